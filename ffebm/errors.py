@@ -1,0 +1,78 @@
+"""What can go wrong, and where.
+
+FfebmError                 one message: where, what was found, what is allowed, a hint
+├── ModelError             the model cannot be compiled
+├── HardwareError          a hardware description is wrong
+├── PlanError              a plan folder is damaged, incomplete or of an unknown version
+├── UsageError             an option, an argument or a data file is wrong
+├── NotSettledError        a strict energy block did not reach its equilibrium
+└── InternalError          a fact that ffebm itself should have kept is broken
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where something came from.
+
+    Attributes:
+        source: File or module, as the user named it.
+        node: Node, key or line inside the source; empty if the whole source is meant.
+    """
+
+    source: str
+    node: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.source}:{self.node}" if self.node else self.source
+
+
+class FfebmError(Exception):
+    """Base of every error that ffebm raises on purpose.
+
+    Attributes:
+        found: What was found.
+        allowed: What is allowed instead; may be empty.
+        hint: What the user can change; may be empty.
+        location: Where it was found, if it has a place.
+    """
+
+    def __init__(
+        self, found: str, *, allowed: str = "", hint: str = "", location: Location | None = None
+    ) -> None:
+        self.found = found
+        self.allowed = allowed
+        self.hint = hint
+        self.location = location
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        where = f"{self.location}: " if self.location else ""
+        allowed = f"; {self.allowed}" if self.allowed else ""
+        hint = f"\n  hint: {self.hint}" if self.hint else ""
+        return f"{where}{self.found}{allowed}{hint}"
+
+
+class ModelError(FfebmError):
+    """The model cannot be compiled."""
+
+
+class HardwareError(FfebmError):
+    """A hardware description is wrong."""
+
+
+class PlanError(FfebmError):
+    """A plan folder is damaged, incomplete or of an unknown version."""
+
+
+class UsageError(FfebmError):
+    """An option, an argument or a data file is wrong."""
+
+
+class NotSettledError(FfebmError):
+    """A strict energy block did not reach its equilibrium."""
+
+
+class InternalError(FfebmError):
+    """A fact that ffebm itself should have kept is broken; a fault of ours."""

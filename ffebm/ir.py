@@ -1,0 +1,400 @@
+"""The graph: nodes and values in topological order, and the energy blocks formed over them.
+
+A graph is rewritten in place by passes. Each pass moves it to a later `Stage`; a stage is a set of facts
+that `verify` checks. `str(graph)` is stable text that tests compare.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+from ffebm.errors import InternalError, Location
+
+Dim = int | str
+"""A size, or the name of a size that is only known at run time (the batch)."""
+
+Array = np.ndarray[tuple[int, ...], np.dtype[np.generic]]
+
+
+class TensorType(msgspec.Struct, frozen=True):
+    """Element type and shape of a value.
+
+    Attributes:
+        dtype: numpy's name of the element type.
+        shape: Sizes; None if even the rank is unknown.
+    """
+
+    dtype: str
+    shape: tuple[Dim, ...] | None = None
+
+    def __str__(self) -> str:
+        shape = "?" if self.shape is None else "x".join(str(d) for d in self.shape)
+        return f"{self.dtype}[{shape}]"
+
+
+Attr = bool | int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...] | "Graph" | Array
+"""An attribute: ONNX's kinds; subgraphs are graphs, tensors are arrays."""
+
+
+@dataclass(eq=False)
+class Node:
+    """One operation.
+
+    Attributes:
+        op: ONNX op name, `domain.name` outside the default domain, or a torch op (`aten.…`).
+        name: Unique in the graph.
+        inputs: Names of values; empty where an optional input is left out.
+        outputs: Names of values; empty where an optional output is left out.
+        location: Where the node came from.
+        unit: What runs it: "tile" or "digital"; empty until partitioned.
+        reason: Why that unit.
+        block: Id of its energy block, if it is in one.
+    """
+
+    op: str
+    name: str
+    inputs: list[str]
+    outputs: list[str]
+    attrs: dict[str, Attr] = field(default_factory=dict)
+    location: Location | None = None
+    unit: str = ""
+    reason: str = ""
+    block: int | None = None
+
+    def __str__(self) -> str:
+        attrs = "".join(f" {k}={_attr_text(v)}" for k, v in sorted(self.attrs.items()))
+        where = f"  # {self.unit}" + (f" block {self.block}" if self.block is not None else "")
+        why = f": {self.reason}" if self.reason else ""
+        return f"{', '.join(self.outputs)} = {self.op}({', '.join(self.inputs)}){attrs}" + (
+            where + why if self.unit else ""
+        )
+
+
+def _attr_text(value: Attr) -> str:
+    if isinstance(value, np.ndarray):
+        return f"<{value.dtype}{list(value.shape)}>"
+    if isinstance(value, Graph):
+        return f"<graph {value.name}>"
+    return str(list(value)) if isinstance(value, tuple) else str(value)
+
+
+# --- energy blocks -----------------------------------------------------------------------------------
+
+
+class Layout(msgspec.Struct, frozen=True):
+    """A change of shape or axis order; the batch stays the first axis.
+
+    Attributes:
+        op: "Reshape" or "Transpose".
+        sizes: Reshape: the sizes behind the batch. Transpose: the permutation of all axes.
+    """
+
+    op: Literal["Reshape", "Transpose"]
+    sizes: tuple[int, ...]
+
+
+class Linear(msgspec.Struct, frozen=True):
+    """A linear map with a stationary weight, by its source name.
+
+    Attributes:
+        op: "Conv", "ConvTranspose" or "MatMul" (Gemm is one; it acts on the last axis).
+        weight: Source name. Conv: [out, in / groups, *kernel]; ConvTranspose: [in, out / groups, *kernel];
+            MatMul: [in, out], or [out, in] if `transposed`.
+        bias: Source name of the bias inside the pooling, [out]; None without one.
+        strides: Of a convolution.
+        pads: Begin of each axis, then end of each axis, as ONNX has them.
+        dilations: Of a convolution.
+        groups: Of a convolution.
+        output_padding: Of a transposed convolution.
+        transposed: Of a MatMul: the weight is stored [out, in].
+    """
+
+    op: Literal["Conv", "ConvTranspose", "MatMul"]
+    weight: str
+    bias: str | None = None
+    strides: tuple[int, ...] = ()
+    pads: tuple[int, ...] = ()
+    dilations: tuple[int, ...] = ()
+    groups: int = 1
+    output_padding: tuple[int, ...] = ()
+    transposed: bool = False
+
+
+class Pool(msgspec.Struct, frozen=True):
+    """A pooling behind a linear map.
+
+    Attributes:
+        op: "MaxPool" or "AveragePool".
+        kernel: Window sizes.
+        strides: Window steps.
+        pads: Begin of each axis, then end of each axis.
+        dilations: Steps inside a window (maximum only).
+        ceil_mode: Keep windows that reach over the end.
+        count_include_pad: Padding counts in an average.
+    """
+
+    op: Literal["MaxPool", "AveragePool"]
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...]
+    pads: tuple[int, ...]
+    dilations: tuple[int, ...] = ()
+    ceil_mode: bool = False
+    count_include_pad: bool = False
+
+
+class Interaction(msgspec.Struct, frozen=True):
+    """One term of a block's energy, -<s_layer, after(pool(linear(before(z))))>.
+
+    Attributes:
+        source: Value name of z: a free layer of the same block or a clamped input.
+        before: Layout changes of z.
+        linear: The linear map; None is the identity (a skip, or a drive computed elsewhere).
+        pool: Pooling behind the linear map, if any.
+        after: Layout changes of the drive.
+        source_shape: Shape of z without the batch.
+        linear_shape: Shape of the linear map's output without the batch.
+    """
+
+    source: str
+    source_shape: tuple[int, ...]
+    linear_shape: tuple[int, ...]
+    before: tuple[Layout, ...] = ()
+    linear: Linear | None = None
+    pool: Pool | None = None
+    after: tuple[Layout, ...] = ()
+
+
+class Activation(msgspec.Struct, frozen=True):
+    """A monotone activation s = sigma(scale * u).
+
+    Attributes:
+        op: ONNX op name; "Identity" for a linear layer.
+        scale: Positive factor of the drive.
+        alpha: Parameter of LeakyRelu, Elu, Celu, Selu, HardSigmoid (slope).
+        beta: Parameter of HardSigmoid (offset), Selu (gamma).
+        low: Lower bound of Clip.
+        high: Upper bound of Clip.
+    """
+
+    op: str
+    scale: float = 1.0
+    alpha: float = 0.0
+    beta: float = 0.0
+    low: float | None = None
+    high: float | None = None
+
+
+class Layer(msgspec.Struct, frozen=True):
+    """A free layer s_l = sigma(sum of drives + biases + top-down drives).
+
+    Attributes:
+        value: Value name of its state.
+        shape: Shape of its state without the batch.
+        activation: sigma.
+        interactions: The terms that drive it bottom-up.
+        biases: Source names of constants added to the drive, broadcast against the state.
+    """
+
+    value: str
+    shape: tuple[int, ...]
+    activation: Activation
+    interactions: tuple[Interaction, ...]
+    biases: tuple[str, ...] = ()
+
+
+class EnergyBlock(msgspec.Struct, frozen=True):
+    """A block of free layers that settle together.
+
+    Attributes:
+        id: Position among the blocks, in graph order.
+        inputs: Value names of the clamped inputs.
+        layers: The free layers, in graph order.
+        outputs: Value names of the layers that are read outside the block.
+    """
+
+    id: int
+    inputs: tuple[str, ...]
+    layers: tuple[Layer, ...]
+    outputs: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Stable short name, used in steps, messages and pictures."""
+        return f"block{self.id}"
+
+    def interactions(self) -> Iterator[tuple[Layer, Interaction]]:
+        """Every interaction with the layer that it drives, in order."""
+        for layer in self.layers:
+            for interaction in layer.interactions:
+                yield layer, interaction
+
+    def weights(self) -> tuple[str, ...]:
+        """Source names of all weights and biases, each once, in order."""
+        names: dict[str, None] = {}
+        for layer in self.layers:
+            for interaction in layer.interactions:
+                if interaction.linear is not None:
+                    names[interaction.linear.weight] = None
+                    if interaction.linear.bias is not None:
+                        names[interaction.linear.bias] = None
+            names.update(dict.fromkeys(layer.biases))
+        return tuple(names)
+
+
+# --- the graph ---------------------------------------------------------------------------------------
+
+
+class Stage(IntEnum):
+    """How far a graph has come; each stage keeps the facts of those before it."""
+
+    IMPORTED = 0
+    """Values are typed, nodes are in topological order, constants are apart."""
+    CANONICAL = 1
+    """Equal things are written in one way."""
+    BLOCKED = 2
+    """Energy blocks are formed; every node outside them has a reason."""
+    PARTITIONED = 3
+    """Every node has a unit and a reason."""
+
+
+@dataclass(eq=False)
+class Graph:
+    """A model graph.
+
+    Attributes:
+        name: The model's name.
+        inputs: Value names fed at run time, in order.
+        outputs: Value names returned, in order.
+        nodes: In topological order.
+        types: Type of every value and constant.
+        constants: Arrays by source name.
+        trainable: Names of the constants that training changes.
+        blocks: Energy blocks, from stage BLOCKED on.
+        source: How the user named the model.
+    """
+
+    name: str
+    inputs: list[str] = field(default_factory=list)
+    outputs: list[str] = field(default_factory=list)
+    nodes: list[Node] = field(default_factory=list)
+    types: dict[str, TensorType] = field(default_factory=dict)
+    constants: dict[str, Array] = field(default_factory=dict)
+    trainable: set[str] = field(default_factory=set)
+    blocks: list[EnergyBlock] = field(default_factory=list)
+    stage: Stage = Stage.IMPORTED
+    source: str = ""
+
+    def consumers(self) -> dict[str, list[Node]]:
+        """The nodes that read each value, in order; one entry a node and value."""
+        readers: dict[str, list[Node]] = {}
+        for node in self.nodes:
+            for value in dict.fromkeys(captured(node)):
+                readers.setdefault(value, []).append(node)
+        return readers
+
+    def producers(self) -> dict[str, Node]:
+        """The node that makes each value."""
+        return {value: node for node in self.nodes for value in node.outputs if value}
+
+    def shape(self, value: str) -> tuple[Dim, ...] | None:
+        """Shape of a value; None if unknown."""
+        known = self.types.get(value)
+        return known.shape if known else None
+
+    def __str__(self) -> str:
+        lines = [f"graph {self.name} ({', '.join(self.inputs)}) -> ({', '.join(self.outputs)})"]
+        for name in self.inputs:
+            lines.append(f"  input {name}: {self.types[name]}")
+        for name in sorted(self.constants):
+            mark = "weight" if name in self.trainable else "constant"
+            lines.append(f"  {mark} {name}: {self.types[name]}")
+        lines.extend(f"  {node}" for node in self.nodes)
+        for block in self.blocks:
+            lines.append(f"  {block.name} ({', '.join(block.inputs)}) -> ({', '.join(block.outputs)})")
+            for layer in block.layers:
+                drives = " + ".join(_interaction_text(i) for i in layer.interactions)
+                biases = "".join(f" + {b}" for b in layer.biases)
+                lines.append(f"    {layer.value} = {_activation_text(layer.activation)}({drives}{biases})")
+        return "\n".join(lines) + "\n"
+
+
+def captured(node: Node) -> list[str]:
+    """Values that a node reads: its inputs, and what its subgraphs take from outside."""
+    names = [name for name in node.inputs if name]
+    for attr in node.attrs.values():
+        if isinstance(attr, Graph):
+            inner = {*attr.inputs, *attr.constants, *(o for n in attr.nodes for o in n.outputs)}
+            read = [name for n in attr.nodes for name in captured(n)] + attr.outputs
+            names.extend(name for name in read if name not in inner)
+    return names
+
+
+def _interaction_text(interaction: Interaction) -> str:
+    text = interaction.source
+    linear = interaction.linear
+    if linear is not None:
+        text = f"{linear.op}({text}, {linear.weight}{', ' + linear.bias if linear.bias else ''})"
+    if interaction.pool is not None:
+        text = f"{interaction.pool.op}({text})"
+    return text
+
+
+def _activation_text(activation: Activation) -> str:
+    scale = "" if activation.scale == 1.0 else f"{activation.scale:g}*"
+    return f"{scale}{activation.op}"
+
+
+def verify(graph: Graph) -> None:
+    """Check the facts of the graph's stage.
+
+    Raises:
+        InternalError: With the first fact that does not hold.
+    """
+    defined = {*graph.inputs, *graph.constants}
+    names: set[str] = set()
+    for node in graph.nodes:
+        if node.name in names:
+            raise InternalError(f"two nodes are named {node.name}", location=node.location)
+        names.add(node.name)
+        for value in captured(node):
+            if value not in defined:
+                raise InternalError(f"{node.name} reads {value} before it is made", location=node.location)
+        for value in node.outputs:
+            if value in defined:
+                raise InternalError(f"{value} is made twice", location=node.location)
+            if value:
+                defined.add(value)
+    for value in graph.outputs:
+        if value not in defined:
+            raise InternalError(f"output {value} is never made")
+    if graph.stage >= Stage.BLOCKED:
+        _verify_blocks(graph)
+    if graph.stage >= Stage.PARTITIONED:
+        for node in graph.nodes:
+            if node.unit not in {"tile", "digital"} or not node.reason:
+                raise InternalError(f"{node.name} has no unit or no reason", location=node.location)
+
+
+def _verify_blocks(graph: Graph) -> None:
+    """Blocks are numbered in order, and no block or node waits for itself once blocks are contracted."""
+    producer = graph.producers()
+    for position, block in enumerate(graph.blocks):
+        if block.id != position:
+            raise InternalError(f"{block.name} stands at position {position}")
+        for layer, interaction in block.interactions():
+            inside = interaction.source in {peer.value for peer in block.layers}
+            if not inside and interaction.source not in block.inputs:
+                raise InternalError(f"{layer.value} of {block.name} is driven by unknown {interaction.source}")
+    latest: dict[str, int] = dict.fromkeys([*graph.inputs, *graph.constants], -1)
+    for node in graph.nodes:
+        index = max((latest[value] for value in captured(node)), default=-1)
+        if node.block is not None:
+            outside = [v for v in captured(node) if v not in producer or producer[v].block != node.block]
+            if any(latest[value] >= node.block for value in outside):
+                raise InternalError(f"{node.name} makes block{node.block} wait for itself")
+            index = node.block
+        latest.update((value, index) for value in node.outputs if value)

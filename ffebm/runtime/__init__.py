@@ -1,0 +1,1 @@
+"""Runs a plan on simulated tiles: inference, and training by hybrid gradients."""
