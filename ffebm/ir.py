@@ -7,7 +7,7 @@ that `verify` checks. `str(graph)` is stable text that tests compare.
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import msgspec
 import numpy as np
@@ -36,7 +36,9 @@ class TensorType(msgspec.Struct, frozen=True):
         return f"{self.dtype}[{shape}]"
 
 
-Attr = bool | int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...] | "Graph" | Array
+Attr: TypeAlias = (
+    "bool | int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...] | Graph | Array"
+)
 """An attribute: ONNX's kinds; subgraphs are graphs, tensors are arrays."""
 
 
@@ -354,29 +356,33 @@ def verify(graph: Graph) -> None:
     Raises:
         InternalError: With the first fact that does not hold.
     """
-    defined = {*graph.inputs, *graph.constants}
-    names: set[str] = set()
-    for node in graph.nodes:
-        if node.name in names:
-            raise InternalError(f"two nodes are named {node.name}", location=node.location)
-        names.add(node.name)
-        for value in captured(node):
-            if value not in defined:
-                raise InternalError(f"{node.name} reads {value} before it is made", location=node.location)
-        for value in node.outputs:
-            if value in defined:
-                raise InternalError(f"{value} is made twice", location=node.location)
-            if value:
-                defined.add(value)
-    for value in graph.outputs:
-        if value not in defined:
-            raise InternalError(f"output {value} is never made")
+    _verify_order(graph)
     if graph.stage >= Stage.BLOCKED:
         _verify_blocks(graph)
     if graph.stage >= Stage.PARTITIONED:
         for node in graph.nodes:
             if node.unit not in {"tile", "digital"} or not node.reason:
                 raise InternalError(f"{node.name} has no unit or no reason", location=node.location)
+
+
+def _verify_order(graph: Graph) -> None:
+    """Names are unique and every value is made once, before it is read."""
+    defined = {*graph.inputs, *graph.constants}
+    names: set[str] = set()
+    for node in graph.nodes:
+        if node.name in names:
+            raise InternalError(f"two nodes are named {node.name}", location=node.location)
+        names.add(node.name)
+        missing = [value for value in captured(node) if value not in defined]
+        if missing:
+            raise InternalError(f"{node.name} reads {missing[0]} before it is made", location=node.location)
+        twice = [value for value in node.outputs if value in defined]
+        if twice:
+            raise InternalError(f"{twice[0]} is made twice", location=node.location)
+        defined.update(value for value in node.outputs if value)
+    missing = [value for value in graph.outputs if value not in defined]
+    if missing:
+        raise InternalError(f"output {missing[0]} is never made")
 
 
 def _verify_blocks(graph: Graph) -> None:
@@ -388,7 +394,7 @@ def _verify_blocks(graph: Graph) -> None:
         for layer, interaction in block.interactions():
             inside = interaction.source in {peer.value for peer in block.layers}
             if not inside and interaction.source not in block.inputs:
-                raise InternalError(f"{layer.value} of {block.name} is driven by unknown {interaction.source}")
+                raise InternalError(f"{layer.value} of {block.name} reads unknown {interaction.source}")
     latest: dict[str, int] = dict.fromkeys([*graph.inputs, *graph.constants], -1)
     for node in graph.nodes:
         index = max((latest[value] for value in captured(node)), default=-1)

@@ -1,11 +1,27 @@
-"""The plan: what a compiled model is, in memory and on disk."""
+"""The plan: what a compiled model is, in memory and on disk.
 
-from typing import Literal
+A plan folder holds `plan.json` (everything a person would read), `weights.safetensors` (the model's constants
+by source name), `crossbars.safetensors` (target conductances), `digital/` (one program a digital segment),
+`source.onnx` (an ONNX source without its weights) and `SHA256SUMS` over all of them.
+"""
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
 
 import msgspec
+import numpy as np
+from msgspec import Meta
+
+from ffebm.hardware import Hardware
+from ffebm.ir import Array, EnergyBlock, TensorType
+from ffebm.program import Segment
+from ffebm.step import Schedule
+
+SCHEMA = 1
+"""Version of the plan format; another version is refused."""
 
 
-class Settle(msgspec.Struct, frozen=True, kw_only=True):
+class Settle(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How energy blocks settle.
 
     Attributes:
@@ -19,10 +35,219 @@ class Settle(msgspec.Struct, frozen=True, kw_only=True):
         strict: A block that does not settle is an error.
     """
 
-    free_sweeps: int = 60
-    nudged_sweeps: int = 20
-    tol: float | None = None
+    free_sweeps: Annotated[int, Meta(ge=1)] = 60
+    nudged_sweeps: Annotated[int, Meta(ge=1)] = 20
+    tol: Annotated[float, Meta(gt=0)] | None = None
     start: Literal["zero", "feedforward"] = "zero"
-    relaxation: float = 1.0
-    anderson: int = 0
+    relaxation: Annotated[float, Meta(gt=0, lt=2)] = 1.0
+    anderson: Annotated[int, Meta(ge=0)] = 0
     strict: bool = False
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The model that a plan was compiled from.
+
+    Attributes:
+        name: File name or class name.
+        format: "onnx" or "torch".
+        digest: SHA-256 of the model with its weights.
+        opset: ONNX opset of the source; 0 for torch.
+    """
+
+    name: str
+    format: Literal["onnx", "torch"]
+    digest: str
+    opset: int = 0
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the user asked of the compiler.
+
+    Attributes:
+        block_size: Free layers that one block may hold; or one number a block, what follows stays digital.
+        boundary: Where the first linear map of a block runs.
+        fold_batch_norm: Batch normalisation was folded into the weights: the plan is for inference only.
+        dims: Sizes given to named dimensions of the model.
+    """
+
+    block_size: int | tuple[int, ...] = 1
+    boundary: Literal["tile", "digital"] = "tile"
+    fold_batch_norm: bool = False
+    dims: dict[str, int] = {}
+
+
+class Port(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An input or output of the model."""
+
+    name: str
+    type: TensorType
+
+
+class PlanNode(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A node of the model and where it runs.
+
+    Attributes:
+        name: Unique name.
+        op: ONNX op name, or a torch op.
+        unit: "tile" or "digital".
+        reason: Why that unit.
+        block: Id of its energy block; None outside blocks.
+        segment: Id of its digital segment; None on tiles.
+        inputs: Value names that it reads.
+        outputs: Value names that it makes.
+        location: Where it came from.
+        macs: Multiply-accumulates of one inference.
+        weights: Number of weights and biases that it owns or shares.
+        shape: Shape of its first output, batch included, where it is known.
+    """
+
+    name: str
+    op: str
+    unit: Literal["tile", "digital"]
+    reason: str
+    block: int | None
+    segment: int | None
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    location: str
+    macs: int
+    weights: int
+    shape: tuple[int | str, ...] | None
+
+
+class Piece(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A part of a weight matrix on a tile.
+
+    Attributes:
+        id: Position among all pieces; names its conductances `piece<id>.plus` and `.minus`, [n_in, n_out].
+        weight: Source name of the weight.
+        group: Which group of a grouped convolution; 0 otherwise.
+        inputs: First and last-but-one input of the group's matrix that it holds.
+        outputs: First and last-but-one output of the group's matrix that it holds.
+        row: First word line on the crossbar.
+        col: First bit-line pair on the crossbar.
+        scale: Weight that the whole conductance range stands for; 1 on an exact tile.
+        adc_range: Largest output that the ADCs resolve, in units of scale times the largest input; 0 on an
+            exact tile.
+        adc_range_t: The same for the transposed read.
+    """
+
+    id: int
+    weight: str
+    group: int
+    inputs: tuple[int, int]
+    outputs: tuple[int, int]
+    row: int
+    col: int
+    scale: float = 1.0
+    adc_range: float = 0.0
+    adc_range_t: float = 0.0
+
+    @property
+    def n_in(self) -> int:
+        """Word lines that it takes."""
+        return self.inputs[1] - self.inputs[0]
+
+    @property
+    def n_out(self) -> int:
+        """Bit-line pairs that it takes."""
+        return self.outputs[1] - self.outputs[0]
+
+
+class TilePlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What lies on one tile.
+
+    Attributes:
+        id: Number of the tile.
+        kind: "exact" or "crossbar".
+        rows: Word lines; of an exact tile, as many as it uses.
+        cols: Bit-line pairs; of an exact tile, as many as it uses.
+        dac_bits: Resolution of its DACs; 0 on an exact tile.
+        adc_bits: Resolution of its ADCs; 0 on an exact tile.
+        pieces: What it holds.
+    """
+
+    id: int
+    kind: Literal["exact", "crossbar"]
+    rows: int
+    cols: int
+    dac_bits: int
+    adc_bits: int
+    pieces: tuple[Piece, ...]
+
+    @property
+    def used(self) -> int:
+        """Cells (pairs) that hold weights."""
+        return sum(piece.n_in * piece.n_out for piece in self.pieces)
+
+
+class Plan(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, eq=False):
+    """A compiled model.
+
+    Attributes:
+        schema: Version of the format.
+        source: The model.
+        hardware: The machine.
+        options: What the user asked of the compiler.
+        settle: How its energy blocks settle.
+        inputs: Fed at run time, in order.
+        outputs: Returned, in order.
+        trainable: Source names of the weights that training changes.
+        buffers: Source names of running statistics.
+        types: Types of all values.
+        nodes: Every node with its unit and reason.
+        blocks: The energy blocks.
+        tiles: What lies on each tile that is used.
+        inference: One inference as steps.
+        training: One training step as steps.
+        batch: Samples that the schedules count for.
+        notes: What the compiler wants the user to know.
+        segments: The digital programs (in `digital/`).
+        weights: Constants by source name (in `weights.safetensors`).
+        crossbars: Target conductances in siemens (in `crossbars.safetensors`).
+        model: The ONNX source without its weights (in `source.onnx`); empty for torch.
+    """
+
+    schema: int
+    source: Source
+    hardware: Hardware
+    options: Options
+    settle: Settle
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    trainable: tuple[str, ...]
+    buffers: tuple[str, ...]
+    types: dict[str, TensorType]
+    nodes: tuple[PlanNode, ...]
+    blocks: tuple[EnergyBlock, ...]
+    tiles: tuple[TilePlan, ...]
+    inference: Schedule
+    training: Schedule
+    batch: int
+    notes: tuple[str, ...]
+    segments: tuple[Segment, ...] = ()
+    weights: dict[str, Array] = {}
+    crossbars: dict[str, Array] = {}
+    model: bytes = b""
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Plan):
+            return NotImplemented
+        arrays = {"weights", "crossbars"}
+        plain = [f for f in self.__struct_fields__ if f not in arrays]
+        return all(getattr(self, f) == getattr(other, f) for f in plain) and all(
+            _same_arrays(getattr(self, f), getattr(other, f)) for f in arrays
+        )
+
+    def pieces(self) -> Iterator[tuple[TilePlan, Piece]]:
+        """Every piece with its tile."""
+        for tile in self.tiles:
+            for piece in tile.pieces:
+                yield tile, piece
+
+
+def _same_arrays(ours: dict[str, Array], theirs: dict[str, Array]) -> bool:
+    return ours.keys() == theirs.keys() and all(
+        a.dtype == theirs[name].dtype and np.array_equal(a, theirs[name], equal_nan=a.dtype.kind == "f")
+        for name, a in ours.items()
+    )

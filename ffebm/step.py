@@ -1,0 +1,104 @@
+"""A schedule: steps with times, energies and conversions."""
+
+from typing import Literal
+
+import msgspec
+
+
+class Cost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Energy by kind in joules, and conversions.
+
+    Attributes:
+        array: Cells read or written.
+        dac: Digital-to-analog conversions.
+        adc: Analog-to-digital conversions.
+        digital: Arithmetic of the digital unit.
+        memory: Bits read and written beside it.
+        network: Bits moved between units.
+        dac_count: Digital-to-analog conversions, a number.
+        adc_count: Analog-to-digital conversions, a number.
+    """
+
+    array: float = 0.0
+    dac: float = 0.0
+    adc: float = 0.0
+    digital: float = 0.0
+    memory: float = 0.0
+    network: float = 0.0
+    dac_count: int = 0
+    adc_count: int = 0
+
+    @property
+    def energy(self) -> float:
+        """All kinds together, joules."""
+        return self.array + self.dac + self.adc + self.digital + self.memory + self.network
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(**{f: getattr(self, f) + getattr(other, f) for f in self.__struct_fields__})
+
+    def times(self, factor: int) -> "Cost":
+        """The same thing done several times."""
+        return Cost(**{f: getattr(self, f) * factor for f in self.__struct_fields__})
+
+
+StepKind = Literal["transfer", "digital", "free", "nudged", "loss", "digital_backward", "update"]
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Something that a unit does without a break.
+
+    Attributes:
+        id: Position in the schedule.
+        kind: What is done.
+        name: The node, block or value that it is done to.
+        units: The units that it occupies: "tile<id>", "digital<id>" or "network".
+        start_s: When it starts, seconds.
+        end_s: When it ends, seconds.
+        after: Ids of the steps that it waits for.
+        cost: Energy and conversions.
+    """
+
+    id: int
+    kind: StepKind
+    name: str
+    units: tuple[str, ...]
+    start_s: float
+    end_s: float
+    after: tuple[int, ...]
+    cost: Cost
+
+
+class Schedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Steps with their times.
+
+    Attributes:
+        steps: In order of their start.
+        makespan_s: When the last step ends, seconds.
+        critical_path_s: Longest chain of steps that wait for each other, seconds.
+        busiest_unit: The unit with the most to do.
+        busiest_s: How long it is busy, seconds.
+    """
+
+    steps: tuple[Step, ...]
+    makespan_s: float
+    critical_path_s: float
+    busiest_unit: str
+    busiest_s: float
+
+    @property
+    def lower_bound_s(self) -> float:
+        """No schedule is shorter: the critical path or the busiest unit."""
+        return max(self.critical_path_s, self.busiest_s)
+
+    @property
+    def ratio(self) -> float:
+        """Makespan over lower bound; 1 is optimal."""
+        return self.makespan_s / self.lower_bound_s if self.lower_bound_s else 1.0
+
+    @property
+    def cost(self) -> Cost:
+        """All steps together."""
+        total = Cost()
+        for step in self.steps:
+            total += step.cost
+        return total
