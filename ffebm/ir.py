@@ -250,6 +250,40 @@ class EnergyBlock(msgspec.Struct, frozen=True):
 # --- the graph ---------------------------------------------------------------------------------------
 
 
+class Part(msgspec.Struct, frozen=True):
+    """A part of a weight matrix, small enough for one tile.
+
+    Attributes:
+        weight: Source name of the weight.
+        group: Which group of a grouped convolution; 0 otherwise.
+        inputs: Range of the group's inputs: first, and one behind the last.
+        outputs: Range of the group's outputs.
+    """
+
+    weight: str
+    group: int
+    inputs: tuple[int, int]
+    outputs: tuple[int, int]
+
+    @property
+    def n_in(self) -> int:
+        """Word lines that it takes."""
+        return self.inputs[1] - self.inputs[0]
+
+    @property
+    def n_out(self) -> int:
+        """Bit-line pairs that it takes."""
+        return self.outputs[1] - self.outputs[0]
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where a part lies: its tile, first word line and first bit-line pair."""
+
+    tile: int
+    row: int
+    col: int
+
+
 class Stage(IntEnum):
     """How far a graph has come; each stage keeps the facts of those before it."""
 
@@ -259,8 +293,12 @@ class Stage(IntEnum):
     """Equal things are written in one way."""
     BLOCKED = 2
     """Energy blocks are formed; every node outside them has a reason."""
-    PARTITIONED = 3
-    """Every node has a unit and a reason."""
+    TILED = 3
+    """The weight matrices of the blocks are cut into parts that fit a tile."""
+    PARTITIONED = 4
+    """Every node has a unit and a reason; the remaining blocks fit the tiles together."""
+    PLACED = 5
+    """Every part of a remaining block has a place."""
 
 
 @dataclass(eq=False)
@@ -276,6 +314,9 @@ class Graph:
         constants: Arrays by source name.
         trainable: Names of the constants that training changes.
         blocks: Energy blocks, from stage BLOCKED on.
+        parts: Parts of each weight on tiles, by source name, from stage TILED on.
+        places: Where each part lies, from stage PLACED on.
+        notes: What the user should know, in the order it was found.
         source: How the user named the model.
     """
 
@@ -287,6 +328,9 @@ class Graph:
     constants: dict[str, Array] = field(default_factory=dict)
     trainable: set[str] = field(default_factory=set)
     blocks: list[EnergyBlock] = field(default_factory=list)
+    parts: dict[str, tuple[Part, ...]] = field(default_factory=dict)
+    places: dict[Part, Place] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     stage: Stage = Stage.IMPORTED
     source: str = ""
 
@@ -363,6 +407,10 @@ def verify(graph: Graph) -> None:
         for node in graph.nodes:
             if node.unit not in {"tile", "digital"} or not node.reason:
                 raise InternalError(f"{node.name} has no unit or no reason", location=node.location)
+    if graph.stage >= Stage.PLACED:
+        unplaced = [part for parts in graph.parts.values() for part in parts if part not in graph.places]
+        if unplaced:
+            raise InternalError(f"{unplaced[0]} has no place")
 
 
 def _verify_order(graph: Graph) -> None:

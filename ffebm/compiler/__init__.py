@@ -1,0 +1,1 @@
+"""Model in, plan out: the front ends and the pass order."""

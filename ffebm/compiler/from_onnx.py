@@ -1,0 +1,306 @@
+"""ONNX in: a model file becomes a graph. Only this file reads ONNX protobufs on the way in.
+
+Version conversion, inlining and shape inference are onnx's own; large weights are kept out of their way, so a
+model of any size passes in the time that its structure takes.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+import onnx.inliner
+from google.protobuf.message import DecodeError
+from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, numpy_helper
+
+from ffebm.compiler.onnx_structure import check_structure
+from ffebm.errors import Location, ModelError
+from ffebm.ir import Array, Attr, Graph, Node, TensorType
+from ffebm.ops import OPS
+from ffebm.plan import Source
+
+OPSET = 20
+"""Older models are converted up to this opset; the kernels implement it and what newer ones add."""
+LARGE = 1024
+"""Elements above which a constant is kept out of onnx's passes; no shape is computed from so many."""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A model that was read.
+
+    Attributes:
+        graph: The graph.
+        source: Which model it was.
+        proto: The ONNX source.
+    """
+
+    graph: Graph
+    source: Source
+    proto: ModelProto
+
+
+def from_onnx(model: str | Path | ModelProto, dims: Mapping[str, int]) -> Imported:
+    """Read an ONNX model.
+
+    Args:
+        model: Path of a file, or a model in memory.
+        dims: Sizes for named dimensions.
+
+    Raises:
+        ModelError: If it is not a valid model, or one that cannot be compiled; with the node.
+    """
+    name = "model" if isinstance(model, ModelProto) else Path(model).name
+    proto = model if isinstance(model, ModelProto) else _load(Path(model))
+    order = check_structure(proto, name)
+    constants = _initializers(proto.graph, name)
+    work = _without_large(proto, order, constants)
+    _set_dims(work, dims, name)
+    work = _convert(work, name)
+    work = _infer(work, name)
+    graph = _graph(work, constants, name)
+    opset = next((o.version for o in proto.opset_import if o.domain in {"", "ai.onnx"}), 0)
+    digest = hashlib.sha256(proto.SerializeToString(deterministic=True)).hexdigest()
+    source = Source(name=name, format="onnx", digest=digest, opset=opset)
+    return Imported(graph, source, proto)
+
+
+def _load(path: Path) -> ModelProto:
+    where = Location(str(path))
+    if not path.is_file():
+        raise ModelError("there is no such file", hint="give the path of a .onnx file", location=where)
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except DecodeError:
+        raise ModelError(
+            "not an ONNX model, or a truncated one",
+            hint="export it again, or check that the download is complete",
+            location=where,
+        ) from None
+    try:
+        onnx.load_external_data_for_model(model, str(path.parent))
+    except (OSError, ValueError, onnx.checker.ValidationError) as error:
+        raise ModelError(
+            f"its external data cannot be read: {error}",
+            hint="keep the data file beside the .onnx file",
+            location=where,
+        ) from None
+    return model
+
+
+# --- onnx's own passes, without large weights --------------------------------------------------------
+
+
+def _initializers(graph: GraphProto, name: str) -> dict[str, Array]:
+    arrays: dict[str, Array] = {}
+    for tensor in graph.initializer:
+        try:
+            arrays[tensor.name] = numpy_helper.to_array(tensor)
+        except (ValueError, TypeError) as error:
+            raise ModelError(
+                f"its data does not have the shape {list(tensor.dims)}: {error}",
+                hint="export the model again",
+                location=Location(name, tensor.name),
+            ) from None
+    return arrays
+
+
+def _without_large(model: ModelProto, order: list[int], constants: Mapping[str, Array]) -> ModelProto:
+    """The same structure, with each large initializer as a typed input."""
+    small = ModelProto()
+    for part in ("ir_version", "producer_name", "domain", "model_version"):
+        setattr(small, part, getattr(model, part))
+    small.opset_import.extend(model.opset_import)
+    small.functions.extend(model.functions)
+    graph, old = small.graph, model.graph
+    graph.name = old.name
+    graph.node.extend(old.node[index] for index in order)
+    graph.output.extend(old.output)
+    graph.value_info.extend(old.value_info)
+    graph.input.extend(i for i in old.input if i.name not in constants)
+    # Before IR 4 every initializer must be an input as well; from IR 4 on it may be one.
+    graph.input.extend(
+        onnx.helper.make_tensor_value_info(t.name, t.data_type, t.dims)
+        for t in old.initializer
+        if small.ir_version < 4 or constants[t.name].size > LARGE
+    )
+    graph.initializer.extend(t for t in old.initializer if constants[t.name].size <= LARGE)
+    return small
+
+
+def _set_dims(model: ModelProto, dims: Mapping[str, int], name: str) -> None:
+    """Give named dimensions of the inputs their sizes, and unnamed unknown ones a name."""
+    known: set[str] = set()
+    for value in model.graph.input:
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+            if dim.WhichOneof("value") is None:
+                dim.dim_param = f"{value.name}_{axis}"
+            known.add(dim.dim_param)
+            if dim.dim_param in dims:
+                dim.dim_value = dims[dim.dim_param]
+    unknown = sorted(set(dims) - known)
+    if unknown:
+        raise ModelError(
+            f"no input has a dimension named {unknown[0]!r}",
+            allowed=f"named dimensions are {sorted(known - {''})}",
+            location=Location(name),
+        )
+    if dims:
+        del model.graph.value_info[:]
+        for value in model.graph.output:
+            value.type.tensor_type.ClearField("shape")
+
+
+def _convert(model: ModelProto, name: str) -> ModelProto:
+    if model.functions:
+        model = onnx.inliner.inline_local_functions(model)
+    opset = next((o.version for o in model.opset_import if o.domain in {"", "ai.onnx"}), OPSET)
+    if opset >= OPSET:
+        return model
+    try:
+        return onnx.version_converter.convert_version(model, OPSET)
+    except (RuntimeError, ValueError, onnx.version_converter.ConvertError) as error:
+        raise ModelError(
+            f"opset {opset} cannot be converted to {OPSET}: {_one_line(error)}",
+            hint="export the model with a newer opset",
+            location=Location(name),
+        ) from None
+
+
+def _infer(model: ModelProto, name: str) -> ModelProto:
+    try:
+        return onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
+        text = _one_line(error)
+        node = next((n for n in model.graph.node if n.name and f"node name: {n.name})" in text), None)
+        raise ModelError(
+            f"shapes or types do not fit: {text}",
+            hint="check the shapes of the weights and inputs",
+            location=Location(name, node.name if node else ""),
+        ) from None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+# --- the graph ---------------------------------------------------------------------------------------
+
+
+def _graph(model: ModelProto, constants: Mapping[str, Array], name: str) -> Graph:
+    proto = model.graph
+    graph = Graph(name=proto.name or name, source=name)
+    graph.constants = dict(constants)
+    graph.constants.update((t.name, numpy_helper.to_array(t)) for t in proto.initializer)
+    graph.inputs = [i.name for i in proto.input if i.name not in graph.constants]
+    graph.outputs = [o.name for o in proto.output]
+    for value in [*proto.input, *proto.value_info, *proto.output]:
+        if value.type.HasField("tensor_type"):
+            graph.types[value.name] = _type(value.type.tensor_type)
+    graph.types.update((key, array_type(array)) for key, array in graph.constants.items())
+    graph.nodes = _nodes(proto, name)
+    _check_ops(graph)
+    return graph
+
+
+def array_type(array: Array) -> TensorType:
+    """Type of a constant."""
+    return TensorType(str(array.dtype), tuple(array.shape))
+
+
+def _type(tensor: onnx.TypeProto.Tensor) -> TensorType:
+    dtype = str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)) if tensor.elem_type else "unknown"
+    if not tensor.HasField("shape"):
+        return TensorType(dtype)
+    dims = (d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in tensor.shape.dim)
+    return TensorType(dtype, tuple(dims))
+
+
+def _nodes(proto: GraphProto, source: str) -> list[Node]:
+    taken: set[str] = set()
+    nodes = []
+    for index, node in enumerate(proto.node):
+        name = node.name or f"{node.op_type}_{index}"
+        if name in taken:
+            name = f"{name}_{index}"
+        taken.add(name)
+        op = node.op_type if node.domain in {"", "ai.onnx"} else f"{node.domain}.{node.op_type}"
+        attrs = {a.name: _attr(a, source) for a in node.attribute}
+        nodes.append(Node(op, name, list(node.input), list(node.output), attrs, Location(source, name)))
+    return nodes
+
+
+def _attr(attr: AttributeProto, source: str) -> Attr:
+    if attr.type == AttributeProto.GRAPH:
+        inner = Graph(name=attr.g.name, source=source)
+        inner.inputs = [i.name for i in attr.g.input]
+        inner.outputs = [o.name for o in attr.g.output]
+        inner.constants = {t.name: numpy_helper.to_array(t) for t in attr.g.initializer}
+        inner.nodes = _nodes(attr.g, source)
+        return inner
+    value = onnx.helper.get_attribute_value(attr)
+    if isinstance(value, TensorProto):
+        return numpy_helper.to_array(value)
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, (int, float)):
+        return value
+    if all(isinstance(v, bytes) for v in value) and len(value):
+        return tuple(v.decode("utf-8", "replace") for v in value)
+    if all(isinstance(v, (int, float)) for v in value):
+        return tuple(value)
+    raise ModelError(f"attribute {attr.name!r} is of a kind that is not supported", location=Location(source))
+
+
+def _check_ops(graph: Graph) -> None:
+    unknown: dict[str, list[str]] = {}
+    for node in _all_nodes(graph):
+        if node.op not in OPS:
+            unknown.setdefault(node.op, []).append(node.name)
+    if unknown:
+        listed = "; ".join(f"{op} ({', '.join(names)})" for op, names in sorted(unknown.items()))
+        raise ModelError(
+            f"ops that no unit runs: {listed}",
+            hint="docs/ops.md lists the ops that ffebm runs",
+            location=Location(graph.source, next(iter(unknown.values()))[0]),
+        )
+
+
+def _all_nodes(graph: Graph) -> Iterable[Node]:
+    for node in graph.nodes:
+        yield node
+        for attr in node.attrs.values():
+            if isinstance(attr, Graph):
+                yield from _all_nodes(attr)
+
+
+# --- the source without its weights ------------------------------------------------------------------
+
+
+def without_weights(model: ModelProto, graph: Graph) -> bytes:
+    """The source model; an initializer that the graph holds keeps name, type and shape, not its data."""
+    copy = ModelProto()
+    held = {t.name for t in model.graph.initializer if t.name in graph.constants}
+    for field, value in model.ListFields():
+        if field.name != "graph":
+            _copy_field(copy, field.name, value)
+    for field, value in model.graph.ListFields():
+        if field.name != "initializer":
+            _copy_field(copy.graph, field.name, value)
+    for tensor in model.graph.initializer:
+        if tensor.name in held:
+            copy.graph.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+        else:
+            copy.graph.initializer.add().CopyFrom(tensor)
+    return bytes(copy.SerializeToString(deterministic=True))
+
+
+def _copy_field(target: ModelProto | GraphProto, name: str, value: object) -> None:
+    field = getattr(target, name)
+    if hasattr(field, "extend"):
+        field.extend(value)
+    elif hasattr(field, "CopyFrom"):
+        field.CopyFrom(value)
+    else:
+        setattr(target, name, value)

@@ -1,0 +1,1 @@
+"""One file a pass: each rewrites the graph in place and moves it to a later stage."""

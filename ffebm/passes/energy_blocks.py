@@ -1,0 +1,460 @@
+"""Form energy blocks.
+
+The graph is read once, in order. A value is either a *state* (an input, a digital result or a free layer),
+a *view* (a state behind layout changes) or a *drive* (a sum of linear maps of states that no activation has
+closed yet). An activation closes a drive into a free layer; whatever else reads a drive closes it into a
+linear layer. A closed layer joins the latest block among its sources that has room, or starts a new block.
+
+Blocks never wait for themselves: `latest[v]` is the highest block that v depends on, and a layer joins block b
+only if its other sources depend on blocks before b. So contracted blocks are ordered by their number.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import msgspec
+
+from ffebm.hardware import Hardware
+from ffebm.ir import Activation, EnergyBlock, Graph, Interaction, Layer, Layout, Node, Stage, captured
+from ffebm.monotone import activation_of
+from ffebm.ops import OPS, Kind
+from ffebm.passes.linear_maps import Unfit, bias_shape_fits, layout_of, linear_of, pool_of, scale_of
+
+
+@dataclass(frozen=True)
+class EnergyBlocks:
+    """Forms the energy blocks.
+
+    Attributes:
+        block_size: Free layers that one block may hold; or one number a block, in graph order.
+        boundary: Where the first linear map of a block runs.
+    """
+
+    block_size: int | tuple[int, ...] = 1
+    boundary: Literal["tile", "digital"] = "tile"
+    name: str = "energy-blocks"
+    requires: Stage = Stage.CANONICAL
+    ensures: Stage = Stage.BLOCKED
+
+    def run(self, graph: Graph, hardware: Hardware) -> None:
+        """Give every node a block, or the reason why it is digital."""
+        former = _Former(graph, self)
+        for node in graph.nodes:
+            former.visit(node)
+        former.finish()
+
+    def room(self, block: int) -> int:
+        """How many free layers a block may hold."""
+        if isinstance(self.block_size, int):
+            return self.block_size
+        return self.block_size[block] if block < len(self.block_size) else 0
+
+
+@dataclass
+class _View:
+    """A state behind layout changes that no node has made digital yet."""
+
+    source: str
+    layouts: tuple[Layout, ...]
+    nodes: list[Node]
+
+
+@dataclass
+class _Term:
+    """One interaction in the making, with the nodes that compute it and the value that they make."""
+
+    interaction: Interaction
+    nodes: list[Node]
+    value: str
+
+
+@dataclass
+class _Drive:
+    """A sum of terms that no activation has closed yet."""
+
+    terms: list[_Term]
+    nodes: list[Node] = field(default_factory=list)
+    biases: tuple[str, ...] = ()
+    scale: float = 1.0
+
+
+@dataclass
+class _Formed:
+    """A closed layer; `block` is None while it is only a candidate (no weight of its own)."""
+
+    layer: Layer
+    terms: list[_Term]
+    nodes: list[Node]
+    block: int | None = None
+    taken: bool = False
+
+
+class _Former:
+    """Reads the nodes in order and keeps what is known of each value."""
+
+    def __init__(self, graph: Graph, options: EnergyBlocks) -> None:
+        self.graph = graph
+        self.options = options
+        self.readers = graph.consumers()
+        self.views: dict[str, _View] = {}
+        self.drives: dict[str, _Drive] = {}
+        self.formed: dict[str, _Formed] = {}
+        self.blocks: list[list[_Formed]] = []
+        self.latest: dict[str, int] = dict.fromkeys([*graph.inputs, *graph.constants], -1)
+        self.fed: set[str] = set(graph.inputs)
+
+    # --- reading -------------------------------------------------------------------------------------
+
+    def visit(self, node: Node) -> None:
+        """Let a node extend a view or a drive, close a layer, or be digital."""
+        if any(value in self.fed for value in captured(node)):
+            self.fed.update(value for value in node.outputs if value)
+        kind = OPS[node.op].kind if node.op in OPS else None
+        try:
+            if kind is Kind.LINEAR:
+                self._linear(node)
+            elif kind is Kind.POOL:
+                self._pool(node)
+            elif kind is Kind.LAYOUT:
+                self._layout(node)
+            elif kind is Kind.SUM:
+                self._sum(node)
+            elif kind is Kind.SCALE:
+                self._scale(node)
+            elif kind is Kind.ACTIVATION:
+                self._activate(node)
+            else:
+                raise Unfit(kind.value if kind else "an op of the source framework, run as it is")
+        except Unfit as reason:
+            self._digital(node, str(reason))
+
+    def finish(self) -> None:
+        """Close what is open, then write blocks and reasons into the graph."""
+        for value in [*self.drives]:
+            self._close_linear(value)
+        for value in [*self.views]:
+            self._realise(value)
+        for formed in self.formed.values():
+            if formed.block is None:
+                for node in self._nodes(formed):
+                    self._reason([node], OPS[node.op].kind.value)
+        self._write()
+
+    def _linear(self, node: Node) -> None:
+        linear, out_shape = linear_of(self.graph, node)
+        if node.inputs[0] not in self.fed:
+            raise Unfit("computed from constants")
+        source, before, nodes = self._state(node.inputs[0])
+        interaction = Interaction(
+            source=source,
+            source_shape=self._sample_shape(source),
+            linear_shape=out_shape,
+            before=before,
+            linear=linear,
+        )
+        self._open(node.outputs[0], _Drive([_Term(interaction, [*nodes, node], node.outputs[0])]))
+
+    def _pool(self, node: Node) -> None:
+        drive = self.drives.get(node.inputs[0])
+        if drive is None:
+            raise Unfit(Kind.POOL.value)
+        term = drive.terms[0]
+        plain = len(drive.terms) == 1 and not drive.biases and drive.scale == 1.0 and not drive.nodes
+        if not plain or term.interaction.pool is not None or term.interaction.after:
+            raise Unfit(Kind.POOL.value)
+        pool = pool_of(self.graph, node)
+        del self.drives[node.inputs[0]]
+        interaction = msgspec.structs.replace(term.interaction, pool=pool)
+        self._open(node.outputs[0], _Drive([_Term(interaction, [*term.nodes, node], node.outputs[0])]))
+
+    def _layout(self, node: Node) -> None:
+        value = node.inputs[0]
+        if value not in self.fed:
+            raise Unfit("layout of constants")
+        layouts = layout_of(self.graph, node)
+        drive = self.drives.get(value)
+        if drive is not None:
+            term = drive.terms[0]
+            if len(drive.terms) > 1 or drive.biases or drive.nodes:
+                raise Unfit(Kind.LAYOUT.value)
+            del self.drives[value]
+            interaction = msgspec.structs.replace(term.interaction, after=(*term.interaction.after, *layouts))
+            term = _Term(interaction, [*term.nodes, node], node.outputs[0])
+            self._open(node.outputs[0], replace(drive, terms=[term]))
+            return
+        if len(self.readers.get(node.outputs[0], [])) != 1 or node.outputs[0] in self.graph.outputs:
+            raise Unfit(Kind.LAYOUT.value)
+        source, before, nodes = self._state(value)
+        self.views[node.outputs[0]] = _View(source, (*before, *layouts), [*nodes, node])
+        self.latest[node.outputs[0]] = self.latest[source]
+
+    def _sum(self, node: Node) -> None:
+        out = self.graph.shape(node.outputs[0])
+        self._sample_shape(node.outputs[0])
+        drive = _Drive([], [node])
+        for value in node.inputs:
+            if value not in self.fed:
+                if value not in self.graph.constants or not bias_shape_fits(self.graph, value, out):
+                    raise Unfit(Kind.SUM.value)
+                drive.biases = (*drive.biases, value)
+            elif self.graph.shape(value) != out:
+                raise Unfit("sum of values of different shapes")
+            elif value in self.drives and self.drives[value].scale != 1.0:
+                raise Unfit("sum behind a scale")
+        if len(set(node.inputs)) != len(node.inputs) or len(drive.biases) == len(node.inputs):
+            raise Unfit(Kind.SUM.value)
+        fed = [value for value in node.inputs if value in self.fed]
+        if not self._has_drive(fed) and not self._activated(node.outputs[0]):
+            raise Unfit(Kind.SUM.value)
+        for value in fed:
+            self._add(drive, value)
+        self._open(node.outputs[0], drive)
+
+    def _has_drive(self, values: list[str]) -> bool:
+        return any(value in self.drives for value in values)
+
+    def _activated(self, value: str) -> bool:
+        """Whether the one reader of a value is an activation."""
+        readers = self.readers.get(value, [])
+        return (
+            value not in self.graph.outputs
+            and len(readers) == 1
+            and activation_of(self.graph, readers[0]) is not None
+        )
+
+    def _add(self, drive: _Drive, value: str) -> None:
+        """Take an operand of a sum: a drive with all of its terms, a state as an identity."""
+        inner = self.drives.pop(value, None)
+        if inner is not None:
+            drive.terms.extend(inner.terms)
+            drive.nodes[:0] = inner.nodes
+            drive.biases = (*inner.biases, *drive.biases)
+        else:
+            drive.terms.append(self._identity(value))
+
+    def _identity(self, value: str) -> _Term:
+        shape = self._sample_shape(value)
+        source, before, nodes = self._state(value)
+        interaction = Interaction(
+            source=source, source_shape=self._sample_shape(source), linear_shape=shape, before=before
+        )
+        return _Term(interaction, nodes, value)
+
+    def _scale(self, node: Node) -> None:
+        factor, value = scale_of(self.graph, node)
+        if value not in self.drives and not self._activated(node.outputs[0]):
+            raise Unfit(Kind.SCALE.value)
+        if self.graph.shape(value) != self.graph.shape(node.outputs[0]):
+            raise Unfit("product of values of different shapes")
+        drive = self.drives.pop(value, None) or _Drive([self._identity(value)])
+        drive.nodes.append(node)
+        self._open(node.outputs[0], replace(drive, scale=drive.scale * factor))
+
+    def _activate(self, node: Node) -> None:
+        activation = activation_of(self.graph, node)
+        if activation is None:
+            raise Unfit("not monotone with its parameters, so no convex potential has it as its activation")
+        value = node.inputs[0]
+        if value not in self.fed:
+            raise Unfit("computed from constants")
+        drive = self.drives.pop(value, None) or _Drive([self._identity(value)])
+        drive.nodes.append(node)
+        activation = msgspec.structs.replace(activation, scale=drive.scale)
+        self._close(node.outputs[0], drive, activation)
+
+    # --- closing -------------------------------------------------------------------------------------
+
+    def _open(self, value: str, drive: _Drive) -> None:
+        """Keep a drive open if one node reads it; else it is a linear layer."""
+        self.drives[value] = drive
+        self.latest[value] = max(self.latest[t.interaction.source] for t in drive.terms)
+        if len(self.readers.get(value, [])) != 1 or value in self.graph.outputs:
+            self._close_linear(value)
+
+    def _close_linear(self, value: str) -> None:
+        drive = self.drives.pop(value)
+        self._close(value, drive, Activation("Identity", scale=drive.scale))
+
+    def _close(self, value: str, drive: _Drive, activation: Activation) -> None:
+        """Make a free layer and find its block."""
+        layer = Layer(
+            value,
+            self._sample_shape(value),
+            activation,
+            tuple(t.interaction for t in drive.terms),
+            drive.biases,
+        )
+        formed = _Formed(layer, drive.terms, drive.nodes)
+        self.formed[value] = formed
+        block = self._joinable(formed)
+        if block is None and self._weighted(formed):
+            block = self._start(formed)
+        if block is None:
+            self._stay_out(formed)
+            return
+        if self.options.boundary == "digital":
+            self._cut_boundary(formed, block)
+        self._join(formed, block)
+
+    def _weighted(self, formed: _Formed) -> bool:
+        return any(i.linear is not None for i in formed.layer.interactions)
+
+    def _sources(self, formed: _Formed) -> list[str]:
+        return [i.source for i in formed.layer.interactions]
+
+    def _joinable(self, formed: _Formed) -> int | None:
+        """The latest block among the sources that has room and that no other source waits for."""
+        sources = self._sources(formed)
+        inside = {f.block for v in sources if (f := self.formed.get(v)) is not None and f.block is not None}
+        for block in sorted(inside, reverse=True):
+            outside = [v for v in sources if v not in self.formed or self.formed[v].block != block]
+            room = len(self.blocks[block]) < self.options.room(block)
+            if room and all(self.latest[v] < block for v in outside):
+                return block
+        return None
+
+    def _start(self, formed: _Formed) -> int | None:
+        """A new block, with the candidates that can be its first layers; None if it would hold no weight."""
+        block = len(self.blocks)
+        room = self.options.room(block)
+        first = [
+            self.formed[v]
+            for v in dict.fromkeys(self._sources(formed))
+            if v in self.formed and self.formed[v].block is None and not self.formed[v].taken
+        ]
+        first = [f for f in first if len(self.readers.get(f.layer.value, [])) == 1 and self._plain(f)]
+        first = first[: max(0, room - 1)]
+        if room == 0 or (self.options.boundary == "digital" and not first):
+            return None
+        self.blocks.append([])
+        for candidate in first:
+            self._join(candidate, block)
+        return block
+
+    def _plain(self, formed: _Formed) -> bool:
+        return formed.layer.value not in self.graph.outputs
+
+    def _join(self, formed: _Formed, block: int) -> None:
+        formed.block = block
+        self.blocks[block].append(formed)
+        self.latest[formed.layer.value] = block
+        for value in self._sources(formed):
+            self._use(value, block)
+
+    def _use(self, value: str, block: int) -> None:
+        """A candidate that is read from outside its future block can no longer be pulled into one."""
+        formed = self.formed.get(value)
+        if formed is not None and formed.block != block:
+            formed.taken = True
+
+    def _stay_out(self, formed: _Formed) -> None:
+        """A layer without a block: its linear maps are digital; it may become the first layer of a block."""
+        if self._weighted(formed):
+            count = len(self.options.block_size) if isinstance(self.options.block_size, tuple) else 0
+            if self.options.room(len(self.blocks)) == 0:
+                why = f"behind the last of the {count} blocks that block_size names"
+            else:
+                why = "the first linear map of a block; boundary is digital"
+            self._make_digital(formed, formed.terms, why)
+        self.latest[formed.layer.value] = max(self.latest[v] for v in self._sources(formed))
+        for value in self._sources(formed):
+            self._use(value, -1)
+
+    def _cut_boundary(self, formed: _Formed, block: int) -> None:
+        """Linear maps from outside the block run digitally; the block is clamped to what they make."""
+        outside = [
+            term
+            for term in formed.terms
+            if term.interaction.linear is not None
+            and (
+                term.interaction.source not in self.formed
+                or self.formed[term.interaction.source].block != block
+            )
+        ]
+        self._make_digital(formed, outside, "the first linear map of a block; boundary is digital")
+
+    def _make_digital(self, formed: _Formed, terms: list[_Term], why: str) -> None:
+        """Replace terms by an identity from the value that their nodes make."""
+        for term in terms:
+            if term.interaction.linear is None:
+                continue
+            self._reason(term.nodes, why)
+            self._use(term.interaction.source, -1)
+            self.latest[term.value] = self.latest[term.interaction.source]
+            shape = self._sample_shape(term.value)
+            term.interaction = Interaction(source=term.value, source_shape=shape, linear_shape=shape)
+            term.nodes = []
+        formed.layer = msgspec.structs.replace(
+            formed.layer, interactions=tuple(t.interaction for t in formed.terms)
+        )
+
+    # --- digital -------------------------------------------------------------------------------------
+
+    def _digital(self, node: Node, reason: str) -> None:
+        self._reason([node], reason)
+        for value in captured(node):
+            self._realise(value)
+            self._use(value, -1)
+        index = max((self.latest[value] for value in captured(node)), default=-1)
+        self.latest.update((value, index) for value in node.outputs if value)
+
+    def _realise(self, value: str) -> None:
+        """Turn a view or a drive into a state."""
+        view = self.views.pop(value, None)
+        if view is not None:
+            self._reason(view.nodes, Kind.LAYOUT.value)
+            self._use(view.source, -1)
+        if value in self.drives:
+            self._close_linear(value)
+
+    def _state(self, value: str) -> tuple[str, tuple[Layout, ...], list[Node]]:
+        """A value as a state behind layout changes, and the nodes of those changes."""
+        view = self.views.pop(value, None)
+        if view is not None:
+            return view.source, view.layouts, view.nodes
+        if value in self.drives:
+            self._close_linear(value)
+        return value, (), []
+
+    def _reason(self, nodes: list[Node], reason: str) -> None:
+        for node in nodes:
+            node.unit, node.reason = "digital", reason
+
+    def _sample_shape(self, value: str) -> tuple[int, ...]:
+        shape = self.graph.shape(value)
+        if shape is None or not all(isinstance(size, int) for size in shape[1:]):
+            raise Unfit(f"the shape of {value} is not known: {shape}")
+        return tuple(int(size) for size in shape[1:])
+
+    # --- writing -------------------------------------------------------------------------------------
+
+    def _write(self) -> None:
+        for index, members in enumerate(self.blocks):
+            values = {f.layer.value for f in members}
+            inputs = dict.fromkeys(v for f in members for v in self._sources(f) if v not in values)
+            nodes = {id(n) for f in members for n in self._nodes(f)}
+            outputs = [f.layer.value for f in members if self._read_outside(f.layer.value, nodes)]
+            layers = tuple(f.layer for f in members)
+            block = EnergyBlock(index, tuple(inputs), layers, tuple(outputs))
+            self.graph.blocks.append(block)
+            for position, formed in enumerate(members):
+                for node in self._nodes(formed):
+                    node.unit, node.block = "tile", index
+                    node.reason = f"{_role(node)} layer {position + 1} of {len(members)} in {block.name}"
+
+    def _nodes(self, formed: _Formed) -> list[Node]:
+        return [node for term in formed.terms for node in term.nodes] + formed.nodes
+
+    def _read_outside(self, value: str, nodes: set[int]) -> bool:
+        readers = self.readers.get(value, [])
+        return value in self.graph.outputs or any(id(n) not in nodes for n in readers)
+
+
+def _role(node: Node) -> str:
+    return {
+        Kind.LINEAR: "linear map with a stationary weight, into",
+        Kind.POOL: "pooling behind a linear map, into",
+        Kind.LAYOUT: "layout between layers, into",
+        Kind.SUM: "sum of drives, into",
+        Kind.SCALE: "scale of the drive, into",
+    }.get(OPS[node.op].kind, "activation of")

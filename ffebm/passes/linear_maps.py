@@ -1,0 +1,191 @@
+"""What a node is inside an energy block: a linear map, a pooling, a layout change, a bias or a scale.
+
+Each function returns the part, or raises `Unfit` with the reason why the node is digital.
+"""
+
+import math
+
+import numpy as np
+
+from ffebm.errors import ModelError
+from ffebm.ir import Dim, Graph, Layout, Linear, Node, Pool
+
+
+class Unfit(Exception):  # noqa: N818 - a reason, not an error
+    """Why a node is digital."""
+
+
+def linear_of(graph: Graph, node: Node) -> tuple[Linear, tuple[int, ...]]:
+    """A linear map with a stationary weight, and its output's shape without the batch.
+
+    Raises:
+        Unfit: If the weight is not stationary, or the map is of another form.
+        ModelError: If a size is unknown that its cost depends on.
+    """
+    if node.op in {"Conv", "ConvTranspose"}:
+        return _convolution(graph, node), _known(graph, node)
+    if node.op == "Gemm":
+        return _gemm(graph, node), _known(graph, node)
+    if node.op == "MatMul":
+        return _matmul(graph, node), _known(graph, node)
+    raise Unfit(f"{node.op} is not an energy block's linear map yet")
+
+
+def _weight(graph: Graph, node: Node, position: int = 1) -> str:
+    name = node.inputs[position]
+    array = graph.constants.get(name)
+    if array is None:
+        raise Unfit("no stationary weight: both operands are computed at run time")
+    if array.dtype.kind != "f":
+        raise Unfit(f"its weight is {array.dtype}; tiles hold floating-point weights")
+    return name
+
+
+def _known(graph: Graph, node: Node) -> tuple[int, ...]:
+    shape = graph.shape(node.outputs[0])
+    source = graph.shape(node.inputs[0])
+    for value, sizes in ((node.inputs[0], source), (node.outputs[0], shape)):
+        unknown = None if sizes is None else [d for d in sizes[1:] if not isinstance(d, int)]
+        if unknown is None or unknown:
+            raise ModelError(
+                f"the size of {value!r} is unknown: {None if sizes is None else list(sizes)}",
+                allowed="only the first dimension, the batch, may be open",
+                hint="give the size with --dim NAME=SIZE, or export the model with a fixed shape",
+                location=node.location,
+            )
+    assert shape is not None  # the loop above has raised otherwise
+    if len(shape) < 2:
+        raise Unfit("its output has no batch axis")
+    return tuple(int(d) for d in shape[1:])
+
+
+def _convolution(graph: Graph, node: Node) -> Linear:
+    weight = _weight(graph, node)
+    bias = node.inputs[2] if len(node.inputs) > 2 and node.inputs[2] else None
+    if bias is not None and bias not in graph.constants:
+        raise Unfit("its bias is computed at run time")
+    pads = node.attrs.get("pads")
+    if "auto_pad" in node.attrs or "output_shape" in node.attrs or not isinstance(pads, tuple):
+        raise Unfit("its padding follows from output_shape or auto_pad")
+    axes = graph.constants[weight].ndim - 2
+    groups = node.attrs.get("group", 1)
+    return Linear(
+        op="Conv" if node.op == "Conv" else "ConvTranspose",
+        weight=weight,
+        bias=bias,
+        strides=_ints(node, "strides", axes),
+        pads=tuple(int(p) for p in pads),
+        dilations=_ints(node, "dilations", axes),
+        groups=groups if isinstance(groups, int) else 1,
+        output_padding=_ints(node, "output_padding", axes, 0) if node.op == "ConvTranspose" else (),
+    )
+
+
+def _ints(node: Node, name: str, axes: int, default: int = 1) -> tuple[int, ...]:
+    value = node.attrs.get(name)
+    return tuple(int(v) for v in value) if isinstance(value, tuple) else (default,) * axes
+
+
+def _gemm(graph: Graph, node: Node) -> Linear:
+    if node.attrs.get("transA") or any(node.attrs.get(k, 1.0) != 1.0 for k in ("alpha", "beta")):
+        raise Unfit("a Gemm with transA, or with alpha or beta other than 1")
+    weight = _weight(graph, node)
+    transposed = bool(node.attrs.get("transB"))
+    bias = node.inputs[2] if len(node.inputs) > 2 and node.inputs[2] else None
+    if bias is not None:
+        array = graph.constants.get(bias)
+        outputs = graph.constants[weight].shape[0 if transposed else 1]
+        if array is None or array.shape not in {(outputs,), (1, outputs)}:
+            raise Unfit("its bias is computed at run time, or is not one number an output")
+    return Linear(op="MatMul", weight=weight, bias=bias, transposed=transposed)
+
+
+def _matmul(graph: Graph, node: Node) -> Linear:
+    if node.inputs[0] in graph.constants and node.inputs[1] not in graph.constants:
+        raise Unfit("its stationary weight stands on the left, so it mixes the batch axis")
+    weight = _weight(graph, node)
+    if graph.constants[weight].ndim != 2:
+        raise Unfit("its stationary weight is not one matrix")
+    source = graph.shape(node.inputs[0])
+    if source is not None and len(source) < 2:
+        raise Unfit("its input has no batch axis")
+    return Linear(op="MatMul", weight=weight)
+
+
+def pool_of(graph: Graph, node: Node) -> Pool:
+    """A pooling behind a linear map.
+
+    Raises:
+        Unfit: If it returns indices, or its window is not known in full.
+    """
+    if node.op not in {"MaxPool", "AveragePool"}:
+        raise Unfit(f"{node.op} over sizes that are not known")
+    if len([o for o in node.outputs if o]) > 1:
+        raise Unfit("a pooling that also returns positions")
+    pads, kernel = node.attrs.get("pads"), node.attrs.get("kernel_shape")
+    if not isinstance(pads, tuple) or not isinstance(kernel, tuple) or "auto_pad" in node.attrs:
+        raise Unfit("its padding follows from auto_pad")
+    axes = len(kernel)
+    dilations = _ints(node, "dilations", axes)
+    if node.op == "AveragePool" and any(d != 1 for d in dilations):
+        raise Unfit("an average over a dilated window")
+    return Pool(
+        op="MaxPool" if node.op == "MaxPool" else "AveragePool",
+        kernel=tuple(int(k) for k in kernel),
+        strides=_ints(node, "strides", axes),
+        pads=tuple(int(p) for p in pads),
+        dilations=dilations,
+        ceil_mode=bool(node.attrs.get("ceil_mode", 0)),
+        count_include_pad=bool(node.attrs.get("count_include_pad", 0)),
+    )
+
+
+def layout_of(graph: Graph, node: Node) -> tuple[Layout, ...]:
+    """A change of shape or axis order that leaves the batch first.
+
+    Raises:
+        Unfit: If it moves the batch, or sizes are unknown.
+    """
+    if node.op == "Identity":
+        return ()
+    before, after = graph.shape(node.inputs[0]), graph.shape(node.outputs[0])
+    if not before or not after or before[0] != after[0]:
+        raise Unfit("a layout change that moves the batch")
+    if node.op == "Transpose":
+        order = node.attrs.get("perm", tuple(range(len(before)))[::-1])
+        if not isinstance(order, tuple) or order[0] != 0:
+            raise Unfit("a layout change that moves the batch")
+        return (Layout("Transpose", tuple(int(axis) for axis in order)),)
+    sizes = [d for d in after[1:] if isinstance(d, int)]
+    if len(sizes) != len(after) - 1 or not all(isinstance(d, int) for d in before[1:]):
+        raise Unfit("a layout change of unknown size")
+    if math.prod(sizes) != math.prod(int(d) for d in before[1:]):
+        raise Unfit("a layout change that moves the batch")
+    return (Layout("Reshape", tuple(sizes)),)
+
+
+def bias_shape_fits(graph: Graph, value: str, out: tuple[Dim, ...] | None) -> bool:
+    """Whether a constant can be added to every sample without enlarging the result."""
+    array = graph.constants[value]
+    if out is None or array.dtype.kind != "f" or array.ndim > len(out):
+        return False
+    sizes = (1,) * (len(out) - array.ndim) + array.shape
+    return sizes[0] == 1 and all(s in {1, d} for s, d in zip(sizes[1:], out[1:], strict=True))
+
+
+def scale_of(graph: Graph, node: Node) -> tuple[float, str]:
+    """The positive constant of a product, and the value that it scales.
+
+    Raises:
+        Unfit: If the other operand is no positive number.
+    """
+    for position in (0, 1):
+        array = graph.constants.get(node.inputs[position])
+        if array is None or node.inputs[position] in graph.trainable:
+            continue
+        if array.size == 1 and array.dtype.kind == "f" and np.isfinite(array).all() and array.ravel()[0] > 0:
+            return float(array.ravel()[0]), node.inputs[1 - position]
+        raise Unfit("product with a constant that is not one positive number")
+    if any(value in graph.constants for value in node.inputs):
+        raise Unfit("product with a weight for each unit: a diagonal map, which no tile holds")
+    raise Unfit("product of two activations: no stationary weight")

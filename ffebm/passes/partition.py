@@ -1,0 +1,112 @@
+"""Partition: which energy blocks get tiles, and a unit and a reason for every node.
+
+When tiles run out, the blocks that save the least digital work per tile stay digital. This is the greedy rule
+for knapsacks: blocks in order of multiply-accumulates per tile, each taken if it still fits.
+"""
+
+from dataclasses import dataclass
+
+import msgspec
+
+from ffebm.errors import HardwareError, Location
+from ffebm.hardware import Crossbar, Hardware
+from ffebm.ir import EnergyBlock, Graph, Node, Part, Stage
+from ffebm.passes.packing import Packer
+from ffebm.work import macs
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Chooses the blocks that get tiles."""
+
+    name: str = "partition"
+    requires: Stage = Stage.TILED
+    ensures: Stage = Stage.PARTITIONED
+
+    def run(self, graph: Graph, hardware: Hardware) -> None:
+        """Keep the blocks that fit; the nodes of the others become digital."""
+        members: dict[int, list[Node]] = {block.id: [] for block in graph.blocks}
+        for node in graph.nodes:
+            if node.block is not None:
+                members[node.block].append(node)
+        packer = packer_for(hardware)
+        refused = _refused(graph, packer, members)
+        for block_id, reason in refused.items():
+            for node in members[block_id]:
+                node.unit, node.reason, node.block = "digital", reason, None
+        _renumber(graph, [block for block in graph.blocks if block.id not in refused], members)
+        kept = {weight for block in graph.blocks for weight in block.weights()}
+        graph.parts = {weight: parts for weight, parts in graph.parts.items() if weight in kept}
+        _note(graph, len(refused))
+        _check_units(graph, hardware)
+
+
+def packer_for(hardware: Hardware) -> Packer:
+    """An empty packer for a machine's tiles."""
+    tile = hardware.tiles.tile
+    if isinstance(tile, Crossbar):
+        return Packer(hardware.tiles.count, tile.rows, tile.cols)
+    return Packer(hardware.tiles.count, None, None)
+
+
+def parts_of(graph: Graph, block: EnergyBlock) -> list[Part]:
+    """The parts of all weights of a block, each weight once."""
+    return [part for weight in block.weights() for part in graph.parts.get(weight, ())]
+
+
+def by_saving(graph: Graph, packer: Packer, members: dict[int, list[Node]]) -> list[tuple[EnergyBlock, int]]:
+    """Blocks with the tiles that each needs alone, most multiply-accumulates per tile first."""
+    ranked = []
+    for block in graph.blocks:
+        tiles = packer.needs(parts_of(graph, block))
+        saved = sum(macs(graph, node) for node in members[block.id])
+        ranked.append((saved / tiles, block, tiles))
+    ranked.sort(key=lambda entry: (-entry[0], entry[1].id))
+    return [(block, tiles) for _, block, tiles in ranked]
+
+
+def _refused(graph: Graph, packer: Packer, members: dict[int, list[Node]]) -> dict[int, str]:
+    """Blocks that do not fit, with the reason."""
+    placed: set[Part] = set()
+    refused = {}
+    for block, tiles in by_saving(graph, packer, members):
+        parts = [part for part in parts_of(graph, block) if part not in placed]
+        if packer.place(parts) is None:
+            refused[block.id] = f"no tile left: needs {tiles}, {packer.free} free"
+        else:
+            placed.update(parts)
+    return refused
+
+
+def _renumber(graph: Graph, blocks: list[EnergyBlock], members: dict[int, list[Node]]) -> None:
+    renamed = []
+    for position, block in enumerate(blocks):
+        fresh = msgspec.structs.replace(block, id=position)
+        for node in members[block.id]:
+            node.block = position
+            node.reason = node.reason.removesuffix(block.name) + fresh.name
+        renamed.append(fresh)
+    graph.blocks = renamed
+
+
+def _note(graph: Graph, refused: int) -> None:
+    if refused:
+        graph.notes.append(f"{refused} energy blocks stay digital because the tiles ran out")
+    deep = [block for block in graph.blocks if len(block.layers) > 1]
+    if deep:
+        graph.notes.append(
+            f"{len(deep)} blocks hold more than one layer: they compute an equilibrium, another function "
+            "than the source model's, to be trained as such"
+        )
+
+
+def _check_units(graph: Graph, hardware: Hardware) -> None:
+    runs = hardware.digital.ops
+    missing = [node for node in graph.nodes if node.unit == "digital" and runs and node.op not in runs]
+    if missing:
+        raise HardwareError(
+            f"no unit runs {missing[0].op}",
+            allowed=f"digital units run {', '.join(runs)}",
+            hint=f"add {missing[0].op!r} to digital.ops in {hardware.name}",
+            location=missing[0].location or Location(graph.source, missing[0].name),
+        )

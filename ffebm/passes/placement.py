@@ -1,0 +1,33 @@
+"""Placement: where each part of each weight lies.
+
+Blocks are placed in the order in which the partition took them, so what fitted there fits here.
+"""
+
+from dataclasses import dataclass
+
+from ffebm.errors import InternalError
+from ffebm.hardware import Hardware
+from ffebm.ir import Graph, Node, Stage
+from ffebm.passes.partition import by_saving, packer_for, parts_of
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Gives every part a tile, a word line and a bit line."""
+
+    name: str = "placement"
+    requires: Stage = Stage.PARTITIONED
+    ensures: Stage = Stage.PLACED
+
+    def run(self, graph: Graph, hardware: Hardware) -> None:
+        """Place the parts of all blocks; a weight that blocks share is placed once."""
+        members: dict[int, list[Node]] = {block.id: [] for block in graph.blocks}
+        for node in graph.nodes:
+            if node.block is not None:
+                members[node.block].append(node)
+        packer = packer_for(hardware)
+        for block, _ in by_saving(graph, packer, members):
+            places = packer.place([part for part in parts_of(graph, block) if part not in graph.places])
+            if places is None:
+                raise InternalError(f"{block.name} fitted the tiles in the partition, and does not now")
+            graph.places.update(places)

@@ -1,0 +1,29 @@
+"""Remove dead code: nodes and constants that no output depends on."""
+
+from dataclasses import dataclass
+
+from ffebm.hardware import Hardware
+from ffebm.ir import Graph, Stage, captured
+
+
+@dataclass(frozen=True)
+class RemoveDead:
+    """Drops nodes, constants and types that no output depends on."""
+
+    name: str = "remove-dead"
+    requires: Stage = Stage.IMPORTED
+    ensures: Stage = Stage.IMPORTED
+
+    def run(self, graph: Graph, hardware: Hardware) -> None:
+        """Keep what the outputs depend on."""
+        live = set(graph.outputs)
+        kept = []
+        for node in reversed(graph.nodes):
+            if any(value in live for value in node.outputs):
+                live.update(captured(node))
+                kept.append(node)
+        graph.nodes = kept[::-1]
+        graph.constants = {k: v for k, v in graph.constants.items() if k in live}
+        made = {value for node in graph.nodes for value in node.outputs} | live | set(graph.inputs)
+        graph.types = {k: v for k, v in graph.types.items() if k in made}
+        graph.trainable &= graph.constants.keys()
