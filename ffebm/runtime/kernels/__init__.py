@@ -1,0 +1,35 @@
+"""The digital kernels: one function an op, in torch."""
+
+from ffebm.runtime.kernels.activation import ACTIVATION
+from ffebm.runtime.kernels.call import Call, Kernel, Subgraph
+from ffebm.runtime.kernels.cast import CAST
+from ffebm.runtime.kernels.control import CONTROL
+from ffebm.runtime.kernels.elementwise import ELEMENTWISE
+from ffebm.runtime.kernels.indexing import INDEXING
+from ffebm.runtime.kernels.layout import LAYOUT
+from ffebm.runtime.kernels.linear import LINEAR
+from ffebm.runtime.kernels.movement import MOVEMENT
+from ffebm.runtime.kernels.normalisation import NORMALISATION
+from ffebm.runtime.kernels.pooling import POOLING
+from ffebm.runtime.kernels.random import RANDOM
+from ffebm.runtime.kernels.reduction import REDUCTION
+from ffebm.runtime.kernels.shape import SHAPE
+
+KERNELS: dict[str, Kernel] = {
+    **ACTIVATION,
+    **CAST,
+    **CONTROL,
+    **ELEMENTWISE,
+    **INDEXING,
+    **LAYOUT,
+    **LINEAR,
+    **MOVEMENT,
+    **NORMALISATION,
+    **POOLING,
+    **RANDOM,
+    **REDUCTION,
+    **SHAPE,
+}
+"""By ONNX's op name; an op of another domain than the default one is `domain.Name`."""
+
+__all__ = ["KERNELS", "Call", "Kernel", "Subgraph"]
