@@ -23,8 +23,8 @@ def run_model(model: ModelProto, inputs: Sequence[Tensor | None]) -> tuple[Tenso
 
 def prepared(model: ModelProto) -> ModelProto:
     """The model without local functions, and with the oldest opset that kernels know or a later one."""
-    opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=1)
-    if opset < OLDEST_OPSET:
+    opsets = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
+    if opsets and max(opsets) < OLDEST_OPSET:
         model = version_converter.convert_version(model, OLDEST_OPSET)
     return inline_local_functions(model) if model.functions else model
 
@@ -92,6 +92,6 @@ def to_torch(value: object) -> Tensor:
     else:
         array = np.asarray(value)
         dtype = torch_dtype(onnx.helper.np_dtype_to_tensor_dtype(array.dtype))
-    if array.dtype.kind == "V":  # a type of ml_dtypes
+    if array.dtype.kind in "Vf" and array.dtype.str[1:] not in ("f2", "f4", "f8"):  # a type of ml_dtypes
         array = array.view(f"u{array.dtype.itemsize}")
     return torch.from_numpy(np.array(array, order="C")).view(dtype)

@@ -29,7 +29,11 @@ def concat(call: Call, *inputs: Tensor) -> Tensor:
 
 def expand(call: Call, x: Tensor, shape: Tensor) -> Tensor:
     """`x` repeated to a shape that it broadcasts to, or that broadcasts to it."""
-    return torch.broadcast_tensors(x, x.new_empty(()).expand(sizes(shape)))[0]
+    want = sizes(shape)
+    n_axes = max(x.ndim, len(want))
+    have = (1,) * (n_axes - x.ndim) + tuple(x.shape)
+    want = [1] * (n_axes - len(want)) + want
+    return x.expand([n if target == 1 else target for n, target in zip(have, want, strict=True)])
 
 
 def pad(

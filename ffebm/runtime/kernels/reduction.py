@@ -59,12 +59,16 @@ def _bound(dtype: torch.dtype, *, low: bool) -> float:
     return limits.min if low else limits.max
 
 
+def _floating(x: Tensor) -> Tensor:
+    return x if x.is_floating_point() else x.double()
+
+
 def _sum(x: Tensor, axes: list[int], keep: bool) -> Tensor:
     return x.sum(axes, keep, dtype=x.dtype)
 
 
 def _mean(x: Tensor, axes: list[int], keep: bool) -> Tensor:
-    return (x if x.is_floating_point() else x.double()).mean(axes, keep)
+    return _floating(x).mean(axes, keep)
 
 
 def _product(x: Tensor, axes: list[int], keep: bool) -> Tensor:
@@ -78,7 +82,7 @@ def _l1(x: Tensor, axes: list[int], keep: bool) -> Tensor:
 
 
 def _l2(x: Tensor, axes: list[int], keep: bool) -> Tensor:
-    return torch.linalg.vector_norm(x if x.is_floating_point() else x.double(), 2, axes, keep)
+    return torch.linalg.vector_norm(_floating(x), 2, axes, keep)
 
 
 def _log_sum(x: Tensor, axes: list[int], keep: bool) -> Tensor:
@@ -86,7 +90,7 @@ def _log_sum(x: Tensor, axes: list[int], keep: bool) -> Tensor:
 
 
 def _log_sum_exp(x: Tensor, axes: list[int], keep: bool) -> Tensor:
-    return torch.logsumexp(x if x.is_floating_point() else x.double(), axes, keep)
+    return torch.logsumexp(_floating(x), axes, keep)
 
 
 def _sum_square(x: Tensor, axes: list[int], keep: bool) -> Tensor:

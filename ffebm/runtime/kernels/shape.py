@@ -34,6 +34,16 @@ def eye_like(call: Call, x: Tensor) -> Tensor:
     return (column - row == call.integer("k")).to(dtype)
 
 
+def optional_get_element(call: Call, x: Tensor) -> Tensor:
+    """The tensor that an optional holds."""
+    return x
+
+
+def optional_has_element(call: Call, x: Tensor | None = None) -> Tensor:
+    """Whether an optional holds a tensor."""
+    return torch.tensor(x is not None)
+
+
 def range_(call: Call, start: Tensor, limit: Tensor, delta: Tensor) -> Tensor:
     """Numbers from start up to limit, without it."""
     count = max(ceil((limit.item() - start.item()) / delta.item()), 0)
@@ -56,6 +66,8 @@ SHAPE: dict[str, Kernel] = {
     "Constant": constant,
     "ConstantOfShape": constant_of_shape,
     "EyeLike": eye_like,
+    "OptionalGetElement": optional_get_element,
+    "OptionalHasElement": optional_has_element,
     "Range": range_,
     "Shape": shape,
     "Size": size,
