@@ -2,12 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from ffebm.errors import ModelError
+
 Value = bool | int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
 Subgraph = Callable[..., tuple[Tensor, ...]]
+Item = TypeVar("Item", int, float, str)
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,49 @@ class Call:
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     graphs: Mapping[str, Subgraph] = field(default_factory=dict)
     generator: torch.Generator | None = None
+
+    def integer(self, name: str, default: int = 0) -> int:
+        """The integer attribute `name`."""
+        value = self.attrs.get(name, default)
+        if not isinstance(value, int):
+            raise self.unusable(name, value, "an integer is needed")
+        return value
+
+    def number(self, name: str, default: float = 0.0) -> float:
+        """The attribute `name` as a float."""
+        value = self.attrs.get(name, default)
+        if not isinstance(value, int | float):
+            raise self.unusable(name, value, "a number is needed")
+        return float(value)
+
+    def text(self, name: str, default: str = "") -> str:
+        """The string attribute `name`."""
+        value = self.attrs.get(name, default)
+        if not isinstance(value, str):
+            raise self.unusable(name, value, "a string is needed")
+        return value
+
+    def integers(self, name: str, default: tuple[int, ...] = ()) -> tuple[int, ...]:
+        """The attribute `name` as a tuple of integers."""
+        return self._items(name, default, int)
+
+    def numbers(self, name: str, default: tuple[float, ...] = ()) -> tuple[float, ...]:
+        """The attribute `name` as a tuple of floats."""
+        return self._items(name, default, float)
+
+    def texts(self, name: str, default: tuple[str, ...] = ()) -> tuple[str, ...]:
+        """The attribute `name` as a tuple of strings."""
+        return self._items(name, default, str)
+
+    def unusable(self, name: str, value: object, allowed: str) -> ModelError:
+        """The error for an attribute that the kernel cannot use."""
+        return ModelError(f"{self.op}: attribute {name} is {value!r}", allowed=allowed)
+
+    def _items(self, name: str, default: tuple[Item, ...], kind: type[Item]) -> tuple[Item, ...]:
+        value = self.attrs.get(name, default)
+        if not isinstance(value, tuple):
+            raise self.unusable(name, value, f"a list of {kind.__name__} is needed")
+        return tuple(kind(item) for item in value)
 
 
 Kernel = Callable[..., Tensor | tuple[Tensor, ...]]

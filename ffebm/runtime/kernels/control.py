@@ -1,0 +1,66 @@
+"""Control flow: subgraphs that run once, repeatedly or over slices."""
+
+import torch
+from torch import Tensor
+
+from ffebm.runtime.kernels.call import Call, Kernel
+from ffebm.runtime.kernels.dtypes import axis_of
+
+
+def if_(call: Call, condition: Tensor) -> tuple[Tensor, ...]:
+    """One of two subgraphs."""
+    branch = "then_branch" if bool(condition) else "else_branch"
+    return call.graphs[branch]()
+
+
+def loop(
+    call: Call, max_trips: Tensor | None, condition: Tensor | None, *state: Tensor
+) -> tuple[Tensor, ...]:
+    """A subgraph repeated while its condition holds; what it scans out is stacked."""
+    body = call.graphs["body"]
+    n_state = len(state)
+    n_scans = call.n_outputs - n_state
+    device = state[0].device if state else None
+    going = torch.ones((), dtype=torch.bool, device=device) if condition is None else condition
+    scanned: list[list[Tensor]] = [[] for _ in range(n_scans)]
+    trip = 0
+    while bool(going) and (max_trips is None or trip < int(max_trips)):
+        going, *results = body(torch.tensor(trip, device=device), going, *state)
+        state = tuple(results[:n_state])
+        for column, value in zip(scanned, results[n_state:], strict=True):
+            column.append(value)
+        trip += 1
+    return (*state, *(torch.stack(column) if column else torch.zeros(0) for column in scanned))
+
+
+def scan(call: Call, *inputs: Tensor) -> tuple[Tensor, ...]:
+    """A subgraph over slices of its last inputs, carrying state from one to the next."""
+    n_scanned = call.integer("num_scan_inputs")
+    state, sequences = inputs[: len(inputs) - n_scanned], inputs[len(inputs) - n_scanned :]
+    n_outputs = call.n_outputs - len(state)
+    axes = call.integers("scan_input_axes", (0,) * n_scanned)
+    backwards = call.integers("scan_input_directions", (0,) * n_scanned)
+    slices = [
+        x.unbind(axis)[::-1] if back else x.unbind(axis)
+        for x, axis, back in zip(sequences, axes, backwards, strict=True)
+    ]
+    scanned: list[list[Tensor]] = [[] for _ in range(n_outputs)]
+    for step in zip(*slices, strict=True):
+        results = call.graphs["body"](*state, *step)
+        state = tuple(results[: len(state)])
+        for column, value in zip(scanned, results[len(state) :], strict=True):
+            column.append(value)
+    out_axes = call.integers("scan_output_axes", (0,) * n_outputs)
+    out_backwards = call.integers("scan_output_directions", (0,) * n_outputs)
+    stacked = [
+        torch.stack(column[::-1] if back else column, axis_of(axis, column[0].ndim + 1))
+        for column, axis, back in zip(scanned, out_axes, out_backwards, strict=True)
+    ]
+    return (*state, *stacked)
+
+
+CONTROL: dict[str, Kernel] = {
+    "If": if_,
+    "Loop": loop,
+    "Scan": scan,
+}
