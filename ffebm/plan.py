@@ -6,19 +6,26 @@ by source name), `crossbars.safetensors` (target conductances), `digital/` (one 
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 import numpy as np
+import safetensors
+import safetensors.numpy
 from msgspec import Meta
 
-from ffebm.hardware import Hardware
+from ffebm.errors import Location, PlanError
+from ffebm.folder import read_folder, write_folder
+from ffebm.hardware import Crossbar, Hardware
 from ffebm.ir import Array, EnergyBlock, TensorType
 from ffebm.program import Segment
 from ffebm.step import Schedule
 
 SCHEMA = 1
 """Version of the plan format; another version is refused."""
+MANIFEST, WEIGHTS, CROSSBARS = "plan.json", "weights.safetensors", "crossbars.safetensors"
+MODEL = "source.onnx"
 
 
 class Settle(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -181,8 +188,8 @@ class TilePlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return sum(piece.n_in * piece.n_out for piece in self.pieces)
 
 
-class Plan(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, eq=False):
-    """A compiled model.
+class Manifest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, eq=False):
+    """What `plan.json` holds.
 
     Attributes:
         schema: Version of the format.
@@ -202,10 +209,6 @@ class Plan(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, eq=False):
         training: One training step as steps.
         batch: Samples that the schedules count for.
         notes: What the compiler wants the user to know.
-        segments: The digital programs (in `digital/`).
-        weights: Constants by source name (in `weights.safetensors`).
-        crossbars: Target conductances in siemens (in `crossbars.safetensors`).
-        model: The ONNX source without its weights (in `source.onnx`); empty for torch.
     """
 
     schema: int
@@ -225,6 +228,18 @@ class Plan(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, eq=False):
     training: Schedule
     batch: int
     notes: tuple[str, ...]
+
+
+class Plan(Manifest, kw_only=True, forbid_unknown_fields=True, eq=False):
+    """A compiled model.
+
+    Attributes:
+        segments: The digital programs (in `digital/`).
+        weights: Constants by source name (in `weights.safetensors`).
+        crossbars: Target conductances in siemens (in `crossbars.safetensors`).
+        model: The ONNX source without its weights (in `source.onnx`); empty for torch.
+    """
+
     segments: tuple[Segment, ...] = ()
     weights: dict[str, Array] = {}
     crossbars: dict[str, Array] = {}
@@ -245,9 +260,248 @@ class Plan(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, eq=False):
             for piece in tile.pieces:
                 yield tile, piece
 
+    def save(self, path: str | Path) -> None:
+        """Write the plan folder; all of it or nothing.
+
+        Raises:
+            PlanError: If something that is not a plan is in the way, or the disk refuses.
+        """
+        document = {name: getattr(self, name) for name in Manifest.__struct_fields__}
+        files = {
+            MANIFEST: msgspec.json.format(msgspec.json.encode(document), indent=1),
+            WEIGHTS: safetensors.numpy.save(_contiguous(self.weights)),
+            CROSSBARS: safetensors.numpy.save(_contiguous(self.crossbars)),
+        }
+        for segment in self.segments:
+            name = f"digital/segment{segment.id:04}.json"
+            files[name] = msgspec.json.format(msgspec.json.encode(segment), indent=1)
+        if self.model:
+            files[MODEL] = self.model
+        write_folder(Path(path), files, MANIFEST)
+
+    def summary(self) -> str:
+        """What a person wants to know first, as text of at most 80 columns."""
+        return "\n".join(_summary_lines(self)) + "\n"
+
+
+def load_plan(path: str | Path) -> Plan:
+    """Read a plan folder and check all of it.
+
+    Raises:
+        PlanError: If it is no plan, of an unknown version, incomplete, damaged, or contradicts itself.
+    """
+    folder = Path(path)
+    where = Location(str(folder))
+    files = read_folder(folder, MANIFEST)
+    try:
+        found = msgspec.json.decode(files[MANIFEST], type=_Version).schema
+        if found != SCHEMA:
+            raise PlanError(
+                f"the plan is of version {found}",
+                allowed=f"this ffebm reads version {SCHEMA}",
+                hint="compile the model again with this version",
+                location=where,
+            )
+        manifest = msgspec.json.decode(files[MANIFEST], type=Manifest)
+        names = sorted(name for name in files if name.startswith("digital/"))
+        segments = tuple(msgspec.json.decode(files[name], type=Segment) for name in names)
+        weights = safetensors.numpy.load(files[WEIGHTS])
+        crossbars = safetensors.numpy.load(files[CROSSBARS])
+    except KeyError as error:
+        raise PlanError(f"{error.args[0]} is missing", hint="compile again", location=where) from None
+    except (msgspec.DecodeError, safetensors.SafetensorError) as error:
+        raise PlanError(f"cannot be read: {error}", hint="compile again", location=where) from None
+    plain = {name: getattr(manifest, name) for name in Manifest.__struct_fields__}
+    plan = Plan(**plain, segments=segments, weights=weights, crossbars=crossbars, model=files.get(MODEL, b""))
+    problem = next(_problems(plan), None)
+    if problem is not None:
+        raise PlanError(problem, hint="compile the model again", location=where)
+    return plan
+
+
+class _Version(msgspec.Struct):
+    schema: int
+
+
+def _contiguous(arrays: dict[str, Array]) -> dict[str, Array]:
+    return {name: np.array(array, order="C", copy=None) for name, array in arrays.items()}
+
 
 def _same_arrays(ours: dict[str, Array], theirs: dict[str, Array]) -> bool:
     return ours.keys() == theirs.keys() and all(
         a.dtype == theirs[name].dtype and np.array_equal(a, theirs[name], equal_nan=a.dtype.kind == "f")
         for name, a in ours.items()
     )
+
+
+# --- checks ------------------------------------------------------------------------------------------
+
+
+def _problems(plan: Plan) -> Iterator[str]:
+    """Every contradiction in a plan, as text."""
+    known = {*plan.weights, *(port.name for port in plan.inputs)}
+    for name in (*plan.trainable, *plan.buffers):
+        if name not in plan.weights:
+            yield f"weight {name!r} has no values"
+    for position, block in enumerate(plan.blocks):
+        if block.id != position:
+            yield f"{block.name} stands at position {position}"
+        for weight in block.weights():
+            if weight not in plan.weights:
+                yield f"weight {weight!r} of {block.name} has no values"
+    yield from _order_problems(plan, known)
+    yield from _tile_problems(plan)
+    for schedule in (plan.inference, plan.training):
+        yield from _schedule_problems(plan, schedule)
+
+
+def _order_problems(plan: Plan, known: set[str]) -> Iterator[str]:
+    """The inference runs every digital node and block once, each after what it reads."""
+    instructions = {i.name: i for segment in plan.segments for i in segment.program.instructions}
+    blocks = {block.name: block for block in plan.blocks}
+    left = {*instructions, *blocks}
+    for step in plan.inference.steps:
+        if step.kind not in {"digital", "free"}:
+            continue
+        runner = instructions.get(step.name) if step.kind == "digital" else blocks.get(step.name)
+        if runner is None or step.name not in left:
+            yield f"step {step.id} runs {step.name!r}, which is unknown or has run already"
+            return
+        left.remove(step.name)
+        for value in runner.inputs:
+            if value and value not in known:
+                yield f"step {step.id} ({step.name}) reads {value!r} before it is made"
+        known.update(runner.outputs)
+    if left:
+        yield f"no step runs {min(left)!r}"
+    for port in plan.outputs:
+        if port.name not in known:
+            yield f"output {port.name!r} is never made"
+
+
+def _tile_problems(plan: Plan) -> Iterator[str]:
+    cells: dict[str, int] = {}
+    for position, (tile, piece) in enumerate(sorted(plan.pieces(), key=lambda pair: pair[1].id)):
+        if piece.id != position:
+            yield f"piece {piece.id} stands at position {position}"
+        if piece.weight not in plan.weights:
+            yield f"piece {piece.id} holds unknown weight {piece.weight!r}"
+        if piece.row < 0 or piece.col < 0 or piece.n_in < 1 or piece.n_out < 1:
+            yield f"piece {piece.id} has no valid place"
+        if piece.row + piece.n_in > tile.rows or piece.col + piece.n_out > tile.cols:
+            yield f"piece {piece.id} reaches over the edge of tile {tile.id}"
+        cells[piece.weight] = cells.get(piece.weight, 0) + piece.n_in * piece.n_out
+        if tile.kind == "crossbar":
+            yield from _conductance_problems(plan, piece)
+    for weight, count in cells.items():
+        if weight in plan.weights and plan.weights[weight].size != count:
+            yield f"{count} of the {plan.weights[weight].size} elements of {weight!r} lie on tiles"
+    seen: set[int] = set()
+    for tile in plan.tiles:
+        if tile.id in seen or not 0 <= tile.id < plan.hardware.tiles.count:
+            yield f"tile {tile.id} is not one of the machine's {plan.hardware.tiles.count} tiles, each once"
+        seen.add(tile.id)
+        yield from _overlaps(tile)
+
+
+def _overlaps(tile: TilePlan) -> Iterator[str]:
+    """Pieces that share a cell: sweep over rows, comparing pieces that are open at once."""
+    open_pieces: list[Piece] = []
+    for piece in sorted(tile.pieces, key=lambda p: (p.row, p.col)):
+        open_pieces = [p for p in open_pieces if p.row + p.n_in > piece.row]
+        for other in open_pieces:
+            if other.col < piece.col + piece.n_out and piece.col < other.col + other.n_out:
+                yield f"pieces {other.id} and {piece.id} overlap on tile {tile.id}"
+        open_pieces.append(piece)
+
+
+def _conductance_problems(plan: Plan, piece: Piece) -> Iterator[str]:
+    tile = plan.hardware.tiles.tile
+    if not isinstance(tile, Crossbar):
+        yield f"piece {piece.id} lies on a crossbar, which {plan.hardware.name} does not have"
+        return
+    for name in (f"piece{piece.id}.plus", f"piece{piece.id}.minus"):
+        array = plan.crossbars.get(name)
+        if array is None or array.shape != (piece.n_in, piece.n_out):
+            yield f"conductances {name!r} are missing or of another size"
+        elif not (
+            array.min() >= tile.cell.g_min.value * 0.999 and array.max() <= tile.cell.g_max.value * 1.001
+        ):
+            yield f"conductances {name!r} leave the range of the cells"
+
+
+def _schedule_problems(plan: Plan, schedule: Schedule) -> Iterator[str]:
+    tiles = {f"tile{tile.id}" for tile in plan.tiles}
+    units = tiles | {f"digital{i}" for i in range(plan.hardware.digital.count)} | {"network"}
+    free: dict[str, float] = {}
+    for position, step in enumerate(schedule.steps):
+        if step.id != position or any(not 0 <= before < len(schedule.steps) for before in step.after):
+            yield f"step {step.id} stands at position {position}, or waits for an unknown step"
+            return
+        for unit in step.units:
+            if unit not in units:
+                yield f"step {step.id} runs on unknown unit {unit!r}"
+            if free.get(unit, 0.0) > step.start_s:
+                yield f"step {step.id} starts before {unit} is free"
+            free[unit] = step.end_s
+        if any(schedule.steps[before].end_s > step.start_s for before in step.after):
+            yield f"step {step.id} starts before a step that it waits for has ended"
+
+
+# --- summary -----------------------------------------------------------------------------------------
+
+
+def share(part: float, whole: float) -> str:
+    """A share in per cent; a dash if there is nothing to share."""
+    return f"{100 * part / whole:.1f} %" if whole else "-"
+
+
+def engineering(value: float, unit: str) -> str:
+    """A quantity with an SI prefix and four digits."""
+    for power, prefix in ((0, ""), (-3, "m"), (-6, "u"), (-9, "n"), (-12, "p"), (-15, "f")):
+        if abs(value) >= 10.0**power:
+            return f"{value / 10.0**power:.4g} {prefix}{unit}"
+    return f"{value:.4g} {unit}"
+
+
+def _summary_lines(plan: Plan) -> Iterator[str]:
+    tile_nodes = [node for node in plan.nodes if node.unit == "tile"]
+    macs = sum(node.macs for node in plan.nodes)
+    on_tiles = {piece.weight for _, piece in plan.pieces()}
+    weights = sum(plan.weights[name].size for name in plan.trainable)
+    held = sum(plan.weights[name].size for name in on_tiles)
+    yield f"plan        {plan.source.name} for {plan.hardware.name}"
+    yield f"blocks      {len(plan.blocks)} energy blocks, block size {_sizes(plan)}, boundary {plan.options.boundary}"
+    yield f"nodes       {len(tile_nodes)} on tiles, {len(plan.nodes) - len(tile_nodes)} digital"
+    yield f"work        {share(sum(n.macs for n in tile_nodes), macs)} of {macs:,} multiply-accumulates on tiles"
+    yield f"weights     {share(held, weights)} of {weights:,} on tiles"
+    used = sum(tile.used for tile in plan.tiles)
+    room = sum(tile.rows * tile.cols for tile in plan.tiles)
+    yield f"tiles       {len(plan.tiles)} of {plan.hardware.tiles.count} in use, {share(used, room)} of their cells"
+    for name, schedule in (("inference", plan.inference), ("training", plan.training)):
+        yield from _schedule_lines(name, schedule, plan.batch)
+    assumed = [name for name, quantity in plan.hardware.quantities() if quantity.assumption]
+    total = len(list(plan.hardware.quantities()))
+    yield f"constants   {total} of {plan.hardware.name}, {len(assumed)} of them assumptions"
+    for note in plan.notes:
+        yield f"note        {note}"
+
+
+def _sizes(plan: Plan) -> str:
+    size = plan.options.block_size
+    return str(size) if isinstance(size, int) else ",".join(map(str, size))
+
+
+def _schedule_lines(name: str, schedule: Schedule, batch: int) -> Iterator[str]:
+    cost = schedule.cost
+    yield f"{name:<11} of {batch} sample(s): {len(schedule.steps)} steps"
+    bound = "busiest unit" if schedule.busiest_s >= schedule.critical_path_s else "critical path"
+    yield (
+        f"  time      {engineering(schedule.makespan_s, 's')}; lower bound "
+        f"{engineering(schedule.lower_bound_s, 's')} ({bound}); ratio {schedule.ratio:.3f}"
+    )
+    kinds = ("array", "dac", "adc", "digital", "memory", "network")
+    yield f"  energy    {engineering(cost.energy, 'J')}"
+    yield "    " + ", ".join(f"{kind} {engineering(getattr(cost, kind), 'J')}" for kind in kinds[:3])
+    yield "    " + ", ".join(f"{kind} {engineering(getattr(cost, kind), 'J')}" for kind in kinds[3:])
+    yield f"  converts  {cost.dac_count:,} digital to analog, {cost.adc_count:,} analog to digital"

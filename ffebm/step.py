@@ -41,7 +41,8 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return Cost(**{f: getattr(self, f) * factor for f in self.__struct_fields__})
 
 
-StepKind = Literal["transfer", "digital", "free", "nudged", "loss", "digital_backward", "update"]
+StepKind = Literal["transfer", "digital", "free", "nudged", "loss", "digital_backward", "contrast", "update"]
+"""`nudged` is one of the two nudged phases; `contrast` makes weight gradients from the nudged states."""
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

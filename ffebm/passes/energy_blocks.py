@@ -5,8 +5,8 @@ a *view* (a state behind layout changes) or a *drive* (a sum of linear maps of s
 closed yet). An activation closes a drive into a free layer; whatever else reads a drive closes it into a
 linear layer. A closed layer joins the latest block among its sources that has room, or starts a new block.
 
-Blocks never wait for themselves: `latest[v]` is the highest block that v depends on, and a layer joins block b
-only if its other sources depend on blocks before b. So contracted blocks are ordered by their number.
+Blocks never wait for themselves: `latest[v]` is the highest block that v depends on, and a layer joins block
+b only if its other sources depend on blocks before b. So contracted blocks are ordered by their number.
 """
 
 from dataclasses import dataclass, field, replace

@@ -1,8 +1,8 @@
 """Packing parts onto tiles without overlap.
 
-A tile is filled in shelves: a shelf is a band of word lines, its parts stand side by side on bit lines. A part
-takes the lowest shelf where it fits, else opens a new one. Shelves of equal height waste nothing, which is the
-common case: the parts of one layer.
+A tile is filled in shelves: a shelf is a band of word lines, its parts stand side by side on bit lines. A
+part takes the lowest shelf where it fits, else opens a new one. Shelves of equal height waste nothing, which
+is the common case: the parts of one layer.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
 """Tiling: cut the weight matrices of the energy blocks into parts that fit a crossbar.
 
-A matrix is cut evenly: n = ceil(size / limit) parts whose sizes differ by at most one, larger ones first. Each
-group of a grouped convolution is a matrix of its own, so a depthwise layer is many small parts and never one
-dense matrix full of zeros.
+A matrix is cut evenly: n = ceil(size / limit) parts whose sizes differ by at most one, larger ones first.
+Each group of a grouped convolution is a matrix of its own, so a depthwise layer is many small parts and never
+one dense matrix full of zeros.
 """
 
 from dataclasses import dataclass

@@ -1,0 +1,83 @@
+"""Crossbar backend: weights become differential conductance pairs with a scale and converter ranges."""
+
+from ffebm import conductance
+from ffebm.hardware import Crossbar, Hardware
+from ffebm.ir import Array, Graph, Part
+from ffebm.plan import Piece, TilePlan
+
+
+def emit_tiles(graph: Graph, hardware: Hardware) -> tuple[tuple[TilePlan, ...], dict[str, Array]]:
+    """What lies on each tile.
+
+    Args:
+        graph: A placed graph.
+        hardware: The machine.
+
+    Returns:
+        The tiles in use, and the target conductances of their pieces in siemens: `piece<id>.plus` and
+        `piece<id>.minus`, [n_in, n_out]. Exact tiles have no conductances.
+    """
+    tile = hardware.tiles.tile
+    linears = {
+        i.linear.weight: i.linear for b in graph.blocks for _, i in b.interactions() if i.linear is not None
+    }
+    arrays: dict[str, Array] = {}
+    pieces: dict[int, list[Piece]] = {}
+    count = 0
+    for weight, parts in graph.parts.items():
+        matrix = conductance.to_matrix(linears[weight], graph.constants[weight])
+        for part in parts:
+            place = graph.places[part]
+            settings = _program(matrix, part, tile, arrays, count) if isinstance(tile, Crossbar) else {}
+            piece = Piece(
+                id=count,
+                weight=weight,
+                group=part.group,
+                inputs=part.inputs,
+                outputs=part.outputs,
+                row=place.row,
+                col=place.col,
+                **settings,
+            )
+            pieces.setdefault(place.tile, []).append(piece)
+            count += 1
+    return tuple(_tile(number, pieces[number], hardware) for number in sorted(pieces)), arrays
+
+
+def _program(
+    matrix: Array, part: Part, crossbar: Crossbar, arrays: dict[str, Array], number: int
+) -> dict[str, float]:
+    """Write a part's conductances; its scale and converter ranges."""
+    piece = matrix[part.group, part.outputs[0] : part.outputs[1], part.inputs[0] : part.inputs[1]]
+    scale = conductance.full_scale(piece)
+    levels = conductance.to_levels(piece, scale, crossbar.cell.levels)
+    plus, minus = conductance.to_pair(levels.T, crossbar)
+    arrays[f"piece{number}.plus"], arrays[f"piece{number}.minus"] = plus, minus
+    return {
+        "scale": float(scale.item()),
+        "adc_range": float(conductance.adc_range(levels, crossbar).item()),
+        "adc_range_t": float(conductance.adc_range(levels.T, crossbar).item()),
+    }
+
+
+def _tile(number: int, pieces: list[Piece], hardware: Hardware) -> TilePlan:
+    tile = hardware.tiles.tile
+    if isinstance(tile, Crossbar):
+        return TilePlan(
+            id=number,
+            kind="crossbar",
+            rows=tile.rows,
+            cols=tile.cols,
+            dac_bits=tile.dac.bits,
+            adc_bits=tile.adc.bits,
+            pieces=tuple(pieces),
+        )
+    return TilePlan(
+        id=number,
+        kind="exact",
+        rows=max(p.row + p.n_in for p in pieces),
+        cols=max(p.col + p.n_out for p in pieces),
+        dac_bits=0,
+        adc_bits=0,
+        pieces=tuple(pieces),
+    )

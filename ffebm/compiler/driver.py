@@ -1,0 +1,189 @@
+"""The compiler: a model goes in, a plan comes out. The pass order is here, on one screen."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Literal, Protocol
+
+from onnx import ModelProto
+
+from ffebm.backends.crossbar import emit_tiles
+from ffebm.backends.digital import emit_segments
+from ffebm.compiler.from_onnx import from_onnx, without_weights
+from ffebm.errors import InternalError, UsageError
+from ffebm.hardware import Hardware, load_hardware
+from ffebm.ir import Graph, Node, Stage, TensorType, verify
+from ffebm.ops import OPS
+from ffebm.passes.canonicalize import Canonicalize
+from ffebm.passes.check_sizes import CheckSizes
+from ffebm.passes.energy_blocks import EnergyBlocks
+from ffebm.passes.fold_batch_norm import FoldBatchNorm
+from ffebm.passes.fold_constants import FoldConstants
+from ffebm.passes.partition import Partition
+from ffebm.passes.placement import Placement
+from ffebm.passes.remove_dead import RemoveDead
+from ffebm.passes.schedule import Schedules, batch_of
+from ffebm.passes.tiling import Tiling
+from ffebm.plan import SCHEMA, Options, Plan, PlanNode, Port, Settle, Source
+from ffebm.work import macs, parameters
+
+Progress = Callable[[str, Graph], None]
+"""Called with a pass's name and the graph after it."""
+
+
+class Pass(Protocol):
+    """What every pass is: a frozen dataclass whose other fields are its options."""
+
+    @property
+    def name(self) -> str:
+        """Stable name, as printed."""
+
+    @property
+    def requires(self) -> Stage:
+        """Stage that the graph must have reached."""
+
+    @property
+    def ensures(self) -> Stage:
+        """Stage that the graph has reached afterwards."""
+
+    def run(self, graph: Graph, hardware: Hardware) -> None:
+        """Rewrite the graph in place."""
+
+
+def pass_order(options: Options) -> tuple[Pass, ...]:
+    """The passes, in order."""
+    return (
+        FoldConstants(),
+        RemoveDead(),
+        CheckSizes(),
+        *((FoldBatchNorm(), RemoveDead()) if options.fold_batch_norm else ()),
+        Canonicalize(),
+        EnergyBlocks(options.block_size, options.boundary),
+        Tiling(),
+        Partition(),
+        Placement(),
+    )
+
+
+def run_passes(graph: Graph, hardware: Hardware, passes: tuple[Pass, ...], progress: Progress | None) -> None:
+    """Run passes; after each, the graph must hold what its stage says."""
+    for step in passes:
+        if graph.stage < step.requires:
+            raise InternalError(f"{step.name} needs stage {step.requires.name}, found {graph.stage.name}")
+        step.run(graph, hardware)
+        graph.stage = max(graph.stage, step.ensures)
+        try:
+            verify(graph)
+        except InternalError as error:
+            raise InternalError(f"{error.found} (after {step.name})", location=error.location) from error
+        if progress is not None:
+            progress(step.name, graph)
+
+
+def compile_model(  # noqa: PLR0913 - the public entry point; every option has a name and a default
+    model: str | Path | ModelProto,
+    hardware: str | Path | Hardware = "reference",
+    *,
+    block_size: int | tuple[int, ...] | list[int] = 1,
+    boundary: Literal["tile", "digital"] = "tile",
+    settle: Settle | None = None,
+    fold_batch_norm: bool = False,
+    dims: Mapping[str, int] | None = None,
+    progress: Progress | None = None,
+) -> Plan:
+    """Compile a model into a plan.
+
+    Args:
+        model: Path of an ONNX file, or an ONNX model in memory.
+        hardware: Shipped name, path of a TOML file, or a description.
+        block_size: Free layers that one energy block may hold; or one number a block in graph order, and what
+            follows the last one stays digital. At 1 the plan computes what the model computes.
+        boundary: Where the first linear map of a block runs.
+        settle: How energy blocks settle.
+        fold_batch_norm: Fold batch normalisation into the weights before it; the plan is for inference only.
+        dims: Sizes for named dimensions of the model.
+        progress: Called after each pass.
+
+    Raises:
+        ModelError: If the model cannot be compiled.
+        HardwareError: If the hardware description is wrong.
+        UsageError: If an option is wrong.
+    """
+    options = _options(block_size, boundary, fold_batch_norm, dims or {})
+    machine = load_hardware(hardware)
+    imported = from_onnx(model, options.dims)
+    graph = imported.graph
+    run_passes(graph, machine, pass_order(options), progress)
+    plan = _emit(graph, machine, imported.source, options, settle or Settle())
+    plan.model = without_weights(imported.proto, graph)
+    return plan
+
+
+def _options(
+    block_size: int | tuple[int, ...] | list[int], boundary: str, fold: bool, dims: Mapping[str, int]
+) -> Options:
+    sizes = block_size if isinstance(block_size, int) else tuple(block_size)
+    listed = (sizes,) if isinstance(sizes, int) else sizes
+    if not listed or any(not isinstance(size, int) or isinstance(size, bool) or size < 1 for size in listed):
+        raise UsageError(
+            f"block size {block_size!r}", allowed="a whole number of at least 1, or a list of such numbers"
+        )
+    if boundary != "tile" and boundary != "digital":
+        raise UsageError(f"boundary {boundary!r}", allowed="'tile' or 'digital'")
+    return Options(block_size=sizes, boundary=boundary, fold_batch_norm=fold, dims=dict(dims))
+
+
+def _emit(graph: Graph, hardware: Hardware, source: Source, options: Options, settle: Settle) -> Plan:
+    """Lower a placed graph with the backends."""
+    segments, segment_of, tensors = emit_segments(graph)
+    tiles, crossbars = emit_tiles(graph, hardware)
+    schedules = Schedules(settle)
+    buffers = [
+        node.inputs[position]
+        for node in graph.nodes
+        for position in OPS[node.op].buffers
+        if node.op in OPS and position < len(node.inputs) and node.inputs[position] in graph.constants
+    ]
+    return Plan(
+        schema=SCHEMA,
+        source=source,
+        hardware=hardware,
+        options=options,
+        settle=settle,
+        inputs=tuple(_port(graph, value) for value in graph.inputs),
+        outputs=tuple(_port(graph, value) for value in graph.outputs),
+        trainable=tuple(name for name in graph.constants if name in graph.trainable),
+        buffers=tuple(dict.fromkeys(buffers)),
+        types=dict(sorted(graph.types.items())),
+        nodes=tuple(_node(graph, node, segment_of) for node in graph.nodes),
+        blocks=tuple(graph.blocks),
+        tiles=tiles,
+        inference=schedules.inference(graph, hardware),
+        training=schedules.training(graph, hardware),
+        batch=batch_of(graph),
+        notes=tuple(graph.notes),
+        segments=segments,
+        weights={**graph.constants, **tensors},
+        crossbars=crossbars,
+    )
+
+
+def _port(graph: Graph, value: str) -> Port:
+    return Port(value, graph.types.get(value, TensorType("unknown")))
+
+
+def _node(graph: Graph, node: Node, segment_of: Mapping[str, int]) -> PlanNode:
+    unit: Literal["tile", "digital"] = "tile" if node.unit == "tile" else "digital"
+    return PlanNode(
+        name=node.name,
+        op=node.op,
+        unit=unit,
+        reason=node.reason,
+        block=node.block,
+        segment=segment_of.get(node.name),
+        inputs=tuple(node.inputs),
+        outputs=tuple(node.outputs),
+        location=str(node.location or ""),
+        macs=macs(graph, node),
+        weights=parameters(graph, node),
+        shape=graph.shape(node.outputs[0]),
+    )
