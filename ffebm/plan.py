@@ -380,28 +380,32 @@ def _order_problems(plan: Plan, known: set[str]) -> Iterator[str]:
 
 
 def _tile_problems(plan: Plan) -> Iterator[str]:
-    cells: dict[str, int] = {}
-    for position, (tile, piece) in enumerate(sorted(plan.pieces(), key=lambda pair: pair[1].id)):
-        if piece.id != position:
-            yield f"piece {piece.id} stands at position {position}"
-        if piece.weight not in plan.weights:
-            yield f"piece {piece.id} holds unknown weight {piece.weight!r}"
-        if piece.row < 0 or piece.col < 0 or piece.n_in < 1 or piece.n_out < 1:
-            yield f"piece {piece.id} has no valid place"
-        if piece.row + piece.n_in > tile.rows or piece.col + piece.n_out > tile.cols:
-            yield f"piece {piece.id} reaches over the edge of tile {tile.id}"
-        cells[piece.weight] = cells.get(piece.weight, 0) + piece.n_in * piece.n_out
-        if tile.kind == "crossbar":
-            yield from _conductance_problems(plan, piece)
-    for weight, count in cells.items():
-        if weight in plan.weights and plan.weights[weight].size != count:
-            yield f"{count} of the {plan.weights[weight].size} elements of {weight!r} lie on tiles"
     seen: set[int] = set()
     for tile in plan.tiles:
         if tile.id in seen or not 0 <= tile.id < plan.hardware.tiles.count:
             yield f"tile {tile.id} is not one of the machine's {plan.hardware.tiles.count} tiles, each once"
         seen.add(tile.id)
         yield from _overlaps(tile)
+    cells: dict[str, int] = {}
+    for position, (tile, piece) in enumerate(sorted(plan.pieces(), key=lambda pair: pair[1].id)):
+        if piece.id != position:
+            yield f"piece {piece.id} stands at position {position}"
+        yield from _piece_problems(plan, tile, piece)
+        cells[piece.weight] = cells.get(piece.weight, 0) + piece.n_in * piece.n_out
+    for weight, count in cells.items():
+        if weight in plan.weights and plan.weights[weight].size != count:
+            yield f"{count} of the {plan.weights[weight].size} elements of {weight!r} lie on tiles"
+
+
+def _piece_problems(plan: Plan, tile: TilePlan, piece: Piece) -> Iterator[str]:
+    if piece.weight not in plan.weights:
+        yield f"piece {piece.id} holds unknown weight {piece.weight!r}"
+    if piece.row < 0 or piece.col < 0 or piece.n_in < 1 or piece.n_out < 1:
+        yield f"piece {piece.id} has no valid place"
+    if piece.row + piece.n_in > tile.rows or piece.col + piece.n_out > tile.cols:
+        yield f"piece {piece.id} reaches over the edge of tile {tile.id}"
+    if tile.kind == "crossbar":
+        yield from _conductance_problems(plan, piece)
 
 
 def _overlaps(tile: TilePlan) -> Iterator[str]:
@@ -471,13 +475,16 @@ def _summary_lines(plan: Plan) -> Iterator[str]:
     weights = sum(plan.weights[name].size for name in plan.trainable)
     held = sum(plan.weights[name].size for name in on_tiles)
     yield f"plan        {plan.source.name} for {plan.hardware.name}"
-    yield f"blocks      {len(plan.blocks)} energy blocks, block size {_sizes(plan)}, boundary {plan.options.boundary}"
+    options = plan.options
+    yield f"blocks      {len(plan.blocks)}; block size {_sizes(plan)}, boundary {options.boundary}"
     yield f"nodes       {len(tile_nodes)} on tiles, {len(plan.nodes) - len(tile_nodes)} digital"
-    yield f"work        {share(sum(n.macs for n in tile_nodes), macs)} of {macs:,} multiply-accumulates on tiles"
+    analog = share(sum(node.macs for node in tile_nodes), macs)
+    yield f"work        {analog} of {macs:,} multiply-accumulates on tiles"
     yield f"weights     {share(held, weights)} of {weights:,} on tiles"
     used = sum(tile.used for tile in plan.tiles)
     room = sum(tile.rows * tile.cols for tile in plan.tiles)
-    yield f"tiles       {len(plan.tiles)} of {plan.hardware.tiles.count} in use, {share(used, room)} of their cells"
+    count = plan.hardware.tiles.count
+    yield f"tiles       {len(plan.tiles)} of {count} in use, {share(used, room)} of their cells"
     for name, schedule in (("inference", plan.inference), ("training", plan.training)):
         yield from _schedule_lines(name, schedule, plan.batch)
     assumed = [name for name, quantity in plan.hardware.quantities() if quantity.assumption]

@@ -119,7 +119,10 @@ def compile_model(  # noqa: PLR0913 - the public entry point; every option has a
 
 
 def _options(
-    block_size: int | tuple[int, ...] | list[int], boundary: str, fold: bool, dims: Mapping[str, int]
+    block_size: int | tuple[int, ...] | list[int],
+    boundary: Literal["tile", "digital"],
+    fold: bool,
+    dims: Mapping[str, int],
 ) -> Options:
     sizes = block_size if isinstance(block_size, int) else tuple(block_size)
     listed = (sizes,) if isinstance(sizes, int) else sizes
@@ -127,7 +130,7 @@ def _options(
         raise UsageError(
             f"block size {block_size!r}", allowed="a whole number of at least 1, or a list of such numbers"
         )
-    if boundary != "tile" and boundary != "digital":
+    if boundary not in {"tile", "digital"}:
         raise UsageError(f"boundary {boundary!r}", allowed="'tile' or 'digital'")
     return Options(block_size=sizes, boundary=boundary, fold_batch_norm=fold, dims=dict(dims))
 

@@ -50,16 +50,16 @@ def _foldable(graph: Graph, conv: Node, norm: Node, consumers: dict[str, list[No
 
 
 def _fold(graph: Graph, conv: Node, norm: Node) -> None:
-    gamma, beta, mean, var = (graph.constants[value] for value in norm.inputs[1:5])
+    gamma, beta, mean, var = (graph.constants[value].astype(np.float64) for value in norm.inputs[1:5])
     epsilon = norm.attrs.get("epsilon", 1e-5)
     factor = gamma / np.sqrt(var + (epsilon if isinstance(epsilon, float) else 1e-5))
-    weight = graph.constants[conv.inputs[1]]
-    graph.constants[conv.inputs[1]] = (weight * factor.reshape(-1, *[1] * (weight.ndim - 1))).astype(
-        weight.dtype
-    )
-    old = graph.constants[conv.inputs[2]] if len(conv.inputs) > 2 and conv.inputs[2] else 0.0
-    name = conv.inputs[2] if len(conv.inputs) > 2 and conv.inputs[2] else f"{norm.name}.folded_bias"
-    bias = np.asarray((old - mean) * factor + beta, weight.dtype)
+    weight, dtype = graph.constants[conv.inputs[1]], graph.constants[conv.inputs[1]].dtype
+    axes = [1] * (weight.ndim - 1)
+    graph.constants[conv.inputs[1]] = (weight.astype(np.float64) * factor.reshape(-1, *axes)).astype(dtype)
+    held = conv.inputs[2] if len(conv.inputs) > 2 else ""
+    old = graph.constants[held].astype(np.float64) if held else np.zeros_like(mean)
+    name = held or f"{norm.name}.folded_bias"
+    bias = ((old - mean) * factor + beta).astype(dtype)
     conv.inputs[1:] = [conv.inputs[1], name]
     graph.constants[name] = bias
     graph.types[name] = TensorType(str(bias.dtype), tuple(bias.shape))

@@ -41,7 +41,8 @@ def list_schedule(tasks: list[Task]) -> Schedule:
     """
     behind = _chains_behind(tasks)
     starts = _Simulation(tasks, behind).run()
-    order = sorted(range(len(tasks)), key=lambda index: (starts[index], index))
+    # A step that takes no time goes before those that start with it.
+    order = sorted(range(len(tasks)), key=lambda i: (starts[i], starts[i] + tasks[i].seconds, i))
     number = {index: position for position, index in enumerate(order)}
     steps = tuple(
         Step(
