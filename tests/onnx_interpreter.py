@@ -4,14 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import onnx
-import torch
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, numpy_helper, version_converter
 from onnx.inliner import inline_local_functions
 from torch import Tensor
 
 from ffebm.runtime.kernels import KERNELS, Call, Subgraph
 from ffebm.runtime.kernels.call import Value
-from ffebm.runtime.kernels.dtypes import torch_dtype
+from ffebm.runtime.kernels.dtypes import from_numpy
 
 OLDEST_OPSET = 20
 
@@ -46,9 +45,13 @@ def run_graph(
 
 def run_node(node: NodeProto, values: Mapping[str, Tensor | None]) -> tuple[Tensor, ...]:
     """The outputs of one node."""
-    domain = "" if node.domain in ("", "ai.onnx") else f"{node.domain}."
-    result = KERNELS[domain + node.op_type](call_of(node, values), *(values[name] for name in node.input))
+    result = KERNELS[op_name(node)](call_of(node, values), *(values[name] for name in node.input))
     return (result,) if isinstance(result, Tensor) else result
+
+
+def op_name(node: NodeProto) -> str:
+    """The node's op as the kernels name it."""
+    return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
 
 
 def call_of(node: NodeProto, values: Mapping[str, Tensor | None]) -> Call:
@@ -88,10 +91,6 @@ def plain(value: object) -> Value:
 def to_torch(value: object) -> Tensor:
     """A protobuf tensor or an array as a torch tensor of the same element type."""
     if isinstance(value, onnx.TensorProto):
-        dtype, array = torch_dtype(value.data_type), numpy_helper.to_array(value)
-    else:
-        array = np.asarray(value)
-        dtype = torch_dtype(onnx.helper.np_dtype_to_tensor_dtype(array.dtype))
-    if array.dtype.kind in "Vf" and array.dtype.str[1:] not in ("f2", "f4", "f8"):  # a type of ml_dtypes
-        array = array.view(f"u{array.dtype.itemsize}")
-    return torch.from_numpy(np.array(array, order="C")).view(dtype)
+        return from_numpy(numpy_helper.to_array(value), value.data_type)
+    array = np.asarray(value)
+    return from_numpy(array, onnx.helper.np_dtype_to_tensor_dtype(array.dtype))

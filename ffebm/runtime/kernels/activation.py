@@ -66,8 +66,10 @@ def mish(call: Call, x: Tensor) -> Tensor:
 
 
 def prelu(call: Call, x: Tensor, slope: Tensor) -> Tensor:
-    """`x` where positive, else slope * x."""
+    """`x` where positive, else slope * x; a slope that cannot broadcast is one a channel (before opset 7)."""
     y, slope = wide(x), wide(slope)
+    if slope.ndim == 1 and slope.shape[0] not in (1, x.shape[-1]):
+        slope = slope.reshape(-1, *(1 for _ in x.shape[2:]))
     return torch.where(y < 0, slope * y, y).to(x.dtype)
 
 

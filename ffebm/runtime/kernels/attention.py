@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ffebm.runtime.kernels.call import Call, Kernel
+from ffebm.runtime.kernels.call import Call, Kernel, with_optional
 from ffebm.runtime.kernels.dtypes import torch_dtype
 
 
@@ -14,7 +14,7 @@ def attention(
     call: Call, query: Tensor, key: Tensor, value: Tensor, *rest: Tensor | None
 ) -> tuple[Tensor, ...]:
     """Scaled dot-product attention with grouped heads, masks, a key-value cache and a sliding window."""
-    mask, past_key, past_value, filled = (*rest, *(None,) * (4 - len(rest)))
+    mask, past_key, past_value, filled = with_optional(rest, 4)
     packed = query.ndim == 3
     if packed:
         query = _heads(query, call.integer("q_num_heads"))
@@ -79,7 +79,7 @@ def _additive(mask: Tensor, n_keys: int, dtype: torch.dtype) -> Tensor:
 
 def _heads(x: Tensor, count: int) -> Tensor:
     """[batch, time, heads * size] -> [batch, heads, time, size]."""
-    return x.unflatten(-1, (count, -1)).transpose(1, 2)
+    return x.reshape(*x.shape[:2], count, -1).transpose(1, 2)
 
 
 def _joined(x: Tensor) -> Tensor:
@@ -122,7 +122,7 @@ def linear_attention(
     call: Call, query: Tensor, key: Tensor, value: Tensor, *rest: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Attention by a matrix state that each step decays, corrects and writes to."""
-    past, decay, beta = (*rest, *(None,) * (3 - len(rest)))
+    past, decay, beta = with_optional(rest, 3)
     n_heads = call.integer("kv_num_heads")
     q = _heads(query, call.integer("q_num_heads"))
     k, v = _heads(key, n_heads), _heads(value, n_heads)

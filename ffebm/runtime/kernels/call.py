@@ -1,6 +1,6 @@
 """How the executor calls a kernel."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -82,3 +82,8 @@ class Call:
 
 Kernel = Callable[..., Tensor | tuple[Tensor, ...]]
 """kernel(call, *inputs) -> output or outputs; an input that is left out is None."""
+
+
+def with_optional(inputs: Sequence[Tensor | None], count: int) -> tuple[Tensor | None, ...]:
+    """The last inputs of a node, with None for those that it does not name."""
+    return (*inputs, *[None] * (count - len(inputs)))

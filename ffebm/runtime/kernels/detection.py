@@ -3,14 +3,12 @@
 import torch
 from torch import Tensor
 
-from ffebm.runtime.kernels.call import Call, Kernel
+from ffebm.runtime.kernels.call import Call, Kernel, with_optional
 
 
 def non_max_suppression(call: Call, boxes: Tensor, scores: Tensor, *limits: Tensor | None) -> Tensor:
     """The best boxes of each class that do not overlap a better one, as (batch, class, box)."""
-    most, overlap, least = (
-        None if limit is None else limit.item() for limit in (*limits, *(None,) * (3 - len(limits)))
-    )
+    most, overlap, least = (None if limit is None else limit.item() for limit in with_optional(limits, 3))
     chosen = []
     for batch, class_scores in enumerate(scores):
         overlaps = _overlaps(_corners(call, boxes[batch])) > (overlap or 0.0)

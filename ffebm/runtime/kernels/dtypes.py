@@ -5,11 +5,24 @@ Types narrower than a byte are held one element a byte: `torch.int4` and its lik
 """
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ffebm.errors import ModelError
+
+
+def _named(name: str) -> torch.dtype:
+    """A type that torch has but does not declare."""
+    dtype = getattr(torch, name)
+    assert isinstance(dtype, torch.dtype)
+    return dtype
+
+
+_INT2, _INT4, _UINT2, _UINT4 = (_named(name) for name in ("int2", "int4", "uint2", "uint4"))
 
 TORCH_DTYPES: dict[int, torch.dtype] = {
     1: torch.float32,
@@ -31,12 +44,12 @@ TORCH_DTYPES: dict[int, torch.dtype] = {
     18: torch.float8_e4m3fnuz,
     19: torch.float8_e5m2,
     20: torch.float8_e5m2fnuz,
-    21: torch.uint4,
-    22: torch.int4,
+    21: _UINT4,
+    22: _INT4,
     23: torch.float4_e2m1fn_x2,
     24: torch.float8_e8m0fnu,
-    25: torch.uint2,
-    26: torch.int2,
+    25: _UINT2,
+    26: _INT2,
 }
 """By the number in onnx.TensorProto.DataType."""
 
@@ -53,10 +66,10 @@ _WIDE = {
 """What to compute in instead of a type that torch only stores."""
 
 _NARROW = {
-    torch.int2: (-2, 1),
-    torch.int4: (-8, 7),
-    torch.uint2: (0, 3),
-    torch.uint4: (0, 15),
+    _INT2: (-2, 1),
+    _INT4: (-8, 7),
+    _UINT2: (0, 3),
+    _UINT4: (0, 15),
 }
 """Range of the integers narrower than a byte."""
 
@@ -71,6 +84,21 @@ def torch_dtype(code: int) -> torch.dtype:
     if code not in TORCH_DTYPES:
         raise ModelError(f"element type {code} is not supported", allowed="a tensor type that torch has")
     return TORCH_DTYPES[code]
+
+
+def from_numpy(array: NDArray[Any], code: int) -> Tensor:
+    """An array, which may have a type of ml_dtypes, as a tensor of an ONNX element type.
+
+    Args:
+        array: The numbers.
+        code: Its element type.
+    """
+    dtype = torch_dtype(code)
+    if dtype in _NARROW:
+        array = array.astype(np.int8)
+    elif array.dtype.kind == "V" or array.dtype.str == "<f1":  # a type of ml_dtypes
+        array = array.view(f"u{array.dtype.itemsize}")
+    return torch.from_numpy(np.array(array, order="C")).view(dtype)
 
 
 def is_float(dtype: torch.dtype) -> bool:
@@ -139,7 +167,8 @@ def _to_float8(x: Tensor, dtype: torch.dtype, *, saturate: bool) -> Tensor:
         return x.clamp(-largest, largest).to(dtype)
     y = x.to(dtype)
     beyond = ~(x.abs() <= (largest + _step(dtype) / 2))
-    return torch.where(beyond, x * torch.inf, y.to(torch.float32)).to(dtype)
+    instead = x * torch.inf if dtype == torch.float8_e5m2 else x * torch.nan  # the only one with infinity
+    return torch.where(beyond, instead, y.to(torch.float32)).to(dtype)
 
 
 def _step(dtype: torch.dtype) -> float:

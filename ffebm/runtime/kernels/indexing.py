@@ -21,7 +21,7 @@ def gather(call: Call, x: Tensor, indices: Tensor) -> Tensor:
     axis = axis_of(call.integer("axis"), x.ndim)
     n = x.shape[axis]
     flat = _from_front(indices.reshape(-1), n)
-    return x.index_select(axis, flat).reshape(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
+    return x.index_select(axis, flat).reshape((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
 
 
 def gather_elements(call: Call, x: Tensor, indices: Tensor) -> Tensor:

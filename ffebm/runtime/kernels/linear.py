@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ffebm.runtime.kernels.call import Call, Kernel
+from ffebm.runtime.kernels.call import Call, Kernel, with_optional
 from ffebm.runtime.kernels.dtypes import wide
 from ffebm.runtime.kernels.window import Window, padded, window_of
 
@@ -73,7 +73,7 @@ def matmul(call: Call, a: Tensor, b: Tensor) -> Tensor:
 
 def deform_conv(call: Call, x: Tensor, weight: Tensor, offset: Tensor, *rest: Tensor | None) -> Tensor:
     """Convolution whose taps are moved by offsets, [batch, groups * taps * 2, rows, columns]."""
-    bias, mask = (*rest, *(None,) * (2 - len(rest)))
+    bias, mask = with_optional(rest, 2)
     (n, channels, height, width), groups = x.shape, call.integer("offset_group", 1)
     window = window_of(call, weight.shape[2:], (height, width))
     rows, columns = offset.shape[2:]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ffebm.runtime.kernels.call import Call, Kernel
+from ffebm.runtime.kernels.call import Call, Kernel, with_optional
 
 Function = Callable[[Tensor], Tensor]
 State = tuple[Tensor, ...]
@@ -81,21 +81,21 @@ def rnn_cell(call: Call, gates: Gates, x: Tensor, state: State) -> State:
 
 def gru(call: Call, x: Tensor, w: Tensor, r: Tensor, *rest: Tensor | None) -> State:
     """Gated recurrent units over a sequence: all outputs, and the last one."""
-    b, lengths, h = (*rest, *(None,) * (3 - len(rest)))
+    b, lengths, h = with_optional(rest, 3)
     layer = _Layer(call, gru_cell, ("Sigmoid", "Tanh"), (h,))
     return layer.run(x, _per_direction(call, layer, w, r, (b, None)), lengths)
 
 
 def lstm(call: Call, x: Tensor, w: Tensor, r: Tensor, *rest: Tensor | None) -> State:
     """Long short-term memory over a sequence: all outputs, the last one, and the last cell."""
-    b, lengths, h, c, peepholes = (*rest, *(None,) * (5 - len(rest)))
+    b, lengths, h, c, peepholes = with_optional(rest, 5)
     layer = _Layer(call, lstm_cell, ("Sigmoid", "Tanh", "Tanh"), (h, c))
     return layer.run(x, _per_direction(call, layer, w, r, (b, peepholes)), lengths)
 
 
 def rnn(call: Call, x: Tensor, w: Tensor, r: Tensor, *rest: Tensor | None) -> State:
     """A simple recurrent layer over a sequence: all outputs, and the last one."""
-    b, lengths, h = (*rest, *(None,) * (3 - len(rest)))
+    b, lengths, h = with_optional(rest, 3)
     layer = _Layer(call, rnn_cell, ("Tanh",), (h,))
     return layer.run(x, _per_direction(call, layer, w, r, (b, None)), lengths)
 

@@ -82,7 +82,8 @@ def _l1(x: Tensor, axes: list[int], keep: bool) -> Tensor:
 
 
 def _l2(x: Tensor, axes: list[int], keep: bool) -> Tensor:
-    return torch.linalg.vector_norm(_floating(x), 2, axes, keep)
+    norm: Tensor = torch.linalg.vector_norm(_floating(x), 2, axes, keep)
+    return norm
 
 
 def _log_sum(x: Tensor, axes: list[int], keep: bool) -> Tensor:

@@ -119,10 +119,8 @@ def _weights(call: Call, at: Tensor, axis: Axis) -> Tensor:
     margin = ceil((2 if cubic else 1) / shrink) + 1
     place = torch.arange(-margin, axis.n + margin)
     distance = ((place - at.clamp(-1, axis.n).unsqueeze(1)) * shrink).abs()
-    if cubic:
-        weights = _cubic(distance, call.number("cubic_coeff_a", -0.75))
-    else:
-        weights = (1 - distance).clamp(min=0)
+    factor = call.number("cubic_coeff_a", -0.75)
+    weights = _cubic(distance, factor) if cubic else (1 - distance).clamp(min=0)
     if call.integer("exclude_outside"):
         weights = torch.where((place >= 0) & (place < axis.n), weights, 0)
     weights = weights / weights.sum(1, keepdim=True)
@@ -173,7 +171,7 @@ def roi_align(call: Call, x: Tensor, rois: Tensor, batch: Tensor) -> Tensor:
             [image[:, i][:, :, j] * (wi.unsqueeze(1) * wj) for i, wi in down for j, wj in across]
         )
         # [4 corners, channels, rows, points, columns, points]
-        parts = parts.unflatten(3, (columns, -1)).unflatten(2, (rows, -1))
+        parts = parts.reshape(4, x.shape[1], rows, -1, columns, across[0][0].numel() // columns)
         if call.text("mode", "avg") == "avg":
             pooled.append(parts.sum(0).mean((2, 4)))
         else:

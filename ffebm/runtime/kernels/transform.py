@@ -43,7 +43,8 @@ def dft(call: Call, x: Tensor, length: Tensor | None = None, axis: Tensor | None
     one_sided, inverse = call.integer("onesided"), call.integer("inverse")
     numbers = torch.view_as_complex(x.contiguous()) if x.shape[-1] == 2 else x.squeeze(-1)
     if one_sided and inverse:
-        return torch.fft.irfft(numbers, n, along).unsqueeze(-1)
+        real: Tensor = torch.fft.irfft(numbers, n, along)
+        return real.unsqueeze(-1)
     if one_sided:
         return torch.view_as_real(torch.fft.rfft(numbers, n, along))
     transform = torch.fft.ifft if inverse else torch.fft.fft
@@ -54,10 +55,8 @@ def stft(
     call: Call, signal: Tensor, step: Tensor, window: Tensor | None = None, length: Tensor | None = None
 ) -> Tensor:
     """Fourier transform of each frame of a signal."""
-    if length is not None:
-        n = int(length)
-    else:
-        n = signal.shape[1] if window is None else window.shape[0]
+    whole = signal.shape[1] if window is None else window.shape[0]
+    n = whole if length is None else int(length)
     numbers = torch.view_as_complex(signal.contiguous()) if signal.shape[2:] == (2,) else signal.flatten(1)
     frames = numbers.unfold(1, n, int(step))
     frames = frames if window is None else frames * window
