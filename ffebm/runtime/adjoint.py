@@ -1,0 +1,143 @@
+"""The exact adjoint of an equilibrium.
+
+With D the slopes of the activations and J the couplings at the equilibrium, lambda = D (delta + J lambda).
+Both are symmetric, so with lambda = D^(1/2) mu the system
+
+    (1 - D^(1/2) J D^(1/2)) mu = D^(1/2) delta
+
+is symmetric, possibly indefinite, and MINRES solves it: each sample by itself, with one product and one
+transposed product of each coupling an iteration.
+
+Source: Paige & Saunders 1975, "Solution of sparse indefinite systems of linear equations", SIAM J. Numer.
+    Anal. 12.
+"""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from ffebm.runtime.activation import slope
+from ffebm.runtime.phase import Phase
+from ffebm.runtime.settling import Outcome
+
+_SINGLE = 1e-6
+"""Smallest tolerance that makes sense in single precision."""
+
+
+def solve_adjoint(
+    phase: Phase, delta: Mapping[int, Tensor], tol: float, max_iterations: int
+) -> tuple[list[Tensor], Outcome]:
+    """The adjoint of a settled phase.
+
+    Args:
+        phase: The settled phase.
+        delta: Error current by output layer, [batch, *layer].
+        tol: Residual at which a sample stops, relative to the right-hand side.
+        max_iterations: Most applications of J.
+
+    Returns:
+        lambda by layer, [batch, *layer], and how the solve went: its relative residual, iterations as sweeps.
+    """
+    state = phase.settled_state()
+    layers = phase.circuit.layers
+    roots = [slope(layer.activation, phase.scaled_drive(i)).sqrt() for i, layer in enumerate(layers)]
+    sizes = [s[0].numel() for s in state]
+    right = [delta[i] if i in delta else torch.zeros_like(s) for i, s in enumerate(state)]
+
+    def join(values: list[Tensor]) -> Tensor:
+        return torch.cat([v.flatten(1) for v in values], dim=1)
+
+    def split(values: Tensor) -> list[Tensor]:
+        return [v.reshape(s.shape) for v, s in zip(torch.split(values, sizes, dim=1), state, strict=True)]
+
+    root = join(roots)
+
+    def matrix(mu: Tensor) -> Tensor:
+        return mu - root * join(_coupled(phase, split(root * mu)))
+
+    if tol < _SINGLE and root.dtype != torch.float64:
+        tol = _SINGLE
+    solution, outcome = _minres(matrix, root * join(right), tol, max_iterations)
+    return split(root * solution), outcome
+
+
+def _coupled(phase: Phase, values: list[Tensor]) -> list[Tensor]:
+    """J applied to values by layer, the positions of each maximum as they are at the equilibrium."""
+    circuit = phase.circuit
+    out: list[Tensor | None] = [None] * len(values)
+    for i, coupling in enumerate(circuit.couplings):
+        source, target = circuit.source(i), circuit.target(i)
+        up = coupling.push_at(values[source], phase.weights, phase.index(i))
+        down = coupling.pull(values[target], phase.weights, phase.index(i))
+        for layer, drive in ((target, up), (source, down)):
+            known = out[layer]
+            out[layer] = drive if known is None else known + drive
+    return [torch.zeros_like(v) if o is None else o for o, v in zip(out, values, strict=True)]
+
+
+def _minres(
+    matrix: Callable[[Tensor], Tensor], right: Tensor, tol: float, max_iterations: int
+) -> tuple[Tensor, Outcome]:
+    """Solve for each row, starting again from the true residual where rounding has spoilt the recurrence."""
+    x = torch.zeros_like(right)
+    norm = torch.linalg.vector_norm(right, dim=1)
+    scale = torch.where(norm > 0, norm, 1.0)
+    residual = right
+    done = 0
+    count = torch.zeros_like(norm, dtype=torch.int64)
+    while True:
+        size = torch.linalg.vector_norm(residual, dim=1)
+        relative = size / scale
+        if done >= max_iterations or bool((relative <= tol).all()):
+            break
+        step, used = _lanczos_pass(matrix, residual, 0.5 * tol * scale, max_iterations - done)
+        x = x + step
+        done += int(used.max())
+        count += used
+        better = right - matrix(x)
+        stalled = not bool((torch.linalg.vector_norm(better, dim=1) < 0.5 * size)[relative > tol].any())
+        residual = better
+        if stalled:
+            relative = torch.linalg.vector_norm(residual, dim=1) / scale
+            break
+    unknown = torch.full_like(relative, torch.nan)
+    return x, Outcome(relative, count, relative <= tol, unknown, torch.zeros_like(count))
+
+
+def _lanczos_pass(
+    matrix: Callable[[Tensor], Tensor], right: Tensor, limit: Tensor, max_iterations: int
+) -> tuple[Tensor, Tensor]:
+    """MINRES from zero; a row stops changing when its residual is at most its `limit`."""
+    norm = torch.linalg.vector_norm(right, dim=1, keepdim=True)
+    limit = limit[:, None]
+    x, v_old, w, w_old = (torch.zeros_like(right) for _ in range(4))
+    v = _ratio(right, norm)
+    eta, beta = norm, torch.zeros_like(norm)
+    c, c_old = torch.ones_like(norm), torch.ones_like(norm)
+    s, s_old = torch.zeros_like(norm), torch.zeros_like(norm)
+    used = torch.zeros(len(right), dtype=torch.int64, device=right.device)
+    for _ in range(max_iterations):
+        active = eta.abs() > limit
+        if not bool(active.any()):
+            break
+        used += active[:, 0]
+        p = matrix(v) - beta * v_old
+        alpha = (v * p).sum(1, keepdim=True)
+        p = p - alpha * v
+        beta_new = torch.linalg.vector_norm(p, dim=1, keepdim=True)
+        rho_0 = c * alpha - c_old * s * beta
+        rho_1 = torch.hypot(rho_0, beta_new)
+        rho_2 = s * alpha + c_old * c * beta
+        rho_3 = s_old * beta
+        w, w_old = _ratio(v - rho_3 * w_old - rho_2 * w, rho_1), w
+        c_old, s_old, c, s = c, s, _ratio(rho_0, rho_1), _ratio(beta_new, rho_1)
+        x = torch.where(active, x + c * eta * w, x)
+        eta = torch.where(active, -s * eta, eta)
+        v, v_old, beta = _ratio(p, beta_new), v, beta_new
+    return x, used
+
+
+def _ratio(a: Tensor, b: Tensor) -> Tensor:
+    """Quotient; 0 where b is 0."""
+    return torch.where(b != 0, a / torch.where(b != 0, b, 1.0), 0.0)

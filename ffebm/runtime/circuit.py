@@ -1,0 +1,117 @@
+"""A block made ready to settle: its couplings, who neighbours whom, and the order of a sweep."""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from ffebm.ir import EnergyBlock
+from ffebm.runtime.interaction import Coupling, Weights
+from ffebm.runtime.projection import Projection
+
+
+class Circuit:
+    """The couplings of a block by the layers that they join.
+
+    Attributes:
+        block: The block.
+        layers: Its free layers.
+        position: Index of each free layer by its value name.
+        couplings: Interactions between two free layers.
+        feeds: Interactions from a clamped input.
+        into: For each layer, indices of the couplings that drive it bottom-up.
+        out_of: For each layer, indices of the couplings that it drives.
+        colours: Layer indices by colour; layers of one colour do not interact.
+    """
+
+    def __init__(self, block: EnergyBlock, projections: Mapping[int, Projection]) -> None:
+        """Prepare a block; `projections` holds a projection by position in `block.interactions()`."""
+        self.block = block
+        self.layers = block.layers
+        self.position = {layer.value: index for index, layer in enumerate(block.layers)}
+        self.couplings: list[Coupling] = []
+        self.feeds: list[Coupling] = []
+        self.into: list[list[int]] = [[] for _ in block.layers]
+        self.out_of: list[list[int]] = [[] for _ in block.layers]
+        for index, (layer, interaction) in enumerate(block.interactions()):
+            coupling = Coupling(layer, interaction, projections.get(index))
+            if interaction.source in self.position:
+                self.into[self.position[layer.value]].append(len(self.couplings))
+                self.out_of[self.position[interaction.source]].append(len(self.couplings))
+                self.couplings.append(coupling)
+            else:
+                self.feeds.append(coupling)
+        self.colours = _colours(self._neighbours())
+
+    def source(self, coupling: int) -> int:
+        """Index of the layer that a coupling starts from."""
+        return self.position[self.couplings[coupling].source]
+
+    def target(self, coupling: int) -> int:
+        """Index of the layer that a coupling drives."""
+        return self.position[self.couplings[coupling].target]
+
+    def is_coupled(self, layer: int) -> bool:
+        """Whether a layer has a free neighbour; one that has none settles in one update."""
+        return bool(self.into[layer] or self.out_of[layer])
+
+    def constant_drives(self, inputs: Mapping[str, Tensor], weights: Weights) -> "Drives":
+        """What drives each layer all through a phase, times the activation's scale."""
+        drives: list[Tensor | None] = [None] * len(self.layers)
+        indices: list[Tensor | None] = []
+
+        def add(layer: int, drive: Tensor | None) -> None:
+            known = drives[layer]
+            drives[layer] = drive if known is None else known if drive is None else known + drive
+
+        for feed in self.feeds:
+            drive, index = feed.push(inputs[feed.source], weights)
+            indices.append(index)
+            add(self.position[feed.target], drive)
+        for coupling in (*self.feeds, *self.couplings):
+            add(self.position[coupling.target], coupling.bias_drive(weights))
+        for position, layer in enumerate(self.layers):
+            for name in layer.biases:
+                bias = weights[name]
+                axes = 1 + len(layer.shape) - bias.dim()
+                add(position, bias[(None,) * axes] if axes > 0 else bias)
+            known = drives[position]
+            if known is not None and layer.activation.scale != 1.0:
+                drives[position] = known * layer.activation.scale
+        return Drives(drives, indices)
+
+    def _neighbours(self) -> list[list[int]]:
+        neighbours: list[list[int]] = [[] for _ in self.layers]
+        for index in range(len(self.couplings)):
+            a, b = self.source(index), self.target(index)
+            neighbours[a].append(b)
+            neighbours[b].append(a)
+        return neighbours
+
+
+class Drives:
+    """Constant drives of a phase.
+
+    Attributes:
+        layers: For each layer its constant drive, [batch or 1, *layer]; None without one.
+        indices: For each feed, where its maximum was found.
+    """
+
+    def __init__(self, layers: list[Tensor | None], indices: list[Tensor | None]) -> None:
+        self.layers = layers
+        self.indices = indices
+
+
+def _colours(neighbours: list[list[int]]) -> list[list[int]]:
+    """Greedy colouring, breadth first from the first layer: any bipartite graph takes two colours."""
+    colour: dict[int, int] = {}
+    for root in range(len(neighbours)):
+        queue = [] if root in colour else [root]
+        for layer in queue:
+            if layer not in colour:
+                taken = {colour.get(peer) for peer in neighbours[layer]}
+                colour[layer] = next(c for c in range(len(neighbours)) if c not in taken)
+                queue.extend(neighbours[layer])
+    groups: list[list[int]] = [[] for _ in range(1 + max(colour.values(), default=-1))]
+    for layer in range(len(neighbours)):
+        groups[colour[layer]].append(layer)
+    return groups

@@ -1,0 +1,323 @@
+"""How the gradient of an energy block is estimated from the error current at its outputs.
+
+Every estimator finds how the equilibrium answers to a nudge, lambda = -ds/dbeta, and one bilinear contrast
+turns it into gradients. With D the slopes of the activations and J the symmetric matrix of couplings at the
+equilibrium,
+
+    lambda = D (delta + J lambda),   dL/dw = d/dbeta dE/dw,   dL/dx = d/dbeta dE/dx.
+
+Source: Nest & Ernoult 2024 (arXiv 2409.03306), Theorem 3.1; Scellier & Bengio 2017 (arXiv 1602.05179).
+"""
+
+import cmath
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import msgspec
+import torch
+from torch import Tensor
+
+from ffebm.errors import UsageError
+from ffebm.runtime.activation import is_holomorphic
+from ffebm.runtime.adjoint import solve_adjoint
+from ffebm.runtime.contrast import FreePoint, Gradients, Response, contrast
+from ffebm.runtime.phase import Nudge, Phase
+from ffebm.runtime.settling import Outcome, Rule, relax
+
+CostGradient = Callable[[Sequence[Tensor]], dict[int, Tensor]]
+"""Gradient of the cost at the output layers, by layer, given the state of every layer."""
+
+
+@dataclass(frozen=True)
+class ErrorCurrent:
+    """What nudges a block.
+
+    Attributes:
+        delta: dL/ds at the output layers of the free equilibrium, by layer, [batch, *layer].
+        cost_gradient: The same as a function of the state, if the cost itself nudges.
+    """
+
+    delta: dict[int, Tensor]
+    cost_gradient: CostGradient | None = None
+
+    def gain(self) -> Tensor:
+        """Factor by which the current is enlarged for the nudge; gradients are divided by it again.
+
+        A loss is usually a mean over the batch, so a sample's current is 1/batch of its own. The nudge uses
+        the sample's own, as the published method does, unless that would exceed 1: losses that are sums, or
+        scaled, are nudged by at most beta in any unit. A scalar tensor.
+        """
+        largest = torch.stack([delta.detach().abs().max() for delta in self.delta.values()]).max()
+        batch = len(next(iter(self.delta.values())))
+        return torch.where(largest > 0, 1 / largest, batch).clamp(max=batch).to(largest.dtype)
+
+
+@dataclass(frozen=True)
+class EP:
+    """Equilibrium propagation: the block settles again under a weak nudge.
+
+    Attributes:
+        beta: Strength of the nudge; its sign matters for one point only.
+        points: 2 nudges to both sides (error of order beta^2), 1 to one side (order beta), more on a circle
+            in the complex plane (order beta^points; smooth activations without kinks only).
+        cost: The last block is nudged by the cost itself, evaluated anew in each sweep, rather than by its
+            gradient at the free equilibrium.
+
+    Source: Laborieux et al. 2021 (arXiv 2006.03824) for two points; Laborieux & Zenke 2022 (arXiv 2209.00530)
+        for more.
+    """
+
+    beta: float = 0.1
+    points: int = 2
+    cost: bool = False
+
+    def __post_init__(self) -> None:
+        if self.beta == 0 or not math.isfinite(self.beta):
+            raise UsageError(f"beta is {self.beta}", allowed="a finite strength other than 0")
+        if self.points < 1 or (self.points > 2 and self.cost):
+            allowed = "at least 1; 1 or 2 if the cost itself nudges"
+            raise UsageError(f"{self.points} nudging points", allowed=allowed)
+
+    def gradients(self, free: FreePoint, current: ErrorCurrent) -> tuple[Gradients, Outcome]:
+        """Gradients of the loss, and how the nudged phases went."""
+        nudged = self.nudge(free, current)
+        response = _circle_response if self.points > 2 else _secant_response
+        return contrast(free, response(free, nudged)), nudged.outcome
+
+    def nudge(self, free: FreePoint, current: ErrorCurrent) -> "Nudged":
+        """Settle under the nudge, all points as one batch, from the free state."""
+        betas = self._betas()
+        if self.points > 2:
+            _require_holomorphic(free)
+        gain = current.gain()
+        phase = _nudged_phase(free, current, betas, gain)
+        # colours in reversed order, so that a nudge of the last layer spreads at once
+        rule = Rule(free.settle.nudged_sweeps, free.settle, free.circuit.colours[::-1], len(betas))
+        if self.points > 2 and free.settle.anderson:
+            rule = Rule(rule.sweeps, msgspec.structs.replace(rule.settle, anderson=0), rule.order, rule.nodes)
+        return Nudged(phase, betas, gain, self.points, relax(phase, rule))
+
+    def _betas(self) -> list[complex]:
+        if self.points == 1:
+            return [self.beta]
+        if self.points == 2:
+            return [self.beta, -self.beta]
+        # the other half of the circle are their conjugates, with conjugate states
+        return [self.beta * cmath.exp(2j * math.pi * n / self.points) for n in range(self.points // 2 + 1)]
+
+
+@dataclass(frozen=True)
+class Implicit:
+    """The exact adjoint of the equilibrium, by a linear solve: the yardstick of the other estimators.
+
+    Attributes:
+        tol: Residual relative to the error current at which a sample's solve stops; in single precision at
+            least 1e-6.
+        max_iterations: Most applications of the coupling matrix.
+    """
+
+    tol: float = 1e-10
+    max_iterations: int = 500
+
+    def gradients(self, free: FreePoint, current: ErrorCurrent) -> tuple[Gradients, Outcome]:
+        """Gradients of the loss, and how the solve went."""
+        phase, couplings = free.phase, free.circuit.couplings
+        adjoint, outcome = solve_adjoint(phase, current.delta, self.tol, self.max_iterations)
+        state = phase.settled_state()
+
+        def pair(index: int) -> tuple[Tensor, Tensor, Tensor]:
+            source, target = free.circuit.source(index), free.circuit.target(index)
+            y = couplings[index].spread(state[target], phase.index(index))
+            y_adjoint = couplings[index].spread(adjoint[target], phase.index(index))
+            return torch.cat([state[source], adjoint[source]]), torch.cat([y_adjoint, y]), y_adjoint
+
+        return contrast(free, Response(adjoint, pair)), outcome
+
+
+@dataclass(frozen=True)
+class Unrolled:
+    """Backpropagation through a few sweeps from the free equilibrium (truncated in time).
+
+    Attributes:
+        sweeps: Sweeps to go back through; each adds a term of the adjoint's Neumann series.
+
+    Source: Ernoult et al. 2019 (arXiv 1905.13633): equal to EP sweep by sweep as beta -> 0.
+    """
+
+    sweeps: int = 20
+
+    def __post_init__(self) -> None:
+        if self.sweeps < 1:
+            raise UsageError(f"{self.sweeps} sweeps to unroll", allowed="at least 1")
+
+    def gradients(self, free: FreePoint, current: ErrorCurrent) -> tuple[Gradients, Outcome]:
+        """Gradients of the loss; the outcome is that of one more sweep."""
+        inputs = {name: x.detach().requires_grad_(free.wants_input(name)) for name, x in free.inputs.items()}
+        weights = {
+            name: w.detach().requires_grad_(free.wants_weight(name)) for name, w in free.weights.items()
+        }
+        order = free.circuit.colours
+        with torch.enable_grad():
+            constant = free.circuit.constant_drives(inputs, weights).layers
+            phase = Phase(free.circuit, weights, constant, free.phase.batch)
+            phase.state = list(free.phase.state)
+            for _ in range(self.sweeps):
+                phase.sweep(order, free.settle.relaxation)
+            leaves = {("input", name): x for name, x in inputs.items() if x.requires_grad}
+            leaves |= {("weight", name): w for name, w in weights.items() if w.requires_grad}
+            found = torch.autograd.grad(
+                [phase.settled_state()[layer] for layer in current.delta],
+                list(leaves.values()),
+                list(current.delta.values()),
+                allow_unused=True,
+            )
+        gradients = Gradients({}, {})
+        for (kind, name), grad in zip(leaves, found, strict=True):
+            if grad is not None:
+                (gradients.inputs if kind == "input" else gradients.weights)[name] = grad
+        probe = Phase(free.circuit, free.weights, free.drives.layers, free.phase.batch)
+        probe.state = list(free.phase.state)
+        return gradients, relax(probe, Rule(1, free.settle, order))
+
+
+Gradient = EP | Implicit | Unrolled
+
+
+@dataclass(frozen=True)
+class Nudged:
+    """A block settled under its nudges.
+
+    Attributes:
+        phase: Rows by nudging point, then by sample.
+        betas: The points.
+        gain: Factor of the error current.
+        points: Of the estimator; complex conjugate ones are not settled.
+        outcome: How it went.
+    """
+
+    phase: Phase
+    betas: list[complex]
+    gain: Tensor
+    points: int
+    outcome: Outcome
+
+
+def _nudged_phase(free: FreePoint, current: ErrorCurrent, betas: list[complex], gain: Tensor) -> Phase:
+    n = len(betas)
+    strengths = [beta * gain for beta in betas]
+    constant: list[Tensor | None] = []
+    for layer, drive in enumerate(free.drives.layers):
+        if layer in current.delta and current.cost_gradient is None:
+            delta = current.delta[layer] * free.circuit.layers[layer].activation.scale
+            constant.append(
+                torch.cat([(0 if drive is None else drive) - strength * delta for strength in strengths])
+            )
+        else:
+            constant.append(drive if drive is None or len(drive) == 1 else _repeat(drive, n))
+    nudge = _cost_nudge(current.cost_gradient, strengths) if current.cost_gradient else None
+    phase = Phase(free.circuit, free.weights, constant, n * free.phase.batch, nudge)
+    phase.state = [_repeat(s, n) for s in free.phase.settled_state()]
+    if any(isinstance(beta, complex) for beta in betas):
+        phase.state = [s + 0j for s in phase.settled_state()]
+    phase.indices = [None if index is None else _repeat(index, n) for index in free.phase.indices]
+    return phase
+
+
+def _repeat(tensor: Tensor, n: int) -> Tensor:
+    return tensor if n == 1 else torch.cat([tensor] * n)
+
+
+def _cost_nudge(cost_gradient: CostGradient, strengths: list[Tensor]) -> Nudge:
+    def nudge(state: Sequence[Tensor | None]) -> dict[int, Tensor]:
+        by_point = [[s for s in row if s is not None] for row in _points(state, len(strengths))]
+        slopes = [cost_gradient(row) for row in by_point]
+        return {
+            layer: torch.cat(
+                [-strength * slope[layer] for strength, slope in zip(strengths, slopes, strict=True)]
+            )
+            for layer in slopes[0]
+        }
+
+    return nudge
+
+
+def _points(state: Sequence[Tensor | None], n: int) -> list[tuple[Tensor | None, ...]]:
+    chunks = [[None] * n if s is None else list(s.chunk(n)) for s in state]
+    return list(zip(*chunks, strict=True))
+
+
+def _secant_response(free: FreePoint, nudged: Nudged) -> Response:
+    """From the difference between two states: both nudged, or one nudged and the free one."""
+    phase, couplings = nudged.phase, free.circuit.couplings
+    is_centered = nudged.points == 2
+    step = (nudged.betas[0] - nudged.betas[1]) if is_centered else nudged.betas[0]
+    factor = -1 / (step.real * nudged.gain)
+
+    def compare(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """Answer to the nudge, and mean, of a value at two states."""
+        return (a - b).mul_(factor), (a + b).mul_(0.5)
+
+    def layer(index: int) -> tuple[Tensor, Tensor]:
+        s = phase.settled_state()[index]
+        return compare(*s.chunk(2)) if is_centered else compare(s, free.phase.settled_state()[index])
+
+    def spread(index: int) -> tuple[Tensor, Tensor]:
+        coupling, target = couplings[index], free.circuit.target(index)
+        y = coupling.spread(phase.settled_state()[target], phase.index(index))
+        if is_centered:
+            return compare(*y.chunk(2))
+        return compare(y, coupling.spread(free.phase.settled_state()[target], free.phase.index(index)))
+
+    layers = [layer(index) for index in range(len(free.circuit.layers))]
+
+    def pair(index: int) -> tuple[Tensor, Tensor, Tensor]:
+        y_adjoint, y = spread(index)
+        z_adjoint, z = layers[free.circuit.source(index)]
+        return torch.cat([z, z_adjoint]), torch.cat([y_adjoint, y]), y_adjoint
+
+    return Response([answer for answer, _ in layers], pair)
+
+
+def _circle_response(free: FreePoint, nudged: Nudged) -> Response:
+    """From states around a circle, (1/(N beta)) sum_n s_n omega^-n; real, as conjugate points pair up."""
+    phase, n = nudged.phase, nudged.points
+    factors = []
+    for k, beta in enumerate(nudged.betas):
+        pairs = 1 if k == 0 or 2 * k == n else 2
+        factors.append(-pairs / (n * beta))
+    weights = torch.tensor(factors, dtype=torch.complex128, device=nudged.gain.device)
+
+    def weighted(values: Tensor) -> Tensor:
+        factor = (weights / nudged.gain).to(values.dtype).repeat_interleave(len(values) // len(factors))
+        return values * factor.view(-1, *[1] * (values.dim() - 1))
+
+    def total(values: Tensor) -> Tensor:
+        return torch.stack(weighted(values).real.chunk(len(factors))).sum(0)
+
+    state = [s if s.is_complex() else s + 0j for s in phase.settled_state()]
+
+    def pair(index: int) -> tuple[Tensor, Tensor, Tensor]:
+        source, target = free.circuit.source(index), free.circuit.target(index)
+        y = free.circuit.couplings[index].spread(state[target], None)
+        z = state[source]
+        answer = weighted(y)
+        return torch.cat([z.real, z.imag]), torch.cat([answer.real, -answer.imag]), total(y)
+
+    return Response([total(s) for s in state], pair)
+
+
+def _require_holomorphic(free: FreePoint) -> None:
+    for layer in free.circuit.layers:
+        if not is_holomorphic(layer.activation):
+            raise UsageError(
+                f"{free.circuit.block.name}: {layer.activation.op} has kinks",
+                allowed="more than two nudging points need smooth activations",
+                hint="use EP(points=2)",
+            )
+    if any(coupling.is_max for coupling in free.circuit.couplings):
+        raise UsageError(
+            f"{free.circuit.block.name}: a maximum of complex values",
+            allowed="more than two nudging points need blocks without max-pooling",
+            hint="use EP(points=2)",
+        )

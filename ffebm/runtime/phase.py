@@ -1,0 +1,175 @@
+"""One phase of a block: the state of its layers, and the sweeps that move it.
+
+A sweep updates every layer once, colour by colour. Each coupling is used once in each direction a sweep: its
+product when its target is updated, its transposed product when its source is. In between, only the source of
+a maximum may have moved, so the positions found by the product still hold when they are needed.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ffebm.runtime.activation import activate, bounds
+from ffebm.runtime.circuit import Circuit
+from ffebm.runtime.interaction import Weights
+
+State = list[Tensor | None]
+"""For each layer its state, [batch, *layer]; None is zero."""
+
+Nudge = Callable[[Sequence[Tensor | None]], dict[int, Tensor]]
+"""Drives that a nudge adds to layers, as a function of the state."""
+
+Note = Literal["nothing", "moved", "residual"]
+"""What a sweep should note: whether anything changed at all (cheap), or each row's residual."""
+
+_SMALL = 1e-6
+"""Root mean square below which a layer counts as zero in a relative change."""
+
+
+class Phase:
+    """The state of a block while it settles.
+
+    Attributes:
+        circuit: The block.
+        weights: Its weights.
+        constant: Constant drive of each layer, [batch or 1, *layer], times the activation's scale.
+        state: State of each layer.
+        indices: For each coupling, where its maximum was found; None if its source moved since.
+        batch: Number of rows.
+        change: Each row's residual, if the last sweep was to note it.
+        moved: Whether anything changed in the last sweep, if it was to note it.
+    """
+
+    def __init__(
+        self,
+        circuit: Circuit,
+        weights: Weights,
+        constant: list[Tensor | None],
+        batch: int,
+        nudge: Nudge | None = None,
+    ) -> None:
+        self.circuit = circuit
+        self.weights = weights
+        self.constant = constant
+        self.batch = batch
+        self.state: State = [None] * len(circuit.layers)
+        self.indices: list[Tensor | None] = [None] * len(circuit.couplings)
+        self.change: Tensor | None = None
+        self.moved = True
+        self._nudge = nudge
+
+    @property
+    def is_split(self) -> bool:
+        """Rows settle independently; a nudge that is a function of the whole batch joins them."""
+        return self._nudge is None
+
+    def settled_state(self) -> list[Tensor]:
+        """The state after at least one sweep."""
+        return [s for s in self.state if s is not None]
+
+    def scaled_drive(self, layer: int) -> Tensor:
+        """Sum of all drives of a layer at the current state, times its scale, [batch, *layer]."""
+        parts = [*self._bottom_up(layer), *self._top_down(layer)]
+        scale = self.circuit.layers[layer].activation.scale
+        total = self.constant[layer]
+        if total is None:
+            if not parts:
+                return self._zeros(layer)
+            total = parts.pop() * scale
+        elif not parts:
+            return total.expand(self.batch, *total.shape[1:]).contiguous()
+        else:
+            total = torch.add(total, parts.pop(), alpha=scale)
+        for part in parts:
+            total.add_(part, alpha=scale)
+        return total
+
+    def sweep(self, order: Sequence[Sequence[int]], relaxation: float = 1.0, note: Note = "nothing") -> None:
+        """Update every layer of `order` once, and note what was asked for."""
+        self.change, self.moved = None, note == "nothing"
+        for colour in order:
+            extra = self._nudge(self.state) if self._nudge else {}
+            for layer in colour:
+                scaled = self.scaled_drive(layer)
+                if layer in extra:
+                    scaled = torch.add(
+                        scaled, extra[layer], alpha=self.circuit.layers[layer].activation.scale
+                    )
+                update = activate(self.circuit.layers[layer].activation, scaled)
+                self._note(layer, update, note)
+                self.assign(layer, self._relaxed(layer, update, relaxation))
+
+    def assign(self, layer: int, state: Tensor) -> None:
+        """Replace a layer's state."""
+        self.state[layer] = state
+        for coupling in self.circuit.out_of[layer]:
+            self.indices[coupling] = None
+
+    def project(self, layer: int, state: Tensor) -> Tensor:
+        """The nearest state in the closed range of the layer's activation; in place."""
+        low, high = bounds(self.circuit.layers[layer].activation)
+        return state if math.isinf(low) and math.isinf(high) else state.clamp_(low, high)
+
+    def index(self, coupling: int) -> Tensor | None:
+        """Where a coupling's maximum is found at the current state; None without a maximum."""
+        source = self.state[self.circuit.source(coupling)]
+        if self.circuit.couplings[coupling].is_max and self.indices[coupling] is None and source is not None:
+            self.indices[coupling] = self.circuit.couplings[coupling].push(source, self.weights)[1]
+        return self.indices[coupling]
+
+    def rows(self, rows: Tensor) -> "Phase":
+        """The phase of some rows only."""
+        constant = [c if c is None or c.shape[0] == 1 else c[rows] for c in self.constant]
+        part = Phase(self.circuit, self.weights, constant, len(rows), self._nudge)
+        part.state = [None if s is None else s[rows] for s in self.state]
+        part.indices = [None if i is None else i[rows] for i in self.indices]
+        return part
+
+    def _bottom_up(self, layer: int) -> list[Tensor]:
+        drives = []
+        for coupling in self.circuit.into[layer]:
+            origin = self.circuit.source(coupling)
+            source = self.state[origin]
+            if source is None and self.circuit.couplings[coupling].bias_decides:
+                source = self._zeros(origin)
+            if source is not None:
+                drive, self.indices[coupling] = self.circuit.couplings[coupling].push(source, self.weights)
+                drives.append(drive)
+        return drives
+
+    def _top_down(self, layer: int) -> list[Tensor]:
+        drives = []
+        for coupling in self.circuit.out_of[layer]:
+            target = self.state[self.circuit.target(coupling)]
+            if target is not None:
+                drives.append(
+                    self.circuit.couplings[coupling].pull(target, self.weights, self.index(coupling))
+                )
+        return drives
+
+    def _note(self, layer: int, update: Tensor, note: Note) -> None:
+        if note == "nothing":
+            return
+        old = self.state[layer]
+        if note == "moved":
+            self.moved = self.moved or old is None or not torch.equal(update, old)
+            return
+        rest = tuple(range(1, update.dim()))
+        moved = torch.linalg.vector_norm(update if old is None else update - old, dim=rest)
+        floor = _SMALL * math.sqrt(math.prod(update.shape[1:]))
+        change = moved / torch.linalg.vector_norm(update, dim=rest).clamp(min=floor)
+        self.change = change if self.change is None else torch.maximum(self.change, change)
+
+    def _relaxed(self, layer: int, update: Tensor, relaxation: float) -> Tensor:
+        old = self.state[layer]
+        if relaxation == 1.0 or not self.circuit.is_coupled(layer):
+            return update
+        step = update * relaxation if old is None else torch.lerp(old, update, relaxation)
+        return self.project(layer, step)
+
+    def _zeros(self, layer: int) -> Tensor:
+        like = next(iter(self.weights.values()), torch.empty(0))
+        return like.new_zeros(self.batch, *self.circuit.layers[layer].shape)
