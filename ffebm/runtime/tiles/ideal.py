@@ -18,26 +18,29 @@ class IdealTile:
         self._weight = weight.detach().clone()
 
     def read(self) -> Tensor:
-        """The weight, [..., n_out, n_in]."""
-        if self._weight is None:
-            raise InternalError("a tile is used before it is programmed")
-        return self._weight
+        """A copy of the weight, [..., n_out, n_in]."""
+        return self._programmed().clone()
 
     @torch.no_grad()
     def mvm(self, x: Tensor) -> Tensor:
         """[..., batch, n_in] -> [..., batch, n_out]."""
-        return torch.matmul(x, self.read().mT)
+        return torch.matmul(x, self._programmed().mT)
 
     @torch.no_grad()
     def mvm_t(self, y: Tensor) -> Tensor:
         """[..., batch, n_out] -> [..., batch, n_in]."""
-        return torch.matmul(y, self.read())
+        return torch.matmul(y, self._programmed())
 
     @torch.no_grad()
     def update(self, step: Tensor) -> None:
         """Add exactly, [..., n_out, n_in]."""
-        self._weight = self.read() + step
+        self._weight = self._programmed() + step
 
     def readings(self) -> Readings:
         """None: an exact tile has no converters."""
         return Readings()
+
+    def _programmed(self) -> Tensor:
+        if self._weight is None:
+            raise InternalError("a tile is used before it is programmed")
+        return self._weight

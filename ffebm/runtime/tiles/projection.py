@@ -1,6 +1,7 @@
 """A linear map whose weight lies on tiles."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import prod
 
 import torch
@@ -15,8 +16,8 @@ from ffebm.runtime.tiles.split import SplitTile
 from ffebm.runtime.tiles.tile import Tile
 from ffebm.runtime.tiles.window import Window
 
-CHUNK = 2**21
-"""Numbers that a tile is driven with at once: few enough to stay in a processor's cache."""
+CHUNK = 2**20
+"""Numbers on the lines of a tile at once: few enough to stay in a processor's cache."""
 
 
 Product = Callable[[Tensor], Tensor]
@@ -27,11 +28,14 @@ class TileProjection:
     """`W z` and `W^T y` on a tile, without bias.
 
     A convolution drives the tile with one window of the image after the other; samples go through in chunks.
+
+    Attributes:
+        array: The tile with the weight; projections of one weight can share it.
     """
 
     def __init__(self, linear: Linear, array: MasteredTile) -> None:
         self._linear = linear
-        self._array = array
+        self.array = array
 
     @torch.no_grad()
     def product(self, z: Tensor, weight: Tensor) -> Tensor:
@@ -41,51 +45,58 @@ class TileProjection:
             z: [batch, channels, *size] of a convolution, [batch, ..., n_in] of a matrix.
             weight: The parameter, in the layout of the source model; the tile is programmed if it changed.
         """
-        run = self._array.holding(weight).mvm
+        run = self.array.holding(weight).mvm
         if self._linear.op == "MatMul":
-            return _on_last_axis(run, z)
+            return self._by_rows(run, z, weight)
         window = Window.of(self._linear, weight)
         if self._linear.op == "Conv":
-            return self._gather(run, z, window, window.counts(z.shape[2:]))
-        return self._scatter(run, z, window, window.size(z.shape[2:], self._linear.output_padding))
+            counts = window.counts(z.shape[2:])
+            return self._by_chunks(partial(self._gather, run, window, counts), z, weight, counts)
+        size = window.size(z.shape[2:], self._linear.output_padding)
+        return self._by_chunks(partial(self._scatter, run, window, size), z, weight, z.shape[2:])
 
     @torch.no_grad()
-    def product_t(self, y: Tensor, weight: Tensor, shape_of_z: Sequence[int]) -> Tensor:
+    def product_t(self, y: Tensor, weight: Tensor, shape: tuple[int, ...]) -> Tensor:
         """W^T y.
 
         Args:
             y: What `product` returns.
             weight: As for `product`.
-            shape_of_z: Shape of z; its batch does not matter and may be left out.
+            shape: Shape of z without the batch.
         """
-        run = self._array.holding(weight).mvm_t
+        run = self.array.holding(weight).mvm_t
         if self._linear.op == "MatMul":
-            return _on_last_axis(run, y)
+            return self._by_rows(run, y, weight)
         window = Window.of(self._linear, weight)
-        size = tuple(shape_of_z[-len(window.kernel) :])
+        size = tuple(shape[-len(window.kernel) :])
         if self._linear.op == "Conv":
-            return self._scatter(run, y, window, size)
-        return self._gather(run, y, window, size)
+            return self._by_chunks(partial(self._scatter, run, window, size), y, weight, y.shape[2:])
+        return self._by_chunks(partial(self._gather, run, window, size), y, weight, size)
 
-    def _gather(self, run: Product, image: Tensor, window: Window, counts: Sequence[int]) -> Tensor:
+    def _by_rows(self, run: Product, values: Tensor, weight: Tensor) -> Tensor:
+        """The last axis through the tile: [batch, ..., n] -> [batch, ..., m]."""
+        rows = values.reshape(-1, values.shape[-1])
+        out = self._by_chunks(lambda part: run(part[None])[0], rows, weight, ())
+        return out.reshape(*values.shape[:-1], out.shape[-1])
+
+    def _gather(self, run: Product, window: Window, counts: Sequence[int], image: Tensor) -> Tensor:
         """Windows of an image through the tile: [batch, channels, *size] -> [batch, channels, *counts]."""
+        batch = len(image)
+        columns = window.unfold(image, counts).reshape(self._linear.groups, -1, batch * prod(counts))
+        return run(columns.mT).mT.reshape(-1, batch, *counts).transpose(0, 1)
 
-        def gathered(part: Tensor) -> Tensor:
-            columns = window.unfold(part, counts).reshape(self._linear.groups, -1, len(part) * prod(counts))
-            return run(columns.mT).mT.reshape(-1, len(part), *counts).transpose(0, 1)
-
-        return _by_chunks(gathered, image, image.shape[1] * prod(window.kernel) * prod(counts))
-
-    def _scatter(self, run: Product, image: Tensor, window: Window, size: Sequence[int]) -> Tensor:
+    def _scatter(self, run: Product, window: Window, size: Sequence[int], image: Tensor) -> Tensor:
         """Pixels through the tile into windows: [batch, channels, *counts] -> [batch, channels, *size]."""
-        counts = image.shape[2:]
+        batch, counts = len(image), image.shape[2:]
+        pixels = image.transpose(0, 1).reshape(self._linear.groups, -1, batch * prod(counts))
+        columns = run(pixels.mT).mT.reshape(-1, *window.kernel, batch, *counts)
+        return window.fold(columns, size)
 
-        def scattered(part: Tensor) -> Tensor:
-            pixels = part.transpose(0, 1).reshape(self._linear.groups, -1, len(part) * prod(counts))
-            columns = run(pixels.mT).mT.reshape(-1, *window.kernel, len(part), *counts)
-            return window.fold(columns, size)
-
-        return _by_chunks(scattered, image, image.shape[1] * prod(window.kernel) * prod(counts))
+    def _by_chunks(self, run: Product, values: Tensor, weight: Tensor, counts: Sequence[int]) -> Tensor:
+        """Apply `run` to some samples at a time, each of which drives the tile `counts` times."""
+        n_lines = max(len(weight), self._linear.groups * weight[0].numel())
+        n_samples = max(1, CHUNK // (n_lines * max(1, prod(counts))))
+        return torch.cat([run(part) for part in torch.split(values, n_samples)])
 
 
 def crossbar_projection(
@@ -104,15 +115,3 @@ def crossbar_projection(
         return CrossbarTile(crossbar, generator)
 
     return TileProjection(linear, MasteredTile(linear, SplitTile(pieces, make_tile)))
-
-
-def _on_last_axis(run: Product, values: Tensor) -> Tensor:
-    """[batch, ..., n] through a tile of one group."""
-    out = run(values.reshape(1, -1, values.shape[-1]))
-    return out.reshape(*values.shape[:-1], out.shape[-1])
-
-
-def _by_chunks(run: Product, image: Tensor, a_sample: int) -> Tensor:
-    """Apply a function to so many samples at a time that their columns stay below `CHUNK`."""
-    parts = torch.split(image, max(1, CHUNK // max(1, a_sample)))
-    return torch.cat([run(part) for part in parts])

@@ -51,7 +51,7 @@ class Readout:
         shared = [d for d, size in enumerate(self.codes.shape[:-2]) if codes.shape[d] == 1 and size > 1]
         buffer = torch.bmm(self._fold(shared), codes.reshape(-1, *codes.shape[-2:]))
         if self.noise is not None:
-            spread = self.noise * torch.linalg.vector_norm(codes, dim=-2, keepdim=True)
+            spread = self.noise * codes.square().sum(dim=-2, keepdim=True).sqrt_()
             drawn = normals(buffer.shape, buffer, generator)
             self._unfold(buffer, shared).addcmul_(self._unfold(drawn, shared), spread)
         clipped = sense_(buffer, self.adc_bits)

@@ -63,7 +63,7 @@ class SplitTile:
         """[groups, n_out, n_in]."""
         if tuple(weight.shape) != self._shape or weight.numel() != self._n_cells:
             raise InternalError(
-                f"a weight of {list(weight.shape)} on pieces with {self._n_cells} cells of {list(self._shape)}"
+                f"a weight of {list(weight.shape)} on pieces with {self._n_cells} cells, {list(self._shape)}"
             )
         for stack, tile in self._parts:
             tile.program(_cut(weight, stack))
