@@ -1,0 +1,117 @@
+"""A linear map whose weight lies on tiles."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from math import prod
+
+import torch
+from torch import Tensor
+
+from ffebm.hardware import Crossbar
+from ffebm.ir import Linear
+from ffebm.plan import Piece
+from ffebm.runtime.tiles.crossbar import CrossbarTile
+from ffebm.runtime.tiles.master import MasteredTile
+from ffebm.runtime.tiles.split import SplitTile
+from ffebm.runtime.tiles.tile import Tile
+from ffebm.runtime.tiles.window import Window
+
+CHUNK = 2**20
+"""Numbers on the lines of a tile at once: few enough to stay in a processor's cache."""
+
+
+Product = Callable[[Tensor], Tensor]
+"""A tile's `mvm` or `mvm_t`, or what is made of it."""
+
+
+class TileProjection:
+    """`W z` and `W^T y` on a tile, without bias.
+
+    A convolution drives the tile with one window of the image after the other; samples go through in chunks.
+
+    Attributes:
+        array: The tile with the weight; projections of one weight can share it.
+    """
+
+    def __init__(self, linear: Linear, array: MasteredTile) -> None:
+        self._linear = linear
+        self.array = array
+
+    @torch.no_grad()
+    def product(self, z: Tensor, weight: Tensor) -> Tensor:
+        """W z.
+
+        Args:
+            z: [batch, channels, *size] of a convolution, [batch, ..., n_in] of a matrix.
+            weight: The parameter, in the layout of the source model; the tile is programmed if it changed.
+        """
+        run = self.array.holding(weight).mvm
+        if self._linear.op == "MatMul":
+            return self._by_rows(run, z, weight)
+        window = Window.of(self._linear, weight)
+        if self._linear.op == "Conv":
+            counts = window.counts(z.shape[2:])
+            return self._by_chunks(partial(self._gather, run, window, counts), z, weight, counts)
+        size = window.size(z.shape[2:], self._linear.output_padding)
+        return self._by_chunks(partial(self._scatter, run, window, size), z, weight, z.shape[2:])
+
+    @torch.no_grad()
+    def product_t(self, y: Tensor, weight: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """W^T y.
+
+        Args:
+            y: What `product` returns.
+            weight: As for `product`.
+            shape: Shape of z without the batch.
+        """
+        run = self.array.holding(weight).mvm_t
+        if self._linear.op == "MatMul":
+            return self._by_rows(run, y, weight)
+        window = Window.of(self._linear, weight)
+        size = tuple(shape[-len(window.kernel) :])
+        if self._linear.op == "Conv":
+            return self._by_chunks(partial(self._scatter, run, window, size), y, weight, y.shape[2:])
+        return self._by_chunks(partial(self._gather, run, window, size), y, weight, size)
+
+    def _by_rows(self, run: Product, values: Tensor, weight: Tensor) -> Tensor:
+        """The last axis through the tile: [batch, ..., n] -> [batch, ..., m]."""
+        rows = values.reshape(-1, values.shape[-1])
+        out = self._by_chunks(lambda part: run(part[None])[0], rows, weight, ())
+        return out.reshape(*values.shape[:-1], out.shape[-1])
+
+    def _gather(self, run: Product, window: Window, counts: Sequence[int], image: Tensor) -> Tensor:
+        """Windows of an image through the tile: [batch, channels, *size] -> [batch, channels, *counts]."""
+        batch = len(image)
+        columns = window.unfold(image, counts).reshape(self._linear.groups, -1, batch * prod(counts))
+        return run(columns.mT).mT.reshape(-1, batch, *counts).transpose(0, 1)
+
+    def _scatter(self, run: Product, window: Window, size: Sequence[int], image: Tensor) -> Tensor:
+        """Pixels through the tile into windows: [batch, channels, *counts] -> [batch, channels, *size]."""
+        batch, counts = len(image), image.shape[2:]
+        pixels = image.transpose(0, 1).reshape(self._linear.groups, -1, batch * prod(counts))
+        columns = run(pixels.mT).mT.reshape(-1, *window.kernel, batch, *counts)
+        return window.fold(columns, size)
+
+    def _by_chunks(self, run: Product, values: Tensor, weight: Tensor, counts: Sequence[int]) -> Tensor:
+        """Apply `run` to some samples at a time, each of which drives the tile `counts` times."""
+        n_lines = max(len(weight), self._linear.groups * weight[0].numel())
+        n_samples = max(1, CHUNK // (n_lines * max(1, prod(counts))))
+        return torch.cat([run(part) for part in torch.split(values, n_samples)])
+
+
+def crossbar_projection(
+    linear: Linear, pieces: Sequence[Piece], crossbar: Crossbar, generator: torch.Generator
+) -> TileProjection:
+    """A linear map on crossbars.
+
+    Args:
+        linear: The map.
+        pieces: Where its weight lies.
+        crossbar: What the tiles are.
+        generator: Source of all noise.
+    """
+
+    def make_tile() -> Tile:
+        return CrossbarTile(crossbar, generator)
+
+    return TileProjection(linear, MasteredTile(linear, SplitTile(pieces, make_tile)))
