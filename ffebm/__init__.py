@@ -1,1 +1,51 @@
 """Compile a model graph for analog crossbar tiles and digital units, and run and train the plan."""
+
+from typing import TYPE_CHECKING, Any
+
+from ffebm.errors import FfebmError
+from ffebm.hardware import Hardware, load_hardware
+from ffebm.plan import Plan, Settle, load_plan
+
+if TYPE_CHECKING:
+    from ffebm.compiler.driver import compile_model as compile  # noqa: A004 - the public verb
+    from ffebm.runtime.executor import Executor
+    from ffebm.runtime.gradient import EP, Implicit, Unrolled
+    from ffebm.runtime.settling import Equilibrium
+
+__all__ = [
+    "EP",
+    "Equilibrium",
+    "Executor",
+    "FfebmError",
+    "Hardware",
+    "Implicit",
+    "Plan",
+    "Settle",
+    "Unrolled",
+    "compile",
+    "load_hardware",
+    "load_plan",
+]
+
+_LAZY = {
+    "EP": ("ffebm.runtime.gradient", "EP"),
+    "Equilibrium": ("ffebm.runtime.settling", "Equilibrium"),
+    "Executor": ("ffebm.runtime.executor", "Executor"),
+    "Implicit": ("ffebm.runtime.gradient", "Implicit"),
+    "Unrolled": ("ffebm.runtime.gradient", "Unrolled"),
+    "compile": ("ffebm.compiler.driver", "compile_model"),
+}
+"""Names that need torch or onnx: imported when first used, because torch costs two seconds."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'ffebm' has no attribute {name!r}")
+    from importlib import import_module
+
+    module, attribute = _LAZY[name]
+    return getattr(import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

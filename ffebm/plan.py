@@ -5,6 +5,7 @@ by source name), `crossbars.safetensors` (target conductances), `digital/` (one 
 `source.onnx` (an ONNX source without its weights) and `SHA256SUMS` over all of them.
 """
 
+from bisect import bisect
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
@@ -409,14 +410,19 @@ def _piece_problems(plan: Plan, tile: TilePlan, piece: Piece) -> Iterator[str]:
 
 
 def _overlaps(tile: TilePlan) -> Iterator[str]:
-    """Pieces that share a cell: sweep over rows, comparing pieces that are open at once."""
-    open_pieces: list[Piece] = []
-    for piece in sorted(tile.pieces, key=lambda p: (p.row, p.col)):
-        open_pieces = [p for p in open_pieces if p.row + p.n_in > piece.row]
-        for other in open_pieces:
+    """Pieces that share a cell: rows are swept, and the pieces open at once kept in order of their columns."""
+    events = [(p.row + p.n_in, 0, p) for p in tile.pieces] + [(p.row, 1, p) for p in tile.pieces]
+    open_pieces: list[tuple[int, int, Piece]] = []
+    for _, opens, piece in sorted(events, key=lambda event: (event[0], event[1], event[2].id)):
+        spot = bisect(open_pieces, (piece.col, piece.id), key=lambda entry: entry[:2])
+        if not opens:
+            del open_pieces[spot - 1]
+            continue
+        for _, _, other in open_pieces[max(0, spot - 1) : spot + 1]:
             if other.col < piece.col + piece.n_out and piece.col < other.col + other.n_out:
                 yield f"pieces {other.id} and {piece.id} overlap on tile {tile.id}"
-        open_pieces.append(piece)
+                return
+        open_pieces.insert(spot, (piece.col, piece.id, piece))
 
 
 def _conductance_problems(plan: Plan, piece: Piece) -> Iterator[str]:

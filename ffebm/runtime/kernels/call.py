@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from ffebm.errors import ModelError
+from ffebm.program import Number
 
-Value = bool | int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
+Value = Number | tuple[Number, ...]
 Subgraph = Callable[..., tuple[Tensor, ...]]
 Item = TypeVar("Item", int, float, str)
 

@@ -1,0 +1,78 @@
+"""Runs digital programs: one instruction after the other, each by its kernel."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from ffebm.program import Instruction, Program
+from ffebm.runtime.kernels import KERNELS, Call
+
+RUNNING_STATISTICS = {"BatchNormalization": (3, 4)}
+"""Input positions of running statistics, which such a kernel returns anew behind its result in training."""
+
+
+@dataclass(frozen=True)
+class Binding:
+    """What instructions run with.
+
+    Attributes:
+        lookup: A value by its name.
+        training: The network trains.
+        generator: Source of randomness.
+    """
+
+    lookup: Callable[[str], Tensor]
+    training: bool
+    generator: torch.Generator
+
+
+def run_instruction(
+    instruction: Instruction, binding: Binding
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Run one instruction.
+
+    Returns:
+        Its outputs by value name; and new running statistics by the names of the old ones.
+    """
+    call = Call(
+        op=instruction.op,
+        attrs=instruction.attrs,
+        n_outputs=len(instruction.outputs),
+        training=binding.training,
+        tensors={key: binding.lookup(name) for key, name in instruction.tensors.items()},
+        graphs={key: partial(_run_graph, program, binding) for key, program in instruction.graphs.items()},
+        generator=binding.generator,
+    )
+    inputs = [binding.lookup(name) if name else None for name in instruction.inputs]
+    result = KERNELS[instruction.op](call, *inputs)
+    results = result if isinstance(result, tuple) else (result,)
+    outputs = {name: value for name, value in zip(instruction.outputs, results, strict=False) if name}
+    positions = RUNNING_STATISTICS.get(instruction.op, ())
+    fresh = zip((instruction.inputs[p] for p in positions), results[1:], strict=False)
+    return outputs, dict(fresh) if binding.training else {}
+
+
+def _run_graph(program: Program, binding: Binding, *inputs: Tensor) -> tuple[Tensor, ...]:
+    """Run a subgraph; what it does not make itself it takes from outside."""
+    values: dict[str, Tensor] = dict(zip(program.inputs, inputs, strict=True))
+
+    def lookup(name: str) -> Tensor:
+        return values[name] if name in values else binding.lookup(name)
+
+    inner = Binding(lookup, binding.training, binding.generator)
+    for instruction in program.instructions:
+        values.update(run_instruction(instruction, inner)[0])
+    return tuple(lookup(name) for name in program.outputs)
+
+
+def values_read(instruction: Instruction) -> set[str]:
+    """Every value that an instruction reads, those of its subgraphs included."""
+    read = {name for name in instruction.inputs if name}
+    for program in instruction.graphs.values():
+        made = {*program.inputs, *(o for i in program.instructions for o in i.outputs)}
+        inner = {name for i in program.instructions for name in values_read(i)} | set(program.outputs)
+        read |= inner - made
+    return read

@@ -1,0 +1,258 @@
+"""Runs a plan: a torch module that follows the plan's own steps.
+
+Digital nodes run by their kernels, energy blocks settle on their tiles; both are differentiable, so
+`loss.backward()` computes the hybrid gradient and any torch optimiser trains the weights.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ffebm.errors import UsageError
+from ffebm.hardware import Crossbar
+from ffebm.ir import EnergyBlock
+from ffebm.plan import Plan, Settle
+from ffebm.program import Instruction
+from ffebm.runtime.digital_program import Binding, run_instruction, values_read
+from ffebm.runtime.energy_block import BlockRuntime
+from ffebm.runtime.gradient import EP, Gradient
+from ffebm.runtime.save_onnx import save_onnx
+from ffebm.runtime.settling import Equilibrium
+from ffebm.runtime.tiles.projection import TileProjection, crossbar_projection
+from ffebm.runtime.trace import Trace, marked
+
+LossFunction = Callable[..., Tensor]
+"""loss_fn(outputs, target) -> scalar."""
+
+
+class Executor(nn.Module):
+    """A plan that runs.
+
+    It starts in evaluation mode, where batch normalisation uses its running statistics and dropout is off, so
+    that it computes what the source model computes; `train()` and `eval()` mean what they mean in torch.
+
+    Args:
+        plan: What to run.
+        settle: How energy blocks settle; None takes the plan's own settings.
+        gradient: How gradients of energy blocks are estimated.
+        seed: Seed of everything random: programming and read noise, dropout.
+    """
+
+    def __init__(
+        self, plan: Plan, settle: Settle | None = None, gradient: Gradient | None = None, seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.plan = plan
+        self.settle = settle or plan.settle
+        self.gradient = gradient or EP()
+        self.equilibria: list[Equilibrium] = []
+        self._seed = seed
+        self.trace: Trace | None = None
+        self._names = {name: f"w:{name.replace('%', '%25').replace('.', '%2E')}" for name in plan.weights}
+        trainable = set(plan.trainable)
+        for name, array in plan.weights.items():
+            tensor = torch.from_numpy(array.copy())
+            if name in trainable:
+                self.register_parameter(self._names[name], nn.Parameter(tensor))
+            else:
+                self.register_buffer(self._names[name], tensor)
+        self._steps = tuple(_steps(plan))
+        self.blocks: dict[int, BlockRuntime] = {}
+        self._device = torch.device("cpu")
+        self.reseed(seed)
+        self.eval()
+
+    # --- weights -------------------------------------------------------------------------------------
+
+    def weights(self) -> dict[str, nn.Parameter]:
+        """The trainable weights by their names in the source model."""
+        found = {}
+        for name in self.plan.trainable:
+            parameter = self._parameters[self._names[name]]
+            assert parameter is not None  # registered in the constructor
+            found[name] = parameter
+        return found
+
+    def running_statistics(self) -> dict[str, Tensor]:
+        """The running statistics of batch normalisation by their names in the source model."""
+        return {name: self._tensor(name) for name in self.plan.buffers}
+
+    def _tensor(self, name: str) -> Tensor:
+        tensor: Tensor = getattr(self, self._names[name])
+        return tensor
+
+    def save_onnx(self, path: str | Path) -> None:
+        """Write the source model with the trained weights and running statistics.
+
+        Raises:
+            UsageError: If the plan was not compiled from ONNX, or holds folded weights.
+        """
+        learnt = {**self.weights(), **self.running_statistics()}
+        save_onnx(self.plan, {k: v.detach().cpu().numpy() for k, v in learnt.items()}, Path(path))
+
+    # --- running -------------------------------------------------------------------------------------
+
+    def reseed(self, seed: int) -> None:
+        """Start all randomness anew; tiles are programmed again before they are read."""
+        self._seed = seed
+        self.generator = torch.Generator(self._device).manual_seed(seed)
+        self.blocks = self._make_blocks()
+
+    def _make_blocks(self) -> dict[int, BlockRuntime]:
+        tile = self.plan.hardware.tiles.tile
+        arrays: dict[str, TileProjection] = {}
+        blocks = {}
+        for block in self.plan.blocks:
+            projections = {}
+            for position, (_, interaction) in enumerate(block.interactions()):
+                linear = interaction.linear
+                if linear is None or not isinstance(tile, Crossbar):
+                    continue
+                if linear.weight not in arrays:
+                    pieces = [p for _, p in self.plan.pieces() if p.weight == linear.weight]
+                    arrays[linear.weight] = crossbar_projection(linear, pieces, tile, self.generator)
+                projections[position] = TileProjection(linear, arrays[linear.weight].array)
+            blocks[block.id] = BlockRuntime(block, projections)
+        return blocks
+
+    def forward(self, *inputs: Tensor, **named: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Run one inference.
+
+        Args:
+            inputs: In the model's order, [batch, …].
+            named: Or by name.
+
+        Returns:
+            The model's output; a tuple if it has several.
+
+        Raises:
+            UsageError: If inputs are missing, unknown or of another shape.
+        """
+        values = self._inputs(inputs, named)
+        device = next(iter(values.values())).device if values else self._device
+        if device != self._device:
+            self._device = device
+            self.reseed(self._seed)
+        self.equilibria = []
+        for step in self._steps:
+            step.run(self, values)
+            for name in step.last_reads:
+                del values[name]
+        outputs = tuple(
+            values[p.name] if p.name in values else self._tensor(p.name) for p in self.plan.outputs
+        )
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def loss(self, x: Tensor | tuple[Tensor, ...], target: Tensor, loss_fn: LossFunction) -> Tensor:
+        """The loss of a batch.
+
+        Args:
+            x: The input; a tuple if the model takes several.
+            target: What `loss_fn` compares the outputs with.
+            loss_fn: loss_fn(outputs, target) -> scalar.
+        """
+        return loss_fn(self(*x) if isinstance(x, tuple) else self(x), target)
+
+    def _inputs(self, inputs: tuple[Tensor, ...], named: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        ports = self.plan.inputs
+        names = [port.name for port in ports]
+        if len(inputs) > len(names):
+            raise UsageError(f"{len(inputs)} inputs", allowed=f"the model takes {names}")
+        values = dict(zip(names, inputs, strict=False))
+        for name, value in named.items():
+            if name not in names or name in values:
+                raise UsageError(
+                    f"input {name!r} is unknown or given twice", allowed=f"the model takes {names}"
+                )
+            values[name] = value
+        missing = [name for name in names if name not in values]
+        if missing:
+            raise UsageError(f"input {missing[0]!r} is missing", allowed=f"the model takes {names}")
+        for port in ports:
+            _check_shape(port.name, port.type.shape, tuple(values[port.name].shape))
+        return values
+
+    # --- tracing -------------------------------------------------------------------------------------
+
+    @contextmanager
+    def record(self) -> Iterator[Trace]:
+        """Record the steps that run, forward and backward, to hold them against the plan's schedule."""
+        self.trace = Trace()
+        try:
+            yield self.trace
+        finally:
+            self.trace = None
+
+    def lookup(self, values: Mapping[str, Tensor], name: str) -> Tensor:
+        """A value of this run, or a weight."""
+        return values[name] if name in values else self._tensor(name)
+
+
+@dataclass(frozen=True)
+class _DigitalStep:
+    """A node on a digital unit."""
+
+    instruction: Instruction
+    last_reads: tuple[str, ...]
+
+    def run(self, net: Executor, values: dict[str, Tensor]) -> None:
+        binding = Binding(partial(net.lookup, values), net.training, net.generator)
+        outputs, statistics = run_instruction(self.instruction, binding)
+        with torch.no_grad():
+            for name, value in statistics.items():
+                if name in net.plan.buffers:
+                    net.lookup({}, name).copy_(value)
+        values.update(marked(net.trace, "digital", self.instruction.name, outputs))
+
+
+@dataclass(frozen=True)
+class _BlockStep:
+    """The free phase of an energy block."""
+
+    block: EnergyBlock
+    last_reads: tuple[str, ...]
+
+    def run(self, net: Executor, values: dict[str, Tensor]) -> None:
+        inputs = {name: net.lookup(values, name) for name in self.block.inputs}
+        weights = {name: net.lookup({}, name) for name in self.block.weights()}
+        outputs, equilibrium = net.blocks[self.block.id].run(inputs, weights, net.settle, net.gradient)
+        net.equilibria.append(equilibrium)
+        values.update(marked(net.trace, "free", self.block.name, outputs))
+
+
+def _steps(plan: Plan) -> list[_DigitalStep | _BlockStep]:
+    """The plan's inference as things to run, each with the values that nothing reads after it."""
+    instructions = {i.name: i for segment in plan.segments for i in segment.program.instructions}
+    blocks = {block.name: block for block in plan.blocks}
+    steps = [step for step in plan.inference.steps if step.kind in {"digital", "free"}]
+    kept = {port.name for port in plan.outputs} | plan.weights.keys()
+    runners: list[_DigitalStep | _BlockStep] = []
+    for step in reversed(steps):
+        runner = instructions[step.name] if step.kind == "digital" else blocks[step.name]
+        reads = values_read(runner) if isinstance(runner, Instruction) else set(runner.inputs)
+        touched = reads | {value for value in runner.outputs if value}
+        last = tuple(sorted(touched - kept))
+        kept |= touched
+        runners.append(
+            _DigitalStep(runner, last) if isinstance(runner, Instruction) else _BlockStep(runner, last)
+        )
+    return runners[::-1]
+
+
+def _check_shape(name: str, expected: tuple[int | str, ...] | None, found: tuple[int, ...]) -> None:
+    """The batch may be of any size; every other known size must fit."""
+    if expected is None:
+        return
+    fits = len(expected) == len(found) and all(
+        not isinstance(want, int) or want == have
+        for want, have in list(zip(expected, found, strict=False))[1:]
+    )
+    if not fits:
+        raise UsageError(
+            f"input {name!r} is {list(found)}", allowed=f"{list(expected)}, the batch of any size"
+        )

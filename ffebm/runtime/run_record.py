@@ -1,0 +1,155 @@
+"""The record of a training run: settings, figures and a checkpoint, in a checked folder without pickle."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from ffebm.errors import Location, PlanError
+from ffebm.folder import read_folder, write_folder
+
+RECORD, CHECKPOINT = "record.json", "checkpoint.safetensors"
+
+
+class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a network is trained.
+
+    Attributes:
+        data: Name of the data.
+        epochs: Passes over the training samples.
+        batch: Samples a step.
+        optimizer: Name of a class in torch.optim.
+        lr: Learning rate.
+        weight_decay: L2 penalty; None leaves it to the optimiser.
+        momentum: Momentum; None leaves it to the optimiser.
+        schedule: Learning rate over epochs.
+        seed: Seed of sample order and noise.
+    """
+
+    data: str
+    epochs: int = 10
+    batch: int = 32
+    optimizer: str = "Adam"
+    lr: float = 1e-3
+    weight_decay: float | None = None
+    momentum: float | None = None
+    schedule: str = "constant"
+    seed: int = 0
+
+
+class Epoch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Figures of one epoch.
+
+    Attributes:
+        epoch: Number, from 1.
+        loss: Mean training loss.
+        train_accuracy: Share of training samples classified correctly while training.
+        test_accuracy: Share of test samples classified correctly after the epoch.
+        unsettled: Share of samples and blocks whose free phase did not settle.
+        seconds: Wall-clock time.
+    """
+
+    epoch: int
+    loss: float
+    train_accuracy: float
+    test_accuracy: float
+    unsettled: float
+    seconds: float
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A training run so far.
+
+    Attributes:
+        plan: Digest of the plan's source model.
+        hardware: Name of the machine.
+        gradient: The gradient estimator, in words.
+        training: The settings.
+        epochs: Figures, one an epoch.
+        groups: The optimiser's settings, as torch keeps them.
+    """
+
+    plan: str
+    hardware: str
+    gradient: str
+    training: Training
+    epochs: tuple[Epoch, ...] = ()
+    groups: tuple[dict[str, Any], ...] = ()
+
+
+class Checkpoint(msgspec.Struct, frozen=True):
+    """What a run continues from.
+
+    Attributes:
+        record: The run so far.
+        weights: Weights and running statistics by source name.
+        state: The optimiser's tensors, `<parameter>.<name>`.
+    """
+
+    record: Record
+    weights: dict[str, Tensor]
+    state: dict[str, Tensor]
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint, model: bytes) -> None:
+    """Write a run folder; all of it or nothing.
+
+    Args:
+        path: The folder.
+        checkpoint: What to write.
+        model: The trained model as ONNX; empty if there is none.
+    """
+    tensors = {f"weights/{k}": v for k, v in checkpoint.weights.items()}
+    tensors |= {f"optimizer/{k}": v for k, v in checkpoint.state.items()}
+    files = {
+        RECORD: msgspec.json.format(msgspec.json.encode(checkpoint.record), indent=1),
+        CHECKPOINT: safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}),
+    }
+    if model:
+        files["trained.onnx"] = model
+    write_folder(path, files, RECORD)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a run folder and check it.
+
+    Raises:
+        PlanError: If it is no run folder, or damaged.
+    """
+    files = read_folder(path, RECORD)
+    try:
+        record = msgspec.json.decode(files[RECORD], type=Record)
+        tensors = safetensors.torch.load(files[CHECKPOINT])
+    except (KeyError, msgspec.DecodeError, safetensors.SafetensorError) as error:
+        raise PlanError(f"the run record cannot be read: {error}", location=Location(str(path))) from None
+    weights = {k.removeprefix("weights/"): v for k, v in tensors.items() if k.startswith("weights/")}
+    state = {k.removeprefix("optimizer/"): v for k, v in tensors.items() if k.startswith("optimizer/")}
+    return Checkpoint(record, weights, state)
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], tuple[dict[str, Any], ...]]:
+    """An optimiser's state as tensors, and its settings as plain data."""
+    document = optimizer.state_dict()
+    tensors = {
+        f"{index}.{key}": value if isinstance(value, Tensor) else torch.tensor(value)
+        for index, state in document["state"].items()
+        for key, value in state.items()
+        if value is not None
+    }
+    groups = tuple({k: v for k, v in group.items() if k != "params"} for group in document["param_groups"])
+    return tensors, groups
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, checkpoint: Checkpoint) -> None:
+    """Give an optimiser the state of a checkpoint."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in checkpoint.state.items():
+        index, _, key = name.partition(".")
+        state.setdefault(int(index), {})[key] = tensor
+    document = optimizer.state_dict()
+    for group, saved in zip(document["param_groups"], checkpoint.record.groups, strict=True):
+        group.update(saved)
+    optimizer.load_state_dict({"state": state, "param_groups": document["param_groups"]})

@@ -1,0 +1,259 @@
+"""Trains a plan by hybrid gradients with any torch optimiser; every epoch leaves a checkpoint."""
+
+import inspect
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import msgspec
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ffebm.errors import Location, UsageError
+from ffebm.runtime.data import Data
+from ffebm.runtime.executor import Executor
+from ffebm.runtime.run_record import (
+    Checkpoint,
+    Epoch,
+    Record,
+    Training,
+    load_checkpoint,
+    optimizer_state,
+    restore_optimizer,
+    save_checkpoint,
+)
+
+Progress = Callable[[int, int, float], None]
+"""Called after each step with samples seen in this epoch, samples an epoch has, and the mean loss so far."""
+
+
+class Trainer:
+    """One training run.
+
+    Args:
+        net: The network; its weights are trained in place.
+        data: Samples in any shape with the model's number of elements.
+        training: The settings.
+        folder: Where the run is recorded; None keeps no record.
+        device: Where to compute.
+
+    Raises:
+        UsageError: If the settings or the data do not fit.
+    """
+
+    def __init__(
+        self, net: Executor, data: Data, training: Training, folder: Path | None = None, device: str = "cpu"
+    ) -> None:
+        self.net = net
+        self.training = _checked(training)
+        self.folder = folder
+        self.device = _device(device)
+        port = _one_input(net)
+        self.data = data.shaped(port[1:] if port else ())
+        if net.plan.options.fold_batch_norm:
+            raise UsageError(
+                "the plan's batch normalisations are folded, for inference only",
+                hint="compile without --fold-batch-norm",
+            )
+        net.to(self.device)
+        self.optimizer = _optimizer(self.training, list(net.weights().values()))
+        self.epochs: list[Epoch] = []
+
+    def resume(self) -> None:
+        """Continue from the run folder.
+
+        Raises:
+            UsageError: If the run is another plan's, or was started with other settings.
+        """
+        if self.folder is None:
+            raise UsageError("there is no run folder to resume from")
+        checkpoint = load_checkpoint(self.folder)
+        ours, theirs = self._record(), checkpoint.record
+        same = msgspec.structs.replace(theirs.training, epochs=self.training.epochs)
+        for name, mine, saved in (
+            ("plan", ours.plan, theirs.plan),
+            ("hardware", ours.hardware, theirs.hardware),
+            ("gradient", ours.gradient, theirs.gradient),
+            ("settings", self.training, same),
+        ):
+            if mine != saved:
+                raise UsageError(
+                    f"the run was started with another {name}: {saved}",
+                    allowed=f"now asked for: {mine}",
+                    hint="resume with the same settings (only --epochs may grow), or name another --run folder",
+                    location=Location(str(self.folder)),
+                )
+        held = {**self.net.weights(), **self.net.running_statistics()}
+        with torch.no_grad():
+            for name, tensor in held.items():
+                tensor.copy_(checkpoint.weights[name])
+        restore_optimizer(self.optimizer, checkpoint)
+        self.epochs = list(theirs.epochs)
+
+    def run(self, progress: Progress | None = None) -> Iterator[Epoch]:
+        """Train; yields the figures of each epoch after its checkpoint is written."""
+        if not self.epochs:
+            self._save()
+        while len(self.epochs) < self.training.epochs:
+            self.epochs.append(self._epoch(len(self.epochs) + 1, progress))
+            self._save()
+            yield self.epochs[-1]
+
+    def accuracy(self) -> float:
+        """Share of test samples that are classified correctly."""
+        was_training = self.net.training
+        self.net.eval()
+        hits = 0
+        with torch.no_grad():
+            for start in range(0, len(self.data.x_test), 256):
+                logits = self._logits(self.data.x_test[start : start + 256])
+                hits += _hits(logits, self.data.y_test[start : start + 256].to(self.device))
+        self.net.train(was_training)
+        return hits / len(self.data.x_test)
+
+    def _epoch(self, number: int, progress: Progress | None) -> Epoch:
+        """One pass over the samples; all its randomness follows from the seed and its number."""
+        started = time.perf_counter()
+        seed = self.training.seed * 100_003 + number
+        self.net.reseed(seed)
+        order = torch.randperm(len(self.data.x_train), generator=torch.Generator().manual_seed(seed))
+        self._set_rate(number)
+        total, hits, unsettled, looked = 0.0, 0, 0.0, 0
+        seen = 0
+        for picked in order.split(self.training.batch):
+            x, y = self.data.x_train[picked], self.data.y_train[picked].to(self.device)
+            self.net.train()
+            logits = self._logits(x)
+            loss = functional.cross_entropy(logits, y)
+            self.optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step()
+            seen += len(picked)
+            total += float(loss.detach()) * len(picked)
+            hits += _hits(logits.detach(), y)
+            for equilibrium in self.net.equilibria:
+                unsettled += float((~equilibrium.converged).float().mean())
+                looked += 1
+            if progress is not None:
+                progress(seen, len(order), total / seen)
+        if not math.isfinite(total):
+            raise UsageError(
+                f"the loss is {total} in epoch {number}", hint="try a smaller --lr, or another --beta"
+            )
+        return Epoch(
+            epoch=number,
+            loss=total / seen,
+            train_accuracy=hits / seen,
+            test_accuracy=self.accuracy(),
+            unsettled=unsettled / looked if looked else 0.0,
+            seconds=time.perf_counter() - started,
+        )
+
+    def _logits(self, x: Tensor) -> Tensor:
+        outputs = self.net(x.to(self.device))
+        if isinstance(outputs, tuple):
+            outputs = outputs[0]
+        return outputs if outputs.ndim == 2 else outputs.flatten(1)
+
+    def _set_rate(self, number: int) -> None:
+        rate = self.training.lr
+        if self.training.schedule == "cosine":
+            rate *= 0.5 * (1 + math.cos(math.pi * (number - 1) / self.training.epochs))
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+    def _record(self) -> Record:
+        plan = self.net.plan
+        return Record(
+            plan=plan.source.digest,
+            hardware=plan.hardware.name,
+            gradient=f"{self.net.gradient}; {self.net.settle}; blocks {plan.options}",
+            training=self.training,
+            epochs=tuple(self.epochs),
+            groups=optimizer_state(self.optimizer)[1],
+        )
+
+    def _save(self) -> None:
+        if self.folder is None:
+            return
+        held = {**self.net.weights(), **self.net.running_statistics()}
+        checkpoint = Checkpoint(self._record(), dict(held), optimizer_state(self.optimizer)[0])
+        save_checkpoint(self.folder, checkpoint, _as_onnx(self.net))
+
+
+def _as_onnx(net: Executor) -> bytes:
+    if not net.plan.model:
+        return b""
+    with TemporaryDirectory() as scratch:
+        path = Path(scratch) / "trained.onnx"
+        net.save_onnx(path)
+        return path.read_bytes()
+
+
+def _hits(logits: Tensor, y: Tensor) -> int:
+    return int((logits.argmax(1) == y).sum())
+
+
+def _one_input(net: Executor) -> tuple[int | str, ...]:
+    ports = net.plan.inputs
+    if len(ports) != 1 or ports[0].type.shape is None:
+        raise UsageError(
+            f"the model takes {len(ports)} inputs",
+            allowed="one input of known shape",
+            hint="write your own loop",
+        )
+    return ports[0].type.shape
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        first = str(error).splitlines()[0]
+        raise UsageError(f"device {name!r} cannot be used: {first}", hint="--device cpu") from None
+    return device
+
+
+def _checked(training: Training) -> Training:
+    for name, value, least in (
+        ("epochs", training.epochs, 1),
+        ("batch", training.batch, 1),
+        ("lr", training.lr, 0),
+    ):
+        if value < least or not math.isfinite(value):
+            raise UsageError(f"{name} is {value}", allowed=f"at least {least}")
+    if training.schedule not in {"constant", "cosine"}:
+        raise UsageError(f"schedule {training.schedule!r}", allowed="constant or cosine")
+    return training
+
+
+def _optimizer(training: Training, weights: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimiser of that name, with the settings that were given."""
+    kinds = {
+        name.lower(): kind
+        for name, kind in vars(torch.optim).items()
+        if isinstance(kind, type)
+        and issubclass(kind, torch.optim.Optimizer)
+        and name not in {"Optimizer", "LBFGS", "SparseAdam"}
+    }
+    kind = kinds.get(training.optimizer.lower())
+    if kind is None:
+        names = ", ".join(sorted(k.__name__ for k in kinds.values()))
+        raise UsageError(f"no optimiser is called {training.optimizer!r}", allowed=names)
+    if not weights:
+        raise UsageError("the model has no trainable weights")
+    settings: dict[str, float] = {"lr": training.lr}
+    for name in ("weight_decay", "momentum"):
+        value = getattr(training, name)
+        if value is not None:
+            if name not in inspect.signature(kind).parameters:
+                raise UsageError(
+                    f"{kind.__name__} takes no {name}", hint=f"leave --{name.replace('_', '-')} out"
+                )
+            settings[name] = value
+    optimizer: torch.optim.Optimizer = kind(weights, **settings)
+    return optimizer
