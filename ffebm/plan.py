@@ -410,7 +410,7 @@ def _piece_problems(plan: Plan, tile: TilePlan, piece: Piece) -> Iterator[str]:
 
 
 def _overlaps(tile: TilePlan) -> Iterator[str]:
-    """Pieces that share a cell: rows are swept, and the pieces open at once kept in order of their columns."""
+    """Pieces that share a cell: rows are swept, the pieces open at once kept in order of their columns."""
     events = [(p.row + p.n_in, 0, p) for p in tile.pieces] + [(p.row, 1, p) for p in tile.pieces]
     open_pieces: list[tuple[int, int, Piece]] = []
     for _, opens, piece in sorted(events, key=lambda event: (event[0], event[1], event[2].id)):

@@ -63,8 +63,8 @@ def load_data(name: str, folder: Path | None = None) -> Data:
     """Load data.
 
     Args:
-        name: "digits", "fashion-mnist", or the path of an .npz file with `x` and `y` (and, if it has a test set
-            of its own, `x_test` and `y_test`).
+        name: "digits", "fashion-mnist", or the path of an .npz file with `x` and `y` (and, if it has a test
+            set of its own, `x_test` and `y_test`).
         folder: Where the IDX files of Fashion-MNIST are; None is Debian's place.
 
     Raises:

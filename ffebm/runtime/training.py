@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import msgspec
 import torch
@@ -83,7 +84,7 @@ class Trainer:
                 raise UsageError(
                     f"the run was started with another {name}: {saved}",
                     allowed=f"now asked for: {mine}",
-                    hint="resume with the same settings (only --epochs may grow), or name another --run folder",
+                    hint="resume with the same settings (--epochs may grow), or name another --run folder",
                     location=Location(str(self.folder)),
                 )
         held = {**self.net.weights(), **self.net.running_statistics()}
@@ -123,7 +124,7 @@ class Trainer:
         self._set_rate(number)
         total, hits, unsettled, looked = 0.0, 0, 0.0, 0
         seen = 0
-        for picked in order.split(self.training.batch):
+        for picked in torch.split(order, self.training.batch):
             x, y = self.data.x_train[picked], self.data.y_train[picked].to(self.device)
             self.net.train()
             logits = self._logits(x)
@@ -153,10 +154,9 @@ class Trainer:
         )
 
     def _logits(self, x: Tensor) -> Tensor:
-        outputs = self.net(x.to(self.device))
-        if isinstance(outputs, tuple):
-            outputs = outputs[0]
-        return outputs if outputs.ndim == 2 else outputs.flatten(1)
+        result = self.net(x.to(self.device))
+        outputs: Tensor = result[0] if isinstance(result, tuple) else result
+        return torch.flatten(outputs, 1)
 
     def _set_rate(self, number: int) -> None:
         rate = self.training.lr
@@ -246,7 +246,7 @@ def _optimizer(training: Training, weights: list[torch.nn.Parameter]) -> torch.o
         raise UsageError(f"no optimiser is called {training.optimizer!r}", allowed=names)
     if not weights:
         raise UsageError("the model has no trainable weights")
-    settings: dict[str, float] = {"lr": training.lr}
+    settings: dict[str, Any] = {"lr": training.lr}
     for name in ("weight_decay", "momentum"):
         value = getattr(training, name)
         if value is not None:

@@ -1,0 +1,82 @@
+"""A digits CNN written as ONNX: convolutions, max-pooling, batch normalisation, and clips in [0, 1]."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+CHANNELS = (16, 32, 32)
+HIDDEN = 64
+CLASSES = 10
+
+
+def digits_model(seed: int = 0) -> onnx.ModelProto:
+    """An untrained network for images [N, 1, 8, 8] of scikit-learn's digits.
+
+    Convolution, batch normalisation and clip; two convolutions with max-pooling and clip; a dense layer with
+    clip; and a dense readout. Energy blocks form over everything behind the batch normalisation.
+    """
+    rng = np.random.default_rng(seed)
+    weights: dict[str, np.ndarray] = {}
+
+    def dense(name: str, shape: tuple[int, ...], gain: float) -> None:
+        fan_in = int(np.prod(shape[1:]))
+        weights[f"{name}.weight"] = (rng.standard_normal(shape) * gain / np.sqrt(fan_in)).astype(np.float32)
+        weights[f"{name}.bias"] = np.zeros(shape[0], np.float32)
+
+    first, second, third = CHANNELS
+    dense("conv1", (first, 1, 3, 3), 1.0)
+    dense("conv2", (second, first, 3, 3), 0.7)
+    dense("conv3", (third, second, 3, 3), 0.7)
+    dense("fc1", (HIDDEN, third * 2 * 2), 0.7)
+    dense("fc2", (CLASSES, HIDDEN), 0.7)
+    for name, value in (("weight", 0.5), ("bias", 0.5), ("mean", 0.0), ("var", 1.0)):
+        weights[f"norm1.{name}"] = np.full(first, value, np.float32)
+    constants = {"zero": np.float32(0.0), "one": np.float32(1.0)}
+
+    def conv(source: str, name: str) -> onnx.NodeProto:
+        inputs = [source, f"{name}.weight", f"{name}.bias"]
+        return helper.make_node("Conv", inputs, [f"{name}_out"], name, kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+
+    def clip(source: str, target: str) -> onnx.NodeProto:
+        return helper.make_node("Clip", [source, "zero", "one"], [target], f"clip_{target}")
+
+    def pool(source: str, name: str) -> onnx.NodeProto:
+        return helper.make_node("MaxPool", [source], [name], name, kernel_shape=[2, 2], strides=[2, 2])
+
+    norm = [f"norm1.{part}" for part in ("weight", "bias", "mean", "var")]
+    nodes = [
+        conv("image", "conv1"),
+        helper.make_node("BatchNormalization", ["conv1_out", *norm], ["norm1_out"], "norm1"),
+        clip("norm1_out", "s1"),
+        conv("s1", "conv2"),
+        pool("conv2_out", "pool2"),
+        clip("pool2", "s2"),
+        conv("s2", "conv3"),
+        pool("conv3_out", "pool3"),
+        clip("pool3", "s3"),
+        helper.make_node("Flatten", ["s3"], ["flat"], "flatten"),
+        helper.make_node("Gemm", ["flat", "fc1.weight", "fc1.bias"], ["fc1_out"], "fc1", transB=1),
+        clip("fc1_out", "s4"),
+        helper.make_node("Gemm", ["s4", "fc2.weight", "fc2.bias"], ["logits"], "fc2", transB=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "digits",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 1, 8, 8])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", CLASSES])],
+        [numpy_helper.from_array(array, name) for name, array in {**weights, **constants}.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def main() -> None:
+    path = Path("out/digits.onnx")
+    path.parent.mkdir(exist_ok=True)
+    onnx.save(digits_model(), path)
+    print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    main()
