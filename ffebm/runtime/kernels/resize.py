@@ -183,7 +183,7 @@ def _cell_points(
     call: Call, start: Tensor, length: Tensor, cells: int, n: int
 ) -> list[tuple[Tensor, Tensor]]:
     """The two neighbours of each sampled point of an axis, as (index, weight)."""
-    count = call.integer("sampling_ratio") or max(ceil(float(length) / cells), 1)
+    count = call.integer("sampling_ratio") or max(ceil(float(length.detach()) / cells), 1)
     at = torch.arange(cells * count, device=start.device) + 0.5
     at = start + at * length / (cells * count)
     inside = (at >= -1) & (at <= n)
