@@ -1,6 +1,39 @@
+import pytest
+import torch
+from torch import Tensor
+
 from ffebm.ops import OPS
-from ffebm.runtime.kernels import KERNELS
+from ffebm.runtime.kernels import KERNELS, Call
+from ffebm.runtime.kernels.call import Value
 
 
 def test_every_op_has_a_kernel_and_every_kernel_an_op() -> None:
     assert set(OPS) == set(KERNELS)
+
+
+@pytest.mark.parametrize("op", ["Div", "Mod", "Max", "Min", "Less", "Cast", "BitShift", "Clip", "ReduceMax"])
+def test_numbers_above_the_signed_range(op: str) -> None:
+    big, small = 2**64 - 3, 2**63 - 7
+    x, y = torch.tensor([big, small], dtype=torch.uint64), torch.tensor([small, big], dtype=torch.uint64)
+    shift = torch.tensor([2, 1], dtype=torch.uint64)
+    inputs: dict[str, tuple[Tensor | None, ...]] = {
+        "BitShift": (x, shift),
+        "Cast": (x,),
+        "Clip": (x, None, x[1]),
+        "ReduceMax": (x,),
+    }
+    attrs: dict[str, Value] = {"direction": "RIGHT", "to": 11, "keepdims": 0}
+    expected: dict[str, list[float]] = {
+        "BitShift": [big >> 2, small >> 1],
+        "Cast": [float(big), float(small)],
+        "Clip": [small, small],
+        "Div": [big // small, 0],
+        "Less": [False, True],
+        "Max": [big, big],
+        "Min": [small, small],
+        "Mod": [big % small, small],
+        "ReduceMax": [big],
+    }
+    result = KERNELS[op](Call(op, attrs), *inputs.get(op, (x, y)))
+    assert isinstance(result, Tensor)
+    assert result.reshape(-1).tolist() == expected[op]

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ffebm.runtime.kernels.call import Call, Kernel
-from ffebm.runtime.kernels.dtypes import wide
+from ffebm.runtime.kernels.dtypes import ordered, unordered, wide
 
 
 def celu(call: Call, x: Tensor) -> Tensor:
@@ -15,12 +15,10 @@ def celu(call: Call, x: Tensor) -> Tensor:
 
 def clip(call: Call, x: Tensor, low: Tensor | None = None, high: Tensor | None = None) -> Tensor:
     """`x` held between two bounds, either of which may be missing."""
-    y = wide(x)
-    if low is not None:
-        y = torch.maximum(y, wide(low))
-    if high is not None:
-        y = torch.minimum(y, wide(high))
-    return y.to(x.dtype)
+    if low is None and high is None:
+        return x
+    bounds = [None if bound is None else ordered(bound) for bound in (low, high)]
+    return unordered(torch.clamp(ordered(x), *bounds), x.dtype)
 
 
 def elu(call: Call, x: Tensor) -> Tensor:

@@ -65,6 +65,8 @@ _WIDE = {
 }
 """What to compute in instead of a type that torch only stores."""
 
+_UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)
+
 _NARROW = {
     _INT2: (-2, 1),
     _INT4: (-8, 7),
@@ -148,7 +150,7 @@ def converted(x: Tensor, dtype: torch.dtype, *, saturate: bool = True, rounding:
     """
     if dtype == x.dtype:
         return x
-    x = wide(x)
+    x = x if x.dtype in _UNSIGNED else wide(x)
     if dtype in _NARROW:
         low, high = _NARROW[dtype]
         return ((x.to(torch.int64) - low) % (high - low + 1) + low).to(torch.int8).view(dtype)

@@ -63,9 +63,21 @@ def add(a: Tensor, b: Tensor) -> Tensor:
     return a + b
 
 
-def divide(a: Tensor, b: Tensor) -> Tensor:
+def divide(call: Call, a: Tensor, b: Tensor) -> Tensor:
     """Computes a / b; integers round towards zero."""
-    return a / b if a.is_floating_point() else torch.div(a, b, rounding_mode="trunc")
+    if a.is_floating_point():
+        return a / b
+    if a.dtype == torch.uint64:
+        return _unsigned_quotient(wide(a), wide(b)).to(a.dtype)
+    return torch.div(wide(a), wide(b), rounding_mode="trunc").to(a.dtype)
+
+
+def _unsigned_quotient(a: Tensor, b: Tensor) -> Tensor:
+    """Quotient of 64-bit unsigned numbers that are held in signed ones."""
+    half = (a >> 1) & torch.iinfo(torch.int64).max
+    quotient = torch.where(b < 0, 0, torch.div(half, b, rounding_mode="trunc") << 1)
+    rest = (a - quotient * b).to(torch.uint64)
+    return quotient + (ordered(rest) >= ordered(b.to(torch.uint64)))
 
 
 def mean(call: Call, *inputs: Tensor) -> Tensor:
@@ -75,6 +87,8 @@ def mean(call: Call, *inputs: Tensor) -> Tensor:
 
 def modulo(call: Call, a: Tensor, b: Tensor) -> Tensor:
     """Remainder with the sign of the divisor, or with fmod of the dividend."""
+    if a.dtype == torch.uint64:
+        return (wide(a) - _unsigned_quotient(wide(a), wide(b)) * wide(b)).to(a.dtype)
     remainder = torch.fmod if call.integer("fmod") else torch.remainder
     return remainder(wide(a), wide(b)).to(a.dtype)
 
@@ -134,7 +148,7 @@ ELEMENTWISE: dict[str, Kernel] = {
     "Ceil": unary(torch.ceil),
     "Cos": unary(torch.cos),
     "Cosh": unary(torch.cosh),
-    "Div": arithmetic(divide),
+    "Div": divide,
     "Equal": predicate(torch.eq),
     "Erf": unary(torch.erf),
     "Exp": unary(torch.exp),

@@ -15,21 +15,20 @@ def batch_normalization(
 ) -> Tensor | tuple[Tensor, Tensor, Tensor]:
     """Normalises each channel, in training over the batch; then gives the new running statistics too."""
     training = call.training or call.integer("training_mode") != 0
+    dtype = torch.promote_types(x.dtype, torch.promote_types(scale.dtype, mean.dtype))
+    wide, scale, bias = x.to(dtype), scale.to(dtype), bias.to(dtype)
+    old_mean, old_var = (None, None) if training else (mean.to(dtype), var.to(dtype))
+    epsilon = call.number("epsilon", 1e-5)
+    y, batch_mean, inverse = torch.native_batch_norm(
+        wide, scale, bias, old_mean, old_var, training, 0.0, epsilon
+    )
     if not training:
-        return _normalised(call, x, mean, var, scale, bias)
-    axes = [0, *range(2, x.ndim)]
-    batch_mean = x.mean(axes)
-    batch_var = x.var(axes, correction=0)
+        return y.to(x.dtype)
+    batch_var = inverse.detach() ** -2 - epsilon
     keep = call.number("momentum", 0.9)
-    running_mean = mean * keep + batch_mean.detach() * (1 - keep)
-    running_var = var * keep + batch_var.detach() * (1 - keep)
-    y = _normalised(call, x, batch_mean, batch_var, scale, bias)
-    return y, running_mean.to(mean.dtype), running_var.to(var.dtype)
-
-
-def _normalised(call: Call, x: Tensor, mean: Tensor, var: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
-    factor = scale * torch.rsqrt(var + call.number("epsilon", 1e-5))
-    return _channelwise(x - _per_channel(mean, x), factor, bias).to(x.dtype)
+    new_mean = mean * keep + batch_mean.detach() * (1 - keep)
+    new_var = var * keep + batch_var * (1 - keep)
+    return y.to(x.dtype), new_mean.to(mean.dtype), new_var.to(var.dtype)
 
 
 def group_normalization(call: Call, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:

@@ -15,12 +15,12 @@ def bernoulli(call: Call, x: Tensor) -> Tensor:
 
 def dropout(
     call: Call, x: Tensor, ratio: Tensor | None = None, training_mode: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+) -> Tensor | tuple[Tensor, Tensor]:
     """In training, zeroes elements at random and scales up the others; also gives what was kept."""
     rate = call.number("ratio", 0.5) if ratio is None else float(ratio)
     training = call.training or (training_mode is not None and bool(training_mode))
     if not training or rate == 0:
-        return x, torch.ones(x.shape, dtype=torch.bool, device=x.device)
+        return x if call.n_outputs == 1 else (x, torch.ones_like(x, dtype=torch.bool))
     keep = torch.rand(x.shape, generator=call.generator, device=x.device) >= rate
     return torch.where(keep, x / (1 - rate), 0), keep
 

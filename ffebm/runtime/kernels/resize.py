@@ -39,13 +39,13 @@ class Axis:
         if mode == "asymmetric":
             return at / self.scale
         if mode == "align_corners":
-            return at * (self.n - 1) / (length - 1) if length != 1 else at * 0
+            return at * (self.n - 1) / (length - 1) if self.n_out > 1 else at * 0
         if mode == "tf_crop_and_resize":
-            if length == 1:
+            if self.n_out == 1:
                 return at * 0 + (self.start + self.end) * (self.n - 1) / 2
             step = (self.end - self.start) * (self.n - 1) / (length - 1)
             return self.start * (self.n - 1) + at * step
-        if mode == "pytorch_half_pixel" and length == 1:
+        if mode == "pytorch_half_pixel" and self.n_out == 1:
             return at * 0
         shift = self.n / 2 * (1 - self.n_out / length) if mode == "half_pixel_symmetric" else 0.0
         return shift + (at + 0.5) / self.scale - 0.5
@@ -183,8 +183,8 @@ def _cell_points(
     call: Call, start: Tensor, length: Tensor, cells: int, n: int
 ) -> list[tuple[Tensor, Tensor]]:
     """The two neighbours of each sampled point of an axis, as (index, weight)."""
-    count = call.integer("sampling_ratio") or max(ceil(float(length) / cells), 1)
-    at = torch.arange(cells * count, device=start.device) + 0.5
+    count = call.integer("sampling_ratio") or max(ceil(float(length.detach()) / cells), 1)
+    at = torch.arange(cells * count, dtype=start.dtype, device=start.device) + 0.5
     at = start + at * length / (cells * count)
     inside = (at >= -1) & (at <= n)
     at = at.clamp(0, n - 1)
