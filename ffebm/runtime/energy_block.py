@@ -3,7 +3,7 @@
 A chain of blocks and digital parts is then ordinary autograd, and `loss.backward()` is the hybrid gradient.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,11 +15,30 @@ from ffebm.ir import EnergyBlock
 from ffebm.plan import Settle
 from ffebm.runtime.circuit import Circuit, Drives
 from ffebm.runtime.contrast import FreePoint, Gradients
-from ffebm.runtime.gradient import ErrorCurrent, Gradient
+from ffebm.runtime.gradient import EP, ErrorCurrent, Gradient
 from ffebm.runtime.interaction import Weights
 from ffebm.runtime.phase import Phase
 from ffebm.runtime.projection import Projection
 from ffebm.runtime.settling import Equilibrium, Rule, relax, require_settled
+
+Cost = Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Mapping[str, Tensor]], Tensor]
+"""cost(block outputs, tail inputs, tail weights) -> a scalar, the mean over the batch."""
+
+
+@dataclass(frozen=True)
+class Tail:
+    """The digital part behind the last block, down to the loss.
+
+    Attributes:
+        cost: The loss as a function of the block's outputs; it is called several times a step, so it should
+            leave nothing behind.
+        inputs: What else it reads (targets, values from before the block), by name.
+        weights: Its weights by source name.
+    """
+
+    cost: Cost
+    inputs: Mapping[str, Tensor]
+    weights: Mapping[str, Tensor]
 
 
 class BlockRuntime:
@@ -60,6 +79,36 @@ class BlockRuntime:
         outputs: tuple[Tensor, ...] = _Block.apply(job, *tensors)  # type: ignore[no-untyped-call]
         return dict(zip(self.block.outputs, outputs, strict=True)), job.equilibrium
 
+    def run_with_cost(
+        self, inputs: Mapping[str, Tensor], weights: Weights, tail: Tail, settle: Settle, gradient: Gradient
+    ) -> tuple[Tensor, Equilibrium]:
+        """Settle the last block and compute the loss behind it, so that the loss itself can nudge the block.
+
+        With `EP(cost=True)` the nudge is the gradient of the cost at the nudged state, evaluated anew in each
+        sweep, and the gradients of the tail are means over the nudged states. Other estimators use the error
+        current at the free state, as `run` does.
+
+        Args:
+            inputs: Clamped inputs by value name, [batch, *shape].
+            weights: Weights and biases by source name.
+            tail: What follows the block.
+            settle: How to settle.
+            gradient: How the backward pass estimates the gradient.
+
+        Returns:
+            The loss at the free equilibrium, a scalar, and the equilibrium.
+
+        Raises:
+            NotSettledError: Only if `settle` is strict.
+        """
+        job = _Job(self._circuit, settle, gradient, tail)
+        given = [inputs[name] for name in self.block.inputs] + [
+            weights[name] for name in self.block.weights()
+        ]
+        behind = [*tail.inputs.values(), *tail.weights.values()]
+        loss: Tensor = _BlockWithCost.apply(job, *given, *behind)  # type: ignore[no-untyped-call]
+        return loss, job.equilibrium
+
 
 @dataclass
 class _Job:
@@ -68,13 +117,30 @@ class _Job:
     circuit: Circuit
     settings: Settle
     gradient: Gradient
+    tail: Tail | None = None
     result: list[Equilibrium] = field(default_factory=list)
 
     @property
     def equilibrium(self) -> Equilibrium:
         return self.result[0]
 
-    def settle(self, tensors: tuple[Tensor, ...]) -> tuple[Drives, Phase]:
+    @property
+    def n_tensors(self) -> int:
+        """Inputs and weights of the block."""
+        return len(self.circuit.block.inputs) + len(self.circuit.block.weights())
+
+    @property
+    def outputs(self) -> list[int]:
+        """Indices of the layers that are read outside."""
+        return [self.circuit.position[name] for name in self.circuit.block.outputs]
+
+    def named(self, tensors: Sequence[Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Inputs and weights by name."""
+        names = self.circuit.block.inputs
+        weights = zip(self.circuit.block.weights(), tensors[len(names) :], strict=True)
+        return dict(zip(names, tensors[: len(names)], strict=True)), dict(weights)
+
+    def relax(self, tensors: Sequence[Tensor]) -> tuple[Drives, Phase]:
         """The free phase."""
         inputs, weights = self.named(tensors)
         drives = self.circuit.constant_drives(inputs, weights)
@@ -89,45 +155,106 @@ class _Job:
             require_settled(self.circuit.block.name, outcome, rule)
         return drives, phase
 
-    def named(self, tensors: tuple[Tensor, ...]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Inputs and weights by name."""
-        names = self.circuit.block.inputs
-        weights = zip(self.circuit.block.weights(), tensors[len(names) :], strict=True)
-        return dict(zip(names, tensors[: len(names)], strict=True)), dict(weights)
-
-    def estimate(self, free: FreePoint, current: ErrorCurrent) -> Gradients:
-        """The gradients; the equilibrium notes how that went."""
-        gradients, outcome = self.gradient.gradients(free, current)
-        self.equilibrium.backward = outcome
-        return gradients
-
 
 class _Block(torch.autograd.Function):
     """Forward: the free phase. Backward: the estimator."""
 
     @staticmethod
     def forward(ctx: Any, job: _Job, *tensors: Tensor) -> tuple[Tensor, ...]:
-        drives, phase = job.settle(tensors)
-        ctx.job = job
+        drives, phase = job.relax(tensors)
         ctx.set_materialize_grads(False)
-        _save(ctx, tensors, drives, phase)
+        _save(ctx, job, tensors, drives, phase)
         state = phase.settled_state()
-        return tuple(state[job.circuit.position[name]] for name in job.circuit.block.outputs)
+        return tuple(state[layer] for layer in job.outputs)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         job: _Job = ctx.job
-        outputs = [job.circuit.position[name] for name in job.circuit.block.outputs]
-        delta = {layer: grad for layer, grad in zip(outputs, grads, strict=True) if grad is not None}
-        free = _restore(ctx)
+        delta = {layer: grad for layer, grad in zip(job.outputs, grads, strict=True) if grad is not None}
+        free, _ = _restore(ctx)
         if not delta:
             return (None,) * len(ctx.needs_input_grad)
-        gradients = job.estimate(free, ErrorCurrent(delta))
-        return None, *in_order(free, gradients)
+        gradients, job.equilibrium.backward = job.gradient.gradients(free, ErrorCurrent(delta))
+        return None, *_in_order(free, gradients)
 
 
-def in_order(free: FreePoint, gradients: Gradients) -> tuple[Tensor | None, ...]:
+class _BlockWithCost(torch.autograd.Function):
+    """Forward: the free phase and the loss. Backward: the estimator, nudged by the loss if it wants that."""
+
+    @staticmethod
+    def forward(ctx: Any, job: _Job, *tensors: Tensor) -> Tensor:
+        drives, phase = job.relax(tensors[: job.n_tensors])
+        _save(ctx, job, tensors, drives, phase)
+        return _TailAt(job, tensors[job.n_tensors :]).cost(phase.settled_state())
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        job: _Job = ctx.job
+        free, behind = _restore(ctx)
+        tail = _TailAt(job, behind)
+        state = free.phase.settled_state()
+        gradient, delta = job.gradient, tail.delta(state)
+        if isinstance(gradient, EP) and gradient.cost:
+            nudged = gradient.nudge(free, ErrorCurrent(delta, tail.delta))
+            gradients, outcome = nudged.gradients(free), nudged.outcome
+            # with one point the free state is as good, and exact
+            at = nudged.states() if gradient.points > 1 else [state]
+        else:
+            gradients, outcome = gradient.gradients(free, ErrorCurrent(delta))
+            at = [state]
+        job.equilibrium.backward = outcome
+        wants = ctx.needs_input_grad[1 + job.n_tensors :]
+        found = [*_in_order(free, gradients), *tail.gradients(at, wants)]
+        return None, *(None if g is None else g * grad for g in found)
+
+
+class _TailAt:
+    """The tail with its own inputs and weights given."""
+
+    def __init__(self, job: _Job, tensors: Sequence[Tensor]) -> None:
+        assert job.tail is not None
+        self._job = job
+        self._tail = job.tail
+        self._tensors = [tensor.detach() for tensor in tensors]
+
+    def cost(self, state: Sequence[Tensor], tensors: Sequence[Tensor] | None = None) -> Tensor:
+        """The loss at a state."""
+        given = self._tensors if tensors is None else tensors
+        n = len(self._tail.inputs)
+        outputs = {
+            name: state[layer]
+            for name, layer in zip(self._job.circuit.block.outputs, self._job.outputs, strict=True)
+        }
+        inputs = dict(zip(self._tail.inputs, given[:n], strict=True))
+        return self._tail.cost(outputs, inputs, dict(zip(self._tail.weights, given[n:], strict=True)))
+
+    def delta(self, state: Sequence[Tensor]) -> dict[int, Tensor]:
+        """Gradient of the loss at the output layers."""
+        with torch.enable_grad():
+            leaves = [s.detach().requires_grad_(layer in self._job.outputs) for layer, s in enumerate(state)]
+            wanted = [leaves[layer] for layer in self._job.outputs]
+            found = torch.autograd.grad(self.cost(leaves), wanted, materialize_grads=True)
+        return dict(zip(self._job.outputs, found, strict=True))
+
+    def gradients(self, states: Sequence[Sequence[Tensor]], wants: Sequence[bool]) -> list[Tensor | None]:
+        """Gradient of the loss by the tail's own inputs and weights, mean over some states."""
+        found: list[Tensor | None] = [None] * len(self._tensors)
+        wanted = [i for i, wants_it in enumerate(wants) if wants_it]
+        if not wanted:
+            return found
+        with torch.enable_grad():
+            leaves = [t.detach().requires_grad_(i in wanted) for i, t in enumerate(self._tensors)]
+            losses = [self.cost([s.detach() for s in state], leaves) for state in states]
+            mean = torch.stack(losses).mean()
+            grads = torch.autograd.grad(mean, [leaves[i] for i in wanted], materialize_grads=True)
+        for i, grad in zip(wanted, grads, strict=True):
+            found[i] = grad
+        return found
+
+
+def _in_order(free: FreePoint, gradients: Gradients) -> tuple[Tensor | None, ...]:
     """Gradients of the inputs, then of the weights; zero where a wanted one has no contribution."""
     found: list[Tensor | None] = []
     for name, x in free.inputs.items():
@@ -139,28 +266,28 @@ def in_order(free: FreePoint, gradients: Gradients) -> tuple[Tensor | None, ...]
     return tuple(found)
 
 
-def _save(ctx: Any, tensors: tuple[Tensor, ...], drives: Drives, phase: Phase) -> None:
+def _save(ctx: Any, job: _Job, tensors: Sequence[Tensor], drives: Drives, phase: Phase) -> None:
     """Keep what the backward pass starts from, as saved tensors: torch frees them with the graph."""
-    kept = [*drives.layers, *drives.indices, *phase.state, *phase.indices]
-    ctx.save_for_backward(*tensors, *kept)
+    ctx.job = job
+    ctx.n_given = len(tensors)
+    ctx.save_for_backward(*tensors, *drives.layers, *drives.indices, *phase.state, *phase.indices)
 
 
-def _restore(ctx: Any) -> FreePoint:
+def _restore(ctx: Any) -> tuple[FreePoint, list[Tensor]]:
+    """The settled block, and the tensors of the tail."""
     job: _Job = ctx.job
     circuit = job.circuit
-    n_tensors = len(circuit.block.inputs) + len(circuit.block.weights())
-    saved = list(ctx.saved_tensors)
-    inputs, weights = job.named(tuple(saved[:n_tensors]))
-    kept = iter(saved[n_tensors:])
+    given = list(ctx.saved_tensors[: ctx.n_given])
+    kept = iter(ctx.saved_tensors[ctx.n_given :])
 
     def take(n: int) -> list[Tensor | None]:
         return [next(kept) for _ in range(n)]
 
+    inputs, weights = job.named(given[: job.n_tensors])
     drives = Drives(take(len(circuit.layers)), take(len(circuit.feeds)))
     phase = Phase(circuit, weights, drives.layers, len(next(iter(inputs.values()))))
     phase.state, phase.indices = take(len(circuit.layers)), take(len(circuit.couplings))
     kinds = [("input", name) for name in inputs] + [("weight", name) for name in weights]
-    wanted = frozenset(
-        kind for kind, wants in zip(kinds, ctx.needs_input_grad[1 : 1 + n_tensors], strict=True) if wants
-    )
-    return FreePoint(circuit, inputs, weights, drives, phase, job.settings, wanted)
+    wants = ctx.needs_input_grad[1 : 1 + job.n_tensors]
+    wanted = frozenset(kind for kind, wants_it in zip(kinds, wants, strict=True) if wants_it)
+    return FreePoint(circuit, inputs, weights, drives, phase, job.settings, wanted), given[job.n_tensors :]

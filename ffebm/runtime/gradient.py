@@ -82,8 +82,7 @@ class EP:
     def gradients(self, free: FreePoint, current: ErrorCurrent) -> tuple[Gradients, Outcome]:
         """Gradients of the loss, and how the nudged phases went."""
         nudged = self.nudge(free, current)
-        response = _circle_response if self.points > 2 else _secant_response
-        return contrast(free, response(free, nudged)), nudged.outcome
+        return nudged.gradients(free), nudged.outcome
 
     def nudge(self, free: FreePoint, current: ErrorCurrent) -> "Nudged":
         """Settle under the nudge, all points as one batch, from the free state."""
@@ -202,6 +201,15 @@ class Nudged:
     points: int
     outcome: Outcome
 
+    def gradients(self, free: FreePoint) -> Gradients:
+        """Gradients from the contrast of the nudged states, or of one with the free state."""
+        response = _circle_response if self.points > 2 else _secant_response
+        return contrast(free, response(free, self))
+
+    def states(self) -> list[list[Tensor]]:
+        """The state of every layer at each point, [batch, *layer]."""
+        return _points(self.phase.settled_state(), len(self.betas))
+
 
 def _nudged_phase(free: FreePoint, current: ErrorCurrent, betas: list[complex], gain: Tensor) -> Phase:
     n = len(betas)
@@ -215,7 +223,9 @@ def _nudged_phase(free: FreePoint, current: ErrorCurrent, betas: list[complex], 
             )
         else:
             constant.append(drive if drive is None or len(drive) == 1 else _repeat(drive, n))
-    nudge = _cost_nudge(current.cost_gradient, strengths) if current.cost_gradient else None
+    nudge = None
+    if current.cost_gradient is not None:
+        nudge = Nudge(frozenset(current.delta), _cost_nudge(current.cost_gradient, strengths))
     phase = Phase(free.circuit, free.weights, constant, n * free.phase.batch, nudge)
     phase.state = [_repeat(s, n) for s in free.phase.settled_state()]
     if any(isinstance(beta, complex) for beta in betas):
@@ -228,10 +238,11 @@ def _repeat(tensor: Tensor, n: int) -> Tensor:
     return tensor if n == 1 else torch.cat([tensor] * n)
 
 
-def _cost_nudge(cost_gradient: CostGradient, strengths: list[Tensor]) -> Nudge:
-    def nudge(state: Sequence[Tensor | None]) -> dict[int, Tensor]:
-        by_point = [[s for s in row if s is not None] for row in _points(state, len(strengths))]
-        slopes = [cost_gradient(row) for row in by_point]
+def _cost_nudge(
+    cost_gradient: CostGradient, strengths: list[Tensor]
+) -> Callable[[Sequence[Tensor | None]], dict[int, Tensor]]:
+    def drives(state: Sequence[Tensor | None]) -> dict[int, Tensor]:
+        slopes = [cost_gradient(row) for row in _points([s for s in state if s is not None], len(strengths))]
         return {
             layer: torch.cat(
                 [-strength * slope[layer] for strength, slope in zip(strengths, slopes, strict=True)]
@@ -239,12 +250,11 @@ def _cost_nudge(cost_gradient: CostGradient, strengths: list[Tensor]) -> Nudge:
             for layer in slopes[0]
         }
 
-    return nudge
+    return drives
 
 
-def _points(state: Sequence[Tensor | None], n: int) -> list[tuple[Tensor | None, ...]]:
-    chunks = [[None] * n if s is None else list(s.chunk(n)) for s in state]
-    return list(zip(*chunks, strict=True))
+def _points(state: list[Tensor], n: int) -> list[list[Tensor]]:
+    return [list(row) for row in zip(*(s.chunk(n) for s in state), strict=True)]
 
 
 def _secant_response(free: FreePoint, nudged: Nudged) -> Response:

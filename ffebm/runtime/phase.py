@@ -7,6 +7,7 @@ a maximum may have moved, so the positions found by the product still hold when 
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -19,8 +20,19 @@ from ffebm.runtime.interaction import Weights
 State = list[Tensor | None]
 """For each layer its state, [batch, *layer]; None is zero."""
 
-Nudge = Callable[[Sequence[Tensor | None]], dict[int, Tensor]]
-"""Drives that a nudge adds to layers, as a function of the state."""
+
+@dataclass(frozen=True)
+class Nudge:
+    """A nudge that depends on the state.
+
+    Attributes:
+        layers: The layers that it drives.
+        drives: What it adds to their drives, given the state of every layer.
+    """
+
+    layers: frozenset[int]
+    drives: Callable[[Sequence[Tensor | None]], dict[int, Tensor]]
+
 
 Note = Literal["nothing", "moved", "residual"]
 """What a sweep should note: whether anything changed at all (cheap), or each row's residual."""
@@ -91,7 +103,7 @@ class Phase:
         """Update every layer of `order` once, and note what was asked for."""
         self.change, self.moved = None, note == "nothing"
         for colour in order:
-            extra = self._nudge(self.state) if self._nudge else {}
+            extra = self._nudge.drives(self.state) if self._nudge and self._nudge.layers & {*colour} else {}
             for layer in colour:
                 scaled = self.scaled_drive(layer)
                 if layer in extra:
