@@ -49,7 +49,7 @@ class Readout:
         """
         codes, largest = drive(x.mT, self.dac_bits)
         shared = [d for d, size in enumerate(self.codes.shape[:-2]) if codes.shape[d] == 1 and size > 1]
-        buffer = torch.bmm(self._fold(shared), codes.reshape(-1, *codes.shape[-2:]))
+        buffer = torch.bmm(self._fold(shared), codes.reshape(math.prod(codes.shape[:-2]), *codes.shape[-2:]))
         if self.noise is not None:
             spread = self.noise * codes.square().sum(dim=-2, keepdim=True).sqrt_()
             drawn = normals(buffer.shape, buffer, generator)
