@@ -19,6 +19,9 @@ from ffebm.runtime.tiles.window import Window
 CHUNK = 2**20
 """Numbers on the lines of a tile at once: few enough to stay in a processor's cache."""
 
+DEVICE_CHUNK = 2**26
+"""The same on an accelerator: enough to keep it busy, few enough for its memory."""
+
 
 Product = Callable[[Tensor], Tensor]
 """A tile's `mvm` or `mvm_t`, or what is made of it."""
@@ -100,7 +103,8 @@ class TileProjection:
     def _by_chunks(self, run: Product, values: Tensor, weight: Tensor, counts: Sequence[int]) -> Tensor:
         """Apply `run` to some samples at a time, each of which drives the tile `counts` times."""
         n_lines = max(len(weight), self._linear.groups * weight[0].numel())
-        n_samples = max(1, CHUNK // (n_lines * max(1, prod(counts))))
+        chunk = CHUNK if values.device.type == "cpu" else DEVICE_CHUNK
+        n_samples = max(1, chunk // (n_lines * max(1, prod(counts))))
         return torch.cat([run(part) for part in torch.split(values, n_samples)]).contiguous()
 
 

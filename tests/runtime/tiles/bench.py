@@ -47,6 +47,14 @@ def random(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Te
     return torch.randn(*shape, generator=source(seed), dtype=dtype)
 
 
+def convert(values: Tensor, full_scale: Tensor | float, bits: int) -> Tensor:
+    """What any converter does: clip to the full scale, take the nearest of its values."""
+    top = 2 ** (bits - 1) - 1
+    steps = values / full_scale * top
+    nearest: Tensor = steps.round().clamp(-top, top) / top * full_scale
+    return nearest
+
+
 def piece(group: int, inputs: tuple[int, int], outputs: tuple[int, int]) -> Piece:
     """One piece of a weight."""
     return Piece(id=0, weight="w", group=group, inputs=inputs, outputs=outputs, row=0, col=0)

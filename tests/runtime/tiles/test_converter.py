@@ -2,8 +2,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ffebm.runtime.tiles.converter import convert, drive, sense_, top_code
-from tests.runtime.tiles.bench import random
+from ffebm.runtime.tiles.converter import drive, sense_, top_code
+from tests.runtime.tiles.bench import convert, random
 
 
 def test_codes_are_symmetric() -> None:

@@ -125,8 +125,8 @@ def test_on_fine_crossbars_it_is_the_linear_map(case: Case, dtype: torch.dtype) 
     found = projection.product(z, weight)
     assert found.dtype == dtype
     assert found.is_contiguous()
-    assert (found - expected).norm() < 1e-6 * expected.norm()
-    assert (projection.product_t(y, weight, case.z) - expected_t).norm() < 1e-6 * expected_t.norm()
+    assert (found - expected).norm() <= 1e-6 * expected.norm()
+    assert (projection.product_t(y, weight, case.z) - expected_t).norm() <= 1e-6 * expected_t.norm()
 
 
 @every_case

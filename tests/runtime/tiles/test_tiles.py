@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from torch import Tensor
 
 from ffebm.conductance import adc_range, full_scale, to_levels
@@ -14,7 +15,7 @@ from ffebm.runtime.tiles.crossbar import CrossbarTile
 from ffebm.runtime.tiles.ideal import IdealTile
 from ffebm.runtime.tiles.split import SplitTile
 from ffebm.runtime.tiles.tile import Readings, Tile
-from tests.runtime.tiles.bench import clipping, crossbar, pieces, random, sized, source
+from tests.runtime.tiles.bench import clipping, convert, crossbar, pieces, random, sized, source
 
 KINDS = ["ideal", "crossbar", "split"]
 
@@ -213,6 +214,25 @@ def test_saturated_outputs_are_clipped_and_counted() -> None:
     assert tile.clipped == 5 / 8
     tile.program(torch.ones(2, 4))
     assert tile.clipped == 0.0
+
+
+@given(shape=shapes, seed=seeds, bits=st.tuples(st.integers(2, 10), st.integers(2, 10)))
+@settings(deadline=None)
+def test_a_crossbar_does_one_thing_after_the_other(
+    shape: tuple[int, int, int], seed: int, bits: tuple[int, int]
+) -> None:
+    n_out, n_in, batch = shape
+    described = clipping(sized(crossbar(programming=0.01), n_out, n_in), sigmas=1.5)
+    described = replace(
+        described, dac=replace(described.dac, bits=bits[0]), adc=replace(described.adc, bits=bits[1])
+    )
+    tile, weight, x = CrossbarTile(described, source()), random(n_out, n_in, seed=seed), random(batch, n_in)
+    tile.program(weight)
+    scale, largest = full_scale(weight), x.abs().amax(-1, keepdim=True)
+    limit = adc_range(to_levels(weight, scale, described.cell.levels), described)
+    driven = convert(x / largest, 1.0, bits[0])
+    sensed = convert(driven @ (tile.read() / scale).T, limit, bits[1])
+    assert torch.allclose(tile.mvm(x), sensed * scale * largest, rtol=1e-9, atol=1e-9)
 
 
 def test_a_piece_must_fit_its_crossbar() -> None:
