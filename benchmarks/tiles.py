@@ -70,10 +70,8 @@ def main() -> None:
     assert isinstance(tile, Crossbar)
     print(f"{'batch in out side kernel groups':34} exact   noisy | W^T exact   noisy | programming")
     for shape in SHAPES:
-        times = measured(shape, tile)
-        print(
-            f"{shape!s:34} {times[0]:5.1f} {times[1]:7.1f} | {times[2]:9.1f} {times[3]:7.1f} | {times[4]:11.1f}"
-        )
+        exact, noisy, exact_t, noisy_t, programming = measured(shape, tile)
+        print(f"{shape!s:34} {exact:5.1f} {noisy:7.1f} | {exact_t:9.1f} {noisy_t:7.1f} | {programming:11.1f}")
 
 
 if __name__ == "__main__":
