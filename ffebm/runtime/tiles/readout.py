@@ -46,6 +46,8 @@ class Readout:
 
         Returns:
             Products, [..., batch, n_out], and how many readings were clipped, a scalar.
+
+        Source: the variance of a sum of independent normal numbers; a test draws every cell.
         """
         codes, largest = drive(x.mT, self.dac_bits)
         shared = [d for d, size in enumerate(self.codes.shape[:-2]) if codes.shape[d] == 1 and size > 1]
