@@ -12,21 +12,6 @@ def top_code(bits: int) -> int:
     return int(2 ** (bits - 1) - 1)
 
 
-def convert(values: Tensor, full_scale: Tensor | float, bits: int) -> Tensor:
-    """Clip and quantise, as any converter does.
-
-    Args:
-        values: What is converted.
-        full_scale: What the largest code stands for; positive.
-        bits: Resolution, sign included.
-
-    Returns:
-        The nearest of the converter's values, in the unit of `values`.
-    """
-    top = top_code(bits)
-    return (values * (top / full_scale)).round().clamp(-top, top) * (full_scale / top)
-
-
 def drive(values: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     """DACs: each vector, scaled to its own largest magnitude, as codes.
 

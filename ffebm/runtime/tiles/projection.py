@@ -19,6 +19,9 @@ from ffebm.runtime.tiles.window import Window
 CHUNK = 2**20
 """Numbers on the lines of a tile at once: few enough to stay in a processor's cache."""
 
+DEVICE_CHUNK = 2**26
+"""The same on an accelerator: enough to keep it busy, few enough for its memory."""
+
 
 Product = Callable[[Tensor], Tensor]
 """A tile's `mvm` or `mvm_t`, or what is made of it."""
@@ -81,22 +84,28 @@ class TileProjection:
 
     def _gather(self, run: Product, window: Window, counts: Sequence[int], image: Tensor) -> Tensor:
         """Windows of an image through the tile: [batch, channels, *size] -> [batch, channels, *counts]."""
-        batch = len(image)
-        columns = window.unfold(image, counts).reshape(self._linear.groups, -1, batch * prod(counts))
-        return run(columns.mT).mT.reshape(-1, batch, *counts).transpose(0, 1)
+        columns = window.unfold(image, counts).flatten(0, len(counts))
+        return self._through(run, columns).transpose(0, 1)
 
     def _scatter(self, run: Product, window: Window, size: Sequence[int], image: Tensor) -> Tensor:
         """Pixels through the tile into windows: [batch, channels, *counts] -> [batch, channels, *size]."""
-        batch, counts = len(image), image.shape[2:]
-        pixels = image.transpose(0, 1).reshape(self._linear.groups, -1, batch * prod(counts))
-        columns = run(pixels.mT).mT.reshape(-1, *window.kernel, batch, *counts)
+        lines = self._through(run, image.transpose(0, 1))
+        channels = len(lines) // prod(window.kernel)
+        columns = lines.reshape(channels, *window.kernel, *lines.shape[1:])
         return window.fold(columns, size)
+
+    def _through(self, run: Product, lines: Tensor) -> Tensor:
+        """Lines of all groups through the tile: [lines, batch, *counts] -> [lines, batch, *counts]."""
+        groups, uses = self._linear.groups, lines.shape[1:]
+        out = run(lines.reshape(groups, len(lines) // groups, prod(uses)).mT).mT
+        return out.reshape(groups * out.shape[1], *uses)
 
     def _by_chunks(self, run: Product, values: Tensor, weight: Tensor, counts: Sequence[int]) -> Tensor:
         """Apply `run` to some samples at a time, each of which drives the tile `counts` times."""
         n_lines = max(len(weight), self._linear.groups * weight[0].numel())
-        n_samples = max(1, CHUNK // (n_lines * max(1, prod(counts))))
-        return torch.cat([run(part) for part in torch.split(values, n_samples)])
+        chunk = CHUNK if values.device.type == "cpu" else DEVICE_CHUNK
+        n_samples = max(1, chunk // (n_lines * max(1, prod(counts))))
+        return torch.cat([run(part) for part in torch.split(values, n_samples)]).contiguous()
 
 
 def crossbar_projection(

@@ -46,10 +46,12 @@ class Readout:
 
         Returns:
             Products, [..., batch, n_out], and how many readings were clipped, a scalar.
+
+        Source: the variance of a sum of independent normal numbers; a test draws every cell.
         """
         codes, largest = drive(x.mT, self.dac_bits)
         shared = [d for d, size in enumerate(self.codes.shape[:-2]) if codes.shape[d] == 1 and size > 1]
-        buffer = torch.bmm(self._fold(shared), codes.reshape(-1, *codes.shape[-2:]))
+        buffer = torch.bmm(self._fold(shared), codes.reshape(math.prod(codes.shape[:-2]), *codes.shape[-2:]))
         if self.noise is not None:
             spread = self.noise * codes.square().sum(dim=-2, keepdim=True).sqrt_()
             drawn = normals(buffer.shape, buffer, generator)

@@ -118,7 +118,7 @@ def _take(lines: Tensor, groups: tuple[int, ...], spans: tuple[Span, ...]) -> Te
     chosen = lines if len(groups) == len(lines) else lines[list(groups)]
     if _adjacent(spans):
         whole = chosen[:, spans[0][0] : spans[-1][1]]
-        return whole.view(len(chosen), len(spans), -1, lines.shape[-1])
+        return whole.view(len(chosen), len(spans), spans[0][1] - spans[0][0], lines.shape[-1])
     return torch.stack([chosen[:, slice(*span)] for span in spans], 1)
 
 

@@ -1,0 +1,66 @@
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ffebm.ir import Linear
+from ffebm.runtime.tiles.ideal import IdealTile
+from ffebm.runtime.tiles.master import MasteredTile
+from ffebm.runtime.tiles.projection import TileProjection
+from tests.runtime.tiles.bench import random
+
+
+class CountingTile(IdealTile):
+    """Counts how often it is programmed."""
+
+    times = 0
+
+    def program(self, weight: Tensor) -> None:
+        self.times += 1
+        super().program(weight)
+
+
+@pytest.fixture
+def tile() -> CountingTile:
+    return CountingTile()
+
+
+@pytest.fixture
+def projection(tile: CountingTile) -> TileProjection:
+    linear = Linear("MatMul", "w")
+    return TileProjection(linear, MasteredTile(linear, tile))
+
+
+def test_a_parameter_is_programmed_once_for_each_change(
+    projection: TileProjection, tile: CountingTile
+) -> None:
+    weight = nn.Parameter(random(4, 3))
+    optimizer = torch.optim.SGD([weight], lr=0.1)
+    for step in range(1, 4):
+        z = random(2, 4, seed=step)
+        out = projection.product(z, weight)
+        projection.product_t(out, weight.detach(), (4,))
+        projection.product(z, weight)
+        assert tile.times == step
+        assert torch.equal(out, z @ weight)
+        weight.grad = torch.ones(4, 3, dtype=torch.float64)
+        optimizer.step()
+
+
+def test_new_values_are_seen_however_they_come(projection: TileProjection, tile: CountingTile) -> None:
+    weight, z = nn.Parameter(random(4, 3)), random(2, 4, seed=1)
+    projection.product(z, weight)
+    weight.data = random(4, 3, seed=2)
+    assert torch.equal(projection.product(z, weight), z @ weight)
+    weight = nn.Parameter(random(4, 3, seed=3))
+    assert torch.equal(projection.product(z, weight), z @ weight)
+    with torch.no_grad():
+        weight.copy_(random(4, 3, seed=4))
+    assert torch.equal(projection.product(z, weight), z @ weight)
+    assert tile.times == 4
+
+
+def test_projections_of_one_weight_share_its_tile(projection: TileProjection, tile: CountingTile) -> None:
+    other = TileProjection(Linear("MatMul", "w"), projection.array)
+    weight, z = nn.Parameter(random(4, 3)), random(2, 4, seed=1)
+    assert torch.equal(projection.product(z, weight), other.product(z, weight))
+    assert tile.times == 1

@@ -1,0 +1,240 @@
+"""The laws that every tile keeps."""
+
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+from torch import Tensor
+
+from ffebm.conductance import adc_range, full_scale, to_levels
+from ffebm.errors import InternalError
+from ffebm.hardware import Crossbar
+from ffebm.runtime.tiles.converter import top_code
+from ffebm.runtime.tiles.crossbar import CrossbarTile
+from ffebm.runtime.tiles.ideal import IdealTile
+from ffebm.runtime.tiles.split import SplitTile
+from ffebm.runtime.tiles.tile import Readings, Tile
+from tests.runtime.tiles.bench import clipping, convert, crossbar, pieces, random, sized, source
+
+KINDS = ["ideal", "crossbar", "split"]
+
+
+def tile_of(kind: str, n_out: int, n_in: int, described: Crossbar, seed: int = 0) -> Tile:
+    """A tile for [2, n_out, n_in]; a split one has several crossbars for it."""
+    if kind == "ideal":
+        return IdealTile()
+    generator = source(seed)
+    if kind == "crossbar":
+        return CrossbarTile(sized(described, n_out, n_in), generator)
+    cut = pieces(2, n_out, n_in, described, even=False)
+    return SplitTile(cut, lambda: CrossbarTile(described, generator))
+
+
+def stated_error(weight: Tensor, x: Tensor, described: Crossbar) -> Tensor:
+    """Half a step of the DACs into every weight, and half a step of an ADC for every crossbar beneath."""
+    n_out, n_in = weight.shape[-2:]
+    largest = x.abs().amax(-1, keepdim=True)
+    top = top_code(described.dac.bits)
+    dac = (weight.abs().sum(-1, keepdim=True) @ largest.mT).mT / (2 * top)
+    parts = -(-n_in // min(n_in, described.rows))
+    scale = full_scale(weight)
+    levels = to_levels(weight, scale, described.cell.levels)
+    adc = parts * scale * adc_range(levels, described) / (2 * top) * largest
+    assert dac.shape == (*x.shape[:-1], n_out)
+    error: Tensor = dac + adc + 1e-9
+    return error
+
+
+shapes = st.tuples(st.integers(1, 20), st.integers(1, 20), st.integers(1, 4))
+seeds = st.integers(0, 10_000)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(deadline=None)
+@given(shape=shapes, seed=seeds, bits=st.sampled_from([4, 8, 12]))
+def test_the_transposed_product_is_the_adjoint(
+    kind: str, shape: tuple[int, int, int], seed: int, bits: int
+) -> None:
+    n_out, n_in, batch = shape
+    described = crossbar(bits=bits)
+    tile = tile_of(kind, n_out, n_in, described)
+    tile.program(random(2, n_out, n_in, seed=seed))
+    held = tile.read()
+    x, y = random(2, batch, n_in, seed=seed + 1), random(2, batch, n_out, seed=seed + 2)
+    forward, backward = (y * tile.mvm(x)).sum(), (tile.mvm_t(y) * x).sum()
+    allowed = (y.abs() * stated_error(held, x, described)).sum() + (
+        x.abs() * stated_error(held.mT, y, described)
+    ).sum()
+    assert (forward - backward).abs() <= (1e-9 if kind == "ideal" else allowed)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(deadline=None)
+@given(shape=shapes, seed=seeds)
+def test_products_are_those_of_the_weight_that_is_read(
+    kind: str, shape: tuple[int, int, int], seed: int
+) -> None:
+    n_out, n_in, batch = shape
+    described = crossbar(programming=0.003)
+    tile = tile_of(kind, n_out, n_in, described, seed)
+    tile.program(random(2, n_out, n_in, seed=seed))
+    held = tile.read()
+    x, y = random(2, batch, n_in, seed=seed + 1), random(2, batch, n_out, seed=seed + 2)
+    out, back = tile.mvm(x), tile.mvm_t(y)
+    assume(tile.readings().clipped == 0)  # a cell that came out heavier can reach beyond the ADC
+    slack = 1.05  # the range is that of the targets
+    assert ((out - x @ held.mT).abs() <= slack * stated_error(held, x, described)).all()
+    assert ((back - y @ held).abs() <= slack * stated_error(held.mT, y, described)).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(deadline=None)
+@given(shape=shapes, seed=seeds, levels=st.integers(2, 300))
+def test_what_is_read_is_what_was_programmed_within_half_a_level(
+    kind: str, shape: tuple[int, int, int], seed: int, levels: int
+) -> None:
+    n_out, n_in, _ = shape
+    tile = tile_of(kind, n_out, n_in, crossbar(levels=levels))
+    weight = random(2, n_out, n_in, seed=seed)
+    tile.program(weight)
+    step = full_scale(weight) / (levels - 1)
+    assert ((tile.read() - weight).abs() <= step * (0.5 + 1e-9)).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_seed_gives_the_same_numbers(kind: str) -> None:
+    def numbers(seed: int) -> list[Tensor]:
+        tile = tile_of(kind, 11, 13, crossbar(programming=0.01, reading=0.01), seed)
+        tile.program(random(2, 11, 13))
+        x, y = random(2, 5, 13), random(2, 5, 11)
+        return [tile.read(), tile.mvm(x), tile.mvm_t(y), tile.mvm(x)]
+
+    first, again, other = numbers(1), numbers(1), numbers(2)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    if kind != "ideal":
+        assert not any(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+        assert not torch.equal(first[1], first[3])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_sample_does_not_touch_another(kind: str) -> None:
+    def products(first: float) -> tuple[Tensor, Tensor]:
+        tile = tile_of(kind, 11, 13, crossbar(programming=0.01, reading=0.01))
+        tile.program(random(2, 11, 13))
+        x, y = random(2, 5, 13, seed=1), random(2, 5, 11, seed=2)
+        x[:, 0], y[:, 0] = first, first
+        return tile.mvm(x), tile.mvm_t(y)
+
+    for one, other in zip(products(1.0), products(-1000.0), strict=True):
+        assert torch.equal(one[:, 1:], other[:, 1:])
+        assert not torch.equal(one[:, 0], other[:, 0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("value", [0.0, 1.0, -2.5])
+def test_constant_matrices_are_held_exactly(kind: str, value: float) -> None:
+    tile = tile_of(kind, 9, 10, crossbar())
+    tile.program(torch.full((2, 9, 10), value))
+    assert torch.allclose(tile.read(), torch.full((2, 9, 10), value), rtol=1e-6, atol=0)
+    found = tile.mvm(torch.ones(2, 3, 10))
+    assert torch.allclose(found, torch.full((2, 3, 9), 10 * value), rtol=1e-5, atol=0)
+    assert torch.equal(tile.mvm_t(torch.zeros(2, 3, 9)), torch.zeros(2, 3, 10))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_weight_and_no_samples(kind: str) -> None:
+    tile = tile_of(kind, 1, 1, crossbar())
+    tile.program(torch.full((2, 1, 1), -3.0))
+    assert tile.mvm(torch.full((2, 1, 1), 0.5)).flatten().tolist() == pytest.approx([-1.5, -1.5])
+    assert tile.mvm(torch.zeros(2, 0, 1)).shape == (2, 0, 1)
+    assert tile.mvm_t(torch.zeros(2, 0, 1)).shape == (2, 0, 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_updates_add_up(kind: str) -> None:
+    tile = tile_of(kind, 9, 10, crossbar(levels=2**16))
+    weight, step = random(2, 9, 10), 0.01 * random(2, 9, 10, seed=1)
+    weight[..., 0] = 4.0  # room for the others to move
+    step[..., 0] = 0.0
+    tile.program(weight)
+    for _ in range(3):
+        tile.update(step)
+    assert torch.allclose(tile.read(), weight + 3 * step, atol=1e-4)
+    x = random(2, 4, 10, seed=2)
+    assert torch.allclose(tile.mvm(x), x @ (weight + 3 * step).mT, atol=0.5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_weight_that_was_passed_is_left_alone(kind: str) -> None:
+    tile = tile_of(kind, 3, 4, crossbar())
+    weight = random(2, 3, 4)
+    before = weight.clone()
+    tile.program(weight)
+    tile.update(torch.ones(2, 3, 4))
+    tile.read().zero_()
+    assert torch.equal(weight, before)
+    assert tile.read().abs().max() > 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_tile_that_holds_nothing_says_so(kind: str) -> None:
+    with pytest.raises(InternalError, match="used before it is programmed"):
+        tile_of(kind, 3, 4, crossbar()).mvm(torch.ones(2, 1, 4))
+
+
+@settings(deadline=None)
+@given(shape=shapes, seed=seeds)
+def test_the_ideal_tile_is_matmul(shape: tuple[int, int, int], seed: int) -> None:
+    n_out, n_in, batch = shape
+    tile, weight = IdealTile(), random(n_out, n_in, seed=seed, dtype=torch.float32)
+    tile.program(weight)
+    x = random(batch, n_in, seed=seed + 1, dtype=torch.float32)
+    y = random(batch, n_out, seed=seed + 2, dtype=torch.float32)
+    assert torch.equal(tile.mvm(x), torch.matmul(x, weight.T))
+    assert torch.equal(tile.mvm_t(y), torch.matmul(y, weight))
+    assert torch.equal(tile.read(), weight)
+    assert tile.readings() == Readings(0, 0)
+
+
+def test_saturated_outputs_are_clipped_and_counted() -> None:
+    described = clipping(crossbar(), sigmas=1.0)
+    tile = CrossbarTile(sized(described, 2, 4), source())
+    tile.program(torch.tensor([[1.0, 1.0, 1.0, 1.0], [1.0, 0.0, 0.0, 0.0]]))
+    assert tile.clipped == 0.0
+    # one deviation of the heaviest column, sqrt(4 / 3), stands against sums of 4 and 1 in the first sample
+    out = tile.mvm(torch.tensor([[1.0, 1.0, 1.0, 1.0], [1.0, -1.0, 0.0, 0.0]]))
+    limit = (4 / 3) ** 0.5
+    assert out[0].tolist() == pytest.approx([limit, 1.0], abs=limit / 254)
+    assert out[1].tolist() == pytest.approx([0.0, 1.0], abs=limit / 254)
+    assert tile.readings() == Readings(total=4, clipped=1)
+    # backwards the heaviest line holds two weights: sqrt(2 / 3) against 2, 1, 1, 1
+    back = tile.mvm_t(torch.tensor([[1.0, 1.0]]))
+    assert back[0].tolist() == pytest.approx([(2 / 3) ** 0.5] * 4, abs=1e-6)
+    assert tile.clipped == 5 / 8
+    tile.program(torch.ones(2, 4))
+    assert tile.clipped == 0.0
+
+
+@given(shape=shapes, seed=seeds, bits=st.tuples(st.integers(2, 10), st.integers(2, 10)))
+@settings(deadline=None)
+def test_a_crossbar_does_one_thing_after_the_other(
+    shape: tuple[int, int, int], seed: int, bits: tuple[int, int]
+) -> None:
+    n_out, n_in, batch = shape
+    described = clipping(sized(crossbar(programming=0.01), n_out, n_in), sigmas=1.5)
+    described = replace(
+        described, dac=replace(described.dac, bits=bits[0]), adc=replace(described.adc, bits=bits[1])
+    )
+    tile, weight, x = CrossbarTile(described, source()), random(n_out, n_in, seed=seed), random(batch, n_in)
+    tile.program(weight)
+    scale, largest = full_scale(weight), x.abs().amax(-1, keepdim=True)
+    limit = adc_range(to_levels(weight, scale, described.cell.levels), described)
+    driven = convert(x / largest, 1.0, bits[0])
+    sensed = convert(driven @ (tile.read() / scale).T, limit, bits[1])
+    assert torch.allclose(tile.mvm(x), sensed * scale * largest, rtol=1e-9, atol=1e-9)
+
+
+def test_a_piece_must_fit_its_crossbar() -> None:
+    with pytest.raises(InternalError, match="9 x 6 does not fit; a crossbar has 8 rows and 6 columns"):
+        CrossbarTile(crossbar(), source()).program(torch.ones(6, 9))
