@@ -153,13 +153,12 @@ def _set_dims(model: ModelProto, dims: Mapping[str, int], name: str) -> None:
 
 
 def _convert(model: ModelProto, name: str) -> ModelProto:
-    if model.functions:
-        model = onnx.inliner.inline_local_functions(model)
+    """Bring the model to the kernels' opset, then inline its own functions."""
     opset = next((o.version for o in model.opset_import if o.domain in {"", "ai.onnx"}), OPSET)
-    if opset >= OPSET:
-        return model
     try:
-        return onnx.version_converter.convert_version(model, OPSET)
+        if opset < OPSET:
+            model = onnx.version_converter.convert_version(model, OPSET)
+        return onnx.inliner.inline_local_functions(model) if model.functions else model
     except (RuntimeError, ValueError, onnx.version_converter.ConvertError) as error:
         raise ModelError(
             f"opset {opset} cannot be converted to {OPSET}: {_one_line(error)}",

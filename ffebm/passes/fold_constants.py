@@ -124,7 +124,7 @@ def _mark_trainable(graph: Graph) -> None:
     wanted = _weight_values(graph)
     alone: set[str] = set()
     for node in graph.nodes:
-        if OPS[node.op].kind in {Kind.SUM, Kind.SCALE}:
+        if OPS[node.op].kind in {Kind.SUM, Kind.SCALE, Kind.ARITHMETIC}:
             alone.update(node.inputs)
     graph.trainable = {
         name
