@@ -92,7 +92,7 @@ class Phase:
                 return self._zeros(layer)
             total = parts.pop() * scale
         elif not parts:
-            return total.expand(self.batch, *total.shape[1:]).contiguous()
+            return total.expand(self.batch, *self.circuit.layers[layer].shape).contiguous()
         else:
             total = torch.add(total, parts.pop(), alpha=scale)
         for part in parts:
@@ -101,7 +101,7 @@ class Phase:
 
     def sweep(self, order: Sequence[Sequence[int]], relaxation: float = 1.0, note: Note = "nothing") -> None:
         """Update every layer of `order` once, and note what was asked for."""
-        self.change, self.moved = None, note == "nothing"
+        self.change, self.moved = None, note != "moved"
         for colour in order:
             extra = self._nudge.drives(self.state) if self._nudge and self._nudge.layers & {*colour} else {}
             for layer in colour:
