@@ -71,7 +71,9 @@ class Loop:
         grads: dict[str, Tensor] = {}
         error: Tensor | None = None
         for k in reversed(range(len(self.blocks))):
-            error = self._block_gradient(self.blocks[k], fronts[k], states[k], weights, (error, target, grads))
+            error = self._block_gradient(
+                self.blocks[k], fronts[k], states[k], weights, (error, target, grads)
+            )
         return grads
 
     def _block_gradient(
@@ -88,7 +90,9 @@ class Loop:
         for beta in (self.beta, -self.beta):
             nudge = (beta, error, target)
             with torch.no_grad():
-                ends.append(self._settle(block, front, list(state), weights, (order, self.nudged_sweeps), nudge))
+                ends.append(
+                    self._settle(block, front, list(state), weights, (order, self.nudged_sweeps), nudge)
+                )
         leaves = {name: w.detach().requires_grad_() for name, w in weights.items()}
         inlet = front.detach().requires_grad_()
         energies = [

@@ -1,5 +1,6 @@
 """A digits CNN written as ONNX: convolutions, max-pooling, batch normalisation, and clips in [0, 1]."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,15 +8,15 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 CHANNELS = (16, 32, 32)
-HIDDEN = 64
+DROPPED = 0.1
 CLASSES = 10
 
 
 def digits_model(seed: int = 0) -> onnx.ModelProto:
     """An untrained network for images [N, 1, 8, 8] of scikit-learn's digits.
 
-    Convolution, batch normalisation and clip; two convolutions with max-pooling and clip; a dense layer with
-    clip; and a dense readout. Energy blocks form over everything behind the batch normalisation.
+    Convolution, batch normalisation and clip; two convolutions with max-pooling and clip; dropout and a dense
+    readout. The three clipped layers can settle together as one energy block.
     """
     rng = np.random.default_rng(seed)
     weights: dict[str, np.ndarray] = {}
@@ -29,11 +30,10 @@ def digits_model(seed: int = 0) -> onnx.ModelProto:
     dense("conv1", (first, 1, 3, 3), 1.0)
     dense("conv2", (second, first, 3, 3), 0.7)
     dense("conv3", (third, second, 3, 3), 0.7)
-    dense("fc1", (HIDDEN, third * 2 * 2), 0.7)
-    dense("fc2", (CLASSES, HIDDEN), 0.7)
+    dense("readout", (CLASSES, third * 2 * 2), 1.0)
     for name, value in (("weight", 0.5), ("bias", 0.5), ("mean", 0.0), ("var", 1.0)):
         weights[f"norm1.{name}"] = np.full(first, value, np.float32)
-    constants = {"zero": np.float32(0.0), "one": np.float32(1.0)}
+    constants = {"zero": np.float32(0.0), "one": np.float32(1.0), "dropped": np.float32(DROPPED)}
 
     def conv(source: str, name: str) -> onnx.NodeProto:
         inputs = [source, f"{name}.weight", f"{name}.bias"]
@@ -57,9 +57,8 @@ def digits_model(seed: int = 0) -> onnx.ModelProto:
         pool("conv3_out", "pool3"),
         clip("pool3", "s3"),
         helper.make_node("Flatten", ["s3"], ["flat"], "flatten"),
-        helper.make_node("Gemm", ["flat", "fc1.weight", "fc1.bias"], ["fc1_out"], "fc1", transB=1),
-        clip("fc1_out", "s4"),
-        helper.make_node("Gemm", ["s4", "fc2.weight", "fc2.bias"], ["logits"], "fc2", transB=1),
+        helper.make_node("Dropout", ["flat", "dropped"], ["kept"], "dropout"),
+        helper.make_node("Gemm", ["kept", "readout.weight", "readout.bias"], ["logits"], "readout", transB=1),
     ]
     graph = helper.make_graph(
         nodes,
@@ -72,8 +71,8 @@ def digits_model(seed: int = 0) -> onnx.ModelProto:
 
 
 def main() -> None:
-    path = Path("out/digits.onnx")
-    path.parent.mkdir(exist_ok=True)
+    path = Path(sys.argv[1] if len(sys.argv) > 1 else "out/digits.onnx")
+    path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(digits_model(), path)
     print(f"wrote {path}")
 

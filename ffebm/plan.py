@@ -5,6 +5,7 @@ by source name), `crossbars.safetensors` (target conductances), `digital/` (one 
 `source.onnx` (an ONNX source without its weights) and `SHA256SUMS` over all of them.
 """
 
+import textwrap
 from bisect import bisect
 from collections.abc import Iterator
 from pathlib import Path
@@ -491,13 +492,16 @@ def _summary_lines(plan: Plan) -> Iterator[str]:
     room = sum(tile.rows * tile.cols for tile in plan.tiles)
     count = plan.hardware.tiles.count
     yield f"tiles       {len(plan.tiles)} of {count} in use, {share(used, room)} of their cells"
+    mode, settle = plan.hardware.tiles.settling, plan.settle
+    sweeps = f"{settle.free_sweeps} free, 2 x {settle.nudged_sweeps} nudged"
+    yield f"settling    {mode}; at most {sweeps} sweeps"
     for name, schedule in (("inference", plan.inference), ("training", plan.training)):
         yield from _schedule_lines(name, schedule, plan.batch)
     assumed = [name for name, quantity in plan.hardware.quantities() if quantity.assumption]
     total = len(list(plan.hardware.quantities()))
     yield f"constants   {total} of {plan.hardware.name}, {len(assumed)} of them assumptions"
     for note in plan.notes:
-        yield f"note        {note}"
+        yield textwrap.fill(note, 80, initial_indent="note        ", subsequent_indent=" " * 12)
 
 
 def _sizes(plan: Plan) -> str:
