@@ -127,8 +127,10 @@ class Phase:
 
     def index(self, coupling: int) -> Tensor | None:
         """Where a coupling's maximum is found at the current state; None without a maximum."""
-        source = self.state[self.circuit.source(coupling)]
-        if self.circuit.couplings[coupling].is_max and self.indices[coupling] is None and source is not None:
+        if self.circuit.couplings[coupling].is_max and self.indices[coupling] is None:
+            origin = self.circuit.source(coupling)
+            source = self.state[origin]
+            source = self._zeros(origin) if source is None else source
             self.indices[coupling] = self.circuit.couplings[coupling].push(source, self.weights)[1]
         return self.indices[coupling]
 
