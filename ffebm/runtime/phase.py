@@ -74,6 +74,11 @@ class Phase:
         self._nudge = nudge
 
     @property
+    def like(self) -> Tensor:
+        """A tensor of the phase's type and device: a clamped input makes some layer's drive constant."""
+        return next(drive for drive in self.constant if drive is not None)
+
+    @property
     def is_split(self) -> bool:
         """Rows settle independently; a nudge that is a function of the whole batch joins them."""
         return self._nudge is None
@@ -185,5 +190,4 @@ class Phase:
         return self.project(layer, step)
 
     def _zeros(self, layer: int) -> Tensor:
-        like = next(iter(self.weights.values()), torch.empty(0))
-        return like.new_zeros(self.batch, *self.circuit.layers[layer].shape)
+        return self.like.new_zeros(self.batch, *self.circuit.layers[layer].shape)
