@@ -55,8 +55,8 @@ class Circuit:
     def arrange(self, values: Tensor) -> Tensor:
         """Values in the memory order in which this block settles fastest.
 
-        On a CPU a maximum over images takes a twentieth of the time with the channels last; convolutions take the
-        same. So blocks with such a maximum keep their channels last.
+        On a CPU a maximum over images takes a twentieth of the time with the channels last; convolutions take
+        the same. So blocks with such a maximum keep their channels last.
         """
         if self._has_image_maximum and values.dim() == 4 and values.device.type == "cpu":
             return values.contiguous(memory_format=torch.channels_last)
