@@ -2,9 +2,9 @@
 
     python benchmarks/hybrid_step.py --width 0.5 --batch 8
 
-Against the published loop, whose gradients must be the same, and against plain backprop. The networks have six
-layers, 128 256 256 512 512 channels and 256 units, as one block, two or three; see `SPLITS`. Equal sweeps means those
-of the paper, 60 free and 20 nudged.
+Against the published loop, whose gradients must be the same, and against plain backprop. The networks have
+six layers, 128 256 256 512 512 channels and 256 units, as one block, two or three; see `SPLITS`. Equal
+sweeps means those of the paper, 60 free and 20 nudged.
 """
 
 import argparse

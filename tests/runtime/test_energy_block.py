@@ -103,7 +103,8 @@ def tail_of(case: Case) -> tuple[Tail, Tensor]:
 )
 def test_the_cost_can_nudge(gradient: Gradient, limit: float) -> None:
     case = smooth_chain()
-    found, expected = [], []
+    found: list[Tensor] = []
+    expected: list[Tensor] = []
     for through_tail in (True, False):
         inputs, weights = leaves(case)
         tail, _ = tail_of(case)

@@ -67,7 +67,7 @@ def by_definition(pool: Pool, y: Tensor) -> Tensor:
         part = part.flatten(-rank)
         counted = padded if pool.count_include_pad else inside
         values.append(part.amax(-1) if pool.op == "MaxPool" else part.sum(-1) / math.prod(map(len, counted)))
-    return torch.stack(values, -1).unflatten(-1, tuple(map(len, axes)))  # type: ignore[no-untyped-call]
+    return torch.stack(values, -1).reshape(*y.shape[:-rank], *map(len, axes))
 
 
 @settings(max_examples=120, deadline=None, derandomize=True)

@@ -32,7 +32,7 @@ def settle(case: Case, **options: Any) -> Any:
 
 
 def equation_error(case: Case, state: dict[str, Tensor]) -> float:
-    """How far the equations of all layers are from holding, computed from scratch with torch's own derivative."""
+    """How far the equations of all layers are from holding, with drives as torch derives them."""
     leaves = {name: s.detach().requires_grad_() for name, s in state.items()}
     values = {**case.inputs, **leaves}
     energy = torch.zeros((), dtype=torch.float64)
@@ -56,7 +56,7 @@ def equation_error(case: Case, state: dict[str, Tensor]) -> float:
 @PROPERTY
 @given(cases())
 def test_a_settled_state_solves_the_equations_of_the_energy(case: Case) -> None:
-    # the right-hand side is the derivative of the energy by torch: nothing is shared with the sweeps' top-down path
+    # the drives are torch's derivative of the energy: they share nothing with the top-down path of a sweep
     equilibrium = settle(case, free_sweeps=400, tol=1e-13)
     if bool(equilibrium.converged.all()):
         assert equation_error(case, equilibrium.state) < 1e-11
