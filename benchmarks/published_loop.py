@@ -1,8 +1,9 @@
 """The loop of the published ff-EBM code, written anew as it works: the baseline of `hybrid_step.py`.
 
-Every layer update computes what it needs from scratch: the digital part in front of a block each time its first layer
-is updated, the product of a coupling once for the layer above and once more for the positions of its maximum, the two
-nudged phases one after the other. Gradients are one backward pass through the difference of the energies.
+Every layer update computes what it needs from scratch: the digital part in front of a block each time its
+first layer is updated, the product of a coupling once for the layer above and once more for the positions of
+its maximum, the two nudged phases one after the other. Gradients are one backward pass through the difference
+of the energies.
 
 Source: Nest & Ernoult 2024 (arXiv 2409.03306), Algorithms 1 to 3.
 """
@@ -145,7 +146,7 @@ class Loop:
     def _cost_slope(
         self, s: Tensor, weights: dict[str, Tensor], nudge: tuple[float, Tensor | None, Tensor]
     ) -> Tensor:
-        """Gradient of a sample's cost at the last layer; that of an inner block is constant and already negated."""
+        """Gradient of a sample's cost at the last layer; that of an inner block comes negated."""
         _, error, target = nudge
         if error is not None:
             return -error

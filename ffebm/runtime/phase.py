@@ -74,6 +74,11 @@ class Phase:
         self._nudge = nudge
 
     @property
+    def like(self) -> Tensor:
+        """A tensor of the phase's type and device: a clamped input makes some layer's drive constant."""
+        return next(drive for drive in self.constant if drive is not None)
+
+    @property
     def is_split(self) -> bool:
         """Rows settle independently; a nudge that is a function of the whole batch joins them."""
         return self._nudge is None
@@ -130,8 +135,7 @@ class Phase:
         if self.circuit.couplings[coupling].is_max and self.indices[coupling] is None:
             origin = self.circuit.source(coupling)
             source = self.state[origin]
-            if source is None:
-                source = self._zeros(origin)
+            source = self._zeros(origin) if source is None else source
             self.indices[coupling] = self.circuit.couplings[coupling].push(source, self.weights)[1]
         return self.indices[coupling]
 
@@ -186,5 +190,4 @@ class Phase:
         return self.project(layer, step)
 
     def _zeros(self, layer: int) -> Tensor:
-        like = next(iter(self.weights.values()), torch.empty(0))
-        return like.new_zeros(self.batch, *self.circuit.layers[layer].shape)
+        return self.like.new_zeros(self.batch, *self.circuit.layers[layer].shape)

@@ -169,7 +169,8 @@ class Builder:
     def _weight(self, shape: tuple[int, ...], linear: Linear) -> Tensor:
         w = self.random(*shape)
         fan = w[0].numel() if linear.op != "MatMul" else max(shape)
-        return self.strength * w / (fan**0.5 * (1.5 if linear.op == "MatMul" else 2.0))
+        scaled: Tensor = self.strength * w / (fan**0.5 * (1.5 if linear.op == "MatMul" else 2.0))
+        return scaled
 
 
 def max_pool(kernel: int = 2, stride: int = 2, pads: tuple[int, int, int, int] = (0, 0, 0, 0)) -> Pool:

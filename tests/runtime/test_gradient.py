@@ -24,7 +24,7 @@ PROPERTY = settings(
 def distance(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
     """Largest relative distance over all gradients; tiny ones are compared with the largest."""
     largest = max(float(g.norm()) for g in expected.values())
-    floor = 1e-3 * largest + 1e-300
+    floor = 1e-3 * largest + 1e-6
     return max(float((found[k] - g).norm()) / max(float(g.norm()), floor) for k, g in expected.items())
 
 
@@ -113,7 +113,7 @@ def test_zero_error_current_gives_zero_gradients() -> None:
 
     case = smooth_chain()
     _, grads, _ = Flat(case.block, case.weights, case.inputs).run(EP(), Settle(free_sweeps=20))
-    assert all(bool((g == 0).all()) for g in grads.values())
+    assert all(float(g.abs().max()) < 1e-12 for g in grads.values())
 
 
 def test_kinks_refuse_more_than_two_points() -> None:
