@@ -102,6 +102,7 @@ class _Former:
         self.blocks: list[list[_Formed]] = []
         self.latest: dict[str, int] = dict.fromkeys([*graph.inputs, *graph.constants], -1)
         self.fed: set[str] = set(graph.inputs)
+        self.forms: dict[str, tuple[str, bool, int]] = {}
 
     # --- reading -------------------------------------------------------------------------------------
 
@@ -141,9 +142,12 @@ class _Former:
         self._write()
 
     def _linear(self, node: Node) -> None:
-        linear, out_shape = linear_of(self.graph, node)
         if node.inputs[0] not in self.fed:
             raise Unfit("computed from constants")
+        linear, out_shape = linear_of(self.graph, node)
+        form = (linear.op, linear.transposed, linear.groups)
+        if self.forms.setdefault(linear.weight, form) != form:
+            raise Unfit("its weight lies on the tiles for another layer, in another form")
         source, before, nodes = self._state(node.inputs[0])
         interaction = Interaction(
             source=source,
@@ -324,12 +328,17 @@ class _Former:
         ]
         first = [f for f in first if len(self.readers.get(f.layer.value, [])) == 1 and self._plain(f)]
         first = first[: max(0, room - 1)]
-        if room == 0 or (self.options.boundary == "digital" and not first):
+        if room == 0 or (self.options.boundary == "digital" and not self._driven(formed, first)):
             return None
         self.blocks.append([])
         for candidate in first:
             self._join(candidate, block)
         return block
+
+    def _driven(self, formed: _Formed, first: list[_Formed]) -> bool:
+        """Whether one of the first layers drives a layer through a weight."""
+        values = {f.layer.value for f in first}
+        return any(i.linear is not None and i.source in values for i in formed.layer.interactions)
 
     def _plain(self, formed: _Formed) -> bool:
         return formed.layer.value not in self.graph.outputs
