@@ -32,8 +32,6 @@ class CheckSizes:
                 _check_kernel(graph, node)
             elif node.op == "Gemm":
                 _check_bias(graph, node)
-            elif node.op == "BatchNormalization":
-                _check_statistics(graph, node)
 
 
 def _check_filled(graph: Graph, value: str, location: Location | None) -> None:
@@ -106,12 +104,3 @@ def _check_bias(graph: Graph, node: Node) -> None:
     if len(bias) > len(out) or any(isinstance(n, int) and b not in {1, n} for b, n in pairs):
         raise ModelError(f"bias {list(bias)} does not fit output {list(out)}", location=node.location)
 
-
-def _check_statistics(graph: Graph, node: Node) -> None:
-    x = graph.shape(node.inputs[0])
-    for value in node.inputs[1:5]:
-        shape = graph.shape(value)
-        if x is not None and len(x) > 1 and isinstance(x[1], int) and shape is not None and shape != (x[1],):
-            raise ModelError(
-                f"{value!r} is {list(shape)}, its input {list(x)} has {x[1]} channels", location=node.location
-            )

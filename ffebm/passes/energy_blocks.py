@@ -142,9 +142,9 @@ class _Former:
         self._write()
 
     def _linear(self, node: Node) -> None:
+        linear, out_shape = linear_of(self.graph, node)
         if node.inputs[0] not in self.fed:
             raise Unfit("computed from constants")
-        linear, out_shape = linear_of(self.graph, node)
         form = (linear.op, linear.transposed, linear.groups)
         if self.forms.setdefault(linear.weight, form) != form:
             raise Unfit("its weight lies on the tiles for another layer, in another form")
@@ -362,6 +362,8 @@ class _Former:
             count = len(self.options.block_size) if isinstance(self.options.block_size, tuple) else 0
             if self.options.room(len(self.blocks)) == 0:
                 why = f"behind the last of the {count} blocks that block_size names"
+            elif self.options.room(len(self.blocks)) == 1:
+                why = "boundary is digital, so a block of one layer has no linear map inside"
             else:
                 why = "the first linear map of a block; boundary is digital"
             self._make_digital(formed, formed.terms, why)
