@@ -103,4 +103,3 @@ def _check_bias(graph: Graph, node: Node) -> None:
     pairs = zip(bias[::-1], out[::-1], strict=False)
     if len(bias) > len(out) or any(isinstance(n, int) and b not in {1, n} for b, n in pairs):
         raise ModelError(f"bias {list(bias)} does not fit output {list(out)}", location=node.location)
-

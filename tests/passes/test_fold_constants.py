@@ -52,8 +52,7 @@ def test_a_node_that_cannot_be_computed_is_named() -> None:
     with pytest.raises(ModelError) as caught:
         rewritten("fold-constants", b.model(y))
     assert str(caught.value) == (
-        "model:pick: cannot be computed from its constants: "
-        "index 7 is out of bounds for axis 0 with size 1"
+        "model:pick: cannot be computed from its constants: index 7 is out of bounds for axis 0 with size 1"
     )
 
 
