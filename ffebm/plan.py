@@ -21,7 +21,7 @@ from ffebm.errors import Location, PlanError
 from ffebm.folder import read_folder, write_folder
 from ffebm.hardware import Crossbar, Hardware
 from ffebm.ir import Array, EnergyBlock, TensorType
-from ffebm.program import Segment
+from ffebm.program import Instruction, Segment
 from ffebm.step import Schedule
 
 SCHEMA = 1
@@ -256,6 +256,10 @@ class Plan(Manifest, kw_only=True, forbid_unknown_fields=True, eq=False):
             _same_arrays(getattr(self, f), getattr(other, f)) for f in arrays
         )
 
+    def __repr__(self) -> str:
+        size = f"{len(self.nodes)} nodes, {len(self.blocks)} blocks"
+        return f"<Plan of {self.source.name} for {self.hardware.name}: {size}>"
+
     def pieces(self) -> Iterator[tuple[TilePlan, Piece]]:
         """Every piece with its tile."""
         for tile in self.tiles:
@@ -359,23 +363,22 @@ def _problems(plan: Plan) -> Iterator[str]:
 
 def _order_problems(plan: Plan, known: set[str]) -> Iterator[str]:
     """The inference runs every digital node and block once, each after what it reads."""
-    instructions = {i.name: i for segment in plan.segments for i in segment.program.instructions}
-    blocks = {block.name: block for block in plan.blocks}
-    left = {*instructions, *blocks}
+    left: dict[tuple[str, str], Instruction | EnergyBlock] = {}
+    left |= {("digital", i.name): i for segment in plan.segments for i in segment.program.instructions}
+    left |= {("free", block.name): block for block in plan.blocks}
     for step in plan.inference.steps:
         if step.kind not in {"digital", "free"}:
             continue
-        runner = instructions.get(step.name) if step.kind == "digital" else blocks.get(step.name)
-        if runner is None or step.name not in left:
+        runner = left.pop((step.kind, step.name), None)
+        if runner is None:
             yield f"step {step.id} runs {step.name!r}, which is unknown or has run already"
             return
-        left.remove(step.name)
         for value in runner.inputs:
             if value and value not in known:
                 yield f"step {step.id} ({step.name}) reads {value!r} before it is made"
         known.update(runner.outputs)
     if left:
-        yield f"no step runs {min(left)!r}"
+        yield f"no step runs {min(name for _, name in left)!r}"
     for port in plan.outputs:
         if port.name not in known:
             yield f"output {port.name!r} is never made"

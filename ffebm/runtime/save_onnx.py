@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
-from onnx import ModelProto, numpy_helper
+from onnx import ModelProto, TensorProto, numpy_helper
 
 from ffebm.errors import Location, UsageError
 from ffebm.ir import Array
@@ -63,11 +63,18 @@ def _fill(model: ModelProto, values: Mapping[str, Array], learnt: set[str]) -> N
         if tensor.name in values and not tensor.HasField("raw_data"):
             tensor.CopyFrom(numpy_helper.from_array(values[tensor.name], tensor.name))
     held = {tensor.name for tensor in graph.initializer}
-    made = [node for node in graph.node if len(node.output) == 1 and node.output[0] in learnt - held]
-    for node in made:
-        graph.node.remove(node)
-        name = node.output[0]
-        graph.initializer.append(numpy_helper.from_array(values[name], name))
-        if model.ir_version < 4:
-            tensor = graph.initializer[-1]
-            graph.input.append(onnx.helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims)))
+    for node in list(graph.node):
+        made = [name for name in node.output if name in learnt - held]
+        if len(made) == len(node.output):
+            graph.node.remove(node)
+        for name in made:
+            node.output[list(node.output).index(name)] = f"{name}.untrained"
+            _add_initializer(model, numpy_helper.from_array(values[name], name))
+
+
+def _add_initializer(model: ModelProto, tensor: TensorProto) -> None:
+    """Before IR 4 every initializer is an input as well."""
+    model.graph.initializer.append(tensor)
+    if model.ir_version < 4:
+        port = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+        model.graph.input.append(port)

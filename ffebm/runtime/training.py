@@ -272,5 +272,8 @@ def _optimizer(training: Training, weights: list[torch.nn.Parameter]) -> torch.o
                     f"{kind.__name__} takes no {name}", hint=f"leave --{name.replace('_', '-')} out"
                 )
             settings[name] = value
-    optimizer: torch.optim.Optimizer = kind(weights, **settings)
+    try:
+        optimizer: torch.optim.Optimizer = kind(weights, **settings)
+    except ValueError as error:
+        raise UsageError(f"{kind.__name__} cannot be used: {error}") from None
     return optimizer
