@@ -1,8 +1,8 @@
 """How fast models compile, and whether that grows with their size.
 
-Chains and branching graphs of 1,000, 3,000 and 10,000 nodes are compiled for `reference`; the baseline of each
-ratio is the smallest graph of its kind in the same run. Then light_resnet50 of the onnx package with full-size
-random weights, as a whole process from the command line.
+Chains and branching graphs of 1,000, 3,000 and 10,000 nodes are compiled for `reference`; the baseline of
+each ratio is the smallest graph of its kind in the same run. Then light_resnet50 of the onnx package with
+full-size random weights, as a whole process from the command line.
 """
 
 import resource
@@ -22,7 +22,7 @@ SIZES = (1000, 3000, 10_000)
 
 
 def chain(n_nodes: int) -> onnx.ModelProto:
-    """Gemm, Relu, Gemm, Relu …"""
+    """Gemm and Relu in turn."""
     nodes, weights, value = [], [], "x"
     for index in range(n_nodes // 2):
         weights.append(numpy_helper.from_array(np.full((8, 8), 0.1, np.float32), f"w{index}"))

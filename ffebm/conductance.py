@@ -30,7 +30,7 @@ def to_matrix(linear: Linear, weight: Matrix) -> Matrix:
     groups = linear.groups
     if linear.op == "Conv":
         return weight.reshape(groups, weight.shape[0] // groups, -1)
-    # A transposed convolution spreads each pixel: n_in are channels, n_out runs over channels, then the kernel.
+    # A transposed convolution spreads pixels: n_in are channels, n_out runs over channels, then the kernel.
     return weight.reshape(groups, weight.shape[0] // groups, -1).swapaxes(1, 2)
 
 
