@@ -293,7 +293,7 @@ def report_split(split: int, options: argparse.Namespace) -> None:
         for step in (network.published, lambda: network.hybrid(ep, fixed), lambda: network.hybrid(ep, fast))
     )
     print(
-        f"block size {split}: backprop {t_backprop:.3f} s; cosines are with the exact gradients, mean over weights"
+        f"block size {split}: backprop {t_backprop:.3f} s; cosine with the exact gradients, mean over weights"
     )
     print(f"  published loop        {t_published:8.3f} s           cosine {c_published:.4f}")
     for name, took, cosine in (("equal sweeps", t_fixed, c_fixed), ("tol, acceleration", t_fast, c_fast)):
