@@ -176,6 +176,14 @@ def _set_dims(model: ModelProto, dims: Mapping[str, int], name: str) -> None:
 def _convert(model: ModelProto, name: str) -> ModelProto:
     """Bring the model to the kernels' opset."""
     opset = next((o.version for o in model.opset_import if o.domain in {"", "ai.onnx"}), OPSET)
+    latest = onnx.defs.onnx_opset_version()
+    if opset > latest:
+        raise ModelError(
+            f"opset {opset}",
+            allowed=f"onnx {onnx.__version__} knows opsets up to {latest}",
+            hint="install a newer onnx, or export the model with an older opset",
+            location=Location(name),
+        )
     try:
         return onnx.version_converter.convert_version(model, OPSET) if opset < OPSET else model
     except (RuntimeError, ValueError, onnx.version_converter.ConvertError) as error:
