@@ -74,18 +74,6 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path: Path, hardware: str) ->
 
 
 OPTIMIZERS = ["SGD", "adam", "AdamW", "RMSprop", "Adagrad", "NAdam", "RAdam", "Adamax", "ASGD", "Rprop"]
-    "SGD",
-    "adam",
-    "AdamW",
-    "RMSprop",
-    "Adagrad",
-    "NAdam",
-    "RAdam",
-    "Adamax",
-    "ASGD",
-    "Rprop",
-    "Adadelta",
-]
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
