@@ -67,7 +67,9 @@ class Builder:
 
     def model(self, *outputs: str, opset: int = OPSET, ir: int = 9) -> ModelProto:
         ports = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in outputs]
-        graph = helper.make_graph(self.nodes, "test", self.inputs, ports, self.initializers)
+        old = [helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in self.initializers]
+        inputs = [*self.inputs, *(old if ir < 4 else [])]  # before IR 4 every initializer is an input too
+        graph = helper.make_graph(self.nodes, "test", inputs, ports, self.initializers)
         domains = sorted({node.domain for node in self.nodes} - {""})
         imports = [helper.make_opsetid("", opset), *(helper.make_opsetid(d, 1) for d in domains)]
         model = helper.make_model(graph, opset_imports=imports, ir_version=ir, functions=self.functions)

@@ -61,7 +61,7 @@ def from_onnx(model: str | Path | ModelProto, dims: Mapping[str, int]) -> Import
     work = _infer(work, name)
     graph = _graph(work, constants, name)
     opset = next((o.version for o in proto.opset_import if o.domain in {"", "ai.onnx"}), 0)
-    source = Source(name=name, format="onnx", digest=_digest(proto), opset=opset)
+    source = Source(name=name, format="onnx", digest=_digest(proto, constants), opset=opset)
     return Imported(graph, source, proto)
 
 
@@ -103,11 +103,12 @@ def _inlined(model: ModelProto, name: str) -> ModelProto:
     return flat
 
 
-def _digest(model: ModelProto) -> str:
+def _digest(model: ModelProto, constants: Mapping[str, Array]) -> str:
     """SHA-256 over the structure and then each weight; a model may be larger than protobuf can write."""
     digest = hashlib.sha256(_without_initializers(model).SerializeToString(deterministic=True))
-    for tensor in model.graph.initializer:
-        digest.update(tensor.SerializeToString(deterministic=True))
+    for name, array in constants.items():
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(array.tobytes())
     return digest.hexdigest()
 
 

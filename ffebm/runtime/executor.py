@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ffebm.errors import UsageError
 from ffebm.hardware import Crossbar
 from ffebm.ir import EnergyBlock
-from ffebm.plan import Plan, Settle
+from ffebm.plan import Plan, Port, Settle
 from ffebm.program import Instruction
 from ffebm.runtime.digital_program import Binding, run_instruction, values_read
 from ffebm.runtime.energy_block import BlockRuntime, Tail
@@ -201,7 +201,15 @@ class Executor(nn.Module):
             raise UsageError(f"input {missing[0]!r} is missing", allowed=f"the model takes {names}")
         for port in ports:
             _check_shape(port.name, port.type.shape, tuple(values[port.name].shape))
+            self._check_type(port, values[port.name])
         return values
+
+    def _check_type(self, port: Port, value: Tensor) -> None:
+        """An input has the type of the weights that have its type in the model; they may have been cast."""
+        like = next((n for n, a in self.plan.weights.items() if str(a.dtype) == port.type.dtype), None)
+        if like is not None and value.dtype != self._tensor(like).dtype:
+            found, expected = (str(t).removeprefix("torch.") for t in (value.dtype, self._tensor(like).dtype))
+            raise UsageError(f"input {port.name!r} is {found}", allowed=expected)
 
     # --- tracing -------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import onnx
 from onnx import ModelProto, TensorProto, numpy_helper
@@ -41,19 +42,19 @@ def save_onnx(plan: Plan, learnt: Mapping[str, Array], path: Path) -> None:
         )
     model = ModelProto.FromString(plan.model)
     _fill(model, {**plan.weights, **learnt}, set(learnt))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.part")
+    size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
     try:
-        if model.ByteSize() > TOO_LARGE:
-            data = f"{path.name}.data"
-            onnx.save(model, scratch, save_as_external_data=True, location=data, size_threshold=1024)
-        else:
-            scratch.write_bytes(model.SerializeToString())
-        os.replace(scratch, path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as scratch:
+            fresh, data = Path(scratch) / path.name, f"{path.name}.data"
+            if size > TOO_LARGE:
+                onnx.save(model, fresh, save_as_external_data=True, location=data, size_threshold=1024)
+                os.replace(Path(scratch) / data, path.with_name(data))
+            else:
+                fresh.write_bytes(model.SerializeToString())
+            os.replace(fresh, path)
     except OSError as error:
         raise UsageError(f"cannot be written: {error.strerror}", location=where) from None
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def _fill(model: ModelProto, values: Mapping[str, Array], learnt: set[str]) -> None:

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import assume, given, settings
@@ -61,7 +62,7 @@ def test_resolved_padding_is_onnxruntimes(size: int, kernel: int, stride: int, m
     b = Builder()
     x = b.input("x", "N", 1, size, size + 1)
     weight = [b.weight(2, 1, kernel, kernel)] if op == "Conv" else []
-    attrs = {"auto_pad": mode, "strides": [stride] * 2, "kernel_shape": [kernel] * 2}
+    attrs: dict[str, Any] = {"auto_pad": mode, "strides": [stride] * 2, "kernel_shape": [kernel] * 2}
     model = b.model(b.node(op, x, *weight, **attrs))
     feeds = random_feeds(model)
     found = as_tuple(Executor(compile_plan(model, "ideal"))(**tensors(feeds)))

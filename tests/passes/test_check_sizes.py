@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
@@ -51,7 +53,7 @@ def message(b: Builder, output: str) -> str:
     ],
 )
 def test_convolutions(
-    op: str, weight: tuple[int, ...], bias: int | None, attrs: dict[str, object], expected: str
+    op: str, weight: tuple[int, ...], bias: int | None, attrs: dict[str, Any], expected: str
 ) -> None:
     b = Builder()
     x = b.input("x", "N", 6, 8, 8)

@@ -19,7 +19,9 @@ def test_folded_into_a_convolution(golden: Callable[[str], None]) -> None:
     text, graph = rewritten("fold-batch-norm", b.model(y), FOLD)
     golden(text)
     factor = gamma / np.sqrt(var + 0.01)
-    np.testing.assert_allclose(graph.constants["bn.folded_bias"], beta - mean * factor, rtol=1e-6)
+    np.testing.assert_allclose(
+        graph.constants["bn.folded_bias"].astype(float), beta - mean * factor, rtol=1e-6
+    )
     assert graph.notes == ["1 batch normalisations folded: this plan is for inference only"]
 
 

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,7 +48,7 @@ def test_random_numbers_are_not_folded() -> None:
 def test_a_node_that_cannot_be_computed_is_named() -> None:
     b = Builder()
     x = b.input("x", "N", 3)
-    picked = b.node("Gather", b.constant(np.float32([[1, 2, 3]])), b.shape(7), name="pick")
+    picked = b.node("Gather", b.constant(np.ones((1, 3), np.float32)), b.shape(7), name="pick")
     y = b.node("Add", x, picked)
     with pytest.raises(ModelError) as caught:
         rewritten("fold-constants", b.model(y))
@@ -59,15 +60,15 @@ def test_a_node_that_cannot_be_computed_is_named() -> None:
 def test_every_kind_of_constant_node() -> None:
     b = Builder()
     x = b.input("x", "N", 2)
-    kinds = {
+    kinds: dict[str, tuple[Any, list[float], str]] = {
         "value_float": (2.0, [2.0], "float32"),
         "value_floats": ([1.0, 2.0], [1.0, 2.0], "float32"),
         "value_int": (3, [3], "int64"),
         "value_ints": ([3, 4], [3, 4], "int64"),
-        "value": (numpy_helper.from_array(np.float64([5.0])), [5.0], "float64"),
+        "value": (numpy_helper.from_array(np.array([5.0])), [5.0], "float64"),
     }
     for name, (value, _, _) in kinds.items():
-        b.node("Constant", out=name, **{name: value})
+        b.node("Constant", out=name, **dict[str, Any]({name: value}))
     y = b.node("Relu", x)
     model = b.model(y, *kinds)
     for port in model.graph.output:
