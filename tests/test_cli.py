@@ -80,7 +80,17 @@ def test_compile_writes_a_plan_and_prints_its_summary(model: Path, run: Run, tmp
 def test_options_of_compile_reach_the_plan(model: Path, run: Run, tmp_path: Path) -> None:
     path = tmp_path / "p"
     options = ["--block-size", "2,1", "--boundary", "digital", "--free-sweeps", "7", "--nudged-sweeps", "5"]
-    options += ["--tol", "1e-3", "--start", "feedforward", "--relaxation", "0.5", "--anderson", "3", "--strict"]
+    options += [
+        "--tol",
+        "1e-3",
+        "--start",
+        "feedforward",
+        "--relaxation",
+        "0.5",
+        "--anderson",
+        "3",
+        "--strict",
+    ]
     assert run("compile", model, "-o", path, *options, "--dim", "N=2", "--fold-batch-norm")[0] == 0
     plan = load_plan(path)
     assert (plan.options.block_size, plan.options.boundary) == ((2, 1), "digital")
@@ -222,13 +232,19 @@ def test_trained_model_runs_in_onnxruntime(plan: Path, data: Path, run: Run, tmp
         (["train", "PLAN"], "no --data; digits, fashion-mnist, or the path of an .npz file"),
         (["train", "PLAN", "--data", "x"], "no data is called 'x'; digits, fashion-mnist, or the path"),
         (["train", "PLAN", "--data", "DATA", "--optimizer", "x"], "no optimiser is called 'x'; ASGD, "),
-        (["train", "PLAN", "--data", "DATA", "--optimizer", "adam", "--momentum", "1"], "Adam takes no momentum"),
+        (
+            ["train", "PLAN", "--data", "DATA", "--optimizer", "adam", "--momentum", "1"],
+            "Adam takes no momentum",
+        ),
         (["train", "PLAN", "--data", "DATA", "--gradient", "x"], "gradient 'x'; ep, implicit, unrolled"),
         (["train", "PLAN", "--data", "DATA", "--schedule", "x"], "schedule 'x'; constant or cosine"),
         (["train", "PLAN", "--data", "DATA", "--device", "x"], "device 'x' cannot be used: "),
         (["train", "PLAN", "--resume"], "net.plan.run: there is no such folder"),
         (["run", "PLAN", "--input", "none.npz"], "none.npz: cannot be read: "),
-        (["run", "PLAN", "--input", "DATA"], "data.npz: it holds arrays ['x', 'y']; one for each input: ['x']"),
+        (
+            ["run", "PLAN", "--input", "DATA"],
+            "data.npz: it holds arrays ['x', 'y']; one for each input: ['x']",
+        ),
         (["run", "PLAN", "--input", "DATA", "--tolerance", "1"], "--tolerance without --check"),
     ],
 )
