@@ -19,10 +19,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: venv ## compile the digits CNN, train it on simulated tiles, compare with onnxruntime
 	$(BIN)/python examples/digits_model.py $(OUT)/digits.onnx
 	$(BIN)/ffebm-compile $(OUT)/digits.onnx -o $(OUT)/digits.plan --hardware reference --block-size 2 \
-	    --relaxation 0.7 --free-sweeps 20 --nudged-sweeps 10
+	    --free-sweeps 8 --nudged-sweeps 5
 	$(BIN)/ffebm explain $(OUT)/digits.plan
 	rm -rf $(OUT)/digits.plan.run
-	$(BIN)/ffebm train $(OUT)/digits.plan --data digits --epochs 10 --lr 0.002 --schedule cosine --beta 0.5
+	$(BIN)/ffebm train $(OUT)/digits.plan --data digits --epochs 8 --lr 0.004 --schedule cosine --beta 0.5
 	@echo "plan: $(OUT)/digits.plan   trained model: $(OUT)/digits.plan.run/trained.onnx"
 
 test: venv ## the test suite, under ten minutes on two cores

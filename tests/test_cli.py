@@ -248,7 +248,7 @@ def test_trained_model_runs_in_onnxruntime(plan: Path, data: Path, run: Run, tmp
         (["run", "PLAN", "--input", "DATA", "--tolerance", "1"], "--tolerance without --check"),
     ],
 )
-def test_bad_input_is_one_message(  # noqa: PLR0913 - a table of commands over several fixtures
+def test_bad_input_is_one_message(
     arguments: list[str], message: str, plan: Path, model: Path, data: Path, run: Run
 ) -> None:
     names = {"PLAN": plan, "MODEL": model, "DATA": data}
