@@ -1,6 +1,6 @@
 """Small ONNX models for tests: a builder, random ones, and onnxruntime as the oracle."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -129,13 +129,13 @@ Sizes = tuple[int, ...]
 class _Growing:
     """A random model in the making: values by rank, each with its shape without the batch."""
 
-    def __init__(self, draw: st.DrawFn) -> None:
+    def __init__(self, draw: st.DrawFn, ranks: list[int]) -> None:
         self.draw = draw
         self.b = Builder(draw(st.integers(0, 1000)))
         self.values: list[tuple[str, Sizes]] = []
         self.read: set[str] = set()
         for index in range(draw(st.integers(1, 2))):
-            rank = draw(st.sampled_from([4, 4, 2]))
+            rank = draw(st.sampled_from(ranks))
             sizes = (CHANNELS, SIDE, SIDE) if rank == 4 else (FEATURES,)
             self.values.append((self.b.input(f"x{index}", "N", *sizes), sizes))
 
@@ -267,7 +267,7 @@ class _Growing:
 @st.composite
 def random_models(draw: st.DrawFn, most_nodes: int = 14) -> ModelProto:
     """A random feedforward graph: branches, skips, shared values, outputs in the middle."""
-    growing = _Growing(draw)
+    growing = _Growing(draw, [4, 4, 2])
     kinds = [
         growing.linear4,
         growing.linear4,
@@ -280,7 +280,21 @@ def random_models(draw: st.DrawFn, most_nodes: int = 14) -> ModelProto:
         growing.join,
         growing.layout,
     ]
-    for _ in range(draw(st.integers(2, most_nodes))):
+    return _grown(growing, kinds, draw(st.integers(2, most_nodes)))
+
+
+@st.composite
+def random_dense_models(draw: st.DrawFn, most_nodes: int = 14) -> ModelProto:
+    """Products, sums and activations of vectors: blocks of many layers, with skips, inputs and outputs."""
+    growing = _Growing(draw, [2])
+    kinds = [growing.matrix, growing.matrix, growing.activation, growing.activation, growing.join]
+    return _grown(growing, kinds, draw(st.integers(4, most_nodes)))
+
+
+def _grown(growing: _Growing, kinds: list[Callable[[], None]], count: int) -> ModelProto:
+    """Add nodes of random kinds; what nothing reads is an output, and sometimes one in the middle."""
+    draw = growing.draw
+    for _ in range(count):
         draw(st.sampled_from(kinds))()
     made = [node.output[0] for node in growing.b.nodes]
     if not made:

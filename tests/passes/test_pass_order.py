@@ -1,13 +1,16 @@
 """All passes together: the values stay, every node has a unit and a reason, blocks never wait in a circle."""
 
 from collections.abc import Callable
+from copy import copy
 from pathlib import Path
+from typing import Literal
 
 import networkx as nx
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from onnx import ModelProto
 
 from ffebm import Executor, Plan, Settle, load_plan
@@ -15,12 +18,21 @@ from ffebm.compiler.driver import compile_model, pass_order, run_passes
 from ffebm.compiler.from_onnx import from_onnx
 from ffebm.errors import InternalError
 from ffebm.hardware import load_hardware
-from ffebm.ir import Graph, Stage
+from ffebm.ir import EnergyBlock, Graph, Stage
 from ffebm.passes.canonicalize import Canonicalize
 from ffebm.passes.placement import Placement
 from ffebm.plan import Options
 from tests.machines import crossbars
-from tests.models import Builder, as_tuple, oracle, random_feeds, random_models, relative_error, tensors
+from tests.models import (
+    Builder,
+    as_tuple,
+    oracle,
+    random_dense_models,
+    random_feeds,
+    random_models,
+    relative_error,
+    tensors,
+)
 
 QUICK = settings(
     max_examples=100,
@@ -87,7 +99,7 @@ def test_a_pass_that_breaks_the_graph_is_named() -> None:
 
 
 @QUICK
-@given(random_models())
+@given(st.one_of(random_models(), random_dense_models()))
 def test_at_block_size_1_the_plan_computes_what_the_model_computes(model: ModelProto) -> None:
     feeds = random_feeds(model)
     net = Executor(compile_model(model, "ideal"))
@@ -129,7 +141,7 @@ def check_units(plan: Plan) -> None:
 
 @QUICK
 @given(
-    model=random_models(),
+    model=st.one_of(random_models(), random_dense_models()),
     block_size=st.sampled_from([2, 3, (2, 1), (1,), (1, 3)]),
     boundary=st.sampled_from(["tile", "digital"]),
     hardware=st.sampled_from(["ideal", "reference"]),
@@ -138,10 +150,10 @@ def test_deeper_blocks_compile_load_run_and_train(
     tmp_path_factory: pytest.TempPathFactory,
     model: ModelProto,
     block_size: int | tuple[int, ...],
-    boundary: str,
+    boundary: Literal["tile", "digital"],
     hardware: str,
 ) -> None:
-    plan = compile_model(model, hardware, block_size=block_size, boundary=boundary, settle=FEW_SWEEPS)  # type: ignore[arg-type]
+    plan = compile_model(model, hardware, block_size=block_size, boundary=boundary, settle=FEW_SWEEPS)
     check_units(plan)
     assert nx.is_directed_acyclic_graph(contracted(plan))
     if isinstance(block_size, tuple):
@@ -158,6 +170,40 @@ def test_deeper_blocks_compile_load_run_and_train(
     for name, weight in net.weights().items():
         assert weight.grad is not None, name
         assert torch.isfinite(weight.grad).all(), name
+
+
+def layer_by_layer(plan: Plan) -> Plan:
+    """The same plan with a block for each layer, in order: no layer feels the ones above."""
+    blocks: list[EnergyBlock] = []
+    names: dict[str, list[str]] = {}
+    for block in plan.blocks:
+        for layer in block.layers:
+            sources = tuple(dict.fromkeys(i.source for i in layer.interactions))
+            blocks.append(EnergyBlock(len(blocks), sources, (layer,), (layer.value,)))
+            names.setdefault(block.name, []).append(blocks[-1].name)
+    steps = [
+        replace(step, name=name)
+        for step in plan.inference.steps
+        for name in (names[step.name] if step.kind == "free" else [step.name])
+    ]
+    single = copy(plan)
+    single.blocks = tuple(blocks)
+    single.inference = replace(plan.inference, steps=tuple(steps))
+    return single
+
+
+@QUICK
+@given(
+    model=st.one_of(random_models(), random_dense_models()),
+    block_size=st.integers(2, 5),
+    boundary=st.sampled_from(["tile", "digital"]),
+)
+def test_the_layers_of_deeper_blocks_are_the_models(
+    model: ModelProto, block_size: int, boundary: Literal["tile", "digital"]
+) -> None:
+    feeds = random_feeds(model)
+    plan = layer_by_layer(compile_model(model, "ideal", block_size=block_size, boundary=boundary))
+    assert relative_error(as_tuple(Executor(plan)(**tensors(feeds))), oracle(model, feeds)) < 1e-4
 
 
 @QUICK
