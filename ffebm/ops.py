@@ -275,6 +275,7 @@ TORCH_KINDS: dict[str, Kind] = {
     "cumsum": Kind.REDUCTION,
     "embedding": Kind.MOVE,
     "expand": Kind.MOVE,
+    "expand_as": Kind.MOVE,
     "gru": Kind.RECURRENT,
     "index": Kind.MOVE,
     "index_put": Kind.MOVE,
@@ -297,6 +298,7 @@ TORCH_KINDS: dict[str, Kind] = {
     "stack": Kind.MOVE,
     "sum": Kind.REDUCTION,
     "sym_size": Kind.SHAPE,
+    "type_as": Kind.CAST,
     "unbind": Kind.MOVE,
     "where": Kind.MOVE,
 }

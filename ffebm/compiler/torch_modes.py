@@ -22,6 +22,9 @@ FLAGS = {
 }
 """Ops of torch that are told whether the model trains, and the argument that tells it."""
 
+DECOMPOSED_NORMS = ("_native_batch_norm_legit_functional", "_native_batch_norm_legit_no_training")
+"""What batch normalisation becomes when a program is decomposed, in training and in evaluation."""
+
 
 def merge(train: Reading, evaluation: Reading) -> Reading | None:
     """Both modes as one reading; None if they run different ops.
@@ -56,6 +59,9 @@ def gate(reading: Reading) -> None:
         rate = node.attrs.get("dropout_p", 0.0)
         if name == "scaled_dot_product_attention" and rate:
             node.attrs = {**node.attrs, "dropout_p": 0.0, f"{TRAIN}dropout_p": rate}
+        if name in DECOMPOSED_NORMS:  # whose twin updates its statistics itself
+            for buffer in node.inputs:
+                reading.updates.pop(buffer, None)
     add_updates(reading, {name for name in reading.updates if not name.endswith("num_batches_tracked")})
 
 

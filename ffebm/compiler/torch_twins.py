@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 
 from ffebm.compiler.torch_call import Call, Form, defaults
-from ffebm.compiler.torch_modes import TRAIN
+from ffebm.compiler.torch_modes import DECOMPOSED_NORMS, TRAIN
 from ffebm.ir import Attr, Dim, Graph, Node, TensorType
 
 
@@ -144,7 +144,7 @@ def _pads(call: Call, weight: str, axes: int) -> tuple[int, ...] | None:
 
 def _batch_norm(call: Call) -> Form | None:
     x, mean, var = (call.tensor(name) for name in ("input", "running_mean", "running_var"))
-    fixed = "no_training" in call.node.op
+    fixed = call.node.op in _WHOLE_NORMS  # which mode it was recorded in, the op's name tells
     held = mean in call.graph.constants and var in call.graph.constants
     if not held or not (fixed or call.follows_mode("training")):
         return None
@@ -384,6 +384,7 @@ _UNARY: Sequence[tuple[str, str]] = (
     ("selu", "Selu"), ("sigmoid", "Sigmoid"), ("silu", "Swish"), ("sin", "Sin"), ("sqrt", "Sqrt"),
     ("tanh", "Tanh"),
 )  # fmt: skip
+_WHOLE_NORMS = tuple(f"aten.{name}.default" for name in DECOMPOSED_NORMS)
 TWINS: dict[str, Twin] = {
     **{f"aten.{name}.default": _unary(op) for name, op in _UNARY},
     **{f"aten.conv{n}d.{form}": _convolution for n in (1, 2, 3) for form in ("default", "padding")},
@@ -403,6 +404,7 @@ TWINS: dict[str, Twin] = {
         for name in ("alias", "clone", "contiguous", "lift_fresh", "lift_fresh_copy")
     },
     **{f"aten.{name}": _cast for name in ("to.dtype", "to.dtype_layout", "to.device", "_to_copy.default")},
+    **dict.fromkeys(_WHOLE_NORMS, _batch_norm),
     "aten.addmm.default": _addmm,
     "aten.batch_norm.default": _batch_norm,
     "aten.bmm.default": _matmul("self", "mat2"),

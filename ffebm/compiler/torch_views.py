@@ -109,9 +109,25 @@ class Aliases:
         if len(written) != 1 or not name.endswith("_") or plain is None or not isinstance(first, fx.Node):
             raise NotInvertibleError(f"{schema.name} writes {', '.join(written)}")
         self.read(first)
-        value = self._emitter.emit(node, plain, self._emitter.arguments(node))
+        arguments = self._emitter.arguments(node)
+        value = self._copied(node) if name == "copy_" else self._emitter.emit(node, plain, arguments)
         self._set(self._root(first), value)
         self._same[node] = first
+
+    def _copied(self, node: fx.Node) -> str:
+        """What a copy leaves behind: the source in the target's shape and element type."""
+        target, source = node.args[:2]
+        assert isinstance(target, fx.Node)
+        assert isinstance(source, fx.Node)
+        here, there = target.meta["val"], source.meta["val"]
+        if here.shape == there.shape and here.dtype == there.dtype:
+            return self.read(source)
+        grown: dict[str, object] = {"self": source, "other": target}
+        value = self._emitter.emit(node, torch.ops.aten.expand_as.default, grown)
+        if here.dtype == there.dtype:
+            return value
+        cast: dict[str, object] = {"self": Named(value), "other": target}
+        return self._emitter.emit(node, torch.ops.aten.type_as.default, cast)
 
     def written(self) -> Iterator[tuple[str, str]]:
         """Buffers and inputs that have another value now, and that value."""
