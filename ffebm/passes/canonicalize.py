@@ -47,12 +47,31 @@ def _read_weights_directly(graph: Graph) -> None:
             _cast_once(graph, node, consumers)
     for node in graph.nodes:
         for position, value in enumerate(node.inputs):
-            view = producers.get(value)
-            while view is not None and view.inputs and view.inputs[0] in graph.types:
-                if not _passes_through(graph, view) and not _turn(graph, node, position, view):
-                    break
-                node.inputs[position] = view.inputs[0]
-                view = producers.get(view.inputs[0])
+            root, turned = _root(graph, value, producers)
+            if root == value or root not in graph.constants:
+                continue
+            if turned and (position != 1 or node.op not in {"MatMul", "Gemm"}):
+                continue
+            node.inputs[position] = root
+            if turned:
+                node.attrs["transB"] = 0 if node.attrs.get("transB") else 1
+
+
+def _root(graph: Graph, value: str, producers: dict[str, Node]) -> tuple[str, bool]:
+    """What a value is behind Identity and transposed matrices, and whether it is transposed."""
+    turned = False
+    view = producers.get(value)
+    while view is not None and (view.op == "Identity" or _turns(graph, view)):
+        turned ^= view.op == "Transpose"
+        value = view.inputs[0]
+        view = producers.get(value)
+    return value, turned
+
+
+def _turns(graph: Graph, node: Node) -> bool:
+    """Whether a node transposes a matrix."""
+    matrix = len(graph.shape(node.inputs[0]) or ()) == 2 if node.op == "Transpose" else False
+    return matrix and node.attrs.get("perm", (1, 0)) == (1, 0)
 
 
 def _cast_once(graph: Graph, node: Node, consumers: dict[str, list[Node]]) -> None:
@@ -63,23 +82,6 @@ def _cast_once(graph: Graph, node: Node, consumers: dict[str, list[Node]]) -> No
         graph.constants[name] = graph.constants[name].astype(dtype)
         graph.types[name] = TensorType(str(dtype), graph.constants[name].shape)
         node.op, node.attrs = "Identity", {}
-
-
-def _passes_through(graph: Graph, view: Node) -> bool:
-    """Whether a node gives a constant on as it is."""
-    return view.op == "Identity" and view.inputs[0] in graph.constants
-
-
-def _turn(graph: Graph, node: Node, position: int, view: Node) -> bool:
-    """Say that a matrix product reads its weight transposed, if `view` does only that."""
-    matrix = graph.constants.get(view.inputs[0])
-    turns = view.op == "Transpose" and matrix is not None and matrix.ndim == 2
-    if not turns or position != 1 or node.op not in {"MatMul", "Gemm"}:
-        return False
-    order = view.attrs.get("perm", (1, 0))
-    if order == (1, 0):
-        node.attrs["transB"] = 0 if node.attrs.get("transB") else 1
-    return True
 
 
 def _pool_over_all(graph: Graph, node: Node) -> None:
