@@ -33,6 +33,7 @@ class Kind(Enum):
     CONTROL = "control flow: which ops run is known only at run time"
     RECURRENT = "recurrence: its weight is stationary, but its gates multiply activations, step after step"
     QUANTISED = "integer arithmetic with zero points and rounding, so it has no energy"
+    STATE = "keeps a value for the next run"
     TRANSFORM = "linear transform without a stored weight"
     LOSS = "loss: compares an output with its target"
 
@@ -253,6 +254,8 @@ OPS: dict[str, Op] = {
     "QLinearConv": Op(Kind.QUANTISED, work=4),
     "QLinearMatMul": Op(Kind.QUANTISED, work=4),
     "QuantizeLinear": Op(Kind.QUANTISED, work=4),
+    # what a model keeps between runs
+    "UpdateBuffer": Op(Kind.STATE, work=0, buffers=(0,)),
     # transforms
     "AffineGrid": Op(Kind.TRANSFORM, work=6),
     "Col2Im": Op(Kind.TRANSFORM),
@@ -265,3 +268,45 @@ OPS: dict[str, Op] = {
     "NegativeLogLikelihoodLoss": Op(Kind.LOSS),
     "SoftmaxCrossEntropyLoss": Op(Kind.LOSS, work=6),
 }
+
+TORCH_KINDS: dict[str, Kind] = {
+    "addbmm": Kind.PRODUCT,
+    "baddbmm": Kind.PRODUCT,
+    "cumsum": Kind.REDUCTION,
+    "embedding": Kind.MOVE,
+    "expand": Kind.MOVE,
+    "expand_as": Kind.MOVE,
+    "gru": Kind.RECURRENT,
+    "index": Kind.MOVE,
+    "index_put": Kind.MOVE,
+    "index_select": Kind.MOVE,
+    "instance_norm": Kind.COUPLES_UNITS,
+    "linalg_vector_norm": Kind.REDUCTION,
+    "lstm": Kind.RECURRENT,
+    "masked_fill": Kind.MOVE,
+    "max": Kind.REDUCTION,
+    "mean": Kind.REDUCTION,
+    "narrow": Kind.MOVE,
+    "pad": Kind.MOVE,
+    "rnn_relu": Kind.RECURRENT,
+    "rnn_tanh": Kind.RECURRENT,
+    "scaled_dot_product_attention": Kind.PRODUCT,
+    "select": Kind.MOVE,
+    "slice": Kind.MOVE,
+    "split": Kind.MOVE,
+    "chunk": Kind.MOVE,
+    "stack": Kind.MOVE,
+    "sum": Kind.REDUCTION,
+    "sym_size": Kind.SHAPE,
+    "type_as": Kind.CAST,
+    "unbind": Kind.MOVE,
+    "where": Kind.MOVE,
+}
+"""Kinds of frequent ops of torch that have no ONNX name, by their name without namespace and overload."""
+
+
+def kind_of(op: str) -> Kind | None:
+    """The kind of an op; None for one of torch that is not listed here."""
+    if op in OPS:
+        return OPS[op].kind
+    return TORCH_KINDS.get(op.split(".")[1]) if op.count(".") == 2 else None

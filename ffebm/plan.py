@@ -85,6 +85,18 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     dims: dict[str, int] = {}
 
 
+class Structure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a torch model's results are nested.
+
+    Attributes:
+        tree: Lists, tuples and dictionaries, as torch's pytree writes them down.
+        leaves: The leaves in order: an output's name, or what the model always returns there.
+    """
+
+    tree: str
+    leaves: tuple[str | bool | int | float | None, ...]
+
+
 class Port(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An input or output of the model."""
 
@@ -201,6 +213,7 @@ class Manifest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, eq=Fals
         settle: How its energy blocks settle.
         inputs: Fed at run time, in order.
         outputs: Returned, in order.
+        structure: How the outputs are nested; None if they are one tensor or a plain tuple.
         trainable: Source names of the weights that training changes.
         buffers: Source names of running statistics.
         types: Types of all values.
@@ -230,6 +243,7 @@ class Manifest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, eq=Fals
     training: Schedule
     batch: int
     notes: tuple[str, ...]
+    structure: Structure | None = None
 
 
 class Plan(Manifest, kw_only=True, forbid_unknown_fields=True, eq=False):

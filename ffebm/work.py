@@ -3,16 +3,30 @@
 import math
 
 from ffebm.ir import Dim, Graph, Node
-from ffebm.ops import OPS, Kind
+from ffebm.ops import OPS, Kind, kind_of
 
 
 def sizes(shape: tuple[Dim, ...] | None) -> tuple[int, ...] | None:
-    """A shape as numbers: a named first axis is a batch of one; None if another size is unknown."""
+    """A shape as numbers, a named first axis at a batch of one; None if another size is unknown."""
     if shape is None:
         return None
-    numbers = tuple(1 if i == 0 and isinstance(d, str) else d for i, d in enumerate(shape))
+    numbers = tuple(_at_one(d) if i == 0 and isinstance(d, str) else d for i, d in enumerate(shape))
     known = tuple(d for d in numbers if isinstance(d, int))
     return known if len(known) == len(numbers) else None
+
+
+def _at_one(size: str) -> int:
+    """A named size at a batch of one: 8 for `8*batch`."""
+    factor = size.partition("*")[0]
+    return int(factor) if factor.isdecimal() else 1
+
+
+def rows(graph: Graph, value: str, batch: int) -> int:
+    """Entries of a value's first axis that belong to one sample: several where it also holds a sequence."""
+    known = sizes(graph.shape(value))
+    if not known or not known[0] or known[0] % batch:
+        return 1
+    return known[0] // batch
 
 
 def elements(graph: Graph, value: str) -> int:
@@ -22,7 +36,14 @@ def elements(graph: Graph, value: str) -> int:
 
 
 def macs(graph: Graph, node: Node) -> int:
-    """Multiply-accumulates of one run of a node; 0 for nodes that are no matrix products."""
+    """Multiply-accumulates of one run of a node; 0 for nodes that are made of no matrix products."""
+    if node.op.startswith("aten.scaled_dot_product_attention"):
+        query, key = (sizes(graph.shape(value)) for value in node.inputs[:2])
+        return 2 * math.prod(query) * key[-2] if query and key else 0
+    if kind_of(node.op) is Kind.RECURRENT:
+        steps = elements(graph, node.inputs[0]) // (sizes(graph.shape(node.inputs[0])) or (1,))[-1]
+        shapes = [graph.constants[v].shape for v in node.inputs if v in graph.constants]
+        return steps * sum(math.prod(shape) for shape in shapes if len(shape) > 1)
     if node.op not in OPS or OPS[node.op].kind is not Kind.LINEAR:
         return 0
     if node.op == "ConvTranspose":

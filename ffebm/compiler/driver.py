@@ -49,14 +49,15 @@ class Pass(Protocol):
         """Rewrite the graph in place."""
 
 
-def pass_order(options: Options) -> tuple[Pass, ...]:
-    """The passes, in order."""
+def pass_order(options: Options, source: Literal["onnx", "torch"] = "onnx") -> tuple[Pass, ...]:
+    """The passes, in order; a torch model tells weights from constants itself."""
     return (
-        FoldConstants(),
+        *((FoldConstants(),) if source == "onnx" else ()),
         RemoveDead(),
         CheckSizes(),
         *((FoldBatchNorm(), RemoveDead()) if options.fold_batch_norm else ()),
         Canonicalize(),
+        RemoveDead(),
         EnergyBlocks(options.block_size, options.boundary),
         Tiling(),
         Partition(),
@@ -80,11 +81,12 @@ def run_passes(graph: Graph, hardware: Hardware, passes: tuple[Pass, ...], progr
 
 
 def compile_model(  # noqa: PLR0913 - the public entry point; every option has a name and a default
-    model: str | Path | ModelProto,
+    model: object,
+    example_inputs: object = None,
     hardware: str | Path | Hardware = "reference",
-    *,
     block_size: int | tuple[int, ...] | list[int] = 1,
     boundary: Literal["tile", "digital"] = "tile",
+    *,
     settle: Settle | None = None,
     fold_batch_norm: bool = False,
     dims: Mapping[str, int] | None = None,
@@ -93,14 +95,16 @@ def compile_model(  # noqa: PLR0913 - the public entry point; every option has a
     """Compile a model into a plan.
 
     Args:
-        model: Path of an ONNX file, or an ONNX model in memory.
+        model: Path of an ONNX file, an ONNX model in memory, a torch module (traced ones too) or a
+            torch.export.ExportedProgram.
+        example_inputs: For a torch module: a tensor, a tuple of arguments or a dictionary of named ones.
         hardware: Shipped name, path of a TOML file, or a description.
         block_size: Free layers that one energy block may hold; or one number a block in graph order, and what
             follows the last one stays digital. At 1 the plan computes what the model computes.
         boundary: Where the first linear map of a block runs.
         settle: How energy blocks settle.
         fold_batch_norm: Fold batch normalisation into the weights before it; the plan is for inference only.
-        dims: Sizes for named dimensions of the model.
+        dims: Sizes for named dimensions of an ONNX model.
         progress: Called after each pass.
 
     Raises:
@@ -110,11 +114,42 @@ def compile_model(  # noqa: PLR0913 - the public entry point; every option has a
     """
     options = _options(block_size, boundary, fold_batch_norm, dims or {})
     machine = load_hardware(hardware)
+    if not isinstance(model, str | Path | ModelProto):
+        return _compile_torch(model, example_inputs, machine, options, settle or Settle(), progress)
+    if example_inputs is not None:
+        raise UsageError(
+            f"example inputs of type {type(example_inputs).__name__} for an ONNX model",
+            allowed="example inputs for torch modules only",
+            hint="name the other options: compile(path, hardware=...)",
+        )
     imported = from_onnx(model, options.dims)
     graph = imported.graph
     run_passes(graph, machine, pass_order(options), progress)
     plan = _emit(graph, machine, imported.source, options, settle or Settle())
     plan.model = without_weights(imported.proto, graph)
+    return plan
+
+
+def _compile_torch(
+    model: object,
+    example_inputs: object,
+    hardware: Hardware,
+    options: Options,
+    settle: Settle,
+    progress: Progress | None,
+) -> Plan:
+    from ffebm.compiler.from_torch import (
+        from_torch,
+    )  # torch costs two seconds, which ONNX models need not pay
+
+    if options.dims:
+        raise UsageError(
+            f"sizes for {sorted(options.dims)}", allowed="named dimensions belong to ONNX models"
+        )
+    imported = from_torch(model, example_inputs)
+    run_passes(imported.graph, hardware, pass_order(options, "torch"), progress)
+    plan = _emit(imported.graph, hardware, imported.source, options, settle)
+    plan.structure = imported.structure
     return plan
 
 
@@ -146,6 +181,7 @@ def _emit(graph: Graph, hardware: Hardware, source: Source, options: Options, se
     buffers = [
         node.inputs[position]
         for node in graph.nodes
+        if node.op in OPS
         for position in OPS[node.op].buffers
         if position < len(node.inputs) and node.inputs[position] in graph.constants
     ]

@@ -2,15 +2,19 @@
 
 - Windows (convolutions and poolings) say strides, dilations and pads in full; `auto_pad` is resolved, and a
   global pooling is a pooling over all of its input.
+- A weight behind Identity, Transpose or Cast is read directly, under its source name: a Cast is done once,
+  and a transposed matrix is said to be one.
 - A monotone activation followed by max-pooling is max-pooling followed by the activation, the same function:
   P(sigma(u)) = sigma(P(u)) for a non-decreasing sigma.
 """
 
 from dataclasses import dataclass
 
+import onnx
+
 from ffebm.errors import ModelError
 from ffebm.hardware import Hardware
-from ffebm.ir import Graph, Node, Stage
+from ffebm.ir import Graph, Node, Stage, TensorType
 from ffebm.monotone import activation_of
 
 WINDOWS = {"Conv", "ConvTranspose", "MaxPool", "AveragePool"}
@@ -27,12 +31,57 @@ class Canonicalize:
 
     def run(self, graph: Graph, hardware: Hardware) -> None:
         """Rewrite every node that has more than one spelling."""
+        _read_weights_directly(graph)
         for node in graph.nodes:
             if node.op in GLOBAL:
                 _pool_over_all(graph, node)
             if node.op in WINDOWS:
                 _say_window(graph, node)
         _pool_before_activation(graph)
+
+
+def _read_weights_directly(graph: Graph) -> None:
+    producers, consumers = graph.producers(), graph.consumers()
+    for node in graph.nodes:
+        if node.op == "Cast" and node.inputs[0] in graph.trainable:
+            _cast_once(graph, node, consumers)
+    for node in graph.nodes:
+        for position, value in enumerate(node.inputs):
+            root, turned = _root(graph, value, producers)
+            if root == value or root not in graph.constants:
+                continue
+            if turned and (position != 1 or node.op not in {"MatMul", "Gemm"}):
+                continue
+            node.inputs[position] = root
+            if turned:
+                node.attrs["transB"] = 0 if node.attrs.get("transB") else 1
+
+
+def _root(graph: Graph, value: str, producers: dict[str, Node]) -> tuple[str, bool]:
+    """What a value is behind Identity and transposed matrices, and whether it is transposed."""
+    turned = False
+    view = producers.get(value)
+    while view is not None and (view.op == "Identity" or _turns(graph, view)):
+        turned ^= view.op == "Transpose"
+        value = view.inputs[0]
+        view = producers.get(value)
+    return value, turned
+
+
+def _turns(graph: Graph, node: Node) -> bool:
+    """Whether a node transposes a matrix."""
+    matrix = len(graph.shape(node.inputs[0]) or ()) == 2 if node.op == "Transpose" else False
+    return matrix and node.attrs.get("perm", (1, 0)) == (1, 0)
+
+
+def _cast_once(graph: Graph, node: Node, consumers: dict[str, list[Node]]) -> None:
+    """Keep the weight in the type that it is cast to, if nothing else reads it."""
+    name = node.inputs[0]
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(int(str(node.attrs["to"])))
+    if len(consumers[name]) == 1 and name not in graph.outputs and dtype.kind == "f":
+        graph.constants[name] = graph.constants[name].astype(dtype)
+        graph.types[name] = TensorType(str(dtype), graph.constants[name].shape)
+        node.op, node.attrs = "Identity", {}
 
 
 def _pool_over_all(graph: Graph, node: Node) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from ffebm.errors import Location, ModelError
 from ffebm.hardware import Hardware
 from ffebm.ir import Graph, Node, Stage, captured
-from ffebm.ops import OPS, Kind
+from ffebm.ops import Kind, kind_of
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class CheckSizes:
         for value in graph.constants:
             _check_storable(graph, value)
         for node in graph.nodes:
-            if OPS[node.op].kind in {Kind.LINEAR, Kind.POOL}:
+            if kind_of(node.op) in {Kind.LINEAR, Kind.POOL}:
                 for value in [*captured(node), *node.outputs]:
                     if value:
                         _check_filled(graph, value, node.location)

@@ -15,9 +15,9 @@ from typing import Literal
 import msgspec
 
 from ffebm.hardware import Hardware
-from ffebm.ir import Activation, EnergyBlock, Graph, Interaction, Layer, Layout, Node, Stage, captured
+from ffebm.ir import Activation, EnergyBlock, Graph, Interaction, Layer, Layout, Linear, Node, Stage, captured
 from ffebm.monotone import activation_of
-from ffebm.ops import OPS, Kind
+from ffebm.ops import OPS, Kind, kind_of
 from ffebm.passes.linear_maps import Unfit, bias_shape_fits, layout_of, linear_of, pool_of, scale_of
 
 
@@ -102,7 +102,7 @@ class _Former:
         self.blocks: list[list[_Formed]] = []
         self.latest: dict[str, int] = dict.fromkeys([*graph.inputs, *graph.constants], -1)
         self.fed: set[str] = set(graph.inputs)
-        self.forms: dict[str, tuple[str, bool, int]] = {}
+        self.stored: dict[str, Linear] = {}
 
     # --- reading -------------------------------------------------------------------------------------
 
@@ -110,7 +110,7 @@ class _Former:
         """Let a node extend a view or a drive, close a layer, or be digital."""
         if any(value in self.fed for value in captured(node)):
             self.fed.update(value for value in node.outputs if value)
-        kind = OPS[node.op].kind if node.op in OPS else None
+        kind = kind_of(node.op)
         try:
             if kind is Kind.LINEAR:
                 self._linear(node)
@@ -120,12 +120,12 @@ class _Former:
                 self._layout(node)
             elif kind is Kind.SUM:
                 self._sum(node)
-            elif kind is Kind.SCALE:
+            elif kind is Kind.SCALE or (node.op == "Div" and node.inputs[1] in self.graph.constants):
                 self._scale(node)
             elif kind is Kind.ACTIVATION:
                 self._activate(node)
             else:
-                raise Unfit(kind.value if kind else "an op of the source framework, run as it is")
+                raise Unfit(kind.value if kind else "an op of torch that has no form on a tile")
         except Unfit as reason:
             self._digital(node, str(reason))
 
@@ -145,9 +145,7 @@ class _Former:
         linear, out_shape = linear_of(self.graph, node)
         if node.inputs[0] not in self.fed:
             raise Unfit("computed from constants")
-        form = (linear.op, linear.transposed, linear.groups)
-        if self.forms.setdefault(linear.weight, form) != form:
-            raise Unfit("its weight lies on the tiles for another layer, in another form")
+        self._store(linear)
         source, before, nodes = self._state(node.inputs[0])
         interaction = Interaction(
             source=source,
@@ -157,6 +155,13 @@ class _Former:
             linear=linear,
         )
         self._open(node.outputs[0], _Drive([_Term(interaction, [*nodes, node], node.outputs[0])]))
+
+    def _store(self, linear: Linear) -> None:
+        """A weight that several maps share lies on the tiles once, so it must lie there in one way."""
+        first = self.stored.setdefault(linear.weight, linear)
+        ways = [(way.op, way.groups, way.transposed) for way in (first, linear)]
+        if ways[0] != ways[1]:
+            raise Unfit("its weight lies on a tile already, for a map that uses it another way round")
 
     def _pool(self, node: Node) -> None:
         drive = self.drives.get(node.inputs[0])

@@ -17,8 +17,8 @@ from ffebm.ops import OPS, Kind
 class FoldConstants:
     """Folds constants with onnx's reference evaluator.
 
-    Weights that pass through layout changes on their way to an op are left alone, so that they keep their
-    source names and can be trained.
+    Weights that pass through layout changes or casts on their way to an op are left alone, so that they keep
+    their source names and can be trained.
     """
 
     name: str = "fold-constants"
@@ -104,14 +104,14 @@ def _single(node: Node, feeds: Mapping[str, Array]) -> ModelProto:
 
 
 def _weight_values(graph: Graph) -> set[str]:
-    """Values that some op uses as a weight, directly or through layout changes."""
+    """Values that some op uses as a weight, directly or through layout changes or casts."""
     wanted: set[str] = set()
     for node in reversed(graph.nodes):
         op = OPS[node.op]
         for position in op.weights:
             if position < len(node.inputs):
                 wanted.add(node.inputs[position])
-        if op.kind is Kind.LAYOUT and node.outputs[0] in wanted:
+        if (op.kind is Kind.LAYOUT or node.op == "Cast") and node.outputs[0] in wanted:
             wanted.add(node.inputs[0])
     return wanted
 

@@ -120,7 +120,7 @@ def _matmul(graph: Graph, node: Node) -> Linear:
     source = graph.shape(node.inputs[0])
     if source is not None and len(source) < 2:
         raise Unfit("its input has no batch axis")
-    return Linear(op="MatMul", weight=weight)
+    return Linear(op="MatMul", weight=weight, transposed=bool(node.attrs.get("transB")))
 
 
 def pool_of(graph: Graph, node: Node) -> Pool:
@@ -185,17 +185,18 @@ def bias_shape_fits(graph: Graph, value: str, out: tuple[Dim, ...] | None) -> bo
 
 
 def scale_of(graph: Graph, node: Node) -> tuple[float, str]:
-    """The positive constant of a product, and the value that it scales.
+    """The positive constant of a product or quotient, and the value that it scales.
 
     Raises:
         Unfit: If the other operand is no positive number.
     """
-    for position in (0, 1):
+    for position in (1,) if node.op == "Div" else (0, 1):
         array = graph.constants.get(node.inputs[position])
         if array is None or node.inputs[position] in graph.trainable:
             continue
         if array.size == 1 and array.dtype.kind == "f" and np.isfinite(array).all() and array.ravel()[0] > 0:
-            return float(array.ravel()[0]), node.inputs[1 - position]
+            factor = float(array.ravel()[0])
+            return 1 / factor if node.op == "Div" else factor, node.inputs[1 - position]
         raise Unfit("product with a constant that is not one positive number")
     if any(value in graph.constants for value in node.inputs):
         raise Unfit("product with a weight for each unit: a diagonal map, which no tile holds")

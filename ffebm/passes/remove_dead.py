@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 from ffebm.hardware import Hardware
 from ffebm.ir import Graph, Stage, captured
+from ffebm.ops import Kind, kind_of
 
 
 @dataclass(frozen=True)
 class RemoveDead:
-    """Drops nodes, constants and types that no output depends on."""
+    """Drops nodes, constants and types on which no output and no buffer depends."""
 
     name: str = "remove-dead"
     requires: Stage = Stage.IMPORTED
@@ -19,7 +20,7 @@ class RemoveDead:
         live = set(graph.outputs)
         kept = []
         for node in reversed(graph.nodes):
-            if any(value in live for value in node.outputs):
+            if any(value in live for value in node.outputs) or kind_of(node.op) is Kind.STATE:
                 live.update(captured(node))
                 kept.append(node)
         graph.nodes = kept[::-1]

@@ -13,7 +13,7 @@ from ffebm.passes.block_cost import BlockCost
 from ffebm.passes.list_schedule import Task, list_schedule
 from ffebm.plan import Settle
 from ffebm.step import Cost, Schedule, StepKind
-from ffebm.work import elements, macs, operations, parameters
+from ffebm.work import elements, macs, operations, parameters, rows
 
 LOSS_OPERATIONS = 8.0
 """Digital operations an output element for a loss and its derivative (as softmax with cross-entropy)."""
@@ -73,8 +73,12 @@ class _Tasks:
         self.maker = {value: item for item in self.items for value in item.makes}
         self.moved: dict[tuple[str, str], int] = {}
         self.load = [0.0] * hardware.digital.count
-        self.costs = {b.id: BlockCost(graph, hardware, b, self.batch) for b in graph.blocks}
+        self.costs = {b.id: BlockCost(graph, hardware, b, self._vectors(b)) for b in graph.blocks}
         self.learns = self._learning()
+
+    def _vectors(self, block: EnergyBlock) -> int:
+        """Samples that settle in a block: its rows, where batch and sequence are one axis."""
+        return self.batch * rows(self.graph, block.outputs[0], self.batch)
 
     # --- forward -------------------------------------------------------------------------------------
 

@@ -22,7 +22,9 @@ _SELU_GAMMA = 1.0507009873554805
 
 
 def _clip(a: Activation, u: Tensor) -> Tensor:
-    return u if a.low is None and a.high is None else u.clamp(a.low, a.high)
+    if a.low is None or a.high is None:
+        return u if a.low is None and a.high is None else u.clamp(a.low, a.high)
+    return F.hardtanh(u, a.low, a.high)
 
 
 def _hard_sigmoid(a: Activation, u: Tensor) -> Tensor:

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from ffebm.program import Instruction, Program
-from ffebm.runtime.kernels import KERNELS, Call
+from ffebm.runtime.kernels import Call, kernel_of
 
-RUNNING_STATISTICS = {"BatchNormalization": (3, 4)}
+UPDATE = "UpdateBuffer"
+RUNNING_STATISTICS = {"BatchNormalization": (3, 4), UPDATE: (0,)}
 """Input positions of running statistics, which such a kernel returns anew behind its result in training."""
 
 
@@ -47,12 +48,12 @@ def run_instruction(
         generator=binding.generator,
     )
     inputs = [binding.lookup(name) if name else None for name in instruction.inputs]
-    result = KERNELS[instruction.op](call, *inputs)
+    result = kernel_of(instruction.op)(call, *inputs)
     results = result if isinstance(result, tuple) else (result,)
     outputs = {name: value for name, value in zip(instruction.outputs, results, strict=False) if name}
     positions = RUNNING_STATISTICS.get(instruction.op, ())
     fresh = zip((instruction.inputs[p] for p in positions), results[1:], strict=False)
-    return outputs, dict(fresh) if binding.training else {}
+    return outputs, dict(fresh) if binding.training or instruction.op == UPDATE else {}
 
 
 def _run_graph(program: Program, binding: Binding, *inputs: Tensor) -> tuple[Tensor, ...]:

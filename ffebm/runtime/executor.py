@@ -9,16 +9,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from ffebm.errors import UsageError
 from ffebm.hardware import Crossbar
 from ffebm.ir import EnergyBlock
 from ffebm.plan import Plan, Port, Settle
 from ffebm.program import Instruction
-from ffebm.runtime.digital_program import Binding, run_instruction, values_read
+from ffebm.runtime.digital_program import UPDATE, Binding, run_instruction, values_read
 from ffebm.runtime.energy_block import BlockRuntime, Tail
 from ffebm.runtime.gradient import EP, Gradient
 from ffebm.runtime.save_onnx import save_onnx
@@ -53,6 +55,7 @@ class Executor(nn.Module):
         self._settled: dict[int, Equilibrium] = {}
         self._seed = seed
         self.trace: Trace | None = None
+        self.updates: dict[str, Tensor] = {}
         self._names = {name: f"w:{name.replace('%', '%25').replace('.', '%2E')}" for name in plan.weights}
         trainable = set(plan.trainable)
         for name, array in plan.weights.items():
@@ -125,15 +128,15 @@ class Executor(nn.Module):
             blocks[block.id] = BlockRuntime(block, projections)
         return blocks
 
-    def forward(self, *inputs: Tensor, **named: Tensor) -> Tensor | tuple[Tensor, ...]:
+    def forward(self, *inputs: Any, **named: Any) -> Any:
         """Run one inference.
 
         Args:
-            inputs: In the model's order, [batch, …].
+            inputs: In the model's order, [batch, …]; nested ones as the torch model takes them.
             named: Or by name.
 
         Returns:
-            The model's output; a tuple if it has several.
+            The model's output; a tuple if it has several; nested as the torch model nests its results.
 
         Raises:
             UsageError: If inputs are missing, unknown or of another shape.
@@ -143,10 +146,27 @@ class Executor(nn.Module):
             step.run(self, values)
             for name in step.last_reads:
                 values.pop(name, None)
-        outputs = tuple(
-            values[p.name] if p.name in values else self._tensor(p.name) for p in self.plan.outputs
-        )
-        return outputs[0] if len(outputs) == 1 else outputs
+        self._update_buffers()
+        return self.outputs_of(values)
+
+    def outputs_of(self, values: Mapping[str, Tensor]) -> Any:
+        """The model's outputs among the values of a run, in the model's structure."""
+        structure = self.plan.structure
+        if structure is None:
+            outputs = tuple(self.lookup(values, port.name) for port in self.plan.outputs)
+            return outputs[0] if len(outputs) == 1 else outputs
+        leaves = [self.lookup(values, leaf) if isinstance(leaf, str) else leaf for leaf in structure.leaves]
+        return pytree.tree_unflatten(leaves, pytree.treespec_loads(structure.tree))
+
+    def _update_buffers(self) -> None:
+        """What the model keeps for its next run; what this run has read stays as it was, for backward."""
+        for name, value in self.updates.items():
+            if self._names[name] in self._buffers:
+                self._buffers[self._names[name]] = value.detach().clone()
+            else:
+                with torch.no_grad():
+                    self._tensor(name).copy_(value)
+        self.updates = {}
 
     def loss(self, x: Tensor | tuple[Tensor, ...], target: Tensor, loss_fn: LossFunction) -> Tensor:
         """The loss of a batch; with `EP(cost=True)` it is the loss itself that nudges the last block.
@@ -172,6 +192,7 @@ class Executor(nn.Module):
             inputs_of, weights, behind.tail(), self.settle, self.gradient
         )
         self._settled[block.block.id] = equilibrium
+        self._update_buffers()
         return loss
 
     def _prepared(self, inputs: tuple[Tensor, ...], named: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -184,9 +205,11 @@ class Executor(nn.Module):
         self._settled = {}
         return values
 
-    def _inputs(self, inputs: tuple[Tensor, ...], named: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _inputs(self, nested: tuple[Any, ...], by_name: Mapping[str, Any]) -> dict[str, Tensor]:
         ports = self.plan.inputs
         names = [port.name for port in ports]
+        inputs = [leaf for leaf in pytree.tree_leaves(nested) if isinstance(leaf, Tensor)]
+        named = _flat_names(by_name)
         if len(inputs) > len(names):
             raise UsageError(f"{len(inputs)} inputs", allowed=f"the model takes {names}")
         values = dict(zip(names, inputs, strict=False))
@@ -240,6 +263,9 @@ class _DigitalStep:
 
     def run(self, net: Executor, values: dict[str, Tensor]) -> None:
         statistics = self.compute(net, values)
+        if self.instruction.op == UPDATE:
+            net.updates.update(statistics)
+            statistics = {}
         with torch.no_grad():
             for name, value in statistics.items():
                 if name in net.plan.buffers:
@@ -314,8 +340,7 @@ class _TailRun:
         if not self.first:
             net.generator.set_state(resumes)
         self.first = False
-        found = tuple(net.lookup(values, port.name) for port in net.plan.outputs)
-        return self.loss_fn(found[0] if len(found) == 1 else found)
+        return self.loss_fn(net.outputs_of(values))
 
 
 def _steps(plan: Plan) -> list[_DigitalStep | _BlockStep]:
@@ -335,6 +360,16 @@ def _steps(plan: Plan) -> list[_DigitalStep | _BlockStep]:
             _DigitalStep(runner, last) if isinstance(runner, Instruction) else _BlockStep(runner, last)
         )
     return runners[::-1]
+
+
+def _flat_names(named: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Named tensors; one inside a nested argument is named after the way to it, as torch.export does."""
+    found = {}
+    for path, leaf in pytree.tree_flatten_with_path(dict(named))[0]:
+        if isinstance(leaf, Tensor):
+            keys = (getattr(key, "key", getattr(key, "idx", getattr(key, "name", key))) for key in path)
+            found["_".join(str(key) for key in keys)] = leaf
+    return found
 
 
 def _check_shape(name: str, expected: tuple[int | str, ...] | None, found: tuple[int, ...]) -> None:

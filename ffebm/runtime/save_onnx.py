@@ -62,7 +62,11 @@ def _fill(model: ModelProto, values: Mapping[str, Array], learnt: set[str]) -> N
     graph = model.graph
     for tensor in graph.initializer:
         if tensor.name in values and not tensor.HasField("raw_data"):
-            tensor.CopyFrom(numpy_helper.from_array(values[tensor.name], tensor.name))
+            dtype = onnx.helper.tensor_dtype_to_np_dtype(
+                tensor.data_type
+            )  # a cast weight is held as it is used
+            array = values[tensor.name].astype(dtype, copy=False)
+            tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
     held = {tensor.name for tensor in graph.initializer}
     for node in list(graph.node):
         made = [name for name in node.output if name in learnt - held]

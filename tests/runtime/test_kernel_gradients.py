@@ -314,7 +314,7 @@ WITHOUT_GRADIENT = {
     *("Ceil", "Floor", "Round", "Sign", "Hardmax"),  # constant between its steps
     "BitCast",
 }
-KINDS_WITHOUT_GRADIENT = {Kind.INTEGER, Kind.QUANTISED, Kind.RANDOM, Kind.SHAPE}
+KINDS_WITHOUT_GRADIENT = {Kind.INTEGER, Kind.QUANTISED, Kind.RANDOM, Kind.SHAPE, Kind.STATE}
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=str)

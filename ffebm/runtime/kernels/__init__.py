@@ -20,6 +20,8 @@ from ffebm.runtime.kernels.recurrent import RECURRENT
 from ffebm.runtime.kernels.reduction import REDUCTION
 from ffebm.runtime.kernels.resize import RESIZE
 from ffebm.runtime.kernels.shape import SHAPE
+from ffebm.runtime.kernels.state import STATE
+from ffebm.runtime.kernels.torch_op import torch_op
 from ffebm.runtime.kernels.transform import TRANSFORM
 
 KERNELS: dict[str, Kernel] = {
@@ -42,8 +44,15 @@ KERNELS: dict[str, Kernel] = {
     **REDUCTION,
     **RESIZE,
     **SHAPE,
+    **STATE,
     **TRANSFORM,
 }
 """By ONNX's op name; an op of another domain than the default one is `domain.Name`."""
 
-__all__ = ["KERNELS", "Call", "Kernel", "Subgraph"]
+
+def kernel_of(op: str) -> Kernel:
+    """The kernel of an op; an op that has none is torch's own."""
+    return KERNELS.get(op, torch_op)
+
+
+__all__ = ["KERNELS", "Call", "Kernel", "Subgraph", "kernel_of"]

@@ -14,9 +14,11 @@ def celu(call: Call, x: Tensor) -> Tensor:
 
 
 def clip(call: Call, x: Tensor, low: Tensor | None = None, high: Tensor | None = None) -> Tensor:
-    """`x` held between two bounds, either of which may be missing."""
+    """`x` held between two bounds, either of which may be missing; flat at both, as torch's hardtanh."""
     if low is None and high is None:
         return x
+    if low is not None and high is not None and x.requires_grad:
+        return torch.where((x > low) & (x < high), x, torch.clamp(x.detach(), low, high))
     bounds = [None if bound is None else ordered(bound) for bound in (low, high)]
     return unordered(torch.clamp(ordered(x), *bounds), x.dtype)
 

@@ -67,7 +67,8 @@ def gemm(call: Call, a: Tensor, b: Tensor, c: Tensor | None = None) -> Tensor:
 
 
 def matmul(call: Call, a: Tensor, b: Tensor) -> Tensor:
-    """Matrix product, batched over the leading axes."""
+    """Matrix product, batched over the leading axes; `transB`, which ONNX does not have, transposes `b`."""
+    b = b.mT if call.integer("transB") else b
     return torch.matmul(wide(a), wide(b)).to(a.dtype)
 
 

@@ -13,7 +13,10 @@ from ffebm.runtime.kernels.dtypes import TORCH_DTYPES, axis_of
 def batch_normalization(
     call: Call, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, var: Tensor
 ) -> Tensor | tuple[Tensor, Tensor, Tensor]:
-    """Normalises each channel, in training over the batch; then gives the new running statistics too."""
+    """Normalises each channel, in training over the batch; then gives the new running statistics too.
+
+    The attribute `unbiased`, which ONNX does not have, makes the running variance torch's, by n - 1.
+    """
     training = call.training or call.integer("training_mode") != 0
     dtype = torch.promote_types(x.dtype, torch.promote_types(scale.dtype, mean.dtype))
     wide, scale, bias = x.to(dtype), scale.to(dtype), bias.to(dtype)
@@ -25,6 +28,9 @@ def batch_normalization(
     if not training:
         return y.to(x.dtype)
     batch_var = inverse.detach() ** -2 - epsilon
+    if call.integer("unbiased"):
+        count = x.numel() // x.shape[1]
+        batch_var = batch_var * (count / max(1, count - 1))
     keep = call.number("momentum", 0.9)
     new_mean = mean * keep + batch_mean.detach() * (1 - keep)
     new_var = var * keep + batch_var * (1 - keep)
