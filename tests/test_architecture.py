@@ -19,7 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("ir",),
     ("ops", "work", "monotone", "conductance"),
     ("plan",),
-    ("plan_text", "passes", "backends", "runtime"),
+    ("plan_picture", "plan_text", "passes", "backends", "runtime"),
     ("compiler", "report"),
     ("cli", "__main__"),
 )

@@ -46,13 +46,13 @@ def test_a_light_model(name: str) -> None:
     model = randomised(name)
     feeds = random_feeds(model, 1)
     with torch.no_grad():
-        found = as_tuple(Executor(compile_plan(model, "ideal"))(**tensors(feeds)))
+        found = as_tuple(Executor(compile_plan(model, hardware="ideal"))(**tensors(feeds)))
     for output, expected in zip(found, oracle(model, feeds), strict=True):
         wanted = expected.astype(float)
         scale = float(np.abs(wanted).max())
         assert float(np.ptp(wanted)) > 0.01 * scale > 0
         assert float(np.abs(output.numpy() - wanted).max()) <= 1e-4 * scale
     del found
-    plan = compile_plan(model, "reference")
+    plan = compile_plan(model, hardware="reference")
     assert all(node.unit in {"tile", "digital"} and node.reason for node in plan.nodes)
     assert 0 < len(plan.tiles) <= 64

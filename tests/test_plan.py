@@ -35,7 +35,7 @@ def model() -> onnx.ModelProto:
 
 @pytest.fixture(scope="module")
 def plan() -> Plan:
-    return compile_plan(model(), "reference", block_size=2)
+    return compile_plan(model(), hardware="reference", block_size=2)
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_plans_differ_where_their_weights_do(plan: Plan, folder: Path) -> None:
 
 
 def test_two_compilations_are_the_same_bytes(folder: Path, tmp_path: Path) -> None:
-    compile_plan(model(), "reference", block_size=2).save(tmp_path / "again")
+    compile_plan(model(), hardware="reference", block_size=2).save(tmp_path / "again")
     assert (folder / SUMS).read_text() == (tmp_path / "again" / SUMS).read_text()
 
 
@@ -219,7 +219,7 @@ def test_a_contradiction(folder: Path, case: str) -> None:
 def test_overlapping_pieces(folder: Path) -> None:
     b = Builder()
     y = b.node("Conv", b.input("x", "N", 4, 3, 3), b.weight(4, 1, 3, 3), group=4)
-    depthwise = compile_plan(b.model(y), "reference")
+    depthwise = compile_plan(b.model(y), hardware="reference")
     assert [(p.row, p.col) for p in depthwise.tiles[0].pieces] == [(0, 0), (0, 1), (0, 2), (0, 3)]
     depthwise.save(folder)
     found = refused(folder, set_at("tiles", 0, "pieces", 2, "col", to=1))
@@ -245,7 +245,7 @@ def test_a_foreign_folder_is_not_overwritten(plan: Plan, tmp_path: Path) -> None
 
 def test_an_older_plan_is_replaced(plan: Plan, folder: Path) -> None:
     small = Builder()
-    compile_plan(small.model(small.node("Relu", small.input("x", "N", 2))), "ideal").save(folder)
+    compile_plan(small.model(small.node("Relu", small.input("x", "N", 2))), hardware="ideal").save(folder)
     assert [p.name for p in (folder / "digital").iterdir()] == ["segment0000.json"]
     plan.save(folder)
     assert load_plan(folder) == plan
@@ -294,7 +294,7 @@ def test_shares() -> None:
 )
 def test_options_of_the_compiler(options: dict[str, Any], expected: str) -> None:
     with pytest.raises(UsageError) as caught:
-        compile_plan(model(), "ideal", **options)
+        compile_plan(model(), hardware="ideal", **options)
     assert str(caught.value) == expected
     assert isinstance(caught.value, FfebmError)
 

@@ -70,5 +70,5 @@ def test_other_operations(op: str, attrs: dict[str, list[int]], expected: float)
 
 def test_a_plan_carries_the_figures() -> None:
     b = Builder()
-    plan = compile_plan(b.model(b.node("MatMul", b.input("x", 3, 4), b.weight(4, 5))), "ideal")
+    plan = compile_plan(b.model(b.node("MatMul", b.input("x", 3, 4), b.weight(4, 5))), hardware="ideal")
     assert [(n.macs, n.weights, n.shape) for n in plan.nodes] == [(60, 20, (3, 5))]

@@ -21,7 +21,7 @@ def test_segments_and_blocks_alternate() -> None:
     q = b.node("Mul", p, a, out="q")  # also reads what came before the block
     r = b.node("Neg", x, out="r")  # hangs together with nothing
     t = b.node("Relu", b.node("MatMul", q, b.weight(4, 4)), out="t")
-    plan = compile_plan(b.model(t, r), "ideal")
+    plan = compile_plan(b.model(t, r), hardware="ideal")
     assert segments(plan) == [
         (("x",), ["Abs"], ("a",)),
         (("x",), ["Neg"], ("r",)),
@@ -33,7 +33,7 @@ def test_segments_and_blocks_alternate() -> None:
 def test_attributes_that_json_cannot_hold(tmp_path: object) -> None:
     b = Builder()
     y = b.node("ThresholdedRelu", b.input("x", "N", 4), alpha=float("inf"), name="t")
-    plan = compile_plan(b.model(y), "ideal")
+    plan = compile_plan(b.model(y), hardware="ideal")
     (instruction,) = plan.segments[0].program.instructions
     assert instruction.tensors == {"alpha": "t.alpha"}
     assert np.isinf(plan.weights["t.alpha"]).all()
@@ -66,7 +66,7 @@ def test_a_loop_with_constants_of_its_own(tmp_path: object) -> None:
     count = b.constant(np.array(4))
     y = b.node("Loop", count, b.constant(np.array(True)), x, name="loop", body=body)
     model = b.model(y, outside)
-    plan = compile_plan(model, "ideal")
+    plan = compile_plan(model, hardware="ideal")
     assert plan.weights["loop.step"].tolist() == [0.5]
     plan.save(f"{tmp_path}/plan")
     feeds = random_feeds(model)

@@ -20,7 +20,7 @@ LATEST = 23
 
 def error(model: ModelProto | Path, dims: dict[str, int] | None = None) -> float:
     """How far the plan is from the oracle."""
-    plan = compile_plan(model, "ideal", dims=dims)
+    plan = compile_plan(model, hardware="ideal", dims=dims)
     source = onnx.load(model) if isinstance(model, Path) else model
     feeds = random_feeds(source)
     expected = oracle(str(model) if isinstance(model, Path) else model, feeds)
@@ -29,7 +29,7 @@ def error(model: ModelProto | Path, dims: dict[str, int] | None = None) -> float
 
 def message(model: ModelProto | Path, dims: dict[str, int] | None = None) -> str:
     with pytest.raises(ModelError) as caught:
-        compile_plan(model, "ideal", dims=dims)
+        compile_plan(model, hardware="ideal", dims=dims)
     return str(caught.value)
 
 
@@ -87,7 +87,7 @@ def test_weights_of_every_origin_are_trainable() -> None:
     y = b.node("MatMul", b.input("x", "N", 4), w0)
     y = b.node("Relu", b.node("MatMul", y, w1))
     model = b.model(b.node("MatMul", y, b.weight(4, 4, name="w2")))
-    plan = compile_plan(model, "ideal")
+    plan = compile_plan(model, hardware="ideal")
     assert set(plan.trainable) == {"w0", "w1", "w2"}
     assert {node.op for node in plan.nodes} == {"MatMul", "Relu"}
     assert error(model) < 1e-5
@@ -97,7 +97,10 @@ def test_external_data(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     onnx.save(small(), path, save_as_external_data=True, location="data.bin", size_threshold=100)
     assert error(path) < 1e-5
-    assert compile_plan(path, "ideal").source.digest == compile_plan(small(), "ideal").source.digest
+    assert (
+        compile_plan(path, hardware="ideal").source.digest
+        == compile_plan(small(), hardware="ideal").source.digest
+    )
     (tmp_path / "data.bin").unlink()
     found = message(path)
     assert found.startswith(f"{path}: its external data cannot be read: ")
@@ -110,14 +113,14 @@ def test_batches(batch: str | int | None) -> None:
     y = b.node("Gemm", b.input("x", batch, 3), b.weight(3, 2))
     model = b.model(y)
     assert error(model) < 1e-5
-    assert compile_plan(model, "ideal").batch == (2 if batch == 2 else 1)
+    assert compile_plan(model, hardware="ideal").batch == (2 if batch == 2 else 1)
 
 
 def test_sizes_for_named_dimensions() -> None:
     b = Builder()
     y = b.conv(b.input("x", "N", 1, "H", "W"), 1, 2)
     model = b.model(y)
-    plan = compile_plan(model, "ideal", dims={"H": 5, "W": 4, "N": 3})
+    plan = compile_plan(model, hardware="ideal", dims={"H": 5, "W": 4, "N": 3})
     assert plan.batch == 3
     assert plan.outputs[0].type.shape == (3, 2, 5, 4)
     assert plan.options.dims == {"H": 5, "W": 4, "N": 3}
@@ -131,8 +134,8 @@ def test_nodes_in_any_order() -> None:
     nodes = list(model.graph.node)
     del model.graph.node[:]
     model.graph.node.extend(nodes[::-1])
-    plan = compile_plan(model, "ideal")
-    assert [n.name for n in plan.nodes] == [n.name for n in compile_plan(small(), "ideal").nodes]
+    plan = compile_plan(model, hardware="ideal")
+    assert [n.name for n in plan.nodes] == [n.name for n in compile_plan(small(), hardware="ideal").nodes]
 
 
 def test_names_are_made_unique() -> None:
@@ -141,14 +144,19 @@ def test_names_are_made_unique() -> None:
     y = b.node("Abs", b.node("Neg", y, name="a"), name="a")
     b.node("Sqrt", y, out="y")
     b.nodes[-1].name = ""
-    assert [n.name for n in compile_plan(b.model("y"), "ideal").nodes] == ["a_2", "a", "a_2_2", "Sqrt_3"]
+    assert [n.name for n in compile_plan(b.model("y"), hardware="ideal").nodes] == [
+        "a_2",
+        "a",
+        "a_2_2",
+        "Sqrt_3",
+    ]
 
 
 def test_a_node_may_have_the_name_of_a_block(tmp_path: Path) -> None:
     b = Builder()
     y = b.node("Abs", b.input("x", "N", 3), name="block0")
     model = b.model(b.node("MatMul", y, b.weight(3, 3), name="block1"))
-    plan = compile_plan(model, "ideal")
+    plan = compile_plan(model, hardware="ideal")
     plan.save(tmp_path / "plan")
     assert error(model) < 1e-6
 
@@ -168,7 +176,7 @@ def test_functions_are_inlined(tmp_path: Path, opset: int) -> None:
     y = b.node("Layer", b.node("MatMul", y, b.weight(4, 3, name="w")), domain="my", name="f2")
     model = b.model(y, opset=opset, ir=8)
     assert error(model) < 1e-5
-    net = Executor(compile_plan(model, "ideal"))
+    net = Executor(compile_plan(model, hardware="ideal"))
     assert len(net.weights()) == 3
     for parameter in net.weights().values():
         parameter.data.mul_(0.5)
@@ -234,7 +242,7 @@ def test_a_truncated_file_is_never_a_crash(tmp_path_factory: pytest.TempPathFact
     path = tmp_path_factory.getbasetemp() / "cut.onnx"
     path.write_bytes(content[: int(share * len(content))])
     with pytest.raises(ModelError):
-        compile_plan(path, "ideal")
+        compile_plan(path, hardware="ideal")
 
 
 def test_an_empty_file(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_resolved_padding_is_onnxruntimes(size: int, kernel: int, stride: int, m
     attrs: dict[str, Any] = {"auto_pad": mode, "strides": [stride] * 2, "kernel_shape": [kernel] * 2}
     model = b.model(b.node(op, x, *weight, **attrs))
     feeds = random_feeds(model)
-    found = as_tuple(Executor(compile_plan(model, "ideal"))(**tensors(feeds)))
+    found = as_tuple(Executor(compile_plan(model, hardware="ideal"))(**tensors(feeds)))
     assert relative_error(found, oracle(model, feeds)) < 1e-4
 
 

@@ -13,7 +13,7 @@ GROUPS = "\n  hint: check the weight's shape and the group attribute"
 
 def message(b: Builder, output: str) -> str:
     with pytest.raises(ModelError) as caught:
-        compile_plan(b.model(output), "ideal")
+        compile_plan(b.model(output), hardware="ideal")
     return str(caught.value)
 
 
@@ -110,7 +110,7 @@ def test_a_weight_of_a_type_that_no_unit_holds() -> None:
     model = b.model(b.node("MatMul", x, "w"))
     model.graph.output[0].type.tensor_type.elem_type = TensorProto.BFLOAT16
     with pytest.raises(ModelError) as caught:
-        compile_plan(model, "ideal")
+        compile_plan(model, hardware="ideal")
     assert str(caught.value) == (
         "model:w: 'w' is of type bfloat16; float16, float32, float64, integers and booleans"
         "\n  hint: cast the model's weights"

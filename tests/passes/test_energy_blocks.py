@@ -192,8 +192,8 @@ REASONS: dict[str, tuple[Callable[[Builder, str], str], str]] = {
         lambda b, x: b.node("MatMul", x, b.node("Transpose", x, perm=[0, 1, 3, 2])),
         "no stationary weight: both operands are computed at run time",
     ),
-    "turned weight": (
-        lambda b, x: b.node("MatMul", x, b.node("Transpose", b.weight(6, 6), perm=[1, 0])),
+    "reshaped weight": (
+        lambda b, x: b.node("MatMul", x, b.node("Reshape", b.weight(36), b.shape(6, 6))),
         "its weight passes a layout change first; a tile holds weights as the model stores them",
     ),
     "weight on the left": (
@@ -263,7 +263,9 @@ def test_a_weight_in_two_forms_lies_on_tiles_once() -> None:
     h = b.node("Relu", b.node("MatMul", b.input("x", "N", 4), w))
     graph = blocks(b, b.node("Gemm", h, w, transB=1))
     assert [n.unit for n in graph.nodes] == ["tile", "tile", "digital"]
-    assert graph.nodes[-1].reason == "its weight lies on the tiles for another layer, in another form"
+    assert graph.nodes[-1].reason == (
+        "its weight lies on a tile already, for a map that uses it another way round"
+    )
 
 
 def test_an_open_size_that_is_not_the_batch() -> None:

@@ -16,7 +16,7 @@ def three_layers(count: int) -> Plan:
     y = b.node("ReduceMean", y, b.shape(2, 3), keepdims=0)
     y = b.node("Softmax", b.node("MatMul", y, b.weight(8, 16), name="wide"))
     y = b.node("Softmax", b.node("MatMul", y, b.weight(16, 8), name="tall"))
-    return compile_plan(b.model(y), crossbars(count, 8, 8))
+    return compile_plan(b.model(y), hardware=crossbars(count, 8, 8))
 
 
 def linear_reasons(plan: Plan) -> dict[str, str]:
@@ -58,7 +58,7 @@ def test_the_first_block_may_be_the_one_that_is_left_out() -> None:
     y = b.node("GlobalAveragePool", b.node("Abs", x))
     y = b.node("MatMul", b.node("Flatten", y), b.weight(8, 8), name="once")
     z = b.node("Relu", b.node("Conv", x, b.weight(8, 8, 1, 1), name="often"))
-    plan = compile_plan(b.model(b.node("Softmax", y), z), crossbars(1, 8, 8))
+    plan = compile_plan(b.model(b.node("Softmax", y), z), hardware=crossbars(1, 8, 8))
     reasons = {n.name: n.reason for n in plan.nodes}
     assert reasons["once"] == "no tile left: needs 1, 0 free"
     assert reasons["often"] == on_tile(0)
@@ -69,7 +69,7 @@ def test_deeper_blocks_are_announced() -> None:
     b = Builder()
     y = b.node("Relu", b.node("MatMul", b.input("x", "N", 4), b.weight(4, 4)))
     y = b.node("MatMul", y, b.weight(4, 4))
-    assert compile_plan(b.model(y), "ideal", block_size=2).notes == (
+    assert compile_plan(b.model(y), hardware="ideal", block_size=2).notes == (
         "1 blocks hold more than one layer: they compute an equilibrium, another function "
         "than the source model's, to be trained as such",
     )
@@ -80,7 +80,7 @@ def test_an_op_that_no_digital_unit_runs() -> None:
     y = b.node("Softmax", b.input("x", "N", 4), name="act")
     machine = replace(crossbars(1, 8, 8, ops=("Relu", "Add")), name="small")
     with pytest.raises(HardwareError) as caught:
-        compile_plan(b.model(y), machine)
+        compile_plan(b.model(y), hardware=machine)
     assert str(caught.value) == (
         "model:act: no unit runs Softmax; digital units run Relu, Add\n"
         "  hint: add 'Softmax' to digital.ops in small"

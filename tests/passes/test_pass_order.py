@@ -70,6 +70,7 @@ def test_the_order_of_the_passes() -> None:
         "fold-batch-norm",
         "remove-dead",
         "canonicalize",
+        "remove-dead",
         "energy-blocks",
         "tiling",
         "partition",
@@ -102,7 +103,7 @@ def test_a_pass_that_breaks_the_graph_is_named() -> None:
 @given(st.one_of(random_models(), random_dense_models()))
 def test_at_block_size_1_the_plan_computes_what_the_model_computes(model: ModelProto) -> None:
     feeds = random_feeds(model)
-    net = Executor(compile_model(model, "ideal"))
+    net = Executor(compile_model(model, hardware="ideal"))
     assert relative_error(as_tuple(net(**tensors(feeds))), oracle(model, feeds)) < 1e-4
 
 
@@ -110,7 +111,7 @@ def test_at_block_size_1_the_plan_computes_what_the_model_computes(model: ModelP
 @given(random_models(8))
 def test_folding_batch_norm_keeps_the_values(model: ModelProto) -> None:
     feeds = random_feeds(model)
-    plan = compile_model(model, "ideal", fold_batch_norm=True)
+    plan = compile_model(model, hardware="ideal", fold_batch_norm=True)
     assert relative_error(as_tuple(Executor(plan)(**tensors(feeds))), oracle(model, feeds)) < 1e-4
 
 
@@ -153,7 +154,9 @@ def test_deeper_blocks_compile_load_run_and_train(
     boundary: Literal["tile", "digital"],
     hardware: str,
 ) -> None:
-    plan = compile_model(model, hardware, block_size=block_size, boundary=boundary, settle=FEW_SWEEPS)
+    plan = compile_model(
+        model, hardware=hardware, block_size=block_size, boundary=boundary, settle=FEW_SWEEPS
+    )
     check_units(plan)
     assert nx.is_directed_acyclic_graph(contracted(plan))
     if isinstance(block_size, tuple):
@@ -202,7 +205,7 @@ def test_the_layers_of_deeper_blocks_are_the_models(
     model: ModelProto, block_size: int, boundary: Literal["tile", "digital"]
 ) -> None:
     feeds = random_feeds(model)
-    plan = layer_by_layer(compile_model(model, "ideal", block_size=block_size, boundary=boundary))
+    plan = layer_by_layer(compile_model(model, hardware="ideal", block_size=block_size, boundary=boundary))
     assert relative_error(as_tuple(Executor(plan)(**tensors(feeds))), oracle(model, feeds)) < 1e-4
 
 
@@ -210,13 +213,13 @@ def test_the_layers_of_deeper_blocks_are_the_models(
 @given(random_models(8))
 def test_blocks_without_a_tile_compute_what_the_model_computes(model: ModelProto) -> None:
     feeds = random_feeds(model)
-    plan = compile_model(model, crossbars(1, 1, 1), block_size=3)
+    plan = compile_model(model, hardware=crossbars(1, 1, 1), block_size=3)
     assert {n.unit for n in plan.nodes} == {"digital"}
     assert relative_error(as_tuple(Executor(plan)(**tensors(feeds))), oracle(model, feeds)) < 1e-4
 
 
 def test_a_plan_on_disk_is_the_plan_in_memory(tmp_path: Path) -> None:
-    plan = compile_model(digits_like(), "reference", block_size=2)
+    plan = compile_model(digits_like(), hardware="reference", block_size=2)
     plan.save(tmp_path / "plan")
     x = torch.ones(2, 1, 8, 8)
     assert torch.equal(Executor(plan)(x), Executor(load_plan(tmp_path / "plan"))(x))

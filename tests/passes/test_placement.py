@@ -21,7 +21,7 @@ from tests.models import random_models
 def test_every_element_of_a_placed_weight_lies_somewhere_once(
     model: ModelProto, count: int, rows: int, cols: int, block_size: int
 ) -> None:
-    plan = compile_model(model, crossbars(count, rows, cols), block_size=block_size)
+    plan = compile_model(model, hardware=crossbars(count, rows, cols), block_size=block_size)
     elements: Counter[tuple[str, int, int, int]] = Counter()
     cells: Counter[tuple[int, int, int]] = Counter()
     for tile, piece in plan.pieces():

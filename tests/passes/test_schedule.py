@@ -19,7 +19,7 @@ def one_block() -> Plan:
     """Five samples: a product with 3 x 2 weights and Relu on a tile, then Softmax."""
     b = Builder()
     y = b.node("Relu", b.node("MatMul", b.input("x", 5, 3), b.weight(3, 2)), out="s")
-    return compile_plan(b.model(b.node("Softmax", y, name="soft")), round_numbers(), settle=SETTLE)
+    return compile_plan(b.model(b.node("Softmax", y, name="soft")), hardware=round_numbers(), settle=SETTLE)
 
 
 def listed(schedule: Schedule) -> list[tuple[str, str, float, float]]:
@@ -91,7 +91,7 @@ def two_layers() -> Plan:
     b = Builder()
     y = b.node("Relu", b.node("MatMul", b.input("x", 1, 3), b.weight(3, 2)))
     y = b.node("MatMul", y, b.weight(2, 4))
-    return compile_plan(b.model(y), round_numbers(), settle=SETTLE, block_size=2)
+    return compile_plan(b.model(y), hardware=round_numbers(), settle=SETTLE, block_size=2)
 
 
 def test_a_sweep_is_one_product_and_one_transposed_product() -> None:
@@ -116,7 +116,7 @@ def test_the_error_current_reaches_an_earlier_block_by_a_transposed_read() -> No
     b = Builder()
     y = b.node("Relu", b.node("MatMul", b.input("x", 1, 3), b.weight(3, 2)))
     y = b.node("Relu", b.node("MatMul", y, b.weight(2, 4)))
-    plan = compile_plan(b.model(y), round_numbers(), settle=SETTLE)
+    plan = compile_plan(b.model(y), hardware=round_numbers(), settle=SETTLE)
     nudged = {s.name: s for s in plan.training.steps if s.kind == "nudged"}
     back = nudged["block1 -beta"]
     assert (back.cost.dac_count, back.cost.adc_count) == (4, 2)
@@ -129,7 +129,7 @@ def test_every_output_of_a_block_gets_its_error_current() -> None:
     b = Builder()
     s = b.node("Relu", b.node("MatMul", b.input("x", 1, 3), b.weight(3, 2)), out="s")
     t = b.node("Relu", b.node("MatMul", s, b.weight(2, 4)), out="t")
-    plan = compile_plan(b.model(s, t), round_numbers(), settle=SETTLE, block_size=2)
+    plan = compile_plan(b.model(s, t), hardware=round_numbers(), settle=SETTLE, block_size=2)
     steps = plan.training.steps
     (first,) = [step for step in steps if step.name == "block0 +beta"]
     assert {(steps[i].kind, steps[i].name) for i in first.after} == {
@@ -142,7 +142,7 @@ def test_every_output_of_a_block_gets_its_error_current() -> None:
 def test_a_transposed_convolution_reads_once_for_each_pixel() -> None:
     b = Builder()
     y = b.node("ConvTranspose", b.input("x", 1, 3, 2, 2), b.weight(3, 1, 2, 2))
-    plan = compile_plan(b.model(y), round_numbers())
+    plan = compile_plan(b.model(y), hardware=round_numbers())
     (free,) = [s for s in plan.inference.steps if s.kind == "free"]
     assert (free.cost.dac_count, free.cost.adc_count) == (4 * 3, 4 * 4)
 
@@ -151,7 +151,7 @@ def test_parts_of_one_tile_share_a_read_if_they_share_no_line() -> None:
     """A depthwise convolution with 2 x 2 kernels: 4 x 4 tiles take four parts in a row, read in turn."""
     b = Builder()
     y = b.node("Conv", b.input("x", 1, 4, 2, 2), b.weight(4, 1, 2, 2), group=4)
-    plan = compile_plan(b.model(y), round_numbers())
+    plan = compile_plan(b.model(y), hardware=round_numbers())
     (free,) = [s for s in plan.inference.steps if s.kind == "free"]
     assert len(plan.tiles) == 1
     assert free.end_s - free.start_s == pytest.approx(4 * 10)
@@ -176,7 +176,7 @@ def check(plan: Plan, schedule: Schedule) -> None:
 @given(model=random_models(), block_size=st.integers(1, 3), count=st.integers(1, 3))
 def test_schedules_of_random_models(model: ModelProto, block_size: int, count: int) -> None:
     machine = round_numbers(count=4 * count, rows=40, cols=20)
-    plan = compile_model(model, machine, block_size=block_size, settle=SETTLE)
+    plan = compile_model(model, hardware=machine, block_size=block_size, settle=SETTLE)
     check(plan, plan.inference)
     check(plan, plan.training)
     inference = [(s.kind, s.name) for s in plan.inference.steps if s.kind in {"digital", "free"}]

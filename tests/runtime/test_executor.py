@@ -17,7 +17,7 @@ def two_inputs() -> Plan:
     b = Builder()
     x, z = b.input("x", "N", 3), b.input("z", "N", 2)
     y = b.node("MatMul", x, b.weight(3, 2))
-    return compile_plan(b.model(b.node("Add", y, z), b.node("Neg", z)), "ideal")
+    return compile_plan(b.model(b.node("Add", y, z), b.node("Neg", z)), hardware="ideal")
 
 
 def test_inputs_by_order_and_by_name() -> None:
@@ -59,7 +59,7 @@ def test_an_input_of_another_type() -> None:
 
 def test_any_batch_runs_even_where_the_model_names_one() -> None:
     b = Builder()
-    plan = compile_plan(b.model(b.node("MatMul", b.input("x", 2, 3), b.weight(3, 2))), "ideal")
+    plan = compile_plan(b.model(b.node("MatMul", b.input("x", 2, 3), b.weight(3, 2))), hardware="ideal")
     assert Executor(plan)(torch.zeros(7, 3)).shape == (7, 2)
 
 
@@ -70,7 +70,7 @@ def test_inputs_and_weights_can_be_outputs() -> None:
     b.node("MatMul", x, w, out="y")
     model = b.model("y")
     model.graph.output.add().CopyFrom(model.graph.input[0])
-    net = Executor(compile_plan(model, "ideal"))
+    net = Executor(compile_plan(model, hardware="ideal"))
     value = torch.randn(2, 3)
     assert torch.equal(net(value)[1], value)
 
@@ -84,7 +84,7 @@ def test_weights_have_their_source_names() -> None:
     y = b.input("x", "N", 2)
     for name in names:
         y = b.node("MatMul", y, b.weight(2, 2, name=name))
-    plan = compile_plan(b.model(y), "ideal")
+    plan = compile_plan(b.model(y), hardware="ideal")
     net = Executor(plan)
     assert list(net.weights()) == names
     assert len(list(net.parameters())) == 4
@@ -101,7 +101,7 @@ def normed() -> tuple[Plan, nn.Module]:
     b = Builder()
     y = b.norm(b.conv(b.input("x", "N", 1, 6, 6), 1, 3), 3)
     b.nodes[-1].attribute.append(helper.make_attribute("momentum", 0.8))
-    plan = compile_plan(b.model(b.node("Relu", y)), "ideal")
+    plan = compile_plan(b.model(b.node("Relu", y)), hardware="ideal")
     twin = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.BatchNorm2d(3, momentum=0.2), nn.ReLU())
     values = [torch.from_numpy(plan.weights[f"c{i}"].copy()) for i in range(6)]
     weight, bias, gamma, beta, mean, var = values
@@ -132,7 +132,7 @@ def test_batch_normalisation_as_in_torch() -> None:
 def test_dropout_drops_in_training_only() -> None:
     b = Builder()
     y = b.node("Dropout", b.input("x", "N", 1000), b.constant(0.25))
-    plan = compile_plan(b.model(y), "ideal")
+    plan = compile_plan(b.model(y), hardware="ideal")
     net = Executor(plan, seed=3)
     x = torch.ones(2, 1000)
     assert torch.equal(net(x), x)
@@ -147,7 +147,7 @@ def test_dropout_drops_in_training_only() -> None:
 
 def test_noise_follows_the_seed() -> None:
     b = Builder()
-    plan = compile_plan(b.model(b.node("MatMul", b.input("x", "N", 8), b.weight(8, 8))), "reference")
+    plan = compile_plan(b.model(b.node("MatMul", b.input("x", "N", 8), b.weight(8, 8))), hardware="reference")
     x = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
     first = Executor(plan, seed=1)(x)
     assert torch.equal(Executor(plan, seed=1)(x), first)
@@ -160,7 +160,7 @@ def test_equilibria_are_kept_in_order() -> None:
     y = b.node("Relu", b.node("MatMul", b.input("x", "N", 4), b.weight(4, 4)), out="s0")
     y = b.node("Relu", b.node("MatMul", y, b.weight(4, 4)), out="s1")
     y = b.node("Relu", b.node("MatMul", y, b.weight(4, 4)), out="s2")
-    net = Executor(compile_plan(b.model(y), "ideal", block_size=2), settle=Settle(free_sweeps=9))
+    net = Executor(compile_plan(b.model(y), hardware="ideal", block_size=2), settle=Settle(free_sweeps=9))
     net(torch.randn(5, 4))
     assert [sorted(e.state) for e in net.equilibria] == [["s0", "s1"], ["s2"]]
     assert all(e.converged.shape == (5,) for e in net.equilibria)
@@ -187,7 +187,7 @@ def test_a_loss_of_several_inputs() -> None:
 @given(model=random_models(), block_size=st.integers(1, 3))
 def test_a_run_follows_the_schedule(model: ModelProto, block_size: int) -> None:
     settle = Settle(free_sweeps=3, nudged_sweeps=3)
-    plan = compile_model(model, "ideal", block_size=block_size, settle=settle)
+    plan = compile_model(model, hardware="ideal", block_size=block_size, settle=settle)
     net = Executor(plan)
     with net.record() as trace:
         outputs = as_tuple(net(**tensors(random_feeds(model))))
@@ -218,7 +218,7 @@ def test_a_network_can_be_cast() -> None:
     y = b.node("Relu", b.node("MatMul", b.input("x", "N", 4), b.weight(4, 4)))
     model = b.model(b.node("Softmax", y))
     feeds = random_feeds(model)
-    net = Executor(compile_plan(model, "ideal")).double()
+    net = Executor(compile_plan(model, hardware="ideal")).double()
     found = net(torch.from_numpy(feeds["x"]).double())
     assert found.dtype == torch.float64
     assert relative_error((found.float(),), oracle(model, feeds)) < 1e-6

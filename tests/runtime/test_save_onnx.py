@@ -29,7 +29,7 @@ def model(ir: int = 9) -> ModelProto:
 
 
 def trained(source: ModelProto, hardware: str = "ideal") -> Executor:
-    net = Executor(compile_plan(source, hardware)).train()
+    net = Executor(compile_plan(source, hardware=hardware)).train()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.05)
     for step in range(3):
         optimizer.zero_grad()
@@ -52,7 +52,7 @@ def test_the_trained_model_computes_what_the_plan_computes(tmp_path: Path, ir: i
     assert relative_error(as_tuple(net(**tensors(feeds))), oracle(str(path), feeds)) < 1e-5
     assert relative_error(as_tuple(net(**tensors(feeds))), oracle(source, feeds)) > 1e-2
     assert [p.name for p in path.parent.iterdir()] == ["trained.onnx"]
-    again = compile_plan(path, "ideal")
+    again = compile_plan(path, hardware="ideal")
     for name, weight in net.weights().items():
         assert np.array_equal(again.weights[name], weight.detach().numpy())
     for name, statistic in net.running_statistics().items():
@@ -62,7 +62,7 @@ def test_the_trained_model_computes_what_the_plan_computes(tmp_path: Path, ir: i
 
 def test_an_untrained_model_is_the_source(tmp_path: Path) -> None:
     source = model()
-    plan = compile_plan(source, "reference")
+    plan = compile_plan(source, hardware="reference")
     plan.save(tmp_path / "plan")
     Executor(load_plan(tmp_path / "plan")).save_onnx(tmp_path / "same.onnx")
     saved = onnx.load(tmp_path / "same.onnx")
@@ -90,7 +90,7 @@ def test_a_large_model_gets_a_file_for_its_weights(tmp_path: Path, monkeypatch: 
 
 
 def test_folded_weights_are_not_the_models(tmp_path: Path) -> None:
-    plan = compile_plan(model(), "ideal", fold_batch_norm=True)
+    plan = compile_plan(model(), hardware="ideal", fold_batch_norm=True)
     with pytest.raises(UsageError) as caught:
         Executor(plan).save_onnx(tmp_path / "no.onnx")
     assert str(caught.value) == (
@@ -100,7 +100,7 @@ def test_folded_weights_are_not_the_models(tmp_path: Path) -> None:
 
 
 def test_a_plan_without_an_onnx_source(tmp_path: Path) -> None:
-    plan = compile_plan(model(), "ideal")
+    plan = compile_plan(model(), hardware="ideal")
     plan.model = b""
     with pytest.raises(UsageError, match="model was no ONNX model"):
         Executor(plan).save_onnx(tmp_path / "no.onnx")
@@ -108,7 +108,7 @@ def test_a_plan_without_an_onnx_source(tmp_path: Path) -> None:
 
 def test_a_path_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    net = Executor(compile_plan(model(), "ideal"))
+    net = Executor(compile_plan(model(), hardware="ideal"))
     for target in (tmp_path / "file" / "no.onnx", tmp_path):
         with pytest.raises(UsageError, match="cannot be written: "):
             net.save_onnx(target)

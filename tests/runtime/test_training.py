@@ -22,7 +22,7 @@ def tiny(hardware: str, block_size: int = 2) -> Plan:
     y = b.node("Dropout", b.norm(y, 2), b.constant(0.2))
     y = b.clip(b.node("MatMul", b.node("Flatten", y), b.weight(32, 6)))
     y = b.node("Gemm", y, b.weight(6, 3), b.weight(3))
-    return compile_plan(b.model(y), hardware, block_size=block_size, settle=SETTLE)
+    return compile_plan(b.model(y), hardware=hardware, block_size=block_size, settle=SETTLE)
 
 
 def samples(n: int = 40) -> Data:
@@ -102,7 +102,7 @@ def test_the_record_of_a_run(tmp_path: Path) -> None:
     assert checkpoint.record.training == TRAINING
     assert checkpoint.record.epochs == tuple(trainer.epochs)
     assert checkpoint.record.hardware == "reference"
-    again = compile_plan(tmp_path / "run" / "trained.onnx", "reference")
+    again = compile_plan(tmp_path / "run" / "trained.onnx", hardware="reference")
     for name, tensor in final(trainer).items():
         assert torch.equal(checkpoint.weights[name], tensor)
         assert torch.equal(torch.from_numpy(again.weights[name].copy()), tensor)
@@ -128,7 +128,7 @@ def test_another_run_cannot_be_resumed(started: Path, other: str) -> None:
     if other == "plan":
         b = Builder()
         y = b.node("MatMul", b.node("Flatten", b.input("x", "N", 1, 4, 4)), b.weight(16, 3))
-        plan = compile_plan(b.model(y), "ideal", settle=SETTLE)
+        plan = compile_plan(b.model(y), hardware="ideal", settle=SETTLE)
     else:
         plan = tiny("reference" if other == "hardware" else "ideal", 1 if other == "gradient" else 2)
     training = replace(TRAINING, lr=0.5) if other == "settings" else TRAINING
@@ -187,14 +187,14 @@ def test_data_of_another_size() -> None:
 def test_folded_plans_are_not_trained() -> None:
     b = Builder()
     y = b.node("Flatten", b.norm(b.conv(b.input("x", "N", 1, 4, 4), 1, 2), 2))
-    plan = compile_plan(b.model(y), "ideal", fold_batch_norm=True)
+    plan = compile_plan(b.model(y), hardware="ideal", fold_batch_norm=True)
     with pytest.raises(UsageError, match="the plan's batch normalisations are folded, for inference only"):
         Trainer(Executor(plan), samples(), TRAINING)
 
 
 def test_a_model_without_weights() -> None:
     b = Builder()
-    plan = compile_plan(b.model(b.node("Relu", b.input("x", "N", 16))), "ideal")
+    plan = compile_plan(b.model(b.node("Relu", b.input("x", "N", 16))), hardware="ideal")
     with pytest.raises(UsageError, match="the model has no trainable weights"):
         Trainer(Executor(plan), samples(), TRAINING)
 
