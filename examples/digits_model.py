@@ -1,21 +1,24 @@
-"""A digits CNN written as ONNX: convolutions, max-pooling, batch normalisation, and clips in [0, 1]."""
+"""A digits CNN written as ONNX: convolutions, max-pooling, batch normalisation, clips in [0, 1]."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-CHANNELS = (16, 32, 32)
-HIDDEN = 64
+CHANNELS = (32, 32, 64)
+SLOPES = (0.1, 0.3, 1.0)
+DROPPED = 0.1
 CLASSES = 10
 
 
 def digits_model(seed: int = 0) -> onnx.ModelProto:
     """An untrained network for images [N, 1, 8, 8] of scikit-learn's digits.
 
-    Convolution, batch normalisation and clip; two convolutions with max-pooling and clip; a dense layer with
-    clip; and a dense readout. Energy blocks form over everything behind the batch normalisation.
+    Convolution, max-pooling, batch normalisation and clip, as the blocks of the paper begin; two convolutions
+    with clips; dropout and a dense readout. The three clipped layers can settle together as one energy block.
+    Slopes grow from layer to layer, so what comes back from above is weaker than what comes from below.
     """
     rng = np.random.default_rng(seed)
     weights: dict[str, np.ndarray] = {}
@@ -27,39 +30,39 @@ def digits_model(seed: int = 0) -> onnx.ModelProto:
 
     first, second, third = CHANNELS
     dense("conv1", (first, 1, 3, 3), 1.0)
-    dense("conv2", (second, first, 3, 3), 0.7)
-    dense("conv3", (third, second, 3, 3), 0.7)
-    dense("fc1", (HIDDEN, third * 2 * 2), 0.7)
-    dense("fc2", (CLASSES, HIDDEN), 0.7)
-    for name, value in (("weight", 0.5), ("bias", 0.5), ("mean", 0.0), ("var", 1.0)):
+    dense("conv2", (second, first, 3, 3), 0.7 / SLOPES[1])
+    dense("conv3", (third, second, 3, 3), 0.7 / SLOPES[2])
+    dense("readout", (CLASSES, third * 2 * 2), 1.0)
+    half = 0.5 / SLOPES[0]
+    for name, value in (("weight", half), ("bias", half), ("mean", 0.0), ("var", 1.0)):
         weights[f"norm1.{name}"] = np.full(first, value, np.float32)
-    constants = {"zero": np.float32(0.0), "one": np.float32(1.0)}
+    constants = {"zero": np.float32(0.0), "one": np.float32(1.0), "dropped": np.float32(DROPPED)}
+    constants |= {f"slope{layer}": np.float32(slope) for layer, slope in enumerate(SLOPES, 1)}
 
-    def conv(source: str, name: str) -> onnx.NodeProto:
-        inputs = [source, f"{name}.weight", f"{name}.bias"]
-        return helper.make_node("Conv", inputs, [f"{name}_out"], name, kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+    def conv(source: str, name: str, stride: int = 1) -> onnx.NodeProto:
+        inputs, window = [source, f"{name}.weight", f"{name}.bias"], [1, 1, 1, 1]
+        return helper.make_node("Conv", inputs, [f"{name}_out"], name, pads=window, strides=[stride] * 2)
 
-    def clip(source: str, target: str) -> onnx.NodeProto:
-        return helper.make_node("Clip", [source, "zero", "one"], [target], f"clip_{target}")
-
-    def pool(source: str, name: str) -> onnx.NodeProto:
-        return helper.make_node("MaxPool", [source], [name], name, kernel_shape=[2, 2], strides=[2, 2])
+    def clip(source: str, layer: int) -> list[onnx.NodeProto]:
+        scaled, target = f"s{layer}_scaled", f"s{layer}"
+        return [
+            helper.make_node("Mul", [source, f"slope{layer}"], [scaled], f"scale{layer}"),
+            helper.make_node("Clip", [scaled, "zero", "one"], [target], f"clip{layer}"),
+        ]
 
     norm = [f"norm1.{part}" for part in ("weight", "bias", "mean", "var")]
     nodes = [
         conv("image", "conv1"),
-        helper.make_node("BatchNormalization", ["conv1_out", *norm], ["norm1_out"], "norm1"),
-        clip("norm1_out", "s1"),
+        helper.make_node("MaxPool", ["conv1_out"], ["pool1"], "pool1", kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("BatchNormalization", ["pool1", *norm], ["norm1_out"], "norm1"),
+        *clip("norm1_out", 1),
         conv("s1", "conv2"),
-        pool("conv2_out", "pool2"),
-        clip("pool2", "s2"),
-        conv("s2", "conv3"),
-        pool("conv3_out", "pool3"),
-        clip("pool3", "s3"),
+        *clip("conv2_out", 2),
+        conv("s2", "conv3", stride=2),
+        *clip("conv3_out", 3),
         helper.make_node("Flatten", ["s3"], ["flat"], "flatten"),
-        helper.make_node("Gemm", ["flat", "fc1.weight", "fc1.bias"], ["fc1_out"], "fc1", transB=1),
-        clip("fc1_out", "s4"),
-        helper.make_node("Gemm", ["s4", "fc2.weight", "fc2.bias"], ["logits"], "fc2", transB=1),
+        helper.make_node("Dropout", ["flat", "dropped"], ["kept"], "dropout"),
+        helper.make_node("Gemm", ["kept", "readout.weight", "readout.bias"], ["logits"], "readout", transB=1),
     ]
     graph = helper.make_graph(
         nodes,
@@ -72,8 +75,8 @@ def digits_model(seed: int = 0) -> onnx.ModelProto:
 
 
 def main() -> None:
-    path = Path("out/digits.onnx")
-    path.parent.mkdir(exist_ok=True)
+    path = Path(sys.argv[1] if len(sys.argv) > 1 else "out/digits.onnx")
+    path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(digits_model(), path)
     print(f"wrote {path}")
 

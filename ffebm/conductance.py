@@ -9,6 +9,8 @@ from typing import Any
 from ffebm.hardware import Crossbar
 from ffebm.ir import Linear
 
+HEADROOM = 1.05
+"""Noise pushes a column over what its weights can reach; so much is still resolved."""
 Matrix = Any
 """A numpy array or a torch tensor; what goes in comes out."""
 
@@ -28,7 +30,7 @@ def to_matrix(linear: Linear, weight: Matrix) -> Matrix:
     groups = linear.groups
     if linear.op == "Conv":
         return weight.reshape(groups, weight.shape[0] // groups, -1)
-    # The forward product of a transposed convolution is the transposed read of the same array.
+    # A transposed convolution spreads pixels: n_in are channels, n_out runs over channels, then the kernel.
     return weight.reshape(groups, weight.shape[0] // groups, -1).swapaxes(1, 2)
 
 
@@ -57,7 +59,7 @@ def to_levels(piece: Matrix, scale: Matrix, levels: int) -> Matrix:
         Whole numbers in [-(levels - 1), levels - 1], in the type of `piece`.
     """
     top = levels - 1
-    return (piece * (top / scale)).round().clip(-top, top)
+    return (piece / scale * top).round().clip(-top, top)
 
 
 def to_pair(signed_levels: Matrix, crossbar: Crossbar) -> tuple[Matrix, Matrix]:
@@ -71,7 +73,7 @@ def adc_range(signed_levels: Matrix, crossbar: Crossbar) -> Matrix:
     """Largest output that an ADC of this piece resolves, for inputs in [-1, 1] and full-scale weights of 1.
 
     Inputs spread evenly over [-1, 1] have a standard deviation of 1/sqrt(3); the range takes `adc_sigmas` of
-    them on the heaviest column, and never more than what a column can reach.
+    them on the heaviest column, and never more than what a column can reach, with `HEADROOM` for noise.
 
     Args:
         signed_levels: [..., n_out, n_in].
@@ -82,8 +84,8 @@ def adc_range(signed_levels: Matrix, crossbar: Crossbar) -> Matrix:
     """
     weight = signed_levels / (crossbar.cell.levels - 1)
     likely = _largest(((weight * weight).sum(-1) / 3.0) ** 0.5) * crossbar.adc_sigmas.value
-    reachable = _largest(abs(weight).sum(-1))
-    smaller = likely + (reachable - likely) * (reachable < likely)
+    reachable = _largest(abs(weight).sum(-1)) * HEADROOM
+    smaller = likely * (likely <= reachable) + reachable * (reachable < likely)
     return (smaller + (smaller == 0))[..., None, None]
 
 

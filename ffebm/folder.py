@@ -27,6 +27,7 @@ def write_folder(path: Path, files: Mapping[str, bytes], marker: str) -> None:
     Raises:
         PlanError: If something else is in the way, or the disk refuses.
     """
+    path = path.resolve()
     if path.exists() and not (path / marker).is_file() and (path.is_file() or any(path.iterdir())):
         raise PlanError(
             f"it exists and holds no {marker}",
@@ -67,13 +68,19 @@ def _fill(folder: Path, files: Mapping[str, bytes]) -> None:
 
 def _swap(scratch: Path, path: Path) -> None:
     """Put the new folder where the old one is; a crash in between leaves one of the two."""
-    if path.exists():
-        old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+    if not path.exists():
+        os.rename(scratch, path)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+    try:
         os.rename(path, old)
-        os.rename(scratch, path)
-        shutil.rmtree(old)
-    else:
-        os.rename(scratch, path)
+        try:
+            os.rename(scratch, path)
+        except OSError:
+            os.rename(old, path)
+            raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def read_folder(path: Path, marker: str) -> dict[str, bytes]:
@@ -87,7 +94,7 @@ def read_folder(path: Path, marker: str) -> dict[str, bytes]:
         Contents by relative name.
 
     Raises:
-        PlanError: If it is not such a folder, a file is missing or unlisted, or a digest differs.
+        PlanError: If it is not such a folder, a file is missing, or a digest differs.
     """
     if not path.is_dir():
         raise PlanError(
@@ -115,11 +122,11 @@ def read_folder(path: Path, marker: str) -> dict[str, bytes]:
 
 def _digests(path: Path) -> dict[str, str]:
     try:
-        lines = (path / SUMS).read_text(encoding="utf-8").splitlines()
+        *lines, rest = (path / SUMS).read_bytes().decode("utf-8").split("\n")
     except (OSError, UnicodeDecodeError):
         raise _damaged(path, SUMS, "is missing or unreadable") from None
     digests = {}
-    for line in lines:
+    for line in [*lines, rest] if rest else lines:
         digest, _, name = line.partition("  ")
         parts = Path(name).parts
         if len(digest) != 64 or not parts or Path(name).is_absolute() or ".." in parts:

@@ -4,6 +4,7 @@ A description is a TOML file. Every physical constant carries its unit and its s
 assumption. Shipped descriptions lie in `ffebm/hardware/*.toml`; a user's own is given by its path.
 """
 
+import math
 import tomllib
 from collections.abc import Iterator
 from importlib import resources
@@ -283,5 +284,9 @@ def _check(hardware: Hardware, source: str) -> None:
             location=Location(source, "tiles.tile.cell"),
         )
     for name, quantity in hardware.quantities():
+        if not math.isfinite(quantity.value):
+            raise HardwareError(
+                f"a value of {quantity.value}", allowed="a finite number", location=Location(source, name)
+            )
         if isinstance(quantity, Rate) and quantity.value == 0:
             raise HardwareError("a rate of 0/s", allowed="more than 0", location=Location(source, name))

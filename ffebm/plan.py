@@ -5,6 +5,7 @@ by source name), `crossbars.safetensors` (target conductances), `digital/` (one 
 `source.onnx` (an ONNX source without its weights) and `SHA256SUMS` over all of them.
 """
 
+import textwrap
 from bisect import bisect
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from ffebm.errors import Location, PlanError
 from ffebm.folder import read_folder, write_folder
 from ffebm.hardware import Crossbar, Hardware
 from ffebm.ir import Array, EnergyBlock, TensorType
-from ffebm.program import Segment
+from ffebm.program import Instruction, Segment
 from ffebm.step import Schedule
 
 SCHEMA = 1
@@ -269,6 +270,10 @@ class Plan(Manifest, kw_only=True, forbid_unknown_fields=True, eq=False):
             _same_arrays(getattr(self, f), getattr(other, f)) for f in arrays
         )
 
+    def __repr__(self) -> str:
+        size = f"{len(self.nodes)} nodes, {len(self.blocks)} blocks"
+        return f"<Plan of {self.source.name} for {self.hardware.name}: {size}>"
+
     def pieces(self) -> Iterator[tuple[TilePlan, Piece]]:
         """Every piece with its tile."""
         for tile in self.tiles:
@@ -372,23 +377,22 @@ def _problems(plan: Plan) -> Iterator[str]:
 
 def _order_problems(plan: Plan, known: set[str]) -> Iterator[str]:
     """The inference runs every digital node and block once, each after what it reads."""
-    instructions = {i.name: i for segment in plan.segments for i in segment.program.instructions}
-    blocks = {block.name: block for block in plan.blocks}
-    left = {*instructions, *blocks}
+    left: dict[tuple[str, str], Instruction | EnergyBlock] = {}
+    left |= {("digital", i.name): i for segment in plan.segments for i in segment.program.instructions}
+    left |= {("free", block.name): block for block in plan.blocks}
     for step in plan.inference.steps:
         if step.kind not in {"digital", "free"}:
             continue
-        runner = instructions.get(step.name) if step.kind == "digital" else blocks.get(step.name)
-        if runner is None or step.name not in left:
+        runner = left.pop((step.kind, step.name), None)
+        if runner is None:
             yield f"step {step.id} runs {step.name!r}, which is unknown or has run already"
             return
-        left.remove(step.name)
         for value in runner.inputs:
             if value and value not in known:
                 yield f"step {step.id} ({step.name}) reads {value!r} before it is made"
         known.update(runner.outputs)
     if left:
-        yield f"no step runs {min(left)!r}"
+        yield f"no step runs {min(name for _, name in left)!r}"
     for port in plan.outputs:
         if port.name not in known:
             yield f"output {port.name!r} is never made"
@@ -505,13 +509,16 @@ def _summary_lines(plan: Plan) -> Iterator[str]:
     room = sum(tile.rows * tile.cols for tile in plan.tiles)
     count = plan.hardware.tiles.count
     yield f"tiles       {len(plan.tiles)} of {count} in use, {share(used, room)} of their cells"
+    mode, settle = plan.hardware.tiles.settling, plan.settle
+    sweeps = f"{settle.free_sweeps} free, 2 x {settle.nudged_sweeps} nudged"
+    yield f"settling    {mode}; at most {sweeps} sweeps"
     for name, schedule in (("inference", plan.inference), ("training", plan.training)):
         yield from _schedule_lines(name, schedule, plan.batch)
     assumed = [name for name, quantity in plan.hardware.quantities() if quantity.assumption]
     total = len(list(plan.hardware.quantities()))
     yield f"constants   {total} of {plan.hardware.name}, {len(assumed)} of them assumptions"
     for note in plan.notes:
-        yield f"note        {note}"
+        yield textwrap.fill(note, 80, initial_indent="note        ", subsequent_indent=" " * 12)
 
 
 def _sizes(plan: Plan) -> str:

@@ -1,5 +1,7 @@
 """Crossbar backend: weights become differential conductance pairs with a scale and converter ranges."""
 
+import numpy as np
+
 from ffebm import conductance
 from ffebm.hardware import Crossbar, Hardware
 from ffebm.ir import Array, Graph, Part
@@ -51,7 +53,8 @@ def _program(
     piece = matrix[part.group, part.outputs[0] : part.outputs[1], part.inputs[0] : part.inputs[1]]
     scale = conductance.full_scale(piece)
     levels = conductance.to_levels(piece, scale, crossbar.cell.levels)
-    plus, minus = conductance.to_pair(levels.T, crossbar)
+    # Siemens are too small for half precision.
+    plus, minus = conductance.to_pair(levels.T.astype(np.float32), crossbar)
     arrays[f"piece{number}.plus"], arrays[f"piece{number}.minus"] = plus, minus
     return {
         "scale": float(scale.item()),

@@ -5,6 +5,7 @@ order and no segment waits for itself.
 """
 
 import math
+from collections.abc import Mapping
 
 import networkx as nx
 import numpy as np
@@ -72,13 +73,15 @@ def _segments(graph: Graph) -> list[list[Node]]:
     return [[graph.nodes[position[name]] for name in group] for group in groups]
 
 
-def _instruction(node: Node, tensors: dict[str, Array]) -> Instruction:
+def _instruction(
+    node: Node, tensors: dict[str, Array], renamed: Mapping[str, str] | None = None
+) -> Instruction:
     attrs: dict[str, Number | tuple[Number, ...]] = {}
     held: dict[str, str] = {}
     graphs: dict[str, Program] = {}
     for key, value in sorted(node.attrs.items()):
         if isinstance(value, Graph):
-            graphs[key] = _subprogram(value, node.name, tensors)
+            graphs[key] = _subprogram(value, node.name, tensors, renamed or {})
         elif isinstance(value, np.ndarray) or not _finite(value):
             name = f"{node.name}.{key}"
             tensors[name] = np.asarray(value, None if isinstance(value, np.ndarray) else np.float32)
@@ -102,14 +105,15 @@ def _finite(value: object) -> bool:
     return all(math.isfinite(number) for number in numbers if isinstance(number, float))
 
 
-def _subprogram(graph: Graph, prefix: str, tensors: dict[str, Array]) -> Program:
+def _subprogram(graph: Graph, prefix: str, tensors: dict[str, Array], outside: Mapping[str, str]) -> Program:
     """A subgraph; its constants join the plan's tensors under names of their own."""
-    renamed = {name: f"{prefix}.{name}" for name in graph.constants}
-    tensors.update((renamed[name], array) for name, array in graph.constants.items())
+    own = {name: f"{prefix}.{name}" for name in graph.constants}
+    tensors.update((own[name], array) for name, array in graph.constants.items())
+    renamed = {**outside, **own}
     instructions = []
     for node in graph.nodes:
         plain = Node(node.op, f"{prefix}.{node.name}", node.inputs, node.outputs, node.attrs, node.location)
         plain.inputs = [renamed.get(value, value) for value in node.inputs]
-        instructions.append(_instruction(plain, tensors))
+        instructions.append(_instruction(plain, tensors, renamed))
     outputs = tuple(renamed.get(value, value) for value in graph.outputs)
     return Program(inputs=tuple(graph.inputs), outputs=outputs, instructions=tuple(instructions))

@@ -167,6 +167,9 @@ def _options(
         )
     if boundary not in {"tile", "digital"}:
         raise UsageError(f"boundary {boundary!r}", allowed="'tile' or 'digital'")
+    for name, size in dims.items():
+        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+            raise UsageError(f"dimension {name!r} is {size!r}", allowed="a whole number of at least 1")
     return Options(block_size=sizes, boundary=boundary, fold_batch_norm=fold, dims=dict(dims))
 
 

@@ -5,7 +5,7 @@ model of any size passes in the time that its structure takes.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +14,9 @@ import onnx.inliner
 from google.protobuf.message import DecodeError
 from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, numpy_helper
 
-from ffebm.compiler.onnx_structure import check_structure
+from ffebm.compiler.onnx_structure import check_ops, check_structure, op_name
 from ffebm.errors import Location, ModelError
 from ffebm.ir import Array, Attr, Graph, Node, TensorType
-from ffebm.ops import OPS
 from ffebm.plan import Source
 
 OPSET = 20
@@ -52,8 +51,9 @@ def from_onnx(model: str | Path | ModelProto, dims: Mapping[str, int]) -> Import
         ModelError: If it is not a valid model, or one that cannot be compiled; with the node.
     """
     name = "model" if isinstance(model, ModelProto) else Path(model).name
-    proto = model if isinstance(model, ModelProto) else _load(Path(model))
+    proto = _inlined(model if isinstance(model, ModelProto) else _load(Path(model)), name)
     order = check_structure(proto, name)
+    check_ops(proto.graph, name)
     constants = _initializers(proto.graph, name)
     work = _without_large(proto, order, constants)
     _set_dims(work, dims, name)
@@ -61,8 +61,7 @@ def from_onnx(model: str | Path | ModelProto, dims: Mapping[str, int]) -> Import
     work = _infer(work, name)
     graph = _graph(work, constants, name)
     opset = next((o.version for o in proto.opset_import if o.domain in {"", "ai.onnx"}), 0)
-    digest = hashlib.sha256(proto.SerializeToString(deterministic=True)).hexdigest()
-    source = Source(name=name, format="onnx", digest=digest, opset=opset)
+    source = Source(name=name, format="onnx", digest=_digest(proto, constants), opset=opset)
     return Imported(graph, source, proto)
 
 
@@ -71,7 +70,7 @@ def _load(path: Path) -> ModelProto:
     if not path.is_file():
         raise ModelError("there is no such file", hint="give the path of a .onnx file", location=where)
     try:
-        model = onnx.load(path, load_external_data=False)
+        model = onnx.load(path, format="protobuf", load_external_data=False)
     except DecodeError:
         raise ModelError(
             "not an ONNX model, or a truncated one",
@@ -87,6 +86,30 @@ def _load(path: Path) -> ModelProto:
             location=where,
         ) from None
     return model
+
+
+def _inlined(model: ModelProto, name: str) -> ModelProto:
+    """The model with calls of its own functions replaced by their bodies."""
+    if not model.functions:
+        return model
+    bare = _without_initializers(model)
+    try:
+        flat = onnx.inliner.inline_local_functions(bare)
+    except (RuntimeError, ValueError) as error:
+        raise ModelError(
+            f"its functions cannot be inlined: {_one_line(error)}", location=Location(name)
+        ) from None
+    flat.graph.initializer.extend(model.graph.initializer)
+    return flat
+
+
+def _digest(model: ModelProto, constants: Mapping[str, Array]) -> str:
+    """SHA-256 over the structure and then each weight; a model may be larger than protobuf can write."""
+    digest = hashlib.sha256(_without_initializers(model).SerializeToString(deterministic=True))
+    for name, array in constants.items():
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
 
 
 # --- onnx's own passes, without large weights --------------------------------------------------------
@@ -112,7 +135,6 @@ def _without_large(model: ModelProto, order: list[int], constants: Mapping[str, 
     for part in ("ir_version", "producer_name", "domain", "model_version"):
         setattr(small, part, getattr(model, part))
     small.opset_import.extend(model.opset_import)
-    small.functions.extend(model.functions)
     graph, old = small.graph, model.graph
     graph.name = old.name
     graph.node.extend(old.node[index] for index in order)
@@ -156,12 +178,18 @@ def _set_dims(model: ModelProto, dims: Mapping[str, int], name: str) -> None:
 
 
 def _convert(model: ModelProto, name: str) -> ModelProto:
-    """Bring the model to the kernels' opset, then inline its own functions."""
+    """Bring the model to the kernels' opset."""
     opset = next((o.version for o in model.opset_import if o.domain in {"", "ai.onnx"}), OPSET)
+    latest = onnx.defs.onnx_opset_version()
+    if opset > latest:
+        raise ModelError(
+            f"opset {opset}",
+            allowed=f"onnx {onnx.__version__} knows opsets up to {latest}",
+            hint="install a newer onnx, or export the model with an older opset",
+            location=Location(name),
+        )
     try:
-        if opset < OPSET:
-            model = onnx.version_converter.convert_version(model, OPSET)
-        return onnx.inliner.inline_local_functions(model) if model.functions else model
+        return onnx.version_converter.convert_version(model, OPSET) if opset < OPSET else model
     except (RuntimeError, ValueError, onnx.version_converter.ConvertError) as error:
         raise ModelError(
             f"opset {opset} cannot be converted to {OPSET}: {_one_line(error)}",
@@ -202,7 +230,6 @@ def _graph(model: ModelProto, constants: Mapping[str, Array], name: str) -> Grap
             graph.types[value.name] = _type(value.type.tensor_type)
     graph.types.update((key, array_type(array)) for key, array in graph.constants.items())
     graph.nodes = _nodes(proto, name)
-    _check_ops(graph)
     return graph
 
 
@@ -224,16 +251,17 @@ def _nodes(proto: GraphProto, source: str) -> list[Node]:
     nodes = []
     for index, node in enumerate(proto.node):
         name = node.name or f"{node.op_type}_{index}"
-        if name in taken:
+        while name in taken:
             name = f"{name}_{index}"
         taken.add(name)
-        op = node.op_type if node.domain in {"", "ai.onnx"} else f"{node.domain}.{node.op_type}"
-        attrs = {a.name: _attr(a, source) for a in node.attribute}
-        nodes.append(Node(op, name, list(node.input), list(node.output), attrs, Location(source, name)))
+        op = op_name(node)
+        where = Location(source, name)
+        attrs = {a.name: _attr(a, source, where) for a in node.attribute}
+        nodes.append(Node(op, name, list(node.input), list(node.output), attrs, where))
     return nodes
 
 
-def _attr(attr: AttributeProto, source: str) -> Attr:
+def _attr(attr: AttributeProto, source: str, where: Location) -> Attr:
     if attr.type == AttributeProto.GRAPH:
         inner = Graph(name=attr.g.name, source=source)
         inner.inputs = [i.name for i in attr.g.input]
@@ -248,33 +276,12 @@ def _attr(attr: AttributeProto, source: str) -> Attr:
         return value.decode("utf-8", "replace")
     if isinstance(value, (int, float)):
         return value
-    if all(isinstance(v, bytes) for v in value) and len(value):
+    if attr.type == AttributeProto.STRINGS:
         return tuple(v.decode("utf-8", "replace") for v in value)
-    if all(isinstance(v, (int, float)) for v in value):
+    if attr.type in {AttributeProto.INTS, AttributeProto.FLOATS}:
         return tuple(value)
-    raise ModelError(f"attribute {attr.name!r} is of a kind that is not supported", location=Location(source))
-
-
-def _check_ops(graph: Graph) -> None:
-    unknown: dict[str, list[str]] = {}
-    for node in _all_nodes(graph):
-        if node.op not in OPS:
-            unknown.setdefault(node.op, []).append(node.name)
-    if unknown:
-        listed = "; ".join(f"{op} ({', '.join(names)})" for op, names in sorted(unknown.items()))
-        raise ModelError(
-            f"ops that no unit runs: {listed}",
-            hint="docs/ops.md lists the ops that ffebm runs",
-            location=Location(graph.source, next(iter(unknown.values()))[0]),
-        )
-
-
-def _all_nodes(graph: Graph) -> Iterable[Node]:
-    for node in graph.nodes:
-        yield node
-        for attr in node.attrs.values():
-            if isinstance(attr, Graph):
-                yield from _all_nodes(attr)
+    kind = AttributeProto.AttributeType.Name(attr.type)
+    raise ModelError(f"attribute {attr.name!r} is a {kind}, which is not supported", location=where)
 
 
 # --- the source without its weights ------------------------------------------------------------------
@@ -282,20 +289,25 @@ def _all_nodes(graph: Graph) -> Iterable[Node]:
 
 def without_weights(model: ModelProto, graph: Graph) -> bytes:
     """The source model; an initializer that the graph holds keeps name, type and shape, not its data."""
-    copy = ModelProto()
+    copy = _without_initializers(model)
     held = {t.name for t in model.graph.initializer if t.name in graph.constants}
-    for field, value in model.ListFields():
-        if field.name != "graph":
-            _copy_field(copy, field.name, value)
-    for field, value in model.graph.ListFields():
-        if field.name != "initializer":
-            _copy_field(copy.graph, field.name, value)
     for tensor in model.graph.initializer:
         if tensor.name in held:
             copy.graph.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
         else:
             copy.graph.initializer.add().CopyFrom(tensor)
     return bytes(copy.SerializeToString(deterministic=True))
+
+
+def _without_initializers(model: ModelProto) -> ModelProto:
+    copy = ModelProto()
+    for field, value in model.ListFields():
+        if field.name != "graph":
+            _copy_field(copy, field.name, value)
+    for field, value in model.graph.ListFields():
+        if field.name != "initializer":
+            _copy_field(copy.graph, field.name, value)
+    return copy
 
 
 def _copy_field(target: ModelProto | GraphProto, name: str, value: object) -> None:

@@ -1,11 +1,15 @@
-"""Is an ONNX graph a graph: every value made once, before it is read, and no cycle."""
+"""Is an ONNX graph a graph: every value made once, before it is read, no cycle, and only known ops."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import networkx as nx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto
 
 from ffebm.errors import Location, ModelError
+from ffebm.ops import OPS
+
+CONVERTED = {"Upsample"}
+"""Ops of old opsets that version conversion replaces."""
 
 
 def check_structure(model: ModelProto, name: str) -> list[int]:
@@ -40,6 +44,39 @@ def check_structure(model: ModelProto, name: str) -> list[int]:
         if output.name not in makers and output.name not in outside:
             raise ModelError(f"output {output.name!r} is never made", location=where)
     return _order(model.graph, makers, name)
+
+
+def op_name(node: NodeProto) -> str:
+    """Name of a node's op: `domain.name` outside the default domain."""
+    return node.op_type if node.domain in {"", "ai.onnx"} else f"{node.domain}.{node.op_type}"
+
+
+def check_ops(graph: GraphProto, name: str) -> None:
+    """Check that a kernel exists for every op, subgraphs included.
+
+    Raises:
+        ModelError: With all that are missing and the nodes that want them.
+    """
+    unknown: dict[str, list[str]] = {}
+    for node, label in _all_nodes(graph):
+        if op_name(node) not in OPS and op_name(node) not in CONVERTED:
+            unknown.setdefault(op_name(node), []).append(label)
+    if unknown:
+        listed = "; ".join(f"{op} ({', '.join(labels)})" for op, labels in sorted(unknown.items()))
+        raise ModelError(
+            f"ops that no unit runs: {listed}",
+            hint="docs/ops.md lists the ops that ffebm runs",
+            location=Location(name, next(iter(unknown.values()))[0]),
+        )
+
+
+def _all_nodes(graph: GraphProto) -> Iterator[tuple[NodeProto, str]]:
+    """Every node with its name."""
+    for index, node in enumerate(graph.node):
+        yield node, node.name or f"{node.op_type}_{index}"
+        for attr in node.attribute:
+            if attr.type == AttributeProto.GRAPH:
+                yield from _all_nodes(attr.g)
 
 
 def _makers(graph: GraphProto, name: str) -> dict[str, int]:

@@ -126,14 +126,13 @@ class BlockCost:
             linear = interaction.linear
             if linear is None:
                 continue
-            backwards = transposed != (linear.op == "ConvTranspose")
             vectors = self.batch * positions(interaction, linear)
             by_tile: dict[int, list[Part]] = defaultdict(list)
             for part in self.graph.parts[linear.weight]:
                 by_tile[self.graph.places[part].tile].append(part)
             for number, parts in by_tile.items():
                 busy[number] += vectors * self._rounds(parts) * self._read_time()
-                total += _read_cost(self.hardware, parts, vectors, backwards=backwards)
+                total += _read_cost(self.hardware, parts, vectors, backwards=transposed)
         return Phase(max(busy.values(), default=0.0), total)
 
     def _read_time(self) -> float:

@@ -20,6 +20,8 @@ class CheckSizes:
         """Check every node; the graph stays as it is."""
         for value in graph.inputs:
             _check_filled(graph, value, Location(graph.source, value))
+        for value in graph.constants:
+            _check_storable(graph, value)
         for node in graph.nodes:
             if kind_of(node.op) in {Kind.LINEAR, Kind.POOL}:
                 for value in [*captured(node), *node.outputs]:
@@ -27,17 +29,29 @@ class CheckSizes:
                         _check_filled(graph, value, node.location)
             if node.op in {"Conv", "ConvTranspose"}:
                 _check_channels(graph, node)
-            elif node.op == "BatchNormalization":
-                _check_statistics(graph, node)
+                _check_kernel(graph, node)
+            elif node.op == "Gemm":
+                _check_bias(graph, node)
 
 
 def _check_filled(graph: Graph, value: str, location: Location | None) -> None:
     shape = graph.shape(value)
-    if shape is not None and 0 in shape:
+    empty = [size for size in shape or () if isinstance(size, int) and size < 1]
+    if shape is not None and empty:
         raise ModelError(
-            f"{value!r} has a dimension of size 0: {list(shape)}",
+            f"{value!r} has a dimension of size {empty[0]}: {list(shape)}",
             allowed="sizes of at least 1",
             location=location,
+        )
+
+
+def _check_storable(graph: Graph, value: str) -> None:
+    if graph.constants[value].dtype.kind not in "fiub":
+        raise ModelError(
+            f"{value!r} is of type {graph.types[value].dtype}",
+            allowed="float16, float32, float64, integers and booleans",
+            hint="cast the model's weights",
+            location=Location(graph.source, value),
         )
 
 
@@ -56,6 +70,12 @@ def _check_channels(graph: Graph, node: Node) -> None:
     if not (isinstance(groups, int) and isinstance(taken, int) and isinstance(x[1], int)):
         return
     needed = taken * groups if node.op == "Conv" else taken
+    if groups < 1 or (isinstance(w[0], int) and w[0] % groups):
+        raise ModelError(
+            f"weight {list(w)} cannot be divided into {groups} group(s)",
+            hint="check the weight's shape and the group attribute",
+            location=node.location,
+        )
     if x[1] != needed:
         raise ModelError(
             f"weight {list(w)} in {groups} group(s) takes {needed} channels, its input {list(x)} has {x[1]}",
@@ -68,11 +88,18 @@ def _check_channels(graph: Graph, node: Node) -> None:
         raise ModelError(f"bias {list(bias)} does not fit {made} output channels", location=node.location)
 
 
-def _check_statistics(graph: Graph, node: Node) -> None:
-    x = graph.shape(node.inputs[0])
-    for value in node.inputs[1:5]:
-        shape = graph.shape(value)
-        if x is not None and len(x) > 1 and isinstance(x[1], int) and shape is not None and shape != (x[1],):
-            raise ModelError(
-                f"{value!r} is {list(shape)}, its input {list(x)} has {x[1]} channels", location=node.location
-            )
+def _check_kernel(graph: Graph, node: Node) -> None:
+    kernel, w = node.attrs.get("kernel_shape"), graph.shape(node.inputs[1])
+    if isinstance(kernel, tuple) and w is not None and kernel != w[2:]:
+        raise ModelError(f"kernel_shape {list(kernel)} does not fit weight {list(w)}", location=node.location)
+
+
+def _check_bias(graph: Graph, node: Node) -> None:
+    bias = graph.shape(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else None
+    out = graph.shape(node.outputs[0])
+    if bias is None or out is None:
+        return
+    # An open size, such as the batch, is only known at run time.
+    pairs = zip(bias[::-1], out[::-1], strict=False)
+    if len(bias) > len(out) or any(isinstance(n, int) and b not in {1, n} for b, n in pairs):
+        raise ModelError(f"bias {list(bias)} does not fit output {list(out)}", location=node.location)

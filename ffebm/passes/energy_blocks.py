@@ -333,12 +333,17 @@ class _Former:
         ]
         first = [f for f in first if len(self.readers.get(f.layer.value, [])) == 1 and self._plain(f)]
         first = first[: max(0, room - 1)]
-        if room == 0 or (self.options.boundary == "digital" and not first):
+        if room == 0 or (self.options.boundary == "digital" and not self._driven(formed, first)):
             return None
         self.blocks.append([])
         for candidate in first:
             self._join(candidate, block)
         return block
+
+    def _driven(self, formed: _Formed, first: list[_Formed]) -> bool:
+        """Whether one of the first layers drives a layer through a weight."""
+        values = {f.layer.value for f in first}
+        return any(i.linear is not None and i.source in values for i in formed.layer.interactions)
 
     def _plain(self, formed: _Formed) -> bool:
         return formed.layer.value not in self.graph.outputs
@@ -362,6 +367,8 @@ class _Former:
             count = len(self.options.block_size) if isinstance(self.options.block_size, tuple) else 0
             if self.options.room(len(self.blocks)) == 0:
                 why = f"behind the last of the {count} blocks that block_size names"
+            elif self.options.room(len(self.blocks)) == 1:
+                why = "boundary is digital, so a block of one layer has no linear map inside"
             else:
                 why = "the first linear map of a block; boundary is digital"
             self._make_digital(formed, formed.terms, why)

@@ -36,7 +36,9 @@ class FoldConstants:
             elif node.op in {"Constant", "ConstantOfShape"}:
                 make = _constant if node.op == "Constant" else _constant_of_shape
                 _set_constant(graph, node.outputs[0], make(graph, node))
-            elif any(v in weights and _may_train(graph, v) for v in inputs):
+            elif OPS[node.op].kind is Kind.LAYOUT and any(
+                v in weights and _may_train(graph, v) for v in inputs
+            ):
                 kept.append(node)
             else:
                 _evaluate(graph, node)

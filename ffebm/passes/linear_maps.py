@@ -9,6 +9,7 @@ import numpy as np
 
 from ffebm.errors import ModelError
 from ffebm.ir import Dim, Graph, Layout, Linear, Node, Pool
+from ffebm.ops import OPS, Kind
 
 
 class Unfit(Exception):  # noqa: N818 - a reason, not an error
@@ -35,10 +36,20 @@ def _weight(graph: Graph, node: Node, position: int = 1) -> str:
     name = node.inputs[position]
     array = graph.constants.get(name)
     if array is None:
-        raise Unfit("no stationary weight: both operands are computed at run time")
+        raise Unfit(_missing_weight(graph, name))
     if array.dtype.kind != "f":
         raise Unfit(f"its weight is {array.dtype}; tiles hold floating-point weights")
     return name
+
+
+def _missing_weight(graph: Graph, name: str) -> str:
+    """Why a value is no stationary weight: it is computed, if only by layout changes."""
+    makers = graph.producers()
+    while name in makers and OPS[makers[name].op].kind is Kind.LAYOUT:
+        name = makers[name].inputs[0]
+    if name in graph.constants:
+        return "its weight passes a layout change first; a tile holds weights as the model stores them"
+    return "no stationary weight: both operands are computed at run time"
 
 
 def _known(graph: Graph, node: Node) -> tuple[int, ...]:
@@ -149,7 +160,7 @@ def layout_of(graph: Graph, node: Node) -> tuple[Layout, ...]:
     if node.op == "Identity":
         return ()
     before, after = graph.shape(node.inputs[0]), graph.shape(node.outputs[0])
-    if not before or not after or before[0] != after[0]:
+    if not before or not after:
         raise Unfit("a layout change that moves the batch")
     if node.op == "Transpose":
         order = node.attrs.get("perm", tuple(range(len(before)))[::-1])

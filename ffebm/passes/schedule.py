@@ -176,7 +176,7 @@ class _Tasks:
             if item.block is None:
                 self._node_backward(item, tuple(after), wanted)
             else:
-                self._block_backward(item, item.block, tuple(after), wanted)
+                self._block_backward(item, item.block, arrived, wanted)
             for value in wanted:
                 arrived.setdefault(value, []).append(self._send_back(value, item))
 
@@ -192,13 +192,15 @@ class _Tasks:
         return self._compute("update", name, after, (0, UPDATE_OPERATIONS * weights, 2 * weights))
 
     def _block_backward(
-        self, item: _Item, block: EnergyBlock, after: tuple[int, ...], wanted: list[str]
+        self, item: _Item, block: EnergyBlock, arrived: dict[str, list[int]], wanted: list[str]
     ) -> None:
         cost, units = self.costs[block.id], self._tiles(block)
-        current = self._transfer(block.outputs[-1], after)
+        currents = [self._transfer(v, tuple(arrived[v])) for v in block.outputs if v in arrived]
         up = cost.nudged(self.settle.nudged_sweeps)
         down = cost.nudged(self.settle.nudged_sweeps, to_inputs=wanted)
-        plus = self._add("nudged", f"{block.name} +beta", units, up.seconds, (current, item.forward), up.cost)
+        plus = self._add(
+            "nudged", f"{block.name} +beta", units, up.seconds, (*currents, item.forward), up.cost
+        )
         minus = self._add("nudged", f"{block.name} -beta", units, down.seconds, (plus,), down.cost)
         item.backward = minus
         trained = [w for w in block.weights() if w in self.graph.trainable]

@@ -36,7 +36,6 @@ def matrix_size(linear: Linear, weight: Array) -> tuple[int, int, int]:
         n_in, n_out = weight.shape[::-1] if linear.transposed else weight.shape
         return 1, n_in, n_out
     first, rest = weight.shape[0] // linear.groups, weight[0].size
-    # A transposed convolution is the transposed read of a convolution's array.
     return (linear.groups, rest, first) if linear.op == "Conv" else (linear.groups, first, rest)
 
 

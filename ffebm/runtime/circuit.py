@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from ffebm.ir import EnergyBlock
@@ -40,6 +41,7 @@ class Circuit:
                 self.couplings.append(coupling)
             else:
                 self.feeds.append(coupling)
+        self._has_image_maximum = any(coupling.is_image_maximum for coupling in self.couplings)
         self.colours = _colours(self._neighbours())
 
     def source(self, coupling: int) -> int:
@@ -49,6 +51,16 @@ class Circuit:
     def target(self, coupling: int) -> int:
         """Index of the layer that a coupling drives."""
         return self.position[self.couplings[coupling].target]
+
+    def arrange(self, values: Tensor) -> Tensor:
+        """Values in the memory order in which this block settles fastest.
+
+        On a CPU a maximum over images takes a twentieth of the time with the channels last; convolutions take
+        the same. So blocks with such a maximum keep their channels last.
+        """
+        if self._has_image_maximum and values.dim() == 4 and values.device.type == "cpu":
+            return values.contiguous(memory_format=torch.channels_last)
+        return values
 
     def is_coupled(self, layer: int) -> bool:
         """Whether a layer has a free neighbour; one that has none settles in one update."""
@@ -76,7 +88,8 @@ class Circuit:
                 add(position, bias[(None,) * axes] if axes > 0 else bias)
             known = drives[position]
             if known is not None and layer.activation.scale != 1.0:
-                drives[position] = known * layer.activation.scale
+                known = known * layer.activation.scale
+            drives[position] = None if known is None else self.arrange(known)
         return Drives(drives, indices)
 
     def _neighbours(self) -> list[list[int]]:

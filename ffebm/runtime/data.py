@@ -2,6 +2,9 @@
 
 import gzip
 import struct
+import zipfile
+import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -126,7 +129,7 @@ def _idx(folder: Path, name: str, axes: int) -> Array:
     path = packed if packed.is_file() else plain
     try:
         content = gzip.decompress(path.read_bytes()) if path is packed else path.read_bytes()
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise UsageError(
             f"{path.name} cannot be read: {error}",
             hint="install Debian's dataset-fashion-mnist, or name the folder with --data-folder",
@@ -145,22 +148,36 @@ def _idx(folder: Path, name: str, axes: int) -> Array:
 def _arrays(path: Path) -> Data:
     where = Location(str(path))
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as arrays:
             held = {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UsageError(f"cannot be read: {error}", location=where) from None
     missing = [name for name in ("x", "y") if name not in held]
     if missing:
         raise UsageError(
             f"it has no array {missing[0]!r}, only {sorted(held)}", allowed="arrays x and y", location=where
         )
-    x, y = held["x"], held["y"]
-    if len(x) != len(y) or y.ndim != 1 or y.dtype.kind not in "iu" or x.dtype.kind not in "fiu" or len(x) < 2:
+    x, y = _labelled(held, "x", "y", where)
+    if "x_test" not in held or "y_test" not in held:
+        return _held_out(path.name, x, y)
+    x_test, y_test = _labelled(held, "x_test", "y_test", where)
+    if x_test.shape[1:] != x.shape[1:]:
         raise UsageError(
-            f"x is {x.dtype}{list(x.shape)}, y is {y.dtype}{list(y.shape)}",
-            allowed="x with numbers and y with one whole class number for each of at least 2 samples",
+            f"a sample of x_test is {list(x_test.shape[1:])}",
+            allowed=f"one of x is {list(x.shape[1:])}",
             location=where,
         )
-    if "x_test" in held and "y_test" in held:
-        return _tensors(path.name, x, y, held["x_test"], held["y_test"])
-    return _held_out(path.name, x, y)
+    return _tensors(path.name, x, y, x_test, y_test)
+
+
+def _labelled(held: Mapping[str, Array], samples: str, labels: str, where: Location) -> tuple[Array, Array]:
+    """Samples and their class numbers, checked."""
+    x, y = held[samples], held[labels]
+    fits = x.ndim > 0 and y.ndim == 1 and len(x) == len(y) >= 2
+    if not fits or y.dtype.kind not in "iu" or x.dtype.kind not in "fiu":
+        raise UsageError(
+            f"{samples} is {x.dtype}{list(x.shape)}, {labels} is {y.dtype}{list(y.shape)}",
+            allowed=f"numbers in {samples}, one whole class number each in {labels}, at least 2 samples",
+            location=where,
+        )
+    return x, y

@@ -137,7 +137,9 @@ class _Job:
     def named(self, tensors: Sequence[Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Inputs and weights by name."""
         names = self.circuit.block.inputs
-        weights = zip(self.circuit.block.weights(), tensors[len(names) :], strict=True)
+        weights = zip(
+            self.circuit.block.weights(), map(self.circuit.arrange, tensors[len(names) :]), strict=True
+        )
         return dict(zip(names, tensors[: len(names)], strict=True)), dict(weights)
 
     def relax(self, tensors: Sequence[Tensor]) -> tuple[Drives, Phase]:
@@ -262,6 +264,8 @@ def _in_order(free: FreePoint, gradients: Gradients) -> tuple[Tensor | None, ...
         found.append(torch.zeros_like(x) if grad is None and free.wants_input(name) else grad)
     for name, w in free.weights.items():
         grad = gradients.weights.get(name)
+        # the caller's weights may be in another memory order than the block's
+        grad = grad if grad is None else grad.contiguous()
         found.append(torch.zeros_like(w) if grad is None and free.wants_weight(name) else grad)
     return tuple(found)
 

@@ -4,7 +4,7 @@ Digital nodes run by their kernels, energy blocks settle on their tiles; both ar
 `loss.backward()` computes the hybrid gradient and any torch optimiser trains the weights.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,10 +18,10 @@ from torch.utils import _pytree as pytree
 from ffebm.errors import UsageError
 from ffebm.hardware import Crossbar
 from ffebm.ir import EnergyBlock
-from ffebm.plan import Plan, Settle
+from ffebm.plan import Plan, Port, Settle
 from ffebm.program import Instruction
 from ffebm.runtime.digital_program import UPDATE, Binding, run_instruction, values_read
-from ffebm.runtime.energy_block import BlockRuntime
+from ffebm.runtime.energy_block import BlockRuntime, Tail
 from ffebm.runtime.gradient import EP, Gradient
 from ffebm.runtime.save_onnx import save_onnx
 from ffebm.runtime.settling import Equilibrium
@@ -52,7 +52,7 @@ class Executor(nn.Module):
         self.plan = plan
         self.settle = settle or plan.settle
         self.gradient = gradient or EP()
-        self.equilibria: list[Equilibrium] = []
+        self._settled: dict[int, Equilibrium] = {}
         self._seed = seed
         self.trace: Trace | None = None
         self.updates: dict[str, Tensor] = {}
@@ -98,6 +98,11 @@ class Executor(nn.Module):
         learnt = {**self.weights(), **self.running_statistics()}
         save_onnx(self.plan, {k: v.detach().cpu().numpy() for k, v in learnt.items()}, Path(path))
 
+    @property
+    def equilibria(self) -> list[Equilibrium]:
+        """Where each block settled in the last run, one a block, in the blocks' order."""
+        return [self._settled[block] for block in sorted(self._settled)]
+
     # --- running -------------------------------------------------------------------------------------
 
     def reseed(self, seed: int) -> None:
@@ -136,20 +141,16 @@ class Executor(nn.Module):
         Raises:
             UsageError: If inputs are missing, unknown or of another shape.
         """
-        values = self._inputs(inputs, named)
-        device = next(iter(values.values())).device if values else self._device
-        if device != self._device:
-            self._device = device
-            self.reseed(self._seed)
-        self.equilibria = []
+        values = self._prepared(inputs, named)
         for step in self._steps:
             step.run(self, values)
             for name in step.last_reads:
-                del values[name]
+                values.pop(name, None)
         self._update_buffers()
-        return self._outputs(values)
+        return self.outputs_of(values)
 
-    def _outputs(self, values: Mapping[str, Tensor]) -> Any:
+    def outputs_of(self, values: Mapping[str, Tensor]) -> Any:
+        """The model's outputs among the values of a run, in the model's structure."""
         structure = self.plan.structure
         if structure is None:
             outputs = tuple(self.lookup(values, port.name) for port in self.plan.outputs)
@@ -168,14 +169,41 @@ class Executor(nn.Module):
         self.updates = {}
 
     def loss(self, x: Tensor | tuple[Tensor, ...], target: Tensor, loss_fn: LossFunction) -> Tensor:
-        """The loss of a batch.
+        """The loss of a batch; with `EP(cost=True)` it is the loss itself that nudges the last block.
 
         Args:
             x: The input; a tuple if the model takes several.
             target: What `loss_fn` compares the outputs with.
-            loss_fn: loss_fn(outputs, target) -> scalar.
+            loss_fn: loss_fn(outputs, target) -> scalar, a mean over the batch.
         """
-        return loss_fn(self(*x) if isinstance(x, tuple) else self(x), target)
+        inputs = x if isinstance(x, tuple) else (x,)
+        if not (isinstance(self.gradient, EP) and self.gradient.cost and self.blocks):
+            return loss_fn(self(*inputs), target)
+        values = self._prepared(inputs, {})
+        last = max(i for i, step in enumerate(self._steps) if isinstance(step, _BlockStep))
+        for step in self._steps[:last]:
+            step.run(self, values)
+        block = self._steps[last]
+        assert isinstance(block, _BlockStep)  # `last` was chosen so
+        behind = _TailRun(self, self._steps[last + 1 :], values, lambda found: loss_fn(found, target))
+        inputs_of = {name: self.lookup(values, name) for name in block.block.inputs}
+        weights = {name: self._tensor(name) for name in block.block.weights()}
+        loss, equilibrium = self.blocks[block.block.id].run_with_cost(
+            inputs_of, weights, behind.tail(), self.settle, self.gradient
+        )
+        self._settled[block.block.id] = equilibrium
+        self._update_buffers()
+        return loss
+
+    def _prepared(self, inputs: tuple[Tensor, ...], named: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The inputs as values of a new run, on whose device everything random then is."""
+        values = self._inputs(inputs, named)
+        device = next(iter(values.values())).device if values else self._device
+        if device != self._device:
+            self._device = device
+            self.reseed(self._seed)
+        self._settled = {}
+        return values
 
     def _inputs(self, nested: tuple[Any, ...], by_name: Mapping[str, Any]) -> dict[str, Tensor]:
         ports = self.plan.inputs
@@ -196,7 +224,15 @@ class Executor(nn.Module):
             raise UsageError(f"input {missing[0]!r} is missing", allowed=f"the model takes {names}")
         for port in ports:
             _check_shape(port.name, port.type.shape, tuple(values[port.name].shape))
+            self._check_type(port, values[port.name])
         return values
+
+    def _check_type(self, port: Port, value: Tensor) -> None:
+        """An input has the type of the weights that have its type in the model; they may have been cast."""
+        like = next((n for n, a in self.plan.weights.items() if str(a.dtype) == port.type.dtype), None)
+        if like is not None and value.dtype != self._tensor(like).dtype:
+            found, expected = (str(t).removeprefix("torch.") for t in (value.dtype, self._tensor(like).dtype))
+            raise UsageError(f"input {port.name!r} is {found}", allowed=expected)
 
     # --- tracing -------------------------------------------------------------------------------------
 
@@ -208,6 +244,10 @@ class Executor(nn.Module):
             yield self.trace
         finally:
             self.trace = None
+
+    def note_equilibrium(self, block: int, equilibrium: Equilibrium) -> None:
+        """Keep how a block settled."""
+        self._settled[block] = equilibrium
 
     def lookup(self, values: Mapping[str, Tensor], name: str) -> Tensor:
         """A value of this run, or a weight."""
@@ -222,8 +262,7 @@ class _DigitalStep:
     last_reads: tuple[str, ...]
 
     def run(self, net: Executor, values: dict[str, Tensor]) -> None:
-        binding = Binding(partial(net.lookup, values), net.training, net.generator)
-        outputs, statistics = run_instruction(self.instruction, binding)
+        statistics = self.compute(net, values)
         if self.instruction.op == UPDATE:
             net.updates.update(statistics)
             statistics = {}
@@ -231,7 +270,13 @@ class _DigitalStep:
             for name, value in statistics.items():
                 if name in net.plan.buffers:
                     net.lookup({}, name).copy_(value)
+
+    def compute(self, net: Executor, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Add the outputs to the values; returns new running statistics."""
+        binding = Binding(partial(net.lookup, values), net.training, net.generator)
+        outputs, statistics = run_instruction(self.instruction, binding)
         values.update(marked(net.trace, "digital", self.instruction.name, outputs))
+        return statistics
 
 
 @dataclass(frozen=True)
@@ -245,8 +290,57 @@ class _BlockStep:
         inputs = {name: net.lookup(values, name) for name in self.block.inputs}
         weights = {name: net.lookup({}, name) for name in self.block.weights()}
         outputs, equilibrium = net.blocks[self.block.id].run(inputs, weights, net.settle, net.gradient)
-        net.equilibria.append(equilibrium)
+        net.note_equilibrium(self.block.id, equilibrium)
         values.update(marked(net.trace, "free", self.block.name, outputs))
+
+
+class _TailRun:
+    """The digital steps behind the last block and the loss, as a function that can be run again.
+
+    Only its first run, the one at the free state, changes running statistics; all runs see the same random
+    numbers, so that the two nudged states are compared under the same dropout.
+    """
+
+    def __init__(
+        self,
+        net: Executor,
+        steps: Sequence["_DigitalStep | _BlockStep"],
+        values: dict[str, Tensor],
+        loss_fn: Callable[[Tensor | tuple[Tensor, ...]], Tensor],
+    ) -> None:
+        self.net = net
+        self.steps = [step for step in steps if isinstance(step, _DigitalStep)]
+        self.values = values
+        self.loss_fn = loss_fn
+        self.random = net.generator.get_state()
+        self.first = True
+
+    def tail(self) -> Tail:
+        """What the engine needs to know of it."""
+        read = {name for step in self.steps for name in values_read(step.instruction)}
+        read |= {port.name for port in self.net.plan.outputs}
+        inputs = {n: v for n, v in self.values.items() if n in read and v.is_floating_point()}
+        weights = {name: weight for name, weight in self.net.weights().items() if name in read}
+        return Tail(self.cost, inputs, weights)
+
+    def cost(
+        self, outputs: Mapping[str, Tensor], inputs: Mapping[str, Tensor], weights: Mapping[str, Tensor]
+    ) -> Tensor:
+        """The loss at some state of the block."""
+        net = self.net
+        values = {**self.values, **inputs, **weights, **outputs}
+        resumes = net.generator.get_state()
+        if not self.first:
+            net.generator.set_state(self.random)
+        for step in self.steps:
+            if self.first:
+                step.run(net, values)
+            else:
+                step.compute(net, values)
+        if not self.first:
+            net.generator.set_state(resumes)
+        self.first = False
+        return self.loss_fn(net.outputs_of(values))
 
 
 def _steps(plan: Plan) -> list[_DigitalStep | _BlockStep]:

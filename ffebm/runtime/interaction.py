@@ -28,6 +28,7 @@ class Coupling:
         weight: Source name of W; None for an identity.
         bias: Source name of the bias inside the pooling; None without one.
         is_max: The pooling is a maximum, so the top-down drive depends on z.
+        is_image_maximum: The maximum is over images, [channels, height, width].
         bias_decides: The bias takes part in the maximum, so a zero z drives the layer too.
     """
 
@@ -42,6 +43,7 @@ class Coupling:
         self._pooling = Pooling(interaction.pool, interaction.linear_shape) if interaction.pool else None
         self.is_max = self._pooling is not None and self._pooling.is_max
         self._linear_shape = interaction.linear_shape
+        self.is_image_maximum = self.is_max and len(interaction.linear_shape) == 3
         self._before, self._linear_in = _steps(interaction.before, interaction.source_shape)
         pooled = self._pooling.shape if self._pooling else interaction.linear_shape
         self._after, self._drive_shape = _steps(interaction.after, pooled)

@@ -74,6 +74,11 @@ class Phase:
         self._nudge = nudge
 
     @property
+    def like(self) -> Tensor:
+        """A tensor of the phase's type and device: a clamped input makes some layer's drive constant."""
+        return next(drive for drive in self.constant if drive is not None)
+
+    @property
     def is_split(self) -> bool:
         """Rows settle independently; a nudge that is a function of the whole batch joins them."""
         return self._nudge is None
@@ -92,7 +97,7 @@ class Phase:
                 return self._zeros(layer)
             total = parts.pop() * scale
         elif not parts:
-            return total.expand(self.batch, *total.shape[1:]).contiguous()
+            return total.expand(self.batch, *self.circuit.layers[layer].shape).contiguous()
         else:
             total = torch.add(total, parts.pop(), alpha=scale)
         for part in parts:
@@ -101,7 +106,7 @@ class Phase:
 
     def sweep(self, order: Sequence[Sequence[int]], relaxation: float = 1.0, note: Note = "nothing") -> None:
         """Update every layer of `order` once, and note what was asked for."""
-        self.change, self.moved = None, note == "nothing"
+        self.change, self.moved = None, note != "moved"
         for colour in order:
             extra = self._nudge.drives(self.state) if self._nudge and self._nudge.layers & {*colour} else {}
             for layer in colour:
@@ -127,8 +132,10 @@ class Phase:
 
     def index(self, coupling: int) -> Tensor | None:
         """Where a coupling's maximum is found at the current state; None without a maximum."""
-        source = self.state[self.circuit.source(coupling)]
-        if self.circuit.couplings[coupling].is_max and self.indices[coupling] is None and source is not None:
+        if self.circuit.couplings[coupling].is_max and self.indices[coupling] is None:
+            origin = self.circuit.source(coupling)
+            source = self.state[origin]
+            source = self._zeros(origin) if source is None else source
             self.indices[coupling] = self.circuit.couplings[coupling].push(source, self.weights)[1]
         return self.indices[coupling]
 
@@ -183,5 +190,4 @@ class Phase:
         return self.project(layer, step)
 
     def _zeros(self, layer: int) -> Tensor:
-        like = next(iter(self.weights.values()), torch.empty(0))
-        return like.new_zeros(self.batch, *self.circuit.layers[layer].shape)
+        return self.like.new_zeros(self.batch, *self.circuit.layers[layer].shape)

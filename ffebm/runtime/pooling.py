@@ -79,8 +79,10 @@ class Pooling:
         """Carry pooled-side values back to the positions that they came from; [batch, *shape]."""
         batch = p.shape[0]
         p = p.reshape(batch, *self._channels(), *self._out)
-        # only the shape of this operand is read
-        like = p.new_empty(1).expand(batch, *self._channels(), *self._padded())
+        # of this operand only the shape and the memory order are read
+        like = torch.empty(
+            batch, *self._channels(), *self._padded(), dtype=p.dtype, device=p.device, memory_format=_order(p)
+        )
         if self.is_max:
             three = len(self._kernel) == 3
             op = _ops.max_pool3d_with_indices_backward if three else _ops.max_pool2d_with_indices_backward
@@ -139,6 +141,14 @@ class Pooling:
             shape[2 + axis] = -1
             counts = counts * (self._kernel[axis] / inside).reshape(shape)
         return counts
+
+
+def _order(values: Tensor) -> torch.memory_format:
+    """Channels last if the values are so and only so."""
+    is_last = values.dim() == 4 and not values.is_contiguous()
+    if is_last and values.is_contiguous(memory_format=torch.channels_last):
+        return torch.channels_last
+    return torch.contiguous_format
 
 
 def _n_windows(  # noqa: PLR0913 -- the facts of one axis

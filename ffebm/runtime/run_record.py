@@ -25,7 +25,9 @@ class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         lr: Learning rate.
         weight_decay: L2 penalty; None leaves it to the optimiser.
         momentum: Momentum; None leaves it to the optimiser.
-        schedule: Learning rate over epochs.
+        schedule: Learning rate over epochs: "constant" or "cosine".
+        gradient: Estimator: "ep", "implicit" or "unrolled".
+        beta: Nudging strength of "ep".
         seed: Seed of sample order and noise.
     """
 
@@ -37,6 +39,8 @@ class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     weight_decay: float | None = None
     momentum: float | None = None
     schedule: str = "constant"
+    gradient: str = "ep"
+    beta: float = 0.1
     seed: int = 0
 
 

@@ -3,9 +3,10 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import onnx
-from onnx import ModelProto, numpy_helper
+from onnx import ModelProto, TensorProto, numpy_helper
 
 from ffebm.errors import Location, UsageError
 from ffebm.ir import Array
@@ -41,19 +42,19 @@ def save_onnx(plan: Plan, learnt: Mapping[str, Array], path: Path) -> None:
         )
     model = ModelProto.FromString(plan.model)
     _fill(model, {**plan.weights, **learnt}, set(learnt))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.part")
+    size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
     try:
-        if model.ByteSize() > TOO_LARGE:
-            data = f"{path.name}.data"
-            onnx.save(model, scratch, save_as_external_data=True, location=data, size_threshold=1024)
-        else:
-            scratch.write_bytes(model.SerializeToString())
-        os.replace(scratch, path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as scratch:
+            fresh, data = Path(scratch) / path.name, f"{path.name}.data"
+            if size > TOO_LARGE:
+                onnx.save(model, fresh, save_as_external_data=True, location=data, size_threshold=1024)
+                os.replace(Path(scratch) / data, path.with_name(data))
+            else:
+                fresh.write_bytes(model.SerializeToString())
+            os.replace(fresh, path)
     except OSError as error:
         raise UsageError(f"cannot be written: {error.strerror}", location=where) from None
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def _fill(model: ModelProto, values: Mapping[str, Array], learnt: set[str]) -> None:
@@ -67,11 +68,18 @@ def _fill(model: ModelProto, values: Mapping[str, Array], learnt: set[str]) -> N
             array = values[tensor.name].astype(dtype, copy=False)
             tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
     held = {tensor.name for tensor in graph.initializer}
-    made = [node for node in graph.node if len(node.output) == 1 and node.output[0] in learnt - held]
-    for node in made:
-        graph.node.remove(node)
-        name = node.output[0]
-        graph.initializer.append(numpy_helper.from_array(values[name], name))
-        if model.ir_version < 4:
-            tensor = graph.initializer[-1]
-            graph.input.append(onnx.helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims)))
+    for node in list(graph.node):
+        made = [name for name in node.output if name in learnt - held]
+        if len(made) == len(node.output):
+            graph.node.remove(node)
+        for name in made:
+            node.output[list(node.output).index(name)] = f"{name}.untrained"
+            _add_initializer(model, numpy_helper.from_array(values[name], name))
+
+
+def _add_initializer(model: ModelProto, tensor: TensorProto) -> None:
+    """Before IR 4 every initializer is an input as well."""
+    model.graph.initializer.append(tensor)
+    if model.ir_version < 4:
+        port = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+        model.graph.input.append(port)

@@ -112,7 +112,7 @@ def require_settled(name: str, outcome: Outcome, rule: Rule) -> None:
 
 def _settle_fixed(phase: Phase, rule: Rule) -> Outcome:
     watch, advance = Watch(), _Advance(rule)
-    every = _LOOK_EVERY if next(iter(phase.weights.values())).is_cuda else 1
+    every = _LOOK_EVERY if phase.like.is_cuda else 1
     residual, previous = None, None
     for sweep in range(1, rule.sweeps + 1):
         note: Note = "moved" if sweep % every == 0 else "nothing"

@@ -16,6 +16,7 @@ from torch.nn import functional
 from ffebm.errors import Location, UsageError
 from ffebm.runtime.data import Data
 from ffebm.runtime.executor import Executor
+from ffebm.runtime.gradient import EP, Gradient, Implicit, Unrolled
 from ffebm.runtime.run_record import (
     Checkpoint,
     Epoch,
@@ -29,6 +30,22 @@ from ffebm.runtime.run_record import (
 
 Progress = Callable[[int, int, float], None]
 """Called after each step with samples seen in this epoch, samples an epoch has, and the mean loss so far."""
+
+
+def estimator(training: Training) -> Gradient:
+    """The gradient estimator that the settings name.
+
+    Raises:
+        UsageError: If there is none of that name.
+    """
+    kinds: dict[str, Gradient] = {
+        "ep": EP(beta=training.beta),
+        "implicit": Implicit(),
+        "unrolled": Unrolled(),
+    }
+    if training.gradient not in kinds:
+        raise UsageError(f"gradient {training.gradient!r}", allowed=", ".join(kinds))
+    return kinds[training.gradient]
 
 
 class Trainer:
@@ -255,5 +272,8 @@ def _optimizer(training: Training, weights: list[torch.nn.Parameter]) -> torch.o
                     f"{kind.__name__} takes no {name}", hint=f"leave --{name.replace('_', '-')} out"
                 )
             settings[name] = value
-    optimizer: torch.optim.Optimizer = kind(weights, **settings)
+    try:
+        optimizer: torch.optim.Optimizer = kind(weights, **settings)
+    except ValueError as error:
+        raise UsageError(f"{kind.__name__} cannot be used: {error}") from None
     return optimizer

@@ -10,6 +10,6 @@
 
 Where an effect goes: what a cell holds (variation between devices, stuck cells, drift) into `cells.py`,
 what a line does to its converter (offset, gain) into `converter.py`, what an array adds to a product (wire
-resistance, a mismatch of the two directions) into `readout.py`; several arrays for one weight (bit slices) are
+resistance, a mismatch of the two directions) into `readout.py`; several arrays for a weight (bit slices) are
 a tile made of tiles, as `split.py` is.
 """

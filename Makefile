@@ -1,0 +1,54 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+OUT := out
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test lint types fmt check picture bench clean
+
+help: ## what can be made
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+venv: $(VENV)/.installed ## a virtual environment with the tested set of packages
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: venv ## compile the digits CNN, train it on simulated tiles, compare with onnxruntime
+	$(BIN)/python examples/digits_model.py $(OUT)/digits.onnx
+	$(BIN)/ffebm-compile $(OUT)/digits.onnx -o $(OUT)/digits.plan --hardware reference --block-size 2 \
+	    --free-sweeps 8 --nudged-sweeps 5
+	$(BIN)/ffebm explain $(OUT)/digits.plan
+	rm -rf $(OUT)/digits.plan.run
+	$(BIN)/ffebm train $(OUT)/digits.plan --data digits --epochs 8 --lr 0.004 --schedule cosine --beta 0.5
+	@echo "plan: $(OUT)/digits.plan   trained model: $(OUT)/digits.plan.run/trained.onnx"
+
+test: venv ## the test suite, under ten minutes on two cores
+	$(BIN)/python -m pytest -n 2 -q
+
+lint: venv ## ruff, lint and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: venv ## mypy --strict on package and tests
+	$(BIN)/mypy
+
+fmt: venv ## format, and fix what can be fixed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+check: lint types test ## everything that must hold
+
+picture: venv ## the picture at the top of the README
+	$(BIN)/python examples/digits_model.py $(OUT)/digits.onnx
+	$(BIN)/ffebm-compile $(OUT)/digits.onnx -o $(OUT)/picture.plan --block-size 2
+	$(BIN)/ffebm show $(OUT)/picture.plan --svg docs/partition.svg
+
+bench: venv ## speed and memory, as ratios against baselines of the same run
+	$(BIN)/python benchmarks/compile.py
+	$(BIN)/python benchmarks/digits.py
+
+clean: ## everything that was made
+	rm -rf $(VENV) $(OUT) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,369 @@
+"""Times a training step of the splitting networks of Nest & Ernoult 2024.
+
+    python benchmarks/hybrid_step.py --width 0.5 --batch 8
+
+Against the published loop, whose gradients must be the same, and against plain backprop. The networks have
+six layers, 128 256 256 512 512 channels and 256 units, as one block, two or three; see `SPLITS`. Equal
+sweeps means those of the paper, 60 free and 20 nudged.
+"""
+
+import argparse
+import json
+import math
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
+from published_loop import Join, Loop, LoopBlock
+from torch import Tensor
+
+from ffebm.ir import Activation, EnergyBlock, Interaction, Layer, Layout, Linear, Pool
+from ffebm.plan import Settle
+from ffebm.runtime.energy_block import BlockRuntime, Tail
+from ffebm.runtime.gradient import EP, Gradient, Implicit
+
+CHANNELS = (128, 256, 256, 512, 512)
+POOLED = (1, 2, 3, 4)
+SPLITS = {6: (6,), 3: (3, 3), 2: (2, 2, 2), 1: (1, 1, 1, 1, 1, 1)}
+VARIANCE = 8.351e-5
+CLASSES = 10
+BETA = 0.2
+
+_clock: Callable[[], float] = time.perf_counter
+
+
+@dataclass(frozen=True)
+class Network:
+    """One split: the same weights for both implementations."""
+
+    loop: Loop
+    blocks: tuple[BlockRuntime, ...]
+    weights: dict[str, Tensor]
+    x: Tensor
+    target: Tensor
+
+    def hybrid(self, gradient: Gradient, settle: Settle) -> dict[str, Tensor]:
+        """One step with energy blocks; gradients by name."""
+        leaves = {name: w.detach().requires_grad_() for name, w in self.weights.items()}
+        value = self.x
+        for front, runtime in zip(self.loop.blocks, self.blocks, strict=True):
+            value = _front(front.front, value, leaves)
+            if runtime is self.blocks[-1]:
+                break
+            outputs, _ = runtime.run({"x": value}, leaves, settle, gradient)
+            value = next(iter(outputs.values()))
+        top = self.blocks[-1].block.outputs[0]
+        names = self.loop.readout
+        if isinstance(gradient, EP) and gradient.cost:
+            tail = Tail(
+                lambda out, given, w: F.cross_entropy(_logits(out[top], w, names), given["y"]),
+                {"y": self.target},
+                {name: leaves[name] for name in names},
+            )
+            loss, _ = self.blocks[-1].run_with_cost({"x": value}, leaves, tail, settle, gradient)
+        else:
+            outputs, _ = self.blocks[-1].run({"x": value}, leaves, settle, gradient)
+            loss = F.cross_entropy(_logits(outputs[top], leaves, names), self.target)
+        loss.backward()
+        return {name: w.grad for name, w in leaves.items() if w.grad is not None}
+
+    def double(self) -> "Network":
+        """The same in double precision."""
+        weights = {name: w.double() for name, w in self.weights.items()}
+        return replace(self, weights=weights, x=self.x.double())
+
+    def published(self) -> dict[str, Tensor]:
+        """One step of the published loop."""
+        return self.loop.step(self.x, self.target, self.weights)
+
+    def backprop(self) -> dict[str, Tensor]:
+        """One step of plain backpropagation through the same layers run once, upwards."""
+        leaves = {name: w.detach().requires_grad_() for name, w in self.weights.items()}
+        value = self.x
+        for block in self.loop.blocks:
+            for k, join in enumerate((block.front, *block.joins)):
+                value = _front(join, value, leaves)
+                if block.clamp_last or k < len(block.joins):
+                    value = (self.loop.slope * value).clamp(0, 1)
+        F.cross_entropy(_logits(value, leaves, self.loop.readout), self.target).backward()
+        return {name: w.grad for name, w in leaves.items() if w.grad is not None}
+
+    def sweep_products(self) -> float:
+        """Multiply-adds of one sweep of all blocks, of one sample: each coupling once in both directions."""
+        total = 0
+        for runtime in self.blocks:
+            free = {layer.value for layer in runtime.block.layers}
+            for _, interaction in runtime.block.interactions():
+                if interaction.source in free and interaction.linear is not None:
+                    w = self.weights[interaction.linear.weight]
+                    places = math.prod(interaction.linear_shape[1:]) if w.dim() > 2 else 1
+                    total += 2 * w.numel() * places
+        return float(total)
+
+
+def make(split: int, width: float, batch: int, device: str, size: int = 32) -> Network:
+    """A splitting network at initialisation."""
+    torch.manual_seed(0)
+    channels = [max(8, int(c * width)) for c in CHANNELS]
+    units = max(8, int(256 * width))
+    weights: dict[str, Tensor] = {}
+    x = torch.randn(batch, 3, size, size)
+    shape: tuple[int, ...] = (3, size, size)
+    loops, runtimes, position = [], [], 0
+    for k, n_layers in enumerate(SPLITS[split]):
+        joins, shapes = [], []
+        for _ in range(n_layers):
+            name = f"layer{position}"
+            is_dense = position == len(channels)
+            n = math.prod(shape) if is_dense else shape[0]
+            out = units if is_dense else channels[position]
+            weights[f"{name}.weight"] = (
+                torch.randn(out, n) / math.sqrt(3 * n) if is_dense else _goe(out, n, width)
+            )
+            has_pool = position in POOLED
+            has_norm = position == 0
+            norm = (f"{name}.gamma", f"{name}.beta") if has_norm else None
+            if norm is not None:
+                weights |= {norm[0]: torch.ones(out), norm[1]: torch.zeros(out)}
+            else:
+                weights[f"{name}.bias"] = torch.zeros(out)
+            joins.append(Join(f"{name}.weight", None if has_norm else f"{name}.bias", 1, 1, has_pool, norm))
+            shape = (out,) if is_dense else (out, *(s // (2 if has_pool else 1) for s in shape[1:]))
+            shapes.append(shape)
+            position += 1
+        clamp = k + 1 < len(SPLITS[split])
+        loops.append(LoopBlock(joins[0], tuple(joins[1:]), tuple(shapes), clamp))
+        runtimes.append(BlockRuntime(_block(k, loops[-1], weights)))
+    weights |= {
+        "readout.weight": torch.randn(CLASSES, units) / math.sqrt(3 * units),
+        "readout.bias": torch.zeros(CLASSES),
+    }
+    weights = {name: w.to(device) for name, w in weights.items()}
+    loop = Loop(tuple(loops), ("readout.weight", "readout.bias"), 1.0, 60, 20, BETA)
+    target = torch.arange(batch, device=device) % CLASSES
+    return Network(loop, tuple(runtimes), weights, x.to(device), target)
+
+
+def _goe(out: int, n: int, width: float) -> Tensor:
+    """The paper's initial kernels, scaled with the width so that coupling stays alike."""
+    a = torch.randn(out, n, 3, 3) * math.sqrt(VARIANCE / width / 3)
+    return (
+        a.tril()
+        + a.tril().transpose(2, 3)
+        + (math.sqrt(8) - 2) * torch.diag_embed(a.diagonal(dim1=2, dim2=3))
+    )
+
+
+def _block(k: int, spec: LoopBlock, weights: dict[str, Tensor]) -> EnergyBlock:
+    clip, linear = Activation("Clip", low=0.0, high=1.0), Activation("Identity")
+    layers: list[Layer] = []
+    for i, shape in enumerate(spec.shapes):
+        is_last = i + 1 == len(spec.shapes)
+        drive = Interaction("x", shape, shape) if i == 0 else _join(spec.joins[i - 1], layers[-1], weights)
+        activation = linear if is_last and not spec.clamp_last else clip
+        layers.append(Layer(f"s{i}", shape, activation, (drive,)))
+    return EnergyBlock(k, ("x",), tuple(layers), (layers[-1].value,))
+
+
+def _join(join: Join, below: Layer, weights: dict[str, Tensor]) -> Interaction:
+    w = weights[join.weight]
+    if w.dim() == 2:
+        matrix = Linear("MatMul", join.weight, join.bias, transposed=True)
+        flat = (Layout("Reshape", (math.prod(below.shape),)),) if len(below.shape) > 1 else ()
+        return Interaction(below.value, below.shape, (w.shape[0],), flat, matrix)
+    conv = Linear("Conv", join.weight, join.bias, (1, 1), (1, 1, 1, 1), (1, 1))
+    pool = Pool("MaxPool", (2, 2), (2, 2), (0, 0, 0, 0)) if join.has_pool else None
+    return Interaction(below.value, below.shape, (w.shape[0], *below.shape[1:]), (), conv, pool)
+
+
+def _front(join: Join, value: Tensor, weights: dict[str, Tensor]) -> Tensor:
+    w, bias = weights[join.weight], weights[join.bias] if join.bias else None
+    if w.dim() == 2:
+        return F.linear(value.flatten(1), w, bias)
+    value = F.conv2d(value, w, bias, 1, 1)
+    value = F.max_pool2d(value, 2) if join.has_pool else value
+    if join.norm is None:
+        return value
+    return F.batch_norm(value, None, None, weights[join.norm[0]], weights[join.norm[1]], training=True)
+
+
+def _logits(value: Tensor, weights: dict[str, Tensor], names: tuple[str, str]) -> Tensor:
+    return F.linear(value.flatten(1), weights[names[0]], weights[names[1]])
+
+
+def seconds(step: Callable[[], object], repeats: int) -> float:
+    """Least time of a step: what others do on the machine only adds."""
+    step()
+    times = []
+    for _ in range(repeats):
+        _wait()
+        start = _clock()
+        step()
+        _wait()
+        times.append(_clock() - start)
+    return min(times)
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def distance(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
+    """Largest relative distance of a gradient."""
+    return max(float((found[k] - g).norm() / g.norm().clamp(min=1e-12)) for k, g in expected.items())
+
+
+def assert_same_gradients(split: int) -> None:
+    """Both loops give the same gradients; in double precision, where the published contrast loses nothing.
+
+    In single precision it subtracts large sums, so its small gradients carry per cents of rounding.
+    """
+    network = make(split, 0.125, 2, "cpu").double()
+    settle = Settle(free_sweeps=network.loop.free_sweeps, nudged_sweeps=network.loop.nudged_sweeps)
+    worst = distance(network.hybrid(EP(BETA, cost=True), settle), network.published())
+    assert worst < 1e-6, f"block size {split}: gradients differ by {worst:.1e}"
+
+
+def matrix_peak(device: str) -> float:
+    """Multiply-adds a second (counted as two) of a large matrix product."""
+    a = torch.randn(2048, 2048, device=device)
+    return 2 * 2048**3 / min(seconds(lambda: a @ a, 1) for _ in range(5))
+
+
+def sweep_rate(network: Network) -> float:
+    """Multiply-adds a second (counted as two) of free sweeps beyond the first ones."""
+    drives = []
+    with torch.no_grad():
+        value = network.x
+        for front, runtime in zip(network.loop.blocks, network.blocks, strict=True):
+            value = _front(front.front, value, network.weights)
+            drives.append(value)
+            value = next(
+                iter(runtime.run({"x": value}, network.weights, Settle(free_sweeps=10), EP())[0].values())
+            )
+
+        def run(sweeps: int) -> None:
+            for value, runtime in zip(drives, network.blocks, strict=True):
+                runtime.run({"x": value}, network.weights, Settle(free_sweeps=sweeps), EP())
+
+        took = min(seconds(lambda: run(25), 1) for _ in range(3)) - min(
+            seconds(lambda: run(5), 1) for _ in range(3)
+        )
+    return 20 * len(network.x) * 2 * network.sweep_products() / took
+
+
+def accuracy(network: Network, step: Callable[[], dict[str, Tensor]], exact: dict[str, Tensor]) -> float:
+    """Mean cosine of the gradients of all weights with the exact ones."""
+    found = step()
+    return statistics.mean(
+        float(F.cosine_similarity(found[k].flatten(), g.flatten(), dim=0)) for k, g in exact.items()
+    )
+
+
+def peak_memory(arguments: list[str]) -> float:
+    """Peak memory of one step in a process of its own, in MB above that of the idle process."""
+    command = [sys.executable, __file__, *arguments]
+    return float(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+
+
+def report_split(split: int, options: argparse.Namespace) -> None:
+    """Print the figures of one split."""
+    network = make(split, options.width, options.batch, options.device)
+    fixed = Settle(free_sweeps=network.loop.free_sweeps, nudged_sweeps=network.loop.nudged_sweeps)
+    fast = Settle(free_sweeps=60, nudged_sweeps=20, tol=options.tol, anderson=options.anderson)
+    ep = EP(BETA, cost=True)
+    t_backprop = seconds(network.backprop, options.repeats)
+    if split == 1:
+        t_one = seconds(lambda: network.hybrid(EP(BETA), fixed), options.repeats)
+        print(f"block size 1: {t_one:.3f} s, {t_one / t_backprop:.2f} times backprop ({t_backprop:.3f} s)")
+        return
+    t_published = seconds(network.published, options.repeats)
+    t_fixed = seconds(lambda: network.hybrid(ep, fixed), options.repeats)
+    t_fast = seconds(lambda: network.hybrid(ep, fast), options.repeats)
+    exact = network.hybrid(Implicit(), Settle(free_sweeps=500, tol=1e-7))
+    c_published, c_fixed, c_fast = (
+        accuracy(network, step, exact)
+        for step in (network.published, lambda: network.hybrid(ep, fixed), lambda: network.hybrid(ep, fast))
+    )
+    print(
+        f"block size {split}: backprop {t_backprop:.3f} s; cosine with the exact gradients, mean over weights"
+    )
+    print(f"  published loop        {t_published:8.3f} s           cosine {c_published:.4f}")
+    for name, took, cosine in (("equal sweeps", t_fixed, c_fixed), ("tol, acceleration", t_fast, c_fast)):
+        print(f"  {name:20s}  {took:8.3f} s {t_published / took:6.2f} x  cosine {cosine:.4f}")
+    peak, rate = matrix_peak(options.device), sweep_rate(network)
+    share = rate / peak
+    print(
+        f"  a sweep reaches {rate / 1e9:.0f} of {peak / 1e9:.0f} Gflop/s, {share:.0%} of a matrix product's"
+    )
+    if options.device == "cpu":
+        same = [
+            "--width",
+            str(options.width),
+            "--batch",
+            str(options.batch),
+            "--splits",
+            str(split),
+            "--memory",
+        ]
+        ours, theirs = peak_memory([*same, "hybrid"]), peak_memory([*same, "published"])
+        print(f"  peak memory of a step {ours:.0f} MB, of the published loop {theirs:.0f} MB")
+
+
+def print_memory(split: int, options: argparse.Namespace) -> None:
+    """Print how far one step raises this process's memory (Linux)."""
+    network = make(split, options.width, options.batch, "cpu")
+    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
+    idle = _memory("VmRSS")
+    if options.memory == "hybrid":
+        network.hybrid(EP(BETA, cost=True), Settle(free_sweeps=8, nudged_sweeps=4))
+    else:
+        replace(network, loop=replace(network.loop, free_sweeps=8, nudged_sweeps=4)).published()
+    print(json.dumps(_memory("VmHWM") - idle))
+
+
+def _memory(field: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(field))
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--width", type=float, default=0.5, help="factor of the channels")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--splits", type=int, nargs="*", default=[6, 3, 2, 1], choices=list(SPLITS))
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--tol", type=float, default=1e-5, help="of the accelerated setting")
+    parser.add_argument("--anderson", type=int, default=0, help="memory of the accelerated setting")
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="measure processor time, for a shared machine"
+    )
+    parser.add_argument("--memory", choices=["hybrid", "published"], help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.memory:
+        print_memory(options.splits[0], options)
+        return
+    if options.cpu_time:
+        global _clock
+        _clock = time.process_time
+    for split in options.splits:
+        if split > 1:
+            assert_same_gradients(split)
+        report_split(split, options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""A plan as text for the terminal, at most 80 columns where names allow it."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from ffebm.ir import EnergyBlock
+from ffebm.plan import Plan, PlanNode, engineering, share
+
+
+def explain_lines(plan: Plan, chosen: str | None = None) -> Iterator[str]:
+    """Where every node runs and why, and what kept work off the tiles.
+
+    Args:
+        plan: The plan.
+        chosen: Only nodes whose name or op contains this.
+    """
+    nodes = [n for n in plan.nodes if not chosen or chosen in n.name or chosen in n.op]
+    for node in nodes:
+        block = f" block{node.block}" if node.block is not None else ""
+        work = f", {node.macs:,} MACs" if node.macs else ""
+        yield f"{node.name} ({node.op}{work}): {node.unit}{block}"
+        yield f"    {node.reason}"
+    if chosen:
+        yield f"{len(nodes)} of {len(plan.nodes)} nodes"
+        return
+    yield ""
+    yield from _shares(plan)
+
+
+def _shares(plan: Plan) -> Iterator[str]:
+    macs = sum(node.macs for node in plan.nodes)
+    weights = sum(plan.weights[name].size for name in plan.trainable)
+    on_tiles = sum(node.macs for node in plan.nodes if node.unit == "tile")
+    held = sum(plan.weights[name].size for name in {piece.weight for _, piece in plan.pieces()})
+    yield f"on tiles: {share(on_tiles, macs)} of multiply-accumulates, {share(held, weights)} of weights"
+    reasons: dict[str, list[PlanNode]] = defaultdict(list)
+    for node in plan.nodes:
+        if node.unit == "digital":
+            reasons[node.reason].append(node)
+    if reasons:
+        yield "digital because:"
+    ranked = sorted(reasons.items(), key=lambda entry: (-sum(n.macs for n in entry[1]), entry[0]))
+    for reason, nodes in ranked:
+        lost = sum(node.macs for node in nodes)
+        yield f"  {len(nodes)} nodes, {share(lost, macs)} of multiply-accumulates:"
+        yield f"      {reason}"
+
+
+def show_lines(plan: Plan) -> Iterator[str]:
+    """The flow of blocks and digital parts, then the tiles."""
+    yield "flow of an inference"
+    yield from _flow(plan)
+    yield ""
+    yield "tiles"
+    names = {weight: block.name for block in plan.blocks for weight in block.weights()}
+    for tile in plan.tiles:
+        blocks = sorted({names[piece.weight] for piece in tile.pieces}, key=lambda n: (len(n), n))
+        use = share(tile.used, tile.rows * tile.cols)
+        held = ", ".join(blocks[:4]) + (f" and {len(blocks) - 4} more" if len(blocks) > 4 else "")
+        yield f"  tile{tile.id}: {tile.rows} x {tile.cols}, {use} used by {held}"
+    if not plan.tiles:
+        yield "  none in use"
+
+
+def _flow(plan: Plan) -> Iterator[str]:
+    """Blocks and runs of digital nodes in the order of the inference's steps."""
+    kinds = {node.name: node.op for node in plan.nodes}
+    digital: list[str] = []
+    for port in plan.inputs:
+        yield f"  input   {port.name}: {port.type}"
+    for step in plan.inference.steps:
+        if step.kind == "digital":
+            digital.append(kinds[step.name])
+        elif step.kind == "free":
+            yield from _digital_line(digital)
+            digital = []
+            block = next(block for block in plan.blocks if block.name == step.name)
+            yield from _block_lines(block, engineering(step.end_s - step.start_s, "s"))
+    yield from _digital_line(digital)
+    for port in plan.outputs:
+        yield f"  output  {port.name}: {port.type}"
+
+
+def _digital_line(ops: list[str]) -> Iterator[str]:
+    if ops:
+        text = ", ".join(ops[:6]) + (f" and {len(ops) - 6} more" if len(ops) > 6 else "")
+        yield f"  digital {text}"
+
+
+def _block_lines(block: EnergyBlock, seconds: str) -> Iterator[str]:
+    yield f"  +-- {block.name}, {len(block.layers)} layer(s), {seconds}"
+    for layer in block.layers:
+        maps = [i.linear.op if i.linear else "identity" for i in layer.interactions]
+        pools = [f" {i.pool.op}" for i in layer.interactions if i.pool]
+        shape = "x".join(map(str, layer.shape))
+        yield f"  |   {layer.value} [{shape}] = {layer.activation.op}({' + '.join(maps)}{''.join(pools)})"
+    yield "  +--"

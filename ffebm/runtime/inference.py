@@ -1,0 +1,146 @@
+"""Runs a plan on the samples of a file, and compares it with onnxruntime."""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ffebm.errors import Location, UsageError
+from ffebm.ir import Array
+from ffebm.plan import Plan
+from ffebm.runtime.executor import Executor
+
+Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How far an output is from onnxruntime's.
+
+    Attributes:
+        name: The output.
+        relative_error: Largest difference over the largest magnitude of onnxruntime's output.
+        agreement: Share of samples with the same largest element.
+    """
+
+    name: str
+    relative_error: float
+    agreement: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name}: largest error {self.relative_error:.3g} of the largest value, "
+            f"same largest element in {100 * self.agreement:.2f} % of samples"
+        )
+
+
+def read_inputs(plan: Plan, path: Path) -> dict[str, Array]:
+    """Read one array for each input of a plan.
+
+    Raises:
+        UsageError: If the file cannot be read, or arrays are missing, unknown or of another type.
+    """
+    where = Location(str(path))
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, TypeError, AttributeError) as error:
+        raise UsageError(f"cannot be read: {error}", allowed="an .npz file", location=where) from None
+    names = [port.name for port in plan.inputs]
+    if sorted(arrays) != sorted(names):
+        raise UsageError(
+            f"it holds arrays {sorted(arrays)}", allowed=f"one for each input: {names}", location=where
+        )
+    for port in plan.inputs:
+        array = arrays[port.name]
+        if array.dtype != port.type.dtype:
+            if array.dtype.kind not in "fiub":
+                raise UsageError(f"{port.name!r} is {array.dtype}", allowed=port.type.dtype, location=where)
+            arrays[port.name] = array.astype(port.type.dtype)
+    return {name: arrays[name] for name in names}
+
+
+def infer(
+    plan: Plan, inputs: Mapping[str, Array], seed: int, device: str
+) -> tuple[dict[str, Array], list[str]]:
+    """Run a plan.
+
+    Returns:
+        Outputs by name, and what the user should know: blocks that did not settle.
+    """
+    net = Executor(plan, seed=seed)
+    try:
+        net.to(device)
+        tensors = [torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in inputs.values()]
+    except (RuntimeError, AssertionError) as error:
+        first = str(error).splitlines()[0]
+        raise UsageError(f"device {device!r} cannot be used: {first}", hint="--device cpu") from None
+    with torch.no_grad():
+        result = net(*tensors)
+    outputs = result if isinstance(result, tuple) else (result,)
+    notes = []
+    for block, equilibrium in zip(plan.blocks, net.equilibria, strict=True):
+        loose = float((~equilibrium.converged).float().mean())
+        if loose:
+            worst = float(equilibrium.residual.max())
+            notes.append(
+                f"warning: {block.name} did not settle in {100 * loose:.1f} % of samples "
+                f"(residual up to {worst:.2g}); compile with --relaxation 0.5 or more --free-sweeps"
+            )
+    names = [port.name for port in plan.outputs]
+    return {n: v.cpu().numpy() for n, v in zip(names, outputs, strict=True)}, notes
+
+
+def check_outputs(
+    inputs: Mapping[str, Array], outputs: Mapping[str, Array], model: Path
+) -> Iterator[Comparison]:
+    """Compare outputs with those of a model in onnxruntime.
+
+    Raises:
+        UsageError: If onnxruntime is not installed, or cannot run the model on these inputs.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise UsageError(
+            "--check needs onnxruntime, which is not installed", hint="pip install ffebm[check]"
+        ) from None
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        expected = session.run(list(outputs), dict(inputs))
+    except Exception as error:  # noqa: BLE001 - onnxruntime's errors share no base but this
+        text = " ".join(str(error).split())
+        raise UsageError(f"onnxruntime cannot run it: {text}", location=Location(str(model))) from None
+    for (name, ours), theirs in zip(outputs.items(), expected, strict=True):
+        yield _compare(name, ours.astype(np.float64), theirs.astype(np.float64))
+
+
+def _compare(name: str, ours: Floats, theirs: Floats) -> Comparison:
+    if ours.shape != theirs.shape:
+        raise UsageError(f"output {name!r} is {list(ours.shape)}", allowed=f"{list(theirs.shape)}")
+    if ours.size == 0:
+        return Comparison(name, 0.0, 1.0)
+    scale = float(np.abs(theirs).max()) or 1.0
+    error = float(np.abs(ours - theirs).max()) / scale
+    rows = ours.reshape(len(ours), -1) if ours.ndim else ours.reshape(1, 1)
+    same = rows.argmax(1) == theirs.reshape(rows.shape).argmax(1)
+    return Comparison(name, error, float(same.mean()))
+
+
+def write_outputs(outputs: Mapping[str, Array], path: Path) -> None:
+    """Write outputs as .npz; whole or not at all."""
+    scratch = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with scratch.open("wb") as file:
+            np.savez(file, allow_pickle=False, **outputs)
+        os.replace(scratch, path)
+    except OSError as error:
+        raise UsageError(f"cannot be written: {error.strerror}", location=Location(str(path))) from None
+    finally:
+        scratch.unlink(missing_ok=True)

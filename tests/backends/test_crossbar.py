@@ -1,0 +1,87 @@
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from ffebm import Executor, Plan, load_plan
+from ffebm import compile as compile_plan
+from ffebm.conductance import to_matrix
+from ffebm.hardware import Crossbar
+from tests.machines import crossbars
+from tests.models import Builder
+
+
+def plan_of(dtype: str = "float32") -> Plan:
+    b = Builder()
+    kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    x = b.input("x", "N", 5, dtype=kind)
+    w = b.constant(np.random.default_rng(0).standard_normal((5, 7)).astype(dtype), "w")
+    model = b.model(b.node("MatMul", x, w))
+    model.graph.output[0].type.tensor_type.elem_type = kind
+    return compile_plan(model, crossbars(8, 4, 3))
+
+
+def test_pairs_hold_the_weights_within_half_a_level() -> None:
+    plan = plan_of()
+    tile = plan.hardware.tiles.tile
+    assert isinstance(tile, Crossbar)
+    low, high, top = tile.cell.g_min.value, tile.cell.g_max.value, tile.cell.levels - 1
+    (linear,) = [i.linear for b in plan.blocks for _, i in b.interactions()]
+    assert linear is not None
+    matrix = to_matrix(linear, plan.weights["w"])
+    pieces = [piece for _, piece in plan.pieces()]
+    assert sorted((p.inputs, p.outputs) for p in pieces) == [
+        (inputs, outputs) for inputs in ((0, 3), (3, 5)) for outputs in ((0, 3), (3, 5), (5, 7))
+    ]
+    for piece in pieces:
+        plus, minus = plan.crossbars[f"piece{piece.id}.plus"], plan.crossbars[f"piece{piece.id}.minus"]
+        assert plus.shape == (piece.n_in, piece.n_out)
+        assert np.minimum(plus, minus).max() == pytest.approx(low)  # the unused cell of a pair rests
+        held = (plus.astype(float) - minus.astype(float)).T * piece.scale / (high - low)
+        wanted = matrix[0, slice(*piece.outputs), slice(*piece.inputs)]
+        assert np.abs(held - wanted).max() <= 0.5 * piece.scale / top * 1.001
+        assert piece.scale == pytest.approx(np.abs(wanted).max())
+        assert 0 < piece.adc_range <= np.abs(wanted / piece.scale).sum(1).max() * 1.02
+        assert 0 < piece.adc_range_t <= np.abs(wanted / piece.scale).sum(0).max() * 1.02
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_conductances_do_not_suffer_from_the_weights_type(dtype: str, tmp_path: object) -> None:
+    plan = plan_of(dtype)
+    assert plan.weights["w"].dtype == dtype
+    assert {a.dtype for a in plan.crossbars.values()} == {np.dtype(np.float32)}
+    plan.save(f"{tmp_path}/plan")
+    assert load_plan(f"{tmp_path}/plan") == plan
+    x = torch.linspace(-1, 1, 10, dtype=getattr(torch, dtype)).reshape(2, 5)
+    y = Executor(plan)(x)
+    assert y.dtype == x.dtype
+    exact = x.double() @ torch.from_numpy(plan.weights["w"].astype(float))
+    torch.testing.assert_close(y.double(), exact, rtol=0.1, atol=0.1)
+
+
+def test_an_exact_tile_has_no_conductances() -> None:
+    b = Builder()
+    plan = compile_plan(b.model(b.node("MatMul", b.input("x", "N", 5), b.weight(5, 700))), "ideal")
+    assert plan.crossbars == {}
+    (tile,) = plan.tiles
+    assert (tile.kind, tile.rows, tile.cols, tile.dac_bits, tile.used) == ("exact", 5, 700, 0, 3500)
+    (piece,) = tile.pieces
+    assert (piece.scale, piece.adc_range, piece.inputs, piece.outputs) == (1.0, 0.0, (0, 5), (0, 700))
+
+
+def test_a_weight_of_zeros() -> None:
+    b = Builder()
+    w = b.constant(np.zeros((3, 3), np.float32))
+    plan = compile_plan(b.model(b.node("MatMul", b.input("x", "N", 3), w)), "reference")
+    (piece,) = [p for _, p in plan.pieces()]
+    assert (piece.scale, piece.adc_range) == (1.0, 1.0)
+    assert np.array_equal(plan.crossbars["piece0.plus"], plan.crossbars["piece0.minus"])
+
+
+def test_a_weight_that_blocks_share_is_placed_once() -> None:
+    b = Builder()
+    w = b.weight(4, 4, name="w")
+    y = b.node("Relu", b.node("MatMul", b.input("x", "N", 4), w))
+    plan = compile_plan(b.model(b.node("Relu", b.node("MatMul", y, w))), "reference")
+    assert len(plan.blocks) == 2
+    assert [p.weight for _, p in plan.pieces()] == ["w"]

@@ -1,0 +1,31 @@
+"""Fixtures of the whole suite."""
+
+import difflib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write golden files instead of comparing")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Compares a text with tests/golden/<test file>/<test>.txt; `--update-golden` writes it."""
+    path = GOLDEN / request.path.stem / f"{request.node.name}.txt"
+
+    def check(text: str) -> None:
+        if request.config.getoption("--update-golden"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        expected = path.read_text(encoding="utf-8") if path.is_file() else ""
+        difference = difflib.unified_diff(
+            expected.splitlines(), text.splitlines(), str(path), "found", lineterm=""
+        )
+        assert expected == text, "\n" + "\n".join(difference)
+
+    return check

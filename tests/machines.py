@@ -1,0 +1,64 @@
+"""Hardware descriptions for tests."""
+
+from typing import Any
+
+from msgspec.structs import replace
+
+from ffebm.hardware import Crossbar, Energy, Hardware, Rate, Ratio, Time, load_hardware
+
+
+def crossbars(count: int, rows: int, cols: int, **digital: Any) -> Hardware:
+    """The reference machine with other tiles."""
+    machine = load_hardware("reference")
+    assert isinstance(machine.tiles.tile, Crossbar)
+    tile = replace(machine.tiles.tile, rows=rows, cols=cols)
+    return replace(
+        machine,
+        tiles=replace(machine.tiles, count=count, tile=tile),
+        digital=replace(machine.digital, **digital),
+    )
+
+
+def joules(value: float) -> Energy:
+    return Energy(value=value, source="chosen for a test", unit="J")
+
+
+def seconds(value: float) -> Time:
+    return Time(value=value, source="chosen for a test", unit="s")
+
+
+def rate(value: float) -> Rate:
+    return Rate(value=value, source="chosen for a test", unit="1/s")
+
+
+def ratio(value: float) -> Ratio:
+    return Ratio(value=value, source="chosen for a test", unit="1")
+
+
+def round_numbers(count: int = 8, rows: int = 4, cols: int = 4) -> Hardware:
+    """A machine whose constants are powers of ten, one for each kind of cost, to add up by hand."""
+    machine = crossbars(count, rows, cols)
+    tile = machine.tiles.tile
+    assert isinstance(tile, Crossbar)
+    tile = replace(
+        tile,
+        cell=replace(tile.cell, read_energy=joules(1.0), write_energy=joules(100.0)),
+        dac=replace(tile.dac, energy=joules(10.0), time=seconds(1.0)),
+        adc=replace(tile.adc, energy=joules(1000.0), time=seconds(3.0)),
+        read_time=seconds(6.0),
+        write_time=seconds(5.0),
+    )
+    digital = replace(
+        machine.digital,
+        value_bits=8,
+        mac_rate=rate(2.0),
+        op_rate=rate(4.0),
+        mac_energy=joules(2.0),
+        op_energy=joules(3.0),
+        memory_energy=joules(0.5),
+    )
+    network = replace(
+        machine.network, bit_rate=rate(16.0), latency=seconds(2.0), bit_energy=joules(0.25), hops=ratio(2.0)
+    )
+    tiles = replace(machine.tiles, tile=tile)
+    return replace(machine, name="round", tiles=tiles, digital=digital, network=network)

@@ -1,0 +1,32 @@
+"""What the tests of single passes share."""
+
+from onnx import ModelProto
+
+from ffebm.compiler.driver import Pass, pass_order, run_passes
+from ffebm.compiler.from_onnx import from_onnx
+from ffebm.hardware import Hardware, load_hardware
+from ffebm.ir import Graph
+from ffebm.plan import Options
+
+
+def imported(model: ModelProto) -> Graph:
+    return from_onnx(model, {}).graph
+
+
+def before(name: str, model: ModelProto, options: Options | None = None) -> tuple[Graph, Pass]:
+    """The graph that a pass of the usual order finds, and the pass."""
+    order = pass_order(options or Options())
+    index = [step.name for step in order].index(name)
+    graph = imported(model)
+    run_passes(graph, load_hardware("reference"), order[:index], None)
+    return graph, order[index]
+
+
+def rewritten(
+    name: str, model: ModelProto, options: Options | None = None, hardware: Hardware | None = None
+) -> tuple[str, Graph]:
+    """What a pass does, as text before and after, and the graph after it."""
+    graph, step = before(name, model, options)
+    text = f"--- before\n{graph}"
+    run_passes(graph, hardware or load_hardware("reference"), (step,), None)
+    return f"{text}--- after\n{graph}", graph

@@ -1,0 +1,117 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+from ffebm import compile as compile_plan
+from ffebm.errors import ModelError
+from tests.models import Builder
+
+GROUPS = "\n  hint: check the weight's shape and the group attribute"
+
+
+def message(b: Builder, output: str) -> str:
+    with pytest.raises(ModelError) as caught:
+        compile_plan(b.model(output), "ideal")
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("op", "weight", "bias", "attrs", "expected"),
+    [
+        (
+            "Conv",
+            (2, 4, 3, 3),
+            None,
+            {},
+            "weight [2, 4, 3, 3] in 1 group(s) takes 4 channels, its input ['N', 6, 8, 8] has 6" + GROUPS,
+        ),
+        (
+            "Conv",
+            (3, 3, 3, 3),
+            None,
+            {"group": 2},
+            "weight [3, 3, 3, 3] cannot be divided into 2 group(s)" + GROUPS,
+        ),
+        ("Conv", (2, 6, 3, 3), 3, {}, "bias [3] does not fit 2 output channels"),
+        (
+            "Conv",
+            (2, 6, 3, 3),
+            None,
+            {"kernel_shape": [5, 5]},
+            "kernel_shape [5, 5] does not fit weight [2, 6, 3, 3]",
+        ),
+        (
+            "ConvTranspose",
+            (4, 2, 3, 3),
+            None,
+            {},
+            "weight [4, 2, 3, 3] in 1 group(s) takes 4 channels, its input ['N', 6, 8, 8] has 6" + GROUPS,
+        ),
+        ("ConvTranspose", (6, 2, 3, 3), 3, {"group": 2}, "bias [3] does not fit 4 output channels"),
+    ],
+)
+def test_convolutions(
+    op: str, weight: tuple[int, ...], bias: int | None, attrs: dict[str, Any], expected: str
+) -> None:
+    b = Builder()
+    x = b.input("x", "N", 6, 8, 8)
+    inputs = [x, b.weight(*weight), *([b.weight(bias)] if bias else [])]
+    assert message(b, b.node(op, *inputs, name="c", **attrs)) == f"model:c: {expected}"
+
+
+def test_the_bias_of_a_gemm() -> None:
+    b = Builder()
+    y = b.node("Gemm", b.input("x", "N", 3), b.weight(3, 2), b.weight(5), name="g")
+    assert message(b, y) == "model:g: bias [5] does not fit output ['N', 2]"
+
+
+def test_the_inner_size_of_a_gemm() -> None:
+    b = Builder()
+    y = b.node("Gemm", b.input("x", "N", 3), b.weight(4, 2), name="g")
+    text = message(b, y)
+    assert text.startswith("model:g: shapes or types do not fit: ")
+    assert text.endswith(
+        "Dimension mismatch in unification between 4 and 3"
+        "\n  hint: check the shapes of the weights and inputs"
+    )
+
+
+def test_batch_normalisation() -> None:
+    b = Builder()
+    x = b.input("x", "N", 3, 4, 4)
+    y = b.node("BatchNormalization", x, *(b.weight(3) for _ in range(3)), b.weight(2, name="var"), name="bn")
+    assert message(b, y).startswith("model:bn: shapes or types do not fit: ")
+
+
+def test_an_empty_input() -> None:
+    b = Builder()
+    y = b.node("Relu", b.input("x", "N", 0))
+    assert message(b, y) == "model:x: 'x' has a dimension of size 0: ['N', 0]; sizes of at least 1"
+
+
+def test_an_empty_weight() -> None:
+    b = Builder()
+    y = b.node("MatMul", b.input("x", "N", 3), b.constant(np.zeros((3, 0), np.float32), "w"), name="m")
+    assert message(b, y) == "model:m: 'w' has a dimension of size 0: [3, 0]; sizes of at least 1"
+
+
+def test_a_window_larger_than_its_input() -> None:
+    b = Builder()
+    y = b.node("Conv", b.input("x", "N", 1, 2, 2), b.weight(1, 1, 3, 3), name="c", out="y")
+    assert message(b, y) == "model:c: 'y' has a dimension of size 0: ['N', 1, 0, 0]; sizes of at least 1"
+
+
+def test_a_weight_of_a_type_that_no_unit_holds() -> None:
+    b = Builder()
+    x = b.input("x", "N", 3, dtype=TensorProto.BFLOAT16)
+    b.initializers.append(helper.make_tensor("w", TensorProto.BFLOAT16, [3, 2], np.arange(6)))
+    model = b.model(b.node("MatMul", x, "w"))
+    model.graph.output[0].type.tensor_type.elem_type = TensorProto.BFLOAT16
+    with pytest.raises(ModelError) as caught:
+        compile_plan(model, "ideal")
+    assert str(caught.value) == (
+        "model:w: 'w' is of type bfloat16; float16, float32, float64, integers and booleans"
+        "\n  hint: cast the model's weights"
+    )

@@ -1,0 +1,278 @@
+from collections.abc import Callable
+
+import pytest
+
+from ffebm.compiler.driver import run_passes
+from ffebm.errors import ModelError
+from ffebm.hardware import load_hardware
+from ffebm.ir import Graph
+from ffebm.plan import Options
+from tests.models import Builder
+from tests.passes.common import before
+
+
+def blocks(b: Builder, *outputs: str, size: int | tuple[int, ...] = 1, digital: bool = False) -> Graph:
+    options = Options(block_size=size, boundary="digital" if digital else "tile")
+    graph, step = before("energy-blocks", b.model(*outputs), options)
+    run_passes(graph, load_hardware("ideal"), (step,), None)
+    return graph
+
+
+def layers(graph: Graph) -> list[list[str]]:
+    """Values of the layers of each block."""
+    return [[layer.value for layer in block.layers] for block in graph.blocks]
+
+
+def short(graph: Graph) -> str:
+    """Nodes and blocks without types and windows."""
+    lines = []
+    for node in graph.nodes:
+        where = node.unit if node.block is None else f"block{node.block}"
+        lines.append(
+            f"{', '.join(node.outputs)} = {node.op}({', '.join(node.inputs)})  # {where}: {node.reason}"
+        )
+    head = f"graph {graph.name}"
+    assert str(graph).startswith(head)
+    tail = [line for line in str(graph).splitlines() if line.startswith(("  block", "    "))]
+    return "\n".join(lines + tail) + "\n"
+
+
+def chain(b: Builder, *, bn: bool = False) -> list[str]:
+    """The paper's architecture in small: Conv (MaxPool) (BN) Clip, then Conv MaxPool Clip, and a readout."""
+    x = b.input("x", "N", 1, 8, 8)
+    y = b.node("MaxPool", b.conv(x, 1, 2), kernel_shape=[2, 2], strides=[2, 2], out="pool1")
+    y = b.node("Clip", b.norm(y, 2) if bn else y, b.constant(0.0, "zero"), b.constant(1.0, "one"), out="s1")
+    y = b.node("MaxPool", b.conv(y, 2, 2), kernel_shape=[2, 2], strides=[2, 2], out="pool2")
+    y = b.node("Clip", y, "zero", "one", out="s2")
+    y = b.node("Gemm", b.node("Flatten", y), b.weight(8, 3), b.weight(3), out="logits")
+    return [y]
+
+
+@pytest.mark.parametrize("bn", [False, True])
+@pytest.mark.parametrize("digital", [False, True])
+@pytest.mark.parametrize("size", [1, 3])
+def test_the_chain_of_the_paper(golden: Callable[[str], None], bn: bool, digital: bool, size: int) -> None:
+    b = Builder()
+    golden(short(blocks(b, *chain(b, bn=bn), size=size, digital=digital)))
+
+
+def test_with_a_digital_boundary_a_block_begins_with_a_bare_activation() -> None:
+    b = Builder()
+    graph = blocks(b, *chain(b, bn=True), size=3, digital=True)
+    (block,) = graph.blocks
+    first = block.layers[0]
+    assert (first.value, first.activation.op) == ("s1", "Clip")
+    assert first.interactions[0].linear is None
+    assert [layer.value for layer in block.layers] == ["s1", "s2", "logits"]
+    assert block.inputs == (graph.producers()["s1"].inputs[0],)
+
+
+def dense(b: Builder, x: str, n: int = 4, out: str = "") -> str:
+    return b.node("Relu", b.node("MatMul", x, b.weight(n, n)), out=out)
+
+
+def test_a_list_of_sizes_leaves_what_follows_digital() -> None:
+    b = Builder()
+    y = b.input("x", "N", 4)
+    for index in range(5):
+        y = dense(b, y, out=f"s{index}")
+    graph = blocks(b, y, size=(2, 1))
+    assert layers(graph) == [["s0", "s1"], ["s2"]]
+    behind = [(n.unit, n.reason) for n in graph.nodes if n.block is None]
+    assert (
+        behind
+        == [
+            ("digital", "behind the last of the 2 blocks that block_size names"),
+            ("digital", "activation of a value computed digitally, with no stationary weight before it"),
+        ]
+        * 2
+    )
+
+
+def test_a_skip_inside_a_block() -> None:
+    b = Builder()
+    s0 = dense(b, b.input("x", "N", 4), out="s0")
+    s1 = dense(b, s0, out="s1")
+    y = b.node("Relu", b.node("Add", b.node("MatMul", s1, b.weight(4, 4)), s0), out="s2")
+    graph = blocks(b, y, size=3)
+    (block,) = graph.blocks
+    last = block.layers[-1]
+    assert [(i.source, i.linear is not None) for i in last.interactions] == [("s1", True), ("s0", False)]
+    assert block.outputs == ("s2",)
+    assert block.colours() == (0, 1, 2)  # a triangle: each feels both others
+
+
+def test_a_value_that_is_read_inside_and_outside() -> None:
+    b = Builder()
+    s0 = dense(b, b.input("x", "N", 4), out="s0")
+    s1 = dense(b, s0, out="s1")
+    digital = b.node("Softmax", s0, out="soft")
+    graph = blocks(b, s1, digital, size=2)
+    (block,) = graph.blocks
+    assert block.outputs == ("s0", "s1")
+
+
+def test_a_block_does_not_wait_for_what_waits_for_it() -> None:
+    b = Builder()
+    s0 = dense(b, b.input("x", "N", 4), out="s0")
+    soft = b.node("Softmax", s0, out="soft")  # digital, behind s0
+    y = b.node("Add", b.node("MatMul", s0, b.weight(4, 4)), b.node("MatMul", soft, b.weight(4, 4)))
+    graph = blocks(b, b.node("Relu", y, out="s1"), size=4)
+    assert layers(graph) == [["s0"], ["s1"]]
+    assert graph.blocks[1].inputs == ("s0", "soft")
+
+
+def test_several_inputs_and_outputs() -> None:
+    b = Builder()
+    x, z = b.input("x", "N", 4), b.input("z", "N", 4)
+    y = b.node("Sum", b.node("MatMul", x, b.weight(4, 4)), b.node("MatMul", z, b.weight(4, 4)), z)
+    s0 = b.node("Relu", y, out="s0")
+    graph = blocks(b, s0, dense(b, s0, out="s1"), size=2)
+    (block,) = graph.blocks
+    assert block.inputs == ("x", "z")
+    assert block.outputs == ("s0", "s1")
+    assert [i.source for i in block.layers[0].interactions] == ["x", "z", "z"]
+
+
+def test_a_scaled_clip_with_a_bias() -> None:
+    b = Builder()
+    y = b.node("Add", b.node("MatMul", b.input("x", "N", 4), b.weight(4, 4)), b.weight(4, name="bias"))
+    y = b.clip(b.node("Mul", b.constant(0.5), y), -1.0, 2.0)
+    (block,) = blocks(b, y).blocks
+    (layer,) = block.layers
+    assert layer.biases == ("bias",)
+    a = layer.activation
+    assert (a.op, a.scale, a.low, a.high) == ("Clip", 0.5, -1.0, 2.0)
+
+
+def test_layouts_inside_a_block() -> None:
+    b = Builder()
+    x = b.input("x", "N", 2, 4, 4)
+    s0 = b.node("Relu", b.node("Transpose", b.conv(x, 2, 2), perm=[0, 2, 3, 1]), out="s0")
+    y = b.node("Reshape", s0, b.shape(-1, 32))  # the batch keeps its size, whatever its name
+    graph = blocks(b, b.node("MatMul", y, b.weight(32, 3), out="y"), size=2)
+    (block,) = graph.blocks
+    first, second = block.layers
+    assert first.shape == (4, 4, 2)
+    assert [(c.op, c.sizes) for c in first.interactions[0].after] == [("Transpose", (0, 2, 3, 1))]
+    assert [(c.op, c.sizes) for c in second.interactions[0].before] == [("Reshape", (32,))]
+
+
+def test_a_block_without_a_weight_is_none() -> None:
+    b = Builder()
+    x = b.input("x", "N", 4)
+    skip = b.node("Relu", b.node("Softmax", x))
+    y = b.node("Relu", b.node("Add", b.node("MatMul", x, b.weight(4, 4)), skip))
+    assert blocks(b, y, size=2, digital=True).blocks == []
+
+
+def digital_reason(op: Callable[[Builder, str], str]) -> str:
+    """The reason of the last node of a model."""
+    b = Builder()
+    y = op(b, b.input("x", "N", 4, 6, 6))
+    node = blocks(b, y).nodes[-1]
+    assert node.unit == "digital"
+    return node.reason
+
+
+REASONS: dict[str, tuple[Callable[[Builder, str], str], str]] = {
+    "norm": (
+        lambda b, x: b.norm(x, 4),
+        "couples the samples of a batch in training, so it is no activation of an energy",
+    ),
+    "softmax": (
+        lambda b, x: b.node("Softmax", x),
+        "couples the units of a layer, so it is no activation of an energy",
+    ),
+    "gelu": (
+        lambda b, x: b.node("Gelu", x),
+        "not monotone, so no convex potential has it as its activation",
+    ),
+    "attention": (
+        lambda b, x: b.node("MatMul", x, b.node("Transpose", x, perm=[0, 1, 3, 2])),
+        "no stationary weight: both operands are computed at run time",
+    ),
+    "turned weight": (
+        lambda b, x: b.node("MatMul", x, b.node("Transpose", b.weight(6, 6), perm=[1, 0])),
+        "its weight passes a layout change first; a tile holds weights as the model stores them",
+    ),
+    "weight on the left": (
+        lambda b, x: b.node("MatMul", b.weight(6, 6), x),
+        "its stationary weight stands on the left, so it mixes the batch axis",
+    ),
+    "stack of weights": (
+        lambda b, x: b.node("MatMul", x, b.weight(4, 6, 6)),
+        "its stationary weight is not one matrix",
+    ),
+    "scaled Gemm": (
+        lambda b, x: b.node("Gemm", b.node("Flatten", x), b.weight(144, 3), alpha=2.0),
+        "a Gemm with transA, or with alpha or beta other than 1",
+    ),
+    "bias at run time": (
+        lambda b, x: b.node("Gemm", b.node("Flatten", x), b.weight(144, 3), b.input("bias", 3)),
+        "its bias is computed at run time, or is not one number an output",
+    ),
+    "bare activation": (
+        lambda b, x: b.node("Relu", x),
+        "activation of a value computed digitally, with no stationary weight before it",
+    ),
+    "negative slope": (
+        lambda b, x: b.node("LeakyRelu", b.conv(x, 4, 4), alpha=-0.1),
+        "not monotone with its parameters, so no convex potential has it as its activation",
+    ),
+    "bare pooling": (
+        lambda b, x: b.node("MaxPool", x, kernel_shape=[2, 2]),
+        "pooling that does not directly follow a linear map with a stationary weight",
+    ),
+    "moved batch": (
+        lambda b, x: b.node("Transpose", x, perm=[1, 0, 2, 3]),
+        "a layout change that moves the batch",
+    ),
+    "product": (
+        lambda b, x: b.node("Mul", x, b.node("Sigmoid", x)),
+        "product of two activations: no stationary weight",
+    ),
+    "negative scale": (
+        lambda b, x: b.node("Relu", b.node("Mul", b.conv(x, 4, 4), b.constant(-1.0))),
+        "activation of a value computed digitally, with no stationary weight before it",
+    ),
+    "diagonal": (
+        lambda b, x: b.node("Mul", x, b.weight(4, 1, 1)),
+        "product with a weight for each unit: a diagonal map, which no tile holds",
+    ),
+    "padding by output_shape": (
+        lambda b, x: b.node("ConvTranspose", x, b.weight(4, 2, 2, 2), output_shape=[8, 8]),
+        "its padding follows from output_shape or auto_pad",
+    ),
+    "same value twice": (
+        lambda b, x: b.node("Add", x, x),
+        "sum of values that drives no layer of an energy block",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REASONS)
+def test_the_reason_of_a_digital_node(case: str) -> None:
+    build, expected = REASONS[case]
+    assert digital_reason(build) == expected
+
+
+def test_a_weight_in_two_forms_lies_on_tiles_once() -> None:
+    b = Builder()
+    w = b.weight(4, 4, name="w")
+    h = b.node("Relu", b.node("MatMul", b.input("x", "N", 4), w))
+    graph = blocks(b, b.node("Gemm", h, w, transB=1))
+    assert [n.unit for n in graph.nodes] == ["tile", "tile", "digital"]
+    assert graph.nodes[-1].reason == "its weight lies on the tiles for another layer, in another form"
+
+
+def test_an_open_size_that_is_not_the_batch() -> None:
+    b = Builder()
+    y = b.node("Conv", b.input("x", "N", 3, "H", "W"), b.weight(2, 3, 3, 3), name="c")
+    with pytest.raises(ModelError) as caught:
+        blocks(b, y)
+    assert str(caught.value) == (
+        "model:c: the size of 'x' is unknown: ['N', 3, 'H', 'W']; "
+        "only the first dimension, the batch, may be open\n"
+        "  hint: give the size with --dim NAME=SIZE, or export the model with a fixed shape"
+    )

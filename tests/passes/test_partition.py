@@ -1,0 +1,87 @@
+import pytest
+from msgspec.structs import replace
+
+from ffebm import Plan
+from ffebm import compile as compile_plan
+from ffebm.errors import HardwareError
+from tests.machines import crossbars
+from tests.models import Builder
+
+
+def three_layers(count: int) -> Plan:
+    """Three blocks of 1, 2 and 2 tiles of 8 x 8; the convolution uses its weights 16 times an image."""
+    b = Builder()
+    x = b.input("x", "N", 1, 4, 4)
+    y = b.node("Relu", b.node("Conv", x, b.weight(8, 1, 2, 2), name="conv", pads=[0, 0, 1, 1]))
+    y = b.node("ReduceMean", y, b.shape(2, 3), keepdims=0)
+    y = b.node("Softmax", b.node("MatMul", y, b.weight(8, 16), name="wide"))
+    y = b.node("Softmax", b.node("MatMul", y, b.weight(16, 8), name="tall"))
+    return compile_plan(b.model(y), crossbars(count, 8, 8))
+
+
+def linear_reasons(plan: Plan) -> dict[str, str]:
+    return {n.name: n.reason for n in plan.nodes if n.op in {"Conv", "MatMul"}}
+
+
+def on_tile(block: int) -> str:
+    return f"linear map with a stationary weight, into layer 1 of 1 in block{block}"
+
+
+def test_all_blocks_that_fit_are_on_tiles() -> None:
+    plan = three_layers(5)
+    assert linear_reasons(plan) == {"conv": on_tile(0), "wide": on_tile(1), "tall": on_tile(2)}
+    assert [tile.id for tile in plan.tiles] == [0, 1, 2, 3, 4]
+    assert plan.notes == ()
+
+
+def test_blocks_that_save_least_work_a_tile_stay_digital() -> None:
+    plan = three_layers(4)
+    assert linear_reasons(plan) == {
+        "conv": on_tile(0),
+        "wide": on_tile(1),
+        "tall": "no tile left: needs 2, 1 free",
+    }
+    assert plan.notes == ("1 energy blocks stay digital because the tiles ran out",)
+    assert [block.name for block in plan.blocks] == ["block0", "block1"]
+    only = three_layers(1)
+    assert linear_reasons(only) == {
+        "conv": on_tile(0),
+        "wide": "no tile left: needs 2, 0 free",
+        "tall": "no tile left: needs 2, 0 free",
+    }
+
+
+def test_the_first_block_may_be_the_one_that_is_left_out() -> None:
+    """Numbers and reasons of the other blocks follow."""
+    b = Builder()
+    x = b.input("x", "N", 8, 2, 2)
+    y = b.node("GlobalAveragePool", b.node("Abs", x))
+    y = b.node("MatMul", b.node("Flatten", y), b.weight(8, 8), name="once")
+    z = b.node("Relu", b.node("Conv", x, b.weight(8, 8, 1, 1), name="often"))
+    plan = compile_plan(b.model(b.node("Softmax", y), z), crossbars(1, 8, 8))
+    reasons = {n.name: n.reason for n in plan.nodes}
+    assert reasons["once"] == "no tile left: needs 1, 0 free"
+    assert reasons["often"] == on_tile(0)
+    assert {n.block for n in plan.nodes if n.name in {"often", "once"}} == {0, None}
+
+
+def test_deeper_blocks_are_announced() -> None:
+    b = Builder()
+    y = b.node("Relu", b.node("MatMul", b.input("x", "N", 4), b.weight(4, 4)))
+    y = b.node("MatMul", y, b.weight(4, 4))
+    assert compile_plan(b.model(y), "ideal", block_size=2).notes == (
+        "1 blocks hold more than one layer: they compute an equilibrium, another function "
+        "than the source model's, to be trained as such",
+    )
+
+
+def test_an_op_that_no_digital_unit_runs() -> None:
+    b = Builder()
+    y = b.node("Softmax", b.input("x", "N", 4), name="act")
+    machine = replace(crossbars(1, 8, 8, ops=("Relu", "Add")), name="small")
+    with pytest.raises(HardwareError) as caught:
+        compile_plan(b.model(y), machine)
+    assert str(caught.value) == (
+        "model:act: no unit runs Softmax; digital units run Relu, Add\n"
+        "  hint: add 'Softmax' to digital.ops in small"
+    )

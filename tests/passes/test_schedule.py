@@ -1,0 +1,196 @@
+from itertools import pairwise
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from onnx import ModelProto
+
+from ffebm import Plan, Settle
+from ffebm import compile as compile_plan
+from ffebm.compiler.driver import compile_model
+from ffebm.step import Cost, Schedule, Step
+from tests.machines import round_numbers
+from tests.models import Builder, random_models
+
+SETTLE = Settle(free_sweeps=7, nudged_sweeps=3)
+
+
+def one_block() -> Plan:
+    """Five samples: a product with 3 x 2 weights and Relu on a tile, then Softmax."""
+    b = Builder()
+    y = b.node("Relu", b.node("MatMul", b.input("x", 5, 3), b.weight(3, 2)), out="s")
+    return compile_plan(b.model(b.node("Softmax", y, name="soft")), round_numbers(), settle=SETTLE)
+
+
+def listed(schedule: Schedule) -> list[tuple[str, str, float, float]]:
+    return [(s.kind, s.name, s.start_s, s.end_s) for s in schedule.steps]
+
+
+INFERENCE = [
+    ("transfer", "x", 0.0, 9.5),  # 2 s + 15 values of 8 bits at 16 bits a second
+    ("free", "block0", 9.5, 59.5),  # 5 reads of 1 + 6 + 3 s; no layer feels another, so no sweep
+    ("transfer", "s", 59.5, 66.5),  # 2 s + 10 values
+    ("digital", "soft", 66.5, 81.5),  # 6 operations for each of 10 values, 4 a second
+]
+TRAINING = [
+    *INFERENCE,
+    ("loss", "loss", 81.5, 101.5),  # 8 operations for each of 10 values
+    ("digital_backward", "soft", 101.5, 116.5),  # as much as forward: it holds no weights
+    ("transfer", "s", 116.5, 123.5),  # the error current
+    ("nudged", "block0 +beta", 123.5, 123.5),  # one layer answers at once
+    ("nudged", "block0 -beta", 123.5, 123.5),
+    ("transfer", "block0", 123.5, 135.5),  # 2 s + both nudged states, 20 values
+    ("contrast", "block0", 135.5, 150.5),  # 5 outer products of 3 x 2, 2 multiply-accumulates a second
+    ("update", "block0", 150.5, 153.5),  # 2 operations for each of 6 weights
+    ("transfer", "block0", 153.5, 158.5),  # 2 s + 6 weights
+    ("update", "block0", 158.5, 173.5),  # 3 rows of 5 s
+]
+
+
+def test_the_times_of_one_block() -> None:
+    plan = one_block()
+    assert plan.batch == 5
+    assert listed(plan.inference) == INFERENCE
+    assert listed(plan.training) == TRAINING
+    assert plan.inference.critical_path_s == plan.inference.makespan_s == 81.5
+    assert (plan.inference.busiest_unit, plan.inference.busiest_s) == ("tile0", 50.0)
+
+
+def test_the_costs_of_one_block() -> None:
+    plan = one_block()
+    assert [step.cost for step in plan.inference.steps] == [
+        Cost(network=120 * 0.25 * 2, memory=120 * 0.5),
+        Cost(
+            array=5 * 2 * 6 * 1.0,  # both cells of 6 weights, 5 reads
+            dac=15 * 10.0,
+            adc=10 * 1000.0,
+            digital=5 * 2 * (1 + 1) * 3.0,  # for each unit one Relu and the sum of its one drive
+            dac_count=15,
+            adc_count=10,
+        ),
+        Cost(network=80 * 0.25 * 2, memory=80 * 0.5),
+        Cost(digital=60 * 3.0, memory=20 * 8 * 0.5),
+    ]
+    assert [step.cost for step in plan.training.steps[4:]] == [
+        Cost(digital=80 * 3.0, memory=20 * 8 * 0.5),
+        Cost(digital=60 * 3.0, memory=20 * 8 * 0.5),
+        Cost(network=80 * 0.25 * 2, memory=80 * 0.5),
+        Cost(digital=5 * 2 * 2 * 3.0),
+        Cost(digital=5 * 2 * 2 * 3.0),
+        Cost(network=160 * 0.25 * 2, memory=160 * 0.5),
+        Cost(digital=30 * 2.0, memory=20 * 8 * 0.5),
+        Cost(digital=12 * 3.0, memory=12 * 8 * 0.5),
+        Cost(network=48 * 0.25 * 2, memory=48 * 0.5),
+        Cost(array=12 * 100.0),
+    ]
+    assert plan.inference.cost.energy == pytest.approx(120 + 60 + 150 + 10000 + 60 + 80 + 180 + 80)
+
+
+def two_layers() -> Plan:
+    """One sample: 3 x 2 weights, Relu, 2 x 4 weights; both layers in one block, on two tiles."""
+    b = Builder()
+    y = b.node("Relu", b.node("MatMul", b.input("x", 1, 3), b.weight(3, 2)))
+    y = b.node("MatMul", y, b.weight(2, 4))
+    return compile_plan(b.model(y), round_numbers(), settle=SETTLE, block_size=2)
+
+
+def test_a_sweep_is_one_product_and_one_transposed_product() -> None:
+    plan = two_layers()
+    (free,) = [s for s in plan.inference.steps if s.kind == "free"]
+    assert free.units == ("tile0", "tile1")
+    assert free.end_s - free.start_s == pytest.approx(10 + 7 * (10 + 10))
+    assert free.cost.dac_count == 3 + 7 * (2 + 4)
+    assert free.cost.adc_count == 2 + 7 * (4 + 2)
+    assert free.cost.array == 2 * 6 + 7 * 2 * (2 * 8)
+    assert free.cost.digital == 7 * 3.0 * (2 * (1 + 1) + 4 * (0 + 1))
+    nudged = [s for s in plan.training.steps if s.kind == "nudged"]
+    assert [s.name for s in nudged] == ["block0 +beta", "block0 -beta"]
+    for step in nudged:
+        assert step.end_s - step.start_s == pytest.approx(3 * 20)
+        assert step.cost.dac_count == step.cost.adc_count == 3 * 6
+    (contrast,) = [s for s in plan.training.steps if s.kind == "contrast"]
+    assert contrast.cost.digital == 2.0 * (6 + 2 * 8)
+
+
+def test_the_error_current_reaches_an_earlier_block_by_a_transposed_read() -> None:
+    b = Builder()
+    y = b.node("Relu", b.node("MatMul", b.input("x", 1, 3), b.weight(3, 2)))
+    y = b.node("Relu", b.node("MatMul", y, b.weight(2, 4)))
+    plan = compile_plan(b.model(y), round_numbers(), settle=SETTLE)
+    nudged = {s.name: s for s in plan.training.steps if s.kind == "nudged"}
+    back = nudged["block1 -beta"]
+    assert (back.cost.dac_count, back.cost.adc_count) == (4, 2)
+    assert back.end_s - back.start_s == pytest.approx(10)
+    assert nudged["block1 +beta"].cost.dac_count == 0
+    assert nudged["block0 -beta"].cost.dac_count == 0  # nothing learns before the first block
+
+
+def test_every_output_of_a_block_gets_its_error_current() -> None:
+    b = Builder()
+    s = b.node("Relu", b.node("MatMul", b.input("x", 1, 3), b.weight(3, 2)), out="s")
+    t = b.node("Relu", b.node("MatMul", s, b.weight(2, 4)), out="t")
+    plan = compile_plan(b.model(s, t), round_numbers(), settle=SETTLE, block_size=2)
+    steps = plan.training.steps
+    (first,) = [step for step in steps if step.name == "block0 +beta"]
+    assert {(steps[i].kind, steps[i].name) for i in first.after} == {
+        ("transfer", "s"),
+        ("transfer", "t"),
+        ("free", "block0"),
+    }
+
+
+def test_a_transposed_convolution_reads_once_for_each_pixel() -> None:
+    b = Builder()
+    y = b.node("ConvTranspose", b.input("x", 1, 3, 2, 2), b.weight(3, 1, 2, 2))
+    plan = compile_plan(b.model(y), round_numbers())
+    (free,) = [s for s in plan.inference.steps if s.kind == "free"]
+    assert (free.cost.dac_count, free.cost.adc_count) == (4 * 3, 4 * 4)
+
+
+def test_parts_of_one_tile_share_a_read_if_they_share_no_line() -> None:
+    """A depthwise convolution with 2 x 2 kernels: 4 x 4 tiles take four parts in a row, read in turn."""
+    b = Builder()
+    y = b.node("Conv", b.input("x", 1, 4, 2, 2), b.weight(4, 1, 2, 2), group=4)
+    plan = compile_plan(b.model(y), round_numbers())
+    (free,) = [s for s in plan.inference.steps if s.kind == "free"]
+    assert len(plan.tiles) == 1
+    assert free.end_s - free.start_s == pytest.approx(4 * 10)
+
+
+def order_of(steps: tuple[Step, ...]) -> dict[tuple[str, str], int]:
+    return {(s.kind, s.name): s.id for s in steps}
+
+
+def check(plan: Plan, schedule: Schedule) -> None:
+    free: dict[str, float] = {}
+    for step in schedule.steps:
+        assert all(schedule.steps[before].end_s <= step.start_s for before in step.after)
+        assert all(before < step.id for before in step.after)
+        assert all(free.get(unit, 0.0) <= step.start_s for unit in step.units)
+        assert step.units
+        free.update(dict.fromkeys(step.units, step.end_s))
+    assert schedule.ratio >= 1 - 1e-9
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(model=random_models(), block_size=st.integers(1, 3), count=st.integers(1, 3))
+def test_schedules_of_random_models(model: ModelProto, block_size: int, count: int) -> None:
+    machine = round_numbers(count=4 * count, rows=40, cols=20)
+    plan = compile_model(model, machine, block_size=block_size, settle=SETTLE)
+    check(plan, plan.inference)
+    check(plan, plan.training)
+    inference = [(s.kind, s.name) for s in plan.inference.steps if s.kind in {"digital", "free"}]
+    expected = [("free", block.name) for block in plan.blocks]
+    expected += [("digital", n.name) for n in plan.nodes if n.unit == "digital"]
+    assert sorted(inference) == sorted(expected)
+    training = order_of(plan.training.steps)
+    for block in plan.blocks:
+        chain = [("free", block.name), ("loss", "loss"), ("nudged", f"{block.name} +beta")]
+        chain += [("nudged", f"{block.name} -beta"), ("contrast", block.name), ("update", block.name)]
+        positions = [training[step] for step in chain if step in training]
+        assert positions == sorted(positions)
+        assert ("free", block.name) in training
+    for earlier, later in pairwise(plan.blocks):
+        if set(later.inputs) & set(earlier.outputs) and ("nudged", f"{later.name} -beta") in training:
+            back = training["nudged", f"{later.name} -beta"]
+            assert back < training["nudged", f"{earlier.name} +beta"]

@@ -1,0 +1,224 @@
+import networkx as nx
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from onnx import ModelProto, helper
+from torch import Tensor, nn
+
+from ffebm import EP, Executor, Plan, Settle
+from ffebm import compile as compile_plan
+from ffebm.compiler.driver import compile_model
+from ffebm.errors import UsageError
+from tests.models import Builder, as_tuple, oracle, random_feeds, random_models, relative_error, tensors
+
+
+def two_inputs() -> Plan:
+    b = Builder()
+    x, z = b.input("x", "N", 3), b.input("z", "N", 2)
+    y = b.node("MatMul", x, b.weight(3, 2))
+    return compile_plan(b.model(b.node("Add", y, z), b.node("Neg", z)), "ideal")
+
+
+def test_inputs_by_order_and_by_name() -> None:
+    net = Executor(two_inputs())
+    x, z = torch.randn(4, 3), torch.randn(4, 2)
+    expected = net(x, z)
+    assert isinstance(expected, tuple)
+    assert torch.equal(expected[1], -z)
+    for found in (net(x, z=z), net(z=z, x=x)):
+        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("shapes", "named", "expected"),
+    [
+        ([(4, 3)], {}, "input 'z' is missing; the model takes ['x', 'z']"),
+        ([(4, 3), (4, 2), (1,)], {}, "3 inputs; the model takes ['x', 'z']"),
+        ([(4, 3)], {"x": (4, 3)}, "input 'x' is unknown or given twice; the model takes ['x', 'z']"),
+        ([(4, 3)], {"y": (4, 3)}, "input 'y' is unknown or given twice; the model takes ['x', 'z']"),
+        ([(4, 3), (4, 5)], {}, "input 'z' is [4, 5]; ['N', 2], the batch of any size"),
+        ([(3,), (4, 2)], {}, "input 'x' is [3]; ['N', 3], the batch of any size"),
+    ],
+)
+def test_wrong_inputs(
+    shapes: list[tuple[int, ...]], named: dict[str, tuple[int, ...]], expected: str
+) -> None:
+    net = Executor(two_inputs())
+    with pytest.raises(UsageError) as caught:
+        net(*map(torch.zeros, shapes), **{name: torch.zeros(shape) for name, shape in named.items()})
+    assert str(caught.value) == expected
+
+
+def test_an_input_of_another_type() -> None:
+    net = Executor(two_inputs())
+    with pytest.raises(UsageError) as caught:
+        net(torch.zeros(4, 3, dtype=torch.float64), torch.zeros(4, 2))
+    assert str(caught.value) == "input 'x' is float64; float32"
+
+
+def test_any_batch_runs_even_where_the_model_names_one() -> None:
+    b = Builder()
+    plan = compile_plan(b.model(b.node("MatMul", b.input("x", 2, 3), b.weight(3, 2))), "ideal")
+    assert Executor(plan)(torch.zeros(7, 3)).shape == (7, 2)
+
+
+def test_inputs_and_weights_can_be_outputs() -> None:
+    b = Builder()
+    x = b.input("x", "N", 3)
+    w = b.weight(3, 3)
+    b.node("MatMul", x, w, out="y")
+    model = b.model("y")
+    model.graph.output.add().CopyFrom(model.graph.input[0])
+    net = Executor(compile_plan(model, "ideal"))
+    value = torch.randn(2, 3)
+    assert torch.equal(net(value)[1], value)
+
+
+# --- weights and modes -------------------------------------------------------------------------------
+
+
+def test_weights_have_their_source_names() -> None:
+    b = Builder()
+    names = ["layer.0.weight", "50%", "a/b:c", "w"]
+    y = b.input("x", "N", 2)
+    for name in names:
+        y = b.node("MatMul", y, b.weight(2, 2, name=name))
+    plan = compile_plan(b.model(y), "ideal")
+    net = Executor(plan)
+    assert list(net.weights()) == names
+    assert len(list(net.parameters())) == 4
+    other = Executor(plan)
+    for parameter in other.parameters():
+        parameter.data.zero_()
+    other.load_state_dict(net.state_dict())
+    assert torch.equal(other.weights()["50%"], net.weights()["50%"])
+    net.weights()["w"].data.zero_()
+    assert plan.weights["w"].any()  # a network has weights of its own
+
+
+def normed() -> tuple[Plan, nn.Module]:
+    b = Builder()
+    y = b.norm(b.conv(b.input("x", "N", 1, 6, 6), 1, 3), 3)
+    b.nodes[-1].attribute.append(helper.make_attribute("momentum", 0.8))
+    plan = compile_plan(b.model(b.node("Relu", y)), "ideal")
+    twin = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.BatchNorm2d(3, momentum=0.2), nn.ReLU())
+    values = [torch.from_numpy(plan.weights[f"c{i}"].copy()) for i in range(6)]
+    weight, bias, gamma, beta, mean, var = values
+    names = ("0.weight", "0.bias", "1.weight", "1.bias", "1.running_mean", "1.running_var")
+    state = dict(zip(names, (weight, bias, gamma, beta, mean, var), strict=True))
+    twin.load_state_dict({**state, "1.num_batches_tracked": torch.tensor(0)})
+    return plan, twin
+
+
+def test_batch_normalisation_as_in_torch() -> None:
+    plan, twin = normed()
+    net = Executor(plan)
+    assert not net.training
+    assert plan.buffers == ("c4", "c5")
+    x = torch.randn(5, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(net(x), twin.eval()(x))
+    torch.testing.assert_close(net.train()(x), twin.train()(x))
+    statistics = net.running_statistics()
+    assert isinstance(twin[1], nn.BatchNorm2d)  # type: ignore[index]
+    torch.testing.assert_close(statistics["c4"], twin[1].running_mean)  # type: ignore[index]
+    # ONNX's running variance is the population's, torch's is the sample's; both are close at 180 values.
+    torch.testing.assert_close(statistics["c5"], twin[1].running_var, rtol=2e-3, atol=2e-3)  # type: ignore[index]
+    net(x).square().sum().backward()
+    twin(x).square().sum().backward()
+    torch.testing.assert_close(net.weights()["c0"].grad, twin[0].weight.grad, rtol=1e-3, atol=1e-3)  # type: ignore[index]
+
+
+def test_dropout_drops_in_training_only() -> None:
+    b = Builder()
+    y = b.node("Dropout", b.input("x", "N", 1000), b.constant(0.25))
+    plan = compile_plan(b.model(y), "ideal")
+    net = Executor(plan, seed=3)
+    x = torch.ones(2, 1000)
+    assert torch.equal(net(x), x)
+    dropped = net.train()(x)
+    assert dropped.unique().tolist() == pytest.approx([0.0, 1 / 0.75])
+    assert float((dropped == 0).float().mean()) == pytest.approx(0.25, abs=0.05)
+    assert torch.equal(Executor(plan, seed=3).train()(x), dropped)
+    assert not torch.equal(Executor(plan, seed=4).train()(x), dropped)
+    net.reseed(3)
+    assert torch.equal(net(x), dropped)
+
+
+def test_noise_follows_the_seed() -> None:
+    b = Builder()
+    plan = compile_plan(b.model(b.node("MatMul", b.input("x", "N", 8), b.weight(8, 8))), "reference")
+    x = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+    first = Executor(plan, seed=1)(x)
+    assert torch.equal(Executor(plan, seed=1)(x), first)
+    assert not torch.equal(Executor(plan, seed=2)(x), first)
+    assert relative_error((Executor(plan, seed=2)(x),), [first.detach().numpy()]) < 0.1
+
+
+def test_equilibria_are_kept_in_order() -> None:
+    b = Builder()
+    y = b.node("Relu", b.node("MatMul", b.input("x", "N", 4), b.weight(4, 4)), out="s0")
+    y = b.node("Relu", b.node("MatMul", y, b.weight(4, 4)), out="s1")
+    y = b.node("Relu", b.node("MatMul", y, b.weight(4, 4)), out="s2")
+    net = Executor(compile_plan(b.model(y), "ideal", block_size=2), settle=Settle(free_sweeps=9))
+    net(torch.randn(5, 4))
+    assert [sorted(e.state) for e in net.equilibria] == [["s0", "s1"], ["s2"]]
+    assert all(e.converged.shape == (5,) for e in net.equilibria)
+
+
+def test_a_loss_of_several_inputs() -> None:
+    net = Executor(two_inputs(), gradient=EP(beta=0.5))
+    x, z = torch.randn(4, 3), torch.randn(4, 2)
+
+    def loss_fn(outputs: tuple[Tensor, ...], target: Tensor) -> Tensor:
+        return (outputs[0] - target).square().mean()
+
+    loss = net.loss((x, z), torch.zeros(4, 2), loss_fn)
+    loss.backward()  # type: ignore[no-untyped-call]
+    (weight,) = net.weights().values()
+    expected = 2 * x.T @ (x @ weight.detach() + z) / 8
+    torch.testing.assert_close(weight.grad, expected)
+
+
+# --- the plan's own steps ----------------------------------------------------------------------------
+
+
+@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(model=random_models(), block_size=st.integers(1, 3))
+def test_a_run_follows_the_schedule(model: ModelProto, block_size: int) -> None:
+    settle = Settle(free_sweeps=3, nudged_sweeps=3)
+    plan = compile_model(model, "ideal", block_size=block_size, settle=settle)
+    net = Executor(plan)
+    with net.record() as trace:
+        outputs = as_tuple(net(**tensors(random_feeds(model))))
+        forward = list(trace.steps)
+        loss = torch.stack([y.square().mean() for y in outputs]).sum()
+        if loss.requires_grad:
+            loss.backward()  # type: ignore[no-untyped-call]
+    assert net.trace is None
+    inference = [(s.kind, s.name) for s in plan.inference.steps if s.kind in {"digital", "free"}]
+    assert forward == inference
+    backward = trace.steps[len(forward) :]
+    assert len(set(backward)) == len(backward)
+    scheduled = nx.DiGraph()
+    for step in plan.training.steps:
+        scheduled.add_node(step.id, key=(step.kind, step.name.removesuffix(" +beta").removesuffix(" -beta")))
+        scheduled.add_edges_from((before, step.id) for before in step.after)
+    position = {step: index for index, step in enumerate(backward)}
+    keys = {n: position[k] for n, k in scheduled.nodes(data="key") if k in position}
+    wanted = {k for _, k in scheduled.nodes(data="key") if k[0] in {"nudged", "digital_backward"}}
+    assert wanted == set(backward)
+    for node, index in keys.items():
+        behind = [keys[later] for later in nx.descendants(scheduled, node) if later in keys]
+        assert all(index <= later for later in behind)
+
+
+def test_a_network_can_be_cast() -> None:
+    b = Builder()
+    y = b.node("Relu", b.node("MatMul", b.input("x", "N", 4), b.weight(4, 4)))
+    model = b.model(b.node("Softmax", y))
+    feeds = random_feeds(model)
+    net = Executor(compile_plan(model, "ideal")).double()
+    found = net(torch.from_numpy(feeds["x"]).double())
+    assert found.dtype == torch.float64
+    assert relative_error((found.float(),), oracle(model, feeds)) < 1e-6

@@ -1,0 +1,208 @@
+from pathlib import Path
+
+import pytest
+import torch
+from msgspec.structs import replace
+
+from ffebm import Executor, FfebmError, Plan, Settle
+from ffebm import compile as compile_plan
+from ffebm.errors import PlanError, UsageError
+from ffebm.runtime.data import Data
+from ffebm.runtime.run_record import Training, load_checkpoint
+from ffebm.runtime.training import Trainer
+from tests.models import Builder
+
+SETTLE = Settle(free_sweeps=4, nudged_sweeps=3)
+
+
+def tiny(hardware: str, block_size: int = 2) -> Plan:
+    """Batch normalisation, dropout, and two layers that settle together."""
+    b = Builder()
+    y = b.conv(b.input("x", "N", 1, 4, 4), 1, 2)
+    y = b.node("Dropout", b.norm(y, 2), b.constant(0.2))
+    y = b.clip(b.node("MatMul", b.node("Flatten", y), b.weight(32, 6)))
+    y = b.node("Gemm", y, b.weight(6, 3), b.weight(3))
+    return compile_plan(b.model(y), hardware, block_size=block_size, settle=SETTLE)
+
+
+def samples(n: int = 40) -> Data:
+    generator = torch.Generator().manual_seed(0)
+    y = torch.arange(n) % 3
+    x = torch.randn(n, 16, generator=generator) * 0.3
+    x[torch.arange(n), y] += 2.0
+    return Data("made up", x, y, x[:10], y[:10])
+
+
+TRAINING = Training(data="made up", epochs=4, batch=8, lr=0.01)
+
+
+def run(plan: Plan, training: Training, folder: Path | None = None) -> Trainer:
+    trainer = Trainer(Executor(plan), samples(), training, folder)
+    list(trainer.run())
+    return trainer
+
+
+def final(trainer: Trainer) -> dict[str, torch.Tensor]:
+    return {k: v.detach() for k, v in {**trainer.net.weights(), **trainer.net.running_statistics()}.items()}
+
+
+def test_training_learns() -> None:
+    trainer = run(tiny("ideal", 1), replace(TRAINING, epochs=12, lr=0.03))
+    first, last = trainer.epochs[0], trainer.epochs[-1]
+    assert last.loss < 0.5 * first.loss
+    assert last.test_accuracy == trainer.accuracy() > 0.8
+    assert [e.epoch for e in trainer.epochs] == list(range(1, 13))
+
+
+@pytest.mark.parametrize("hardware", ["ideal", "reference"])
+def test_a_resumed_run_ends_with_the_same_bits(tmp_path: Path, hardware: str) -> None:
+    plan = tiny(hardware)
+    training = replace(TRAINING, schedule="cosine")
+    whole = run(plan, training, tmp_path / "whole")
+    part = Trainer(Executor(plan), samples(), training, tmp_path / "part")
+    epochs = part.run()
+    next(epochs)
+    next(epochs)  # interrupted behind the second checkpoint
+    resumed = Trainer(Executor(plan), samples(), training, tmp_path / "part")
+    resumed.resume()
+    assert len(resumed.epochs) == 2
+    list(resumed.run())
+    for name, tensor in final(whole).items():
+        assert torch.equal(final(resumed)[name], tensor), name
+    figures = [replace(e, seconds=0) for e in resumed.epochs]
+    assert figures == [replace(e, seconds=0) for e in whole.epochs]
+
+
+OPTIMIZERS = ["SGD", "adam", "AdamW", "RMSprop", "Adagrad", "NAdam", "RAdam", "Adamax", "ASGD", "Rprop"]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimiser_resumes(tmp_path: Path, name: str) -> None:
+    plan = tiny("ideal", 1)
+    momentum = 0.9 if name in {"SGD", "RMSprop"} else None
+    training = replace(TRAINING, epochs=2, optimizer=name, momentum=momentum)
+    whole = run(plan, training)
+    run(plan, replace(training, epochs=1), tmp_path / "run")
+    resumed = Trainer(Executor(plan), samples(), training, tmp_path / "run")
+    resumed.resume()
+    list(resumed.run())
+    for weight, tensor in final(whole).items():
+        assert torch.equal(final(resumed)[weight], tensor), weight
+
+
+def test_the_record_of_a_run(tmp_path: Path) -> None:
+    trainer = run(tiny("reference"), TRAINING, tmp_path / "run")
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == [
+        "SHA256SUMS",
+        "checkpoint.safetensors",
+        "record.json",
+        "trained.onnx",
+    ]
+    checkpoint = load_checkpoint(tmp_path / "run")
+    assert checkpoint.record.training == TRAINING
+    assert checkpoint.record.epochs == tuple(trainer.epochs)
+    assert checkpoint.record.hardware == "reference"
+    again = compile_plan(tmp_path / "run" / "trained.onnx", "reference")
+    for name, tensor in final(trainer).items():
+        assert torch.equal(checkpoint.weights[name], tensor)
+        assert torch.equal(torch.from_numpy(again.weights[name].copy()), tensor)
+
+
+def test_a_record_that_is_damaged(tmp_path: Path) -> None:
+    run(tiny("ideal"), replace(TRAINING, epochs=1), tmp_path / "run")
+    path = tmp_path / "run" / "record.json"
+    path.write_bytes(path.read_bytes().replace(b"ideal", b"idaal", 1))
+    with pytest.raises(PlanError, match=r"record\.json is damaged"):
+        load_checkpoint(tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("started") / "run"
+    run(tiny("ideal"), replace(TRAINING, epochs=1), folder)
+    return folder
+
+
+@pytest.mark.parametrize("other", ["plan", "hardware", "gradient", "settings"])
+def test_another_run_cannot_be_resumed(started: Path, other: str) -> None:
+    if other == "plan":
+        b = Builder()
+        y = b.node("MatMul", b.node("Flatten", b.input("x", "N", 1, 4, 4)), b.weight(16, 3))
+        plan = compile_plan(b.model(y), "ideal", settle=SETTLE)
+    else:
+        plan = tiny("reference" if other == "hardware" else "ideal", 1 if other == "gradient" else 2)
+    training = replace(TRAINING, lr=0.5) if other == "settings" else TRAINING
+    trainer = Trainer(Executor(plan), samples(), training, started)
+    with pytest.raises(UsageError) as caught:
+        trainer.resume()
+    assert f"{started}: the run was started with another {other}: " in str(caught.value)
+
+
+def test_no_folder_to_resume_from() -> None:
+    with pytest.raises(UsageError, match=r"^there is no run folder to resume from$"):
+        Trainer(Executor(tiny("ideal")), samples(), TRAINING).resume()
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"epochs": 0}, "epochs is 0; at least 1"),
+        ({"batch": 0}, "batch is 0; at least 1"),
+        ({"lr": -1.0}, "lr is -1.0; at least 0"),
+        ({"lr": float("nan")}, "lr is nan; at least 0"),
+        ({"schedule": "steps"}, "schedule 'steps'; constant or cosine"),
+        ({"momentum": 0.9}, "Adam takes no momentum\n  hint: leave --momentum out"),
+        ({"weight_decay": -1.0}, "Adam cannot be used: Invalid weight_decay value: -1.0"),
+    ],
+)
+def test_wrong_settings(change: dict[str, object], expected: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Trainer(Executor(tiny("ideal")), samples(), replace(TRAINING, **change))
+    assert str(caught.value) == expected
+
+
+def test_no_such_optimiser() -> None:
+    with pytest.raises(UsageError) as caught:
+        Trainer(Executor(tiny("ideal")), samples(), replace(TRAINING, optimizer="magic"))
+    head, _, names = str(caught.value).partition("; ")
+    assert head == "no optimiser is called 'magic'"
+    assert {"Adam", "SGD"} <= set(names.split(", "))
+
+
+def test_no_such_device() -> None:
+    with pytest.raises(UsageError, match="device 'abacus' cannot be used: "):
+        Trainer(Executor(tiny("ideal")), samples(), TRAINING, device="abacus")
+
+
+def test_data_of_another_size() -> None:
+    data = Data("wide", torch.zeros(4, 5), torch.zeros(4).long(), torch.zeros(4, 5), torch.zeros(4).long())
+    with pytest.raises(UsageError) as caught:
+        Trainer(Executor(tiny("ideal")), data, TRAINING)
+    assert str(caught.value) == (
+        "a sample of wide is [5]; the model takes [1, 4, 4]\n"
+        "  hint: pad or resize the data, or compile a model for it"
+    )
+
+
+def test_folded_plans_are_not_trained() -> None:
+    b = Builder()
+    y = b.node("Flatten", b.norm(b.conv(b.input("x", "N", 1, 4, 4), 1, 2), 2))
+    plan = compile_plan(b.model(y), "ideal", fold_batch_norm=True)
+    with pytest.raises(UsageError, match="the plan's batch normalisations are folded, for inference only"):
+        Trainer(Executor(plan), samples(), TRAINING)
+
+
+def test_a_model_without_weights() -> None:
+    b = Builder()
+    plan = compile_plan(b.model(b.node("Relu", b.input("x", "N", 16))), "ideal")
+    with pytest.raises(UsageError, match="the model has no trainable weights"):
+        Trainer(Executor(plan), samples(), TRAINING)
+
+
+def test_a_loss_that_grows_beyond_all_bounds() -> None:
+    data = samples()
+    data.x_train[0] = float("inf")
+    trainer = Trainer(Executor(tiny("ideal")), data, TRAINING)
+    with pytest.raises(FfebmError) as caught:
+        list(trainer.run())
+    assert str(caught.value) == ("the loss is nan in epoch 1\n  hint: try a smaller --lr, or another --beta")

@@ -1,0 +1,289 @@
+"""The commands: what they print, and what bad input gets."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from ffebm import cli
+from ffebm.plan import load_plan
+from ffebm.runtime.run_record import load_checkpoint
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command; exit code, standard output, standard error."""
+
+    def run_command(*arguments: str | Path) -> tuple[int, str, str]:
+        code = cli._guarded([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run_command
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A network of two dense layers for samples of four numbers and three classes."""
+    rng = np.random.default_rng(0)
+    weights = {
+        "w1": rng.standard_normal((4, 6)).astype(np.float32),
+        "b1": np.zeros(6, np.float32),
+        "w2": rng.standard_normal((6, 3)).astype(np.float32),
+    }
+    nodes = [
+        helper.make_node("Gemm", ["x", "w1", "b1"], ["u1"], "hidden"),
+        helper.make_node("Relu", ["u1"], ["s1"], "relu"),
+        helper.make_node("MatMul", ["s1", "w2"], ["logits"], "readout"),
+        helper.make_node("Softmax", ["logits"], ["y"], "softmax"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 3])],
+        [numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    path = tmp_path / "net.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+@pytest.fixture
+def plan(model: Path, run: Run) -> Path:
+    path = model.with_name("net.plan")
+    assert run("compile", model, "-o", path, "--hardware", "ideal")[0] == 0
+    return path
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((60, 4)).astype(np.float32)
+    path = tmp_path / "data.npz"
+    np.savez(path, x=x, y=x[:, :3].argmax(1))
+    return path
+
+
+def test_compile_writes_a_plan_and_prints_its_summary(model: Path, run: Run, tmp_path: Path) -> None:
+    code, out, err = run("compile", model, "-o", tmp_path / "p", "--hardware", "reference")
+    assert (code, err) == (0, "")
+    assert out == load_plan(tmp_path / "p").summary() + f"plan written to {tmp_path / 'p'}\n"
+
+
+def test_options_of_compile_reach_the_plan(model: Path, run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "p"
+    options = ["--block-size", "2,1", "--boundary", "digital", "--free-sweeps", "7", "--nudged-sweeps", "5"]
+    options += [
+        "--tol",
+        "1e-3",
+        "--start",
+        "feedforward",
+        "--relaxation",
+        "0.5",
+        "--anderson",
+        "3",
+        "--strict",
+    ]
+    assert run("compile", model, "-o", path, *options, "--dim", "N=2", "--fold-batch-norm")[0] == 0
+    plan = load_plan(path)
+    assert (plan.options.block_size, plan.options.boundary) == ((2, 1), "digital")
+    assert (plan.options.dims, plan.options.fold_batch_norm, plan.batch) == ({"N": 2}, True, 2)
+    settle = msgspec.structs.asdict(plan.settle)
+    assert settle == {
+        "free_sweeps": 7,
+        "nudged_sweeps": 5,
+        "tol": 1e-3,
+        "start": "feedforward",
+        "relaxation": 0.5,
+        "anderson": 3,
+        "strict": True,
+    }
+
+
+def test_print_passes_prints_the_graph_after_each(model: Path, run: Run, tmp_path: Path) -> None:
+    out = run("compile", model, "-o", tmp_path / "p", "--print-passes")[1]
+    assert "--- canonicalize\ngraph net (x) -> (y)\n" in out
+    assert out.index("--- fold-constants") < out.index("--- partition") < out.index("--- placement")
+
+
+def test_explain_gives_every_node_a_unit_and_a_reason(plan: Path, run: Run) -> None:
+    code, out, _ = run("explain", plan)
+    assert code == 0
+    assert out == (
+        "hidden (Gemm, 24 MACs): tile block0\n"
+        "    linear map with a stationary weight, into layer 1 of 1 in block0\n"
+        "relu (Relu): tile block0\n"
+        "    activation of layer 1 of 1 in block0\n"
+        "readout (MatMul, 18 MACs): tile block1\n"
+        "    linear map with a stationary weight, into layer 1 of 1 in block1\n"
+        "softmax (Softmax): digital\n"
+        "    couples the units of a layer, so it is no activation of an energy\n"
+        "\n"
+        "on tiles: 100.0 % of multiply-accumulates, 87.5 % of weights\n"
+        "digital because:\n"
+        "  1 nodes, 0.0 % of multiply-accumulates:\n"
+        "      couples the units of a layer, so it is no activation of an energy\n"
+    )
+
+
+def test_explain_one_node(plan: Path, run: Run) -> None:
+    out = run("explain", plan, "--node", "Softmax")[1]
+    assert out.startswith("softmax (Softmax): digital\n")
+    assert out.endswith("1 of 4 nodes\n")
+
+
+def test_show_prints_the_flow(plan: Path, run: Run) -> None:
+    out = run("show", plan)[1]
+    flow = out[out.index("flow of an inference") :]
+    assert flow == (
+        "flow of an inference\n"
+        "  input   x: float32[Nx4]\n"
+        "  +-- block0, 1 layer(s), 100 ns\n"
+        "  |   s1 [6] = Relu(MatMul)\n"
+        "  +--\n"
+        "  +-- block1, 1 layer(s), 100 ns\n"
+        "  |   logits [3] = Identity(MatMul)\n"
+        "  +--\n"
+        "  digital Softmax\n"
+        "  output  y: float32[Nx3]\n"
+        "\n"
+        "tiles\n"
+        "  tile0: 10 x 6, 70.0 % used by block0, block1\n"
+    )
+    assert all(len(line) <= 80 for line in out.splitlines())
+
+
+def test_show_draws_a_picture(plan: Path, run: Run, tmp_path: Path) -> None:
+    assert run("show", plan, "--svg", tmp_path / "p.svg")[0] == 0
+    drawn = (tmp_path / "p.svg").read_text(encoding="utf-8")
+    assert drawn.count('class="tile"') == 2
+    assert drawn.count('class="digital"') == 1
+    assert "http" not in drawn.replace("http://www.w3.org/2000/svg", "")
+
+
+def test_run_checks_against_onnxruntime(plan: Path, model: Path, run: Run, tmp_path: Path) -> None:
+    x, y = tmp_path / "x.npz", tmp_path / "y.npz"
+    np.savez(x, x=np.random.default_rng(0).standard_normal((5, 4)).astype(np.float32))
+    code, out, _ = run("run", plan, "--input", x, "--output", y, "--check", model, "--tolerance", "1e-5")
+    assert code == 0
+    assert out.startswith("y: largest error ")
+    assert "same largest element in 100.00 % of samples" in out
+    assert np.load(y)["y"].shape == (5, 3)
+
+
+def test_run_fails_where_outputs_differ(plan: Path, model: Path, run: Run, tmp_path: Path) -> None:
+    other = onnx.load(model)
+    other.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.zeros((4, 6), np.float32), "w1"))
+    onnx.save(other, tmp_path / "other.onnx")
+    x, y = tmp_path / "x.npz", tmp_path / "y.npz"
+    np.savez(x, x=np.ones((2, 4), np.float32))
+    arguments = ["run", plan, "--input", x, "--output", y, "--check", tmp_path / "other.onnx"]
+    code, _, err = run(*arguments, "--tolerance", "1e-4")
+    assert code == 2
+    assert err.startswith("error: outputs differ from other.onnx by ")
+    assert not y.exists()
+
+
+def test_train_resumes_to_the_same_weights(plan: Path, data: Path, run: Run, tmp_path: Path) -> None:
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    settings = ["--data", data, "--batch", "8", "--optimizer", "sgd", "--lr", "0.1", "--momentum", "0.9"]
+    code, out, _ = run("train", plan, *settings, "--epochs", "4", "--run", whole)
+    assert code == 0
+    assert out.count("epoch ") == 4
+    assert f"run recorded in {whole}\n" in out
+    assert run("train", plan, *settings, "--epochs", "2", "--run", halves)[0] == 0
+    assert run("train", plan, "--resume", "--epochs", "4", "--run", halves)[0] == 0
+    one, two = load_checkpoint(whole), load_checkpoint(halves)
+    assert all(np.array_equal(one.weights[name], two.weights[name]) for name in one.weights)
+    assert [e.loss for e in one.record.epochs] == [e.loss for e in two.record.epochs]
+    assert one.record.epochs[-1].loss < one.record.epochs[0].loss
+
+
+def test_trained_model_runs_in_onnxruntime(plan: Path, data: Path, run: Run, tmp_path: Path) -> None:
+    assert run("train", plan, "--data", data, "--epochs", "2", "--run", tmp_path / "r")[0] == 0
+    trained = tmp_path / "r" / "trained.onnx"
+    again, x, y = tmp_path / "again.plan", tmp_path / "x.npz", tmp_path / "y.npz"
+    np.savez(x, x=np.random.default_rng(0).standard_normal((5, 4)).astype(np.float32))
+    assert run("compile", trained, "-o", again, "--hardware", "ideal")[0] == 0
+    assert run("run", again, "--input", x, "--output", y, "--check", trained, "--tolerance", "1e-5")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["compile", "MODEL", "--block-size", "0"], "block size 0; a whole number of at least 1, or a list"),
+        (["compile", "MODEL", "--block-size", "x"], "--block-size x; a whole number, or several separated"),
+        (["compile", "MODEL", "--boundary", "x"], "--boundary x; tile or digital"),
+        (["compile", "MODEL", "--start", "x"], "--start x; zero or feedforward"),
+        (["compile", "MODEL", "--tol", "0"], "--tol 0.0; more than 0"),
+        (["compile", "MODEL", "--relaxation", "2"], "--relaxation 2.0; between 0 and 2"),
+        (["compile", "MODEL", "--dim", "N"], "--dim N; NAME=SIZE with a size of at least 1"),
+        (["compile", "MODEL", "--dim", "M=3"], "net.onnx: no input has a dimension named 'M'"),
+        (["compile", "MODEL", "--hardware", "x"], "there is no hardware description 'x'; shipped are ideal,"),
+        (["compile", "none.onnx"], "none.onnx: there is no such file"),
+        (["explain", "none.plan"], "none.plan: there is no such folder"),
+        (["train", "PLAN"], "no --data; digits, fashion-mnist, or the path of an .npz file"),
+        (["train", "PLAN", "--data", "x"], "no data is called 'x'; digits, fashion-mnist, or the path"),
+        (["train", "PLAN", "--data", "DATA", "--optimizer", "x"], "no optimiser is called 'x'; ASGD, "),
+        (
+            ["train", "PLAN", "--data", "DATA", "--optimizer", "adam", "--momentum", "1"],
+            "Adam takes no momentum",
+        ),
+        (["train", "PLAN", "--data", "DATA", "--gradient", "x"], "gradient 'x'; ep, implicit, unrolled"),
+        (["train", "PLAN", "--data", "DATA", "--schedule", "x"], "schedule 'x'; constant or cosine"),
+        (["train", "PLAN", "--data", "DATA", "--device", "x"], "device 'x' cannot be used: "),
+        (["train", "PLAN", "--resume"], "net.plan.run: there is no such folder"),
+        (["run", "PLAN", "--input", "none.npz"], "none.npz: cannot be read: "),
+        (
+            ["run", "PLAN", "--input", "DATA"],
+            "data.npz: it holds arrays ['x', 'y']; one for each input: ['x']",
+        ),
+        (["run", "PLAN", "--input", "DATA", "--tolerance", "1"], "--tolerance without --check"),
+    ],
+)
+def test_bad_input_is_one_message(
+    arguments: list[str], message: str, plan: Path, model: Path, data: Path, run: Run
+) -> None:
+    names = {"PLAN": plan, "MODEL": model, "DATA": data}
+    before = sorted(plan.parent.iterdir())
+    code, _, err = run(*[names.get(argument, argument) for argument in arguments])
+    assert code == 2
+    assert "Traceback" not in err
+    assert message in err
+    assert err.count("error: ") == 1
+    assert sorted(plan.parent.iterdir()) == before
+
+
+def test_a_second_run_does_not_overwrite_the_first(plan: Path, data: Path, run: Run) -> None:
+    assert run("train", plan, "--data", data, "--epochs", "1")[0] == 0
+    code, _, err = run("train", plan, "--data", data, "--epochs", "1")
+    assert code == 2
+    assert err == (
+        f"error: there is a run in {plan}.run already\n"
+        "  hint: --resume continues it; --run names another folder\n"
+    )
+
+
+def test_resuming_with_other_settings_is_refused(plan: Path, data: Path, run: Run) -> None:
+    assert run("train", plan, "--data", data, "--epochs", "1")[0] == 0
+    code, _, err = run("train", plan, "--resume", "--lr", "0.5")
+    assert code == 2
+    assert "the run was started with another settings" in err or "started with other settings" in err
+
+
+def test_a_fault_of_ours_says_so(model: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("ffebm.compiler.driver.compile_model", broken)
+    code, _, err = run("compile", model)
+    assert code == 1
+    assert "ZeroDivisionError" in err
+    assert "please report it" in err

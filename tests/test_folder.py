@@ -1,0 +1,146 @@
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ffebm.errors import PlanError
+from ffebm.folder import SUMS, read_folder, write_folder
+
+FILES = {"main.json": b"{}", "sub/data.bin": bytes(range(256)), "empty": b""}
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    write_folder(tmp_path / "new" / "out", FILES, "main.json")
+    assert read_folder(tmp_path / "new" / "out", "main.json") == FILES
+    assert names(tmp_path / "new") == sorted(f"out/{n}" for n in [*FILES, SUMS])
+    assert stat.S_IMODE((tmp_path / "new" / "out").stat().st_mode) == 0o755
+
+
+def test_an_older_folder_is_replaced(tmp_path: Path) -> None:
+    write_folder(tmp_path / "out", FILES, "main.json")
+    write_folder(tmp_path / "out", {"main.json": b"[]"}, "main.json")
+    assert names(tmp_path) == ["out/SHA256SUMS", "out/main.json"]
+    assert list(tmp_path.iterdir()) == [tmp_path / "out"]
+
+
+def test_a_link_to_an_older_folder_stays_a_link(tmp_path: Path) -> None:
+    write_folder(tmp_path / "real", FILES, "main.json")
+    (tmp_path / "link").symlink_to("real")
+    write_folder(tmp_path / "link", {"main.json": b"[]"}, "main.json")
+    assert (tmp_path / "link").is_symlink()
+    assert read_folder(tmp_path / "real", "main.json") == {"main.json": b"[]"}
+
+
+def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    write_folder(tmp_path / "out", FILES, "main.json")
+    assert read_folder(tmp_path / "out", "main.json") == FILES
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_what_is_of_another_kind_is_not_touched(tmp_path: Path, kind: str) -> None:
+    target = tmp_path / "out"
+    if kind == "folder":
+        target.mkdir()
+        (target / "thesis.txt").write_text("precious")
+    else:
+        target.write_text("precious")
+    with pytest.raises(PlanError) as caught:
+        write_folder(target, FILES, "main.json")
+    assert str(caught.value) == (
+        f"{target}: it exists and holds no main.json; a new folder, an empty one or an older plan\n"
+        "  hint: choose another path"
+    )
+    assert names(tmp_path) == (["out/thesis.txt"] if kind == "folder" else ["out"])
+
+
+@pytest.mark.parametrize("step", ["fill", "first rename", "second rename"])
+@pytest.mark.parametrize("old", [False, True])
+def test_a_failure_leaves_everything_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, old: bool
+) -> None:
+    target = tmp_path / "out"
+    if old:
+        write_folder(target, FILES, "main.json")
+    calls = []
+    rename = os.rename
+
+    def failing(source: Path, destination: Path) -> None:
+        calls.append(source)
+        if len(calls) == (1 if step == "first rename" or not old else 2):
+            raise OSError(28, "No space left on device")
+        rename(source, destination)
+
+    def full(self: Path, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        if step == "fill":
+            patch.setattr(Path, "write_bytes", full)
+        else:
+            patch.setattr(os, "rename", failing)
+        with pytest.raises(PlanError) as caught:
+            write_folder(target, {"main.json": b"new"}, "main.json")
+    assert str(caught.value) == f"{target}: cannot be written: No space left on device"
+    assert list(tmp_path.iterdir()) == ([target] if old else [])
+    if old:
+        assert read_folder(target, "main.json") == FILES
+
+
+def test_a_parent_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PlanError) as caught:
+        write_folder(tmp_path / "file" / "out", FILES, "main.json")
+    assert "cannot be written: " in str(caught.value)
+
+
+@settings(deadline=None)
+@given(
+    name=st.sampled_from([*sorted(n for n in FILES if FILES[n]), SUMS]),
+    where=st.floats(0, 1, exclude_max=True),
+    bit=st.integers(0, 7),
+)
+def test_one_flipped_bit_anywhere_is_noticed(
+    tmp_path_factory: pytest.TempPathFactory, name: str, where: float, bit: int
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / "flip"
+    write_folder(folder, FILES, "main.json")
+    content = bytearray((folder / name).read_bytes())
+    content[int(where * len(content))] ^= 1 << bit
+    (folder / name).write_bytes(content)
+    with pytest.raises(PlanError):
+        read_folder(folder, "main.json")
+
+
+def test_messages_of_damage(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+
+    def message() -> str:
+        with pytest.raises(PlanError) as caught:
+            read_folder(folder, "main.json")
+        return str(caught.value)
+
+    again = "\n  hint: compile the model again"
+    assert message() == f"{folder}: there is no such folder\n  hint: `ffebm compile MODEL -o PLAN` makes one"
+    folder.mkdir()
+    assert message() == f"{folder}: it holds no main.json: not a plan"
+    write_folder(folder, FILES, "main.json")
+    (folder / "empty").write_bytes(b"x")
+    assert message() == f"{folder}: empty is damaged: its SHA-256 digest differs{again}"
+    (folder / "empty").unlink()
+    assert message() == f"{folder}: empty is missing{again}"
+    (folder / SUMS).write_text("nonsense\n")
+    assert message() == f"{folder}: SHA256SUMS holds a line that is no digest: 'nonsense'{again}"
+    (folder / SUMS).write_text(f"{'0' * 64}  ../secret\n")
+    assert message() == f"{folder}: SHA256SUMS holds a line that is no digest: '{'0' * 64}  ../secret'{again}"
+    (folder / SUMS).write_text("")
+    assert message() == f"{folder}: SHA256SUMS does not list main.json{again}"
+    (folder / SUMS).unlink()
+    assert message() == f"{folder}: SHA256SUMS is missing or unreadable{again}"

@@ -1,0 +1,131 @@
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from ffebm import FfebmError, load_hardware
+from ffebm.errors import HardwareError
+from ffebm.hardware import Crossbar, shipped_hardware
+
+TEXT = (resources.files("ffebm") / "hardware" / "reference.toml").read_text(encoding="utf-8")
+HINT = "\n  hint: docs/hardware.md lists the keys; every constant is {value, unit, source}"
+
+
+def test_these_are_shipped() -> None:
+    assert {"ideal", "reference"} <= set(shipped_hardware())
+
+
+@pytest.mark.parametrize("name", shipped_hardware())
+def test_shipped_descriptions_are_complete(name: str) -> None:
+    machine = load_hardware(name)
+    assert machine.name == name
+    assert machine.description.endswith(".")
+    quantities = dict(machine.quantities())
+    assert len(quantities) >= 10
+    for key, quantity in quantities.items():
+        assert quantity.source, key
+        if quantity.source.startswith("nominal"):
+            assert quantity.assumption, key
+
+
+def test_the_names_of_quantities() -> None:
+    quantities = dict(load_hardware("reference").quantities())
+    assert quantities["tiles.tile.cell.g_max"].value == 25e-6
+    assert quantities["network.hops"].value == 5.25
+    assert "digital.count" not in quantities
+
+
+def test_a_description_is_returned_as_it_is() -> None:
+    machine = load_hardware("reference")
+    assert load_hardware(machine) is machine
+    assert isinstance(machine.tiles.tile, Crossbar)
+
+
+def test_a_file_of_the_users_own(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(TEXT)
+    assert load_hardware(path) == load_hardware(str(path)) == load_hardware("reference")
+
+
+CASES: dict[str, tuple[Callable[[str], str], str]] = {
+    "unknown key": (
+        lambda text: text.replace("rows = 256", "rows = 256\nlines = 3"),
+        "tiles.tile: Object contains unknown field `lines`" + HINT,
+    ),
+    "missing key": (
+        lambda text: text.replace("rows = 256\n", ""),
+        "tiles.tile: Object missing required field `rows`" + HINT,
+    ),
+    "wrong unit": (
+        lambda text: text.replace('value = 256e-9, unit = "s"', 'value = 256, unit = "ns"'),
+        "tiles.tile.read_time.unit: Invalid enum value 'ns'" + HINT,
+    ),
+    "wrong type": (
+        lambda text: text.replace("rows = 256", 'rows = "many"'),
+        "tiles.tile.rows: Expected `int`, got `str`" + HINT,
+    ),
+    "no source": (
+        lambda text: text.replace('source = "256-bit flits at 1 GHz"', 'source = ""'),
+        "network.bit_rate.source: Expected `str` of length >= 1" + HINT,
+    ),
+    "negative": (
+        lambda text: text.replace("value = 5e-9", "value = -5e-9"),
+        "network.latency.value: Expected `float` >= 0.0" + HINT,
+    ),
+    "infinite": (
+        lambda text: text.replace("value = 5e-9", "value = inf"),
+        "network.latency: a value of inf; a finite number",
+    ),
+    "not a number": (
+        lambda text: text.replace("value = 5e-9", "value = nan"),
+        "network.latency.value: Expected `float` >= 0.0" + HINT,
+    ),
+    "no rate": (
+        lambda text: text.replace("value = 256e9", "value = 0.0"),
+        "network.bit_rate: a rate of 0/s; more than 0",
+    ),
+    "no tiles": (
+        lambda text: text.replace("count = 64", "count = 0"),
+        "tiles.count: Expected `int` >= 1" + HINT,
+    ),
+    "conductances": (
+        lambda text: text.replace("value = 0.25e-6", "value = 25e-6"),
+        "tiles.tile.cell: g_min 2.5e-05 S is not below g_max 2.5e-05 S",
+    ),
+    "other version": (
+        lambda text: text.replace("schema = 1", "schema = 2"),
+        "schema: Invalid enum value 2" + HINT,
+    ),
+    "not TOML": (lambda text: "= nothing", "not TOML: Invalid statement (at line 1, column 1)"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_wrong_description(tmp_path: Path, case: str) -> None:
+    change, expected = CASES[case]
+    path = tmp_path / "mine.toml"
+    path.write_text(change(TEXT))
+    assert path.read_text() != TEXT
+    with pytest.raises(HardwareError) as caught:
+        load_hardware(path)
+    where = f"{path}:" if not expected.startswith("not TOML") else f"{path}: "
+    assert str(caught.value) == where + expected
+
+
+def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_bytes(b"schema = \xff")
+    with pytest.raises(HardwareError, match="the file is not UTF-8 text"):
+        load_hardware(path)
+
+
+@pytest.mark.parametrize("name", ["nonsense", "nonsense.toml", Path("/")])
+def test_no_such_description(name: str | Path) -> None:
+    with pytest.raises(FfebmError) as caught:
+        load_hardware(name)
+    shipped = ", ".join(shipped_hardware())
+    assert str(caught.value) == (
+        f"there is no hardware description {str(name)!r}; shipped are {shipped}\n"
+        "  hint: name a shipped one or give the path of a .toml file"
+    )
