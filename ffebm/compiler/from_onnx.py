@@ -152,15 +152,18 @@ def _without_large(model: ModelProto, order: list[int], constants: Mapping[str, 
 
 
 def _set_dims(model: ModelProto, dims: Mapping[str, int], name: str) -> None:
-    """Give named dimensions of the inputs their sizes, and unnamed unknown ones a name."""
+    """Give named dimensions of the inputs their sizes, and unnamed unknown ones a name: `input_axis`."""
     known: set[str] = set()
     for value in model.graph.input:
         for axis, dim in enumerate(value.type.tensor_type.shape.dim):
-            if dim.WhichOneof("value") is None:
-                dim.dim_param = f"{value.name}_{axis}"
-            known.add(dim.dim_param)
-            if dim.dim_param in dims:
-                dim.dim_value = dims[dim.dim_param]
+            own = f"{value.name}_{axis}"
+            if dim.WhichOneof("value") is None or dim.dim_value < 0 or dim.dim_param == "?":
+                dim.dim_param = own
+            names = [name for name in (own, dim.dim_param) if dim.dim_param]
+            known.update(names)
+            given = next((dims[name] for name in names if name in dims), None)
+            if given is not None:
+                dim.dim_value = given
     unknown = sorted(set(dims) - known)
     if unknown:
         raise ModelError(

@@ -90,7 +90,8 @@ def _axes(
     call: Call, x: Tensor, roi: Tensor | None, scales: Tensor | None, target: Tensor | None
 ) -> list[Axis]:
     chosen = axes_of(call.integers("axes", tuple(range(x.ndim))), x.ndim)
-    regions = [0.0] * len(chosen) + [1.0] * len(chosen) if roi is None else roi.tolist()
+    whole = [0.0] * len(chosen) + [1.0] * len(chosen)
+    regions = whole if roi is None or not roi.numel() else roi.tolist()
     old = [x.shape[axis] for axis in chosen]
     if scales is not None and scales.numel():
         factors = [float(factor) for factor in scales.tolist()]
@@ -103,8 +104,8 @@ def _axes(
             common = min(factors) if policy == "not_larger" else max(factors)
             factors = [common] * len(old)
             new = [floor(common * n + 0.5) for n in old]
-    starts, ends = regions[: len(chosen)], regions[len(chosen) :] or [1.0] * len(chosen)
-    return [Axis(*facts) for facts in zip(chosen, old, new, factors, starts, ends, strict=False)]
+    starts, ends = regions[: len(chosen)], regions[len(chosen) :]
+    return [Axis(*facts) for facts in zip(chosen, old, new, factors, starts, ends, strict=True)]
 
 
 def _nearest(call: Call, at: Tensor, n: int) -> Tensor:
