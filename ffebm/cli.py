@@ -1,5 +1,6 @@
 """The commands; the only place where an error becomes text and an exit code."""
 
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -42,6 +43,8 @@ def main_compile() -> None:
 
 def _guarded(arguments: list[str]) -> int:
     """Run a command; 0 if done, 2 if the user's input is at fault, 1 if ffebm is, 130 if interrupted."""
+    # torch's threads spin while they wait, which on a busy machine costs many times what it saves
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app(arguments, prog_name="ffebm")
     except SystemExit as leave:

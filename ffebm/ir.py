@@ -237,20 +237,25 @@ class EnergyBlock(msgspec.Struct, frozen=True):
     def colours(self) -> tuple[int, ...]:
         """A colour for each layer: layers that feel each other differ, so equal ones update at once.
 
-        Greedy in graph order: even and odd layers of a chain get 0 and 1.
+        Greedy, breadth first from the first layer: any bipartite block takes two colours, and even and odd
+        layers of a chain get 0 and 1.
         """
         position = {layer.value: index for index, layer in enumerate(self.layers)}
-        neighbours: list[set[int]] = [set() for _ in self.layers]
+        neighbours: list[list[int]] = [[] for _ in self.layers]
         for layer, interaction in self.interactions():
             if interaction.source in position:
                 here, there = position[layer.value], position[interaction.source]
-                neighbours[here].add(there)
-                neighbours[there].add(here)
-        colours: list[int] = []
-        for index in range(len(self.layers)):
-            taken = {colours[peer] for peer in neighbours[index] if peer < index}
-            colours.append(next(c for c in range(len(colours) + 1) if c not in taken))
-        return tuple(colours)
+                neighbours[here].append(there)
+                neighbours[there].append(here)
+        colour: dict[int, int] = {}
+        for root in range(len(self.layers)):
+            queue = [] if root in colour else [root]
+            for index in queue:
+                if index not in colour:
+                    taken = {colour.get(peer) for peer in neighbours[index]}
+                    colour[index] = next(c for c in range(len(self.layers)) if c not in taken)
+                    queue.extend(neighbours[index])
+        return tuple(colour[index] for index in range(len(self.layers)))
 
     def weights(self) -> tuple[str, ...]:
         """Source names of all weights and biases, each once, in order."""

@@ -20,7 +20,7 @@ from msgspec import Meta
 from ffebm.errors import Location, PlanError
 from ffebm.folder import read_folder, write_folder
 from ffebm.hardware import Crossbar, Hardware
-from ffebm.ir import Array, EnergyBlock, TensorType
+from ffebm.ir import Array, EnergyBlock, Part, TensorType
 from ffebm.program import Instruction, Segment
 from ffebm.step import Schedule
 
@@ -136,15 +136,11 @@ class PlanNode(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     shape: tuple[int | str, ...] | None
 
 
-class Piece(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A part of a weight matrix on a tile.
+class Piece(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A part of a weight matrix with its place and settings on a tile.
 
     Attributes:
         id: Position among all pieces; names its conductances `piece<id>.plus` and `.minus`, [n_in, n_out].
-        weight: Source name of the weight.
-        group: Which group of a grouped convolution; 0 otherwise.
-        inputs: First and last-but-one input of the group's matrix that it holds.
-        outputs: First and last-but-one output of the group's matrix that it holds.
         row: First word line on the crossbar.
         col: First bit-line pair on the crossbar.
         scale: Weight that the whole conductance range stands for; 1 on an exact tile.
@@ -154,25 +150,11 @@ class Piece(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """
 
     id: int
-    weight: str
-    group: int
-    inputs: tuple[int, int]
-    outputs: tuple[int, int]
     row: int
     col: int
     scale: float = 1.0
     adc_range: float = 0.0
     adc_range_t: float = 0.0
-
-    @property
-    def n_in(self) -> int:
-        """Word lines that it takes."""
-        return self.inputs[1] - self.inputs[0]
-
-    @property
-    def n_out(self) -> int:
-        """Bit-line pairs that it takes."""
-        return self.outputs[1] - self.outputs[0]
 
 
 class TilePlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

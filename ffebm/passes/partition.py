@@ -25,12 +25,8 @@ class Partition:
 
     def run(self, graph: Graph, hardware: Hardware) -> None:
         """Keep the blocks that fit; the nodes of the others become digital."""
-        members: dict[int, list[Node]] = {block.id: [] for block in graph.blocks}
-        for node in graph.nodes:
-            if node.block is not None:
-                members[node.block].append(node)
-        packer = packer_for(hardware)
-        refused = _refused(graph, packer, members)
+        members = members_of(graph)
+        refused = _refused(graph, packer_for(hardware))
         for block_id, reason in refused.items():
             for node in members[block_id]:
                 node.unit, node.reason, node.block = "digital", reason, None
@@ -49,14 +45,23 @@ def packer_for(hardware: Hardware) -> Packer:
     return Packer(hardware.tiles.count, None, None)
 
 
+def members_of(graph: Graph) -> dict[int, list[Node]]:
+    """The nodes of each block."""
+    members: dict[int, list[Node]] = {block.id: [] for block in graph.blocks}
+    for node in graph.nodes:
+        if node.block is not None:
+            members[node.block].append(node)
+    return members
+
+
 def parts_of(graph: Graph, block: EnergyBlock) -> list[Part]:
     """The parts of all weights of a block, each weight once."""
     return [part for weight in block.weights() for part in graph.parts.get(weight, ())]
 
 
-def by_saving(graph: Graph, packer: Packer, members: dict[int, list[Node]]) -> list[tuple[EnergyBlock, int]]:
+def by_saving(graph: Graph, packer: Packer) -> list[tuple[EnergyBlock, int]]:
     """Blocks with the tiles that each needs alone, most multiply-accumulates per tile first."""
-    ranked = []
+    ranked, members = [], members_of(graph)
     for block in graph.blocks:
         tiles = packer.needs(parts_of(graph, block))
         saved = sum(macs(graph, node) for node in members[block.id])
@@ -65,11 +70,11 @@ def by_saving(graph: Graph, packer: Packer, members: dict[int, list[Node]]) -> l
     return [(block, tiles) for _, block, tiles in ranked]
 
 
-def _refused(graph: Graph, packer: Packer, members: dict[int, list[Node]]) -> dict[int, str]:
+def _refused(graph: Graph, packer: Packer) -> dict[int, str]:
     """Blocks that do not fit, with the reason."""
     placed: set[Part] = set()
     refused = {}
-    for block, tiles in by_saving(graph, packer, members):
+    for block, tiles in by_saving(graph, packer):
         parts = [part for part in parts_of(graph, block) if part not in placed]
         if packer.place(parts) is None:
             refused[block.id] = f"no tile left: needs {tiles}, {packer.free} free"

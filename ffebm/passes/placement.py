@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ffebm.errors import InternalError
 from ffebm.hardware import Hardware
-from ffebm.ir import Graph, Node, Stage
+from ffebm.ir import Graph, Stage
 from ffebm.passes.partition import by_saving, packer_for, parts_of
 
 
@@ -21,12 +21,8 @@ class Placement:
 
     def run(self, graph: Graph, hardware: Hardware) -> None:
         """Place the parts of all blocks; a weight that blocks share is placed once."""
-        members: dict[int, list[Node]] = {block.id: [] for block in graph.blocks}
-        for node in graph.nodes:
-            if node.block is not None:
-                members[node.block].append(node)
         packer = packer_for(hardware)
-        for block, _ in by_saving(graph, packer, members):
+        for block, _ in by_saving(graph, packer):
             places = packer.place([part for part in parts_of(graph, block) if part not in graph.places])
             if places is None:
                 raise InternalError(f"{block.name} fitted the tiles in the partition, and does not now")

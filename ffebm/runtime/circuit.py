@@ -42,7 +42,11 @@ class Circuit:
             else:
                 self.feeds.append(coupling)
         self._has_image_maximum = any(coupling.is_image_maximum for coupling in self.couplings)
-        self.colours = _colours(self._neighbours())
+        colours = block.colours()
+        self.colours = [
+            [layer for layer, colour in enumerate(colours) if colour == wanted]
+            for wanted in range(1 + max(colours, default=-1))
+        ]
 
     def source(self, coupling: int) -> int:
         """Index of the layer that a coupling starts from."""
@@ -92,14 +96,6 @@ class Circuit:
             drives[position] = None if known is None else self.arrange(known)
         return Drives(drives, indices)
 
-    def _neighbours(self) -> list[list[int]]:
-        neighbours: list[list[int]] = [[] for _ in self.layers]
-        for index in range(len(self.couplings)):
-            a, b = self.source(index), self.target(index)
-            neighbours[a].append(b)
-            neighbours[b].append(a)
-        return neighbours
-
 
 class Drives:
     """Constant drives of a phase.
@@ -112,19 +108,3 @@ class Drives:
     def __init__(self, layers: list[Tensor | None], indices: list[Tensor | None]) -> None:
         self.layers = layers
         self.indices = indices
-
-
-def _colours(neighbours: list[list[int]]) -> list[list[int]]:
-    """Greedy colouring, breadth first from the first layer: any bipartite graph takes two colours."""
-    colour: dict[int, int] = {}
-    for root in range(len(neighbours)):
-        queue = [] if root in colour else [root]
-        for layer in queue:
-            if layer not in colour:
-                taken = {colour.get(peer) for peer in neighbours[layer]}
-                colour[layer] = next(c for c in range(len(neighbours)) if c not in taken)
-                queue.extend(neighbours[layer])
-    groups: list[list[int]] = [[] for _ in range(1 + max(colour.values(), default=-1))]
-    for layer in range(len(neighbours)):
-        groups[colour[layer]].append(layer)
-    return groups
