@@ -9,7 +9,7 @@ import numpy as np
 
 from ffebm.errors import ModelError
 from ffebm.ir import Dim, Graph, Layout, Linear, Node, Pool
-from ffebm.ops import OPS, Kind
+from ffebm.ops import Kind, kind_of
 
 
 class Unfit(Exception):  # noqa: N818 - a reason, not an error
@@ -45,7 +45,7 @@ def _weight(graph: Graph, node: Node, position: int = 1) -> str:
 def _missing_weight(graph: Graph, name: str) -> str:
     """Why a value is no stationary weight: it is computed, if only by layout changes."""
     makers = graph.producers()
-    while name in makers and OPS[makers[name].op].kind is Kind.LAYOUT:
+    while name in makers and kind_of(makers[name].op) is Kind.LAYOUT:
         name = makers[name].inputs[0]
     if name in graph.constants:
         return "its weight passes a layout change first; a tile holds weights as the model stores them"
