@@ -333,7 +333,9 @@ def _train(
 
 
 def _epoch_text(epoch: "Epoch") -> str:
-    settled = f", {100 * epoch.unsettled:.1f} % unsettled" if epoch.unsettled else ""
+    from ffebm.runtime.settling import SETTLED
+
+    settled = f", {100 * epoch.unsettled:.1f} % not settled to {SETTLED:g}" if epoch.unsettled else ""
     return (
         f"epoch {epoch.epoch:>3}  loss {epoch.loss:.4f}  train {100 * epoch.train_accuracy:.2f} %  "
         f"test {100 * epoch.test_accuracy:.2f} %  {epoch.seconds:.1f} s{settled}"

@@ -10,7 +10,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 ARGUMENTS = {"02_train_digits.py": ["1"]}
 """At reduced size."""
 SAYS = {
-    "01_compile_and_explain.py": "block size 3\n  block0: conv1_out\n  block1: s1, s2, s3\n",
+    "01_compile_and_explain.py": "block size 3\n  block0: pool1\n  block1: s1, s2, s3\n",
     "02_train_digits.py": "epoch 1: test accuracy",
     "03_gradients.py": "beta 0.001",
     "04_own_hardware.py": "tiles of 64 x 64",

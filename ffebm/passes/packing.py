@@ -40,8 +40,12 @@ class _Tile:
         self.shelves.append(_Shelf(self.top, part.n_in, part.n_out))
         return self.shelves[-1].row, 0
 
-    def copy(self) -> "_Tile":
-        return _Tile(self.rows, self.cols, [_Shelf(s.row, s.height, s.used) for s in self.shelves])
+    def take_back(self, part: Part, row: int) -> None:
+        """Undo the latest `put`."""
+        shelf = next(shelf for shelf in reversed(self.shelves) if shelf.row == row)
+        shelf.used -= part.n_out
+        if not shelf.used:
+            self.shelves.remove(shelf)
 
 
 class Packer:
@@ -76,37 +80,40 @@ class Packer:
         Returns:
             A place for each part; None, with nothing changed, if they do not fit.
         """
-        before = [tile.copy() for tile in self.tiles]
         places = self._fill(parts, len(self.tiles))
-        if places is None:
-            self.tiles = [tile.copy() for tile in before]
-            places = self._fill(parts, 0)
-        if places is None:
-            self.tiles = before
-        return places
+        return places if places is not None else self._fill(parts, 0)
 
     def _fill(self, parts: Sequence[Part], first: int) -> dict[Part, Place] | None:
-        """Put parts on tiles from `first` on, tall ones first; opens new tiles as needed."""
+        """Put parts on tiles from `first` on, tall ones first; all of them or none."""
         places: dict[Part, Place] = {}
-        opened = first
         for part in sorted(parts, key=lambda p: (-p.n_in, -p.n_out, p.weight, p.group, p.outputs, p.inputs)):
-            spot = None
-            for number in range(opened, len(self.tiles)):
-                spot = self.tiles[number].put(part)
-                if spot is not None:
-                    places[part] = Place(number, *spot)
-                    break
-                if self._full(number):
-                    opened = number + 1 if number == opened else opened
-            if spot is None:
-                if len(self.tiles) == self.count:
-                    return None
-                self.tiles.append(_Tile(self.rows, self.cols))
-                spot = self.tiles[-1].put(part)
-                if spot is None:
-                    return None
-                places[part] = Place(len(self.tiles) - 1, *spot)
+            while first < len(self.tiles) and self._full(first):
+                first += 1
+            place = self._put(part, first)
+            if place is None:
+                self._take_back(places)
+                return None
+            places[part] = place
         return places
+
+    def _put(self, part: Part, first: int) -> Place | None:
+        """Put one part on the first tile with room, a new one if need be."""
+        for number in range(first, len(self.tiles)):
+            spot = self.tiles[number].put(part)
+            if spot is not None:
+                return Place(number, *spot)
+        if len(self.tiles) == self.count or part.n_in > self.rows or part.n_out > self.cols:
+            return None
+        self.tiles.append(_Tile(self.rows, self.cols))
+        self.tiles[-1].put(part)
+        return Place(len(self.tiles) - 1, 0, 0)
+
+    def _take_back(self, places: dict[Part, Place]) -> None:
+        """Undo puts, latest first."""
+        for part, place in reversed(places.items()):
+            self.tiles[place.tile].take_back(part, place.row)
+            if not self.tiles[place.tile].shelves:
+                self.tiles.pop(place.tile)
 
     def _full(self, number: int) -> bool:
         """No line is left for even the smallest part."""
