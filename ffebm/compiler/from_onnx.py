@@ -152,23 +152,26 @@ def _without_large(model: ModelProto, order: list[int], constants: Mapping[str, 
 
 
 def _set_dims(model: ModelProto, dims: Mapping[str, int], name: str) -> None:
-    """Give named dimensions of the inputs their sizes, and unnamed unknown ones a name: `input_axis`."""
-    known: set[str] = set()
+    """Give named dimensions of the inputs their sizes; `input_axis` names any open one."""
+    named: set[str] = set()
+    places: set[str] = set()
     for value in model.graph.input:
         for axis, dim in enumerate(value.type.tensor_type.shape.dim):
-            own = f"{value.name}_{axis}"
+            place = f"{value.name}_{axis}"
             if dim.WhichOneof("value") is None or dim.dim_value < 0 or dim.dim_param == "?":
-                dim.dim_param = own
-            names = [name for name in (own, dim.dim_param) if dim.dim_param]
-            known.update(names)
-            given = next((dims[name] for name in names if name in dims), None)
+                dim.dim_param = place
+            if not dim.dim_param:
+                continue
+            named.add(dim.dim_param)
+            places.add(place)
+            given = dims.get(place, dims.get(dim.dim_param))
             if given is not None:
                 dim.dim_value = given
-    unknown = sorted(set(dims) - known)
+    unknown = sorted(set(dims) - named - places)
     if unknown:
         raise ModelError(
             f"no input has a dimension named {unknown[0]!r}",
-            allowed=f"named dimensions are {sorted(known - {''})}",
+            allowed=f"named dimensions are {sorted(named)}",
             location=Location(name),
         )
     if dims:
