@@ -7,7 +7,6 @@ from pathlib import Path
 
 import networkx as nx
 import onnx
-import pytest
 
 import ffebm
 from tests.models import Builder
@@ -106,7 +105,6 @@ def test_importing_ffebm_loads_neither_torch_nor_onnx() -> None:
     assert loaded("import ffebm; ffebm.load_plan; ffebm.Hardware; ffebm.load_hardware('ideal')") == set()
 
 
-@pytest.mark.skipif(not (ROOT / "cli.py").is_file(), reason="there is no command line yet")
 def test_importing_the_commands_loads_neither_torch_nor_onnx() -> None:
     assert loaded("import ffebm.cli") & {"torch", "onnx"} == set()
 
