@@ -18,7 +18,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
-demo: venv ## compile the digits CNN, train it on simulated tiles, compare with onnxruntime
+demo: venv ## compile the digits CNN, explain the partition, train it on simulated tiles
 	$(BIN)/python examples/digits_model.py $(OUT)/digits.onnx
 	$(BIN)/ffebm-compile $(OUT)/digits.onnx -o $(OUT)/digits.plan --hardware reference --block-size 2 \
 	    --free-sweeps 8 --nudged-sweeps 5

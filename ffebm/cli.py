@@ -1,5 +1,6 @@
 """The commands; the only place where an error becomes text and an exit code."""
 
+import math
 import os
 import sys
 import traceback
@@ -25,8 +26,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Compile a model for analog crossbar tiles and digital units; run and train the plan.",
 )
-out = Console(soft_wrap=True, highlight=False)
-err = Console(stderr=True, soft_wrap=True, highlight=False)
+out = Console(soft_wrap=True, highlight=False, emoji=False)
+err = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 
 PlanPath = Annotated[Path, Argument(metavar="PLAN", help="Folder that `ffebm compile` wrote.")]
 
@@ -57,6 +58,9 @@ def _guarded(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         err.print("interrupted")
         return 130
+    except BrokenPipeError:  # whoever reads the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except Exception:  # noqa: BLE001 - whatever escapes is a fault of ours, and says so
         return _our_fault()
     return 0
@@ -143,7 +147,7 @@ def _settle(  # noqa: PLR0913 - the fields of Settle
 ) -> Settle:
     if start not in {"zero", "feedforward"}:
         raise UsageError(f"--start {start}", allowed="zero or feedforward")
-    if tol is not None and not tol > 0:
+    if tol is not None and not 0 < tol < math.inf:
         raise UsageError(f"--tol {tol}", allowed="more than 0")
     if not 0 < relaxation < 2:
         raise UsageError(f"--relaxation {relaxation}", allowed="between 0 and 2")
@@ -226,6 +230,8 @@ def run(  # noqa: PLR0913 - a command's options are its arguments
     """Run a plan on the samples of a file."""
     from ffebm.runtime.inference import check_outputs, infer, read_inputs, write_outputs
 
+    if tolerance is not None and not tolerance >= 0:
+        raise UsageError(f"--tolerance {tolerance}", allowed="0 or more")
     if tolerance is not None and check is None:
         raise UsageError("--tolerance without --check", hint="name the model with --check MODEL.onnx")
     loaded = load_plan(plan)
@@ -234,13 +240,13 @@ def run(  # noqa: PLR0913 - a command's options are its arguments
     for line in notes:
         err.print(line, markup=False)
     if check is not None:
-        worst = 0.0
         for comparison in check_outputs(inputs, outputs, check):
             out.print(str(comparison), markup=False)
-            worst = max(worst, comparison.relative_error)
-        if tolerance is not None and not worst <= tolerance:
+            if tolerance is None or comparison.relative_error <= tolerance:
+                continue  # a NaN is within no tolerance
             raise UsageError(
-                f"outputs differ from {check.name} by {worst:.3g} of their largest value",
+                f"{comparison.name} differs from {check.name} by "
+                f"{comparison.relative_error:.3g} of its largest value",
                 allowed=f"{tolerance:g}",
                 hint="block sizes above 1, noise and converters change what a plan computes",
             )

@@ -27,19 +27,14 @@ def write_folder(path: Path, files: Mapping[str, bytes], marker: str) -> None:
     Raises:
         PlanError: If something else is in the way, or the disk refuses.
     """
-    path = path.resolve()
-    if path.exists() and not (path / marker).is_file() and (path.is_file() or any(path.iterdir())):
-        raise PlanError(
-            f"it exists and holds no {marker}",
-            allowed="a new folder, an empty one or an older plan",
-            hint="choose another path",
-            location=Location(str(path)),
-        )
+    where = Location(str(path))
     try:
+        path = path.resolve()
+        _check_replaceable(path, marker)
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    except OSError as error:
-        raise PlanError(f"cannot be written: {error.strerror}", location=Location(str(path))) from None
+    except (OSError, RuntimeError) as error:
+        raise PlanError(f"cannot be written: {error}", location=where) from None
     try:
         _fill(scratch, files)
         _swap(scratch, path)
@@ -47,6 +42,32 @@ def write_folder(path: Path, files: Mapping[str, bytes], marker: str) -> None:
         raise PlanError(f"cannot be written: {error.strerror}", location=Location(str(path))) from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _check_replaceable(path: Path, marker: str) -> None:
+    """Refuse to replace anything but an empty folder or one whose every file its own list names."""
+    if not path.exists():
+        return
+    where = Location(str(path))
+    if not path.is_dir() or (any(path.iterdir()) and not (path / marker).is_file()):
+        raise PlanError(
+            f"it exists and holds no {marker}",
+            allowed="a new folder, an empty one or an older plan",
+            hint="choose another path",
+            location=where,
+        )
+    if not (path / marker).is_file():
+        return
+    known = {*_digests(path), SUMS} if (path / SUMS).is_file() else {marker}
+    found = sorted(str(file.relative_to(path)) for file in path.rglob("*") if not file.is_dir())
+    foreign = [name for name in found if name not in known]
+    if foreign:
+        raise PlanError(
+            f"it holds {foreign[0]!r}, which would be lost",
+            allowed=f"a folder with nothing but the files that {SUMS} names",
+            hint="move the file away, or choose another path",
+            location=where,
+        )
 
 
 def _fill(folder: Path, files: Mapping[str, bytes]) -> None:

@@ -388,11 +388,25 @@ def _tile_problems(plan: Plan) -> Iterator[str]:
         seen.add(tile.id)
         yield from _overlaps(tile)
     cells: dict[str, int] = {}
+    parts: dict[tuple[str, int], list[Piece]] = {}
     for position, (tile, piece) in enumerate(sorted(plan.pieces(), key=lambda pair: pair[1].id)):
         if piece.id != position:
             yield f"piece {piece.id} stands at position {position}"
         yield from _piece_problems(plan, tile, piece)
         cells[piece.weight] = cells.get(piece.weight, 0) + piece.n_in * piece.n_out
+        parts.setdefault((piece.weight, piece.group), []).append(piece)
+    for (weight, group), held in parts.items():
+        matrix = TilePlan(
+            id=group,
+            kind="exact",
+            rows=1,
+            cols=1,
+            dac_bits=0,
+            adc_bits=0,
+            pieces=tuple(map(_in_matrix, held)),
+        )
+        if any(True for _ in _overlaps(matrix)):
+            yield f"an element of {weight!r} lies on tiles twice"
     for weight, count in cells.items():
         if weight in plan.weights and plan.weights[weight].size != count:
             yield f"{count} of the {plan.weights[weight].size} elements of {weight!r} lie on tiles"
@@ -407,6 +421,11 @@ def _piece_problems(plan: Plan, tile: TilePlan, piece: Piece) -> Iterator[str]:
         yield f"piece {piece.id} reaches over the edge of tile {tile.id}"
     if tile.kind == "crossbar":
         yield from _conductance_problems(plan, piece)
+
+
+def _in_matrix(piece: Piece) -> Piece:
+    """A piece placed where it lies in its weight's matrix, to find elements that two pieces hold."""
+    return msgspec.structs.replace(piece, row=piece.inputs[0], col=piece.outputs[0])
 
 
 def _overlaps(tile: TilePlan) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """A plan as text for the terminal, at most 80 columns where names allow it."""
 
+import textwrap
 from collections import defaultdict
 from collections.abc import Iterator
 
@@ -19,12 +20,18 @@ def explain_lines(plan: Plan, chosen: str | None = None) -> Iterator[str]:
         block = f" block{node.block}" if node.block is not None else ""
         work = f", {node.macs:,} MACs" if node.macs else ""
         yield f"{node.name} ({node.op}{work}): {node.unit}{block}"
-        yield f"    {node.reason}"
+        yield _indented(node.reason, 4)
     if chosen:
         yield f"{len(nodes)} of {len(plan.nodes)} nodes"
         return
     yield ""
     yield from _shares(plan)
+
+
+def _indented(text: str, columns: int) -> str:
+    """Text behind an indent, broken to fit 80 columns."""
+    indent = " " * columns
+    return textwrap.fill(text, 80, initial_indent=indent, subsequent_indent=indent, break_long_words=False)
 
 
 def _shares(plan: Plan) -> Iterator[str]:
@@ -43,7 +50,7 @@ def _shares(plan: Plan) -> Iterator[str]:
     for reason, nodes in ranked:
         lost = sum(node.macs for node in nodes)
         yield f"  {len(nodes)} nodes, {share(lost, macs)} of multiply-accumulates:"
-        yield f"      {reason}"
+        yield _indented(reason, 6)
 
 
 def show_lines(plan: Plan) -> Iterator[str]:

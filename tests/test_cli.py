@@ -187,8 +187,21 @@ def test_run_fails_where_outputs_differ(plan: Path, model: Path, run: Run, tmp_p
     arguments = ["run", plan, "--input", x, "--output", y, "--check", tmp_path / "other.onnx"]
     code, _, err = run(*arguments, "--tolerance", "1e-4")
     assert code == 2
-    assert err.startswith("error: outputs differ from other.onnx by ")
+    assert err.startswith("error: y differs from other.onnx by ")
     assert not y.exists()
+
+
+def test_a_nan_is_within_no_tolerance(plan: Path, model: Path, run: Run, tmp_path: Path) -> None:
+    x = tmp_path / "x.npz"
+    np.savez(x, x=np.full((2, 4), np.nan, np.float32))
+    code, _, err = run("run", plan, "--input", x, "--check", model, "--tolerance", "1")
+    assert code == 2
+    assert err.startswith("error: y differs from net.onnx by nan of its largest")
+
+
+def test_names_are_printed_as_they_are(plan: Path, run: Run) -> None:
+    assert run("explain", plan, "--node", ":x:")[1] == "0 of 4 nodes\n"
+    assert ":x:" in run("explain", "plan:x:none")[2]
 
 
 def test_train_resumes_to_the_same_weights(plan: Path, data: Path, run: Run, tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -111,12 +112,26 @@ def test_one_flipped_bit_anywhere_is_noticed(
     tmp_path_factory: pytest.TempPathFactory, name: str, where: float, bit: int
 ) -> None:
     folder = tmp_path_factory.getbasetemp() / "flip"
+    shutil.rmtree(folder, ignore_errors=True)
     write_folder(folder, FILES, "main.json")
     content = bytearray((folder / name).read_bytes())
     content[int(where * len(content))] ^= 1 << bit
     (folder / name).write_bytes(content)
     with pytest.raises(PlanError):
         read_folder(folder, "main.json")
+
+
+def test_a_file_of_the_users_is_never_lost(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    write_folder(folder, FILES, "main.json")
+    (folder / "notes.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(PlanError) as caught:
+        write_folder(folder, FILES, "main.json")
+    assert str(caught.value) == (
+        f"{folder}: it holds 'notes.txt', which would be lost; a folder with nothing but the files that "
+        "SHA256SUMS names\n  hint: move the file away, or choose another path"
+    )
+    assert (folder / "notes.txt").read_text(encoding="utf-8") == "mine"
 
 
 def test_messages_of_damage(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal, Protocol
 
+import msgspec
 from onnx import ModelProto
 
 from ffebm.backends.crossbar import emit_tiles
@@ -113,9 +114,10 @@ def compile_model(  # noqa: PLR0913 - the public entry point; every option has a
         UsageError: If an option is wrong.
     """
     options = _options(block_size, boundary, fold_batch_norm, dims or {})
+    settle = _checked(settle or Settle())
     machine = load_hardware(hardware)
     if not isinstance(model, str | Path | ModelProto):
-        return _compile_torch(model, example_inputs, machine, options, settle or Settle(), progress)
+        return _compile_torch(model, example_inputs, machine, options, settle, progress)
     if example_inputs is not None:
         raise UsageError(
             f"example inputs of type {type(example_inputs).__name__} for an ONNX model",
@@ -125,9 +127,17 @@ def compile_model(  # noqa: PLR0913 - the public entry point; every option has a
     imported = from_onnx(model, options.dims)
     graph = imported.graph
     run_passes(graph, machine, pass_order(options), progress)
-    plan = _emit(graph, machine, imported.source, options, settle or Settle())
+    plan = _emit(graph, machine, imported.source, options, settle)
     plan.model = without_weights(imported.proto, graph)
     return plan
+
+
+def _checked(settle: Settle) -> Settle:
+    """Settings as a plan would hold them: msgspec checks ranges only where it decodes."""
+    try:
+        return msgspec.convert(msgspec.json.decode(msgspec.json.encode(settle)), Settle)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"settings of settling: {error}") from None
 
 
 def _compile_torch(

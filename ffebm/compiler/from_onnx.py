@@ -120,7 +120,7 @@ def _initializers(graph: GraphProto, name: str) -> dict[str, Array]:
     for tensor in graph.initializer:
         try:
             arrays[tensor.name] = numpy_helper.to_array(tensor)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, KeyError) as error:
             raise ModelError(
                 f"its data does not have the shape {list(tensor.dims)}: {error}",
                 hint="export the model again",
@@ -193,7 +193,12 @@ def _convert(model: ModelProto, name: str) -> ModelProto:
         )
     try:
         return onnx.version_converter.convert_version(model, OPSET) if opset < OPSET else model
-    except (RuntimeError, ValueError, onnx.version_converter.ConvertError) as error:
+    except (
+        RuntimeError,
+        ValueError,
+        onnx.version_converter.ConvertError,
+        onnx.shape_inference.InferenceError,
+    ) as error:
         raise ModelError(
             f"opset {opset} cannot be converted to {OPSET}: {_one_line(error)}",
             hint="export the model with a newer opset",

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from ffebm.errors import Location, ModelError
 from ffebm.hardware import Hardware
 from ffebm.ir import Graph, Node, Stage, captured
@@ -22,6 +24,8 @@ class CheckSizes:
             _check_filled(graph, value, Location(graph.source, value))
         for value in graph.constants:
             _check_storable(graph, value)
+        for value in sorted(graph.trainable):
+            _check_finite(graph, value)
         for node in graph.nodes:
             if kind_of(node.op) in {Kind.LINEAR, Kind.POOL}:
                 for value in [*captured(node), *node.outputs]:
@@ -32,6 +36,15 @@ class CheckSizes:
                 _check_kernel(graph, node)
             elif node.op == "Gemm":
                 _check_bias(graph, node)
+
+
+def _check_finite(graph: Graph, value: str) -> None:
+    if not np.isfinite(graph.constants[value]).all():
+        raise ModelError(
+            f"weight {value!r} holds a NaN or an infinite number",
+            allowed="finite weights",
+            location=Location(graph.source, value),
+        )
 
 
 def _check_filled(graph: Graph, value: str, location: Location | None) -> None:

@@ -178,7 +178,7 @@ def layout_of(graph: Graph, node: Node) -> tuple[Layout, ...]:
 def bias_shape_fits(graph: Graph, value: str, out: tuple[Dim, ...] | None) -> bool:
     """Whether a constant can be added to every sample without enlarging the result."""
     array = graph.constants[value]
-    if out is None or array.dtype.kind != "f" or array.ndim > len(out):
+    if not out or array.dtype.kind != "f" or array.ndim > len(out):
         return False
     sizes = (1,) * (len(out) - array.ndim) + array.shape
     return sizes[0] == 1 and all(s in {1, d} for s, d in zip(sizes[1:], out[1:], strict=True))

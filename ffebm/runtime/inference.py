@@ -1,7 +1,10 @@
 """Runs a plan on the samples of a file, and compares it with onnxruntime."""
 
 import os
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,10 +48,13 @@ def read_inputs(plan: Plan, path: Path) -> dict[str, Array]:
     """
     where = Location(str(path))
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, TypeError, AttributeError) as error:
+        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
+            arrays = {name: np.asarray(file[name]) for name in file.files}
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise UsageError(f"cannot be read: {error}", allowed="an .npz file", location=where) from None
+    odd = [name for name, array in arrays.items() if array.dtype.kind not in "fiub"]
+    if odd:
+        raise UsageError(f"{odd[0]!r} holds no numbers", allowed="arrays of numbers", location=where)
     names = [port.name for port in plan.inputs]
     if sorted(arrays) != sorted(names):
         raise UsageError(
@@ -57,8 +63,6 @@ def read_inputs(plan: Plan, path: Path) -> dict[str, Array]:
     for port in plan.inputs:
         array = arrays[port.name]
         if array.dtype != port.type.dtype:
-            if array.dtype.kind not in "fiub":
-                raise UsageError(f"{port.name!r} is {array.dtype}", allowed=port.type.dtype, location=where)
             arrays[port.name] = array.astype(port.type.dtype)
     return {name: arrays[name] for name in names}
 
@@ -78,6 +82,8 @@ def infer(
     except (RuntimeError, AssertionError) as error:
         first = str(error).splitlines()[0]
         raise UsageError(f"device {device!r} cannot be used: {first}", hint="--device cpu") from None
+    if any(tensor.ndim and not len(tensor) for tensor in tensors):
+        raise UsageError("an input holds no samples", allowed="at least one")
     with torch.no_grad():
         result = net(*tensors)
     outputs = result if isinstance(result, tuple) else (result,)
@@ -91,7 +97,7 @@ def infer(
                 f"(residual up to {worst:.2g}); compile with --relaxation 0.5 or more --free-sweeps"
             )
     names = [port.name for port in plan.outputs]
-    return {n: v.cpu().numpy() for n, v in zip(names, outputs, strict=True)}, notes
+    return {n: v.detach().cpu().numpy() for n, v in zip(names, outputs, strict=True)}, notes
 
 
 def check_outputs(
@@ -134,13 +140,19 @@ def _compare(name: str, ours: Floats, theirs: Floats) -> Comparison:
 
 def write_outputs(outputs: Mapping[str, Array], path: Path) -> None:
     """Write outputs as .npz; whole or not at all."""
+    where = Location(str(path))
+    if not path.name or (path.exists() and not path.is_file()):
+        raise UsageError("it is no regular file", allowed="a new file, or one to replace", location=where)
     scratch = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with scratch.open("wb") as file:
-            np.savez(file, allow_pickle=False, **outputs)
+        with zipfile.ZipFile(scratch, "w") as archive:
+            for name, array in outputs.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                    np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
         os.replace(scratch, path)
     except OSError as error:
-        raise UsageError(f"cannot be written: {error.strerror}", location=Location(str(path))) from None
+        raise UsageError(f"cannot be written: {error.strerror}", location=where) from None
     finally:
-        scratch.unlink(missing_ok=True)
+        with suppress(OSError):
+            scratch.unlink(missing_ok=True)

@@ -69,7 +69,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     Attributes:
         plan: Digest of the plan's source model.
-        hardware: Name of the machine.
+        hardware: Name and digest of the machine.
+        samples: Digest of the training samples.
         gradient: The gradient estimator, in words.
         training: The settings.
         epochs: Figures, one an epoch.
@@ -78,6 +79,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     plan: str
     hardware: str
+    samples: str
     gradient: str
     training: Training
     epochs: tuple[Epoch, ...] = ()

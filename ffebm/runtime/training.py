@@ -1,5 +1,6 @@
 """Trains a plan by hybrid gradients with any torch optimiser; every epoch leaves a checkpoint."""
 
+import hashlib
 import inspect
 import math
 import time
@@ -76,6 +77,7 @@ class Trainer:
                 "the plan's batch normalisations are folded, for inference only",
                 hint="compile without --fold-batch-norm",
             )
+        _check_labels(net, self.data)
         net.to(self.device)
         self.optimizer = _optimizer(self.training, list(net.weights().values()))
         self.epochs: list[Epoch] = []
@@ -90,10 +92,13 @@ class Trainer:
             raise UsageError("there is no run folder to resume from")
         checkpoint = load_checkpoint(self.folder)
         ours, theirs = self._record(), checkpoint.record
-        same = msgspec.structs.replace(theirs.training, epochs=self.training.epochs)
+        same = theirs.training
+        if self.training.schedule == "constant" and self.training.epochs >= len(theirs.epochs):
+            same = msgspec.structs.replace(same, epochs=self.training.epochs)
         for name, mine, saved in (
             ("plan", ours.plan, theirs.plan),
             ("hardware", ours.hardware, theirs.hardware),
+            ("data", ours.samples, theirs.samples),
             ("gradient", ours.gradient, theirs.gradient),
             ("settings", self.training, same),
         ):
@@ -101,7 +106,7 @@ class Trainer:
                 raise UsageError(
                     f"the run was started with another {name}: {saved}",
                     allowed=f"now asked for: {mine}",
-                    hint="resume with the same settings (--epochs may grow), or name another --run folder",
+                    hint="resume with the same settings (--epochs may grow at a constant rate)",
                     location=Location(str(self.folder)),
                 )
         held = {**self.net.weights(), **self.net.running_statistics()}
@@ -186,7 +191,8 @@ class Trainer:
         plan = self.net.plan
         return Record(
             plan=plan.source.digest,
-            hardware=plan.hardware.name,
+            hardware=f"{plan.hardware.name} {_digest(msgspec.json.encode(plan.hardware))}",
+            samples=_digest(*(t.numpy().tobytes() for t in (self.data.x_train, self.data.y_train))),
             gradient=f"{self.net.gradient}; {self.net.settle}; blocks {plan.options}",
             training=self.training,
             epochs=tuple(self.epochs),
@@ -199,6 +205,32 @@ class Trainer:
         held = {**self.net.weights(), **self.net.running_statistics()}
         checkpoint = Checkpoint(self._record(), dict(held), optimizer_state(self.optimizer)[0])
         save_checkpoint(self.folder, checkpoint, _as_onnx(self.net))
+
+
+def _check_labels(net: Executor, data: Data) -> None:
+    """Class numbers must be outputs of the model, samples finite, and the test set not empty."""
+    shape = net.plan.outputs[0].type.shape if net.plan.outputs else None
+    sizes = [size for size in (shape or ())[1:] if isinstance(size, int)]
+    classes = math.prod(sizes) if shape is not None and len(sizes) == len(shape) - 1 else None
+    for x, y in ((data.x_train, data.y_train), (data.x_test, data.y_test)):
+        if not len(x):
+            raise UsageError(f"{data.name} leaves no samples to train or test on", allowed="more samples")
+        if not bool(torch.isfinite(x).all()):
+            raise UsageError(f"{data.name} holds a NaN or an infinite number", allowed="finite numbers")
+        low, high = int(y.min()), int(y.max())
+        if low < 0 or (classes is not None and high >= classes):
+            raise UsageError(
+                f"{data.name} has class numbers from {low} to {high}",
+                allowed=f"the model tells {classes} classes, 0 to {(classes or 0) - 1}",
+            )
+
+
+def _digest(*parts: bytes) -> str:
+    """Short name of some content."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()[:16]
 
 
 def _as_onnx(net: Executor) -> bytes:

@@ -101,7 +101,7 @@ def test_the_record_of_a_run(tmp_path: Path) -> None:
     checkpoint = load_checkpoint(tmp_path / "run")
     assert checkpoint.record.training == TRAINING
     assert checkpoint.record.epochs == tuple(trainer.epochs)
-    assert checkpoint.record.hardware == "reference"
+    assert checkpoint.record.hardware.startswith("reference ")
     again = compile_plan(tmp_path / "run" / "trained.onnx", hardware="reference")
     for name, tensor in final(trainer).items():
         assert torch.equal(checkpoint.weights[name], tensor)
@@ -200,9 +200,31 @@ def test_a_model_without_weights() -> None:
 
 
 def test_a_loss_that_grows_beyond_all_bounds() -> None:
-    data = samples()
-    data.x_train[0] = float("inf")
-    trainer = Trainer(Executor(tiny("ideal")), data, TRAINING)
+    trainer = Trainer(Executor(tiny("ideal")), samples(), replace(TRAINING, optimizer="SGD", lr=1e38))
     with pytest.raises(FfebmError) as caught:
         list(trainer.run())
     assert str(caught.value) == ("the loss is nan in epoch 1\n  hint: try a smaller --lr, or another --beta")
+
+
+def test_samples_that_cannot_be_learnt() -> None:
+    def message(data: Data) -> str:
+        with pytest.raises(FfebmError) as caught:
+            Trainer(Executor(tiny("ideal")), data, TRAINING)
+        return str(caught.value)
+
+    data = samples()
+    data.x_train[0] = float("inf")
+    assert message(data) == "made up holds a NaN or an infinite number; finite numbers"
+    data = samples()
+    data.y_test[0] = 100
+    assert message(data).startswith("made up has class numbers from 0 to 100; the model tells ")
+
+
+def test_resuming_on_other_data_is_refused(tmp_path: Path) -> None:
+    run(tiny("ideal"), replace(TRAINING, epochs=1), tmp_path / "run")
+    data = samples()
+    data.x_train[0] += 1
+    trainer = Trainer(Executor(tiny("ideal")), data, replace(TRAINING, epochs=1), tmp_path / "run")
+    with pytest.raises(FfebmError) as caught:
+        trainer.resume()
+    assert "the run was started with another data: " in str(caught.value)
