@@ -29,6 +29,9 @@ app = typer.Typer(
 out = Console(soft_wrap=True, highlight=False, emoji=False)
 err = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 
+LARGEST = 2**31 - 1
+"""Of numbers that torch counts or seeds with."""
+
 PlanPath = Annotated[Path, Argument(metavar="PLAN", help="Folder that `ffebm compile` wrote.")]
 
 
@@ -58,7 +61,11 @@ def _guarded(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         err.print("interrupted")
         return 130
-    except BrokenPipeError:  # whoever reads the output has seen enough
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            err.print(f"error: {error}", markup=False)
+            return 2
+        # whoever reads the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception:  # noqa: BLE001 - whatever escapes is a fault of ours, and says so
@@ -224,7 +231,7 @@ def run(  # noqa: PLR0913 - a command's options are its arguments
     output: Annotated[Path | None, Option("--output", help="Where outputs go, as .npz.")] = None,
     check: Annotated[Path | None, Option(help="Compare with this ONNX model in onnxruntime.")] = None,
     tolerance: Annotated[float | None, Option(help="Largest relative error that --check accepts.")] = None,
-    seed: Annotated[int, Option(help="Seed of noise.")] = 0,
+    seed: Annotated[int, Option(help="Seed of noise.", min=0, max=LARGEST)] = 0,
     device: Annotated[str, Option(help="Where to compute: cpu, cuda …")] = "cpu",
 ) -> None:
     """Run a plan on the samples of a file."""
@@ -265,8 +272,10 @@ def train(  # noqa: PLR0913 - a command's options are its arguments
     data_folder: Annotated[
         Path | None, Option(help="IDX files of fashion-mnist. [default: Debian's]")
     ] = None,
-    epochs: Annotated[int | None, Option(help="Passes over the samples. [default: 10]", min=1)] = None,
-    batch: Annotated[int | None, Option(help="Samples a step. [default: 32]", min=1)] = None,
+    epochs: Annotated[
+        int | None, Option(help="Passes over the samples. [default: 10]", min=1, max=LARGEST)
+    ] = None,
+    batch: Annotated[int | None, Option(help="Samples a step. [default: 32]", min=1, max=LARGEST)] = None,
     optimizer: Annotated[str | None, Option(help="Any of torch.optim. [default: Adam]")] = None,
     lr: Annotated[float | None, Option(help="Learning rate. [default: 0.001]")] = None,
     weight_decay: Annotated[float | None, Option(help="L2 penalty, if the optimiser takes one.")] = None,
@@ -274,7 +283,9 @@ def train(  # noqa: PLR0913 - a command's options are its arguments
     schedule: Annotated[str | None, Option(help="constant or cosine. [default: constant]")] = None,
     gradient: Annotated[str | None, Option(help="ep, implicit or unrolled. [default: ep]")] = None,
     beta: Annotated[float | None, Option(help="Nudging strength. [default: 0.1]")] = None,
-    seed: Annotated[int | None, Option(help="Seed of sample order and noise. [default: 0]")] = None,
+    seed: Annotated[
+        int | None, Option(help="Seed of sample order and noise. [default: 0]", min=0, max=LARGEST)
+    ] = None,
     device: Annotated[str, Option(help="Where to compute: cpu, cuda …")] = "cpu",
     run: Annotated[Path | None, Option(help="Folder of the run's record. [default: PLAN.run]")] = None,
     resume: Annotated[bool, Option(help="Continue the run in that folder.")] = False,
@@ -296,7 +307,7 @@ def train(  # noqa: PLR0913 - a command's options are its arguments
         "seed": seed,
     }
     chosen: dict[str, object] = {name: value for name, value in given.items() if value is not None}
-    folder = run or plan.with_name(f"{plan.name}.run")
+    folder = run or plan.resolve().with_name(f"{plan.resolve().name}.run")
     if resume:
         chosen = {**msgspec.structs.asdict(load_checkpoint(folder).record.training), **chosen}
     elif data is None:

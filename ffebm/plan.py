@@ -345,16 +345,35 @@ def _problems(plan: Plan) -> Iterator[str]:
     for name in (*plan.trainable, *plan.buffers):
         if name not in plan.weights:
             yield f"weight {name!r} has no values"
+    if plan.batch < 1:
+        yield f"a batch of {plan.batch}"
     for position, block in enumerate(plan.blocks):
         if block.id != position:
             yield f"{block.name} stands at position {position}"
+        if not block.layers or not all(layer.interactions for layer in block.layers):
+            yield f"{block.name} has no layers, or a layer that nothing drives"
         for weight in block.weights():
             if weight not in plan.weights:
                 yield f"weight {weight!r} of {block.name} has no values"
     yield from _order_problems(plan, known)
+    yield from _node_problems(plan)
     yield from _tile_problems(plan)
     for schedule in (plan.inference, plan.training):
         yield from _schedule_problems(plan, schedule)
+
+
+def _node_problems(plan: Plan) -> Iterator[str]:
+    """Every node has a reason, and runs where it says: a block on tiles, or a digital instruction."""
+    digital = {i.name for segment in plan.segments for i in segment.program.instructions}
+    for node in plan.nodes:
+        if not node.reason:
+            yield f"node {node.name!r} has no reason"
+        on_tile = node.block is not None and 0 <= node.block < len(plan.blocks)
+        if on_tile != (node.unit == "tile") or (node.unit == "digital") != (node.name in digital):
+            yield f"node {node.name!r} does not run where it says: {node.unit}, block {node.block}"
+    missing = digital - {node.name for node in plan.nodes}
+    if missing:
+        yield f"instruction {min(missing)!r} is no node of the plan"
 
 
 def _order_problems(plan: Plan, known: set[str]) -> Iterator[str]:
@@ -415,6 +434,8 @@ def _tile_problems(plan: Plan) -> Iterator[str]:
 def _piece_problems(plan: Plan, tile: TilePlan, piece: Piece) -> Iterator[str]:
     if piece.weight not in plan.weights:
         yield f"piece {piece.id} holds unknown weight {piece.weight!r}"
+    if not piece.scale > 0:
+        yield f"piece {piece.id} has a scale of {piece.scale}"
     if piece.row < 0 or piece.col < 0 or piece.n_in < 1 or piece.n_out < 1:
         yield f"piece {piece.id} has no valid place"
     if piece.row + piece.n_in > tile.rows or piece.col + piece.n_out > tile.cols:
@@ -467,6 +488,8 @@ def _schedule_problems(plan: Plan, schedule: Schedule) -> Iterator[str]:
         if step.id != position or any(not 0 <= before < len(schedule.steps) for before in step.after):
             yield f"step {step.id} stands at position {position}, or waits for an unknown step"
             return
+        if not 0 <= step.start_s <= step.end_s:
+            yield f"step {step.id} runs from {step.start_s} s to {step.end_s} s"
         for unit in step.units:
             if unit not in units:
                 yield f"step {step.id} runs on unknown unit {unit!r}"

@@ -226,6 +226,36 @@ def test_overlapping_pieces(folder: Path) -> None:
     assert found == "pieces 1 and 2 overlap on tile 0" + AGAIN
 
 
+@pytest.mark.parametrize(
+    ("path", "value", "expected"),
+    [
+        (("nodes", 0, "reason"), "", " has no reason"),
+        (("nodes", 0, "unit"), "digital", "does not run where it says: digital, block 0"),
+        (("nodes", 0, "block"), 77, "does not run where it says: tile, block 77"),
+        (("batch",), 0, "a batch of 0"),
+        (("tiles", 0, "pieces", 0, "scale"), -1.0, " has a scale of -1.0"),
+        (("inference", "steps", 0, "start_s"), -1.0, "step 0 runs from -1.0 s to "),
+    ],
+)
+def test_contradictions_with_right_digests(
+    folder: Path, path: tuple[str | int, ...], value: object, expected: str
+) -> None:
+    assert expected in refused(folder, set_at(*path, to=value))
+
+
+def test_an_element_that_lies_on_tiles_twice(folder: Path) -> None:
+    b = Builder()
+    wide = compile_plan(
+        b.model(b.node("MatMul", b.input("x", "N", 400), b.weight(400, 4))), hardware="reference"
+    )
+    assert [p.inputs for _, p in wide.pieces()] == [(0, 200), (200, 400)]
+    wide.save(folder)
+    pieces = [(t, n) for t, tile in enumerate(wide.tiles) for n, p in enumerate(tile.pieces) if p.id == 1]
+    tile, number = pieces[0]
+    found = refused(folder, set_at("tiles", tile, "pieces", number, "inputs", to=[0, 200]))
+    assert "lies on tiles twice" in found
+
+
 def test_a_step_that_no_segment_holds(folder: Path) -> None:
     found = refused(folder, set_at("program", "instructions", to=[]), "digital/segment0001.json")
     assert found.endswith("runs 'soft', which is unknown or has run already" + AGAIN)

@@ -260,8 +260,8 @@ def _one_input(net: Executor) -> tuple[int | str, ...]:
 def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, ImportError) as error:
         first = str(error).splitlines()[0]
         raise UsageError(f"device {name!r} cannot be used: {first}", hint="--device cpu") from None
     return device
