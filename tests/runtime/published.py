@@ -24,6 +24,13 @@ from ffebm.runtime.settling import Equilibrium
 
 FOLDER = Path(__file__).parent.parent / "golden" / "published"
 NAMES = tuple(sorted(path.stem for path in FOLDER.glob("*.safetensors")))
+# The published contrast sums each nudged energy in single precision before it subtracts them. Where the
+# gradient is a small difference of large sums this leaves up to 2.6 % of rounding in the files; in double
+# precision the same loop and these blocks agree to 1e-10 everywhere.
+ROUNDED = {
+    ("two_blocks_pool_bn", "blocks.0.feedforward.2.bias"),
+    ("two_blocks_pool_bn", "blocks.0.feedforward.2.weight"),
+}
 
 
 @dataclass

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, cross_entropy
 
 import ffebm
-from tests.runtime.published import NAMES, Published
+from tests.runtime.published import NAMES, ROUNDED, Published
 
 
 class _Writer:
@@ -115,13 +115,18 @@ def gradients(case: Published, estimator: ffebm.EP) -> tuple[Tensor, Iterator[tu
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize(("cost", "least"), [(True, 0.9997), (False, 0.99)])
+@pytest.mark.parametrize(("cost", "least"), [(True, 0.9999), (False, 0.99)])
 def test_a_compiled_plan_gives_the_published_gradients(name: str, cost: bool, least: float) -> None:
     case = Published(name)
     loss, pairs = gradients(case, ffebm.EP(beta=case.beta, cost=cost))
     assert loss.item() == pytest.approx(case.case["loss"], rel=1e-5)
     seen = 0
     for weight, ours, theirs in pairs:
-        assert float(cosine_similarity(ours.double(), theirs.double(), dim=0)) >= least, weight
+        rounded = cost and (name, weight) in ROUNDED
+        cosine = float(cosine_similarity(ours.double(), theirs.double(), dim=0))
+        assert cosine >= (0.9997 if rounded else least), weight
+        if cost:
+            bound = 0.015 if rounded else 1e-3
+            assert float(ours.norm()) == pytest.approx(float(theirs.norm()), rel=bound), weight
         seen += 1
     assert seen == len(case.gradients("ep"))
