@@ -20,10 +20,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("plan",),
     ("plan_picture", "plan_text", "passes", "backends", "runtime"),
     ("compiler", "report"),
+    ("commands",),
     ("cli", "__main__"),
 )
 """From the ground up; the public names (`ffebm/__init__.py`) stand above all of them."""
-FOLDERS = {"passes", "backends", "runtime", "compiler"}
+FOLDERS = {"passes", "backends", "runtime", "compiler", "commands"}
 HEIGHT = {name: height for height, names in enumerate(LAYERS) for name in names}
 
 

@@ -1,0 +1,1 @@
+"""One file a command of `ffebm`; heavy modules are imported when a command runs."""

@@ -1,0 +1,108 @@
+"""`ffebm compile`, which is also `ffebm-compile`."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from typer import Argument, Option
+
+from ffebm.commands.console import out
+from ffebm.errors import UsageError
+from ffebm.plan import Settle
+
+if TYPE_CHECKING:
+    from ffebm.ir import Graph
+
+
+def compile(  # noqa: A001, PLR0913 - the command's name; a command's options are its arguments
+    model: Annotated[Path, Argument(metavar="MODEL.onnx", help="The model.")],
+    output: Annotated[
+        Path | None, Option("-o", "--output", help="Plan folder. [default: MODEL.plan]")
+    ] = None,
+    hardware: Annotated[str, Option(help="Shipped name, or path of a .toml file.")] = "reference",
+    block_size: Annotated[
+        str, Option(help="Free layers in one energy block; or one number a block: 2,2,1.")
+    ] = "1",
+    boundary: Annotated[
+        str, Option(help="Where the first linear map of a block runs: tile or digital.")
+    ] = "tile",
+    free_sweeps: Annotated[int, Option(help="Most sweeps of a free phase.", min=1)] = 60,
+    nudged_sweeps: Annotated[int, Option(help="Most sweeps of a nudged phase.", min=1)] = 20,
+    tol: Annotated[float | None, Option(help="Stop a phase at this residual.")] = None,
+    start: Annotated[str, Option(help="Where free phases start: zero or feedforward.")] = "zero",
+    relaxation: Annotated[float, Option(help="Step towards each update: below 1 damps.")] = 1.0,
+    anderson: Annotated[int, Option(help="States that Anderson acceleration remembers.", min=0)] = 0,
+    strict: Annotated[bool, Option(help="A block that does not settle is an error.")] = False,
+    fold_batch_norm: Annotated[
+        bool, Option(help="Fold batch normalisation into weights: the plan is for inference only.")
+    ] = False,
+    dim: Annotated[list[str] | None, Option(help="Size of a named dimension: NAME=SIZE.")] = None,
+    print_passes: Annotated[bool, Option(help="Print the graph after every pass.")] = False,
+) -> None:
+    """Compile an ONNX model into a plan."""
+    from ffebm.compiler.driver import compile_model
+
+    plan = compile_model(
+        model,
+        hardware=hardware,
+        block_size=_block_size(block_size),
+        boundary=_one_of("boundary", boundary, ("tile", "digital")),
+        settle=_settle(free_sweeps, nudged_sweeps, tol, start, relaxation, anderson, strict),
+        fold_batch_norm=fold_batch_norm,
+        dims=_dims(dim or []),
+        progress=_print_graph if print_passes else None,
+    )
+    folder = output or Path(f"{model.stem}.plan")
+    plan.save(folder)
+    out.print(plan.summary(), end="", markup=False)
+    out.print(f"plan written to {folder}", markup=False)
+
+
+def _print_graph(name: str, graph: "Graph") -> None:
+    out.print(f"--- {name}\n{graph}", markup=False)
+
+
+def _block_size(text: str) -> int | tuple[int, ...]:
+    try:
+        sizes = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(
+            f"--block-size {text}", allowed="a whole number, or several separated by commas"
+        ) from None
+    return sizes if "," in text else sizes[0]
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> Literal["tile", "digital"]:
+    if value not in allowed:
+        raise UsageError(f"--{name} {value}", allowed=" or ".join(allowed))
+    return "tile" if value == "tile" else "digital"
+
+
+def _settle(  # noqa: PLR0913 - the fields of Settle
+    free: int, nudged: int, tol: float | None, start: str, relaxation: float, anderson: int, strict: bool
+) -> Settle:
+    if start not in {"zero", "feedforward"}:
+        raise UsageError(f"--start {start}", allowed="zero or feedforward")
+    if tol is not None and not 0 < tol < math.inf:
+        raise UsageError(f"--tol {tol}", allowed="more than 0")
+    if not 0 < relaxation < 2:
+        raise UsageError(f"--relaxation {relaxation}", allowed="between 0 and 2")
+    return Settle(
+        free_sweeps=free,
+        nudged_sweeps=nudged,
+        tol=tol,
+        start="zero" if start == "zero" else "feedforward",
+        relaxation=relaxation,
+        anderson=anderson,
+        strict=strict,
+    )
+
+
+def _dims(entries: list[str]) -> dict[str, int]:
+    dims = {}
+    for entry in entries:
+        name, _, size = entry.partition("=")
+        if not name or not size.isdecimal() or int(size) < 1:
+            raise UsageError(f"--dim {entry}", allowed="NAME=SIZE with a size of at least 1")
+        dims[name] = int(size)
+    return dims

@@ -1,0 +1,111 @@
+"""`ffebm train`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from typer import Option
+
+from ffebm.commands.console import LARGEST, PlanPath, err, out
+from ffebm.errors import UsageError
+from ffebm.plan import Plan, load_plan
+
+if TYPE_CHECKING:
+    from ffebm.runtime.run_record import Epoch
+
+
+def train(  # noqa: PLR0913 - a command's options are its arguments
+    plan: PlanPath,
+    data: Annotated[str | None, Option(help="digits, fashion-mnist, or an .npz with x and y.")] = None,
+    data_folder: Annotated[
+        Path | None, Option(help="IDX files of fashion-mnist. [default: Debian's]")
+    ] = None,
+    epochs: Annotated[
+        int | None, Option(help="Passes over the samples. [default: 10]", min=1, max=LARGEST)
+    ] = None,
+    batch: Annotated[int | None, Option(help="Samples a step. [default: 32]", min=1, max=LARGEST)] = None,
+    optimizer: Annotated[str | None, Option(help="Any of torch.optim. [default: Adam]")] = None,
+    lr: Annotated[float | None, Option(help="Learning rate. [default: 0.001]")] = None,
+    weight_decay: Annotated[float | None, Option(help="L2 penalty, if the optimiser takes one.")] = None,
+    momentum: Annotated[float | None, Option(help="Momentum, if the optimiser takes one.")] = None,
+    schedule: Annotated[str | None, Option(help="constant or cosine. [default: constant]")] = None,
+    gradient: Annotated[str | None, Option(help="ep, implicit or unrolled. [default: ep]")] = None,
+    beta: Annotated[float | None, Option(help="Nudging strength. [default: 0.1]")] = None,
+    seed: Annotated[
+        int | None, Option(help="Seed of sample order and noise. [default: 0]", min=0, max=LARGEST)
+    ] = None,
+    device: Annotated[str, Option(help="Where to compute: cpu, cuda …")] = "cpu",
+    run: Annotated[Path | None, Option(help="Folder of the run's record. [default: PLAN.run]")] = None,
+    resume: Annotated[bool, Option(help="Continue the run in that folder.")] = False,
+) -> None:
+    """Train a plan; every epoch leaves a checkpoint, the trained model lies beside it as ONNX."""
+    from ffebm.runtime.run_record import load_checkpoint
+
+    given: dict[str, object] = {
+        "data": data,
+        "epochs": epochs,
+        "batch": batch,
+        "optimizer": optimizer,
+        "lr": lr,
+        "weight_decay": weight_decay,
+        "momentum": momentum,
+        "schedule": schedule,
+        "gradient": gradient,
+        "beta": beta,
+        "seed": seed,
+    }
+    chosen: dict[str, object] = {name: value for name, value in given.items() if value is not None}
+    folder = run or plan.resolve().with_name(f"{plan.resolve().name}.run")
+    if resume:
+        chosen = {**msgspec.structs.asdict(load_checkpoint(folder).record.training), **chosen}
+    elif data is None:
+        raise UsageError("no --data", allowed="digits, fashion-mnist, or the path of an .npz file")
+    elif folder.exists():
+        raise UsageError(
+            f"there is a run in {folder} already", hint="--resume continues it; --run names another folder"
+        )
+    _train(load_plan(plan), chosen, folder, resume, data_folder, device)
+    out.print(f"run recorded in {folder}", markup=False)
+
+
+def _train(
+    plan: Plan, chosen: dict[str, object], folder: Path, resume: bool, data_folder: Path | None, device: str
+) -> None:
+    from ffebm.runtime.data import load_data
+    from ffebm.runtime.executor import Executor
+    from ffebm.runtime.run_record import Training
+    from ffebm.runtime.training import Trainer, estimator
+
+    training = msgspec.convert(chosen, Training)
+    net = Executor(plan, gradient=estimator(training), seed=training.seed)
+    trainer = Trainer(net, load_data(training.data, data_folder), training, folder, device)
+    if resume:
+        trainer.resume()
+    columns = (TextColumn("epoch {task.description}"), BarColumn(), TextColumn("{task.fields[loss]}"))
+    with Progress(*columns, TimeRemainingColumn(), console=err, transient=True) as bar:
+        task = bar.add_task(str(len(trainer.epochs) + 1), loss="")
+
+        def progress(seen: int, total: int, loss: float) -> None:
+            name = str(len(trainer.epochs) + 1)
+            bar.update(task, description=name, completed=seen, total=total, loss=f"loss {loss:.4f}")
+
+        try:
+            for epoch in trainer.run(progress):
+                out.print(_epoch_text(epoch), markup=False)
+        except KeyboardInterrupt:
+            done = len(trainer.epochs)
+            err.print(f"interrupted behind epoch {done}; --resume continues there", markup=False)
+            raise
+    if trainer.epochs:
+        out.print(f"test accuracy {100 * trainer.epochs[-1].test_accuracy:.2f} %", markup=False)
+
+
+def _epoch_text(epoch: "Epoch") -> str:
+    from ffebm.runtime.settling import SETTLED
+
+    settled = f", {100 * epoch.unsettled:.1f} % not settled to {SETTLED:g}" if epoch.unsettled else ""
+    return (
+        f"epoch {epoch.epoch:>3}  loss {epoch.loss:.4f}  train {100 * epoch.train_accuracy:.2f} %  "
+        f"test {100 * epoch.test_accuracy:.2f} %  {epoch.seconds:.1f} s{settled}"
+    )
