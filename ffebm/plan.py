@@ -41,6 +41,9 @@ class Settle(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             equilibria. Nudged phases start from the free state.
         relaxation: Step towards the update: 1 takes it, below damps, above over-relaxes; in (0, 2).
         anderson: States that Anderson acceleration remembers; 0 is off.
+        winners: Where a layer above a max-pooling sends its state: to the largest value of each window
+            ("sharp"), or, if it is negative, shared among values that tie ("shared"). Part of the model: it
+            settles the limit cycles of sharp winners, and may settle elsewhere.
         strict: A block that does not settle is an error.
     """
 
@@ -50,6 +53,7 @@ class Settle(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     start: Literal["zero", "feedforward"] = "zero"
     relaxation: Annotated[float, Meta(gt=0, lt=2)] = 1.0
     anderson: Annotated[int, Meta(ge=0)] = 0
+    winners: Literal["sharp", "shared"] = "sharp"
     strict: bool = False
 
 

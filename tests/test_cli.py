@@ -89,6 +89,8 @@ def test_options_of_compile_reach_the_plan(model: Path, run: Run, tmp_path: Path
         "0.5",
         "--anderson",
         "3",
+        "--winners",
+        "shared",
         "--strict",
     ]
     assert run("compile", model, "-o", path, *options, "--dim", "N=2", "--fold-batch-norm")[0] == 0
@@ -103,6 +105,7 @@ def test_options_of_compile_reach_the_plan(model: Path, run: Run, tmp_path: Path
         "start": "feedforward",
         "relaxation": 0.5,
         "anderson": 3,
+        "winners": "shared",
         "strict": True,
     }
 

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+import msgspec
 from typer import Argument, Option
 
 from ffebm.commands.console import out
@@ -32,6 +33,10 @@ def compile(  # noqa: A001, PLR0913 - the command's name; a command's options ar
     start: Annotated[str, Option(help="Where free phases start: zero or feedforward.")] = "zero",
     relaxation: Annotated[float, Option(help="Step towards each update: below 1 damps.")] = 1.0,
     anderson: Annotated[int, Option(help="States that Anderson acceleration remembers.", min=0)] = 0,
+    winners: Annotated[
+        str,
+        Option(help="Winners of max-pooling under negative states: sharp, or shared, which settles cycles."),
+    ] = "sharp",
     strict: Annotated[bool, Option(help="A block that does not settle is an error.")] = False,
     fold_batch_norm: Annotated[
         bool, Option(help="Fold batch normalisation into weights: the plan is for inference only.")
@@ -47,7 +52,18 @@ def compile(  # noqa: A001, PLR0913 - the command's name; a command's options ar
         hardware=hardware,
         block_size=_block_size(block_size),
         boundary=_one_of("boundary", boundary, ("tile", "digital")),
-        settle=_settle(free_sweeps, nudged_sweeps, tol, start, relaxation, anderson, strict),
+        settle=_settle(
+            {
+                "free_sweeps": free_sweeps,
+                "nudged_sweeps": nudged_sweeps,
+                "tol": tol,
+                "start": start,
+                "relaxation": relaxation,
+                "anderson": anderson,
+                "winners": winners,
+                "strict": strict,
+            }
+        ),
         fold_batch_norm=fold_batch_norm,
         dims=_dims(dim or []),
         progress=_print_graph if print_passes else None,
@@ -78,24 +94,18 @@ def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> Literal["tile", 
     return "tile" if value == "tile" else "digital"
 
 
-def _settle(  # noqa: PLR0913 - the fields of Settle
-    free: int, nudged: int, tol: float | None, start: str, relaxation: float, anderson: int, strict: bool
-) -> Settle:
-    if start not in {"zero", "feedforward"}:
-        raise UsageError(f"--start {start}", allowed="zero or feedforward")
-    if tol is not None and not 0 < tol < math.inf:
+def _settle(settings: dict[str, int | float | str | bool | None]) -> Settle:
+    """The settings, checked, with messages that name the options."""
+    choices = {"start": ("zero", "feedforward"), "winners": ("sharp", "shared")}
+    for name, allowed in choices.items():
+        if settings[name] not in allowed:
+            raise UsageError(f"--{name} {settings[name]}", allowed=" or ".join(allowed))
+    tol, relaxation = settings["tol"], settings["relaxation"]
+    if isinstance(tol, float) and not 0 < tol < math.inf:
         raise UsageError(f"--tol {tol}", allowed="more than 0")
-    if not 0 < relaxation < 2:
+    if isinstance(relaxation, float) and not 0 < relaxation < 2:
         raise UsageError(f"--relaxation {relaxation}", allowed="between 0 and 2")
-    return Settle(
-        free_sweeps=free,
-        nudged_sweeps=nudged,
-        tol=tol,
-        start="zero" if start == "zero" else "feedforward",
-        relaxation=relaxation,
-        anderson=anderson,
-        strict=strict,
-    )
+    return msgspec.convert(settings, Settle)
 
 
 def _dims(entries: list[str]) -> dict[str, int]:

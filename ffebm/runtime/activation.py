@@ -98,6 +98,11 @@ def slope(activation: Activation, scaled: Tensor) -> Tensor:
     return derivative * activation.scale
 
 
+def steepest(activation: Activation) -> float:
+    """Largest derivative of the state by the unscaled drive, as sampled on [-4, 4]."""
+    return float(slope(activation, torch.linspace(-4, 4, 161, dtype=torch.float64)).max())
+
+
 def bounds(activation: Activation) -> tuple[float, float]:
     """Smallest and largest value of sigma; what over-relaxation and acceleration are projected into."""
     return _BOUNDS[activation.op](activation)

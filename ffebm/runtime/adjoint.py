@@ -8,11 +8,19 @@ Both are symmetric, so with lambda = D^(1/2) mu the system
 is symmetric, possibly indefinite, and MINRES solves it: each sample by itself, with one product and one
 transposed product of each coupling an iteration.
 
+Where winners of a maximum share a window (`shared_maximum`), the shares answer too, by mu that sums to 0 over
+the tied values, and those stay tied. With B the map from nu = s mu to what it drives,
+
+    lambda = D (delta + J lambda + B nu),   B^T lambda = 0,
+
+which is symmetric again.
+
 Source: Paige & Saunders 1975, "Solution of sparse indefinite systems of linear equations", SIAM J. Numer.
     Anal. 12.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -20,14 +28,29 @@ from torch import Tensor
 from ffebm.runtime.activation import slope
 from ffebm.runtime.phase import Phase
 from ffebm.runtime.settling import Outcome
+from ffebm.runtime.shared_maximum import centred, tied
 
 _SINGLE = 1e-6
 """Smallest tolerance that makes sense in single precision."""
 
 
+@dataclass(frozen=True)
+class Adjoint:
+    """How a settled block answers to a nudge.
+
+    Attributes:
+        layers: lambda by layer, [batch, *layer].
+        ties: nu by coupling whose winners share, [batch, channels, windows, values]: how what each value gets
+            from its windows answers.
+    """
+
+    layers: list[Tensor]
+    ties: dict[int, Tensor]
+
+
 def solve_adjoint(
     phase: Phase, delta: Mapping[int, Tensor], tol: float, max_iterations: int
-) -> tuple[list[Tensor], Outcome]:
+) -> tuple[Adjoint, Outcome]:
     """The adjoint of a settled phase.
 
     Args:
@@ -37,33 +60,67 @@ def solve_adjoint(
         max_iterations: Most applications of J.
 
     Returns:
-        lambda by layer, [batch, *layer], and how the solve went: its relative residual, iterations as sweeps.
+        The adjoint, and how the solve went: its relative residual, iterations as sweeps.
     """
     state = phase.settled_state()
-    layers = phase.circuit.layers
-    roots = [slope(layer.activation, phase.scaled_drive(i)).sqrt() for i, layer in enumerate(layers)]
-    sizes = [s[0].numel() for s in state]
+    among = {index: tied(shares) for index, shares in _shares(phase).items()}
+    among = {index: where for index, where in among.items() if bool(where.any())}
+    drives = [_settled_drive(phase, i) for i in range(len(state))]
+    roots = [
+        slope(layer.activation, drive).sqrt()
+        for layer, drive in zip(phase.circuit.layers, drives, strict=True)
+    ]
     right = [delta[i] if i in delta else torch.zeros_like(s) for i, s in enumerate(state)]
-
-    def join(values: list[Tensor]) -> Tensor:
-        return torch.cat([v.flatten(1) for v in values], dim=1)
-
-    def split(values: Tensor) -> list[Tensor]:
-        return [v.reshape(s.shape) for v, s in zip(torch.split(values, sizes, dim=1), state, strict=True)]
-
-    root = join(roots)
+    root = _join([*roots, *(where.to(state[0].dtype) for where in among.values())])
+    zeros = [torch.zeros_like(where, dtype=root.dtype) for where in among.values()]
+    of_layers = _join([*(torch.ones_like(s) for s in state), *zeros])
+    like = [*state, *zeros]
 
     def matrix(mu: Tensor) -> Tensor:
-        return mu - root * join(_coupled(phase, split(root * mu)))
+        values = _split(root * mu, like)
+        ties = dict(zip(among, values[len(state) :], strict=True))
+        coupled, answers = _coupled(phase, values[: len(state)], ties, among)
+        return of_layers * mu - root * _join([*coupled, *answers])
 
     if tol < _SINGLE and root.dtype != torch.float64:
         tol = _SINGLE
-    solution, outcome = _minres(matrix, root * join(right), tol, max_iterations)
-    return split(root * solution), outcome
+    solution, outcome = _minres(matrix, root * _join([*right, *zeros]), tol, max_iterations)
+    values = _split(root * solution, like)
+    ties = {index: centred(values[len(state) + k], where) for k, (index, where) in enumerate(among.items())}
+    return Adjoint(values[: len(state)], ties), outcome
 
 
-def _coupled(phase: Phase, values: list[Tensor]) -> list[Tensor]:
-    """J applied to values by layer, the positions of each maximum as they are at the equilibrium."""
+def _shares(phase: Phase) -> dict[int, Tensor]:
+    found = {index: phase.index(index) for index in phase.ties}
+    return {index: shares for index, shares in found.items() if shares is not None}
+
+
+def _settled_drive(phase: Phase, layer: int) -> Tensor:
+    """The scaled drive of a layer at the equilibrium; looking does not move the shares."""
+    kept = list(phase.indices)
+    drive = phase.scaled_drive(layer)
+    for index in phase.ties:
+        phase.indices[index] = kept[index]
+    return drive
+
+
+def _join(values: Sequence[Tensor]) -> Tensor:
+    return torch.cat([v.flatten(1) for v in values], dim=1)
+
+
+def _split(values: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+    parts = torch.split(values, [each[0].numel() for each in like], dim=1)
+    return [part.reshape(each.shape) for part, each in zip(parts, like, strict=True)]
+
+
+def _coupled(
+    phase: Phase, values: Sequence[Tensor], ties: Mapping[int, Tensor], among: Mapping[int, Tensor]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """J and B applied to values by layer and by tie, the maxima as they are at the equilibrium.
+
+    Returns:
+        J lambda + B nu by layer, and B^T lambda by coupling in `ties`.
+    """
     circuit = phase.circuit
     out: list[Tensor | None] = [None] * len(values)
     for i, coupling in enumerate(circuit.couplings):
@@ -73,7 +130,14 @@ def _coupled(phase: Phase, values: list[Tensor]) -> list[Tensor]:
         for layer, drive in ((target, up), (source, down)):
             known = out[layer]
             out[layer] = drive if known is None else known + drive
-    return [torch.zeros_like(v) if o is None else o for o, v in zip(out, values, strict=True)]
+    answers = []
+    for i, nu in ties.items():
+        coupling, source = circuit.couplings[i], circuit.source(i)
+        answers.append(coupling.answer(values[source], phase.weights, among[i]))
+        down = coupling.pull_linear(coupling.fold(centred(nu, among[i])), phase.weights)
+        known = out[source]
+        out[source] = down if known is None else known + down
+    return [torch.zeros_like(v) if o is None else o for o, v in zip(out, values, strict=True)], answers
 
 
 def _minres(

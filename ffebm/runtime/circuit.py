@@ -6,8 +6,12 @@ import torch
 from torch import Tensor
 
 from ffebm.ir import EnergyBlock
+from ffebm.runtime.activation import bounds, steepest
 from ffebm.runtime.interaction import Coupling, Weights
 from ffebm.runtime.projection import Projection
+
+_LEAST_ANSWER = 1e-6
+"""Of a value to its own share; a weight of zeros has no answer at all."""
 
 
 class Circuit:
@@ -69,6 +73,20 @@ class Circuit:
     def is_coupled(self, layer: int) -> bool:
         """Whether a layer has a free neighbour; one that has none settles in one update."""
         return bool(self.into[layer] or self.out_of[layer])
+
+    def ties(self, weights: Weights) -> dict[int, float]:
+        """Couplings with a maximum under a layer that can be negative, and the step of their shares.
+
+        A value answers to its own share by at most the slope of its source times the largest eigenvalue of
+        W^T W; the step is the inverse of that.
+        """
+        found = {}
+        for index, coupling in enumerate(self.couplings):
+            if coupling.is_max and bounds(self.layers[self.target(index)].activation)[0] < 0:
+                source = self.layers[self.source(index)].activation
+                answer = steepest(source) * coupling.gain(weights)
+                found[index] = 1 / max(answer, _LEAST_ANSWER)
+        return found
 
     def constant_drives(self, inputs: Mapping[str, Tensor], weights: Weights) -> "Drives":
         """What drives each layer all through a phase, times the activation's scale."""

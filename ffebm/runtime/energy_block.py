@@ -17,7 +17,7 @@ from ffebm.runtime.circuit import Circuit, Drives
 from ffebm.runtime.contrast import FreePoint, Gradients
 from ffebm.runtime.gradient import EP, ErrorCurrent, Gradient
 from ffebm.runtime.interaction import Weights
-from ffebm.runtime.phase import Phase
+from ffebm.runtime.phase import Phase, Ties
 from ffebm.runtime.projection import Projection
 from ffebm.runtime.settling import Equilibrium, Rule, relax, require_settled
 
@@ -118,6 +118,7 @@ class _Job:
     settings: Settle
     gradient: Gradient
     tail: Tail | None = None
+    ties: Ties = field(default_factory=dict)
     result: list[Equilibrium] = field(default_factory=list)
 
     @property
@@ -146,7 +147,9 @@ class _Job:
         """The free phase."""
         inputs, weights = self.named(tensors)
         drives = self.circuit.constant_drives(inputs, weights)
-        phase = Phase(self.circuit, weights, drives.layers, len(next(iter(inputs.values()))))
+        if self.settings.winners == "shared":
+            self.ties = self.circuit.ties(weights)
+        phase = Phase(self.circuit, weights, drives.layers, len(next(iter(inputs.values()))), ties=self.ties)
         if self.settings.start == "feedforward":
             phase.sweep([[layer] for layer in range(len(self.circuit.layers))])
         rule = Rule(self.settings.free_sweeps, self.settings, self.circuit.colours)
@@ -289,7 +292,8 @@ def _restore(ctx: Any) -> tuple[FreePoint, list[Tensor]]:
 
     inputs, weights = job.named(given[: job.n_tensors])
     drives = Drives(take(len(circuit.layers)), take(len(circuit.feeds)))
-    phase = Phase(circuit, weights, drives.layers, len(next(iter(inputs.values()))))
+    batch = len(next(iter(inputs.values())))
+    phase = Phase(circuit, weights, drives.layers, batch, ties=job.ties)
     phase.state, phase.indices = take(len(circuit.layers)), take(len(circuit.couplings))
     kinds = [("input", name) for name in inputs] + [("weight", name) for name in weights]
     wants = ctx.needs_input_grad[1 : 1 + job.n_tensors]

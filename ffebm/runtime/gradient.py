@@ -128,10 +128,12 @@ class Implicit:
         def pair(index: int) -> tuple[Tensor, Tensor, Tensor]:
             source, target = free.circuit.source(index), free.circuit.target(index)
             y = couplings[index].spread(state[target], phase.index(index))
-            y_adjoint = couplings[index].spread(adjoint[target], phase.index(index))
-            return torch.cat([state[source], adjoint[source]]), torch.cat([y_adjoint, y]), y_adjoint
+            y_adjoint = couplings[index].spread(adjoint.layers[target], phase.index(index))
+            if index in adjoint.ties:
+                y_adjoint = y_adjoint + couplings[index].fold(adjoint.ties[index])
+            return torch.cat([state[source], adjoint.layers[source]]), torch.cat([y_adjoint, y]), y_adjoint
 
-        return contrast(free, Response(adjoint, pair)), outcome
+        return contrast(free, Response(adjoint.layers, pair)), outcome
 
 
 @dataclass(frozen=True)
@@ -159,8 +161,8 @@ class Unrolled:
         order = free.circuit.colours
         with torch.enable_grad():
             constant = free.circuit.constant_drives(inputs, weights).layers
-            phase = Phase(free.circuit, weights, constant, free.phase.batch)
-            phase.state = list(free.phase.state)
+            phase = Phase(free.circuit, weights, constant, free.phase.batch, ties=free.phase.ties)
+            phase.state, phase.indices = list(free.phase.state), list(free.phase.indices)
             for _ in range(self.sweeps):
                 phase.sweep(order, free.settle.relaxation)
             leaves = {("input", name): x for name, x in inputs.items() if x.requires_grad}
@@ -175,8 +177,8 @@ class Unrolled:
         for (kind, name), grad in zip(leaves, found, strict=True):
             if grad is not None:
                 (gradients.inputs if kind == "input" else gradients.weights)[name] = grad
-        probe = Phase(free.circuit, free.weights, free.drives.layers, free.phase.batch)
-        probe.state = list(free.phase.state)
+        probe = Phase(free.circuit, free.weights, free.drives.layers, free.phase.batch, ties=free.phase.ties)
+        probe.state, probe.indices = list(free.phase.state), list(free.phase.indices)
         return gradients, relax(probe, Rule(1, free.settle, order))
 
 
@@ -226,7 +228,7 @@ def _nudged_phase(free: FreePoint, current: ErrorCurrent, betas: list[complex], 
     nudge = None
     if current.cost_gradient is not None:
         nudge = Nudge(frozenset(current.delta), _cost_nudge(current.cost_gradient, strengths))
-    phase = Phase(free.circuit, free.weights, constant, n * free.phase.batch, nudge)
+    phase = Phase(free.circuit, free.weights, constant, n * free.phase.batch, nudge, free.phase.ties)
     phase.state = [_repeat(s, n) for s in free.phase.settled_state()]
     if any(isinstance(beta, complex) for beta in betas):
         phase.state = [s + 0j for s in phase.settled_state()]

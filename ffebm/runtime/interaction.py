@@ -5,6 +5,7 @@ and an average is linear. So it is added once a phase, with the other constants,
 (Only a maximum along the last axis of a matrix product needs the bias before it.)
 """
 
+import math
 from collections.abc import Callable, Mapping
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from ffebm.ir import Interaction, Layer, Layout
 from ffebm.runtime.pooling import Pooling
 from ffebm.runtime.projection import ExactProjection, Projection, weight_grad
+from ffebm.runtime.shared_maximum import centred
 
 Shape = tuple[int, ...]
 Weights = Mapping[str, Tensor]
@@ -63,6 +65,64 @@ class Coupling:
             y, index = self._pooling.pool(y)
         return self._to_layer(y), index
 
+    def push_shared(
+        self, z: Tensor, weights: Weights, before: Tensor | None, state: Tensor | None, step: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As `push` of a maximum whose winners may share.
+
+        Args:
+            z: State of the source, [batch, *source].
+            weights: Weights by source name.
+            before: The shares so far; None takes sharp winners.
+            state: State of the layer, [batch, *layer]; None is zero.
+            step: Size of the step of the shares.
+
+        Returns:
+            The drive, [batch, *layer]; the new shares, [batch, channels, windows, values]; and how much of
+            the state has moved between values, [batch, channels, windows].
+        """
+        assert self._pooling is not None  # only a maximum has shares
+        y = self._product(z, weights)
+        if self.bias_decides and self.bias is not None:
+            y = y + weights[self.bias]
+        above = None if state is None else self._pooling.over_windows(self._to_pooled(state))
+        shares = self._pooling.shares(y, before, above, step)
+        moved = torch.zeros_like(shares[..., 0])
+        if before is not None and above is not None:
+            moved = torch.linalg.vector_norm(shares - before, dim=-1) * above
+        return self._to_layer(self._pooling.pool(y)[0]), shares, moved
+
+    def answer(self, z: Tensor, weights: Weights, among: Tensor) -> Tensor:
+        """W z by window, less its mean among tied values, [batch, channels, windows, values]."""
+        assert self._pooling is not None  # only a maximum has ties
+        return centred(self._pooling.windows(self._product(z, weights)), among)
+
+    def fold(self, shared: Tensor) -> Tensor:
+        """What each value of the linear map gets from its windows, [batch, *linear]."""
+        assert self._pooling is not None  # only a maximum has windows
+        return self._pooling.fold(shared)
+
+    def pull_linear(self, y: Tensor, weights: Weights) -> Tensor:
+        """W^T y for y at the output of the linear map, [batch, *linear] -> [batch, *source]."""
+        if self._projection is not None and self.weight is not None:
+            y = self._projection.product_t(y, weights[self.weight], self._linear_in)
+        return _apply_transposed(self._before, y)
+
+    def gain(self, weights: Weights, rounds: int = 8) -> float:
+        """Largest eigenvalue of W^T W, by power iteration; 1 for an identity."""
+        if self._linear is None:
+            return 1.0
+        exact, weight = ExactProjection(self._linear), weights[self._linear.weight]
+        n = math.prod(self._linear_in)
+        v = torch.cos(torch.arange(n, dtype=weight.dtype, device=weight.device) ** 2)
+        v = v.reshape(1, *self._linear_in)
+        size = torch.ones((), dtype=weight.dtype, device=weight.device)
+        for _ in range(rounds):
+            v = v / torch.linalg.vector_norm(v).clamp(min=torch.finfo(v.dtype).tiny)
+            v = exact.product_t(exact.product(v, weight), weight, self._linear_in)
+            size = torch.linalg.vector_norm(v)
+        return float(size)
+
     def push_at(self, z: Tensor, weights: Weights, index: Tensor | None) -> Tensor:
         """P(W z) with the positions of the maximum frozen: linear in z."""
         y = self._product(z, weights)
@@ -74,19 +134,13 @@ class Coupling:
         """Top-down drive W^T P^T s, [batch, *source]."""
         if s.is_complex():
             return _by_parts(lambda part: self.pull(part, weights, index), s)
-        y = self.spread(s, index)
-        if self._projection is not None and self.weight is not None:
-            y = self._projection.product_t(y, weights[self.weight], self._linear_in)
-        return _apply_transposed(self._before, y)
+        return self.pull_linear(self.spread(s, index), weights)
 
     def spread(self, s: Tensor, index: Tensor | None) -> Tensor:
         """P^T s: the layer's state at the output of the linear map, [batch, *linear]."""
         if s.is_complex():
             return _by_parts(lambda part: self.spread(part, index), s)
-        if self._drive_shape != self._layer_shape:
-            s = s.sum_to_size(s.shape[0], *_aligned(self._drive_shape, self._layer_shape))
-            s = s.reshape(s.shape[0], *self._drive_shape)
-        s = _apply_transposed(self._after, s)
+        s = self._to_pooled(s)
         return s if self._pooling is None else self._pooling.transpose(s, index)
 
     def weight_grad(self, z: Tensor, y: Tensor, weight: Tensor) -> Tensor:
@@ -117,6 +171,13 @@ class Coupling:
         if self._projection is None or self.weight is None:
             return z
         return self._projection.product(z, weights[self.weight])
+
+    def _to_pooled(self, s: Tensor) -> Tensor:
+        """The transpose of `_to_layer`."""
+        if self._drive_shape != self._layer_shape:
+            s = s.sum_to_size(s.shape[0], *_aligned(self._drive_shape, self._layer_shape))
+            s = s.reshape(s.shape[0], *self._drive_shape)
+        return _apply_transposed(self._after, s)
 
     def _to_layer(self, y: Tensor) -> Tensor:
         y = _apply(self._after, y)

@@ -6,8 +6,9 @@ a maximum may have moved, so the positions found by the product still hold when 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 import torch
@@ -34,6 +35,9 @@ class Nudge:
     drives: Callable[[Sequence[Tensor | None]], dict[int, Tensor]]
 
 
+Ties = Mapping[int, float]
+"""By coupling whose winners may share, the size of the steps of its shares."""
+
 Note = Literal["nothing", "moved", "residual"]
 """What a sweep should note: whether anything changed at all (cheap), or each row's residual."""
 
@@ -49,7 +53,9 @@ class Phase:
         weights: Its weights.
         constant: Constant drive of each layer, [batch or 1, *layer], times the activation's scale.
         state: State of each layer.
-        indices: For each coupling, where its maximum was found; None if its source moved since.
+        indices: For each coupling, where its maximum was found; None if its source moved since. If its
+            winners may share, their shares, which last.
+        ties: Couplings whose winners may share.
         batch: Number of rows.
         change: Each row's residual, if the last sweep was to note it.
         moved: Whether anything changed in the last sweep, if it was to note it.
@@ -62,6 +68,7 @@ class Phase:
         constant: list[Tensor | None],
         batch: int,
         nudge: Nudge | None = None,
+        ties: Ties = MappingProxyType({}),
     ) -> None:
         self.circuit = circuit
         self.weights = weights
@@ -71,7 +78,9 @@ class Phase:
         self.indices: list[Tensor | None] = [None] * len(circuit.couplings)
         self.change: Tensor | None = None
         self.moved = True
+        self.ties = ties
         self._nudge = nudge
+        self._shifts: dict[int, Tensor] = {}
 
     @property
     def like(self) -> Tensor:
@@ -123,7 +132,8 @@ class Phase:
         """Replace a layer's state."""
         self.state[layer] = state
         for coupling in self.circuit.out_of[layer]:
-            self.indices[coupling] = None
+            if coupling not in self.ties:
+                self.indices[coupling] = None
 
     def project(self, layer: int, state: Tensor) -> Tensor:
         """The nearest state in the closed range of the layer's activation; in place."""
@@ -136,13 +146,13 @@ class Phase:
             origin = self.circuit.source(coupling)
             source = self.state[origin]
             source = self._zeros(origin) if source is None else source
-            self.indices[coupling] = self.circuit.couplings[coupling].push(source, self.weights)[1]
+            self._push(coupling, source)
         return self.indices[coupling]
 
     def rows(self, rows: Tensor) -> "Phase":
         """The phase of some rows only."""
         constant = [c if c is None or c.shape[0] == 1 else c[rows] for c in self.constant]
-        part = Phase(self.circuit, self.weights, constant, len(rows), self._nudge)
+        part = Phase(self.circuit, self.weights, constant, len(rows), self._nudge, self.ties)
         part.state = [None if s is None else s[rows] for s in self.state]
         part.indices = [None if i is None else i[rows] for i in self.indices]
         return part
@@ -155,9 +165,20 @@ class Phase:
             if source is None and self.circuit.couplings[coupling].bias_decides:
                 source = self._zeros(origin)
             if source is not None:
-                drive, self.indices[coupling] = self.circuit.couplings[coupling].push(source, self.weights)
-                drives.append(drive)
+                drives.append(self._push(coupling, source))
         return drives
+
+    def _push(self, coupling: int, source: Tensor) -> Tensor:
+        """The bottom-up drive of a coupling; notes where its maximum is."""
+        if coupling not in self.ties:
+            drive, self.indices[coupling] = self.circuit.couplings[coupling].push(source, self.weights)
+            return drive
+        target = self.circuit.target(coupling)
+        drive, self.indices[coupling], shift = self.circuit.couplings[coupling].push_shared(
+            source, self.weights, self.indices[coupling], self.state[target], self.ties[coupling]
+        )
+        self._shifts[target] = shift
+        return drive
 
     def _top_down(self, layer: int) -> list[Tensor]:
         drives = []
@@ -174,13 +195,20 @@ class Phase:
             return
         old = self.state[layer]
         if note == "moved":
-            self.moved = self.moved or old is None or not torch.equal(update, old)
+            still = old is not None and torch.equal(update, old) and not self._shifted(layer)
+            self.moved = self.moved or not still
             return
         rest = tuple(range(1, update.dim()))
         moved = torch.linalg.vector_norm(update if old is None else update - old, dim=rest)
+        if layer in self._shifts:
+            moved = moved + torch.linalg.vector_norm(self._shifts[layer].flatten(1), dim=1)
         floor = _SMALL * math.sqrt(math.prod(update.shape[1:]))
         change = moved / torch.linalg.vector_norm(update, dim=rest).clamp(min=floor)
         self.change = change if self.change is None else torch.maximum(self.change, change)
+
+    def _shifted(self, layer: int) -> bool:
+        """Whether shares of a layer's maxima have moved."""
+        return layer in self._shifts and bool(self._shifts[layer].any())
 
     def _relaxed(self, layer: int, update: Tensor, relaxation: float) -> Tensor:
         old = self.state[layer]

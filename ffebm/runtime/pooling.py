@@ -6,12 +6,14 @@ carries that layer's state back down.
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
 from torch import Tensor
 
 from ffebm.ir import Pool
+from ffebm.runtime.shared_maximum import Axis, SharedMaximum
 
 _ops = torch.ops.aten
 
@@ -53,6 +55,7 @@ class Pooling:
         self._direct = begin == end and floors == self._out and half
         self._pads = begin if self._direct else [0] * len(begin)
         self._margins = [] if self._direct else self._edges(begin)
+        self._begin = begin
         self._include = pool.count_include_pad
         self._counts = None if self._direct or self.is_max else self._count_map(begin, end)
 
@@ -76,7 +79,12 @@ class Pooling:
         return y.reshape(y.shape[0], *self.shape), index
 
     def transpose(self, p: Tensor, index: Tensor | None) -> Tensor:
-        """Carry pooled-side values back to the positions that they came from; [batch, *shape]."""
+        """Carry pooled-side values back to the positions that they came from; [batch, *shape].
+
+        An index of floating-point numbers holds the shares of each window's values.
+        """
+        if index is not None and index.is_floating_point():
+            return self.fold(self.over_windows(p).unsqueeze(-1) * index)
         batch = p.shape[0]
         p = p.reshape(batch, *self._channels(), *self._out)
         # of this operand only the shape and the memory order are read
@@ -101,10 +109,38 @@ class Pooling:
         """P with its positions frozen: the linear map whose transpose is `transpose`."""
         if index is None:
             return self.pool(y)[0]
+        if index.is_floating_point():
+            p = torch.where(index > 0, index * self.windows(y), 0.0).sum(-1)
+            return p.reshape(p.shape[0], *self.shape)
         y = self._spread_out(y, fill=0.0)
         flat = len(self._kernel)
         p = y.flatten(-flat).gather(-1, index.flatten(-flat))
         return p.reshape(p.shape[0], *self.shape)
+
+    @cached_property
+    def shared(self) -> SharedMaximum:
+        """The windows of a maximum whose winners may share."""
+        axes = zip(
+            self._out, self._kernel, self._strides, self._dilations, self._begin, self._sizes, strict=True
+        )
+        return SharedMaximum([Axis(*axis) for axis in axes])
+
+    def windows(self, y: Tensor) -> Tensor:
+        """The values of each window, [batch, channels, windows, values]."""
+        return self.shared.windows(y.reshape(y.shape[0], math.prod(self._channels()), *self._sizes))
+
+    def shares(self, y: Tensor, before: Tensor | None, above: Tensor | None, step: float) -> Tensor:
+        """The next shares of the values of each window, [batch, channels, windows, values]."""
+        lifted = y.reshape(y.shape[0], math.prod(self._channels()), *self._sizes)
+        return self.shared.shares(lifted, before, above, step)
+
+    def fold(self, shared: Tensor) -> Tensor:
+        """The transpose of `windows`, [batch, *shape]."""
+        return self.shared.fold(shared).reshape(shared.shape[0], *self._lead, *self._sizes[self._lift :])
+
+    def over_windows(self, p: Tensor) -> Tensor:
+        """Pooled-side values by window, [batch, channels, windows]."""
+        return p.reshape(p.shape[0], math.prod(self._channels()), -1)
 
     def _channels(self) -> tuple[int, ...]:
         return self._lead if self._lead else (1,)

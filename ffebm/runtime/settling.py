@@ -102,11 +102,12 @@ def require_settled(name: str, outcome: Outcome, rule: Rule) -> None:
     n, batch = int(lost.sum()), len(lost)
     periods = sorted({int(period) for period in outcome.period[lost] if period > 0})
     cycle = f", in limit cycles of period {', '.join(map(str, periods))}" if periods else ""
+    first = "winners='shared'" if periods else "more free_sweeps, anderson=5,"
     raise NotSettledError(
         f"{name}: {n} of {batch} samples ({n / batch:.1%}) did not settle in {rule.sweeps} sweeps, "
         f"residual up to {float(outcome.residual[lost].max()):.2e}{cycle}",
         allowed=f"residuals of at most {SETTLED if rule.settle.tol is None else rule.settle.tol:g}",
-        hint="try " + ("" if periods else "more free_sweeps, anderson=5, or ") + "relaxation=0.5 in Settle",
+        hint=f"try {first} or relaxation=0.5 in Settle",
     )
 
 

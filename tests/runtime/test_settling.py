@@ -174,7 +174,8 @@ def test_a_strict_block_that_does_not_settle_is_an_error() -> None:
     message = str(caught.value)
     assert message.startswith("block0: 1 of 2 samples (50.0%) did not settle in 100 sweeps, residual up to ")
     assert message.endswith(
-        "in limit cycles of period 2; residuals of at most 0.0001\n  hint: try relaxation=0.5 in Settle"
+        "in limit cycles of period 2; residuals of at most 0.0001\n"
+        "  hint: try winners='shared' or relaxation=0.5 in Settle"
     )
 
 
