@@ -31,7 +31,7 @@ class Kind(Enum):
     SHAPE = "computes shapes or constants"
     RANDOM = "random numbers"
     CONTROL = "control flow: which ops run is known only at run time"
-    RECURRENT = "recurrence: its weight is stationary, but its gates multiply activations, step after step"
+    RECURRENT = "recurrence: its gates multiply activations, step after step"
     QUANTISED = "integer arithmetic with zero points and rounding, so it has no energy"
     STATE = "keeps a value for the next run"
     TRANSFORM = "linear transform without a stored weight"
@@ -247,12 +247,12 @@ OPS: dict[str, Op] = {
     "LSTM": Op(Kind.RECURRENT, work=25, weights=(1, 2, 3, 7)),
     "RNN": Op(Kind.RECURRENT, work=5, weights=(1, 2, 3)),
     # quantised arithmetic
-    "ConvInteger": Op(Kind.QUANTISED, work=2),
+    "ConvInteger": Op(Kind.QUANTISED, work=2, weights=(1,)),
     "DequantizeLinear": Op(Kind.QUANTISED, work=4),
     "DynamicQuantizeLinear": Op(Kind.QUANTISED, work=4),
-    "MatMulInteger": Op(Kind.QUANTISED, work=2),
-    "QLinearConv": Op(Kind.QUANTISED, work=4),
-    "QLinearMatMul": Op(Kind.QUANTISED, work=4),
+    "MatMulInteger": Op(Kind.QUANTISED, work=2, weights=(0, 1)),
+    "QLinearConv": Op(Kind.QUANTISED, work=4, weights=(3, 8)),
+    "QLinearMatMul": Op(Kind.QUANTISED, work=4, weights=(0, 3)),
     "QuantizeLinear": Op(Kind.QUANTISED, work=4),
     # what a model keeps between runs
     "UpdateBuffer": Op(Kind.STATE, work=0, buffers=(0,)),
@@ -272,24 +272,38 @@ OPS: dict[str, Op] = {
 TORCH_KINDS: dict[str, Kind] = {
     "addbmm": Kind.PRODUCT,
     "baddbmm": Kind.PRODUCT,
+    "bilinear": Kind.OTHER_LINEAR,
+    "conv1d": Kind.OTHER_LINEAR,
+    "conv2d": Kind.OTHER_LINEAR,
+    "conv3d": Kind.OTHER_LINEAR,
+    "conv_transpose1d": Kind.OTHER_LINEAR,
+    "conv_transpose2d": Kind.OTHER_LINEAR,
+    "conv_transpose3d": Kind.OTHER_LINEAR,
+    "convolution": Kind.OTHER_LINEAR,
     "cumsum": Kind.REDUCTION,
+    "einsum": Kind.OTHER_LINEAR,
     "embedding": Kind.MOVE,
     "expand": Kind.MOVE,
     "expand_as": Kind.MOVE,
     "gru": Kind.RECURRENT,
+    "gru_cell": Kind.RECURRENT,
     "index": Kind.MOVE,
     "index_put": Kind.MOVE,
     "index_select": Kind.MOVE,
     "instance_norm": Kind.COUPLES_UNITS,
+    "linear": Kind.OTHER_LINEAR,
     "linalg_vector_norm": Kind.REDUCTION,
     "lstm": Kind.RECURRENT,
+    "lstm_cell": Kind.RECURRENT,
     "masked_fill": Kind.MOVE,
     "max": Kind.REDUCTION,
     "mean": Kind.REDUCTION,
     "narrow": Kind.MOVE,
     "pad": Kind.MOVE,
     "rnn_relu": Kind.RECURRENT,
+    "rnn_relu_cell": Kind.RECURRENT,
     "rnn_tanh": Kind.RECURRENT,
+    "rnn_tanh_cell": Kind.RECURRENT,
     "scaled_dot_product_attention": Kind.PRODUCT,
     "select": Kind.MOVE,
     "slice": Kind.MOVE,

@@ -23,6 +23,7 @@ from ffebm.hardware import Crossbar, Hardware
 from ffebm.ir import Array, EnergyBlock, Part, TensorType
 from ffebm.program import Instruction, Segment
 from ffebm.step import Schedule
+from ffebm.work import stationary
 
 SCHEMA = 1
 """Version of the plan format; another version is refused."""
@@ -265,6 +266,14 @@ class Plan(Manifest, kw_only=True, forbid_unknown_fields=True, eq=False):
         for tile in self.tiles:
             for piece in tile.pieces:
                 yield tile, piece
+
+    def weight_names(self) -> list[str]:
+        """Weights by source name: those that train, and those of frozen or quantised layers."""
+        names = dict.fromkeys(self.trainable)
+        names.update((piece.weight, None) for _, piece in self.pieces())
+        for node in self.nodes:
+            names.update((name, None) for name in sorted(stationary(node.op, node.inputs, self.weights)))
+        return list(names)
 
     def save(self, path: str | Path) -> None:
         """Write the plan folder; all of it or nothing.
@@ -524,7 +533,7 @@ def _summary_lines(plan: Plan) -> Iterator[str]:
     tile_nodes = [node for node in plan.nodes if node.unit == "tile"]
     macs = sum(node.macs for node in plan.nodes)
     on_tiles = {piece.weight for _, piece in plan.pieces()}
-    weights = sum(plan.weights[name].size for name in plan.trainable)
+    weights = sum(plan.weights[name].size for name in plan.weight_names())
     held = sum(plan.weights[name].size for name in on_tiles)
     yield f"plan        {plan.source.name} for {plan.hardware.name}"
     options = plan.options

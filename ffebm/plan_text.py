@@ -36,7 +36,7 @@ def _indented(text: str, columns: int) -> str:
 
 def _shares(plan: Plan) -> Iterator[str]:
     macs = sum(node.macs for node in plan.nodes)
-    weights = sum(plan.weights[name].size for name in plan.trainable)
+    weights = sum(plan.weights[name].size for name in plan.weight_names())
     on_tiles = sum(node.macs for node in plan.nodes if node.unit == "tile")
     held = sum(plan.weights[name].size for name in {piece.weight for _, piece in plan.pieces()})
     yield f"on tiles: {share(on_tiles, macs)} of multiply-accumulates, {share(held, weights)} of weights"

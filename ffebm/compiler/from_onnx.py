@@ -233,12 +233,16 @@ def _graph(model: ModelProto, constants: Mapping[str, Array], name: str) -> Grap
     graph.constants.update((t.name, numpy_helper.to_array(t)) for t in proto.initializer)
     graph.inputs = [i.name for i in proto.input if i.name not in graph.constants]
     graph.outputs = [o.name for o in proto.output]
-    for value in [*proto.input, *proto.value_info, *proto.output]:
-        if value.type.HasField("tensor_type"):
-            graph.types[value.name] = _type(value.type.tensor_type)
+    graph.types = _types(proto)
     graph.types.update((key, array_type(array)) for key, array in graph.constants.items())
     graph.nodes = _nodes(proto, name)
     return graph
+
+
+def _types(proto: GraphProto) -> dict[str, TensorType]:
+    """What shape inference knows of a graph's values."""
+    values = [*proto.input, *proto.value_info, *proto.output]
+    return {v.name: _type(v.type.tensor_type) for v in values if v.type.HasField("tensor_type")}
 
 
 def array_type(array: Array) -> TensorType:
@@ -276,6 +280,8 @@ def _attr(attr: AttributeProto, source: str, where: Location) -> Attr:
         inner.outputs = [o.name for o in attr.g.output]
         inner.constants = {t.name: numpy_helper.to_array(t) for t in attr.g.initializer}
         inner.nodes = _nodes(attr.g, source)
+        inner.types = _types(attr.g)
+        inner.types.update((key, array_type(array)) for key, array in inner.constants.items())
         return inner
     value = onnx.helper.get_attribute_value(attr)
     if isinstance(value, TensorProto):

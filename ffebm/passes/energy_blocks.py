@@ -18,7 +18,7 @@ from ffebm.hardware import Hardware
 from ffebm.ir import Activation, EnergyBlock, Graph, Interaction, Layer, Layout, Linear, Node, Stage, captured
 from ffebm.monotone import activation_of
 from ffebm.ops import OPS, Kind, kind_of
-from ffebm.passes.linear_maps import Unfit, bias_shape_fits, layout_of, linear_of, pool_of, scale_of
+from ffebm.passes.linear_maps import Unfit, bias_shape_fits, layout_of, linear_of, pool_of, scale_of, unfit
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class _Former:
             elif kind is Kind.ACTIVATION:
                 self._activate(node)
             else:
-                raise Unfit(kind.value if kind else "an op of torch that has no form on a tile")
+                raise unfit(self.graph, node)
         except Unfit as reason:
             self._digital(node, str(reason))
 

@@ -1,6 +1,6 @@
 """Fold constants: compute what depends on constants alone, and tell weights from other constants."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,7 +106,7 @@ def _single(node: Node, feeds: Mapping[str, Array]) -> ModelProto:
 def _weight_values(graph: Graph) -> set[str]:
     """Values that some op uses as a weight, directly or through layout changes or casts."""
     wanted: set[str] = set()
-    for node in reversed(graph.nodes):
+    for node in _backwards(graph):
         op = OPS[node.op]
         for position in op.weights:
             if position < len(node.inputs):
@@ -114,6 +114,15 @@ def _weight_values(graph: Graph) -> set[str]:
         if (op.kind is Kind.LAYOUT or node.op == "Cast") and node.outputs[0] in wanted:
             wanted.add(node.inputs[0])
     return wanted
+
+
+def _backwards(graph: Graph) -> Iterator[Node]:
+    """Nodes from the last to the first, those of subgraphs too."""
+    for node in reversed(graph.nodes):
+        for attr in node.attrs.values():
+            if isinstance(attr, Graph):
+                yield from _backwards(attr)
+        yield node
 
 
 def _may_train(graph: Graph, name: str) -> bool:
@@ -125,7 +134,7 @@ def _mark_trainable(graph: Graph) -> None:
     """A weight is a floating constant with an axis; in sums and products it has more than one element."""
     wanted = _weight_values(graph)
     alone: set[str] = set()
-    for node in graph.nodes:
+    for node in _backwards(graph):
         if OPS[node.op].kind in {Kind.SUM, Kind.SCALE, Kind.ARITHMETIC}:
             alone.update(node.inputs)
     graph.trainable = {

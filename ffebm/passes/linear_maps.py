@@ -10,10 +10,22 @@ import numpy as np
 from ffebm.errors import ModelError
 from ffebm.ir import Dim, Graph, Layout, Linear, Node, Pool
 from ffebm.ops import Kind, kind_of
+from ffebm.work import stationary
 
 
 class Unfit(Exception):  # noqa: N818 - a reason, not an error
     """Why a node is digital."""
+
+
+def unfit(graph: Graph, node: Node) -> Unfit:
+    """Why a node of no analog kind is digital, and where its weight stays if it has a stationary one."""
+    kind = kind_of(node.op)
+    if kind is None:
+        return Unfit("an op of torch that has no form on a tile")
+    held = stationary(node.op, node.inputs, graph.constants)
+    return Unfit(
+        f"{kind.value}; its weight is stationary and stays in digital memory" if held else kind.value
+    )
 
 
 def linear_of(graph: Graph, node: Node) -> tuple[Linear, tuple[int, ...]]:
