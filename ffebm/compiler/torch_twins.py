@@ -179,7 +179,13 @@ def _group_norm(call: Call) -> Form | None:
 
 def _unary(op: str, *attrs: tuple[str, str]) -> Twin:
     """An op of one value; attributes are pairs of ONNX's name and torch's."""
-    return lambda call: (op, [call.tensor("self")], {ours: call.get(theirs) for ours, theirs in attrs})
+
+    def form(call: Call) -> Form | None:
+        x = call.tensor("self")
+        given: dict[str, Attr] = {ours: call.get(theirs) for ours, theirs in attrs}
+        return (op, [x], given) if call.same_type(x) else None  # else it promotes, or takes a complex number
+
+    return form
 
 
 def _if_default(twin: Twin, *names: str) -> Twin:

@@ -45,7 +45,9 @@ SCATTERS = {
 """Views of a part, and the op that puts the part back."""
 RESHAPES = frozenset({"view", "reshape", "_unsafe_view", "flatten", "squeeze", "unsqueeze", "unflatten"})
 SWAPS = frozenset({"transpose", "t", "swapaxes", "swapdims", "numpy_T", "mT"})
-COPIES = frozenset({"detach", "alias", "contiguous", "to", "view_as", "lift_fresh", "lift_fresh_copy"})
+COPIES = frozenset({"detach", "alias", "contiguous", "to", "view_as", "lift_fresh"})
+FRESH = frozenset({torch.ops.aten.lift_fresh_copy.default})
+"""Ops whose result is new at every run, though export records that it shares memory with a constant."""
 
 
 class Aliases:
@@ -76,7 +78,7 @@ class Aliases:
     def share(self, node: fx.Node) -> None:
         """Remember the base of a node that is a view: one that shares its memory."""
         base = node.args[0] if node.args else None
-        if isinstance(base, fx.Node):
+        if isinstance(base, fx.Node) and node.target not in FRESH:
             here, there = _storages(node), _storages(base)
             base = self._root(base)
             if here and there and here[0] == there[0] and base in self._stamp:
