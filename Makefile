@@ -16,6 +16,9 @@ venv: $(VENV)/.installed ## a virtual environment with the tested set of package
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	# trained models to test with: only their files are read, so what the packages depend on stays away
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps \
+	    magika rapidocr-onnxruntime
 	touch $@
 
 demo: venv ## compile the digits CNN, explain the partition, train it on simulated tiles
