@@ -6,10 +6,12 @@ dropout and attention are still whole.
 """
 
 import hashlib
+import logging
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
+from io import StringIO
 from typing import Any
 
 import torch
@@ -131,6 +133,12 @@ def _read_modes(
     evaluation.graph.notes.append(
         f"{cause}: the plan holds what it does in evaluation, with dropout and batch statistics in training"
     )
+    averaged = [key for key, part in model.named_modules() if getattr(part, "momentum", 0.0) is None]
+    if averaged:
+        evaluation.graph.notes.append(
+            f"running statistics of {', '.join(averaged)} stay as they are: momentum=None averages over all "
+            "batches, which torch.export refuses"
+        )
     return program, evaluation
 
 
@@ -171,10 +179,15 @@ def _shapes(sizes: Any, model: nn.Module, example: Example) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without torch's warnings about itself."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    """Without torch's warnings about itself, and without what it prints of a model that it refuses."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), redirect_stderr(StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 @contextmanager

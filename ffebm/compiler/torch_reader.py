@@ -16,6 +16,7 @@ from torch import Tensor, fx
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 
+from ffebm.compiler.torch_regions import REGIONS
 from ffebm.compiler.torch_views import Aliases, Named, NotInvertibleError
 from ffebm.errors import Location, ModelError
 from ffebm.ir import Array, Attr, Dim, Graph, Node, TensorType
@@ -195,7 +196,7 @@ class _Reader:
             self.aliases.make(node, self.part(node))
             self.aliases.share(node)
         elif isinstance(target, torch._ops.HigherOrderOperator):
-            self._higher_order(node, str(target))
+            self._region_op(node, str(target))
         elif not isinstance(target, torch._ops.OpOverload):
             self._number(node, name)
         elif target._schema.name.split("::")[1] not in CHECKS:
@@ -227,61 +228,13 @@ class _Reader:
             )
         self.aliases.make(node, self.append(node, op, inputs, {})[0])
 
-    # --- regions -------------------------------------------------------------------------------------
-
-    def _higher_order(self, node: fx.Node, name: str) -> None:
-        args = list(node.args)
-        if name == "wrap_with_set_grad_enabled":
-            results = self._inline(self._region(args[1]), args[2:])
-            self.parts[node] = results if args[0] else [self._detached(node, r) for r in results]
-        elif name == "wrap_with_autocast" and args[2] is False:
-            self.parts[node] = self._inline(self._region(args[4]), args[5:])
-        elif name == "cond":
-            self.parts[node] = self._cond(node)
-        else:
+    def _region_op(self, node: fx.Node, name: str) -> None:
+        read = REGIONS.get(name)
+        results = read(self, node) if read is not None else None
+        if results is None:
             self.unknown.setdefault(name, []).append(node.name)
-            self.parts[node] = [node.name] * len(node.meta.get("val", ()))
-
-    def _region(self, node: object) -> fx.GraphModule:
-        assert isinstance(node, fx.Node)
-        region = self.numbers[node]
-        assert isinstance(region, fx.GraphModule)
-        return region
-
-    def _inline(self, region: fx.GraphModule, operands: Iterable[object]) -> list[str]:
-        nodes = list(region.graph.nodes)
-        taken = (node for node in nodes if node.op == "placeholder")
-        for inner, outer in zip(taken, operands, strict=True):
-            if isinstance(outer, fx.Node) and outer not in self.numbers:
-                self.aliases.same(inner, outer)
-            else:
-                self.numbers[inner] = self.numbers[outer] if isinstance(outer, fx.Node) else outer
-        self.walk(node for node in nodes if node.op != "placeholder")
-        return [self.value(value) for value in nodes[-1].args[0]]
-
-    def _detached(self, node: fx.Node, value: str) -> str:
-        name = self.fresh(f"{node.name}.detach")
-        self.graph.nodes.append(
-            Node("aten.detach.default", name, [value], [name], {"self": "%0"}, self.location(node))
-        )
-        self.graph.types[name] = self.graph.types[value]
-        return name
-
-    def _cond(self, node: fx.Node) -> list[str]:
-        """A condition as ONNX's If; its branches take what they read from outside."""
-        chosen, yes, no, operands = node.args
-        attrs: dict[str, Attr] = {}
-        for key, branch in (("then_branch", yes), ("else_branch", no)):
-            before, prefix = self.graph.nodes, self.prefix
-            self.graph.nodes, self.prefix = [], f"{prefix}{node.name}.{key}."
-            outputs = self._inline(self._region(branch), operands)  # type: ignore[arg-type]
-            inner = Graph(name=f"{node.name}.{key}", source=self.graph.source)
-            inner.nodes, inner.outputs = self.graph.nodes, outputs
-            attrs[key] = inner
-            self.graph.nodes, self.prefix = before, prefix
-        flag = self.value(chosen) if isinstance(chosen, fx.Node) else None
-        flag = flag or self.constant(f"{node.name}.condition", np.asarray(chosen))
-        return self.append(node, "If", [flag], attrs)
+            results = [node.name] * len(node.meta.get("val", ()))
+        self.parts[node] = results
 
     # --- writing -------------------------------------------------------------------------------------
 

@@ -71,6 +71,11 @@ class Aliases:
         if node.op == "placeholder":
             self._first.setdefault(node, value)
 
+    def enter(self, node: fx.Node, value: str) -> None:
+        """A region takes a value as its argument; the region may have been read before."""
+        self._same.pop(node, None)
+        self.make(node, value)
+
     def same(self, node: fx.Node, other: fx.Node) -> None:
         """A node is another one."""
         self._same[node] = other

@@ -4,6 +4,7 @@
   global pooling is a pooling over all of its input.
 - A weight behind Identity, Transpose or Cast is read directly, under its source name: a Cast is done once,
   and a transposed matrix is said to be one.
+- Rows of a matrix product whose sizes are open are one axis (`open_rows.py`).
 - A monotone activation followed by max-pooling is max-pooling followed by the activation, the same function:
   P(sigma(u)) = sigma(P(u)) for a non-decreasing sigma.
 """
@@ -16,6 +17,7 @@ from ffebm.errors import ModelError
 from ffebm.hardware import Hardware
 from ffebm.ir import Graph, Node, Stage, TensorType
 from ffebm.monotone import activation_of
+from ffebm.passes.open_rows import flatten_open_rows
 
 WINDOWS = {"Conv", "ConvTranspose", "MaxPool", "AveragePool"}
 GLOBAL = {"GlobalAveragePool": "AveragePool", "GlobalMaxPool": "MaxPool"}
@@ -32,6 +34,7 @@ class Canonicalize:
     def run(self, graph: Graph, hardware: Hardware) -> None:
         """Rewrite every node that has more than one spelling."""
         _read_weights_directly(graph)
+        flatten_open_rows(graph)
         for node in graph.nodes:
             if node.op in GLOBAL:
                 _pool_over_all(graph, node)
