@@ -20,6 +20,11 @@ Dim = int | str
 Array = np.ndarray[tuple[int, ...], np.dtype[np.generic]]
 
 
+def holds_floats(array: Array) -> bool:
+    """Whether an array holds floating-point numbers of 16 bits or more; numpy itself lacks bfloat16."""
+    return (array.dtype.kind == "f" and array.dtype.itemsize > 1) or array.dtype.name == "bfloat16"
+
+
 class TensorType(msgspec.Struct, frozen=True):
     """Element type and shape of a value.
 

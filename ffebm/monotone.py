@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ffebm.ir import Activation, Graph, Node
+from ffebm.ir import Activation, Graph, Node, holds_floats
 from ffebm.ops import OPS, Kind
 
 DEFAULTS: dict[str, tuple[float, float]] = {
@@ -44,7 +44,7 @@ def _clip(graph: Graph, node: Node) -> Activation | None:
     for position in (1, 2):
         if len(node.inputs) > position and node.inputs[position]:
             constant = graph.constants.get(node.inputs[position])
-            if constant is None or constant.size != 1 or constant.dtype.kind != "f":
+            if constant is None or constant.size != 1 or not holds_floats(constant):
                 return None
             value = float(constant.ravel()[0])
             bounds[position - 1] = value if np.isfinite(value) else None

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
+import ml_dtypes
 import msgspec
 import numpy as np
 import safetensors
@@ -20,7 +21,7 @@ from msgspec import Meta
 from ffebm.errors import Location, PlanError
 from ffebm.folder import read_folder, write_folder
 from ffebm.hardware import Crossbar, Hardware
-from ffebm.ir import Array, EnergyBlock, Part, TensorType
+from ffebm.ir import Array, EnergyBlock, Part, TensorType, holds_floats
 from ffebm.program import Instruction, Segment
 from ffebm.step import Schedule
 from ffebm.work import stationary
@@ -320,8 +321,8 @@ def load_plan(path: str | Path) -> Plan:
         manifest = msgspec.json.decode(files[MANIFEST], type=Manifest)
         names = sorted(name for name in files if name.startswith("digital/"))
         segments = tuple(msgspec.json.decode(files[name], type=Segment) for name in names)
-        weights = safetensors.numpy.load(files[WEIGHTS])
-        crossbars = safetensors.numpy.load(files[CROSSBARS])
+        weights = _arrays(files[WEIGHTS])
+        crossbars = _arrays(files[CROSSBARS])
     except KeyError as error:
         raise PlanError(f"{error.args[0]} is missing", hint="compile again", location=where) from None
     except (msgspec.DecodeError, safetensors.SafetensorError) as error:
@@ -342,9 +343,24 @@ def _contiguous(arrays: dict[str, Array]) -> dict[str, Array]:
     return {name: np.array(array, order="C", copy=None) for name, array in arrays.items()}
 
 
+def _arrays(data: bytes) -> dict[str, Array]:
+    """The arrays of a safetensors file, bfloat16 among them, which numpy's own loader lacks."""
+    return {
+        name: np.frombuffer(held["data"], _DTYPES[held["dtype"]]).reshape(held["shape"]).copy()
+        for name, held in safetensors.deserialize(data)  # type: ignore[no-untyped-call]
+    }
+
+
+_DTYPES: dict[str, str | type] = {
+    "BF16": ml_dtypes.bfloat16, "BOOL": "bool", "F16": "f2", "F32": "f4", "F64": "f8", "I16": "i2",
+    "I32": "i4", "I64": "i8", "I8": "i1", "U16": "u2", "U32": "u4", "U64": "u8", "U8": "u1",
+}  # fmt: skip
+"""Element types by their names in a safetensors file."""
+
+
 def _same_arrays(ours: dict[str, Array], theirs: dict[str, Array]) -> bool:
     return ours.keys() == theirs.keys() and all(
-        a.dtype == theirs[name].dtype and np.array_equal(a, theirs[name], equal_nan=a.dtype.kind == "f")
+        a.dtype == theirs[name].dtype and np.array_equal(a, theirs[name], equal_nan=holds_floats(a))
         for name, a in ours.items()
     )
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import torch
 from torch import Tensor, fx
@@ -125,12 +126,16 @@ class _Reader:
             self.graph.trainable.add(owner)
 
     def _array(self, tensor: Tensor, name: str) -> Array:
+        if tensor.dtype == torch.bfloat16:
+            bits = tensor.detach().cpu().contiguous().view(torch.int16).numpy()
+            halves: Array = bits.copy().view(ml_dtypes.bfloat16)
+            return halves
         try:
             return tensor.detach().cpu().contiguous().numpy().copy()
         except TypeError:
             raise ModelError(
                 f"{name!r} is {tensor.dtype}",
-                allowed="element types that numpy has",
+                allowed="bfloat16, and element types that numpy has",
                 hint="convert the model first, for instance model.float()",
                 location=Location(self.graph.source, name),
             ) from None

@@ -6,7 +6,7 @@ import numpy as np
 
 from ffebm.errors import Location, ModelError
 from ffebm.hardware import Hardware
-from ffebm.ir import Graph, Node, Stage, captured
+from ffebm.ir import Graph, Node, Stage, captured, holds_floats
 from ffebm.ops import Kind, kind_of
 
 
@@ -59,10 +59,11 @@ def _check_filled(graph: Graph, value: str, location: Location | None) -> None:
 
 
 def _check_storable(graph: Graph, value: str) -> None:
-    if graph.constants[value].dtype.kind not in "fiub":
+    array = graph.constants[value]
+    if array.dtype.kind not in "iub" and not holds_floats(array):
         raise ModelError(
             f"{value!r} is of type {graph.types[value].dtype}",
-            allowed="float16, float32, float64, integers and booleans",
+            allowed="bfloat16, float16, float32, float64, integers and booleans",
             hint="cast the model's weights",
             location=Location(graph.source, value),
         )

@@ -9,7 +9,7 @@ from onnx import ModelProto, numpy_helper
 
 from ffebm.errors import ModelError
 from ffebm.hardware import Hardware
-from ffebm.ir import Array, Graph, Node, Stage, TensorType, captured
+from ffebm.ir import Array, Graph, Node, Stage, TensorType, captured, holds_floats
 from ffebm.ops import OPS, Kind
 
 
@@ -127,7 +127,7 @@ def _backwards(graph: Graph) -> Iterator[Node]:
 
 def _may_train(graph: Graph, name: str) -> bool:
     array = graph.constants[name]
-    return array.dtype.kind == "f" and array.ndim >= 1
+    return holds_floats(array) and array.ndim >= 1
 
 
 def _mark_trainable(graph: Graph) -> None:

@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from ffebm.errors import ModelError
-from ffebm.ir import Dim, Graph, Layout, Linear, Node, Pool
+from ffebm.ir import Dim, Graph, Layout, Linear, Node, Pool, holds_floats
 from ffebm.ops import Kind, kind_of
 from ffebm.work import stationary
 
@@ -49,7 +49,7 @@ def _weight(graph: Graph, node: Node, position: int = 1) -> str:
     array = graph.constants.get(name)
     if array is None:
         raise Unfit(_missing_weight(graph, name))
-    if array.dtype.kind != "f":
+    if not holds_floats(array):
         raise Unfit(f"its weight is {array.dtype}; tiles hold floating-point weights")
     return name
 
@@ -190,7 +190,7 @@ def layout_of(graph: Graph, node: Node) -> tuple[Layout, ...]:
 def bias_shape_fits(graph: Graph, value: str, out: tuple[Dim, ...] | None) -> bool:
     """Whether a constant can be added to every sample without enlarging the result."""
     array = graph.constants[value]
-    if not out or array.dtype.kind != "f" or array.ndim > len(out):
+    if not out or not holds_floats(array) or array.ndim > len(out):
         return False
     sizes = (1,) * (len(out) - array.ndim) + array.shape
     return sizes[0] == 1 and all(s in {1, d} for s, d in zip(sizes[1:], out[1:], strict=True))
@@ -206,7 +206,7 @@ def scale_of(graph: Graph, node: Node) -> tuple[float, str]:
         array = graph.constants.get(node.inputs[position])
         if array is None or node.inputs[position] in graph.trainable:
             continue
-        if array.size == 1 and array.dtype.kind == "f" and np.isfinite(array).all() and array.ravel()[0] > 0:
+        if array.size == 1 and holds_floats(array) and np.isfinite(array).all() and array.ravel()[0] > 0:
             factor = float(array.ravel()[0])
             return 1 / factor if node.op == "Div" else factor, node.inputs[1 - position]
         raise Unfit("product with a constant that is not one positive number")

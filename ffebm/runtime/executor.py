@@ -23,6 +23,7 @@ from ffebm.program import Instruction
 from ffebm.runtime.digital_program import UPDATE, Binding, run_instruction, values_read
 from ffebm.runtime.energy_block import BlockRuntime, Tail
 from ffebm.runtime.gradient import EP, Gradient
+from ffebm.runtime.kernels.dtypes import tensor_of
 from ffebm.runtime.save_onnx import save_onnx
 from ffebm.runtime.settling import Equilibrium
 from ffebm.runtime.tiles.projection import TileProjection, crossbar_projection
@@ -59,7 +60,7 @@ class Executor(nn.Module):
         self._names = {name: f"w:{name.replace('%', '%25').replace('.', '%2E')}" for name in plan.weights}
         trainable = set(plan.trainable)
         for name, array in plan.weights.items():
-            tensor = torch.from_numpy(array.copy())
+            tensor = tensor_of(array)
             if name in trainable:
                 self.register_parameter(self._names[name], nn.Parameter(tensor))
             else:

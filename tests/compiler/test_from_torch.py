@@ -300,6 +300,9 @@ def test_python_that_branches_on_values_is_refused() -> None:
         ffebm.compile(Undecided(), torch.randn(2, 3))
 
 
-def test_halves_that_numpy_lacks_are_refused() -> None:
-    with pytest.raises(ModelError, match=r"'first.weight' is torch.bfloat16"):
-        ffebm.compile(ConvNet().bfloat16(), torch.randn(2, 1, 16, 16, dtype=torch.bfloat16))
+def test_numbers_that_no_array_holds_are_refused() -> None:
+    model = ConvNet()
+    model.register_buffer("narrow", torch.zeros(2).to(torch.float8_e5m2))
+    model.forward = lambda x: x + model.narrow.float().sum()  # type: ignore[method-assign, operator]
+    with pytest.raises(ModelError, match=r"'narrow' is torch.float8_e5m2; bfloat16, and element types that"):
+        ffebm.compile(model, torch.randn(2, 1, 16, 16))

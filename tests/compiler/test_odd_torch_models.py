@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -297,8 +298,8 @@ def test_models_without_parameters(function: Callable[..., Any], example: Tensor
     torch.testing.assert_close(run(net, (example,)), run(model, (example,)), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
-def test_element_types(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_element_types(dtype: torch.dtype, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)).to(dtype)
     x = torch.randn(3, 4).to(dtype)
@@ -312,6 +313,10 @@ def test_element_types(dtype: torch.dtype) -> None:
     for name, parameter in twin.named_parameters():
         torch.testing.assert_close(net.weights()[name].grad, parameter.grad)
     model.load_state_dict(net.weights())
+    net.plan.save(tmp_path / "plan")
+    loaded = ffebm.load_plan(tmp_path / "plan")
+    assert loaded == net.plan
+    torch.testing.assert_close(ffebm.Executor(loaded)(x), result, rtol=0, atol=0)
 
 
 class Cast(nn.Module):

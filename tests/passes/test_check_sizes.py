@@ -103,15 +103,14 @@ def test_a_window_larger_than_its_input() -> None:
     assert message(b, y) == "model:c: 'y' has a dimension of size 0: ['N', 1, 0, 0]; sizes of at least 1"
 
 
-def test_a_weight_of_a_type_that_no_unit_holds() -> None:
+def test_a_constant_of_a_type_that_no_unit_holds() -> None:
     b = Builder()
-    x = b.input("x", "N", 3, dtype=TensorProto.BFLOAT16)
-    b.initializers.append(helper.make_tensor("w", TensorProto.BFLOAT16, [3, 2], np.arange(6)))
-    model = b.model(b.node("MatMul", x, "w"))
-    model.graph.output[0].type.tensor_type.elem_type = TensorProto.BFLOAT16
+    b.initializers.append(helper.make_tensor("w", TensorProto.FLOAT8E5M2, [2], [1.0, 2.0]))
+    y = b.node("CastLike", b.input("x", "N", 3), "w")
+    model = b.model(b.node("Cast", y, to=TensorProto.FLOAT))
     with pytest.raises(ModelError) as caught:
         compile_plan(model, hardware="ideal")
     assert str(caught.value) == (
-        "model:w: 'w' is of type bfloat16; float16, float32, float64, integers and booleans"
+        "model:w: 'w' is of type float8_e5m2; bfloat16, float16, float32, float64, integers and booleans"
         "\n  hint: cast the model's weights"
     )

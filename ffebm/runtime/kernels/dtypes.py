@@ -103,6 +103,13 @@ def from_numpy(array: NDArray[Any], code: int) -> Tensor:
     return torch.from_numpy(np.array(array, order="C")).view(dtype)
 
 
+def tensor_of(array: NDArray[Any]) -> Tensor:
+    """A copy of an array of a type that plans hold: one of numpy's, or bfloat16."""
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(array.view(np.int16).copy()).view(torch.bfloat16)
+    return torch.from_numpy(array.copy())
+
+
 def is_float(dtype: torch.dtype) -> bool:
     """The type holds floating-point numbers."""
     return dtype.is_floating_point or dtype == torch.float4_e2m1fn_x2
