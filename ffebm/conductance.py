@@ -47,46 +47,102 @@ def full_scale(piece: Matrix) -> Matrix:
     return largest + (largest == 0)
 
 
-def to_levels(piece: Matrix, scale: Matrix, levels: int) -> Matrix:
-    """Signed levels of a differential pair: the difference of its two cells, in steps.
+def to_levels(piece: Matrix, scale: Matrix, crossbar: Crossbar) -> Matrix:
+    """A weight in steps: what its cells are to differ by, all slices together.
 
     Args:
         piece: Weights, [..., n_out, n_in].
         scale: From `full_scale`.
-        levels: Levels of one cell.
-
-    Returns:
-        Whole numbers in [-(levels - 1), levels - 1], in the type of `piece`.
-    """
-    top = levels - 1
-    return (piece / scale * top).round().clip(-top, top)
-
-
-def to_pair(signed_levels: Matrix, crossbar: Crossbar) -> tuple[Matrix, Matrix]:
-    """Target conductances of the two cells, siemens; the unused one rests at g_min."""
-    low, high = crossbar.cell.g_min.value, crossbar.cell.g_max.value
-    step = (high - low) / (crossbar.cell.levels - 1)
-    return low + signed_levels.clip(0, None) * step, low + (-signed_levels).clip(0, None) * step
-
-
-def adc_range(signed_levels: Matrix, crossbar: Crossbar) -> Matrix:
-    """Largest output that an ADC of this piece resolves, for inputs in [-1, 1] and full-scale weights of 1.
-
-    Inputs spread evenly over [-1, 1] have a standard deviation of 1/sqrt(3); the range takes `adc_sigmas` of
-    them on the heaviest column, and never more than what a column can reach, with `HEADROOM` for noise.
-
-    Args:
-        signed_levels: [..., n_out, n_in].
         crossbar: The tile.
 
     Returns:
-        [..., 1, 1].
+        Whole numbers in [-top_level, top_level], in the type of `piece`.
     """
-    weight = signed_levels / (crossbar.cell.levels - 1)
-    likely = _largest(((weight * weight).sum(-1) / 3.0) ** 0.5) * crossbar.adc_sigmas.value
-    reachable = _largest(abs(weight).sum(-1)) * HEADROOM
+    top = crossbar.top_level
+    return (piece / scale * top).round().clip(-top, top)
+
+
+def range_scale(scale: Matrix, crossbar: Crossbar, index: int = 0) -> Matrix:
+    """The weight that a difference of g_max - g_min stands for in a slice.
+
+    Args:
+        scale: From `full_scale`.
+        crossbar: The tile.
+        index: The slice, the one of the lowest digit first.
+    """
+    top = crossbar.cell.levels - 1
+    return scale * (top * crossbar.cell.levels**index / crossbar.top_level)
+
+
+def to_digits(signed_levels: Matrix, crossbar: Crossbar) -> list[Matrix]:
+    """What each slice holds of a weight, the lowest digit first.
+
+    In a differential array the digits of the magnitude, with the weight's sign. With an offset column the
+    digits of level + top_level, less those of top_level, which the column holds.
+
+    Args:
+        signed_levels: From `to_levels`, [..., n_out, n_in].
+        crossbar: The tile.
+
+    Returns:
+        One array a slice, whole numbers in [-(levels - 1), levels - 1].
+    """
+    if crossbar.slices == 1:
+        return [signed_levels]
+    base = crossbar.cell.levels
+    if crossbar.mapping == "offset":
+        shifted = signed_levels + crossbar.top_level
+        return [
+            shifted // base**k % base - crossbar.top_level // base**k % base for k in range(crossbar.slices)
+        ]
+    sign = 1.0 - 2.0 * (signed_levels < 0)
+    return [abs(signed_levels) // base**k % base * sign for k in range(crossbar.slices)]
+
+
+def to_pair(digits: Matrix, crossbar: Crossbar, index: int = 0) -> tuple[Matrix, Matrix]:
+    """Target conductances of the two cells that a weight is the difference of, siemens.
+
+    Args:
+        digits: From `to_digits`, [..., n_out, n_in]; they need not be whole.
+        crossbar: The tile.
+        index: The slice.
+
+    Returns:
+        The cells that count up, [..., n_out, n_in], and those that count down: as many in a differential
+        array, where the unused one rests at g_min, or the offset column, [..., 1, n_in].
+    """
+    low, high = crossbar.cell.g_min.value, crossbar.cell.g_max.value
+    step = (high - low) / (crossbar.cell.levels - 1)
+    if crossbar.mapping == "offset":
+        middle = crossbar.top_level // crossbar.cell.levels**index % crossbar.cell.levels
+        return low + (digits + middle) * step, low + middle * step + 0 * digits[..., :1, :]
+    return low + digits.clip(0, None) * step, low + (-digits).clip(0, None) * step
+
+
+def adc_range(digits: Matrix, crossbar: Crossbar) -> Matrix:
+    """Largest output that an ADC of a piece resolves, for inputs in [-1, 1] and full-range weights of 1.
+
+    Inputs spread evenly over [-1, 1] have a standard deviation of 1/sqrt(3). A calibrated range takes
+    `adc_sigmas` of them on the heaviest line (a range by column, on each line), and never more than what the
+    line can reach, with `HEADROOM` for noise; the maximal range is what the heaviest line can reach.
+
+    Args:
+        digits: From `to_digits`, [..., n_out, n_in]; transposed for the transposed read.
+        crossbar: The tile.
+
+    Returns:
+        [..., 1, 1]; [..., n_out, 1] by column.
+    """
+    weight = digits / (crossbar.cell.levels - 1)
+    reachable = abs(weight).sum(-1) * HEADROOM
+    if crossbar.adc.range == "maximal":
+        reach = _largest(reachable)[..., None, None]
+        return reach + (reach == 0)
+    likely = ((weight * weight).sum(-1) / 3.0) ** 0.5 * crossbar.adc_sigmas.value
+    if crossbar.adc.range == "calibrated":
+        likely, reachable = _largest(likely)[..., None], _largest(reachable)[..., None]
     smaller = likely * (likely <= reachable) + reachable * (reachable < likely)
-    return (smaller + (smaller == 0))[..., None, None]
+    return (smaller + (smaller == 0))[..., None]
 
 
 def _largest(values: Matrix) -> Matrix:

@@ -14,115 +14,52 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from ffebm.crossbar import Adc, Cell, Converter, Crossbar, Dac, Drift, Stuck, Verify
 from ffebm.errors import HardwareError, Location
+from ffebm.quantity import (
+    Bits,
+    Conductance,
+    Count,
+    Energy,
+    Quantity,
+    Rate,
+    Ratio,
+    Resistance,
+    Time,
+    Voltage,
+)
 
-Count = Annotated[int, Meta(ge=1)]
-Bits = Annotated[int, Meta(ge=1, le=32)]
-Amount = Annotated[float, Meta(ge=0)]
-
-
-class Quantity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A physical constant.
-
-    Attributes:
-        value: In the unit that the subclass fixes.
-        source: Paper, table or file that it comes from.
-        assumption: No source measured or derived it for this machine; reports mark it.
-    """
-
-    value: Amount
-    source: Annotated[str, Meta(min_length=1)]
-    assumption: bool = False
-
-
-class Energy(Quantity, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """An energy in joules."""
-
-    unit: Literal["J"]
-
-
-class Time(Quantity, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A time in seconds."""
-
-    unit: Literal["s"]
-
-
-class Rate(Quantity, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Events a second."""
-
-    unit: Literal["1/s"]
-
-
-class Conductance(Quantity, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A conductance in siemens."""
-
-    unit: Literal["S"]
+__all__ = [
+    "Adc",
+    "Bits",
+    "Cell",
+    "Conductance",
+    "Converter",
+    "Count",
+    "Crossbar",
+    "Dac",
+    "Digital",
+    "Drift",
+    "Energy",
+    "Exact",
+    "Hardware",
+    "Network",
+    "Quantity",
+    "Rate",
+    "Ratio",
+    "Resistance",
+    "Stuck",
+    "Tiles",
+    "Time",
+    "Verify",
+    "Voltage",
+    "load_hardware",
+    "shipped_hardware",
+]
 
 
-class Ratio(Quantity, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A number without a unit."""
-
-    unit: Literal["1"]
-
-
-class Cell(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One memory element of a crossbar; a weight is the difference of two.
-
-    Attributes:
-        levels: Conductances that a cell can be programmed to, evenly spaced.
-        g_min: Smallest conductance.
-        g_max: Largest conductance.
-        programming_noise: Standard deviation of a programmed conductance, as a share of g_max - g_min.
-        read_noise: Standard deviation of a conductance at each read, as a share of g_max - g_min.
-        read_energy: Of one cell in one read.
-        write_energy: Of one cell programmed once.
-    """
-
-    levels: Annotated[int, Meta(ge=2)]
-    g_min: Conductance
-    g_max: Conductance
-    programming_noise: Ratio
-    read_noise: Ratio
-    read_energy: Energy
-    write_energy: Energy
-
-
-class Converter(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A digital-to-analog or analog-to-digital converter, one a line.
-
-    Attributes:
-        bits: Resolution, sign included.
-        energy: Of one conversion.
-        time: Of one conversion.
-    """
-
-    bits: Annotated[int, Meta(ge=2, le=24)]
-    energy: Energy
-    time: Time
-
-
-class Crossbar(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="crossbar"):
-    """A tile with an array of cells and converters on its lines.
-
-    Attributes:
-        rows: Word lines; each takes one input.
-        cols: Bit-line pairs; each gives one output. A pair holds both cells of its weights.
-        cell: The memory element.
-        dac: Drives the lines that inputs are on.
-        adc: Reads the lines that outputs are on.
-        adc_sigmas: The ADC's range, in standard deviations of a column's output for uniform inputs.
-        read_time: Of the array in one read, without converters.
-        write_time: Of one row programmed once.
-    """
-
-    rows: Count
-    cols: Count
-    cell: Cell
-    dac: Converter
-    adc: Converter
-    adc_sigmas: Ratio
-    read_time: Time
-    write_time: Time
+MOST_LEVELS = 2**52
+"""Whole numbers above it are not exact in a float of double precision."""
 
 
 class Exact(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="exact"):
@@ -277,12 +214,6 @@ def _decode(text: str, source: str) -> Hardware:
 
 def _check(hardware: Hardware, source: str) -> None:
     """What single fields cannot say."""
-    tile = hardware.tiles.tile
-    if isinstance(tile, Crossbar) and tile.cell.g_min.value >= tile.cell.g_max.value:
-        raise HardwareError(
-            f"g_min {tile.cell.g_min.value:g} S is not below g_max {tile.cell.g_max.value:g} S",
-            location=Location(source, "tiles.tile.cell"),
-        )
     for name, quantity in hardware.quantities():
         if not math.isfinite(quantity.value):
             raise HardwareError(
@@ -290,3 +221,40 @@ def _check(hardware: Hardware, source: str) -> None:
             )
         if isinstance(quantity, Rate) and quantity.value == 0:
             raise HardwareError("a rate of 0/s", allowed="more than 0", location=Location(source, name))
+    if isinstance(hardware.tiles.tile, Crossbar):
+        for name, found, allowed in _crossbar_problems(hardware.tiles.tile):
+            raise HardwareError(found, allowed=allowed, location=Location(source, f"tiles.tile{name}"))
+
+
+def _crossbar_problems(tile: Crossbar) -> Iterator[tuple[str, str, str]]:
+    """Contradictions of a tile: where, what was found, what is allowed."""
+    cell = tile.cell
+    if cell.g_min.value >= cell.g_max.value:
+        yield ".cell", f"g_min {cell.g_min.value:g} S is not below g_max {cell.g_max.value:g} S", ""
+    if cell.verify is not None and cell.verify.tolerance.value == 0:
+        yield ".cell.verify.tolerance", "a tolerance of 0", "more than 0"
+    if cell.stuck is not None and cell.stuck.at_min.value + cell.stuck.at_max.value > 1:
+        share = cell.stuck.at_min.value + cell.stuck.at_max.value
+        yield ".cell.stuck", f"a share of {share:g} of all cells is stuck", "at most 1"
+    if cell.drift is not None and cell.drift.elapsed.value < cell.drift.start.value:
+        yield (
+            ".cell.drift.elapsed",
+            f"{cell.drift.elapsed.value:g} s after programming",
+            f"at least the start of drift, {cell.drift.start.value:g} s",
+        )
+    if cell.drift is not None and cell.drift.start.value == 0:
+        yield ".cell.drift.start", "drift from 0 s on", "more than 0"
+    if tile.top_level < 1:
+        yield ".cell.levels", f"{cell.levels} levels with an offset column", "at least 3, or more slices"
+    if tile.top_level >= MOST_LEVELS:
+        yield (
+            ".slices",
+            f"{tile.slices} slices of {cell.levels} levels",
+            f"fewer than {MOST_LEVELS} steps of a weight",
+        )
+    if tile.dac.slice_bits is not None and tile.dac.slice_bits >= tile.dac.bits:
+        yield (
+            ".dac.slice_bits",
+            f"slices of {tile.dac.slice_bits} bits",
+            f"at most the {tile.dac.bits - 1} of a magnitude",
+        )

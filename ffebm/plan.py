@@ -149,9 +149,10 @@ class Piece(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
         id: Position among all pieces; names its conductances `piece<id>.plus` and `.minus`, [n_in, n_out].
         row: First word line on the crossbar.
         col: First bit-line pair on the crossbar.
-        scale: Weight that the whole conductance range stands for; 1 on an exact tile.
+        scale: Weight that the whole conductance range stands for; 1 on an exact tile. With bit slices that of
+            the first one; the next one's is `levels` times as much.
         adc_range: Largest output that the ADCs resolve, in units of scale times the largest input; 0 on an
-            exact tile.
+            exact tile. Where lines or slices differ, the largest; all of them are `piece<id>.adc_range`.
         adc_range_t: The same for the transposed read.
     """
 
@@ -499,9 +500,11 @@ def _conductance_problems(plan: Plan, piece: Piece) -> Iterator[str]:
     if not isinstance(tile, Crossbar):
         yield f"piece {piece.id} lies on a crossbar, which {plan.hardware.name} does not have"
         return
-    for name in (f"piece{piece.id}.plus", f"piece{piece.id}.minus"):
+    slices = () if tile.slices == 1 else (tile.slices,)
+    down = 1 if tile.mapping == "offset" else piece.n_out
+    for name, n_out in ((f"piece{piece.id}.plus", piece.n_out), (f"piece{piece.id}.minus", down)):
         array = plan.crossbars.get(name)
-        if array is None or array.shape != (piece.n_in, piece.n_out):
+        if array is None or array.shape != (*slices, piece.n_in, n_out):
             yield f"conductances {name!r} are missing or of another size"
         elif not (
             array.min() >= tile.cell.g_min.value * 0.999 and array.max() <= tile.cell.g_max.value * 1.001

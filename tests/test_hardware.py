@@ -9,6 +9,21 @@ from ffebm.errors import HardwareError
 from ffebm.hardware import Crossbar, shipped_hardware
 
 TEXT = (resources.files("ffebm") / "hardware" / "reference.toml").read_text(encoding="utf-8")
+SOURCE = 'source = "chosen for a test"'
+VERIFY = f"""[tiles.tile.cell.verify]
+writes = 3
+tolerance = {{ value = 0, unit = "1", {SOURCE} }}
+"""
+STUCK = f"""[tiles.tile.cell.stuck]
+at_min = {{ value = 0.7, unit = "1", {SOURCE} }}
+at_max = {{ value = 0.5, unit = "1", {SOURCE} }}
+"""
+DRIFT = f"""[tiles.tile.cell.drift]
+exponent = {{ value = 0.05, unit = "1", {SOURCE} }}
+spread = {{ value = 0.01, unit = "1", {SOURCE} }}
+start = {{ value = 20, unit = "s", {SOURCE} }}
+elapsed = {{ value = 5, unit = "s", {SOURCE} }}
+"""
 HINT = "\n  hint: docs/hardware.md lists the keys; every constant is {value, unit, source}"
 
 
@@ -96,6 +111,32 @@ CASES: dict[str, tuple[Callable[[str], str], str]] = {
     "other version": (
         lambda text: text.replace("schema = 1", "schema = 2"),
         "schema: Invalid enum value 2" + HINT,
+    ),
+    "tolerance": (
+        lambda text: text.replace("[tiles.tile.dac]", VERIFY + "[tiles.tile.dac]"),
+        "tiles.tile.cell.verify.tolerance: a tolerance of 0; more than 0",
+    ),
+    "stuck": (
+        lambda text: text.replace("[tiles.tile.dac]", STUCK + "[tiles.tile.dac]"),
+        "tiles.tile.cell.stuck: a share of 1.2 of all cells is stuck; at most 1",
+    ),
+    "drift before its start": (
+        lambda text: text.replace("[tiles.tile.dac]", DRIFT + "[tiles.tile.dac]"),
+        "tiles.tile.cell.drift.elapsed: 5 s after programming; at least the start of drift, 20 s",
+    ),
+    "two levels and a column": (
+        lambda text: text.replace("levels = 128", "levels = 2").replace(
+            "rows = 256", 'rows = 256\nmapping = "offset"'
+        ),
+        "tiles.tile.cell.levels: 2 levels with an offset column; at least 3, or more slices",
+    ),
+    "too many slices": (
+        lambda text: text.replace("rows = 256", "rows = 256\nslices = 8"),
+        "tiles.tile.slices: 8 slices of 128 levels; fewer than 4503599627370496 steps of a weight",
+    ),
+    "input slices": (
+        lambda text: text.replace("[tiles.tile.dac]\nbits = 8", "[tiles.tile.dac]\nslice_bits = 8\nbits = 8"),
+        "tiles.tile.dac.slice_bits: slices of 8 bits; at most the 7 of a magnitude",
     ),
     "not TOML": (lambda text: "= nothing", "not TOML: Invalid statement (at line 1, column 1)"),
 }

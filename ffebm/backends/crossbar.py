@@ -17,7 +17,10 @@ def emit_tiles(graph: Graph, hardware: Hardware) -> tuple[tuple[TilePlan, ...], 
 
     Returns:
         The tiles in use, and the target conductances of their pieces in siemens: `piece<id>.plus` and
-        `piece<id>.minus`, [n_in, n_out]. Exact tiles have no conductances.
+        `piece<id>.minus`, [n_in, n_out] ([n_in, 1] for an offset column; with bit slices, [slices, …] of
+        these).
+        Ranges that differ between lines or slices: `piece<id>.adc_range` and `.adc_range_t`. Exact tiles have
+        none.
     """
     tile = hardware.tiles.tile
     linears = {
@@ -52,14 +55,23 @@ def _program(
     """Write a part's conductances; its scale and converter ranges."""
     piece = matrix[part.group, part.outputs[0] : part.outputs[1], part.inputs[0] : part.inputs[1]]
     scale = conductance.full_scale(piece)
-    levels = conductance.to_levels(piece, scale, crossbar.cell.levels)
+    digits = conductance.to_digits(conductance.to_levels(piece, scale, crossbar), crossbar)
     # Siemens are too small for half precision.
-    plus, minus = conductance.to_pair(levels.T.astype(np.float32), crossbar)
-    arrays[f"piece{number}.plus"], arrays[f"piece{number}.minus"] = plus, minus
+    pairs = [conductance.to_pair(d.astype(np.float32), crossbar, k) for k, d in enumerate(digits)]
+    plus, minus = (np.stack([np.swapaxes(pair[side], -1, -2) for pair in pairs]) for side in (0, 1))
+    ranges = np.stack([conductance.adc_range(d, crossbar)[..., 0] for d in digits])
+    ranges_t = np.stack([conductance.adc_range(d.T, crossbar)[..., 0] for d in digits])
+    if crossbar.slices == 1:
+        plus, minus, ranges, ranges_t = plus[0], minus[0], ranges[0], ranges_t[0]
+    name = f"piece{number}"
+    arrays[f"{name}.plus"], arrays[f"{name}.minus"] = plus, minus
+    if ranges.size > 1 or ranges_t.size > 1:
+        arrays[f"{name}.adc_range"] = ranges.astype(np.float32)
+        arrays[f"{name}.adc_range_t"] = ranges_t.astype(np.float32)
     return {
-        "scale": float(scale.item()),
-        "adc_range": float(conductance.adc_range(levels, crossbar).item()),
-        "adc_range_t": float(conductance.adc_range(levels.T, crossbar).item()),
+        "scale": float(conductance.range_scale(scale, crossbar).item()),
+        "adc_range": float(ranges.max()),
+        "adc_range_t": float(ranges_t.max()),
     }
 
 

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ffebm.hardware import Crossbar, Hardware
+from ffebm.hardware import Cell, Crossbar, Hardware
 from ffebm.ir import EnergyBlock, Graph, Interaction, Layer, Linear, Part
 from ffebm.ops import OPS
 from ffebm.step import Cost
@@ -78,9 +78,11 @@ class BlockCost:
         for weight in self.block.weights():
             for part in self.graph.parts.get(weight, ()):
                 rows[self.graph.places[part].tile] += part.n_in
-                cells += 2 * part.n_in * part.n_out
-        seconds = max(rows.values(), default=0) * tile.write_time.value
-        return Phase(seconds, Cost(array=cells * tile.cell.write_energy.value))
+                cells += cells_of(part, tile)
+        verify = tile.cell.verify
+        # a row waits for its slowest cell
+        seconds = max(rows.values(), default=0) * tile.write_time.value * (verify.writes if verify else 1)
+        return Phase(seconds, Cost(array=cells * tile.cell.write_energy.value * writes_of(tile.cell)))
 
     def state_elements(self) -> int:
         """Elements of all layers together."""
@@ -138,7 +140,7 @@ class BlockCost:
     def _read_time(self) -> float:
         tile = self.hardware.tiles.tile
         if isinstance(tile, Crossbar):
-            return tile.dac.time.value + tile.read_time.value + tile.adc.time.value
+            return (tile.dac.time.value + tile.read_time.value + tile.adc.time.value) * tile.dac.slices
         return tile.read_time.value
 
     def _rounds(self, parts: list[Part]) -> int:
@@ -181,14 +183,34 @@ def _read_cost(hardware: Hardware, parts: list[Part], vectors: int, *, backwards
         return Cost()
     rows, cols = sum(p.n_in for p in parts), sum(p.n_out for p in parts)
     dacs, adcs = (cols, rows) if backwards else (rows, cols)
-    cells = 2 * sum(p.n_in * p.n_out for p in parts)
+    reads = vectors * tile.dac.slices
+    dacs, adcs = reads * dacs * tile.slices, reads * adcs * tile.slices
     return Cost(
-        array=vectors * cells * tile.cell.read_energy.value,
-        dac=vectors * dacs * tile.dac.energy.value,
-        adc=vectors * adcs * tile.adc.energy.value,
-        dac_count=vectors * dacs,
-        adc_count=vectors * adcs,
+        array=reads * sum(cells_of(part, tile) for part in parts) * tile.cell.read_energy.value,
+        dac=dacs * tile.dac.energy.value,
+        adc=adcs * tile.adc.energy.value,
+        dac_count=dacs,
+        adc_count=adcs,
     )
+
+
+def cells_of(part: Part, tile: Crossbar) -> int:
+    """Cells that hold a part, those of its offset column included."""
+    column = part.n_in * tile.slices if tile.mapping == "offset" else 0
+    return part.n_in * part.n_out * tile.cells_a_weight + column
+
+
+def writes_of(cell: Cell) -> float:
+    """Mean number of writes of a cell.
+
+    A write that misses by a normal error of deviation sigma is within the tolerance with p = erf(tolerance /
+    (sigma sqrt(2))); of at most n writes (1 - (1 - p)^n) / p are made.
+    """
+    if cell.verify is None:
+        return 1.0
+    sigma = cell.programming_noise.value
+    p = math.erf(cell.verify.tolerance.value / (sigma * math.sqrt(2.0))) if sigma else 1.0
+    return float((1.0 - (1.0 - p) ** cell.verify.writes) / p) if p else float(cell.verify.writes)
 
 
 def _sum(phases: list[Phase]) -> Phase:

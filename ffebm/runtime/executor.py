@@ -43,7 +43,8 @@ class Executor(nn.Module):
         plan: What to run.
         settle: How energy blocks settle; None takes the plan's own settings.
         gradient: How gradients of energy blocks are estimated.
-        seed: Seed of everything random: programming and read noise, dropout.
+        seed: Seed of everything random: programming and read noise, dropout; and of the machine, which stays
+            the same when the rest is reseeded: its devices' variation, stuck cells, converter errors.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Executor(nn.Module):
         self.gradient = gradient or EP()
         self._settled: dict[int, Equilibrium] = {}
         self._seed = seed
+        self._machine = str(seed)
         self.trace: Trace | None = None
         self.updates: dict[str, Tensor] = {}
         self._names = {name: f"w:{name.replace('%', '%25').replace('.', '%2E')}" for name in plan.weights}
@@ -107,7 +109,7 @@ class Executor(nn.Module):
     # --- running -------------------------------------------------------------------------------------
 
     def reseed(self, seed: int) -> None:
-        """Start all randomness anew; tiles are programmed again before they are read."""
+        """Start all randomness of runs anew; tiles are programmed again before they are read."""
         self._seed = seed
         self.generator = torch.Generator(self._device).manual_seed(seed)
         self.blocks = self._make_blocks()
@@ -124,7 +126,9 @@ class Executor(nn.Module):
                     continue
                 if linear.weight not in arrays:
                     pieces = [p for _, p in self.plan.pieces() if p.weight == linear.weight]
-                    arrays[linear.weight] = crossbar_projection(linear, pieces, tile, self.generator)
+                    arrays[linear.weight] = crossbar_projection(
+                        linear, pieces, tile, self.generator, self._machine
+                    )
                 projections[position] = TileProjection(linear, arrays[linear.weight].array)
             blocks[block.id] = BlockRuntime(block, projections)
         return blocks

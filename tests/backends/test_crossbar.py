@@ -1,24 +1,30 @@
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
 import torch
+from msgspec.structs import replace
 
 from ffebm import Executor, Plan, load_plan
 from ffebm import compile as compile_plan
 from ffebm.conductance import HEADROOM, to_matrix
-from ffebm.hardware import Crossbar
+from ffebm.hardware import Crossbar, load_hardware
 from tests.machines import crossbars
 from tests.models import Builder
 
 
-def plan_of(dtype: str = "float32") -> Plan:
+def plan_of(dtype: str = "float32", **tile: Any) -> Plan:
     b = Builder()
     kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     x = b.input("x", "N", 5, dtype=kind)
     w = b.constant(np.random.default_rng(0).standard_normal((5, 7)).astype(dtype), "w")
     model = b.model(b.node("MatMul", x, w))
     model.graph.output[0].type.tensor_type.elem_type = kind
-    return compile_plan(model, hardware=crossbars(8, 4, 3))
+    machine = crossbars(8, 4, 3)
+    changed = replace(machine.tiles.tile, **tile)
+    return compile_plan(model, hardware=replace(machine, tiles=replace(machine.tiles, tile=changed)))
 
 
 def test_pairs_hold_the_weights_within_half_a_level() -> None:
@@ -85,3 +91,32 @@ def test_a_weight_that_blocks_share_is_placed_once() -> None:
     plan = compile_plan(b.model(b.node("Relu", b.node("MatMul", y, w))), hardware="reference")
     assert len(plan.blocks) == 2
     assert [p.weight for _, p in plan.pieces()] == ["w"]
+
+
+@pytest.mark.parametrize("mapping", ["differential", "offset"])
+@pytest.mark.parametrize("slices", [1, 2])
+@pytest.mark.parametrize("by_column", [False, True])
+def test_conductances_of_other_mappings(mapping: str, slices: int, by_column: bool, tmp_path: Path) -> None:
+    tile = load_hardware("reference").tiles.tile
+    assert isinstance(tile, Crossbar)
+    adc = replace(tile.adc, range="column" if by_column else "calibrated")
+    plan = plan_of(mapping=mapping, slices=slices, adc=adc)
+    plan.save(tmp_path / "plan")
+    assert load_plan(tmp_path / "plan") == plan
+    span = tile.cell.g_max.value - tile.cell.g_min.value
+    for _, piece in plan.pieces():
+        pair = [plan.crossbars[f"piece{piece.id}.{side}"] for side in ("plus", "minus")]
+        down = 1 if mapping == "offset" else piece.n_out
+        front = () if slices == 1 else (slices,)
+        assert [a.shape for a in pair] == [(*front, piece.n_in, piece.n_out), (*front, piece.n_in, down)]
+        digits = ((pair[0].astype(float) - pair[1]) / span).reshape(slices, piece.n_in, piece.n_out)
+        held = sum(digits[k] * piece.scale * 128**k for k in range(slices))
+        wanted = plan.weights["w"][slice(*piece.inputs), slice(*piece.outputs)]
+        assert np.abs(held - wanted).max() <= np.abs(wanted).max() / (126 if slices == 1 else 8000)
+        stored = plan.crossbars.get(f"piece{piece.id}.adc_range")
+        if slices == 1 and not by_column:
+            assert stored is None
+        else:
+            assert stored is not None
+            assert stored.shape == (*front, piece.n_out if by_column else 1)
+            assert piece.adc_range == pytest.approx(stored.max())

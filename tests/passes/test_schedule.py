@@ -1,15 +1,19 @@
+import math
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from onnx import ModelProto
 
 from ffebm import Plan, Settle
 from ffebm import compile as compile_plan
 from ffebm.compiler.driver import compile_model
+from ffebm.hardware import Crossbar, Verify
 from ffebm.step import Cost, Schedule, Step
-from tests.machines import round_numbers
+from tests.machines import ratio, round_numbers
 from tests.models import Builder, random_models
 
 SETTLE = Settle(free_sweeps=7, nudged_sweeps=3)
@@ -84,6 +88,48 @@ def test_the_costs_of_one_block() -> None:
         Cost(array=12 * 100.0),
     ]
     assert plan.inference.cost.energy == pytest.approx(120 + 60 + 150 + 10000 + 60 + 80 + 180 + 80)
+
+
+def changed(**tile: Any) -> Plan:
+    """The same block on other crossbars."""
+    machine = round_numbers()
+    assert isinstance(machine.tiles.tile, Crossbar)
+    machine = replace(machine, tiles=replace(machine.tiles, tile=replace(machine.tiles.tile, **tile)))
+    b = Builder()
+    y = b.node("Relu", b.node("MatMul", b.input("x", 5, 3), b.weight(3, 2)), out="s")
+    return compile_plan(b.model(y), hardware=machine, settle=SETTLE)
+
+
+def test_slices_are_read_side_by_side_and_input_slices_in_turn() -> None:
+    machine = round_numbers().tiles.tile
+    assert isinstance(machine, Crossbar)
+    plan = changed(slices=3, dac=replace(machine.dac, slice_bits=3))  # 7 bits of a magnitude: 3 reads
+    (free,) = [s for s in plan.inference.steps if s.kind == "free"]
+    assert free.end_s - free.start_s == pytest.approx(3 * 50)
+    assert (free.cost.dac_count, free.cost.adc_count) == (9 * 15, 9 * 10)
+    assert free.cost.array == 3 * 5 * (3 * 2 * 6)
+    assert plan.training.steps[-1].cost.array == 3 * 2 * 6 * 100.0
+
+
+def test_an_offset_column_has_a_cell_for_each_row() -> None:
+    plan = changed(mapping="offset")
+    (free,) = [s for s in plan.inference.steps if s.kind == "free"]
+    assert free.cost.array == 5 * (6 + 3)
+    assert plan.training.steps[-1].cost.array == (6 + 3) * 100.0
+
+
+def test_cells_are_written_as_often_as_they_miss() -> None:
+    machine = round_numbers().tiles.tile
+    assert isinstance(machine, Crossbar)
+    verify = Verify(writes=4, tolerance=ratio(0.01))
+    cell = replace(machine.cell, programming_noise=ratio(0.01), verify=verify)
+    last = changed(cell=cell).training.steps[-1]
+    assert last.end_s - last.start_s == pytest.approx(4 * 15)
+    within = math.erf(1 / math.sqrt(2))
+    mean = 1 + (1 - within) + (1 - within) ** 2 + (1 - within) ** 3
+    assert last.cost.array == pytest.approx(12 * 100.0 * mean)
+    exact = replace(cell, programming_noise=ratio(0.0))
+    assert changed(cell=exact).training.steps[-1].cost.array == pytest.approx(12 * 100.0)
 
 
 def two_layers() -> Plan:

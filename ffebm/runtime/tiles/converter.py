@@ -3,8 +3,14 @@
 Both kinds are signed and symmetric: `bits` give the codes -top ... top with top = 2^(bits - 1) - 1.
 """
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
+
+from ffebm.hardware import Converter
+from ffebm.runtime.tiles.noise import machine_normals
 
 
 def top_code(bits: int) -> int:
@@ -28,6 +34,29 @@ def drive(values: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     return (values * scale.masked_fill_(scale.isinf(), 0.0)).round_(), largest
 
 
+def code_slices(codes: Tensor, bits: int, slice_bits: int) -> Iterator[tuple[int, Tensor]]:
+    """Input bit-slicing: the digits of signed codes, the lowest first.
+
+    codes = sum_k 2^(k slice_bits) digits_k, with digits of magnitude below 2^slice_bits and the sign of the
+    code.
+
+    Args:
+        codes: Whole numbers of at most `bits`, sign included.
+        bits: Resolution of the DACs.
+        slice_bits: Bits of the magnitude in one slice.
+
+    Returns:
+        Factor and digits of each slice.
+
+    Source: Shafiee et al., ISCA 2016 (ISAAC, 10.1109/ISCA.2016.12).
+    """
+    base, sign, rest = 2**slice_bits, codes.sign(), codes.abs()
+    for k in range(-(-(bits - 1) // slice_bits)):
+        higher = (rest / base).floor_()
+        yield base**k, (rest - higher * base).mul_(sign)
+        rest = higher
+
+
 def sense_(values: Tensor, bits: int) -> Tensor:
     """ADCs: clip and quantise in place.
 
@@ -45,6 +74,38 @@ def sense_(values: Tensor, bits: int) -> Tensor:
     clipped = values.abs().gt_(top).sum(-1).sum(dtype=torch.int64)
     values.clamp_(-top, top)
     return clipped
+
+
+@dataclass(frozen=True)
+class LineErrors:
+    """What the converters of some lines get wrong, each by itself and for good.
+
+    A converter turns a value v of its range [-1, 1] into gain v + offset.
+
+    Attributes:
+        gain: [..., lines, 1]; None where it is 1.
+        offset: [..., lines, 1]; None where it is 0.
+    """
+
+    gain: Tensor | None
+    offset: Tensor | None
+
+
+def line_errors(converter: Converter, shape: Sequence[int], like: Tensor, name: str) -> LineErrors:
+    """The errors of a machine's converters.
+
+    Args:
+        converter: Their kind.
+        shape: Of the lines, [..., lines].
+        like: Gives type and device.
+        name: Of the lines in their machine.
+    """
+    gain, offset = None, None
+    if converter.gain is not None:
+        gain = machine_normals(shape, like, f"{name}/gain").mul_(converter.gain.value).add_(1.0)[..., None]
+    if converter.offset is not None:
+        offset = machine_normals(shape, like, f"{name}/offset").mul_(converter.offset.value)[..., None]
+    return LineErrors(gain, offset)
 
 
 def _all_within(values: Tensor, top: int) -> bool:

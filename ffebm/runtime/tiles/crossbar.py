@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ffebm.conductance import adc_range, full_scale, to_levels
+from ffebm.conductance import adc_range, full_scale, range_scale, to_levels
 from ffebm.errors import InternalError
 from ffebm.hardware import Crossbar
 from ffebm.runtime.tiles.cells import PairedCells
@@ -17,14 +17,23 @@ class CrossbarTile:
     Programming scales a weight to the conductance range, rounds it to levels, writes a pair of cells each and
     sets the range of the ADCs from the levels. A read scales each input vector to its largest magnitude,
     converts it, multiplies it with the cells under read noise, and converts what comes out.
+
+    Args:
+        crossbar: What the tile is made of.
+        generator: Source of programming and read noise.
+        name: Of the tile in its machine: tiles of one name have the same cells and converters.
+        index: The slice of the weight that it holds.
     """
 
-    def __init__(self, crossbar: Crossbar, generator: torch.Generator) -> None:
+    def __init__(
+        self, crossbar: Crossbar, generator: torch.Generator, name: str = "", index: int = 0
+    ) -> None:
         self._crossbar = crossbar
         self._generator = generator
-        self._cells = PairedCells(crossbar, generator)
+        self._name = name
+        self._cells = PairedCells(crossbar, generator, name, index)
         self._scale: Tensor | None = None
-        self._limits: tuple[Tensor, Tensor]
+        self._digits = torch.empty(0)
         self._readouts: dict[bool, Readout] = {}
         self._total = 0
         self._clipped: Tensor | None = None
@@ -37,23 +46,32 @@ class CrossbarTile:
     @torch.no_grad()
     def program(self, weight: Tensor) -> None:
         """Quantise a weight, [..., n_out, n_in], and write it with programming noise."""
-        n_out, n_in = weight.shape[-2:]
+        scale = full_scale(weight)
+        self.write(to_levels(weight, scale, self._crossbar), range_scale(scale, self._crossbar))
+
+    @torch.no_grad()
+    def write(self, digits: Tensor, scale: Tensor) -> None:
+        """Write digits of a weight, [..., n_out, n_in].
+
+        Args:
+            digits: In level steps.
+            scale: The weight that the whole conductance range stands for, [..., 1, 1].
+        """
+        n_out, n_in = digits.shape[-2:]
         if n_in > self._crossbar.rows or n_out > self._crossbar.cols:
             raise InternalError(
                 f"a piece of {n_in} x {n_out} does not fit",
                 allowed=f"a crossbar has {self._crossbar.rows} rows and {self._crossbar.cols} columns",
             )
-        self._scale = full_scale(weight)
-        levels = to_levels(weight, self._scale, self._crossbar.cell.levels)
-        self._cells.program(levels)
-        self._limits = adc_range(levels, self._crossbar), adc_range(levels.mT, self._crossbar)
+        self._scale, self._digits = scale, digits
+        self._cells.program(digits)
         self._readouts.clear()
         self._total, self._clipped = 0, None
 
     @torch.no_grad()
     def read(self) -> Tensor:
         """The weight that the cells now hold, [..., n_out, n_in], without read noise."""
-        return self._cells.held() * self._programmed()
+        return self._cells.held() * self._scale_now()
 
     @torch.no_grad()
     def mvm(self, x: Tensor) -> Tensor:
@@ -84,14 +102,27 @@ class CrossbarTile:
             raise InternalError("a tile is used before it is programmed")
         return self._scale
 
-    def _read(self, vectors: Tensor, *, transposed: bool) -> Tensor:
-        scale = self._programmed()
+    def _scale_now(self) -> Tensor:
+        """The same, with the compensation of drift."""
+        scale, factor = self._programmed(), self._cells.compensation()
+        return scale if factor is None else scale * factor
+
+    def _readout(self, *, transposed: bool) -> Readout:
         if transposed not in self._readouts:
-            held = self._cells.held()
+            scale = self._scale_now()
+            held, digits = self._cells.held(transposed=transposed), self._digits
+            if transposed:
+                held, digits = held.mT, digits.mT
+            limit = adc_range(digits, self._crossbar)
+            name = f"{self._name}/{'transposed' if transposed else 'forward'}"
             self._readouts[transposed] = readout(
-                held.mT if transposed else held, scale, self._limits[transposed], self._crossbar
+                held, scale, limit, self._crossbar, transposed=transposed, name=name
             )
-        out, clipped = self._readouts[transposed].read(vectors, self._generator)
-        self._total += out.numel()
+        return self._readouts[transposed]
+
+    def _read(self, vectors: Tensor, *, transposed: bool) -> Tensor:
+        out, clipped = self._readout(transposed=transposed).read(vectors, self._generator)
+        # an input slice is a reading of its own
+        self._total += out.numel() * self._crossbar.dac.slices
         self._clipped = clipped if self._clipped is None else self._clipped + clipped
         return out

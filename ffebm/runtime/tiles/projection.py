@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import count
 from math import prod
 
 import torch
@@ -12,6 +13,7 @@ from ffebm.ir import Linear
 from ffebm.plan import Piece
 from ffebm.runtime.tiles.crossbar import CrossbarTile
 from ffebm.runtime.tiles.master import MasteredTile
+from ffebm.runtime.tiles.sliced import SlicedTile
 from ffebm.runtime.tiles.split import SplitTile
 from ffebm.runtime.tiles.tile import Tile
 from ffebm.runtime.tiles.window import Window
@@ -109,7 +111,11 @@ class TileProjection:
 
 
 def crossbar_projection(
-    linear: Linear, pieces: Sequence[Piece], crossbar: Crossbar, generator: torch.Generator
+    linear: Linear,
+    pieces: Sequence[Piece],
+    crossbar: Crossbar,
+    generator: torch.Generator,
+    machine: str = "0",
 ) -> TileProjection:
     """A linear map on crossbars.
 
@@ -118,9 +124,18 @@ def crossbar_projection(
         pieces: Where its weight lies.
         crossbar: What the tiles are.
         generator: Source of all noise.
+        machine: Name of the machine: what was drawn when its cells and converters were made follows from it.
     """
+    numbers = count()
 
-    def make_tile() -> Tile:
-        return CrossbarTile(crossbar, generator)
+    def make() -> Tile:
+        return make_tile(crossbar, generator, f"{machine}/{linear.weight}/{next(numbers)}")
 
-    return TileProjection(linear, MasteredTile(linear, SplitTile(pieces, make_tile)))
+    return TileProjection(linear, MasteredTile(linear, SplitTile(pieces, make)))
+
+
+def make_tile(crossbar: Crossbar, generator: torch.Generator, name: str) -> Tile:
+    """A tile as it is described; `name` is its own in its machine."""
+    if crossbar.slices == 1:
+        return CrossbarTile(crossbar, generator, name)
+    return SlicedTile(crossbar, lambda k: CrossbarTile(crossbar, generator, f"{name}/slice {k}", k))

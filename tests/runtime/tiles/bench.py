@@ -1,11 +1,14 @@
 """What the tests of tiles measure with: crossbars, pieces, random tensors."""
 
+from typing import Any
+
 import torch
 from msgspec.structs import replace
 from torch import Tensor
 
-from ffebm.hardware import Crossbar, load_hardware
+from ffebm.hardware import Crossbar, Drift, load_hardware
 from ffebm.plan import Piece
+from tests.machines import ratio, seconds
 
 
 def crossbar(*, levels: int = 128, bits: int = 8, programming: float = 0.0, reading: float = 0.0) -> Crossbar:
@@ -25,6 +28,32 @@ def crossbar(*, levels: int = 128, bits: int = 8, programming: float = 0.0, read
 def fine() -> Crossbar:
     """A crossbar that is exact to the precision of a float."""
     return crossbar(levels=2**24, bits=24)
+
+
+def with_cell(tile: Crossbar, **effects: Any) -> Crossbar:
+    """The same crossbar with other cells."""
+    return replace(tile, cell=replace(tile.cell, **effects))
+
+
+def with_dac(tile: Crossbar, **settings: Any) -> Crossbar:
+    """The same crossbar with other DACs."""
+    return replace(tile, dac=replace(tile.dac, **settings))
+
+
+def with_adc(tile: Crossbar, **settings: Any) -> Crossbar:
+    """The same crossbar with other ADCs."""
+    return replace(tile, adc=replace(tile.adc, **settings))
+
+
+def drift(exponent: float, spread: float = 0.0, elapsed: float = 1e4, *, compensated: bool = False) -> Drift:
+    """Drift from one second on."""
+    return Drift(
+        exponent=ratio(exponent),
+        spread=ratio(spread),
+        start=seconds(1.0),
+        elapsed=seconds(elapsed),
+        compensation="global" if compensated else "none",
+    )
 
 
 def sized(tile: Crossbar, n_out: int, n_in: int) -> Crossbar:

@@ -2,8 +2,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ffebm.runtime.tiles.converter import drive, sense_, top_code
-from tests.runtime.tiles.bench import convert, random
+from ffebm.runtime.tiles.converter import code_slices, drive, line_errors, sense_, top_code
+from tests.machines import ratio
+from tests.runtime.tiles.bench import convert, crossbar, random, with_adc
 
 
 def test_codes_are_symmetric() -> None:
@@ -58,3 +59,38 @@ def test_sense_without_clipping() -> None:
 
 def test_sense_of_nothing() -> None:
     assert int(sense_(torch.zeros(3, 0), 8)) == 0
+
+
+@settings(deadline=None)
+@given(bits=st.integers(2, 16), slice_bits=st.integers(1, 15))
+def test_slices_of_codes_add_up(bits: int, slice_bits: int) -> None:
+    top = top_code(bits)
+    codes = torch.arange(-top, top + 1, max(1, top // 1000)).float()
+    slices = list(code_slices(codes, bits, slice_bits))
+    assert len(slices) == -(-(bits - 1) // slice_bits)
+    total = torch.zeros_like(codes)
+    for factor, digits in slices:
+        assert float(digits.abs().max()) <= 2**slice_bits - 1
+        assert bool((digits * codes >= 0).all())
+        total += factor * digits
+    assert torch.equal(total, codes)
+
+
+def test_errors_of_converters_belong_to_the_machine() -> None:
+    like = random(1)
+    plain = line_errors(crossbar().adc, (2, 5000), like, "a")
+    assert (plain.gain, plain.offset) == (None, None)
+    adc = with_adc(crossbar(), gain=ratio(0.02), offset=ratio(0.005)).adc
+    found = line_errors(adc, (2, 5000), like, "a")
+    assert found.gain is not None
+    assert found.offset is not None
+    assert found.gain.shape == found.offset.shape == (2, 5000, 1)
+    assert abs(float(found.gain.mean()) - 1) < 4 * 0.02 / 100
+    assert abs(float(found.gain.std()) / 0.02 - 1) < 0.03
+    assert abs(float(found.offset.mean())) < 4 * 0.005 / 100
+    assert abs(float(found.offset.std()) / 0.005 - 1) < 0.03
+    again, other = line_errors(adc, (2, 5000), like, "a"), line_errors(adc, (2, 5000), like, "b")
+    assert again.gain is not None
+    assert other.gain is not None
+    assert torch.equal(again.gain, found.gain)
+    assert not torch.equal(other.gain, found.gain)

@@ -2,23 +2,28 @@ import math
 
 import pytest
 import torch
+from msgspec.structs import replace
 from torch import Tensor
 
 from ffebm.conductance import adc_range, to_levels
-from ffebm.runtime.tiles.converter import drive, top_code
+from ffebm.hardware import Crossbar
+from ffebm.runtime.tiles.converter import drive, line_errors, top_code
 from ffebm.runtime.tiles.readout import readout
-from tests.runtime.tiles.bench import crossbar, random, source
+from tests.machines import ratio
+from tests.runtime.tiles.bench import convert, crossbar, random, source, with_adc, with_dac
 
 SIGMA = 0.02
 READS = 20_000
 
 
-def noise_at_outputs(held: Tensor, x: Tensor) -> Tensor:
+def noise_at_outputs(
+    held: Tensor, x: Tensor, kind: Crossbar | None = None, *, transposed: bool = False
+) -> Tensor:
     """What a readout adds to one vector, read many times, [reads, n_out]."""
-    kind = crossbar(bits=24, reading=SIGMA)
+    kind = crossbar(bits=24, reading=SIGMA) if kind is None else kind
     scale = torch.ones(1, 1, dtype=held.dtype)
-    limit = 100 * adc_range(to_levels(held, scale, 128), kind)
-    array = readout(held, scale, limit, kind)
+    limit = 100 * adc_range(to_levels(held, scale, kind), kind)
+    array = readout(held, scale, limit, kind, transposed=transposed)
     out, clipped = array.read(x.expand(READS, -1), source())
     assert int(clipped) == 0
     return out - x @ held.T
@@ -65,7 +70,7 @@ def test_arrays_that_share_inputs_read_as_if_each_had_its_own(shared: tuple[int,
     kind = crossbar()
     held = random(2, 3, 4, 5, 6).clamp(-1, 1)
     scale = random(2, 3, 4, 1, 1, seed=1).abs()
-    array = readout(held, scale, adc_range(to_levels(held, torch.ones(1, 1), 128), kind), kind)
+    array = readout(held, scale, adc_range(to_levels(held, torch.ones(1, 1), kind), kind), kind)
     x = random(*(1 if d in shared else n for d, n in enumerate((2, 3, 4))), 7, 6, seed=2)
     found, _ = array.read(x, source())
     alone, _ = array.read(x.expand(2, 3, 4, 7, 6).contiguous(), source())
@@ -74,3 +79,70 @@ def test_arrays_that_share_inputs_read_as_if_each_had_its_own(shared: tuple[int,
     driven = (codes * largest / top_code(8)).mT
     step = array.gain * largest.mT
     assert ((found - driven @ (held * scale).mT).abs() <= step * 0.500001).all()
+
+
+OFFSET = replace(crossbar(bits=24, reading=SIGMA), mapping="offset")
+
+
+def test_noise_of_an_offset_column_is_common_to_the_lines() -> None:
+    held, x = random(3, 7).clamp(-0.5, 0.5), random(7, seed=2)
+    found = noise_at_outputs(held, x, OFFSET)
+    expected = math.sqrt(2) * SIGMA * float(x.norm())
+    assert found.std(0).tolist() == pytest.approx([expected] * 3, rel=0.02)
+    lines = torch.corrcoef(found.T)
+    assert (lines - 0.5 * (1 + torch.eye(3))).abs().max() < 5 / READS**0.5
+    # the direct form: a cell of each line, and one of the column for all
+    cells = torch.randn(READS, 4, 7, generator=source(1), dtype=held.dtype) * SIGMA
+    direct = torch.einsum("roi,i->ro", cells[:, :3] - cells[:, 3:], x)
+    assert (torch.cov(found.T) - torch.cov(direct.T)).abs().max() < 0.05 * expected**2
+
+
+def test_backwards_the_column_is_driven_with_the_sum() -> None:
+    held, y = random(7, 3).clamp(-0.5, 0.5), random(3, seed=2)
+    found = noise_at_outputs(held, y, OFFSET, transposed=True)
+    expected = SIGMA * math.sqrt(float(y.square().sum() + y.sum() ** 2))
+    assert found.std(0).tolist() == pytest.approx([expected] * 7, rel=0.02)
+    lines = torch.corrcoef(found.T)
+    assert (lines - torch.eye(7)).abs().max() < 5 / READS**0.5
+    cells = torch.randn(READS, 4, 7, generator=source(1), dtype=held.dtype) * SIGMA
+    direct = torch.einsum("roi,o->ri", cells[:, :3] - cells[:, 3:], y)
+    assert (torch.cov(found.T) - torch.cov(direct.T)).abs().max() < 0.05 * expected**2
+
+
+def test_input_slices_are_read_one_by_one() -> None:
+    kind = with_dac(crossbar(bits=7), slice_bits=2)  # 6 bits of magnitude, in 3 slices
+    held, scale = random(4, 6).clamp(-1, 1), torch.full((1, 1), 2.5, dtype=torch.float64)
+    limit = adc_range(to_levels(held, torch.ones(1, 1), kind), kind)
+    x = random(5, 6, seed=2)
+    found, _ = readout(held, scale, limit, kind).read(x, source())
+    codes, largest = drive(x.mT, 7)
+    expected = torch.zeros(4, 5, dtype=torch.float64)
+    for k in range(3):
+        digits = codes.sign() * (codes.abs() // 4**k % 4)
+        expected += 4**k * 3 * convert(held @ (digits / 3), limit, 7)
+    assert torch.allclose(found, (expected * scale * largest / 63).mT)
+    assert not torch.allclose(found, readout(held, scale, limit, crossbar(bits=7)).read(x, source())[0])
+
+
+@pytest.mark.parametrize("slice_bits", [None, 3])
+def test_converters_add_their_offsets_and_have_their_gains(slice_bits: int | None) -> None:
+    """In the limit of fine converters: adc(gain, offset) of W dac(gain, offset) of x."""
+    errors = {"gain": ratio(0.05), "offset": ratio(0.02)}
+    kind = with_dac(with_adc(crossbar(bits=22), **errors), **errors, slice_bits=slice_bits)
+    held, scale = random(2, 4, 6).clamp(-1, 1), torch.full((2, 1, 1), 2.5, dtype=torch.float64)
+    limit = 3 * adc_range(to_levels(held, torch.ones(1, 1), kind), kind)
+    x = random(2, 5, 6, seed=2)
+    found, _ = readout(held, scale, limit, kind, name="a").read(x, source())
+    dac, adc = line_errors(kind.dac, (2, 6), held, "a/dac"), line_errors(kind.adc, (2, 4), held, "a/adc")
+    assert dac.gain is not None
+    assert dac.offset is not None
+    assert adc.gain is not None
+    assert adc.offset is not None
+    largest = x.abs().amax(-1, keepdim=True)
+    # each slice of an input meets the offsets anew, with its own factor
+    top = top_code(22)
+    reads = 1.0 if slice_bits is None else sum(8**k for k in range(7)) * 7 / top
+    driven = dac.gain.mT * (x / largest) + reads * dac.offset.mT
+    sensed = adc.gain.mT * (driven @ held.mT) + reads * limit * adc.offset.mT
+    torch.testing.assert_close(found, sensed * scale * largest, rtol=1e-3, atol=1e-3)
+    assert bool((readout(held, scale, limit, kind, name="a").read(0 * x, source())[0] == 0).all())

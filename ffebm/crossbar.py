@@ -1,0 +1,183 @@
+"""What a crossbar is made of: cells, converters, wires, and what each of them gets wrong.
+
+Every effect is a table or a quantity that may be left out; what is left out is off and costs nothing.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from ffebm.quantity import Conductance, Count, Energy, Ratio, Time
+
+
+class Verify(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Write-and-verify: a cell that is off by more than the tolerance is written again.
+
+    Attributes:
+        writes: Most writes of one cell, the first one included.
+        tolerance: Largest error of a cell that is left alone, as a share of g_max - g_min.
+    """
+
+    writes: Annotated[int, Meta(ge=2, le=1000)]
+    tolerance: Ratio
+
+
+class Stuck(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Cells that cannot be written; which ones is drawn once for a machine.
+
+    Attributes:
+        at_min: Share of cells that stay at g_min.
+        at_max: Share of cells that stay at g_max.
+    """
+
+    at_min: Ratio
+    at_max: Ratio
+
+
+class Drift(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Conductances that decay with the time since they were programmed.
+
+    Attributes:
+        exponent: Mean drift exponent nu of the cells.
+        spread: Standard deviation of nu between cells, drawn once for a machine.
+        start: Time after programming from which the law holds, t0; programmed values are those of t0.
+        elapsed: Time from programming to every read.
+        compensation: "global": one digital factor an array makes up for the mean decay.
+    """
+
+    exponent: Ratio
+    spread: Ratio
+    start: Time
+    elapsed: Time
+    compensation: Literal["none", "global"] = "none"
+
+
+class Cell(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """One memory element of a crossbar.
+
+    Attributes:
+        levels: Conductances that a cell can be programmed to, evenly spaced.
+        g_min: Smallest conductance.
+        g_max: Largest conductance.
+        programming_noise: Standard deviation of a programmed conductance, as a share of g_max - g_min.
+        read_noise: Standard deviation of a conductance at each read, as a share of g_max - g_min.
+        read_energy: Of one cell in one read.
+        write_energy: Of one cell programmed once.
+        verify: How cells are written again that missed their target.
+        variation: Standard deviation, between cells, of the factor by which a write misses its target: drawn
+            once for a machine, so the same at every write.
+        stuck: Cells that cannot be written.
+        drift: How conductances decay.
+    """
+
+    levels: Annotated[int, Meta(ge=2)]
+    g_min: Conductance
+    g_max: Conductance
+    programming_noise: Ratio
+    read_noise: Ratio
+    read_energy: Energy
+    write_energy: Energy
+    verify: Verify | None = None
+    variation: Ratio | None = None
+    stuck: Stuck | None = None
+    drift: Drift | None = None
+
+
+class Converter(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """A digital-to-analog or analog-to-digital converter, one a line.
+
+    Attributes:
+        bits: Resolution, sign included.
+        energy: Of one conversion.
+        time: Of one conversion.
+        offset: Standard deviation, between converters, of what each adds, as a share of its range.
+        gain: Standard deviation, between converters, of the relative error of each one's gain.
+    """
+
+    bits: Annotated[int, Meta(ge=2, le=24)]
+    energy: Energy
+    time: Time
+    offset: Ratio | None = None
+    gain: Ratio | None = None
+
+
+class Dac(Converter, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """Drives a line.
+
+    Attributes:
+        slice_bits: Bits of an input's magnitude that one read takes, lowest first: the array is read several
+            times for one product, and what the ADCs read is shifted and added digitally. None takes all at
+            once.
+    """
+
+    slice_bits: Annotated[int, Meta(ge=1)] | None = None
+
+    @property
+    def slices(self) -> int:
+        """Reads of the array for one product."""
+        return 1 if self.slice_bits is None else -(-(self.bits - 1) // self.slice_bits)
+
+
+class Adc(Converter, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """Reads a line.
+
+    Attributes:
+        range: What the largest code stands for. "calibrated": `adc_sigmas` deviations of the heaviest line's
+            output, the same for all lines of a piece; "column": of each line's own output; "maximal": the
+            most that the heaviest line can reach.
+    """
+
+    range: Literal["calibrated", "column", "maximal"] = "calibrated"
+
+
+class Crossbar(
+    msgspec.Struct,
+    frozen=True,
+    forbid_unknown_fields=True,
+    kw_only=True,
+    tag="crossbar",
+    omit_defaults=True,
+):
+    """A tile with arrays of cells and converters on their lines.
+
+    Attributes:
+        rows: Word lines; each takes one input.
+        cols: Outputs. Each has a bit line for each cell of its weights: two in a differential array, one in
+            an array with an offset column; in each of `slices` arrays.
+        cell: The memory element.
+        dac: Drives the lines that inputs are on.
+        adc: Reads the lines that outputs are on.
+        adc_sigmas: The ADC's range, in standard deviations of a line's output for uniform inputs.
+        read_time: Of the array in one read, without converters.
+        write_time: Of one row programmed once.
+        mapping: "differential": a weight is the difference of two cells. "offset": a weight is the difference
+            between its cell and that of a column which all weights of a row share; the currents are
+            subtracted before the ADC.
+        slices: Arrays over which the digits of a weight are spread, with base `cell.levels`.
+        mismatch: Standard deviation, between cells, of the relative difference between the conductance that
+            the transposed read meets and the one that the forward read meets; drawn once for a machine.
+    """
+
+    rows: Count
+    cols: Count
+    cell: Cell
+    dac: Dac
+    adc: Adc
+    adc_sigmas: Ratio
+    read_time: Time
+    write_time: Time
+    mapping: Literal["differential", "offset"] = "differential"
+    slices: Annotated[int, Meta(ge=1, le=32)] = 1
+    mismatch: Ratio | None = None
+
+    @property
+    def top_level(self) -> int:
+        """Steps from a weight of zero to the largest one; all slices together."""
+        steps = int(self.cell.levels**self.slices) - 1
+        return steps if self.mapping == "differential" else steps // 2
+
+    @property
+    def cells_a_weight(self) -> int:
+        """Cells of one weight, without an offset column."""
+        return self.slices * (2 if self.mapping == "differential" else 1)

@@ -1,0 +1,56 @@
+"""A weight whose digits are spread over several arrays."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ffebm.conductance import full_scale, range_scale, to_digits, to_levels
+from ffebm.hardware import Crossbar
+from ffebm.runtime.tiles.crossbar import CrossbarTile
+from ffebm.runtime.tiles.tile import Readings
+
+
+class SlicedTile:
+    """Bit slices: w = scale sum_k levels^k digit_k / top_level, one array with its own converters for each k.
+
+    What the ADCs of the slices read is shifted and added digitally.
+
+    Args:
+        crossbar: What the tile is made of.
+        make_slice: Makes the array of a slice.
+
+    Source: Shafiee et al., ISCA 2016 (ISAAC, 10.1109/ISCA.2016.12).
+    """
+
+    def __init__(self, crossbar: Crossbar, make_slice: Callable[[int], CrossbarTile]) -> None:
+        self._crossbar = crossbar
+        self._slices = [make_slice(index) for index in range(crossbar.slices)]
+
+    @torch.no_grad()
+    def program(self, weight: Tensor) -> None:
+        """Quantise a weight, [..., n_out, n_in], and write its digits."""
+        scale = full_scale(weight)
+        digits = to_digits(to_levels(weight, scale, self._crossbar), self._crossbar)
+        for index, (tile, digit) in enumerate(zip(self._slices, digits, strict=True)):
+            tile.write(digit, range_scale(scale, self._crossbar, index))
+
+    def read(self) -> Tensor:
+        """The weight that the cells now hold, [..., n_out, n_in]."""
+        return torch.stack([tile.read() for tile in self._slices]).sum(0)
+
+    def mvm(self, x: Tensor) -> Tensor:
+        """[..., batch, n_in] -> [..., batch, n_out]."""
+        return torch.stack([tile.mvm(x) for tile in self._slices]).sum(0)
+
+    def mvm_t(self, y: Tensor) -> Tensor:
+        """[..., batch, n_out] -> [..., batch, n_in]."""
+        return torch.stack([tile.mvm_t(y) for tile in self._slices]).sum(0)
+
+    def update(self, step: Tensor) -> None:
+        """Write the sum of what is held and a step, [..., n_out, n_in], anew: digits carry over."""
+        self.program(self.read() + step)
+
+    def readings(self) -> Readings:
+        """Of all slices together."""
+        return sum((tile.readings() for tile in self._slices), Readings())
