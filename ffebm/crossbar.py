@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from ffebm.quantity import Conductance, Count, Energy, Ratio, Time
+from ffebm.quantity import Conductance, Count, Energy, Ratio, Resistance, Time
 
 
 class Verify(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -82,6 +82,20 @@ class Cell(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     variation: Ratio | None = None
     stuck: Stuck | None = None
     drift: Drift | None = None
+
+
+class Wires(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Resistance of the wires from cell to cell.
+
+    Attributes:
+        row: Of a word line, from one cell to the next, and from the driver to the first.
+        column: Of a bit line, from one cell to the next, and from the last to the virtual ground.
+        solver: "exact": every node of the array; "fast": right to first order in the resistance.
+    """
+
+    row: Resistance
+    column: Resistance
+    solver: Literal["exact", "fast"] = "exact"
 
 
 class Converter(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
@@ -170,6 +184,7 @@ class Crossbar(
     mapping: Literal["differential", "offset"] = "differential"
     slices: Annotated[int, Meta(ge=1, le=32)] = 1
     mismatch: Ratio | None = None
+    wires: Wires | None = None
 
     @property
     def top_level(self) -> int:

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from ffebm.crossbar import Adc, Cell, Converter, Crossbar, Dac, Drift, Stuck, Verify
+from ffebm.crossbar import Adc, Cell, Converter, Crossbar, Dac, Drift, Stuck, Verify, Wires
 from ffebm.errors import HardwareError, Location
 from ffebm.quantity import (
     Bits,
@@ -53,6 +53,7 @@ __all__ = [
     "Time",
     "Verify",
     "Voltage",
+    "Wires",
     "load_hardware",
     "shipped_hardware",
 ]

@@ -9,6 +9,7 @@ from torch import Tensor
 from ffebm.conductance import to_pair
 from ffebm.hardware import Cell, Crossbar
 from ffebm.runtime.tiles.noise import machine_normals, machine_source, normals
+from ffebm.runtime.tiles.wires import conducted
 
 
 class CellArray:
@@ -138,6 +139,7 @@ class PairedCells:
         self._index = index
         self._up = CellArray(crossbar.cell, generator, f"{name}/plus")
         self._down = CellArray(crossbar.cell, generator, f"{name}/minus")
+        self._held: dict[bool, Tensor] = {}
 
     @property
     def plus(self) -> Tensor:
@@ -155,6 +157,7 @@ class PairedCells:
         Args:
             digits: Targets in level steps, [..., n_out, n_in]; they need not be whole.
         """
+        self._held.clear()
         plus, minus = to_pair(digits, self._crossbar, self._index)
         self._up.write(plus)
         self._down.write(minus)
@@ -167,10 +170,13 @@ class PairedCells:
         Args:
             transposed: As the transposed read meets it (in the same order of indices).
         """
-        plus, minus = self._up.seen(), self._down.seen()
-        if transposed and self._crossbar.mismatch is not None:
-            plus, minus = self._mismatched(plus, "plus"), self._mismatched(minus, "minus")
-        return (plus - minus) / self._span
+        apart = transposed and self._crossbar.mismatch is not None
+        if apart not in self._held:
+            plus, minus = self._up.seen(), self._down.seen()
+            if apart:
+                plus, minus = self._mismatched(plus, "plus"), self._mismatched(minus, "minus")
+            self._held[apart] = self._difference(plus, minus)
+        return self._held[apart]
 
     def compensation(self) -> Tensor | None:
         """The factor that makes up for the mean drift of an array, [..., 1, 1]; None without one.
@@ -182,7 +188,7 @@ class PairedCells:
         drift = self._crossbar.cell.drift
         if drift is None or drift.compensation == "none":
             return None
-        written = ((self.plus - self.minus) / self._span).abs().sum((-2, -1), keepdim=True)
+        written = self._difference(self.plus, self.minus).abs().sum((-2, -1), keepdim=True)
         now = self.held().abs().sum((-2, -1), keepdim=True)
         return torch.where(now > 0, written / now.clamp(min=torch.finfo(now.dtype).tiny), 1.0)
 
@@ -195,6 +201,7 @@ class PairedCells:
         Args:
             change: [..., n_out, n_in], in units of the whole conductance range.
         """
+        self._held.clear()
         plus, minus = self.plus, self.minus
         top = min(self._crossbar.top_level, self._crossbar.cell.levels - 1)
         now = (plus - minus) / self._span
@@ -209,6 +216,15 @@ class PairedCells:
     @property
     def _span(self) -> float:
         return self._crossbar.cell.g_max.value - self._crossbar.cell.g_min.value
+
+    def _difference(self, plus: Tensor, minus: Tensor) -> Tensor:
+        """What bit lines find, in units of the conductance range: of two arrays, or of one and its column."""
+        wires = self._crossbar.wires
+        if wires is not None and self._crossbar.mapping == "offset":
+            plus, minus = conducted(torch.cat([plus, minus], -2), wires).tensor_split([-1], -2)
+        elif wires is not None:
+            plus, minus = conducted(plus, wires), conducted(minus, wires)
+        return (plus - minus) / self._span
 
     def _mismatched(self, conductance: Tensor, side: str) -> Tensor:
         assert self._crossbar.mismatch is not None
