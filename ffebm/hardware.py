@@ -47,6 +47,7 @@ __all__ = [
     "Quantity",
     "Rate",
     "Ratio",
+    "Relaxation",
     "Resistance",
     "Stuck",
     "Tiles",
@@ -75,18 +76,48 @@ class Exact(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     write_time: Time
 
 
-class Tiles(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Relaxation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How a block settles by itself.
+
+    Attributes:
+        time_constant: Of the circuit.
+        time_constants: How many of them a phase lasts.
+        voltage: Root mean square over a cell while the circuit settles.
+        conductance: Mean of a cell.
+    """
+
+    time_constant: Time
+    time_constants: Ratio
+    voltage: Voltage
+    conductance: Conductance
+
+    @property
+    def seconds(self) -> float:
+        """Of one phase."""
+        return self.time_constant.value * self.time_constants.value
+
+    @property
+    def joules(self) -> float:
+        """Of one cell in one phase: conductance times voltage squared times the time."""
+        return float(self.conductance.value * self.voltage.value**2 * self.seconds)
+
+
+class Tiles(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
     """The analog part.
 
     Attributes:
         count: How many tiles there are.
-        settling: "clocked": every sweep reads through the converters.
+        settling: "clocked": every sweep reads through the converters. "continuous": a block is one circuit
+            that relaxes; converters work at its edge only, once a phase, and noise stays the same during a
+            phase.
         tile: What one tile is.
+        relaxation: How a block settles by itself, if it does.
     """
 
     count: Count
-    settling: Literal["clocked"]
+    settling: Literal["clocked", "continuous"]
     tile: Crossbar | Exact
+    relaxation: Relaxation | None = None
 
 
 class Digital(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -222,9 +253,26 @@ def _check(hardware: Hardware, source: str) -> None:
             )
         if isinstance(quantity, Rate) and quantity.value == 0:
             raise HardwareError("a rate of 0/s", allowed="more than 0", location=Location(source, name))
-    if isinstance(hardware.tiles.tile, Crossbar):
-        for name, found, allowed in _crossbar_problems(hardware.tiles.tile):
-            raise HardwareError(found, allowed=allowed, location=Location(source, f"tiles.tile{name}"))
+    for name, found, allowed in _tiles_problems(hardware.tiles):
+        raise HardwareError(found, allowed=allowed, location=Location(source, f"tiles{name}"))
+
+
+def _tiles_problems(tiles: Tiles) -> Iterator[tuple[str, str, str]]:
+    """Contradictions: where, what was found, what is allowed."""
+    if (tiles.relaxation is None) != (tiles.settling == "clocked"):
+        found = "no relaxation" if tiles.relaxation is None else "a relaxation"
+        yield ".settling", f"{tiles.settling!r} with {found}", "continuous settling has one, clocked none"
+    if isinstance(tiles.tile, Crossbar):
+        for name, found, allowed in _crossbar_problems(tiles.tile):
+            yield f".tile{name}", found, allowed
+    if tiles.settling == "clocked":
+        return
+    if not isinstance(tiles.tile, Crossbar):
+        yield ".settling", "continuous settling of exact tiles", "of crossbars"
+    elif tiles.tile.slices > 1 or tiles.tile.dac.slices > 1:
+        yield ".settling", "continuous settling of slices, which are added digitally", "one slice"
+    elif tiles.tile.adc.range == "column":
+        yield ".tile.adc.range", "'column' with continuous settling", "'calibrated' or 'maximal'"
 
 
 def _crossbar_problems(tile: Crossbar) -> Iterator[tuple[str, str, str]]:

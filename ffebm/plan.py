@@ -566,8 +566,13 @@ def _summary_lines(plan: Plan) -> Iterator[str]:
     count = plan.hardware.tiles.count
     yield f"tiles       {len(plan.tiles)} of {count} in use, {share(used, room)} of their cells"
     mode, settle = plan.hardware.tiles.settling, plan.settle
-    sweeps = f"{settle.free_sweeps} free, 2 x {settle.nudged_sweeps} nudged"
-    yield f"settling    {mode}; at most {sweeps} sweeps"
+    sweeps = f"{settle.free_sweeps} free, 2 x {settle.nudged_sweeps} nudged sweeps"
+    relaxation = plan.hardware.tiles.relaxation
+    when = (
+        "in every sweep" if relaxation is None else f"once a phase of {engineering(relaxation.seconds, 's')}"
+    )
+    yield f"settling    {mode}: converters {when}"
+    yield f"            {'' if relaxation is None else 'solved by '}at most {sweeps}"
     for name, schedule in (("inference", plan.inference), ("training", plan.training)):
         yield from _schedule_lines(name, schedule, plan.batch)
     assumed = [name for name, quantity in plan.hardware.quantities() if quantity.assumption]

@@ -4,7 +4,18 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from ffebm.hardware import Crossbar, Energy, Hardware, Rate, Ratio, Time, load_hardware
+from ffebm.hardware import (
+    Conductance,
+    Crossbar,
+    Energy,
+    Hardware,
+    Rate,
+    Ratio,
+    Relaxation,
+    Time,
+    Voltage,
+    load_hardware,
+)
 
 
 def crossbars(count: int, rows: int, cols: int, **digital: Any) -> Hardware:
@@ -33,6 +44,17 @@ def rate(value: float) -> Rate:
 
 def ratio(value: float) -> Ratio:
     return Ratio(value=value, source="chosen for a test", unit="1")
+
+
+def continuous(machine: Hardware) -> Hardware:
+    """The same machine with blocks that settle by themselves: 10 x 2 s a phase, 3 S and 5 V a cell."""
+    relaxation = Relaxation(
+        time_constant=seconds(2.0),
+        time_constants=ratio(10.0),
+        voltage=Voltage(value=5.0, source="chosen for a test", unit="V"),
+        conductance=Conductance(value=3.0, source="chosen for a test", unit="S"),
+    )
+    return replace(machine, tiles=replace(machine.tiles, settling="continuous", relaxation=relaxation))
 
 
 def round_numbers(count: int = 8, rows: int = 4, cols: int = 4) -> Hardware:

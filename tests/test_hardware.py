@@ -24,6 +24,19 @@ spread = {{ value = 0.01, unit = "1", {SOURCE} }}
 start = {{ value = 20, unit = "s", {SOURCE} }}
 elapsed = {{ value = 5, unit = "s", {SOURCE} }}
 """
+RELAXATION = f"""[tiles.relaxation]
+time_constant = {{ value = 10e-9, unit = "s", {SOURCE} }}
+time_constants = {{ value = 10, unit = "1", {SOURCE} }}
+voltage = {{ value = 0.1, unit = "V", {SOURCE} }}
+conductance = {{ value = 10e-6, unit = "S", {SOURCE} }}
+"""
+
+
+def by_itself(text: str) -> str:
+    """A description with continuous settling."""
+    return text.replace('"clocked"', '"continuous"').replace("[tiles.tile]", RELAXATION + "[tiles.tile]")
+
+
 HINT = "\n  hint: docs/hardware.md lists the keys; every constant is {value, unit, source}"
 
 
@@ -137,6 +150,22 @@ CASES: dict[str, tuple[Callable[[str], str], str]] = {
     "input slices": (
         lambda text: text.replace("[tiles.tile.dac]\nbits = 8", "[tiles.tile.dac]\nslice_bits = 8\nbits = 8"),
         "tiles.tile.dac.slice_bits: slices of 8 bits; at most the 7 of a magnitude",
+    ),
+    "continuous without a relaxation": (
+        lambda text: text.replace('"clocked"', '"continuous"'),
+        "tiles.settling: 'continuous' with no relaxation; continuous settling has one, clocked none",
+    ),
+    "a relaxation of clocked tiles": (
+        lambda text: text.replace("[tiles.tile]", RELAXATION + "[tiles.tile]"),
+        "tiles.settling: 'clocked' with a relaxation; continuous settling has one, clocked none",
+    ),
+    "continuous slices": (
+        lambda text: by_itself(text).replace("rows = 256", "rows = 256\nslices = 2"),
+        "tiles.settling: continuous settling of slices, which are added digitally; one slice",
+    ),
+    "continuous ranges by column": (
+        lambda text: by_itself(text).replace("[tiles.tile.adc]", '[tiles.tile.adc]\nrange = "column"'),
+        "tiles.tile.adc.range: 'column' with continuous settling; 'calibrated' or 'maximal'",
     ),
     "not TOML": (lambda text: "= nothing", "not TOML: Invalid statement (at line 1, column 1)"),
 }

@@ -4,6 +4,9 @@ Each interaction inside a block costs one product and one transposed product a s
 clamped input costs one product in the free phase, which the nudged phases reuse. Layers of one colour update
 at once, so a sweep takes the sum over colours of the busiest tile's reads. Activations and partial sums are
 digital operations beside the converters; their energy counts, and their time hides behind the reads.
+
+Where blocks settle by themselves, a phase takes the time and the energy of the relaxation, and converters
+work at the block's edge only.
 """
 
 import math
@@ -11,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ffebm.hardware import Cell, Crossbar, Hardware
+from ffebm.hardware import Cell, Crossbar, Hardware, Relaxation
 from ffebm.ir import EnergyBlock, Graph, Interaction, Layer, Linear, Part
 from ffebm.ops import OPS
 from ffebm.step import Cost
@@ -59,6 +62,11 @@ class BlockCost:
 
     def free(self, sweeps: int) -> Phase:
         """The free phase: the clamped drive once, then the sweeps; one is exact if no layer feels another."""
+        relaxation = self.hardware.tiles.relaxation
+        if relaxation is not None:
+            outputs = sum(math.prod(la.shape) for la in self.block.layers if la.value in self.block.outputs)
+            inputs = {i.source: math.prod(i.source_shape) for _, i in self.clamped}
+            return self._relaxes(relaxation, sum(inputs.values()), outputs)
         drive = self._reads([(i, False) for _, i in self.clamped])
         return _sum([drive, *self._sweeps(sweeps if self.internal else 1)])
 
@@ -66,6 +74,11 @@ class BlockCost:
         """One nudged phase, and the transposed reads that carry the error current to `to_inputs`."""
         wanted = set(to_inputs)
         back = self._reads([(i, True) for _, i in self.clamped if i.source in wanted])
+        relaxation = self.hardware.tiles.relaxation
+        if relaxation is not None:
+            outputs = sum(math.prod(la.shape) for la in self.block.layers if la.value in self.block.outputs)
+            states = sum(math.prod(layer.shape) for layer in self.block.layers)
+            return _sum([back, self._relaxes(relaxation, outputs, states)])
         return _sum([back, *self._sweeps(sweeps if self.internal else 1)])
 
     def update(self) -> Phase:
@@ -99,6 +112,35 @@ class BlockCost:
             return 0
         cells = sum(p.n_in * p.n_out for p in self.graph.parts[linear.weight])
         return cells * positions(interaction, linear)
+
+    def _relaxes(self, relaxation: Relaxation, driven: int, sensed: int) -> Phase:
+        """A phase of a circuit that settles by itself, one sample after the other.
+
+        Every cell dissipates all through the phase. The windows of a convolution settle at once, as if each
+        had an array of its own.
+
+        Args:
+            relaxation: The circuit.
+            driven: Elements of a sample that pass DACs at the start.
+            sensed: Elements of a sample that pass ADCs at the end.
+        """
+        tile = self.hardware.tiles.tile
+        assert isinstance(tile, Crossbar)  # the description has been checked
+        cells = 0
+        for _, interaction in self.block.interactions():
+            if interaction.linear is not None:
+                parts = self.graph.parts[interaction.linear.weight]
+                held = sum(cells_of(part, tile) for part in parts)
+                cells += held * positions(interaction, interaction.linear)
+        dacs, adcs = self.batch * driven, self.batch * sensed
+        cost = Cost(
+            array=self.batch * cells * relaxation.joules,
+            dac=dacs * tile.dac.energy.value,
+            adc=adcs * tile.adc.energy.value,
+            dac_count=dacs,
+            adc_count=adcs,
+        )
+        return Phase(self.batch * (tile.dac.time.value + relaxation.seconds + tile.adc.time.value), cost)
 
     def _sweeps(self, count: int) -> list[Phase]:
         """Phases of one sweep, one a colour, each `count` times."""

@@ -1,12 +1,13 @@
 """A block made ready to settle: its couplings, who neighbours whom, and the order of a sweep."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from ffebm.ir import EnergyBlock
 from ffebm.runtime.activation import bounds, steepest
+from ffebm.runtime.edge import Edge
 from ffebm.runtime.interaction import Coupling, Weights
 from ffebm.runtime.projection import Projection
 
@@ -26,11 +27,15 @@ class Circuit:
         into: For each layer, indices of the couplings that drive it bottom-up.
         out_of: For each layer, indices of the couplings that it drives.
         colours: Layer indices by colour; layers of one colour do not interact.
+        edge: Converters at the edge of a block that settles by itself; None where every read converts.
     """
 
-    def __init__(self, block: EnergyBlock, projections: Mapping[int, Projection]) -> None:
+    def __init__(
+        self, block: EnergyBlock, projections: Mapping[int, Projection], edge: Edge | None = None
+    ) -> None:
         """Prepare a block; `projections` holds a projection by position in `block.interactions()`."""
         self.block = block
+        self.edge = edge
         self.layers = block.layers
         self.position = {layer.value: index for index, layer in enumerate(block.layers)}
         self.couplings: list[Coupling] = []
@@ -88,6 +93,29 @@ class Circuit:
                 found[index] = 1 / max(answer, _LEAST_ANSWER)
         return found
 
+    def begin_phase(self) -> None:
+        """A free or a nudged phase starts."""
+        if self.edge is not None:
+            self.edge.begin_phase()
+
+    def driven(self, name: str, values: Tensor) -> Tensor:
+        """Values as they enter the block, all through a phase."""
+        return values if self.edge is None else self.edge.drive(name, values)
+
+    def sensed(self, states: Sequence[Tensor]) -> list[Tensor]:
+        """The states of all layers as they are read outside, at the end of a phase."""
+        if self.edge is None:
+            return list(states)
+        return [self.edge.sense(layer.value, s) for layer, s in zip(self.layers, states, strict=True)]
+
+    def read_back(self, feed: Coupling, current: Tensor, weights: Weights, index: Tensor | None) -> Tensor:
+        """An error current at a layer carried back to a clamped input: one transposed read."""
+        if self.edge is None:
+            return feed.pull(current, weights, index)
+        self.edge.begin_phase()
+        back = feed.pull(self.edge.drive(feed.target, current), weights, index)
+        return self.edge.sense(feed.source, back)
+
     def constant_drives(self, inputs: Mapping[str, Tensor], weights: Weights) -> "Drives":
         """What drives each layer all through a phase, times the activation's scale."""
         drives: list[Tensor | None] = [None] * len(self.layers)
@@ -98,7 +126,7 @@ class Circuit:
             drives[layer] = drive if known is None else known if drive is None else known + drive
 
         for feed in self.feeds:
-            drive, index = feed.push(inputs[feed.source], weights)
+            drive, index = feed.push(self.driven(feed.source, inputs[feed.source]), weights)
             indices.append(index)
             add(self.position[feed.target], drive)
         for coupling in (*self.feeds, *self.couplings):

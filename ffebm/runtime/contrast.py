@@ -102,7 +102,7 @@ def _feeds(free: FreePoint, response: Response, gradients: Gradients) -> None:
     for feed, index in zip(free.circuit.feeds, free.drives.indices, strict=True):
         adjoint = response.adjoint[free.circuit.position[feed.target]]
         if free.wants_input(feed.source):
-            gradients.add_input(feed.source, feed.pull(adjoint, free.weights, index))
+            gradients.add_input(feed.source, free.circuit.read_back(feed, adjoint, free.weights, index))
         if free.wants_weight(feed.weight) or free.wants_weight(feed.bias):
             y = feed.spread(adjoint, index)
             if feed.weight is not None and free.wants_weight(feed.weight):

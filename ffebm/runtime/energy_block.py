@@ -15,6 +15,7 @@ from ffebm.ir import EnergyBlock
 from ffebm.plan import Settle
 from ffebm.runtime.circuit import Circuit, Drives
 from ffebm.runtime.contrast import FreePoint, Gradients
+from ffebm.runtime.edge import Edge
 from ffebm.runtime.gradient import EP, ErrorCurrent, Gradient
 from ffebm.runtime.interaction import Weights
 from ffebm.runtime.phase import Phase, Ties
@@ -44,16 +45,22 @@ class Tail:
 class BlockRuntime:
     """Runs one energy block."""
 
-    def __init__(self, block: EnergyBlock, projections: Mapping[int, Projection] | None = None) -> None:
+    def __init__(
+        self,
+        block: EnergyBlock,
+        projections: Mapping[int, Projection] | None = None,
+        edge: Edge | None = None,
+    ) -> None:
         """Prepare a block.
 
         Args:
             block: The block.
             projections: What computes the products of an interaction, by its position in
                 `block.interactions()`; those left out are exact.
+            edge: The converters at its edge, if it settles by itself.
         """
         self.block = block
-        self._circuit = Circuit(block, projections or {})
+        self._circuit = Circuit(block, projections or {}, edge)
 
     def run(
         self, inputs: Mapping[str, Tensor], weights: Weights, settle: Settle, gradient: Gradient
@@ -146,6 +153,7 @@ class _Job:
     def relax(self, tensors: Sequence[Tensor]) -> tuple[Drives, Phase]:
         """The free phase."""
         inputs, weights = self.named(tensors)
+        self.circuit.begin_phase()
         drives = self.circuit.constant_drives(inputs, weights)
         if self.settings.winners == "shared":
             self.ties = self.circuit.ties(weights)
@@ -169,7 +177,7 @@ class _Block(torch.autograd.Function):
         drives, phase = job.relax(tensors)
         ctx.set_materialize_grads(False)
         _save(ctx, job, tensors, drives, phase)
-        state = phase.settled_state()
+        state = job.circuit.sensed(phase.settled_state())
         return tuple(state[layer] for layer in job.outputs)
 
     @staticmethod
@@ -191,7 +199,7 @@ class _BlockWithCost(torch.autograd.Function):
     def forward(ctx: Any, job: _Job, *tensors: Tensor) -> Tensor:
         drives, phase = job.relax(tensors[: job.n_tensors])
         _save(ctx, job, tensors, drives, phase)
-        return _TailAt(job, tensors[job.n_tensors :]).cost(phase.settled_state())
+        return _TailAt(job, tensors[job.n_tensors :]).cost(job.circuit.sensed(phase.settled_state()))
 
     @staticmethod
     @once_differentiable
@@ -199,7 +207,7 @@ class _BlockWithCost(torch.autograd.Function):
         job: _Job = ctx.job
         free, behind = _restore(ctx)
         tail = _TailAt(job, behind)
-        state = free.phase.settled_state()
+        state = job.circuit.sensed(free.phase.settled_state())
         gradient, delta = job.gradient, tail.delta(state)
         if isinstance(gradient, EP) and gradient.cost:
             nudged = gradient.nudge(free, ErrorCurrent(delta, tail.delta))

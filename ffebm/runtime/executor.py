@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,13 @@ from ffebm.ir import EnergyBlock
 from ffebm.plan import Plan, Port, Settle
 from ffebm.program import Instruction
 from ffebm.runtime.digital_program import UPDATE, Binding, run_instruction, values_read
+from ffebm.runtime.edge import Edge
 from ffebm.runtime.energy_block import BlockRuntime, Tail
 from ffebm.runtime.gradient import EP, Gradient
 from ffebm.runtime.kernels.dtypes import tensor_of
 from ffebm.runtime.save_onnx import save_onnx
 from ffebm.runtime.settling import Equilibrium
+from ffebm.runtime.tiles.noise import FrozenNoise
 from ffebm.runtime.tiles.projection import TileProjection, crossbar_projection
 from ffebm.runtime.trace import Trace, marked
 
@@ -115,8 +118,10 @@ class Executor(nn.Module):
         self.blocks = self._make_blocks()
 
     def _make_blocks(self) -> dict[int, BlockRuntime]:
-        tile = self.plan.hardware.tiles.tile
+        tile, settling = self.plan.hardware.tiles.tile, self.plan.hardware.tiles.settling
+        frozen = FrozenNoise(self.generator) if settling == "continuous" else None
         arrays: dict[str, TileProjection] = {}
+        numbers = count()
         blocks = {}
         for block in self.plan.blocks:
             projections = {}
@@ -127,10 +132,14 @@ class Executor(nn.Module):
                 if linear.weight not in arrays:
                     pieces = [p for _, p in self.plan.pieces() if p.weight == linear.weight]
                     arrays[linear.weight] = crossbar_projection(
-                        linear, pieces, tile, self.generator, self._machine
+                        linear, pieces, tile, self.generator, self._machine, frozen
                     )
-                projections[position] = TileProjection(linear, arrays[linear.weight].array)
-            blocks[block.id] = BlockRuntime(block, projections)
+                array = arrays[linear.weight].array
+                projections[position] = TileProjection(linear, array, frozen, next(numbers))
+            edge = None
+            if frozen is not None and isinstance(tile, Crossbar):
+                edge = Edge(tile, frozen, f"{self._machine}/{block.name}")
+            blocks[block.id] = BlockRuntime(block, projections, edge)
         return blocks
 
     def forward(self, *inputs: Any, **named: Any) -> Any:

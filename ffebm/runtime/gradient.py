@@ -89,13 +89,18 @@ class EP:
         betas = self._betas()
         if self.points > 2:
             _require_holomorphic(free)
+        if free.circuit.edge is not None:
+            _require_steady(free, current, self.points)
         gain = current.gain()
+        free.circuit.begin_phase()
         phase = _nudged_phase(free, current, betas, gain)
         # colours in reversed order, so that a nudge of the last layer spreads at once
         rule = Rule(free.settle.nudged_sweeps, free.settle, free.circuit.colours[::-1], len(betas))
         if self.points > 2 and free.settle.anderson:
             rule = Rule(rule.sweeps, msgspec.structs.replace(rule.settle, anderson=0), rule.order, rule.nodes)
-        return Nudged(phase, betas, gain, self.points, relax(phase, rule))
+        outcome = relax(phase, rule)
+        phase.state = list(free.circuit.sensed(phase.settled_state()))
+        return Nudged(phase, betas, gain, self.points, outcome)
 
     def _betas(self) -> list[complex]:
         if self.points == 1:
@@ -219,7 +224,9 @@ def _nudged_phase(free: FreePoint, current: ErrorCurrent, betas: list[complex], 
     constant: list[Tensor | None] = []
     for layer, drive in enumerate(free.drives.layers):
         if layer in current.delta and current.cost_gradient is None:
-            delta = current.delta[layer] * free.circuit.layers[layer].activation.scale
+            name = free.circuit.layers[layer].value
+            delta = free.circuit.driven(name, current.delta[layer])
+            delta = delta * free.circuit.layers[layer].activation.scale
             constant.append(
                 torch.cat([(0 if drive is None else drive) - strength * delta for strength in strengths])
             )
@@ -263,6 +270,7 @@ def _secant_response(free: FreePoint, nudged: Nudged) -> Response:
     """From the difference between two states: both nudged, or one nudged and the free one."""
     phase, couplings = nudged.phase, free.circuit.couplings
     is_centered = nudged.points == 2
+    at_rest = [] if is_centered else free.circuit.sensed(free.phase.settled_state())
     step = (nudged.betas[0] - nudged.betas[1]) if is_centered else nudged.betas[0]
     factor = -1 / (step.real * nudged.gain)
 
@@ -272,14 +280,14 @@ def _secant_response(free: FreePoint, nudged: Nudged) -> Response:
 
     def layer(index: int) -> tuple[Tensor, Tensor]:
         s = phase.settled_state()[index]
-        return compare(*s.chunk(2)) if is_centered else compare(s, free.phase.settled_state()[index])
+        return compare(*s.chunk(2)) if is_centered else compare(s, at_rest[index])
 
     def spread(index: int) -> tuple[Tensor, Tensor]:
         coupling, target = couplings[index], free.circuit.target(index)
         y = coupling.spread(phase.settled_state()[target], phase.index(index))
         if is_centered:
             return compare(*y.chunk(2))
-        return compare(y, coupling.spread(free.phase.settled_state()[target], free.phase.index(index)))
+        return compare(y, coupling.spread(at_rest[target], free.phase.index(index)))
 
     layers = [layer(index) for index in range(len(free.circuit.layers))]
 
@@ -317,6 +325,16 @@ def _circle_response(free: FreePoint, nudged: Nudged) -> Response:
         return torch.cat([z.real, z.imag]), torch.cat([answer.real, -answer.imag]), total(y)
 
     return Response([total(s) for s in state], pair)
+
+
+def _require_steady(free: FreePoint, current: ErrorCurrent, points: int) -> None:
+    """A circuit that settles by itself is nudged by real currents that stay all through a phase."""
+    if current.cost_gradient is not None or points > 2:
+        nudge = "the cost itself" if current.cost_gradient is not None else f"{points} nudging points"
+        raise UsageError(
+            f"{free.circuit.block.name} settles by itself and cannot be nudged by {nudge}",
+            allowed="a constant current: EP(points=2) or EP(points=1)",
+        )
 
 
 def _require_holomorphic(free: FreePoint) -> None:

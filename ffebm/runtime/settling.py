@@ -141,7 +141,7 @@ def _settle_to_tolerance(phase: Phase, rule: Rule, tol: float) -> Outcome:
             ledger.enter(part, stops, _outcome(residual, previous, rule, sweep, watch))
             if ledger.is_full:
                 break
-            if phase.is_split:
+            if phase.is_split and phase.circuit.edge is None:  # frozen noise is that of the whole batch
                 kept = ledger.keep(~stops)
                 part, residual = part.rows(kept), residual[~stops]
                 advance.rows(kept)

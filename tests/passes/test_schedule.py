@@ -13,7 +13,7 @@ from ffebm import compile as compile_plan
 from ffebm.compiler.driver import compile_model
 from ffebm.hardware import Crossbar, Verify
 from ffebm.step import Cost, Schedule, Step
-from tests.machines import ratio, round_numbers
+from tests.machines import continuous, ratio, round_numbers
 from tests.models import Builder, random_models
 
 SETTLE = Settle(free_sweeps=7, nudged_sweeps=3)
@@ -156,6 +156,26 @@ def test_a_sweep_is_one_product_and_one_transposed_product() -> None:
         assert step.cost.dac_count == step.cost.adc_count == 3 * 6
     (contrast,) = [s for s in plan.training.steps if s.kind == "contrast"]
     assert contrast.cost.digital == 2.0 * (6 + 2 * 8)
+
+
+def test_a_circuit_that_settles_by_itself_converts_once_a_phase() -> None:
+    b = Builder()
+    y = b.node("Relu", b.node("MatMul", b.input("x", 5, 3), b.weight(3, 2)))
+    y = b.node("MatMul", y, b.weight(2, 4))
+    plan = compile_plan(b.model(y), hardware=continuous(round_numbers()), settle=SETTLE, block_size=2)
+    (free,) = [s for s in plan.inference.steps if s.kind == "free"]
+    cells = 2 * (3 * 2 + 2 * 4)
+    watts = 3.0 * 5.0**2  # of a cell
+    assert free.end_s - free.start_s == pytest.approx(5 * (1 + 20 + 3))
+    assert free.cost.array == 5 * cells * watts * 20
+    assert (free.cost.dac_count, free.cost.adc_count) == (5 * 3, 5 * 4)
+    assert free.cost.digital == 0
+    nudged = [s for s in plan.training.steps if s.kind == "nudged"]
+    assert len(nudged) == 2
+    for step in nudged:
+        assert step.end_s - step.start_s == pytest.approx(5 * (1 + 20 + 3))
+        assert (step.cost.dac_count, step.cost.adc_count) == (5 * 4, 5 * (2 + 4))
+    assert "settling    continuous: converters once a phase of 20 s\n" in plan.summary()
 
 
 def test_the_error_current_reaches_an_earlier_block_by_a_transposed_read() -> None:

@@ -7,7 +7,8 @@ from ffebm.conductance import adc_range, full_scale, range_scale, to_levels
 from ffebm.errors import InternalError
 from ffebm.hardware import Crossbar
 from ffebm.runtime.tiles.cells import PairedCells
-from ffebm.runtime.tiles.readout import Readout, readout
+from ffebm.runtime.tiles.noise import FrozenNoise
+from ffebm.runtime.tiles.readout import ArrayProduct, Readout, read_noise, readout
 from ffebm.runtime.tiles.tile import Readings
 
 
@@ -23,12 +24,20 @@ class CrossbarTile:
         generator: Source of programming and read noise.
         name: Of the tile in its machine: tiles of one name have the same cells and converters.
         index: The slice of the weight that it holds.
+        frozen: Noise of a circuit that settles by itself: reads then pass no converters.
     """
 
     def __init__(
-        self, crossbar: Crossbar, generator: torch.Generator, name: str = "", index: int = 0
+        self,
+        crossbar: Crossbar,
+        generator: torch.Generator,
+        name: str = "",
+        index: int = 0,
+        frozen: FrozenNoise | None = None,
     ) -> None:
         self._crossbar = crossbar
+        self._frozen = frozen
+        self._products: dict[bool, ArrayProduct] = {}
         self._generator = generator
         self._name = name
         self._cells = PairedCells(crossbar, generator, name, index)
@@ -65,7 +74,7 @@ class CrossbarTile:
             )
         self._scale, self._digits = scale, digits
         self._cells.program(digits)
-        self._readouts.clear()
+        self._forget()
         self._total, self._clipped = 0, None
 
     @torch.no_grad()
@@ -90,11 +99,16 @@ class CrossbarTile:
         Scale and ADC ranges stay as they were programmed; see `PairedCells.move` for the law.
         """
         self._cells.move(step / self._programmed())
-        self._readouts.clear()
+        self._forget()
 
     def readings(self) -> Readings:
         """What the ADCs have read, in both directions, since the tile was programmed."""
         return Readings(self._total, 0 if self._clipped is None else int(self._clipped))
+
+    def _forget(self) -> None:
+        """What followed from the cells."""
+        self._readouts.clear()
+        self._products.clear()
 
     def _programmed(self) -> Tensor:
         """The scale of the weight, [..., 1, 1]."""
@@ -120,7 +134,18 @@ class CrossbarTile:
             )
         return self._readouts[transposed]
 
+    def _product(self, *, transposed: bool) -> ArrayProduct:
+        """The array without converters."""
+        if transposed not in self._products:
+            scale, held = self._scale_now(), self._cells.held(transposed=transposed)
+            column, noise = read_noise(self._crossbar, transposed=transposed)
+            weight = (held.mT if transposed else held) * scale
+            self._products[transposed] = ArrayProduct(weight, scale * noise if noise else None, column)
+        return self._products[transposed]
+
     def _read(self, vectors: Tensor, *, transposed: bool) -> Tensor:
+        if self._frozen is not None:
+            return self._product(transposed=transposed).of(vectors.mT, self._frozen.reads)[1].mT
         out, clipped = self._readout(transposed=transposed).read(vectors, self._generator)
         # an input slice is a reading of its own
         self._total += out.numel() * self._crossbar.dac.slices

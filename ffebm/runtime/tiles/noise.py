@@ -33,3 +33,31 @@ def machine_normals(shape: Sequence[int], like: Tensor, name: str) -> Tensor:
     """Standard normal numbers that belong to a part of a machine, of the type and on the device of `like`."""
     drawn = torch.randn(*shape, generator=machine_source(name), dtype=torch.float64)
     return drawn.to(like.device, like.dtype)
+
+
+class FrozenNoise:
+    """Noise of circuits that settle by themselves: it differs from phase to phase and stays during a phase.
+
+    The noise of a read follows from the phase and from who reads, so that every sweep of a phase meets the
+    same.
+
+    Args:
+        generator: Where phases come from.
+
+    Attributes:
+        reads: Source of the noise of the read that was announced last.
+    """
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self._generator = generator
+        self._phase = 0
+        self.reads = torch.Generator(generator.device)
+
+    def begin_phase(self) -> None:
+        """From here on all noise is another."""
+        drawn = torch.randint(2**40, (), generator=self._generator, device=self._generator.device)
+        self._phase = int(drawn)
+
+    def announce(self, reader: int) -> None:
+        """The next read is that of a reader, below 2^20: a projection in one of its directions."""
+        self.reads.manual_seed((self._phase << 20) + reader)

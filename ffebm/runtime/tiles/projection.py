@@ -13,6 +13,7 @@ from ffebm.ir import Linear
 from ffebm.plan import Piece
 from ffebm.runtime.tiles.crossbar import CrossbarTile
 from ffebm.runtime.tiles.master import MasteredTile
+from ffebm.runtime.tiles.noise import FrozenNoise
 from ffebm.runtime.tiles.sliced import SlicedTile
 from ffebm.runtime.tiles.split import SplitTile
 from ffebm.runtime.tiles.tile import Tile
@@ -34,13 +35,23 @@ class TileProjection:
 
     A convolution drives the tile with one window of the image after the other; samples go through in chunks.
 
+    Args:
+        linear: The map.
+        array: The tile with the weight.
+        frozen: Noise of a circuit that settles by itself.
+        number: Which of the projections with that noise this is.
+
     Attributes:
         array: The tile with the weight; projections of one weight can share it.
     """
 
-    def __init__(self, linear: Linear, array: MasteredTile) -> None:
+    def __init__(
+        self, linear: Linear, array: MasteredTile, frozen: FrozenNoise | None = None, number: int = 0
+    ) -> None:
         self._linear = linear
         self.array = array
+        self._frozen = frozen
+        self._number = number
 
     @torch.no_grad()
     def product(self, z: Tensor, weight: Tensor) -> Tensor:
@@ -50,7 +61,7 @@ class TileProjection:
             z: [batch, channels, *size] of a convolution, [batch, ..., n_in] of a matrix.
             weight: The parameter, in the layout of the source model; the tile is programmed if it changed.
         """
-        run = self.array.holding(weight).mvm
+        run = self._ready(weight, 0).mvm
         if self._linear.op == "MatMul":
             return self._by_rows(run, z, weight)
         window = Window.of(self._linear, weight)
@@ -69,7 +80,7 @@ class TileProjection:
             weight: As for `product`.
             shape: Shape of z without the batch.
         """
-        run = self.array.holding(weight).mvm_t
+        run = self._ready(weight, 1).mvm_t
         if self._linear.op == "MatMul":
             return self._by_rows(run, y, weight)
         window = Window.of(self._linear, weight)
@@ -77,6 +88,13 @@ class TileProjection:
         if self._linear.op == "Conv":
             return self._by_chunks(partial(self._scatter, run, window, size), y, weight, y.shape[2:])
         return self._by_chunks(partial(self._gather, run, window, size), y, weight, size)
+
+    def _ready(self, weight: Tensor, direction: int) -> Tile:
+        """The tile with the weight on it, before a read."""
+        tile = self.array.holding(weight)
+        if self._frozen is not None:
+            self._frozen.announce(2 * self._number + direction)
+        return tile
 
     def _by_rows(self, run: Product, values: Tensor, weight: Tensor) -> Tensor:
         """The last axis through the tile: [batch, ..., n] -> [batch, ..., m]."""
@@ -116,6 +134,7 @@ def crossbar_projection(
     crossbar: Crossbar,
     generator: torch.Generator,
     machine: str = "0",
+    frozen: FrozenNoise | None = None,
 ) -> TileProjection:
     """A linear map on crossbars.
 
@@ -125,17 +144,20 @@ def crossbar_projection(
         crossbar: What the tiles are.
         generator: Source of all noise.
         machine: Name of the machine: what was drawn when its cells and converters were made follows from it.
+        frozen: Read noise of a circuit that settles by itself.
     """
     numbers = count()
 
     def make() -> Tile:
-        return make_tile(crossbar, generator, f"{machine}/{linear.weight}/{next(numbers)}")
+        return make_tile(crossbar, generator, f"{machine}/{linear.weight}/{next(numbers)}", frozen)
 
-    return TileProjection(linear, MasteredTile(linear, SplitTile(pieces, make)))
+    return TileProjection(linear, MasteredTile(linear, SplitTile(pieces, make)), frozen)
 
 
-def make_tile(crossbar: Crossbar, generator: torch.Generator, name: str) -> Tile:
+def make_tile(
+    crossbar: Crossbar, generator: torch.Generator, name: str, frozen: FrozenNoise | None = None
+) -> Tile:
     """A tile as it is described; `name` is its own in its machine."""
     if crossbar.slices == 1:
-        return CrossbarTile(crossbar, generator, name)
+        return CrossbarTile(crossbar, generator, name, frozen=frozen)
     return SlicedTile(crossbar, lambda k: CrossbarTile(crossbar, generator, f"{name}/slice {k}", k))
