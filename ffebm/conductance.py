@@ -34,6 +34,19 @@ def to_matrix(linear: Linear, weight: Matrix) -> Matrix:
     return weight.reshape(groups, weight.shape[0] // groups, -1).swapaxes(1, 2)
 
 
+def from_matrix(linear: Linear, matrix: Matrix, shape: tuple[int, ...]) -> Matrix:
+    """The inverse of `to_matrix`.
+
+    Args:
+        linear: The linear map.
+        matrix: [groups, n_out, n_in].
+        shape: Of the weight as the source model stores it.
+    """
+    if linear.op == "MatMul":
+        return matrix[0] if linear.transposed else matrix[0].T
+    return (matrix if linear.op == "Conv" else matrix.swapaxes(1, 2)).reshape(shape)
+
+
 def full_scale(piece: Matrix) -> Matrix:
     """The weight that a whole conductance range stands for: the largest magnitude; 1 for a zero matrix.
 

@@ -145,6 +145,51 @@ class Adc(Converter, frozen=True, forbid_unknown_fields=True, kw_only=True, omit
     range: Literal["calibrated", "column", "maximal"] = "calibrated"
 
 
+class Accumulate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="accumulate"):
+    """Mixed precision, for coarse pulses: steps add up digitally, and whole pulses go to the cells."""
+
+
+class Transfer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="transfer"):
+    """Tiki-Taka, for asymmetric pulses: a fast array takes the steps; what it holds moves on to the slow one.
+
+    Attributes:
+        every: Updates from one transfer to the next.
+        rate: Share of what the fast array holds that a transfer asks of the slow one.
+    """
+
+    every: Count
+    rate: Ratio
+
+
+class Update(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """Learning in place: cells take pulses that move them a little, by a law of their own.
+
+    Weights are counted in shares of their range, from -1 to 1.
+
+    Attributes:
+        bounds: "soft": a pulse shrinks in proportion to the distance from the bound that it leads to;
+            "hard": it stays the same up to the bound.
+        pulse: Mean size of a pulse up and one down at a weight of 0.
+        pulses: Most pulses of one weight in one update.
+        asymmetry: By how much a pulse up is larger than the mean, and one down smaller, as a share.
+        noise: Standard deviation of a pulse from cycle to cycle, as a share of it.
+        range: The weight at the end of the range, in units of the largest one that was programmed first.
+        time: Of an update of an array, all lines in parallel.
+        energy: Of one cell in one update.
+        remedy: What is done about asymmetric and coarse pulses.
+    """
+
+    bounds: Literal["soft", "hard"]
+    pulse: Ratio
+    pulses: Count
+    asymmetry: Ratio
+    noise: Ratio
+    range: Ratio
+    time: Time
+    energy: Energy
+    remedy: Accumulate | Transfer | None = None
+
+
 class Crossbar(
     msgspec.Struct,
     frozen=True,
@@ -171,6 +216,8 @@ class Crossbar(
         slices: Arrays over which the digits of a weight are spread, with base `cell.levels`.
         mismatch: Standard deviation, between cells, of the relative difference between the conductance that
             the transposed read meets and the one that the forward read meets; drawn once for a machine.
+        wires: Resistance of the wires; the array of a piece is as large as the piece.
+        update: How cells learn in place; without it a digital master copy learns and is programmed.
     """
 
     rows: Count
@@ -185,6 +232,7 @@ class Crossbar(
     slices: Annotated[int, Meta(ge=1, le=32)] = 1
     mismatch: Ratio | None = None
     wires: Wires | None = None
+    update: Update | None = None
 
     @property
     def top_level(self) -> int:

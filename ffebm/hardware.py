@@ -14,7 +14,20 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from ffebm.crossbar import Adc, Cell, Converter, Crossbar, Dac, Drift, Stuck, Verify, Wires
+from ffebm.crossbar import (
+    Accumulate,
+    Adc,
+    Cell,
+    Converter,
+    Crossbar,
+    Dac,
+    Drift,
+    Stuck,
+    Transfer,
+    Update,
+    Verify,
+    Wires,
+)
 from ffebm.errors import HardwareError, Location
 from ffebm.quantity import (
     Bits,
@@ -30,6 +43,7 @@ from ffebm.quantity import (
 )
 
 __all__ = [
+    "Accumulate",
     "Adc",
     "Bits",
     "Cell",
@@ -52,6 +66,8 @@ __all__ = [
     "Stuck",
     "Tiles",
     "Time",
+    "Transfer",
+    "Update",
     "Verify",
     "Voltage",
     "Wires",
@@ -301,9 +317,25 @@ def _crossbar_problems(tile: Crossbar) -> Iterator[tuple[str, str, str]]:
             f"{tile.slices} slices of {cell.levels} levels",
             f"fewer than {MOST_LEVELS} steps of a weight",
         )
+    if tile.update is not None:
+        yield from _update_problems(tile, tile.update)
     if tile.dac.slice_bits is not None and tile.dac.slice_bits >= tile.dac.bits:
         yield (
             ".dac.slice_bits",
             f"slices of {tile.dac.slice_bits} bits",
             f"at most the {tile.dac.bits - 1} of a magnitude",
         )
+
+
+def _update_problems(tile: Crossbar, update: Update) -> Iterator[tuple[str, str, str]]:
+    """Contradictions of learning in place."""
+    if tile.slices > 1:
+        yield ".update", f"learning in place on {tile.slices} slices, which carry digits", "one slice"
+    if not 0 < update.pulse.value * (1 + update.asymmetry.value) < 1:
+        yield ".update.pulse", f"a pulse of {update.pulse.value:g} of the range", "more than 0, less than 1"
+    if update.asymmetry.value >= 1:
+        yield ".update.asymmetry", f"an asymmetry of {update.asymmetry.value:g}", "less than 1"
+    if update.range.value < 1:
+        yield ".update.range", f"a range of {update.range.value:g}", "at least 1"
+    if isinstance(update.remedy, Transfer) and update.bounds == "hard":
+        yield ".update.remedy", "a transfer between hard bounds, which have no symmetric point", "soft bounds"

@@ -32,6 +32,29 @@ conductance = {{ value = 10e-6, unit = "S", {SOURCE} }}
 """
 
 
+UPDATE = f"""[tiles.tile.update]
+bounds = "soft"
+pulse = {{ value = 0.01, unit = "1", {SOURCE} }}
+pulses = 31
+asymmetry = {{ value = 0.25, unit = "1", {SOURCE} }}
+noise = {{ value = 0.3, unit = "1", {SOURCE} }}
+range = {{ value = 2, unit = "1", {SOURCE} }}
+time = {{ value = 256e-9, unit = "s", {SOURCE} }}
+energy = {{ value = 18e-15, unit = "J", {SOURCE} }}
+[tiles.tile.update.remedy]
+type = "transfer"
+every = 5
+rate = {{ value = 0.5, unit = "1", {SOURCE} }}
+"""
+
+
+def learning(text: str) -> str:
+    """A description whose cells learn in place."""
+    return text.replace("[tiles.tile.cell]", UPDATE + "[tiles.tile.cell]").replace(
+        "programming_noise = { value = 0.01", "programming_noise = { value = 0.02"
+    )
+
+
 def by_itself(text: str) -> str:
     """A description with continuous settling."""
     return text.replace('"clocked"', '"continuous"').replace("[tiles.tile]", RELAXATION + "[tiles.tile]")
@@ -166,6 +189,27 @@ CASES: dict[str, tuple[Callable[[str], str], str]] = {
     "continuous ranges by column": (
         lambda text: by_itself(text).replace("[tiles.tile.adc]", '[tiles.tile.adc]\nrange = "column"'),
         "tiles.tile.adc.range: 'column' with continuous settling; 'calibrated' or 'maximal'",
+    ),
+    "learning in place on slices": (
+        lambda text: learning(text).replace("rows = 256", "rows = 256\nslices = 2"),
+        "tiles.tile.update: learning in place on 2 slices, which carry digits; one slice",
+    ),
+    "no pulse": (
+        lambda text: learning(text).replace("value = 0.01, unit", "value = 0, unit"),
+        "tiles.tile.update.pulse: a pulse of 0 of the range; more than 0, less than 1",
+    ),
+    "no room": (
+        lambda text: learning(text).replace("value = 2, unit", "value = 0.5, unit"),
+        "tiles.tile.update.range: a range of 0.5; at least 1",
+    ),
+    "asymmetry": (
+        lambda text: learning(text).replace("value = 0.25, unit", "value = 1.0, unit"),
+        "tiles.tile.update.asymmetry: an asymmetry of 1; less than 1",
+    ),
+    "transfer": (
+        lambda text: learning(text).replace('"soft"', '"hard"'),
+        "tiles.tile.update.remedy: a transfer between hard bounds, which have no symmetric point; "
+        "soft bounds",
     ),
     "not TOML": (lambda text: "= nothing", "not TOML: Invalid statement (at line 1, column 1)"),
 }

@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ffebm.hardware import Cell, Crossbar, Hardware, Relaxation
+from ffebm.hardware import Cell, Crossbar, Hardware, Relaxation, Transfer, Update
 from ffebm.ir import EnergyBlock, Graph, Interaction, Layer, Linear, Part
 from ffebm.ops import OPS
 from ffebm.step import Cost
@@ -82,10 +82,12 @@ class BlockCost:
         return _sum([back, *self._sweeps(sweeps if self.internal else 1)])
 
     def update(self) -> Phase:
-        """Programming every cell once, row by row; tiles work side by side."""
+        """Programming every cell once, row by row, or pulses in place; tiles work side by side."""
         tile = self.hardware.tiles.tile
         if not isinstance(tile, Crossbar):
             return Phase(tile.write_time.value, Cost())
+        if tile.update is not None:
+            return self._pulses(tile, tile.update)
         rows: dict[int, int] = defaultdict(int)
         cells = 0
         for weight in self.block.weights():
@@ -96,6 +98,30 @@ class BlockCost:
         # a row waits for its slowest cell
         seconds = max(rows.values(), default=0) * tile.write_time.value * (verify.writes if verify else 1)
         return Phase(seconds, Cost(array=cells * tile.cell.write_energy.value * writes_of(tile.cell)))
+
+    def _pulses(self, tile: Crossbar, law: Update) -> Phase:
+        """An update in place: all lines of a part at once, the parts of a tile in turn.
+
+        With a transfer, a second array takes every update; its reads, line by line, and the updates of the
+        first are shared out over the updates between two transfers.
+        """
+        share = 1.0 / law.remedy.every if isinstance(law.remedy, Transfer) else 0.0
+        busy: dict[int, float] = defaultdict(float)
+        total = Cost()
+        for weight in self.block.weights():
+            for part in self.graph.parts.get(weight, ()):
+                read = _read_cost(self.hardware, [part], part.n_in, backwards=False)
+                seconds = law.time.value * (1 + share) + share * part.n_in * self._read_time()
+                busy[self.graph.places[part].tile] += seconds
+                pulses = part.n_in * part.n_out * tile.cells_a_weight * law.energy.value * (1 + share)
+                total += Cost(
+                    array=pulses + share * read.array,
+                    dac=share * read.dac,
+                    adc=share * read.adc,
+                    dac_count=round(share * read.dac_count),
+                    adc_count=round(share * read.adc_count),
+                )
+        return Phase(max(busy.values(), default=0.0), total)
 
     def state_elements(self) -> int:
         """Elements of all layers together."""

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +16,16 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from ffebm.errors import UsageError
-from ffebm.hardware import Crossbar
 from ffebm.ir import EnergyBlock
 from ffebm.plan import Plan, Port, Settle
 from ffebm.program import Instruction
 from ffebm.runtime.digital_program import UPDATE, Binding, run_instruction, values_read
-from ffebm.runtime.edge import Edge
 from ffebm.runtime.energy_block import BlockRuntime, Tail
 from ffebm.runtime.gradient import EP, Gradient
 from ffebm.runtime.kernels.dtypes import tensor_of
+from ffebm.runtime.machine import Machine
 from ffebm.runtime.save_onnx import save_onnx
 from ffebm.runtime.settling import Equilibrium
-from ffebm.runtime.tiles.noise import FrozenNoise
-from ffebm.runtime.tiles.projection import TileProjection, crossbar_projection
 from ffebm.runtime.trace import Trace, marked
 
 LossFunction = Callable[..., Tensor]
@@ -58,8 +54,10 @@ class Executor(nn.Module):
         self.settle = settle or plan.settle
         self.gradient = gradient or EP()
         self._settled: dict[int, Equilibrium] = {}
+        self._has_run = False
         self._seed = seed
-        self._machine = str(seed)
+        self._name = str(seed)
+        self._machine: Machine | None = None
         self.trace: Trace | None = None
         self.updates: dict[str, Tensor] = {}
         self._names = {name: f"w:{name.replace('%', '%25').replace('.', '%2E')}" for name in plan.weights}
@@ -71,7 +69,6 @@ class Executor(nn.Module):
             else:
                 self.register_buffer(self._names[name], tensor)
         self._steps = tuple(_steps(plan))
-        self.blocks: dict[int, BlockRuntime] = {}
         self._device = torch.device("cpu")
         self.reseed(seed)
         self.eval()
@@ -79,7 +76,17 @@ class Executor(nn.Module):
     # --- weights -------------------------------------------------------------------------------------
 
     def weights(self) -> dict[str, nn.Parameter]:
-        """The trainable weights by their names in the source model."""
+        """The trainable weights by their names in the source model.
+
+        Where cells learn in place, a weight that has changed since the last run is a step of its cells, and
+        gets the value that they now hold.
+        """
+        found = self._trainable()
+        if self._has_run:
+            self.machine.learn(found)
+        return found
+
+    def _trainable(self) -> dict[str, nn.Parameter]:
         found = {}
         for name in self.plan.trainable:
             parameter = self._parameters[self._names[name]]
@@ -112,35 +119,27 @@ class Executor(nn.Module):
     # --- running -------------------------------------------------------------------------------------
 
     def reseed(self, seed: int) -> None:
-        """Start all randomness of runs anew; tiles are programmed again before they are read."""
+        """Start the randomness of runs anew; tiles are programmed again, unless cells learn in place."""
+        kept = {} if self._machine is None else self._machine.cells()
         self._seed = seed
         self.generator = torch.Generator(self._device).manual_seed(seed)
-        self.blocks = self._make_blocks()
+        self._machine = Machine(self.plan, self.generator, self._name)
+        self.restore_cells(kept)
 
-    def _make_blocks(self) -> dict[int, BlockRuntime]:
-        tile, settling = self.plan.hardware.tiles.tile, self.plan.hardware.tiles.settling
-        frozen = FrozenNoise(self.generator) if settling == "continuous" else None
-        arrays: dict[str, TileProjection] = {}
-        numbers = count()
-        blocks = {}
-        for block in self.plan.blocks:
-            projections = {}
-            for position, (_, interaction) in enumerate(block.interactions()):
-                linear = interaction.linear
-                if linear is None or not isinstance(tile, Crossbar):
-                    continue
-                if linear.weight not in arrays:
-                    pieces = [p for _, p in self.plan.pieces() if p.weight == linear.weight]
-                    arrays[linear.weight] = crossbar_projection(
-                        linear, pieces, tile, self.generator, self._machine, frozen
-                    )
-                array = arrays[linear.weight].array
-                projections[position] = TileProjection(linear, array, frozen, next(numbers))
-            edge = None
-            if frozen is not None and isinstance(tile, Crossbar):
-                edge = Edge(tile, frozen, f"{self._machine}/{block.name}")
-            blocks[block.id] = BlockRuntime(block, projections, edge)
-        return blocks
+    @property
+    def machine(self) -> Machine:
+        """The blocks on their tiles."""
+        assert self._machine is not None  # the constructor seeds
+        return self._machine
+
+    @property
+    def blocks(self) -> dict[int, BlockRuntime]:
+        """The energy blocks by their ids."""
+        return self.machine.blocks
+
+    def restore_cells(self, cells: Mapping[str, Tensor]) -> None:
+        """Take up what `machine.cells()` returned; weights get the values that their cells hold."""
+        self.machine.restore(cells, self._tensor)
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
         """Run one inference.
@@ -216,7 +215,8 @@ class Executor(nn.Module):
         if device != self._device:
             self._device = device
             self.reseed(self._seed)
-        self._settled = {}
+        self._settled, self._has_run = {}, True
+        self.machine.learn(self._trainable())
         return values
 
     def _inputs(self, nested: tuple[Any, ...], by_name: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -93,11 +93,13 @@ class Checkpoint(msgspec.Struct, frozen=True):
         record: The run so far.
         weights: Weights and running statistics by source name.
         state: The optimiser's tensors, `<parameter>.<name>`.
+        cells: What cells that learn in place hold; empty where a digital master copy learns.
     """
 
     record: Record
     weights: dict[str, Tensor]
     state: dict[str, Tensor]
+    cells: dict[str, Tensor] = {}
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint, model: bytes) -> None:
@@ -110,6 +112,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, model: bytes) -> None:
     """
     tensors = {f"weights/{k}": v for k, v in checkpoint.weights.items()}
     tensors |= {f"optimizer/{k}": v for k, v in checkpoint.state.items()}
+    tensors |= {f"cells/{k}": v for k, v in checkpoint.cells.items()}
     files = {
         RECORD: msgspec.json.format(msgspec.json.encode(checkpoint.record), indent=1),
         CHECKPOINT: safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}),
@@ -131,9 +134,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
         tensors = safetensors.torch.load(files[CHECKPOINT])
     except (KeyError, msgspec.DecodeError, safetensors.SafetensorError) as error:
         raise PlanError(f"the run record cannot be read: {error}", location=Location(str(path))) from None
-    weights = {k.removeprefix("weights/"): v for k, v in tensors.items() if k.startswith("weights/")}
-    state = {k.removeprefix("optimizer/"): v for k, v in tensors.items() if k.startswith("optimizer/")}
-    return Checkpoint(record, weights, state)
+    weights, state, cells = (
+        {k.removeprefix(kind): v for k, v in tensors.items() if k.startswith(kind)}
+        for kind in ("weights/", "optimizer/", "cells/")
+    )
+    return Checkpoint(record, weights, state, cells)
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], tuple[dict[str, Any], ...]]:

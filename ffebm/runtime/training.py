@@ -113,6 +113,7 @@ class Trainer:
         with torch.no_grad():
             for name, tensor in held.items():
                 tensor.copy_(checkpoint.weights[name])
+        self.net.restore_cells(checkpoint.cells)
         restore_optimizer(self.optimizer, checkpoint)
         self.epochs = list(theirs.epochs)
 
@@ -203,7 +204,8 @@ class Trainer:
         if self.folder is None:
             return
         held = {**self.net.weights(), **self.net.running_statistics()}
-        checkpoint = Checkpoint(self._record(), dict(held), optimizer_state(self.optimizer)[0])
+        state = optimizer_state(self.optimizer)[0]
+        checkpoint = Checkpoint(self._record(), dict(held), state, self.net.machine.cells())
         save_checkpoint(self.folder, checkpoint, _as_onnx(self.net))
 
 

@@ -11,9 +11,9 @@ from onnx import ModelProto
 from ffebm import Plan, Settle
 from ffebm import compile as compile_plan
 from ffebm.compiler.driver import compile_model
-from ffebm.hardware import Crossbar, Verify
+from ffebm.hardware import Crossbar, Transfer, Update, Verify
 from ffebm.step import Cost, Schedule, Step
-from tests.machines import continuous, ratio, round_numbers
+from tests.machines import continuous, joules, ratio, round_numbers, seconds
 from tests.models import Builder, random_models
 
 SETTLE = Settle(free_sweeps=7, nudged_sweeps=3)
@@ -130,6 +130,35 @@ def test_cells_are_written_as_often_as_they_miss() -> None:
     assert last.cost.array == pytest.approx(12 * 100.0 * mean)
     exact = replace(cell, programming_noise=ratio(0.0))
     assert changed(cell=exact).training.steps[-1].cost.array == pytest.approx(12 * 100.0)
+
+
+def learning(remedy: Transfer | None) -> Update:
+    return Update(
+        bounds="soft",
+        pulse=ratio(0.01),
+        pulses=9,
+        asymmetry=ratio(0.1),
+        noise=ratio(0.1),
+        range=ratio(2.0),
+        time=seconds(7.0),
+        energy=joules(11.0),
+        remedy=remedy,
+    )
+
+
+def test_cells_that_learn_in_place_are_pulsed_all_at_once() -> None:
+    last = changed(update=learning(None)).training.steps[-1]
+    assert last.end_s - last.start_s == pytest.approx(7.0)
+    assert last.cost == Cost(array=12 * 11.0)
+
+
+def test_a_transfer_is_shared_out_over_the_updates_between() -> None:
+    last = changed(update=learning(Transfer(every=5, rate=ratio(0.5)))).training.steps[-1]
+    # 3 reads of one line each, and an update of the slow array, every fifth time
+    assert last.end_s - last.start_s == pytest.approx(7.0 + (7.0 + 3 * 10) / 5)
+    assert last.cost.array == pytest.approx(12 * 11.0 * 6 / 5 + 3 * 12 / 5)
+    assert last.cost.dac == pytest.approx(3 * 3 * 10.0 / 5)
+    assert last.cost.adc == pytest.approx(3 * 2 * 1000.0 / 5)
 
 
 def two_layers() -> Plan:

@@ -7,15 +7,18 @@ from msgspec.structs import replace
 from ffebm import Executor, FfebmError, Plan, Settle
 from ffebm import compile as compile_plan
 from ffebm.errors import PlanError, UsageError
+from ffebm.hardware import Accumulate, Crossbar, Hardware, Transfer, load_hardware
 from ffebm.runtime.data import Data
 from ffebm.runtime.run_record import Training, load_checkpoint
 from ffebm.runtime.training import Trainer
+from tests.machines import ratio
 from tests.models import Builder
+from tests.runtime.tiles.test_pulses import law
 
 SETTLE = Settle(free_sweeps=4, nudged_sweeps=3)
 
 
-def tiny(hardware: str, block_size: int = 2) -> Plan:
+def tiny(hardware: str | Hardware, block_size: int = 2) -> Plan:
     """Batch normalisation, dropout, and two layers that settle together."""
     b = Builder()
     y = b.conv(b.input("x", "N", 1, 4, 4), 1, 2)
@@ -71,6 +74,75 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path: Path, hardware: str) ->
         assert torch.equal(final(resumed)[name], tensor), name
     figures = [replace(e, seconds=0) for e in resumed.epochs]
     assert figures == [replace(e, seconds=0) for e in whole.epochs]
+
+
+def in_place(remedy: Accumulate | Transfer | None, base: str = "reference") -> Hardware:
+    """A machine whose cells learn by pulses, and which converts and reads well."""
+    machine = load_hardware(base)
+    tile = machine.tiles.tile
+    assert isinstance(tile, Crossbar)
+    update = law(remedy=remedy, pulse=ratio(0.001), asymmetry=ratio(0.1), noise=ratio(0.2))
+    changed = replace(tile, update=update, cell=replace(tile.cell, variation=ratio(0.02)))
+    return replace(machine, tiles=replace(machine.tiles, tile=changed))
+
+
+REMEDIES = {"plain": None, "accumulate": Accumulate(), "transfer": Transfer(every=3, rate=ratio(0.5))}
+
+
+@pytest.mark.parametrize("remedy", REMEDIES)
+def test_cells_learn_in_place(remedy: str) -> None:
+    plan = tiny(in_place(REMEDIES[remedy]), 1)
+    trainer = run(plan, replace(TRAINING, epochs=20, optimizer="SGD", lr=0.2))
+    assert trainer.epochs[-1].loss < 0.7 * trainer.epochs[0].loss
+    weights = trainer.net.weights()
+    for name, held in trainer.net.machine.cells().items():
+        if name.endswith("/0.scale"):  # every weight on tiles is what its cells hold
+            weight, scale = weights[name.removesuffix("/0.scale")], held.flatten()
+            cells = trainer.net.machine.cells()
+            key = name.removesuffix("scale")
+            span = 25e-6 - 0.25e-6
+            difference = (cells[f"{key}plus"] - cells[f"{key}minus"]).flatten() / span * scale
+            assert torch.allclose(
+                difference.sort().values, weight.detach().flatten().sort().values, atol=1e-6
+            )
+
+
+@pytest.mark.parametrize("remedy", REMEDIES)
+def test_a_resumed_run_in_place_ends_with_the_same_bits(tmp_path: Path, remedy: str) -> None:
+    plan = tiny(in_place(REMEDIES[remedy]))
+    whole = run(plan, TRAINING, tmp_path / "whole")
+    part = Trainer(Executor(plan), samples(), TRAINING, tmp_path / "part")
+    epochs = part.run()
+    next(epochs)
+    next(epochs)
+    resumed = Trainer(Executor(plan), samples(), TRAINING, tmp_path / "part")
+    resumed.resume()
+    list(resumed.run())
+    for name, tensor in final(whole).items():
+        assert torch.equal(final(resumed)[name], tensor), name
+    for name, tensor in whole.net.machine.cells().items():
+        assert torch.equal(resumed.net.machine.cells()[name], tensor), name
+
+
+def test_a_weight_that_is_set_before_the_first_run_is_programmed() -> None:
+    b = Builder()
+    model = b.model(b.node("MatMul", b.input("x", "N", 4), b.weight(4, 3)))
+    net = Executor(compile_plan(model, hardware=in_place(None)))
+    (weight,) = net.weights().values()
+    with torch.no_grad():
+        weight.fill_(0.5)
+    assert float(weight.detach().min()) == 0.5
+    net(torch.zeros(1, 4))
+    (held,) = net.weights().values()
+    assert held is weight
+    assert float((held.detach() - 0.5).abs().max()) > 0  # cells miss a little
+    assert float((held.detach() - 0.5).abs().max()) < 0.1
+    before = held.detach().clone()
+    with torch.no_grad():
+        weight.add_(10.0)  # from now on a change is a step, which pulses limit
+    after = next(iter(net.weights().values())).detach()
+    assert float((after - before).min()) > 0
+    assert float((after - before).max()) < 0.2
 
 
 OPTIMIZERS = ["SGD", "adam", "AdamW", "RMSprop", "Adagrad", "NAdam", "RAdam", "Adamax", "ASGD", "Rprop"]

@@ -1,14 +1,15 @@
 """Memory cells: how they are written, and what they hold when they are read."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
 from ffebm.conductance import to_pair
-from ffebm.hardware import Cell, Crossbar
+from ffebm.hardware import Cell, Crossbar, Update
 from ffebm.runtime.tiles.noise import machine_normals, machine_source, normals
+from ffebm.runtime.tiles.pulses import pulsed
 from ffebm.runtime.tiles.wires import conducted
 
 
@@ -57,6 +58,14 @@ class CellArray:
                 break
             found = torch.where(off, self._written(target, found), found)
         self.conductance = self._stuck(found)
+
+    def put(self, conductance: Tensor) -> None:
+        """Set every cell exactly, but for stuck ones: to what pulses have made of it."""
+        self.conductance = self._stuck(conductance)
+
+    def factor(self, like: Tensor) -> Tensor | None:
+        """The factor of each cell's writes; None without variation."""
+        return None if self._cell.variation is None else self._natural("variation", self._variation, like)
 
     def seen(self) -> Tensor:
         """Conductances at the time of a read, siemens.
@@ -135,6 +144,7 @@ class PairedCells:
         self, crossbar: Crossbar, generator: torch.Generator, name: str = "", index: int = 0
     ) -> None:
         self._crossbar = crossbar
+        self._generator = generator
         self._name = name
         self._index = index
         self._up = CellArray(crossbar.cell, generator, f"{name}/plus")
@@ -212,6 +222,39 @@ class PairedCells:
             self._down.conductance = minus
         else:
             self._down.conductance = torch.where(still, minus, self.minus)
+
+    def pulse(self, change: Tensor, law: Update) -> None:
+        """Learn in place; see `pulsed`. Only one cell of a differential pair is off g_min, before and after.
+
+        Args:
+            change: [..., n_out, n_in], in shares of the range of weights, -1 to 1.
+            law: The device.
+        """
+        digits = self.digits()
+        weight = (digits / self._crossbar.top_level).clamp_(-1.0, 1.0)
+        after = pulsed(weight, change, law, self._generator, self._up.factor(self.plus))
+        self.put(torch.where(after == weight, digits, after * self._crossbar.top_level))
+
+    def put(self, digits: Tensor) -> None:
+        """Set every cell exactly, but for stuck ones and a written offset column; digits as for `program`."""
+        self._held.clear()
+        plus, minus = to_pair(digits, self._crossbar, self._index)
+        self._up.put(plus)
+        if self._crossbar.mapping == "differential" or not self.minus.numel():
+            self._down.put(minus)
+
+    def digits(self) -> Tensor:
+        """What the pairs stand for as written, in level steps, [..., n_out, n_in]."""
+        return (self.plus - self.minus) * ((self._crossbar.cell.levels - 1) / self._span)
+
+    def state(self) -> dict[str, Tensor]:
+        """The conductances as written."""
+        return {"plus": self.plus, "minus": self.minus}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take up a state."""
+        self._held.clear()
+        self._up.conductance, self._down.conductance = state["plus"], state["minus"]
 
     @property
     def _span(self) -> float:

@@ -1,5 +1,7 @@
 """The analog tile: an array of cell pairs between converters."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -56,6 +58,8 @@ class CrossbarTile:
     def program(self, weight: Tensor) -> None:
         """Quantise a weight, [..., n_out, n_in], and write it with programming noise."""
         scale = full_scale(weight)
+        if self._crossbar.update is not None:
+            scale = scale * self._crossbar.update.range.value  # room to grow
         self.write(to_levels(weight, scale, self._crossbar), range_scale(scale, self._crossbar))
 
     @torch.no_grad()
@@ -96,9 +100,45 @@ class CrossbarTile:
     def update(self, step: Tensor) -> None:
         """Move the cells by a step in units of the weight, [..., n_out, n_in].
 
-        Scale and ADC ranges stay as they were programmed; see `PairedCells.move` for the law.
+        They learn in place by pulses (see `PairedCells.pulse`), and the ADCs are set to their new range;
+        without a law of their own they are written anew (see `PairedCells.move`), and ranges stay as
+        programmed.
         """
-        self._cells.move(step / self._programmed())
+        law = self._crossbar.update
+        if law is None:
+            self._cells.move(step / self._programmed())
+        else:
+            self._cells.pulse(step / self.reach, law)
+            self._digits = self._cells.digits()
+        self._forget()
+
+    @property
+    def reach(self) -> Tensor:
+        """The weight at the end of the range of weights, [..., 1, 1]."""
+        return self._programmed() * (self._crossbar.top_level / (self._crossbar.cell.levels - 1))
+
+    @torch.no_grad()
+    def hold(self, weight: Tensor, reach: Tensor) -> None:
+        """Hold weights exactly, without a write.
+
+        Args:
+            weight: In shares of the range of weights, -1 to 1, [..., n_out, n_in].
+            reach: The weight at the end of the range, [..., 1, 1].
+        """
+        self._scale = reach * ((self._crossbar.cell.levels - 1) / self._crossbar.top_level)
+        self._digits = weight * self._crossbar.top_level
+        self._cells.put(self._digits)
+        self._forget()
+        self._total, self._clipped = 0, None
+
+    def state(self) -> dict[str, Tensor]:
+        """What the tile goes on from."""
+        return {**self._cells.state(), "scale": self._programmed(), "digits": self._digits}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take up a state."""
+        self._scale, self._digits = state["scale"], state["digits"]
+        self._cells.restore(state)
         self._forget()
 
     def readings(self) -> Readings:

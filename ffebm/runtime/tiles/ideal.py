@@ -1,5 +1,7 @@
 """The exact tile: the yardstick of all others."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -39,6 +41,14 @@ class IdealTile:
     def readings(self) -> Readings:
         """None: an exact tile has no converters."""
         return Readings()
+
+    def state(self) -> dict[str, Tensor]:
+        """The weight."""
+        return {"weight": self._programmed()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take up a state."""
+        self._weight = state["weight"]
 
     def _programmed(self) -> Tensor:
         if self._weight is None:

@@ -8,12 +8,13 @@ from math import prod
 import torch
 from torch import Tensor
 
-from ffebm.hardware import Crossbar
+from ffebm.hardware import Crossbar, Transfer
 from ffebm.ir import Linear
 from ffebm.plan import Piece
 from ffebm.runtime.tiles.crossbar import CrossbarTile
 from ffebm.runtime.tiles.master import MasteredTile
 from ffebm.runtime.tiles.noise import FrozenNoise
+from ffebm.runtime.tiles.remedies import AccumulatingTile, TransferTile
 from ffebm.runtime.tiles.sliced import SlicedTile
 from ffebm.runtime.tiles.split import SplitTile
 from ffebm.runtime.tiles.tile import Tile
@@ -158,6 +159,11 @@ def make_tile(
     crossbar: Crossbar, generator: torch.Generator, name: str, frozen: FrozenNoise | None = None
 ) -> Tile:
     """A tile as it is described; `name` is its own in its machine."""
-    if crossbar.slices == 1:
-        return CrossbarTile(crossbar, generator, name, frozen=frozen)
-    return SlicedTile(crossbar, lambda k: CrossbarTile(crossbar, generator, f"{name}/slice {k}", k))
+    if crossbar.slices > 1:
+        return SlicedTile(crossbar, lambda k: CrossbarTile(crossbar, generator, f"{name}/slice {k}", k))
+    tile, law = CrossbarTile(crossbar, generator, name, frozen=frozen), crossbar.update
+    if law is None or law.remedy is None:
+        return tile
+    if isinstance(law.remedy, Transfer):
+        return TransferTile(tile, CrossbarTile(crossbar, generator, f"{name}/fast"), law, law.remedy)
+    return AccumulatingTile(tile, law)

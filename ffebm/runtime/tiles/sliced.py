@@ -1,6 +1,6 @@
 """A weight whose digits are spread over several arrays."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -54,3 +54,12 @@ class SlicedTile:
     def readings(self) -> Readings:
         """Of all slices together."""
         return sum((tile.readings() for tile in self._slices), Readings())
+
+    def state(self) -> dict[str, Tensor]:
+        """Of all slices."""
+        return {f"{n}.{key}": t for n, tile in enumerate(self._slices) for key, t in tile.state().items()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take up a state."""
+        for n, tile in enumerate(self._slices):
+            tile.restore({k.removeprefix(f"{n}."): t for k, t in state.items() if k.startswith(f"{n}.")})

@@ -1,6 +1,6 @@
 """A matrix over several tiles."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -105,6 +105,15 @@ class SplitTile:
     def readings(self) -> Readings:
         """Of all tiles together."""
         return sum((tile.readings() for _, tile in self._parts), Readings())
+
+    def state(self) -> dict[str, Tensor]:
+        """Of all tiles."""
+        return {f"{n}.{key}": t for n, (_, tile) in enumerate(self._parts) for key, t in tile.state().items()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take up a state."""
+        for n, (_, tile) in enumerate(self._parts):
+            tile.restore({k.removeprefix(f"{n}."): t for k, t in state.items() if k.startswith(f"{n}.")})
 
 
 def _cut(weight: Tensor, stack: Stack) -> Tensor:

@@ -6,6 +6,7 @@ and converters of its own; where an input has size one there, the arrays share i
 differentiable: gradients of energy blocks come from their equilibria.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -53,3 +54,9 @@ class Tile(Protocol):
 
     def readings(self) -> Readings:
         """What the ADCs have read since the tile was programmed."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What the tile holds, for it to go on from; not its noise."""
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take up a state of a tile like this one."""

@@ -64,3 +64,31 @@ def test_projections_of_one_weight_share_its_tile(projection: TileProjection, ti
     weight, z = nn.Parameter(random(4, 3)), random(2, 4, seed=1)
     assert torch.equal(projection.product(z, weight), other.product(z, weight))
     assert tile.times == 1
+
+
+def test_a_copy_of_the_same_value_is_not_programmed_again(
+    projection: TileProjection, tile: CountingTile
+) -> None:
+    weight, z = nn.Parameter(random(4, 3)), random(2, 4, seed=1)
+    projection.product(z, weight)
+    projection.product(z, weight.detach().clone())
+    assert tile.times == 1
+    with torch.no_grad():
+        weight += 1.0
+    projection.product(z, weight.detach().clone())
+    assert tile.times == 2
+
+
+def test_a_parameter_that_learns_in_place_shows_what_the_tile_holds(tile: CountingTile) -> None:
+    linear = Linear("MatMul", "w")
+    array, weight = MasteredTile(linear, tile), nn.Parameter(random(4, 3))
+    first = weight.detach().clone()
+    array.learn(weight)
+    assert not torch.any(weight != first)
+    with torch.no_grad():
+        weight += 0.25
+    array.learn(weight)
+    array.learn(weight)
+    assert tile.times == 1  # programmed once, then updated
+    torch.testing.assert_close(weight.detach(), first + 0.25)
+    torch.testing.assert_close(tile.read()[0].T, weight.detach())

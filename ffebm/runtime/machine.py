@@ -1,0 +1,94 @@
+"""The simulated machine of a plan: its energy blocks on their tiles."""
+
+from collections.abc import Callable, Mapping
+from itertools import count
+
+import torch
+from torch import Tensor
+
+from ffebm.hardware import Crossbar
+from ffebm.ir import EnergyBlock
+from ffebm.plan import Plan
+from ffebm.runtime.edge import Edge
+from ffebm.runtime.energy_block import BlockRuntime
+from ffebm.runtime.tiles.master import MasteredTile
+from ffebm.runtime.tiles.noise import FrozenNoise
+from ffebm.runtime.tiles.projection import TileProjection, crossbar_projection
+
+
+class Machine:
+    """Blocks and tiles.
+
+    Args:
+        plan: What runs on it.
+        generator: Source of the randomness of runs.
+        name: Of the machine: what was drawn when its devices were made follows from it.
+
+    Attributes:
+        blocks: The energy blocks by their ids.
+    """
+
+    def __init__(self, plan: Plan, generator: torch.Generator, name: str) -> None:
+        self._plan = plan
+        self._generator = generator
+        self._name = name
+        self._arrays: dict[str, MasteredTile] = {}
+        self._numbers = count()
+        continuous = plan.hardware.tiles.settling == "continuous"
+        self._frozen = FrozenNoise(generator) if continuous else None
+        self.blocks = {block.id: self._block(block) for block in plan.blocks}
+
+    @property
+    def learns_in_place(self) -> bool:
+        """Cells take steps by a law of their own; else a digital master copy takes them and is programmed."""
+        tile = self._plan.hardware.tiles.tile
+        return isinstance(tile, Crossbar) and tile.update is not None
+
+    def learn(self, weights: Mapping[str, Tensor]) -> None:
+        """Where cells learn in place: carry out the steps of weights, and give weights what their cells hold.
+
+        Args:
+            weights: The trainable weights by source name.
+        """
+        if self.learns_in_place:
+            for name, array in self._arrays.items():
+                if name in weights:
+                    array.learn(weights[name])
+
+    def cells(self) -> dict[str, Tensor]:
+        """What cells that learn in place hold, to go on from; nothing where a master copy says it all."""
+        if not self.learns_in_place:
+            return {}
+        return {
+            f"{name}/{key}": tensor
+            for name, array in self._arrays.items()
+            if array.is_learning
+            for key, tensor in array.tile.state().items()
+        }
+
+    def restore(self, cells: Mapping[str, Tensor], weights: Callable[[str], Tensor]) -> None:
+        """Take up what `cells` returned; weights that learn get the values that their cells hold."""
+        for name, array in self._arrays.items():
+            own = {k.removeprefix(f"{name}/"): t for k, t in cells.items() if k.startswith(f"{name}/")}
+            if own:
+                weight = weights(name)
+                array.tile.restore({key: tensor.to(weight.device) for key, tensor in own.items()})
+                array.show(weight)
+
+    def _block(self, block: EnergyBlock) -> BlockRuntime:
+        tile = self._plan.hardware.tiles.tile
+        if not isinstance(tile, Crossbar):
+            return BlockRuntime(block)
+        projections = {}
+        for position, (_, interaction) in enumerate(block.interactions()):
+            linear = interaction.linear
+            if linear is None:
+                continue
+            if linear.weight not in self._arrays:
+                pieces = [p for _, p in self._plan.pieces() if p.weight == linear.weight]
+                made = crossbar_projection(linear, pieces, tile, self._generator, self._name, self._frozen)
+                self._arrays[linear.weight] = made.array
+            array = self._arrays[linear.weight]
+            projections[position] = TileProjection(linear, array, self._frozen, next(self._numbers))
+        edge = Edge(tile, self._frozen, f"{self._name}/{block.name}") if self._frozen is not None else None
+        return BlockRuntime(block, projections, edge)

@@ -1,0 +1,136 @@
+"""Remedies for devices whose pulses are coarse or asymmetric."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from ffebm.hardware import Transfer, Update
+from ffebm.runtime.tiles.crossbar import CrossbarTile
+from ffebm.runtime.tiles.tile import Readings
+
+
+class AccumulatingTile:
+    """Mixed precision: steps add up in a digital rest; whole pulses of it go to the cells.
+
+    Args:
+        tile: Holds the weight.
+        law: Its update.
+
+    Source: Nandakumar et al. 2020 (arXiv 2001.11773).
+    """
+
+    def __init__(self, tile: CrossbarTile, law: Update) -> None:
+        self._tile = tile
+        self._law = law
+        self._rest = torch.empty(0)
+
+    def program(self, weight: Tensor) -> None:
+        """[..., n_out, n_in]; nothing is left to add."""
+        self._tile.program(weight)
+        self._rest = torch.zeros_like(weight)
+
+    def read(self) -> Tensor:
+        """What the cells hold, [..., n_out, n_in]."""
+        return self._tile.read()
+
+    def mvm(self, x: Tensor) -> Tensor:
+        """[..., batch, n_in] -> [..., batch, n_out]."""
+        return self._tile.mvm(x)
+
+    def mvm_t(self, y: Tensor) -> Tensor:
+        """[..., batch, n_out] -> [..., batch, n_in]."""
+        return self._tile.mvm_t(y)
+
+    @torch.no_grad()
+    def update(self, step: Tensor) -> None:
+        """Add to the rest, [..., n_out, n_in], and pulse the cells by the whole pulses in it."""
+        pulse = self._law.pulse.value * self._tile.reach
+        rest = self._rest + step
+        # a part in a thousand: a pulse that rounding has left just short is a whole one
+        whole = (rest / pulse * 1.001).trunc().clamp_(-self._law.pulses, self._law.pulses) * pulse
+        self._rest = rest - whole
+        self._tile.update(whole)
+
+    def readings(self) -> Readings:
+        """Of the tile."""
+        return self._tile.readings()
+
+    def state(self) -> dict[str, Tensor]:
+        """The cells and the rest."""
+        return {**self._tile.state(), "rest": self._rest}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take up a state."""
+        self._tile.restore(state)
+        self._rest = state["rest"]
+
+
+class TransferTile:
+    """Tiki-Taka: a fast array takes the steps and is read, now and then, into the slow one with the weight.
+
+    The fast array starts at its symmetric point, where pulses up and down are equal and to which noise draws
+    it back; what it holds is counted from there. A transfer reads it line by line through its converters.
+
+    Args:
+        slow: Holds the weight.
+        fast: Takes the steps.
+        law: The update of both.
+        remedy: When and how much is transferred.
+
+    Source: Gokmen & Haensch 2020 (arXiv 1909.07908), with the fast array out of the forward pass.
+    """
+
+    def __init__(self, slow: CrossbarTile, fast: CrossbarTile, law: Update, remedy: Transfer) -> None:
+        self._slow = slow
+        self._fast = fast
+        self._symmetric = law.asymmetry.value
+        self._remedy = remedy
+        self._count = 0
+
+    @torch.no_grad()
+    def program(self, weight: Tensor) -> None:
+        """[..., n_out, n_in]; the fast array holds nothing."""
+        self._slow.program(weight)
+        self._fast.hold(torch.full_like(weight, self._symmetric), self._slow.reach)
+        self._count = 0
+
+    def read(self) -> Tensor:
+        """What the slow cells hold, [..., n_out, n_in]."""
+        return self._slow.read()
+
+    def mvm(self, x: Tensor) -> Tensor:
+        """[..., batch, n_in] -> [..., batch, n_out]."""
+        return self._slow.mvm(x)
+
+    def mvm_t(self, y: Tensor) -> Tensor:
+        """[..., batch, n_out] -> [..., batch, n_in]."""
+        return self._slow.mvm_t(y)
+
+    @torch.no_grad()
+    def update(self, step: Tensor) -> None:
+        """Pulse the fast array, [..., n_out, n_in]; transfer if it is time."""
+        self._fast.update(step)
+        self._count += 1
+        if self._count % self._remedy.every == 0:
+            lines = torch.eye(step.shape[-1], dtype=step.dtype, device=step.device)
+            found = self._fast.mvm(lines.expand(*step.shape[:-2], *lines.shape)).mT
+            self._slow.update((found - self._symmetric * self._slow.reach) * self._remedy.rate.value)
+
+    def readings(self) -> Readings:
+        """Of the slow array: those that take part in products."""
+        return self._slow.readings()
+
+    def state(self) -> dict[str, Tensor]:
+        """Both arrays and the updates since programming."""
+        arrays = {"slow": self._slow, "fast": self._fast}
+        found = {f"{name}.{key}": t for name, tile in arrays.items() for key, t in tile.state().items()}
+        return {**found, "count": torch.tensor(self._count)}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take up a state."""
+        for name, tile in (("slow", self._slow), ("fast", self._fast)):
+            tile.restore(
+                {k.removeprefix(f"{name}."): t for k, t in state.items() if k.startswith(f"{name}.")}
+            )
+        self._count = int(state["count"])

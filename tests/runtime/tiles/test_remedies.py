@@ -1,0 +1,167 @@
+from typing import Any
+
+import pytest
+import torch
+from msgspec.structs import replace
+from torch import Tensor
+
+from ffebm.hardware import Accumulate, Crossbar, Stuck, Transfer
+from ffebm.runtime.tiles.crossbar import CrossbarTile
+from ffebm.runtime.tiles.projection import make_tile
+from ffebm.runtime.tiles.remedies import AccumulatingTile, TransferTile
+from ffebm.runtime.tiles.tile import Tile
+from tests.machines import ratio
+from tests.runtime.tiles.bench import crossbar, random, source, with_cell
+from tests.runtime.tiles.test_pulses import law
+
+
+def described(remedy: Accumulate | Transfer | None = None, **changes: Any) -> Crossbar:
+    """Cells of a million levels that learn in place."""
+    return replace(crossbar(levels=2**20, bits=16), update=law(remedy=remedy, **changes))
+
+
+def tile_of(kind: Crossbar, seed: int = 0) -> Tile:
+    return make_tile(kind, source(seed), "tile")
+
+
+TRANSFER = Transfer(every=2, rate=ratio(0.5))
+KINDS = {"plain": None, "accumulate": Accumulate(), "transfer": TRANSFER}
+
+
+def test_the_description_chooses_the_remedy() -> None:
+    kinds = [type(tile_of(described(remedy))) for remedy in KINDS.values()]
+    assert kinds == [CrossbarTile, AccumulatingTile, TransferTile]
+
+
+@pytest.mark.parametrize("mapping", ["differential", "offset"])
+def test_a_weight_has_room_to_grow(mapping: str) -> None:
+    tile = tile_of(replace(described(pulses=10_000), mapping=mapping))
+    weight = random(6, 8)
+    tile.program(weight)
+    torch.testing.assert_close(tile.read(), weight, rtol=0, atol=1e-4)
+    tile.update(torch.full((6, 8), 100.0, dtype=torch.float64))
+    # the end of the range: twice the largest weight
+    torch.testing.assert_close(tile.read(), torch.full_like(weight, 2 * float(weight.abs().max())))
+    x, y = random(3, 8, seed=1), random(3, 6, seed=2)
+    torch.testing.assert_close(tile.mvm(x), x @ tile.read().T, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(tile.mvm_t(y), y @ tile.read(), rtol=1e-3, atol=1e-3)
+
+
+def test_a_step_is_worth_what_the_device_makes_of_it() -> None:
+    tile = tile_of(described(asymmetry=ratio(0.2)))
+    weight = random(6, 8)
+    tile.program(weight)
+    reach = 2 * float(weight.abs().max())
+    tile.update(torch.full((6, 8), 5 * 0.02 * reach, dtype=torch.float64))
+    expected = reach * (1 - (1 - weight / reach) * (1 - 0.02 * 1.2) ** 5)
+    torch.testing.assert_close(tile.read(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_cells_that_are_stuck_do_not_learn() -> None:
+    kind = with_cell(described(), stuck=Stuck(at_min=ratio(1.0), at_max=ratio(0.0)))
+    tile = tile_of(kind)
+    tile.program(random(6, 8))
+    tile.update(torch.ones(6, 8, dtype=torch.float64))
+    assert not tile.read().any()
+
+
+def test_small_steps_add_up_to_whole_pulses() -> None:
+    tile = tile_of(described(Accumulate(), bounds="hard"))
+    weight = random(6, 8)
+    tile.program(weight)
+    pulse = 0.02 * 2 * float(weight.abs().max())
+    held = tile.read()
+    for _ in range(9):
+        tile.update(torch.full((6, 8), 0.1 * pulse, dtype=torch.float64))
+    torch.testing.assert_close(tile.read(), held)
+    tile.update(torch.full((6, 8), 0.1 * pulse, dtype=torch.float64))
+    torch.testing.assert_close(tile.read(), held + pulse)
+    tile.update(torch.full((6, 8), -3.5 * pulse, dtype=torch.float64))
+    torch.testing.assert_close(tile.read(), held - 2 * pulse)
+
+
+def test_what_the_fast_array_holds_moves_on() -> None:
+    tile = tile_of(described(TRANSFER, pulse=ratio(0.001), pulses=10_000, asymmetry=ratio(0.2)))
+    weight = random(6, 8)
+    tile.program(weight)
+    reach = 2 * float(weight.abs().max())
+    step = torch.full((6, 8), 0.01 * reach, dtype=torch.float64)
+    tile.update(step)
+    torch.testing.assert_close(tile.read(), weight, rtol=0, atol=1e-4)
+    tile.update(step)
+    # 10 pulses a step from the symmetric point, then half of it as pulses of the slow cells
+    fast = 1 - 0.8 * (1 - 0.0012) ** 20
+    n = 0.5 * (fast - 0.2) / 0.001
+    expected = 1 - (1 - weight / reach) * (1 - 0.0012) ** n
+    torch.testing.assert_close(tile.read() / reach, expected, rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_state_is_all_that_a_tile_goes_on_from(kind: str) -> None:
+    def walk(tile: Tile, start: int) -> list[Tensor]:
+        for k in range(start, start + 5):
+            tile.update(0.05 * random(6, 8, seed=k))
+        return [tile.read(), tile.mvm(random(3, 8))]
+
+    one, other = (tile_of(described(KINDS[kind]), seed) for seed in (0, 0))
+    one.program(random(6, 8))
+    walk(one, 0)
+    state = {key: tensor.clone() for key, tensor in one.state().items()}
+    random_state = source(9)
+    for tile in (one, other):
+        tile.restore(state)
+    first = make_tile(described(KINDS[kind]), random_state, "tile")
+    second = make_tile(described(KINDS[kind]), source(9), "tile")
+    first.restore(state)
+    second.restore(state)
+    for a, b in zip(walk(first, 5), walk(second, 5), strict=True):
+        assert torch.equal(a, b)
+    assert torch.equal(one.read(), other.read())
+
+
+def regression(kind: Crossbar, noise: float) -> Tensor:
+    """Errors of late weights of a linear regression by noisy gradients, relative to what it should find."""
+    wanted = random(6, 8) * 0.3
+    tile = tile_of(kind)
+    start = torch.zeros(6, 8, dtype=torch.float64)
+    start[0, 0] = 1.0  # sets the range
+    tile.program(start)
+    late: list[Tensor] = []
+    for k in range(1500):
+        tile.update(-0.02 * (tile.read() - wanted + noise * random(6, 8, seed=k)))
+        if k >= 1000:
+            late.append(tile.read() - wanted)
+    errors: Tensor = torch.stack(late) / wanted.norm()
+    return errors
+
+
+def bias(remedy: Accumulate | Transfer | None, asymmetry: float) -> float:
+    """Relative error of the mean weights under large gradient noise."""
+    kind = described(remedy, pulse=ratio(0.002), asymmetry=ratio(asymmetry), noise=ratio(0.3))
+    return float(regression(kind, 0.5).mean(0).norm())
+
+
+def test_a_transfer_undoes_what_asymmetry_does() -> None:
+    """Plain pulses settle where gradient and asymmetry balance."""
+    plain = bias(None, 0.4)
+    assert plain > 0.5
+    assert bias(None, 0.0) < 0.35 * plain
+    for every, rate in ((1, 0.5), (5, 0.5)):
+        assert bias(Transfer(every=every, rate=ratio(rate)), 0.4) < 0.25 * plain
+
+
+def test_accumulated_steps_arrive_to_a_pulse_where_others_go_astray() -> None:
+    """A pulse is ten times a step: given at random, pulses add up to a random walk."""
+    errors = []
+    for remedy in (None, Accumulate()):
+        tile = tile_of(described(remedy, pulse=ratio(0.002), bounds="hard"))
+        weight = random(6, 8)
+        tile.program(weight)
+        held, pulse = tile.read(), 0.002 * 2 * float(weight.abs().max())
+        steps = [0.1 * pulse * random(6, 8, seed=k).sign() for k in range(400)]
+        for step in steps:
+            tile.update(step)
+        errors.append((tile.read() - held - torch.stack(steps).sum(0)) / pulse)
+    assert float(errors[1].abs().max()) <= 1.001
+    # each update is one pulse with a chance of 0.1: a variance of 0.09
+    assert float(errors[0].std()) == pytest.approx((400 * 0.09) ** 0.5, rel=0.3)
