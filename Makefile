@@ -6,7 +6,7 @@ OUT := out
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint types fmt check picture bench clean
+.PHONY: help venv tools demo test lint types fmt check picture bench clean
 
 help: ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -20,6 +20,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps \
 	    magika rapidocr-onnxruntime
 	touch $@
+
+# aihwkit's wheel also asks for what builds it and for torchvision, which its torch tiles do not use
+tools: venv ## the simulators to compare with: aihwkit, ZigZag, qonnx
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[zigzag,qonnx]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps aihwkit
 
 demo: venv ## compile the digits CNN, explain the partition, train it on simulated tiles
 	$(BIN)/python examples/digits_model.py $(OUT)/digits.onnx

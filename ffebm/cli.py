@@ -10,12 +10,13 @@ import typer
 from ffebm.commands.compile import compile as compile_command
 from ffebm.commands.console import err
 from ffebm.commands.explain import explain
+from ffebm.commands.export import export
 from ffebm.commands.run import run
 from ffebm.commands.show import show
 from ffebm.commands.train import train
 from ffebm.errors import FfebmError, InternalError
 
-COMMANDS: tuple[Callable[..., None], ...] = (compile_command, explain, show, run, train)
+COMMANDS: tuple[Callable[..., None], ...] = (compile_command, explain, show, run, train, export)
 """In the order in which `ffebm --help` lists them."""
 
 app = typer.Typer(

@@ -1,0 +1,67 @@
+"""`ffebm export`."""
+
+from pathlib import Path
+from typing import Annotated
+
+from msgspec.structs import replace
+from typer import Option
+
+from ffebm.commands.console import PlanPath, err, out
+from ffebm.errors import PlanError, UsageError
+from ffebm.folder import read_folder, write_folder
+from ffebm.plan import Plan, Port, load_plan
+
+
+def export(
+    plan: PlanPath,
+    to: Annotated[str, Option(help="crosssim, aihwkit, zigzag or qonnx.")],
+    output: Annotated[Path | None, Option("-o", "--output", help="Folder. [default: PLAN.TO]")] = None,
+    data: Annotated[
+        Path | None, Option(help="Samples that fix the scales of QONNX, as for `ffebm run --input`.")
+    ] = None,
+) -> None:
+    """Write a plan as other simulators and tools read it, and say what they cannot express."""
+    from ffebm.backends.exporters import EXPORTERS
+    from ffebm.backends.qonnx import export_qonnx
+
+    if to not in EXPORTERS:
+        raise UsageError(f"--to {to}", allowed=", ".join(EXPORTERS))
+    if data is not None and to != "qonnx":
+        raise UsageError(f"--data with --to {to}", allowed="--to qonnx, whose scales can be measured")
+    loaded = load_plan(plan)
+    folder = output or plan.resolve().with_name(f"{plan.resolve().name}.{to}")
+    exported = EXPORTERS[to](loaded) if data is None else export_qonnx(loaded, _peaks(loaded, data))
+    _check_unchanged(folder, exported.marker)
+    write_folder(folder, exported.files, exported.marker)
+    for note in exported.notes:
+        err.print(f"note: {note}", markup=False)
+    out.print(f"{', '.join(sorted(exported.files))} written to {folder}", markup=False)
+
+
+def _peaks(plan: Plan, data: Path) -> dict[str, float]:
+    """Largest magnitude of each value that digital segments hand to DACs, over some samples."""
+    from ffebm.backends.qonnx import dac_edges
+    from ffebm.runtime.inference import infer, read_inputs
+
+    inputs = read_inputs(plan, data)
+    ports = tuple(Port(name, plan.types[name]) for name in dac_edges(plan))
+    if not ports:
+        raise UsageError("--data, but no digital segment drives a DAC", hint="leave it out")
+    outputs, notes = infer(replace(plan, outputs=ports, structure=None), inputs, 0, "cpu")
+    for line in notes:
+        err.print(line, markup=False)
+    return {name: float(abs(value).max()) for name, value in outputs.items()}
+
+
+def _check_unchanged(folder: Path, marker: str) -> None:
+    """An earlier export is replaced only if nobody has edited it since."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    try:
+        read_folder(folder, marker)
+    except PlanError as error:
+        raise UsageError(
+            f"{folder} exists and is not an unchanged export of this kind: {error.found}",
+            allowed="a new folder, an empty one, or an earlier export that nobody has edited",
+            hint="move it away, or choose another path with -o",
+        ) from None

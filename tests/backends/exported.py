@@ -1,0 +1,59 @@
+"""Plans to export, and the folder of an export."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from ffebm.backends.export import Export
+from ffebm.compiler.driver import compile_model
+from ffebm.folder import write_folder
+from ffebm.hardware import Crossbar, Hardware
+from ffebm.plan import Plan
+from tests.machines import crossbars
+from tests.models import Builder
+
+INPUTS, HIDDEN, CLASSES = 20, 13, 5
+
+
+def quiet(machine: Hardware) -> Hardware:
+    """The same machine without noise."""
+    tile = machine.tiles.tile
+    assert isinstance(tile, Crossbar)
+    none = replace(tile.cell.read_noise, value=0.0)
+    cell = replace(tile.cell, read_noise=none, programming_noise=none)
+    return replace(machine, tiles=replace(machine.tiles, tile=replace(tile, cell=cell)))
+
+
+def dense_plan(hardware: Hardware | str = "") -> Plan:
+    """Two dense layers on tiles, one of them on 2 x 2 of them, and digital nodes between and behind."""
+    b = Builder()
+    x = b.input("x", "N", INPUTS)
+    b.weight(INPUTS, HIDDEN, name="fc1.weight")
+    b.constant(b.rng.standard_normal(HIDDEN).astype("float32") / 10, "fc1.bias")
+    b.weight(CLASSES, HIDDEN, name="fc2.weight")
+    hidden = b.node("Relu", b.node("Gemm", x, "fc1.weight", "fc1.bias"), out="hidden")
+    gate = b.node("Softmax", hidden, out="gate", axis=1)
+    logits = b.node("Gemm", gate, "fc2.weight", transB=1, out="logits")
+    model = b.model(b.node("Softmax", logits, out="y"))
+    return compile_model(model, hardware=hardware or quiet(crossbars(16, 12, 8)))
+
+
+def image_plan(hardware: Hardware | str = "", block_size: int = 1) -> Plan:
+    """A convolution, a grouped one and a dense readout."""
+    b = Builder()
+    x = b.input("x", "N", 2, 6, 6)
+    b.weight(6, 2, 3, 3, name="conv1.weight")
+    b.weight(6, 3, 3, 3, name="conv2.weight")
+    b.weight(96, 4, name="readout.weight")
+    s = b.clip(b.node("Conv", x, "conv1.weight", pads=[1, 1, 1, 1]))
+    s = b.clip(b.node("Conv", s, "conv2.weight", group=2, strides=[1, 1]))
+    y = b.node("MatMul", b.node("Flatten", s), "readout.weight", out="y")
+    return compile_model(b.model(y), hardware=hardware or quiet(crossbars(16, 32, 8)), block_size=block_size)
+
+
+def written(exporter: Callable[[Plan], Export], plan: Plan, folder: Path) -> Path:
+    """An export on disk."""
+    exported = exporter(plan)
+    write_folder(folder, exported.files, exported.marker)
+    return folder

@@ -1,0 +1,232 @@
+"""The QONNX export: its models are valid, and qonnx computes what the plan does."""
+
+import importlib.util
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+import pytest
+import torch
+from msgspec.structs import replace
+from onnx import numpy_helper
+from torch import nn
+
+from ffebm.backends.qonnx import dac_edges, export_qonnx
+from ffebm.compiler.driver import compile_model
+from ffebm.errors import UsageError
+from ffebm.plan import Plan, Port
+from ffebm.runtime.executor import Executor
+from tests.backends.exported import INPUTS, dense_plan, image_plan, quiet
+from tests.machines import crossbars
+from tests.models import Builder
+
+Floats = npt.NDArray[np.float32]
+needs_qonnx = pytest.mark.skipif(
+    importlib.util.find_spec("qonnx") is None, reason="qonnx is not installed: pip install qonnx"
+)
+
+
+def values_of(plan: Plan, names: list[str], *inputs: torch.Tensor) -> dict[str, Floats]:
+    """What a run of the plan makes of some values."""
+    ports = tuple(Port(name, plan.types[name]) for name in names)
+    with torch.no_grad():
+        found = Executor(replace(plan, outputs=ports, structure=None))(*inputs)
+    found = found if isinstance(found, tuple) else (found,)
+    return {name: value.numpy() for name, value in zip(names, found, strict=True)}
+
+
+def executed(content: bytes, feeds: Mapping[str, Floats]) -> dict[str, Floats]:
+    from qonnx.core.modelwrapper import ModelWrapper
+    from qonnx.core.onnx_exec import execute_onnx
+    from qonnx.transformation.infer_shapes import InferShapes
+
+    model = ModelWrapper(onnx.load_from_string(content)).transform(InferShapes())
+    found: dict[str, Floats] = execute_onnx(model, dict(feeds))
+    return found
+
+
+def convolution_plan() -> Plan:
+    """A digital scaling before a convolution, whose windows a DAC scales one by one."""
+    b = Builder()
+    x = b.input("x", "N", 2, 6, 6)
+    b.weight(3, 2, 3, 3, name="conv.weight")
+    scaled = b.node("Tan", x, out="scaled")
+    model = b.model(b.node("Relu", b.node("Conv", scaled, "conv.weight")))
+    return compile_model(model, hardware=quiet(crossbars(4, 32, 8)))
+
+
+@needs_qonnx
+def test_segments_compute_what_the_plan_does() -> None:
+    plan = dense_plan()
+    exported = export_qonnx(plan)
+    assert any("each tile scales its own lines" in note for note in exported.notes)
+    assert sorted(exported.files) == ["segment0000.onnx", "segment0001.onnx", "segments.json"]
+    values = values_of(plan, ["hidden", "gate", "logits", "y"], torch.randn(1, INPUTS))
+    first = executed(exported.files["segment0000.onnx"], {"hidden": values["hidden"]})
+    np.testing.assert_allclose(first["gate"], values["gate"], rtol=1e-6)
+    second = executed(exported.files["segment0001.onnx"], {"logits": values["logits"]})
+    np.testing.assert_allclose(second["y"], values["y"], rtol=1e-6)
+    step = values["gate"].max() / 127
+    codes = first["gate.dac"] / step
+    np.testing.assert_allclose(codes, np.rint(values["gate"] / step), atol=1e-3)
+
+
+@needs_qonnx
+def test_a_tile_takes_what_a_quant_node_makes_as_it_is() -> None:
+    plan = dense_plan(quiet(crossbars(16, 13, 8)))
+    assert not any("each tile scales its own lines" in note for note in export_qonnx(plan).notes)
+    torch.manual_seed(0)
+    x = torch.randn(1, INPUTS)
+    values = values_of(plan, ["hidden", "gate", "logits"], x)
+    first = executed(export_qonnx(plan).files["segment0000.onnx"], {"hidden": values["hidden"]})
+    (block,) = [block for block in plan.blocks if "gate" in block.inputs]
+    net = Executor(plan)
+    weights = {name: torch.from_numpy(plan.weights[name].copy()) for name in block.weights()}
+    outputs, _ = net.blocks[block.id].run(
+        {"gate": torch.from_numpy(first["gate.dac"].copy())}, weights, net.settle, net.gradient
+    )
+    np.testing.assert_allclose(
+        outputs["logits"].detach(), values["logits"], rtol=0, atol=1e-4 * abs(values["logits"]).max()
+    )
+
+
+@needs_qonnx
+def test_a_measured_scale_is_constant() -> None:
+    plan = dense_plan()
+    exported = export_qonnx(plan, {"gate": 0.5, "elsewhere": 3.0})
+    model = onnx.load_from_string(exported.files["segment0000.onnx"])
+    constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    assert [node.op_type for node in model.graph.node] == ["Softmax", "Quant"]
+    assert constants["gate.dac.scale"] == pytest.approx(0.5 / 127)
+    assert constants["gate.dac.bits"] == 8
+    assert not any("hls4ml and FINN want a constant" in note for note in exported.notes)
+    hidden = np.zeros((1, 13), np.float32)
+    hidden[0, 0] = 10.0
+    found = executed(exported.files["segment0000.onnx"], {"hidden": hidden})["gate.dac"]
+    assert found.max() == pytest.approx(0.5)  # narrow: the largest code is 127
+
+
+@needs_qonnx
+def test_a_zero_vector_has_zero_codes() -> None:
+    plan = convolution_plan()
+    found = executed(export_qonnx(plan).files["segment0000.onnx"], {"x": np.zeros((1, 2, 6, 6), np.float32)})
+    assert not found["scaled.dac"].any()
+
+
+def test_windows_share_a_scale_and_it_is_said() -> None:
+    plan = convolution_plan()
+    assert dac_edges(plan) == {"scaled": (1, 2, 3)}
+    exported = export_qonnx(plan)
+    assert (
+        "a DAC before a convolution scales each window; the Quant node scales the whole sample"
+        in exported.notes
+    )
+    model = onnx.load_from_string(exported.files["segment0000.onnx"])
+    assert all(note in model.doc_string for note in exported.notes)
+
+
+def test_the_index_names_the_edges() -> None:
+    index = json.loads(export_qonnx(dense_plan()).files["segments.json"])
+    assert index["segments"] == [
+        {
+            "file": "segment0000.onnx",
+            "inputs": {"hidden": "block0"},
+            "outputs": {"gate": ["block1"]},
+            "quantised": {"gate": "gate.dac"},
+        },
+        {
+            "file": "segment0001.onnx",
+            "inputs": {"logits": "block1"},
+            "outputs": {"y": ["output"]},
+            "quantised": {},
+        },
+    ]
+
+
+def test_exact_tiles_have_no_dacs() -> None:
+    plan = dense_plan("ideal")
+    assert dac_edges(plan) == {}
+    model = onnx.load_from_string(export_qonnx(plan).files["segment0000.onnx"])
+    assert [node.op_type for node in model.graph.node] == ["Softmax"]
+
+
+def test_attributes_constants_and_subgraphs_survive() -> None:
+    b = Builder()
+    x = b.input("x", "N", 4)
+    then = onnx.helper.make_graph(
+        [onnx.helper.make_node("Mul", [x, "factor"], ["scaled"])],
+        "then",
+        [],
+        [onnx.helper.make_tensor_value_info("scaled", onnx.TensorProto.FLOAT, ["N", 4])],
+        [numpy_helper.from_array(np.array([2, 3, 4, 5], np.float32), "factor")],
+    )
+    other = onnx.helper.make_graph(
+        [onnx.helper.make_node("LeakyRelu", [x], ["leaky"], alpha=0.25)],
+        "otherwise",
+        [],
+        [onnx.helper.make_tensor_value_info("leaky", onnx.TensorProto.FLOAT, ["N", 4])],
+    )
+    positive = b.node(
+        "Greater", b.node("ReduceSum", x, b.constant(np.array([0, 1])), keepdims=0), b.constant(0.0)
+    )
+    y = b.node("If", positive, then_branch=then, else_branch=other)
+    model = b.model(b.node("Cast", b.node("Clip", y, "", b.constant(4.0)), to=onnx.TensorProto.DOUBLE))
+    model.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
+    plan = compile_model(model, hardware="ideal")
+    content = export_qonnx(plan).files["segment0000.onnx"]
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    for sign in (1.0, -1.0):
+        feed = sign * np.array([[1, 2, 0.5, -1]], np.float32)
+        (found,) = session.run(None, {"x": feed})
+        expected = np.minimum(feed * [2, 3, 4, 5], 4) if sign > 0 else np.where(feed > 0, feed, feed / 4)
+        np.testing.assert_allclose(found, expected)
+
+
+class Torchy(nn.Module):
+    """Its digital op has no ONNX twin."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = torch.special.i0(self.fc(x))
+        return found
+
+
+def test_segments_that_are_no_onnx_are_refused() -> None:
+    plan = compile_model(Torchy().eval(), (torch.randn(2, 4),), hardware="ideal")
+    with pytest.raises(UsageError) as caught:
+        export_qonnx(plan)
+    message = str(caught.value)
+    assert message.startswith("no digital segment is ONNX alone: '")
+    assert "is aten." in message
+    assert message.endswith(
+        "; ops of ONNX's own domain\n  hint: export the torch model to ONNX, and compile that"
+    )
+
+
+def test_a_plan_without_digital_nodes_is_refused() -> None:
+    b = Builder()
+    x = b.input("x", "N", 4)
+    b.weight(4, 3, name="w")
+    plan = compile_model(b.model(b.node("Relu", b.node("MatMul", x, "w"))), hardware="ideal")
+    with pytest.raises(
+        UsageError, match=r"^nothing in this plan is digital\n  hint: --to crosssim or aihwkit"
+    ):
+        export_qonnx(plan)
+
+
+def test_image_plans_have_a_layout_segment_only() -> None:
+    plan: Any = image_plan()
+    kinds = {i.op for segment in plan.segments for i in segment.program.instructions}
+    assert kinds <= {"Flatten"}
+
+
+def test_files_are_the_same_each_time(tmp_path: Path) -> None:
+    assert export_qonnx(dense_plan()).files == export_qonnx(dense_plan()).files

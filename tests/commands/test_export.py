@@ -1,0 +1,99 @@
+"""`ffebm export`: files, notes, and what is refused."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from ffebm import cli
+from ffebm.backends.exporters import EXPORTERS
+from tests.backends.exported import INPUTS, dense_plan
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs `ffebm export`; exit code, standard output, standard error."""
+
+    def run_export(*arguments: str | Path) -> tuple[int, str, str]:
+        code = cli._guarded(["export", *(str(argument) for argument in arguments)])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run_export
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Path:
+    dense_plan().save(tmp_path / "net.plan")
+    return tmp_path / "net.plan"
+
+
+@pytest.mark.parametrize("target", sorted(EXPORTERS))
+def test_every_format_is_written_whole_and_says_what_it_lacks(target: str, plan: Path, run: Run) -> None:
+    code, out, err = run(plan, "--to", target)
+    folder = plan.with_name(f"net.plan.{target}")
+    exported = EXPORTERS[target](dense_plan())
+    assert code == 0
+    assert out == f"{', '.join(sorted(exported.files))} written to {folder}\n"
+    assert err == "".join(f"note: {note}\n" for note in exported.notes)
+    assert len(exported.notes) >= 2
+    assert {f.name: f.read_bytes() for f in folder.iterdir() if f.name != "SHA256SUMS"} == exported.files
+    assert sorted(p.name for p in plan.parent.iterdir()) == ["net.plan", folder.name]  # nothing half-written
+
+
+def test_an_unchanged_export_is_replaced_an_edited_one_is_not(plan: Path, run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    assert run(plan, "--to", "aihwkit", "-o", folder)[0] == 0
+    assert run(plan, "--to", "aihwkit", "-o", folder)[0] == 0
+    (folder / "rpu.py").write_text("mine")
+    code, out, err = run(plan, "--to", "aihwkit", "-o", folder)
+    assert (code, out) == (2, "")
+    assert err == (
+        f"error: {folder} exists and is not an unchanged export of this kind: "
+        "rpu.py is damaged: its SHA-256 digest differs; "
+        "a new folder, an empty one, or an earlier export that nobody has edited\n"
+        "  hint: move it away, or choose another path with -o\n"
+    )
+    assert (folder / "rpu.py").read_text() == "mine"
+
+
+def test_other_folders_and_added_files_are_kept(plan: Path, run: Run, tmp_path: Path) -> None:
+    code, _, err = run(plan, "--to", "zigzag", "-o", plan)
+    assert code == 2
+    assert "it holds no accelerator.yaml" in err
+    folder = tmp_path / "out"
+    assert run(plan, "--to", "zigzag", "-o", folder)[0] == 0
+    (folder / "notes.txt").write_text("mine")
+    code, _, err = run(plan, "--to", "zigzag", "-o", folder)
+    assert code == 2
+    assert "it holds 'notes.txt', which would be lost" in err
+    assert (folder / "notes.txt").read_text() == "mine"
+
+
+def test_an_unknown_format_is_refused(plan: Path, run: Run) -> None:
+    assert run(plan, "--to", "spice") == (2, "", "error: --to spice; crosssim, aihwkit, zigzag, qonnx\n")
+
+
+def test_samples_fix_the_scales_of_qonnx(plan: Path, run: Run, tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).standard_normal((9, INPUTS)).astype(np.float32))
+    assert run(plan, "--to", "qonnx", "--data", tmp_path / "x.npz", "-o", tmp_path / "q")[0] == 0
+    model = onnx.load(tmp_path / "q" / "segment0000.onnx")
+    (scale,) = [numpy_helper.to_array(t) for t in model.graph.initializer if t.name == "gate.dac.scale"]
+    assert 1 / 13 / 127 < scale[0] < 1 / 127  # the largest of 13 shares, in 127 codes
+
+
+def test_samples_are_refused_where_they_would_do_nothing(plan: Path, run: Run, tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", x=np.zeros((2, INPUTS), np.float32))
+    assert run(plan, "--to", "crosssim", "--data", tmp_path / "x.npz") == (
+        2,
+        "",
+        "error: --data with --to crosssim; --to qonnx, whose scales can be measured\n",
+    )
+    dense_plan("ideal").save(tmp_path / "ideal.plan")
+    code, _, err = run(tmp_path / "ideal.plan", "--to", "qonnx", "--data", tmp_path / "x.npz")
+    assert (code, err) == (2, "error: --data, but no digital segment drives a DAC\n  hint: leave it out\n")
