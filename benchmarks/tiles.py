@@ -1,17 +1,29 @@
-"""Noisy convolutions on crossbars beside exact ones by torch: milliseconds, the best of five runs.
+"""Tiles beside plain torch and beside aihwkit's torch tiles.
+
+Noisy convolutions beside exact ones by torch, exact tiles beside torch, and networks on noisy tiles beside
+aihwkit's with the same converters, weights and noise (`make tools` installs it). Medians of interleaved runs.
 
 python benchmarks/tiles.py
 """
 
+import copy
+import importlib.util
+import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
+from msgspec.structs import replace
+from torch import Tensor, nn
 
-from ffebm.hardware import Crossbar, load_hardware
+import ffebm
+from ffebm.backends.aihwkit import export_aihwkit
+from ffebm.hardware import Crossbar, Hardware, load_hardware
 from ffebm.ir import Linear
 from ffebm.plan import Piece
+from ffebm.runtime.tiles.ideal import IdealTile
 from ffebm.runtime.tiles.projection import crossbar_projection
 
 SHAPES = [  # batch, channels in and out, pixels a side, kernel, groups
@@ -65,13 +77,149 @@ def measured(shape: tuple[int, ...], tile: Crossbar) -> list[float]:
     ]
 
 
-def main() -> None:
-    tile = load_hardware("reference").tiles.tile
+def together(runs: dict[str, Callable[[], object]], seconds: float = 4.0) -> dict[str, float]:
+    """Median seconds of each, run in turn so that all meet the same machine."""
+    for run in runs.values():
+        run()
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(min(times.values(), key=len)) < 3:
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run()
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(found) for name, found in times.items()}
+
+
+# --- exact tiles -------------------------------------------------------------------------------------
+
+
+def exact_tiles() -> None:
+    print("\nexact tiles: `IdealTile.mvm` beside `torch.matmul`")
+    for batch, n_in, n_out in [(64, 784, 500), (256, 1024, 1024), (4096, 576, 64)]:
+        weight, x = torch.randn(n_out, n_in), torch.randn(batch, n_in)
+        tile = IdealTile()
+        tile.program(weight)
+        found = together(
+            {
+                "torch": lambda x=x, w=weight: torch.matmul(x, w.mT),
+                "tile": lambda x=x, tile=tile: tile.mvm(x),
+            }
+        )
+        ratio = found["tile"] / found["torch"]
+        print(f"{batch:5} x {n_in} -> {n_out:5}: {1e3 * found['torch']:7.3f} ms, tile {ratio:.3f} times that")
+
+
+# --- beside aihwkit ----------------------------------------------------------------------------------
+
+
+def dense() -> nn.Sequential:
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 500), nn.ReLU(), nn.Linear(500, 10))
+
+
+def convolutional() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(1, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(32, 64, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(64 * 49, 10),
+    )
+
+
+def analog(model: nn.Module, plan: ffebm.Plan, *, each_sample: bool) -> nn.Module:
+    """The network as aihwkit runs it, from our export.
+
+    Args:
+        model: The torch model.
+        plan: Its plan.
+        each_sample: Read noise of each cell for each sample, which is what our tiles compute; else one normal
+            number an output, the cheapest noise that aihwkit has, of about the same size.
+    """
+    from aihwkit.nn.conversion import convert_to_analog
+
+    module: dict[str, Any] = {}
+    exec(export_aihwkit(plan).files["rpu.py"].decode(), module)
+    for config in [module["BASE"], *module["RPU"].values()]:
+        if not each_sample:
+            config.modifier = type(config.modifier)()
+            config.forward.out_noise = module["READ_NOISE"] * 5.0  # lines of five full-scale inputs, or more
+    return convert_to_analog(
+        copy.deepcopy(model),
+        module["BASE"],
+        specific_rpu_config_fun=module["config_of"],
+        exclude_modules=module["EXCLUDE"],
+    )
+
+
+def steps(net: nn.Module, x: Tensor, target: Tensor) -> tuple[Callable[[], object], Callable[[], object]]:
+    """A noisy forward and a training step."""
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-3)
+
+    def forward() -> Tensor:
+        with torch.no_grad():
+            return net(x)
+
+    def train() -> None:
+        optimizer.zero_grad()
+        F.cross_entropy(net(x), target).backward()
+        optimizer.step()
+
+    return forward, train
+
+
+def machine() -> Hardware:
+    """The reference machine without programming noise, which aihwkit does not draw in training."""
+    hardware = load_hardware("reference")
+    tile = hardware.tiles.tile
     assert isinstance(tile, Crossbar)
+    cell = replace(tile.cell, programming_noise=replace(tile.cell.programming_noise, value=0.0))
+    return replace(hardware, tiles=replace(hardware.tiles, tile=replace(tile, cell=cell)))
+
+
+def beside_aihwkit() -> None:
+    print("\nbeside aihwkit's torch tiles: images a second, and ours as a multiple")
+    for name, model, batch in [("dense 784-500-10", dense(), 64), ("convolutional", convolutional(), 64)]:
+        x, target = torch.rand(batch, 1, 28, 28), torch.randint(10, (batch,))
+        plan = ffebm.compile(model, (x,), hardware=machine())
+        nets = {
+            "ours": ffebm.Executor(plan),
+            "noise of each cell": analog(model, plan, each_sample=True),
+            "noise of each output": analog(model, plan, each_sample=False),
+        }
+        made = {key: steps(net.train(), x, target) for key, net in nets.items()}
+        for position, kind in enumerate(("noisy forward", "training step")):
+            found = together({key: runs[position] for key, runs in made.items()}, 6.0)
+            rates = {key: batch / seconds for key, seconds in found.items()}
+            others = ", ".join(
+                f"{key} {rate:.0f} ({rates['ours'] / rate:.1f} times)"
+                for key, rate in rates.items()
+                if key != "ours"
+            )
+            print(f"{name}, {kind}: ours {rates['ours']:.0f}; aihwkit with {others}")
+
+
+def convolutions(tile: Crossbar) -> None:
+    print("convolutions on noisy tiles beside exact ones by torch: milliseconds, the best of five runs")
     print(f"{'batch in out side kernel groups':34} exact   noisy | W^T exact   noisy | programming")
     for shape in SHAPES:
         exact, noisy, exact_t, noisy_t, programming = measured(shape, tile)
         print(f"{shape!s:34} {exact:5.1f} {noisy:7.1f} | {exact_t:9.1f} {noisy_t:7.1f} | {programming:11.1f}")
+
+
+def main() -> None:
+    torch.manual_seed(0)
+    tile = load_hardware("reference").tiles.tile
+    assert isinstance(tile, Crossbar)
+    convolutions(tile)
+    exact_tiles()
+    if importlib.util.find_spec("aihwkit") is None:
+        print("\naihwkit is not installed, so nothing is held beside it: make tools")
+    else:
+        beside_aihwkit()
 
 
 if __name__ == "__main__":
