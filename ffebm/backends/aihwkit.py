@@ -15,10 +15,13 @@ from ffebm.backends.export import (
     held_matrix,
     layer_name,
     linears,
+    missing_notes,
     settling_notes,
     sharing_notes,
+    slice_ranges,
     source_line,
 )
+from ffebm.conductance import range_scale
 from ffebm.hardware import Crossbar
 from ffebm.ir import Array, Linear
 from ffebm.plan import Plan
@@ -153,12 +156,14 @@ def _plain(text: str) -> str:
 
 def _crossbar(tile: Crossbar) -> str:
     cell, micro = tile.cell, 1e6
+    # Slices stand for less and less of a weight; an offset column leaves half of a range to it.
+    ranges = math.sqrt(sum(range_scale(1.0, tile, index) ** 2 for index in range(tile.slices)))
     g_min, g_max = cell.g_min.value * micro, cell.g_max.value * micro
     return CROSSBAR.format(
         g_min=repr(g_min),
         g_max=repr(g_max),
-        programming=repr(cell.programming_noise.value * (g_max - g_min)),
-        read=repr(math.sqrt(2.0) * cell.read_noise.value),
+        programming=repr(cell.programming_noise.value * (g_max - g_min) * ranges),
+        read=repr(math.sqrt(2.0) * cell.read_noise.value * ranges),
         rows=tile.rows,
         cols=tile.cols,
         dac_steps=2**tile.dac.bits - 2,
@@ -172,7 +177,14 @@ def _expressible(linear: Linear) -> bool:
 
 
 def _ranges(plan: Plan, weight: str) -> list[float]:
-    return [piece.adc_range for _, piece in plan.pieces() if piece.weight == weight]
+    """The ADC range of each piece, its slices added, in units of its largest weight."""
+    tile = plan.hardware.tiles.tile
+    assert isinstance(tile, Crossbar)  # exact tiles have none
+    return [
+        sum(limit * range_scale(1.0, tile, index) for index, limit in enumerate(slice_ranges(plan, piece)))
+        for _, piece in plan.pieces()
+        if piece.weight == weight
+    ]
 
 
 def _entries(plan: Plan, kept: dict[str, Linear]) -> Iterator[str]:
@@ -202,6 +214,7 @@ def _torch_weight(plan: Plan, linear: Linear) -> Array:
 def _notes(plan: Plan, maps: dict[str, Linear], kept: dict[str, Linear]) -> Iterator[str]:
     yield from settling_notes(plan)
     yield from sharing_notes(plan)
+    yield from missing_notes(plan)
     for weight in maps:
         if weight not in kept:
             kind = "transposed" if maps[weight].op == "ConvTranspose" else "grouped"

@@ -10,15 +10,28 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from ffebm.backends.export import Export, held_piece, linears, settling_notes, sharing_notes, source_line
+from ffebm.backends.export import (
+    INPUT_SLICES,
+    WEIGHT_SLICES,
+    Export,
+    held_slices,
+    linears,
+    missing_notes,
+    settling_notes,
+    sharing_notes,
+    slice_ranges,
+    source_line,
+)
 from ffebm.hardware import Crossbar
 from ffebm.ir import Array
 from ffebm.plan import Piece, Plan, TilePlan
 
 PARAMETERS, PIECES, MATRICES, LOADER = "parameters.json", "pieces.json", "matrices.npz", "load.py"
 
+KNOWN = frozenset({WEIGHT_SLICES, INPUT_SLICES, "offset columns"})
+
 LOADER_TEXT = '''\
-"""Loads this folder into CrossSim 3: one AnalogCore for each piece of a weight.
+"""Loads this folder into CrossSim 3: one AnalogCore for each piece of a weight, or each slice of one.
 
     cores = load.cores(folder)            # {name: AnalogCore}; core @ x and core.T @ y
     y = load.product(folder, weight, x)   # W x over all pieces of one weight and group
@@ -73,18 +86,19 @@ def export_crosssim(plan: Plan) -> Export:
     tile = plan.hardware.tiles.tile
     pieces, matrices = [], {}
     for place, piece in plan.pieces():
-        matrix = held_piece(plan, maps[piece.weight], piece)
-        pieces.append(_entry(place, piece, tile if isinstance(tile, Crossbar) else None, matrix))
-        matrices[f"piece{piece.id}"] = _at_least_two(matrix)
+        for number, matrix in enumerate(held_slices(plan, maps[piece.weight], piece)):
+            entry = _entry(plan, place, piece, number)
+            pieces.append(entry)
+            matrices[entry["name"]] = _at_least_two(matrix)
     notes = tuple(_notes(plan))
-    index = {"source": source_line(plan), "notes": notes, "pieces": pieces}
+    document = {"source": source_line(plan), "notes": notes, "pieces": pieces}
     packed = io.BytesIO()
     np.savez(packed, allow_pickle=False, **matrices)
     return Export(
         marker=PARAMETERS,
         files={
             PARAMETERS: _json(_parameters(tile) if isinstance(tile, Crossbar) else _exact(plan)),
-            PIECES: _json(index),
+            PIECES: _json(document),
             MATRICES: packed.getvalue(),
             LOADER: LOADER_TEXT.encode(),
         },
@@ -96,16 +110,20 @@ def _json(document: object) -> bytes:
     return msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n"
 
 
-def _entry(place: TilePlan, piece: Piece, tile: Crossbar | None, matrix: Array) -> dict[str, Any]:
-    """A piece, and the dotted parameters that differ from one core to the next."""
-    largest = float(np.abs(matrix).max(initial=0.0)) or 1.0
-    update: dict[str, Any] = {"core.mapping.weights.min": -largest, "core.mapping.weights.max": largest}
-    if tile is not None:
+def _entry(plan: Plan, place: TilePlan, piece: Piece, index: int) -> dict[str, Any]:
+    """A slice of a piece, and the dotted parameters that differ from one core to the next."""
+    tile = plan.hardware.tiles.tile
+    largest, name, update = float(np.abs(plan.weights[piece.weight]).max()) or 1.0, f"piece{piece.id}", {}
+    if isinstance(tile, Crossbar):
+        largest = piece.scale * tile.cell.levels**index
+        name += f".slice{index}" if tile.slices > 1 else ""
         span = 1.0 - tile.cell.g_min.value / tile.cell.g_max.value
-        for direction, limit in (("mvm", piece.adc_range), ("vmm", piece.adc_range_t)):
-            update[f"xbar.adc.{direction}.calibrated_range"] = [-limit * span, limit * span]
+        for direction in ("mvm", "vmm"):
+            limit = slice_ranges(plan, piece, transposed=direction == "vmm")[index] * span
+            update[f"xbar.adc.{direction}.calibrated_range"] = [-limit, limit]
+    weights: dict[str, Any] = {"core.mapping.weights.min": -largest, "core.mapping.weights.max": largest}
     return {
-        "name": f"piece{piece.id}",
+        "name": name,
         "weight": piece.weight,
         "group": piece.group,
         "inputs": piece.inputs,
@@ -113,7 +131,7 @@ def _entry(place: TilePlan, piece: Piece, tile: Crossbar | None, matrix: Array) 
         "tile": place.id,
         "row": piece.row,
         "col": piece.col,
-        "update": update,
+        "update": weights | update,
     }
 
 
@@ -131,14 +149,18 @@ def _parameters(tile: Crossbar) -> dict[str, Any]:
         "read_noise": _normal(cell.read_noise.value * span),
         "programming_error": _normal(cell.programming_noise.value * span),
     }
-    adc = {"model": "SignMagnitudeADC", "bits": tile.adc.bits, "signed": True, "adc_range_option": 1}
-    dac = {"model": "SignMagnitudeDAC", "bits": tile.dac.bits, "signed": True, "input_bitslicing": False}
+    adc: dict[str, Any] = {"model": "SignMagnitudeADC", "bits": tile.adc.bits, "signed": True}
+    dac: dict[str, Any] = {"model": "SignMagnitudeDAC", "bits": tile.dac.bits, "signed": True}
+    if tile.dac.slice_bits is not None:
+        adc["adc_per_ibit"] = True
+        dac |= {"input_bitslicing": True, "slice_size": tile.dac.slice_bits}
+    ranges = {"adc_range_option": 1, "calibrated_range": [-1.0, 1.0]}
     return {
         "core": _core(tile.rows, tile.cols),
         "simulation": {"disable_fast_matmul": True},
         "xbar": {
             "device": device,
-            "adc": {"_match": False} | {d: {**adc, "calibrated_range": [-1.0, 1.0]} for d in ("mvm", "vmm")},
+            "adc": {"_match": False} | {direction: adc | ranges for direction in ("mvm", "vmm")},
             "dac": {"_match": True, "mvm": dac, "vmm": dac},
         },
     }
@@ -189,7 +211,12 @@ def _notes(plan: Plan) -> list[str]:
         "energies and times of the hardware description have no place in CrossSim",
         *settling_notes(plan),
         *sharing_notes(plan),
+        *missing_notes(plan, KNOWN),
     ]
+    if isinstance(tile, Crossbar) and tile.mapping == "offset":
+        notes.append(
+            "an offset column becomes a second cell of each weight, so its noise is not common to all"
+        )
     if any(min(piece.n_in, piece.n_out) == 1 for _, piece in plan.pieces()):
         notes.append("pieces with one input or output carry a line of zeros: CrossSim takes no vectors")
     if isinstance(tile, Crossbar) and not math.log2(tile.cell.levels).is_integer():

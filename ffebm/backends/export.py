@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ffebm.conductance import to_matrix
+from ffebm.conductance import full_scale, range_scale, to_digits, to_levels, to_matrix
 from ffebm.hardware import Crossbar
 from ffebm.ir import Array, Linear
 from ffebm.plan import Piece, Plan
@@ -38,16 +38,37 @@ def layer_name(weight: str) -> str:
     return weight.rpartition(".")[0] or weight
 
 
-def held_piece(plan: Plan, linear: Linear, piece: Piece) -> Array:
-    """What a piece's cells stand for when they meet their targets, [n_out, n_in]: weights on levels."""
+def held_slices(plan: Plan, linear: Linear, piece: Piece) -> list[Array]:
+    """What the cells of each slice of a piece stand for when they meet their targets, [n_out, n_in]."""
     matrix = to_matrix(linear, plan.weights[linear.weight])[piece.group]
     part = matrix[slice(*piece.outputs), slice(*piece.inputs)].astype(np.float32)
     tile = plan.hardware.tiles.tile
     if not isinstance(tile, Crossbar):
-        return np.ascontiguousarray(part)
-    top = tile.cell.levels - 1
-    levels = np.clip(np.round(part / np.float32(piece.scale) * top), -top, top)
-    return np.ascontiguousarray((levels / top * piece.scale).astype(np.float32))
+        return [np.ascontiguousarray(part)]
+    scale = full_scale(part)
+    digits = to_digits(to_levels(part, scale, tile), tile)
+    shares = [digit / (tile.cell.levels - 1) for digit in digits]
+    return [
+        np.ascontiguousarray((share * range_scale(scale, tile, index)).astype(np.float32))
+        for index, share in enumerate(shares)
+    ]
+
+
+def held_piece(plan: Plan, linear: Linear, piece: Piece) -> Array:
+    """All slices of a piece together, [n_out, n_in]: weights on levels."""
+    first, *others = held_slices(plan, linear, piece)
+    return sum(others, first)
+
+
+def slice_ranges(plan: Plan, piece: Piece, *, transposed: bool = False) -> list[float]:
+    """The ADC range of each slice of a piece; of lines that differ, the largest."""
+    tile = plan.hardware.tiles.tile
+    count = tile.slices if isinstance(tile, Crossbar) else 1
+    largest = piece.adc_range_t if transposed else piece.adc_range
+    ranges = plan.crossbars.get(f"piece{piece.id}.adc_range{'_t' if transposed else ''}")
+    if ranges is None:
+        return [largest] * count
+    return [float(found) for found in ranges.reshape(count, -1).max(1)]
 
 
 def held_matrix(plan: Plan, linear: Linear) -> Array:
@@ -80,6 +101,39 @@ def sharing_notes(plan: Plan) -> list[str]:
     return [
         f"{_some(shared)}: several pieces share the tile and take turns; here each has an array of its own"
     ]
+
+
+WEIGHT_SLICES, INPUT_SLICES = "weights in slices", "inputs in slices"
+
+
+def effects(plan: Plan) -> list[str]:
+    """What the hardware description asks of tiles beyond levels, plain noise and one range for each ADC."""
+    tile = plan.hardware.tiles.tile
+    if not isinstance(tile, Crossbar):
+        return []
+    cell, converters = tile.cell, (tile.dac, tile.adc)
+    asked = {
+        WEIGHT_SLICES: tile.slices > 1,
+        INPUT_SLICES: tile.dac.slice_bits is not None,
+        "offset columns": tile.mapping == "offset",
+        "ADC ranges of single lines": tile.adc.range == "column",
+        "write-and-verify": cell.verify is not None,
+        "variation between cells": cell.variation is not None,
+        "stuck cells": cell.stuck is not None,
+        "drift": cell.drift is not None,
+        "mismatch of the two directions": tile.mismatch is not None,
+        "wire resistance": tile.wires is not None,
+        "offsets of converters": any(c.offset is not None for c in converters),
+        "gain errors of converters": any(c.gain is not None for c in converters),
+        "continuous settling": plan.hardware.tiles.settling == "continuous",
+    }
+    return [name for name, wanted in asked.items() if wanted]
+
+
+def missing_notes(plan: Plan, known: frozenset[str] = frozenset()) -> list[str]:
+    """Effects that an export leaves out."""
+    missing = [name for name in effects(plan) if name not in known]
+    return [f"left out of what the hardware description asks for: {', '.join(missing)}"] if missing else []
 
 
 def _some(names: list[str]) -> str:

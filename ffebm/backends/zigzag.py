@@ -10,7 +10,15 @@ from typing import Any
 
 import msgspec
 
-from ffebm.backends.export import Export, layer_name, linears, settling_notes, source_line
+from ffebm.backends.export import (
+    INPUT_SLICES,
+    Export,
+    layer_name,
+    linears,
+    missing_notes,
+    settling_notes,
+    source_line,
+)
 from ffebm.errors import UsageError
 from ffebm.hardware import Crossbar, Hardware
 from ffebm.ir import EnergyBlock, Interaction, Linear
@@ -68,7 +76,7 @@ def _accelerator(hardware: Hardware, tile: Crossbar) -> dict[str, Any]:
             "is_imc": True,
             "imc_type": "analog",
             "input_precision": [inputs, weights],
-            "bit_serial_precision": inputs,
+            "bit_serial_precision": min(inputs, _power_of_two(tile.dac.slice_bits or inputs)),
             "adc_resolution": tile.adc.bits,
             "dimensions": ["D1", "D2"],
             "sizes": [tile.cols, tile.rows],
@@ -87,7 +95,9 @@ def _memories(hardware: Hardware, tile: Crossbar, inputs: int, weights: int) -> 
     both = ("I1, tl", "O, tl", "O, th"), ("I1, fh", "O, fh", "O, fl")
     every = tuple(f"{operand}, {way}" for operand in ("I1", "I2") for way in ("fh", "tl"))
     return {
-        "cells": _memory(weights, (0.0, 2 * tile.cell.write_energy.value * PICO), 0, ["I2"], [])
+        "cells": _memory(
+            weights, (0.0, tile.cells_a_weight * tile.cell.write_energy.value * PICO), 0, ["I2"], []
+        )
         | {"ports": [_port("rw_port_1", weights, ("I2, fh", "I2, tl"))]},
         "input_registers": _memory(inputs, (0.0, 0.0), 1, ["I1"], ["D1"])
         | {"ports": [_port("r_port_1", inputs, ("I1, tl",)), _port("w_port_1", inputs, ("I1, fh",))]},
@@ -138,7 +148,7 @@ def _power_of_two(bits: int) -> int:
 
 
 def _weight_bits(tile: Crossbar) -> int:
-    return _power_of_two(ceil(log2(2 * tile.cell.levels - 1)))
+    return _power_of_two(ceil(log2(2 * tile.top_level + 1)))
 
 
 # --- the layers --------------------------------------------------------------------------------------
@@ -285,7 +295,8 @@ def _notes(plan: Plan, tile: Crossbar, left_out: list[str]) -> Iterator[str]:
     yield "noise, ADC ranges, scales, digital nodes, biases, activations and pooling have no place there"
     yield "training has none either: no nudged phases, transposed reads and updates"
     yield from settling_notes(plan)
-    for name, bits in (("DAC", tile.dac.bits), ("weight", ceil(log2(2 * tile.cell.levels - 1)))):
+    yield from missing_notes(plan, frozenset({INPUT_SLICES}))
+    for name, bits in (("DAC", tile.dac.bits), ("weight", ceil(log2(2 * tile.top_level + 1)))):
         if _power_of_two(bits) != bits:
             yield f"{bits} {name} bits are counted as {_power_of_two(bits)}: ZigZag takes powers of two"
     if left_out:

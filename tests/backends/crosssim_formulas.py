@@ -7,6 +7,7 @@ keys are checked as CrossSim's parameter classes do, and products follow the for
 import json
 import sys
 import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -153,10 +154,26 @@ class AnalogCore:
         if x.ndim == 2:
             return np.stack([self.product(column, direction, cells) for column in x.T], 1)
         largest = np.abs(x).max()
-        lines = cells @ _converted(x / largest, 1.0, self._xbar.get("dac", {}).get(direction))
-        adc = self._xbar.get("adc", {}).get(direction)
+        dac, adc = (self._xbar.get(name, {}).get(direction) for name in ("dac", "adc"))
         limit = adc["calibrated_range"][1] if adc else np.inf
-        found: Array = _converted(lines, limit, adc) * largest * self._largest / self._span
+        if dac and dac.get("input_bitslicing"):
+            assert adc["adc_per_ibit"]
+            lines = self._serial(x / largest, dac, lambda part: _converted(cells @ part, limit, adc))
+        else:
+            lines = _converted(cells @ _converted(x / largest, 1.0, dac), limit, adc)
+        found: Array = lines * largest * self._largest / self._span
+        return found
+
+    def _serial(self, x: Array, dac: dict[str, Any], read: Callable[[Array], Array]) -> Array:
+        """Slices of the magnitude, lowest first, each converted by itself; shifted right after each."""
+        bits, size = dac["bits"] - 1, dac["slice_size"]
+        rest = np.rint(np.abs(x) * (2**bits - 1))
+        count = -(-bits // size)
+        total: Array = np.zeros(1)
+        for _ in range(count):
+            total = (total + read(np.sign(x) * (rest % 2**size) / (2**size - 1))) / 2**size
+            rest = rest // 2**size
+        found: Array = total * (2**size - 1) * 2.0 ** (size * count - bits) * 2**bits / (2**bits - 1)
         return found
 
 

@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from msgspec.structs import replace
+from torch import Tensor
 
 from ffebm.backends.export import Export
 from ffebm.compiler.driver import compile_model
+from ffebm.conductance import adc_range, full_scale, range_scale, to_levels
 from ffebm.folder import write_folder
 from ffebm.hardware import Crossbar, Hardware
 from ffebm.plan import Plan
@@ -23,6 +26,21 @@ def quiet(machine: Hardware) -> Hardware:
     none = replace(tile.cell.read_noise, value=0.0)
     cell = replace(tile.cell, read_noise=none, programming_noise=none)
     return replace(machine, tiles=replace(machine.tiles, tile=replace(tile, cell=cell)))
+
+
+def changed(machine: Hardware, **fields: Any) -> Hardware:
+    """The same machine with other crossbars."""
+    tile = machine.tiles.tile
+    assert isinstance(tile, Crossbar)
+    return replace(machine, tiles=replace(machine.tiles, tile=replace(tile, **fields)))
+
+
+def adc_limit(machine: Hardware, weight: Tensor) -> float:
+    """The ADC range of a tile without slices, in units of its largest weight."""
+    tile = machine.tiles.tile
+    assert isinstance(tile, Crossbar)
+    limit = adc_range(to_levels(weight, full_scale(weight), tile), tile)
+    return float(range_scale(limit, tile))
 
 
 def dense_plan(hardware: Hardware | str = "") -> Plan:

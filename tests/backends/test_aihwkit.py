@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from ffebm.backends.aihwkit import export_aihwkit
 from ffebm.compiler.driver import compile_model
-from ffebm.hardware import Crossbar, Hardware
+from ffebm.hardware import Crossbar, Hardware, load_hardware
 from ffebm.plan import Plan
 from ffebm.runtime.executor import Executor
 from ffebm.runtime.tiles.crossbar import CrossbarTile
-from tests.backends.exported import dense_plan, image_plan, quiet, written
+from tests.backends.exported import adc_limit, changed, dense_plan, image_plan, quiet, written
 from tests.machines import crossbars
 
 needs_aihwkit = pytest.mark.skipif(
@@ -92,7 +92,7 @@ def tile_pair(machine: Hardware, weight: Tensor, make: Callable[[float], Any]) -
     assert isinstance(calm, Crossbar)
     exact = CrossbarTile(calm, torch.Generator())
     exact.program(weight)
-    theirs = TorchInferenceTile(*weight.shape, make(float(ours._limits[0])))
+    theirs = TorchInferenceTile(*weight.shape, make(adc_limit(machine, weight)))
     theirs.set_weights(exact.read())
     return ours, theirs
 
@@ -106,7 +106,7 @@ def test_quantised_products_are_equal_to_one_adc_step(n_out: int, n_in: int, tmp
     weight, x = torch.randn(n_out, n_in), torch.randn(64, n_in)
     ours, theirs = tile_pair(machine, weight, config)
     found, expected = ours.mvm(x), theirs.eval()(x).detach()
-    code = float(weight.abs().max() * ours._limits[0] / 127)
+    code = float(weight.abs().max()) * adc_limit(machine, weight) / 127
     steps = (found - expected).abs() / (code * x.abs().amax(1, keepdim=True))
     assert steps.max() < 1.001
     assert (steps > 0.001).float().mean() < 0.01  # but for ties, the same code
@@ -114,13 +114,14 @@ def test_quantised_products_are_equal_to_one_adc_step(n_out: int, n_in: int, tmp
 
 
 @needs_aihwkit
-def test_read_noise_has_the_variance_of_theirs(tmp_path: Path) -> None:
-    machine = noisy(crossbars(4, 256, 256), programming=0.0, reading=0.05)
+@pytest.mark.parametrize("mapping", ["differential", "offset"])
+def test_read_noise_has_the_variance_of_theirs(mapping: str, tmp_path: Path) -> None:
+    machine = changed(noisy(crossbars(4, 256, 256), programming=0.0, reading=0.05), mapping=mapping)
     config = loaded(dense_plan(machine), tmp_path / "x")["_config"]
     torch.manual_seed(0)
     weight, x = torch.randn(200, 150) / 10, torch.randn(1, 150)
     ours, theirs = tile_pair(machine, weight, config)
-    batch = x.expand(400, -1)
+    batch = x.expand(4000 if mapping == "offset" else 400, -1)  # lines share the noise of a column
     found, expected = ours.mvm(batch), theirs.train()(batch).detach()
     assert found.var(0).mean() == pytest.approx(float(expected.var(0).mean()), rel=0.02)
     assert found.mean() == pytest.approx(float(expected.mean()), abs=4 * float(found.std(0).mean()) / 280)
@@ -228,6 +229,35 @@ def test_what_cannot_be_expressed_is_said_in_the_file() -> None:
         "conv1.weight": (6, 2, 3, 3),
         "readout.weight": (4, 96),
     }
+
+
+def test_effects_that_are_left_out_are_named() -> None:
+    ratio = load_hardware("reference").tiles.tile.cell.read_noise  # type: ignore[union-attr]
+    plan = dense_plan(changed(crossbars(16, 12, 8), mismatch=ratio, slices=2, mapping="offset"))
+    assert (
+        "left out of what the hardware description asks for: weights in slices, offset columns, "
+        "mismatch of the two directions"
+    ) in export_aihwkit(plan).notes
+
+
+@needs_aihwkit
+def test_an_offset_column_changes_no_quantised_product(tmp_path: Path) -> None:
+    machine = changed(quiet(crossbars(4, 64, 64)), mapping="offset")
+    model, plan = network(machine)
+    analog = converted(model, loaded(plan, tmp_path / "x"), tmp_path / "x").eval()
+    (piece,) = (piece for _, piece in plan.pieces() if piece.weight == "tail.2.weight")
+    x = torch.randn(32, 12)
+    assert isinstance(machine.tiles.tile, Crossbar)
+    ours = CrossbarTile(machine.tiles.tile, torch.Generator())
+    ours.program(torch.from_numpy(plan.weights["tail.2.weight"].copy()))
+    module = analog.get_submodule("tail.2").analog_module
+    assert isinstance(module, nn.Module)
+    found = module(x).detach()
+    bias = torch.from_numpy(plan.weights["tail.2.bias"].copy())
+    step = piece.scale * piece.adc_range / 127 * x.abs().amax(1, keepdim=True)
+    steps = (found - bias - ours.mvm(x)).abs() / step
+    assert steps.max() < 1.001
+    assert steps.median() < 0.001
 
 
 def test_weights_are_on_levels_in_torchs_layout() -> None:

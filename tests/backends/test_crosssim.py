@@ -7,6 +7,7 @@ stand in for it always.
 import importlib.util
 import json
 import runpy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,16 @@ import torch
 from msgspec.structs import replace
 
 from ffebm.backends.crosssim import export_crosssim
-from ffebm.backends.export import held_matrix, linears
-from ffebm.hardware import Crossbar
+from ffebm.backends.export import held_matrix, linears, slice_ranges
+from ffebm.hardware import Cell, Crossbar, Dac
 from ffebm.ir import Array
 from ffebm.plan import Piece, Plan
 from ffebm.runtime.tiles.crossbar import CrossbarTile
 from ffebm.runtime.tiles.projection import crossbar_projection
+from ffebm.runtime.tiles.sliced import SlicedTile
+from ffebm.runtime.tiles.tile import Tile
 from tests.backends.crosssim_formulas import stand_in
-from tests.backends.exported import INPUTS, dense_plan, image_plan, written
+from tests.backends.exported import INPUTS, changed, dense_plan, image_plan, quiet, written
 from tests.machines import crossbars
 
 Loader = dict[str, Any]
@@ -47,38 +50,72 @@ def loader(folder: Path) -> Loader:
     return runpy.run_path(str(folder / "load.py"))
 
 
-def tile_of(plan: Plan, piece: Piece, held: Array) -> CrossbarTile:
-    assert isinstance(plan.hardware.tiles.tile, Crossbar)
-    tile = CrossbarTile(plan.hardware.tiles.tile, torch.Generator())
+def four_levels() -> Cell:
+    tile = quiet(crossbars(1, 1, 1)).tiles.tile
+    assert isinstance(tile, Crossbar)
+    return replace(tile.cell, levels=4)
+
+
+def sliced_inputs(bits: int) -> Dac:
+    tile = crossbars(1, 1, 1).tiles.tile
+    assert isinstance(tile, Crossbar)
+    return replace(tile.dac, slice_bits=bits)
+
+
+def tile_of(plan: Plan, piece: Piece, held: Array) -> Tile:
+    crossbar = plan.hardware.tiles.tile
+    assert isinstance(crossbar, Crossbar)
+    tile: Tile = CrossbarTile(crossbar, torch.Generator())
+    if crossbar.slices > 1:
+        tile = SlicedTile(crossbar, lambda index: CrossbarTile(crossbar, torch.Generator(), index=index))
     tile.program(torch.from_numpy(held[piece.group, slice(*piece.outputs), slice(*piece.inputs)].copy()))
     return tile
 
 
-@pytest.mark.parametrize("make", [dense_plan, image_plan])
+SLICED = changed(quiet(crossbars(16, 12, 8)), slices=3, cell=four_levels())
+OFFSET = changed(quiet(crossbars(16, 12, 8)), mapping="offset")
+SERIAL = changed(quiet(crossbars(16, 12, 8)), dac=sliced_inputs(3))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        dense_plan,
+        image_plan,
+        partial(dense_plan, SLICED),
+        partial(dense_plan, OFFSET),
+        partial(dense_plan, SERIAL),
+    ],
+    ids=["dense", "images", "bit slices", "offset column", "input slices"],
+)
 def test_products_in_both_directions_are_ours_to_one_adc_step(
     make: Any, simulator: None, tmp_path: Path
 ) -> None:
     plan = make()
     folder = written(export_crosssim, plan, tmp_path / "x")
     cores = loader(folder)["cores"](folder)
-    assert len(cores) == sum(1 for _ in plan.pieces()) >= 5
+    assert isinstance(plan.hardware.tiles.tile, Crossbar)
+    count = plan.hardware.tiles.tile.slices
+    assert len(cores) == count * sum(1 for _ in plan.pieces()) >= 5
     rng = np.random.default_rng(0)
     maps = linears(plan)
     for place, piece in plan.pieces():
         held = held_matrix(plan, maps[piece.weight])
         tile = tile_of(plan, piece, held)
+        names = [f"piece{piece.id}.slice{k}" if count > 1 else f"piece{piece.id}" for k in range(count)]
         x = rng.standard_normal((7, piece.n_in)).astype(np.float32)
         y = rng.standard_normal((7, piece.n_out)).astype(np.float32)
-        core = cores[f"piece{piece.id}"]
-        for vectors, product, ours, limit in (
-            (x, core, tile.mvm, piece.adc_range),
-            (y, core.T, tile.mvm_t, piece.adc_range_t),
-        ):
-            lines = np.zeros((7, core.shape[1] if product is core else core.shape[0]))
-            lines[:, : vectors.shape[1]] = vectors
+        for transposed, vectors, ours in ((False, x, tile.mvm), (True, y, tile.mvm_t)):
             expected = ours(torch.from_numpy(vectors)).numpy()
-            found = (product @ lines.T).T[:, : expected.shape[1]]
-            step = piece.scale * limit / (2 ** (place.adc_bits - 1) - 1) * np.abs(vectors).max(1)
+            found, step = np.zeros_like(expected), np.zeros(7)
+            limits = slice_ranges(plan, piece, transposed=transposed)
+            for index, name in enumerate(names):
+                product = cores[name].T if transposed else cores[name]
+                lines = np.zeros((7, cores[name].shape[0 if transposed else 1]))
+                lines[:, : vectors.shape[1]] = vectors
+                found += (product @ lines.T).T[:, : expected.shape[1]]
+                scale = piece.scale * plan.hardware.tiles.tile.cell.levels**index
+                step += scale * limits[index] / (2 ** (place.adc_bits - 1) - 1) * np.abs(vectors).max(1)
             assert np.abs(found - expected).max(1) == pytest.approx(0, abs=float(1.001 * step.max()))
             assert (
                 np.mean(np.abs(found - expected) > 0.01 * step[:, None]) < 0.02

@@ -14,7 +14,7 @@ from ffebm.compiler.driver import compile_model
 from ffebm.errors import UsageError
 from ffebm.hardware import Crossbar
 from ffebm.plan import Plan
-from tests.backends.exported import dense_plan, image_plan, written
+from tests.backends.exported import changed, dense_plan, image_plan, written
 from tests.machines import crossbars
 from tests.models import Builder
 
@@ -153,6 +153,17 @@ def test_bits_that_are_no_power_of_two_are_rounded_up() -> None:
     assert "6 DAC bits are counted as 8: ZigZag takes powers of two" in exported.notes
     assert "6 weight bits are counted as 8: ZigZag takes powers of two" in exported.notes
     assert b"input_precision: [8,8]" in exported.files["accelerator.yaml"]
+
+
+def test_slices_of_weights_and_inputs() -> None:
+    tile = crossbars(16, 12, 8).tiles.tile
+    assert isinstance(tile, Crossbar)
+    cell, dac = replace(tile.cell, levels=4), replace(tile.dac, slice_bits=3)
+    exported = export_zigzag(dense_plan(changed(crossbars(16, 12, 8), slices=3, cell=cell, dac=dac)))
+    text = exported.files["accelerator.yaml"].decode()
+    assert "input_precision: [8,8]\n  bit_serial_precision: 4\n" in text
+    assert "left out of what the hardware description asks for: weights in slices" in exported.notes
+    assert f"w_cost: {6 * cell.write_energy.value * 1e12}" in text  # two cells in each of three arrays
 
 
 def test_exact_tiles_are_refused() -> None:
