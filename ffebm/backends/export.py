@@ -125,6 +125,7 @@ def effects(plan: Plan) -> list[str]:
         "wire resistance": tile.wires is not None,
         "offsets of converters": any(c.offset is not None for c in converters),
         "gain errors of converters": any(c.gain is not None for c in converters),
+        "learning in place": tile.update is not None,
         "continuous settling": plan.hardware.tiles.settling == "continuous",
     }
     return [name for name, wanted in asked.items() if wanted]
