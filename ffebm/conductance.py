@@ -139,6 +139,8 @@ def adc_range(digits: Matrix, crossbar: Crossbar) -> Matrix:
     `adc_sigmas` of them on the heaviest line (a range by column, on each line), and never more than what the
     line can reach, with `HEADROOM` for noise; the maximal range is what the heaviest line can reach.
 
+    With a range by level, one code is one level of a cell times one step of the DAC.
+
     Args:
         digits: From `to_digits`, [..., n_out, n_in]; transposed for the transposed read.
         crossbar: The tile.
@@ -148,9 +150,13 @@ def adc_range(digits: Matrix, crossbar: Crossbar) -> Matrix:
     """
     weight = digits / (crossbar.cell.levels - 1)
     reachable = abs(weight).sum(-1) * HEADROOM
+    if crossbar.adc.range == "level":
+        steps = (crossbar.cell.levels - 1) * crossbar.dac.top_step
+        return 0 * reachable[..., :1, None] + crossbar.adc.top / steps
     if crossbar.adc.range == "maximal":
         reach = _largest(reachable)[..., None, None]
         return reach + (reach == 0)
+    assert crossbar.adc_sigmas is not None  # the description has been checked
     likely = ((weight * weight).sum(-1) / 3.0) ** 0.5 * crossbar.adc_sigmas.value
     if crossbar.adc.range == "calibrated":
         likely, reachable = _largest(likely)[..., None], _largest(reachable)[..., None]

@@ -115,6 +115,11 @@ class Converter(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     offset: Ratio | None = None
     gain: Ratio | None = None
 
+    @property
+    def top(self) -> int:
+        """The largest code; codes are symmetric."""
+        return int(2 ** (self.bits - 1) - 1)
+
 
 class Dac(Converter, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
     """Drives a line.
@@ -132,6 +137,11 @@ class Dac(Converter, frozen=True, forbid_unknown_fields=True, kw_only=True, omit
         """Reads of the array for one product."""
         return 1 if self.slice_bits is None else -(-(self.bits - 1) // self.slice_bits)
 
+    @property
+    def top_step(self) -> int:
+        """The largest number of steps that one read drives a line with."""
+        return self.top if self.slice_bits is None else int(2**self.slice_bits - 1)
+
 
 class Adc(Converter, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
     """Reads a line.
@@ -139,10 +149,11 @@ class Adc(Converter, frozen=True, forbid_unknown_fields=True, kw_only=True, omit
     Attributes:
         range: What the largest code stands for. "calibrated": `adc_sigmas` deviations of the heaviest line's
             output, the same for all lines of a piece; "column": of each line's own output; "maximal": the
-            most that the heaviest line can reach.
+            most that the heaviest line can reach; "level": such that a code is a level of a cell times a step
+            of the DAC, so that sums within the codes are exact.
     """
 
-    range: Literal["calibrated", "column", "maximal"] = "calibrated"
+    range: Literal["calibrated", "column", "maximal", "level"] = "calibrated"
 
 
 class Accumulate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="accumulate"):
@@ -207,7 +218,8 @@ class Crossbar(
         cell: The memory element.
         dac: Drives the lines that inputs are on.
         adc: Reads the lines that outputs are on.
-        adc_sigmas: The ADC's range, in standard deviations of a line's output for uniform inputs.
+        adc_sigmas: The ADC's range, in standard deviations of a line's output for uniform inputs; for ranges
+            that are calibrated, as a whole or by column.
         read_time: Of the array in one read, without converters.
         write_time: Of one row programmed once.
         mapping: "differential": a weight is the difference of two cells. "offset": a weight is the difference
@@ -225,7 +237,7 @@ class Crossbar(
     cell: Cell
     dac: Dac
     adc: Adc
-    adc_sigmas: Ratio
+    adc_sigmas: Ratio | None = None
     read_time: Time
     write_time: Time
     mapping: Literal["differential", "offset"] = "differential"

@@ -287,13 +287,13 @@ def _tiles_problems(tiles: Tiles) -> Iterator[tuple[str, str, str]]:
         yield ".settling", "continuous settling of exact tiles", "of crossbars"
     elif tiles.tile.slices > 1 or tiles.tile.dac.slices > 1:
         yield ".settling", "continuous settling of slices, which are added digitally", "one slice"
-    elif tiles.tile.adc.range == "column":
-        yield ".tile.adc.range", "'column' with continuous settling", "'calibrated' or 'maximal'"
+    elif tiles.tile.adc.range not in {"calibrated", "maximal"}:
+        found = f"{tiles.tile.adc.range!r} with continuous settling"
+        yield ".tile.adc.range", found, "'calibrated' or 'maximal'"
 
 
-def _crossbar_problems(tile: Crossbar) -> Iterator[tuple[str, str, str]]:
-    """Contradictions of a tile: where, what was found, what is allowed."""
-    cell = tile.cell
+def _cell_problems(cell: Cell) -> Iterator[tuple[str, str, str]]:
+    """Contradictions of a cell."""
     if cell.g_min.value >= cell.g_max.value:
         yield ".cell", f"g_min {cell.g_min.value:g} S is not below g_max {cell.g_max.value:g} S", ""
     if cell.verify is not None and cell.verify.tolerance.value == 0:
@@ -309,12 +309,21 @@ def _crossbar_problems(tile: Crossbar) -> Iterator[tuple[str, str, str]]:
         )
     if cell.drift is not None and cell.drift.start.value == 0:
         yield ".cell.drift.start", "drift from 0 s on", "more than 0"
+
+
+def _crossbar_problems(tile: Crossbar) -> Iterator[tuple[str, str, str]]:
+    """Contradictions of a tile: where, what was found, what is allowed."""
+    yield from _cell_problems(tile.cell)
+    calibrated = tile.adc.range in {"calibrated", "column"}
+    if calibrated != (tile.adc_sigmas is not None):
+        found = f"range {tile.adc.range!r} {'without' if calibrated else 'with'} adc_sigmas"
+        yield ".adc_sigmas", found, "'calibrated' and 'column' take adc_sigmas, others do not"
     if tile.top_level < 1:
-        yield ".cell.levels", f"{cell.levels} levels with an offset column", "at least 3, or more slices"
+        yield ".cell.levels", f"{tile.cell.levels} levels with an offset column", "at least 3, or more slices"
     if tile.top_level >= MOST_LEVELS:
         yield (
             ".slices",
-            f"{tile.slices} slices of {cell.levels} levels",
+            f"{tile.slices} slices of {tile.cell.levels} levels",
             f"fewer than {MOST_LEVELS} steps of a weight",
         )
     if tile.update is not None:

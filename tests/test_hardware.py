@@ -64,7 +64,7 @@ HINT = "\n  hint: docs/hardware.md lists the keys; every constant is {value, uni
 
 
 def test_these_are_shipped() -> None:
-    assert {"ideal", "reference"} <= set(shipped_hardware())
+    assert shipped_hardware() == ["hermes", "ideal", "isaac", "reference", "resistive"]
 
 
 @pytest.mark.parametrize("name", shipped_hardware())
@@ -147,6 +147,11 @@ CASES: dict[str, tuple[Callable[[str], str], str]] = {
     "other version": (
         lambda text: text.replace("schema = 1", "schema = 2"),
         "schema: Invalid enum value 2" + HINT,
+    ),
+    "sigmas of another range": (
+        lambda text: text.replace("[tiles.tile.adc]", '[tiles.tile.adc]\nrange = "maximal"'),
+        "tiles.tile.adc_sigmas: range 'maximal' with adc_sigmas; "
+        "'calibrated' and 'column' take adc_sigmas, others do not",
     ),
     "tolerance": (
         lambda text: text.replace("[tiles.tile.dac]", VERIFY + "[tiles.tile.dac]"),

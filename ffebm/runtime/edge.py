@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ffebm.hardware import Converter, Crossbar
-from ffebm.runtime.tiles.converter import line_errors, top_code
+from ffebm.runtime.tiles.converter import line_errors
 from ffebm.runtime.tiles.noise import FrozenNoise
 
 
@@ -51,13 +51,14 @@ class Edge:
         """
         limit = _largest(values)
         if self._crossbar.adc.range == "calibrated":
+            assert self._crossbar.adc_sigmas is not None  # the description has been checked
             deviation = values.flatten(1).square().mean(1).sqrt_().reshape(limit.shape)
             limit = torch.minimum(limit, deviation * self._crossbar.adc_sigmas.value)
         return self._converted(self._crossbar.adc, f"{name}/adc", values, limit)
 
     def _converted(self, converter: Converter, name: str, values: Tensor, limit: Tensor) -> Tensor:
         """Gain v + offset, clipped to the range and rounded to its codes."""
-        top = top_code(converter.bits)
+        top = converter.top
         codes = values * (top / limit).masked_fill_(limit == 0, 0.0)
         errors = line_errors(converter, values.shape[1:], values, f"{self._name}/{name}")
         if errors.gain is not None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ffebm.hardware import Crossbar
-from ffebm.runtime.tiles.converter import LineErrors, code_slices, drive, line_errors, sense_, top_code
+from ffebm.runtime.tiles.converter import LineErrors, code_slices, drive, line_errors, sense_
 from ffebm.runtime.tiles.noise import normals
 
 Column = Literal["none", "read", "driven"]
@@ -160,8 +160,7 @@ def readout(
         name: Of the lines in their machine.
     """
     dac, adc = crossbar.dac, crossbar.adc
-    top = top_code(dac.bits) if dac.slice_bits is None else 2**dac.slice_bits - 1
-    top_out = top_code(adc.bits)
+    top, top_out = dac.top_step, adc.top
     driven = line_errors(dac, held.shape[:-2] + held.shape[-1:], held, f"{name}/dac")
     sensed = line_errors(adc, held.shape[:-1], held, f"{name}/adc")
     factor = top_out / (limit * top)
@@ -174,7 +173,7 @@ def readout(
     column, noise = read_noise(crossbar, transposed=transposed)
     return Readout(
         ArrayProduct(weight, factor * noise if noise else None, column),
-        gain=scale * limit * top / (top_code(dac.bits) * top_out),
+        gain=scale * limit * top / (dac.top * top_out),
         bias=bias,
         dac_bits=dac.bits,
         adc_bits=adc.bits,

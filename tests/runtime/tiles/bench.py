@@ -21,7 +21,7 @@ def crossbar(*, levels: int = 128, bits: int = 8, programming: float = 0.0, read
         programming_noise=replace(tile.cell.programming_noise, value=programming),
         read_noise=replace(tile.cell.read_noise, value=reading),
     )
-    sized = replace(tile, rows=8, cols=6, cell=cell, adc_sigmas=replace(tile.adc_sigmas, value=100.0))
+    sized = replace(tile, rows=8, cols=6, cell=cell, adc_sigmas=ratio(100.0))
     return replace(sized, dac=replace(tile.dac, bits=bits), adc=replace(tile.adc, bits=bits))
 
 
@@ -63,7 +63,7 @@ def sized(tile: Crossbar, n_out: int, n_in: int) -> Crossbar:
 
 def clipping(tile: Crossbar, sigmas: float) -> Crossbar:
     """The same crossbar with ADCs of this range."""
-    return replace(tile, adc_sigmas=replace(tile.adc_sigmas, value=sigmas))
+    return replace(tile, adc_sigmas=ratio(sigmas))
 
 
 def source(seed: int = 0) -> torch.Generator:

@@ -74,7 +74,7 @@ def test_a_copy_of_the_same_value_is_not_programmed_again(
     projection.product(z, weight.detach().clone())
     assert tile.times == 1
     with torch.no_grad():
-        weight += 1.0
+        weight.add_(1.0)
     projection.product(z, weight.detach().clone())
     assert tile.times == 2
 
@@ -86,7 +86,7 @@ def test_a_parameter_that_learns_in_place_shows_what_the_tile_holds(tile: Counti
     array.learn(weight)
     assert not torch.any(weight != first)
     with torch.no_grad():
-        weight += 0.25
+        weight.add_(0.25)
     array.learn(weight)
     array.learn(weight)
     assert tile.times == 1  # programmed once, then updated

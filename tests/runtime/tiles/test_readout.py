@@ -124,6 +124,17 @@ def test_input_slices_are_read_one_by_one() -> None:
     assert not torch.allclose(found, readout(held, scale, limit, crossbar(bits=7)).read(x, source())[0])
 
 
+@pytest.mark.parametrize("slice_bits", [None, 1, 2])
+def test_a_range_by_level_reads_whole_sums_exactly(slice_bits: int | None) -> None:
+    kind = with_dac(with_adc(crossbar(levels=4, bits=4), range="level", bits=12), slice_bits=slice_bits)
+    held, x = random(5, 6).mul(3).round().clamp(-3, 3) / 3, random(4, 6, seed=2)
+    array = readout(held, torch.ones(1, 1).double(), adc_range(held * 3, kind), kind)
+    codes, largest = drive(x.mT, 4)
+    found, clipped = array.read(x, source())
+    assert int(clipped) == 0
+    torch.testing.assert_close(found, (held @ codes * largest / 7).mT)
+
+
 @pytest.mark.parametrize("slice_bits", [None, 3])
 def test_converters_add_their_offsets_and_have_their_gains(slice_bits: int | None) -> None:
     """In the limit of fine converters: adc(gain, offset) of W dac(gain, offset) of x."""
