@@ -73,7 +73,7 @@ def measured(shape: tuple[int, ...], tile: Crossbar) -> list[float]:
         best(lambda: projection.product(z, weight)),
         best(lambda: F.conv_transpose2d(y, weight, padding=pad, groups=groups)),
         best(lambda: projection.product_t(y, weight, z.shape[1:])),
-        best(lambda: projection.array.holding(weight.clone())),
+        best(lambda: projection.array.holding(weight.mul_(1.0))),
     ]
 
 
