@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ffebm.conductance import HEADROOM, adc_range, full_scale, range_scale, to_digits, to_levels
 from ffebm.errors import InternalError
-from ffebm.hardware import Crossbar
+from ffebm.hardware import Crossbar, Resistance, Stuck, Verify, Wires
 from ffebm.runtime.tiles.converter import top_code
 from ffebm.runtime.tiles.crossbar import CrossbarTile
 from ffebm.runtime.tiles.ideal import IdealTile
@@ -23,6 +23,7 @@ from tests.runtime.tiles.bench import (
     clipping,
     convert,
     crossbar,
+    drift,
     pieces,
     random,
     sized,
@@ -284,3 +285,33 @@ def test_a_crossbar_does_one_thing_after_the_other(
 def test_a_piece_must_fit_its_crossbar() -> None:
     with pytest.raises(InternalError, match="9 x 6 does not fit; a crossbar has 8 rows and 6 columns"):
         CrossbarTile(crossbar(), source()).program(torch.ones(6, 9))
+
+
+@pytest.mark.parametrize("mapping", ["differential", "offset"])
+def test_all_effects_work_together(mapping: str) -> None:
+    """Each of moderate size, so that products stay near those of the weight."""
+    ohms = Resistance(value=5.0, unit="Ohm", source="chosen for a test")
+    tile = with_cell(
+        crossbar(levels=16, bits=10, programming=0.005, reading=0.002),
+        verify=Verify(writes=5, tolerance=ratio(0.005)),
+        variation=ratio(0.02),
+        stuck=Stuck(at_min=ratio(0.002), at_max=ratio(0.0)),
+        drift=drift(0.05, 0.005, compensated=True),
+    )
+    errors = {"gain": ratio(0.01), "offset": ratio(0.001)}
+    tile = with_dac(with_adc(tile, range="column", **errors), slice_bits=3, **errors)
+    wires = Wires(row=ohms, column=ohms)
+    tile = replace(tile, rows=32, cols=24, mapping=mapping, slices=2, mismatch=ratio(0.01), wires=wires)
+
+    def numbers(seed: int, name: str) -> list[Tensor]:
+        made = make_tile(tile, source(seed), name)
+        made.program(random(24, 32))
+        return [made.read(), made.mvm(random(50, 32, seed=1)), made.mvm_t(random(50, 24, seed=2))]
+
+    weight, found = random(24, 32), numbers(0, "a")
+    wanted = [weight, random(50, 32, seed=1) @ weight.T, random(50, 24, seed=2) @ weight]
+    for near, exact in zip(found, wanted, strict=True):
+        assert 0.001 < float((near - exact).norm() / exact.norm()) < 0.2
+    assert all(torch.equal(a, b) for a, b in zip(found, numbers(0, "a"), strict=True))
+    for other in (numbers(1, "a"), numbers(0, "b")):
+        assert not any(torch.equal(a, b) for a, b in zip(found, other, strict=True))
