@@ -12,11 +12,12 @@ from ffebm.commands.console import err
 from ffebm.commands.explain import explain
 from ffebm.commands.export import export
 from ffebm.commands.run import run
+from ffebm.commands.sensitivity import sensitivity
 from ffebm.commands.show import show
 from ffebm.commands.train import train
 from ffebm.errors import FfebmError, InternalError
 
-COMMANDS: tuple[Callable[..., None], ...] = (compile_command, explain, show, run, train, export)
+COMMANDS: tuple[Callable[..., None], ...] = (compile_command, explain, show, run, train, export, sensitivity)
 """In the order in which `ffebm --help` lists them."""
 
 app = typer.Typer(

@@ -83,12 +83,14 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         boundary: Where the first linear map of a block runs.
         fold_batch_norm: Batch normalisation was folded into the weights: the plan is for inference only.
         dims: Sizes given to named dimensions of the model.
+        digital: Weights and nodes that were kept digital on request, by name.
     """
 
     block_size: int | tuple[int, ...] = 1
     boundary: Literal["tile", "digital"] = "tile"
     fold_batch_norm: bool = False
     dims: dict[str, int] = {}
+    digital: tuple[str, ...] = ()
 
 
 class Structure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -2,10 +2,13 @@
 
 import textwrap
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
+import msgspec
+
+from ffebm.hardware import shipped_hardware
 from ffebm.ir import EnergyBlock
-from ffebm.plan import Plan, PlanNode, engineering, share
+from ffebm.plan import Options, Plan, PlanNode, Settle, engineering, share
 
 
 def explain_lines(plan: Plan, chosen: str | None = None) -> Iterator[str]:
@@ -51,6 +54,36 @@ def _shares(plan: Plan) -> Iterator[str]:
         lost = sum(node.macs for node in nodes)
         yield f"  {len(nodes)} nodes, {share(lost, macs)} of multiply-accumulates:"
         yield _indented(reason, 6)
+
+
+def compile_words(plan: Plan, digital: Sequence[str] = ()) -> list[str]:
+    """The command that compiles the plan's source again as it was, with more names kept digital.
+
+    Args:
+        plan: The plan.
+        digital: Weights and nodes to keep digital beside those that are already.
+    """
+    options, settle = plan.options, plan.settle
+    words = ["ffebm-compile", plan.source.name]
+    shipped = plan.hardware.name in shipped_hardware()
+    words += ["--hardware", plan.hardware.name if shipped else f"{plan.hardware.name}.toml"]
+    words += _words({**msgspec.structs.asdict(options), **msgspec.structs.asdict(settle)}, _DEFAULTS)
+    words += [word for name, size in options.dims.items() for word in ("--dim", f"{name}={size}")]
+    names = dict.fromkeys((*options.digital, *digital))
+    return words + [word for name in names for word in ("--digital", name)]
+
+
+_DEFAULTS = {**msgspec.structs.asdict(Options()), **msgspec.structs.asdict(Settle())}
+
+
+def _words(chosen: Mapping[str, object], usual: Mapping[str, object]) -> Iterator[str]:
+    """Options that are not as usual, as words of a command; those that can be given often are left out."""
+    for name, value in chosen.items():
+        if name in {"dims", "digital"} or value == usual[name]:
+            continue
+        yield f"--{name.replace('_', '-')}"
+        if value is not True:
+            yield ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def show_lines(plan: Plan) -> Iterator[str]:

@@ -42,6 +42,9 @@ def compile(  # noqa: A001, PLR0913 - the command's name; a command's options ar
         bool, Option(help="Fold batch normalisation into weights: the plan is for inference only.")
     ] = False,
     dim: Annotated[list[str] | None, Option(help="Size of a named dimension: NAME=SIZE.")] = None,
+    digital: Annotated[
+        list[str] | None, Option(metavar="NAME", help="Keep this weight or node digital; repeatable.")
+    ] = None,
     print_passes: Annotated[bool, Option(help="Print the graph after every pass.")] = False,
 ) -> None:
     """Compile an ONNX model into a plan."""
@@ -66,6 +69,7 @@ def compile(  # noqa: A001, PLR0913 - the command's name; a command's options ar
         ),
         fold_batch_norm=fold_batch_norm,
         dims=_dims(dim or []),
+        digital=digital or (),
         progress=_print_graph if print_passes else None,
     )
     folder = output or Path(f"{model.stem}.plan")

@@ -1,6 +1,6 @@
 """The compiler: a model goes in, a plan comes out. The pass order is here, on one screen."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -59,7 +59,7 @@ def pass_order(options: Options, source: Literal["onnx", "torch"] = "onnx") -> t
         *((FoldBatchNorm(), RemoveDead()) if options.fold_batch_norm else ()),
         Canonicalize(),
         RemoveDead(),
-        EnergyBlocks(options.block_size, options.boundary),
+        EnergyBlocks(options.block_size, options.boundary, options.digital),
         Tiling(),
         Partition(),
         Placement(),
@@ -91,6 +91,7 @@ def compile_model(  # noqa: PLR0913 - the public entry point; every option has a
     settle: Settle | None = None,
     fold_batch_norm: bool = False,
     dims: Mapping[str, int] | None = None,
+    digital: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Plan:
     """Compile a model into a plan.
@@ -106,6 +107,7 @@ def compile_model(  # noqa: PLR0913 - the public entry point; every option has a
         settle: How energy blocks settle.
         fold_batch_norm: Fold batch normalisation into the weights before it; the plan is for inference only.
         dims: Sizes for named dimensions of an ONNX model.
+        digital: Names of weights and nodes that stay digital, whatever fits on tiles.
         progress: Called after each pass.
 
     Raises:
@@ -113,7 +115,7 @@ def compile_model(  # noqa: PLR0913 - the public entry point; every option has a
         HardwareError: If the hardware description is wrong.
         UsageError: If an option is wrong.
     """
-    options = _options(block_size, boundary, fold_batch_norm, dims or {})
+    options = _options(block_size, boundary, fold_batch_norm, dims or {}, digital)
     settle = _checked(settle or Settle())
     machine = load_hardware(hardware)
     if not isinstance(model, str | Path | ModelProto):
@@ -168,6 +170,7 @@ def _options(
     boundary: Literal["tile", "digital"],
     fold: bool,
     dims: Mapping[str, int],
+    digital: Sequence[str],
 ) -> Options:
     sizes = block_size if isinstance(block_size, int) else tuple(block_size)
     listed = (sizes,) if isinstance(sizes, int) else sizes
@@ -180,7 +183,10 @@ def _options(
     for name, size in dims.items():
         if not isinstance(size, int) or isinstance(size, bool) or size < 1:
             raise UsageError(f"dimension {name!r} is {size!r}", allowed="a whole number of at least 1")
-    return Options(block_size=sizes, boundary=boundary, fold_batch_norm=fold, dims=dict(dims))
+    if isinstance(digital, str) or not all(isinstance(name, str) for name in digital):
+        raise UsageError(f"digital={digital!r}", allowed="a list of names of weights and nodes")
+    names = tuple(dict.fromkeys(digital))
+    return Options(block_size=sizes, boundary=boundary, fold_batch_norm=fold, dims=dict(dims), digital=names)
 
 
 def _emit(graph: Graph, hardware: Hardware, source: Source, options: Options, settle: Settle) -> Plan:

@@ -10,15 +10,19 @@ b only if its other sources depend on blocks before b. So contracted blocks are 
 """
 
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from typing import Literal
 
 import msgspec
 
+from ffebm.errors import Location, UsageError
 from ffebm.hardware import Hardware
 from ffebm.ir import Activation, EnergyBlock, Graph, Interaction, Layer, Layout, Linear, Node, Stage, captured
 from ffebm.monotone import activation_of
 from ffebm.ops import OPS, Kind, kind_of
 from ffebm.passes.linear_maps import Unfit, bias_shape_fits, layout_of, linear_of, pool_of, scale_of, unfit
+
+ON_REQUEST = "kept digital on request"
 
 
 @dataclass(frozen=True)
@@ -28,20 +32,27 @@ class EnergyBlocks:
     Attributes:
         block_size: Free layers that one block may hold; or one number a block, in graph order.
         boundary: Where the first linear map of a block runs.
+        digital: Names of weights, whose linear maps stay digital, and of nodes that stay digital.
     """
 
     block_size: int | tuple[int, ...] = 1
     boundary: Literal["tile", "digital"] = "tile"
+    digital: tuple[str, ...] = ()
     name: str = "energy-blocks"
     requires: Stage = Stage.CANONICAL
     ensures: Stage = Stage.BLOCKED
 
     def run(self, graph: Graph, hardware: Hardware) -> None:
-        """Give every node a block, or the reason why it is digital."""
+        """Give every node a block, or the reason why it is digital.
+
+        Raises:
+            UsageError: If nothing has a name that is to stay digital.
+        """
         former = _Former(graph, self)
         for node in graph.nodes:
             former.visit(node)
         former.finish()
+        _check_names(graph, self.digital, former.seen)
 
     def room(self, block: int) -> int:
         """How many free layers a block may hold."""
@@ -103,6 +114,7 @@ class _Former:
         self.latest: dict[str, int] = dict.fromkeys([*graph.inputs, *graph.constants], -1)
         self.fed: set[str] = set(graph.inputs)
         self.stored: dict[str, Linear] = {}
+        self.seen: set[str] = set()
 
     # --- reading -------------------------------------------------------------------------------------
 
@@ -112,6 +124,8 @@ class _Former:
             self.fed.update(value for value in node.outputs if value)
         kind = kind_of(node.op)
         try:
+            if node.name in self.options.digital:
+                raise Unfit(ON_REQUEST)
             if kind is Kind.LINEAR:
                 self._linear(node)
             elif kind is Kind.POOL:
@@ -143,6 +157,9 @@ class _Former:
 
     def _linear(self, node: Node) -> None:
         linear, out_shape = linear_of(self.graph, node)
+        self.seen.add(linear.weight)
+        if linear.weight in self.options.digital:
+            raise Unfit(ON_REQUEST)
         if node.inputs[0] not in self.fed:
             raise Unfit("computed from constants")
         self._store(linear)
@@ -464,6 +481,20 @@ class _Former:
     def _read_outside(self, value: str, nodes: set[int]) -> bool:
         readers = self.readers.get(value, [])
         return value in self.graph.outputs or any(id(n) not in nodes for n in readers)
+
+
+def _check_names(graph: Graph, digital: tuple[str, ...], weights: set[str]) -> None:
+    """Every name that is to stay digital is a node's, or a weight's that a tile could hold."""
+    known = weights | {node.name for node in graph.nodes}
+    for name in digital:
+        if name not in known:
+            close = get_close_matches(name, known, 3, 0.5) or sorted(weights)[:6]
+            raise UsageError(
+                f"{name!r} is to stay digital",
+                allowed="the name of a node, or of a weight that a tile could hold",
+                hint=f"there are {', '.join(close)}" if close else "no weight of this model fits a tile",
+                location=Location(graph.source),
+            )
 
 
 def _role(node: Node) -> str:

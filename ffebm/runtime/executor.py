@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from ffebm.errors import UsageError
+from ffebm.hardware import Crossbar
 from ffebm.ir import EnergyBlock
 from ffebm.plan import Plan, Port, Settle
 from ffebm.program import Instruction
@@ -23,7 +24,7 @@ from ffebm.runtime.digital_program import UPDATE, Binding, run_instruction, valu
 from ffebm.runtime.energy_block import BlockRuntime, Tail
 from ffebm.runtime.gradient import EP, Gradient
 from ffebm.runtime.kernels.dtypes import tensor_of
-from ffebm.runtime.machine import Machine
+from ffebm.runtime.machine import Machine, known_tiles
 from ffebm.runtime.save_onnx import save_onnx
 from ffebm.runtime.settling import Equilibrium
 from ffebm.runtime.trace import Trace, marked
@@ -44,10 +45,16 @@ class Executor(nn.Module):
         gradient: How gradients of energy blocks are estimated.
         seed: Seed of everything random: programming and read noise, dropout; and of the machine, which stays
             the same when the rest is reseeded: its devices' variation, stuck cells, converter errors.
+        tiles: What weights lie on instead of the plan's tiles, by source name; None computes exactly.
     """
 
     def __init__(
-        self, plan: Plan, settle: Settle | None = None, gradient: Gradient | None = None, seed: int = 0
+        self,
+        plan: Plan,
+        settle: Settle | None = None,
+        gradient: Gradient | None = None,
+        seed: int = 0,
+        tiles: Mapping[str, Crossbar | None] | None = None,
     ) -> None:
         super().__init__()
         self.plan = plan
@@ -56,6 +63,7 @@ class Executor(nn.Module):
         self._settled: dict[int, Equilibrium] = {}
         self._has_run = False
         self._seed = seed
+        self._tiles = known_tiles(plan, tiles or {})
         self._name = str(seed)
         self._machine: Machine | None = None
         self.trace: Trace | None = None
@@ -123,7 +131,7 @@ class Executor(nn.Module):
         kept = {} if self._machine is None else self._machine.cells()
         self._seed = seed
         self.generator = torch.Generator(self._device).manual_seed(seed)
-        self._machine = Machine(self.plan, self.generator, self._name)
+        self._machine = Machine(self.plan, self.generator, self._name, self._tiles)
         self.restore_cells(kept)
 
     @property

@@ -6,6 +6,7 @@ from itertools import count
 import torch
 from torch import Tensor
 
+from ffebm.errors import UsageError
 from ffebm.hardware import Crossbar
 from ffebm.ir import EnergyBlock
 from ffebm.plan import Plan
@@ -23,13 +24,21 @@ class Machine:
         plan: What runs on it.
         generator: Source of the randomness of runs.
         name: Of the machine: what was drawn when its devices were made follows from it.
+        tiles: What weights lie on instead of the plan's tiles, by source name; None computes exactly.
 
     Attributes:
         blocks: The energy blocks by their ids.
     """
 
-    def __init__(self, plan: Plan, generator: torch.Generator, name: str) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        generator: torch.Generator,
+        name: str,
+        tiles: Mapping[str, Crossbar | None] | None = None,
+    ) -> None:
         self._plan = plan
+        self._tiles = tiles or {}
         self._generator = generator
         self._name = name
         self._arrays: dict[str, MasteredTile] = {}
@@ -76,13 +85,12 @@ class Machine:
                 array.show(weight)
 
     def _block(self, block: EnergyBlock) -> BlockRuntime:
-        tile = self._plan.hardware.tiles.tile
-        if not isinstance(tile, Crossbar):
-            return BlockRuntime(block)
         projections = {}
+        at_edge: Crossbar | None = None
         for position, (_, interaction) in enumerate(block.interactions()):
             linear = interaction.linear
-            if linear is None:
+            tile = self._tile(linear.weight) if linear is not None else None
+            if linear is None or tile is None:
                 continue
             if linear.weight not in self._arrays:
                 pieces = [p for _, p in self._plan.pieces() if p.weight == linear.weight]
@@ -90,5 +98,29 @@ class Machine:
                 self._arrays[linear.weight] = made.array
             array = self._arrays[linear.weight]
             projections[position] = TileProjection(linear, array, self._frozen, next(self._numbers))
-        edge = Edge(tile, self._frozen, f"{self._name}/{block.name}") if self._frozen is not None else None
-        return BlockRuntime(block, projections, edge)
+            at_edge = at_edge or tile
+        if self._frozen is None or at_edge is None:
+            return BlockRuntime(block, projections)
+        return BlockRuntime(block, projections, Edge(at_edge, self._frozen, f"{self._name}/{block.name}"))
+
+    def _tile(self, weight: str) -> Crossbar | None:
+        """What a weight lies on; None if it is computed exactly."""
+        usual = self._plan.hardware.tiles.tile
+        tile = self._tiles.get(weight, usual)
+        return tile if isinstance(tile, Crossbar) else None
+
+
+def known_tiles(plan: Plan, tiles: Mapping[str, Crossbar | None]) -> dict[str, Crossbar | None]:
+    """What weights lie on instead of the plan's tiles, checked.
+
+    Raises:
+        UsageError: If the plan has not placed a weight on tiles of that kind.
+    """
+    kinds = {piece.weight: tile.kind for tile, piece in plan.pieces()}
+    for name, tile in tiles.items():
+        if name not in kinds or (tile is not None and kinds[name] != "crossbar"):
+            raise UsageError(
+                f"a tile for {name!r}, which lies on {kinds.get(name, 'no')} tile of the plan",
+                allowed="weights that the plan has placed on crossbars",
+            )
+    return dict(tiles)

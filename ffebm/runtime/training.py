@@ -11,10 +11,10 @@ from typing import Any
 
 import msgspec
 import torch
-from torch import Tensor
 from torch.nn import functional
 
 from ffebm.errors import Location, UsageError
+from ffebm.runtime.classification import all_logits, fitted, hits, logits
 from ffebm.runtime.data import Data
 from ffebm.runtime.executor import Executor
 from ffebm.runtime.gradient import EP, Gradient, Implicit, Unrolled
@@ -70,14 +70,12 @@ class Trainer:
         self.training = _checked(training)
         self.folder = folder
         self.device = _device(device)
-        port = _one_input(net)
-        self.data = data.shaped(port[1:] if port else ())
+        self.data = fitted(net.plan, data)
         if net.plan.options.fold_batch_norm:
             raise UsageError(
                 "the plan's batch normalisations are folded, for inference only",
                 hint="compile without --fold-batch-norm",
             )
-        _check_labels(net, self.data)
         net.to(self.device)
         self.optimizer = _optimizer(self.training, list(net.weights().values()))
         self.epochs: list[Epoch] = []
@@ -128,15 +126,8 @@ class Trainer:
 
     def accuracy(self) -> float:
         """Share of test samples that are classified correctly."""
-        was_training = self.net.training
-        self.net.eval()
-        hits = 0
-        with torch.no_grad():
-            for start in range(0, len(self.data.x_test), 256):
-                logits = self._logits(self.data.x_test[start : start + 256])
-                hits += _hits(logits, self.data.y_test[start : start + 256].to(self.device))
-        self.net.train(was_training)
-        return hits / len(self.data.x_test)
+        found = all_logits(self.net, self.data.x_test.to(self.device))
+        return hits(found, self.data.y_test.to(self.device)) / len(self.data.x_test)
 
     def _epoch(self, number: int, progress: Progress | None) -> Epoch:
         """One pass over the samples; all its randomness follows from the seed and its number."""
@@ -145,19 +136,19 @@ class Trainer:
         self.net.reseed(seed)
         order = torch.randperm(len(self.data.x_train), generator=torch.Generator().manual_seed(seed))
         self._set_rate(number)
-        total, hits, unsettled, looked = 0.0, 0, 0.0, 0
+        total, right, unsettled, looked = 0.0, 0, 0.0, 0
         seen = 0
         for picked in torch.split(order, self.training.batch):
-            x, y = self.data.x_train[picked], self.data.y_train[picked].to(self.device)
+            x, y = self.data.x_train[picked].to(self.device), self.data.y_train[picked].to(self.device)
             self.net.train()
-            logits = self._logits(x)
-            loss = functional.cross_entropy(logits, y)
+            found = logits(self.net, x)
+            loss = functional.cross_entropy(found, y)
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
             seen += len(picked)
             total += float(loss.detach()) * len(picked)
-            hits += _hits(logits.detach(), y)
+            right += hits(found.detach(), y)
             for equilibrium in self.net.equilibria:
                 unsettled += float((~equilibrium.converged).float().mean())
                 looked += 1
@@ -170,16 +161,11 @@ class Trainer:
         return Epoch(
             epoch=number,
             loss=total / seen,
-            train_accuracy=hits / seen,
+            train_accuracy=right / seen,
             test_accuracy=self.accuracy(),
             unsettled=unsettled / looked if looked else 0.0,
             seconds=time.perf_counter() - started,
         )
-
-    def _logits(self, x: Tensor) -> Tensor:
-        result = self.net(x.to(self.device))
-        outputs: Tensor = result[0] if isinstance(result, tuple) else result
-        return torch.flatten(outputs, 1)
 
     def _set_rate(self, number: int) -> None:
         rate = self.training.lr
@@ -209,24 +195,6 @@ class Trainer:
         save_checkpoint(self.folder, checkpoint, _as_onnx(self.net))
 
 
-def _check_labels(net: Executor, data: Data) -> None:
-    """Class numbers must be outputs of the model, samples finite, and the test set not empty."""
-    shape = net.plan.outputs[0].type.shape if net.plan.outputs else None
-    sizes = [size for size in (shape or ())[1:] if isinstance(size, int)]
-    classes = math.prod(sizes) if shape is not None and len(sizes) == len(shape) - 1 else None
-    for x, y in ((data.x_train, data.y_train), (data.x_test, data.y_test)):
-        if not len(x):
-            raise UsageError(f"{data.name} leaves no samples to train or test on", allowed="more samples")
-        if not bool(torch.isfinite(x).all()):
-            raise UsageError(f"{data.name} holds a NaN or an infinite number", allowed="finite numbers")
-        low, high = int(y.min()), int(y.max())
-        if low < 0 or (classes is not None and high >= classes):
-            raise UsageError(
-                f"{data.name} has class numbers from {low} to {high}",
-                allowed=f"the model tells {classes} classes, 0 to {(classes or 0) - 1}",
-            )
-
-
 def _digest(*parts: bytes) -> str:
     """Short name of some content."""
     digest = hashlib.sha256()
@@ -242,21 +210,6 @@ def _as_onnx(net: Executor) -> bytes:
         path = Path(scratch) / "trained.onnx"
         net.save_onnx(path)
         return path.read_bytes()
-
-
-def _hits(logits: Tensor, y: Tensor) -> int:
-    return int((logits.argmax(1) == y).sum())
-
-
-def _one_input(net: Executor) -> tuple[int | str, ...]:
-    ports = net.plan.inputs
-    if len(ports) != 1 or ports[0].type.shape is None:
-        raise UsageError(
-            f"the model takes {len(ports)} inputs",
-            allowed="one input of known shape",
-            hint="write your own loop",
-        )
-    return ports[0].type.shape
 
 
 def _device(name: str) -> torch.device:

@@ -1,0 +1,39 @@
+"""Tiles that are better or worse than the plan's own in one respect."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import msgspec
+
+from ffebm.crossbar import Crossbar
+from ffebm.quantity import Ratio
+
+Axis = Literal["noise", "bits"]
+
+NOISES = ("programming_noise", "read_noise")
+"""Random deviations of a cell."""
+
+
+def has_noise(crossbar: Crossbar) -> bool:
+    """Whether any deviation of its cells is above zero."""
+    return any(getattr(crossbar.cell, name).value > 0 for name in NOISES)
+
+
+def with_noise(crossbar: Crossbar, factor: float) -> Crossbar:
+    """The tile with every deviation of its cells multiplied."""
+    scaled = {name: _times(getattr(crossbar.cell, name), factor) for name in NOISES}
+    return msgspec.structs.replace(crossbar, cell=msgspec.structs.replace(crossbar.cell, **scaled))
+
+
+def with_bits(crossbar: Crossbar, bits: float) -> Crossbar:
+    """The tile with converters of so many bits in both directions."""
+    dac, adc = (msgspec.structs.replace(c, bits=int(bits)) for c in (crossbar.dac, crossbar.adc))
+    return msgspec.structs.replace(crossbar, dac=dac, adc=adc)
+
+
+VARIED: dict[Axis, Callable[[Crossbar, float], Crossbar]] = {"noise": with_noise, "bits": with_bits}
+"""What a level means on each axis: a factor of the plan's own noise, a number of bits."""
+
+
+def _times(quantity: Ratio, factor: float) -> Ratio:
+    return msgspec.structs.replace(quantity, value=quantity.value * factor)

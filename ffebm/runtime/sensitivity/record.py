@@ -1,0 +1,174 @@
+"""What a study of sensitivity has measured so far, as a file that it continues from."""
+
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from ffebm.errors import Location, UsageError
+from ffebm.folder import write_file
+from ffebm.plan import Plan
+from ffebm.runtime.data import Data
+from ffebm.runtime.sensitivity.effects import Axis
+from ffebm.runtime.sensitivity.meter import Effort
+from ffebm.runtime.sensitivity.units import By, Unit
+
+SCHEMA = 1
+
+
+class Setup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What every figure of a study depends on.
+
+    Attributes:
+        plan: Digest of the plan's source model.
+        machine: Name of the machine, and a digest of its description.
+        options: How the plan was compiled and how its blocks settle, in words.
+        data: Name of the data, and a digest of its test samples.
+        by: What is varied on its own.
+        effort: How much one figure takes.
+    """
+
+    plan: str
+    machine: str
+    options: str
+    data: str
+    by: By
+    effort: Effort
+
+
+def setup_of(plan: Plan, data: Data, by: By, effort: Effort) -> Setup:
+    """The setup of a study."""
+    return Setup(
+        plan=plan.source.digest,
+        machine=f"{plan.hardware.name} {_digest(msgspec.json.encode(plan.hardware))}",
+        options=f"{plan.options}; {plan.settle}",
+        data=f"{data.name} {_digest(*(t.numpy().tobytes() for t in (data.x_test, data.y_test)))}",
+        by=by,
+        effort=effort,
+    )
+
+
+def _digest(*parts: bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()[:16]
+
+
+class Point(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One unit on tiles of some quality, everything else exact.
+
+    Attributes:
+        unit: Name of the unit.
+        axis: "noise" or "bits".
+        level: Factor of the plan's own noise, or bits of the converters.
+        accuracy: Share of samples classified correctly.
+        cosine: Between the unit's weight gradient by equilibrium propagation and the exact one.
+        cosines: The same of every unit, whose gradients pass through the tiles of this one.
+    """
+
+    unit: str
+    axis: Axis
+    level: float
+    accuracy: float
+    cosine: float
+    cosines: dict[str, float]
+
+
+class Trial(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The accuracy of one partition.
+
+    Attributes:
+        on_tiles: Units on the plan's own tiles; the others are exact.
+        accuracy: Share of samples classified correctly.
+    """
+
+    on_tiles: tuple[str, ...]
+    accuracy: float
+
+
+class Offer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one way of searching found.
+
+    Attributes:
+        method: "by work" (the baseline) or "by distortion".
+        target: Accuracy that was to be kept.
+        digital: Names of the weights to keep digital.
+        on_tiles: Units that stay on tiles.
+        work: Share of all multiply-accumulates that is left on tiles.
+        accuracy: On the samples of the search.
+        confirmed: On the whole test set.
+        evaluations: Accuracies that the search asked for.
+        passes: Samples that went through the network for it, those of distortions included.
+    """
+
+    method: Literal["by work", "by distortion"]
+    target: float
+    digital: tuple[str, ...]
+    on_tiles: tuple[str, ...]
+    work: float
+    accuracy: float
+    confirmed: float
+    evaluations: int
+    passes: int
+
+
+class Record(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """A study so far.
+
+    Attributes:
+        schema: Version of the format.
+        setup: What the figures depend on.
+        units: What is varied, in the plan's order.
+        exact: Accuracy with everything exact; None before it is measured.
+        points: The profile.
+        distortions: What each unit alone on its tiles does to the logits, by name; None before.
+        trials: Accuracies of partitions.
+        offers: What the searches of the last run found.
+    """
+
+    schema: int
+    setup: Setup
+    units: tuple[Unit, ...]
+    exact: float | None = None
+    points: tuple[Point, ...] = ()
+    distortions: dict[str, float] | None = None
+    trials: tuple[Trial, ...] = ()
+    offers: tuple[Offer, ...] = ()
+
+
+def save_record(record: Record, path: Path) -> None:
+    """Write the file, all of it or nothing."""
+    write_file(path, msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
+
+
+def load_record(path: Path, setup: Setup, units: tuple[Unit, ...]) -> Record:
+    """Continue from a file, or begin if there is none.
+
+    Raises:
+        UsageError: If the file is none of a study, or of another one.
+    """
+    if not path.exists():
+        return Record(schema=SCHEMA, setup=setup, units=units)
+    where = Location(str(path))
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=Record)
+    except (OSError, msgspec.DecodeError) as error:
+        raise UsageError(
+            f"this is no record of a study: {error}", hint="name another file with -o", location=where
+        ) from None
+    for name in Setup.__struct_fields__:
+        ours, theirs = getattr(setup, name), getattr(found.setup, name)
+        if ours != theirs:
+            raise UsageError(
+                f"it holds a study with another {name}: {theirs}",
+                allowed=f"now asked for: {ours}",
+                hint="name another file with -o, or delete this one",
+                location=where,
+            )
+    if (found.schema, found.units) != (SCHEMA, units):
+        raise UsageError(
+            "it holds a study of another version", hint="name another file with -o", location=where
+        )
+    return found
