@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 Arrays = dict[str, np.ndarray]
 Model = Callable[[int, float], onnx.ModelProto]
-"""model(seed, slope): the slope of hidden activations; their weights begin so much larger as it is smaller."""
+"""model(seed, slope): the slope is that of hidden activations, whose weights begin larger by 1/slope."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ffebm import cli
 from ffebm.plan import load_plan
+from ffebm.plan_text import compile_words
 from ffebm.runtime.run_record import load_checkpoint
 
 Run = Callable[..., tuple[int, str, str]]
@@ -303,3 +304,53 @@ def test_a_fault_of_ours_says_so(model: Path, run: Run, monkeypatch: pytest.Monk
     assert code == 1
     assert "ZeroDivisionError" in err
     assert "please report it" in err
+
+
+def sensitivity(run: Run, model: Path, data: Path, *options: str) -> tuple[int, str, str]:
+    plan = model.with_name("tiles.plan")
+    if not plan.exists():
+        assert run("compile", model, "-o", plan, "--hardware", "reference")[0] == 0
+    few = ["--noise", "1", "--bits", "2,8", "--samples", "12", "--probes", "10"]
+    return run("sensitivity", plan, "--data", data, *few, *options)
+
+
+def test_sensitivity_offers_a_partition_and_how_to_compile_it(model: Path, run: Run, data: Path) -> None:
+    code, out, err = sensitivity(run, model, data, "--drop", "100")
+    assert (code, err.strip()) == (0, "")
+    assert "block0" in out
+    assert "by work" in out
+    assert "compile it with\nffebm-compile net.onnx --hardware reference\n" in out
+    record = model.with_name("tiles.plan.sensitivity.json")
+    held = msgspec.json.decode(record.read_bytes())
+    assert [offer["evaluations"] for offer in held["offers"]] == [2, 2]
+    assert record.with_suffix(".svg").read_text().startswith("<svg")
+    assert sensitivity(run, model, data, "--drop", "100") == (code, out, err)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--keep", "90", "--drop", "1"], "--keep and --drop; one of them"),
+        (["--keep", "101"], "--keep 101.0; 0 to 100 per cent"),
+        (["--by", "node"], "--by node; block or projection"),
+        (["--bits", "2.5"], "--bits 2.5; numbers separated by commas, each 2 to 24, whole"),
+        (["--noise", "-1"], "--noise -1; numbers separated by commas, each 0 or more"),
+        (["--beta", "0"], "beta is 0.0; a finite strength other than 0"),
+    ],
+)
+def test_wrong_options_of_sensitivity(
+    model: Path, run: Run, data: Path, options: list[str], message: str
+) -> None:
+    assert sensitivity(run, model, data, *options) == (2, "", f"error: {message}\n")
+    assert not model.with_name("tiles.plan.sensitivity.json").exists()
+
+
+def test_the_words_that_compile_a_plan_again_do(model: Path, run: Run) -> None:
+    path, again = model.with_name("one.plan"), model.with_name("two.plan")
+    options = ["--block-size", "1,1", "--free-sweeps", "7", "--tol", "0.001", "--strict", "--fold-batch-norm"]
+    assert run("compile", model, "-o", path, *options, "--dim", "N=2", "--digital", "w1")[0] == 0
+    name, file, *words = compile_words(load_plan(path))
+    assert (name, file) == ("ffebm-compile", "net.onnx")
+    assert run("compile", model, "-o", again, *words)[0] == 0
+    assert load_plan(again) == load_plan(path)
+    assert compile_words(load_plan(path), ["w2"])[-4:] == ["--digital", "w1", "--digital", "w2"]

@@ -70,7 +70,7 @@ def sensitivity(  # noqa: PLR0913 - a command's options are its arguments
     effort = Effort(samples=samples, probes=probes, seeds=seeds, beta=beta)
     study = _study(load_plan(plan), load_data(data, data_folder), _by(by), effort, path)
     try:
-        _profile(study, levels)
+        _profile(study, _fitting(study, levels))
         if study.record.points:
             write_file(drawn, picture(study.record).encode())
             out.print(f"picture written to {drawn}", markup=False)
@@ -93,6 +93,16 @@ def _study(plan: Plan, data: "Data", by: "By", effort: "Effort", path: Path) -> 
     fit = fitted(plan, data)
     record = load_record(path, setup_of(plan, fit, by, effort), units_of(plan, by))
     return Study(Meter(plan, fit, effort), record, lambda record: save_record(record, path))
+
+
+def _fitting(study: "Study", levels: "Levels") -> "Levels":
+    """The levels without noise if the machine has none: multiples of nothing tell nothing."""
+    from ffebm.runtime.sensitivity.effects import has_noise
+
+    if has_noise(study.crossbar) or not levels["noise"]:
+        return levels
+    out.print(f"{study.meter.plan.hardware.name} has no noise, so noise is not varied", markup=False)
+    return {**levels, "noise": ()}
 
 
 def _profile(study: "Study", levels: "Levels") -> None:

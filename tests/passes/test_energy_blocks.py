@@ -3,7 +3,7 @@ from collections.abc import Callable
 import pytest
 
 from ffebm.compiler.driver import run_passes
-from ffebm.errors import ModelError
+from ffebm.errors import ModelError, UsageError
 from ffebm.hardware import load_hardware
 from ffebm.ir import Graph
 from ffebm.plan import Options
@@ -277,4 +277,36 @@ def test_an_open_size_that_is_not_the_batch() -> None:
         "model:c: the size of 'x' is unknown: ['N', 3, 'H', 'W']; "
         "only the first dimension, the batch, may be open\n"
         "  hint: give the size with --dim NAME=SIZE, or export the model with a fixed shape"
+    )
+
+
+def kept_digital(*names: str) -> Graph:
+    """Three dense layers; some names stay digital."""
+    b = Builder()
+    y = b.input("x", "N", 4)
+    for index in range(3):
+        product = b.node("MatMul", y, b.weight(4, 4, name=f"w{index}"), name=f"dense{index}")
+        y = b.node("Relu", product, name=f"relu{index}", out=f"s{index}")
+    graph, step = before("energy-blocks", b.model(y), Options(digital=names))
+    run_passes(graph, load_hardware("ideal"), (step,), None)
+    return graph
+
+
+@pytest.mark.parametrize("name", ["w1", "dense1"])
+def test_a_weight_or_a_node_stays_digital_on_request(name: str) -> None:
+    graph = kept_digital(name)
+    assert layers(graph) == [["s0"], ["s2"]]
+    reasons = {node.name: node.reason for node in graph.nodes if node.unit == "digital"}
+    assert reasons == {
+        "dense1": "kept digital on request",
+        "relu1": "activation of a value computed digitally, with no stationary weight before it",
+    }
+
+
+def test_a_name_that_nothing_has() -> None:
+    with pytest.raises(UsageError) as caught:
+        kept_digital("w7")
+    assert str(caught.value) == (
+        "model: 'w7' is to stay digital; the name of a node, or of a weight that a tile could hold\n"
+        "  hint: there are w2, w1, w0"
     )

@@ -10,19 +10,21 @@ from ffebm.quantity import Ratio
 
 Axis = Literal["noise", "bits"]
 
-NOISES = ("programming_noise", "read_noise")
-"""Random deviations of a cell."""
+NOISES = ("programming_noise", "read_noise", "variation")
+"""Random deviations of a cell; beside them the mismatch between the two directions of an array."""
 
 
 def has_noise(crossbar: Crossbar) -> bool:
-    """Whether any deviation of its cells is above zero."""
-    return any(getattr(crossbar.cell, name).value > 0 for name in NOISES)
+    """Whether any deviation is above zero."""
+    found = [getattr(crossbar.cell, name) for name in NOISES] + [crossbar.mismatch]
+    return any(quantity is not None and quantity.value > 0 for quantity in found)
 
 
 def with_noise(crossbar: Crossbar, factor: float) -> Crossbar:
     """The tile with every deviation of its cells multiplied."""
     scaled = {name: _times(getattr(crossbar.cell, name), factor) for name in NOISES}
-    return msgspec.structs.replace(crossbar, cell=msgspec.structs.replace(crossbar.cell, **scaled))
+    cell = msgspec.structs.replace(crossbar.cell, **scaled)
+    return msgspec.structs.replace(crossbar, cell=cell, mismatch=_times(crossbar.mismatch, factor))
 
 
 def with_bits(crossbar: Crossbar, bits: float) -> Crossbar:
@@ -35,5 +37,5 @@ VARIED: dict[Axis, Callable[[Crossbar, float], Crossbar]] = {"noise": with_noise
 """What a level means on each axis: a factor of the plan's own noise, a number of bits."""
 
 
-def _times(quantity: Ratio, factor: float) -> Ratio:
-    return msgspec.structs.replace(quantity, value=quantity.value * factor)
+def _times(quantity: Ratio | None, factor: float) -> Ratio | None:
+    return quantity and msgspec.structs.replace(quantity, value=quantity.value * factor)

@@ -57,7 +57,7 @@ class Study:
         missing = self.missing(levels)
         ideal = self.meter.gradients(self._only({}), exact=True) if missing else {}
         for unit, axis, level in missing:
-            tile = VARIED[axis](self._crossbar(), level)
+            tile = VARIED[axis](self.crossbar, level)
             tiles = self._only(dict.fromkeys(unit.weights, tile))
             found = self.meter.gradients(tiles)
             cosines = {
@@ -141,14 +141,16 @@ class Study:
         return accuracy
 
     def _placed(self, chosen: frozenset[str]) -> Tiles:
-        on_tiles = {w: self._crossbar() for name in chosen for w in self._units[name].weights}
+        on_tiles = {w: self.crossbar for name in chosen for w in self._units[name].weights}
         return self._only(on_tiles)
 
     def _only(self, tiles: Mapping[str, Crossbar]) -> Tiles:
         """These weights on these tiles, all others exact."""
         return {weight: tiles.get(weight) for weight in self._weights}
 
-    def _crossbar(self) -> Crossbar:
+    @property
+    def crossbar(self) -> Crossbar:
+        """The plan's own tile."""
         tile = self.meter.plan.hardware.tiles.tile
         assert isinstance(tile, Crossbar)  # its units lie on crossbars
         return tile

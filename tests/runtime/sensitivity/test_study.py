@@ -1,0 +1,169 @@
+from pathlib import Path
+
+import pytest
+import torch
+from msgspec.structs import replace
+
+from ffebm import Executor, Plan, load_hardware
+from ffebm import compile as compile_plan
+from ffebm.crossbar import Crossbar
+from ffebm.errors import UsageError
+from ffebm.runtime.classification import fitted
+from ffebm.runtime.data import Data
+from ffebm.runtime.sensitivity.effects import has_noise, with_bits, with_noise
+from ffebm.runtime.sensitivity.meter import Effort, Meter, Tiles, cosine
+from ffebm.runtime.sensitivity.record import load_record, save_record, setup_of
+from ffebm.runtime.sensitivity.study import Levels, Study
+from ffebm.runtime.sensitivity.units import units_of
+from tests.models import Builder
+
+LEVELS: Levels = {"noise": (0.0, 30.0), "bits": (2.0, 12.0)}
+
+
+def data() -> Data:
+    x = torch.randn(200, 6, generator=torch.Generator().manual_seed(0))
+    y = x[:, :3].argmax(1)
+    return Data("made", x[:100], y[:100], x[100:], y[100:])
+
+
+def plan() -> Plan:
+    """It tells the largest of the first three inputs: two identities and, in between, a wide copy."""
+    b = Builder()
+    eye = torch.eye(6).numpy()
+    y = b.node("MatMul", b.input("x", "N", 6), b.constant(eye.repeat(8, 1), "wide"))
+    y = b.node("MatMul", b.node("Tanh", y), b.constant(eye.repeat(8, 0), "narrow"))
+    y = b.node("MatMul", b.node("Tanh", y), b.constant(eye[:, :3].copy(), "pick"))
+    return compile_plan(b.model(y), hardware="reference")
+
+
+def study(tmp_path: Path, made: Plan | None = None) -> Study:
+    made = made or plan()
+    path, fit, effort = tmp_path / "record.json", fitted(made, data()), Effort(samples=50, probes=20, seeds=2)
+    record = load_record(path, setup_of(made, fit, "block", effort), units_of(made, "block"))
+    return Study(Meter(made, fit, effort), record, lambda record: save_record(record, path))
+
+
+def test_a_profile_is_worse_on_worse_tiles(tmp_path: Path) -> None:
+    points = {(p.unit, p.axis, p.level): p for p in study(tmp_path).profile(LEVELS)}
+    assert len(points) == 3 * 4
+    for unit in ("block0", "block1", "block2"):
+        good, noisy = points[unit, "noise", 0.0], points[unit, "noise", 30.0]
+        coarse, fine = points[unit, "bits", 2.0], points[unit, "bits", 12.0]
+        assert good.accuracy > noisy.accuracy
+        assert good.cosine > 0.99 > noisy.cosine
+        assert (coarse.accuracy, coarse.cosine) < (fine.accuracy, fine.cosine)
+        assert good.cosines[unit] == good.cosine
+
+
+def test_what_is_measured_is_not_measured_again(tmp_path: Path) -> None:
+    first = study(tmp_path)
+    steps = first.profile(LEVELS)
+    done = [next(steps), next(steps)]
+    again = study(tmp_path)
+    assert again.record.points == tuple(done)
+    assert len(again.missing(LEVELS)) == 10
+    rest = list(again.profile(LEVELS))
+    whole = study(tmp_path)
+    assert whole.missing(LEVELS) == []
+    assert list(whole.profile(LEVELS)) == []
+    assert whole.record.points == (*done, *rest)
+    fresh = tmp_path / "fresh"
+    assert tuple(study(fresh).profile(LEVELS)) == whole.record.points
+
+
+def test_trials_are_shared_between_searches_and_counted_for_each(tmp_path: Path) -> None:
+    here = study(tmp_path)
+    seen: list[int] = []
+    ours = here.offer("by distortion", 0.5, seen.append)
+    theirs = here.offer("by work", 0.5, lambda _: None)
+    assert seen == list(range(1, ours.evaluations + 1))
+    assert (ours.work, ours.digital, theirs.evaluations) == (1.0, (), 3)
+    assert ours.passes == ours.evaluations * 50 * 2 + 20 * 4
+    assert theirs.passes == 3 * 50 * 2
+    assert len({trial.on_tiles for trial in here.record.trials}) == len(here.record.trials)
+    assert load_record(tmp_path / "record.json", here.record.setup, here.record.units) == here.record
+
+
+class Ruined(Meter):
+    """A machine on whose tiles one weight costs most of the accuracy."""
+
+    def accuracy(self, tiles: Tiles) -> float:
+        return 0.2 if tiles["wide"] is not None else 0.9
+
+    def confirmed(self, tiles: Tiles) -> float:
+        return self.accuracy(tiles)
+
+
+def test_the_unit_that_a_machine_ruins_stays_digital(tmp_path: Path) -> None:
+    here = study(tmp_path)
+    here.meter = Ruined(here.meter.plan, here.meter.data, here.meter.effort)
+    found = here.offer("by work", 0.85, lambda _: None)
+    assert (found.digital, found.on_tiles, found.accuracy) == (("wide",), ("block1", "block2"), 0.9)
+
+
+def test_an_accuracy_that_nothing_reaches(tmp_path: Path) -> None:
+    here = study(tmp_path)
+    exact = here.exact()
+    with pytest.raises(UsageError) as caught:
+        here.offer("by work", 1.01, lambda _: None)
+    assert str(caught.value) == (
+        f"101.00 % are to be kept, but with everything exact it is {100 * exact:.2f} %\n"
+        "  hint: ask for less, or train the model further"
+    )
+
+
+def test_a_record_of_another_study(tmp_path: Path) -> None:
+    save_record(study(tmp_path).record, tmp_path / "record.json")
+    b = Builder()
+    other = compile_plan(b.model(b.node("MatMul", b.input("x", "N", 6), b.weight(6, 3))))
+    with pytest.raises(UsageError) as caught:
+        study(tmp_path, other)
+    assert str(caught.value).startswith(f"{tmp_path / 'record.json'}: it holds a study with another plan: ")
+    (tmp_path / "record.json").write_text("{}")
+    with pytest.raises(UsageError, match="this is no record of a study"):
+        study(tmp_path)
+
+
+def test_exact_weights_compute_what_a_digital_plan_computes() -> None:
+    """Noise off: keeping a weight digital is compiled as it was measured."""
+    b = Builder()
+    y = b.node("Relu", b.node("MatMul", b.input("x", "N", 6), b.weight(6, 8, name="first")))
+    model = b.model(b.node("MatMul", y, b.weight(8, 3, name="second")))
+    tile = load_hardware("reference").tiles.tile
+    assert isinstance(tile, Crossbar)
+    quiet = load_hardware("reference")
+    quiet = replace(quiet, tiles=replace(quiet.tiles, tile=with_noise(tile, 0.0)))
+    whole, part = (compile_plan(model, hardware=quiet, digital=names) for names in ((), ["first"]))
+    assert [node.unit for node in part.nodes if node.op == "MatMul"] == ["digital", "tile"]
+    x = torch.randn(5, 6)
+    with torch.no_grad():
+        overridden = Executor(whole, tiles={"first": None})(x)
+        assert torch.equal(overridden, Executor(part)(x))
+        assert not torch.equal(overridden, Executor(whole)(x))
+
+
+def test_tiles_for_what_is_on_none() -> None:
+    with pytest.raises(UsageError) as caught:
+        Executor(plan(), tiles={"nothing": None})
+    assert str(caught.value) == (
+        "a tile for 'nothing', which lies on no tile of the plan; "
+        "weights that the plan has placed on crossbars"
+    )
+
+
+def test_effects_change_what_they_name() -> None:
+    tile = load_hardware("reference").tiles.tile
+    assert isinstance(tile, Crossbar)
+    louder = with_noise(tile, 3.0)
+    assert louder.cell.read_noise.value == pytest.approx(0.015)
+    assert louder.cell.programming_noise.value == pytest.approx(0.03)
+    assert with_noise(tile, 1.0) == tile
+    assert has_noise(tile)
+    assert not has_noise(with_noise(tile, 0.0))
+    assert (with_bits(tile, 5.0).dac.bits, with_bits(tile, 5.0).adc.bits) == (5, 5)
+
+
+def test_cosines() -> None:
+    a, zero = [torch.tensor([1.0, 0.0]), torch.tensor([[2.0]])], [torch.zeros(2), torch.zeros(1, 1)]
+    assert cosine(a, [2 * part for part in a]) == pytest.approx(1.0)
+    assert (cosine(a, zero), cosine(zero, zero)) == (0.0, 1.0)
