@@ -165,11 +165,13 @@ class Bench:
         plan = ffebm.compile(model, hardware=machine(tile), block_size=size, settle=SETTLE)
         return ffebm.Executor(plan, gradient=gradient or ffebm.EP(beta=BETA), seed=seed)
 
-    def train(self, net: ffebm.Executor, seed: int, count: int, epochs: int, data: Data) -> Trainer:
+    def train(
+        self, net: ffebm.Executor, seed: int, count: int, epochs: int, data: Data, rate: float = 2e-3
+    ) -> Trainer:
         """Train on the first samples."""
         cut = replace(data, x_train=data.x_train[:count], y_train=data.y_train[:count])
         settings = Training(
-            data=data.name, epochs=epochs, batch=128, lr=2e-3, schedule="cosine", beta=BETA, seed=seed
+            data=data.name, epochs=epochs, batch=128, lr=rate, schedule="cosine", beta=BETA, seed=seed
         )
         trainer = Trainer(net, cut, settings)
         for _ in trainer.run():
@@ -234,21 +236,20 @@ def sweep(bench: Bench, figures: list[str]) -> None:
                     bench.keep(key, lambda f=figure, t=tile, s=seed: measure[f](t, s))
 
 
-def key_point(bench: Bench, seeds: list[int]) -> None:
-    """Trained from end to end on tiles of 10-bit weights and 4-bit converters, with the whole data.
-
-    Every training image comes a second time, mirrored from left to right.
-    """
+def key_tile() -> Crossbar:
+    """128 x 128 cells, 10-bit weights, 4-bit converters; the range of each ADC is that of its column."""
     tile = converter_bits(clean(), 4)
-    tile = swap(tile, adc=swap(tile.adc, range="column"), adc_sigmas=ratio(bench.network.sigmas))
-    whole = bench.whole
-    images, classes = torch.cat([whole.x_train, whole.x_train.flip(-1)]), whole.y_train.repeat(2)
-    data = replace(whole, x_train=images, y_train=classes)
+    return swap(tile, rows=128, cols=128, adc=swap(tile.adc, range="column"), adc_sigmas=ratio(3.5))
+
+
+def key_point(bench: Bench, seeds: list[int]) -> None:
+    """Trained from end to end on tiles of 10-bit weights and 4-bit converters, with the whole data."""
     for seed in seeds:
 
         def accuracy(seed: int = seed) -> float:
-            net = bench.net(tile, 1, seed)
-            return 100 * bench.train(net, seed, len(images), bench.network.whole_epochs, data).accuracy()
+            net = bench.net(key_tile(), 1, seed)
+            count, epochs = len(bench.whole.x_train), bench.network.whole_epochs
+            return 100 * bench.train(net, seed, count, epochs, bench.whole, rate=1e-3).accuracy()
 
         bench.keep(f"key/{KEY}/0/{seed}", accuracy)
 
