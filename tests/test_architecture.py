@@ -24,7 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("cli", "__main__"),
 )
 """From the ground up; the public names (`ffebm/__init__.py`) stand above all of them."""
-FOLDERS = {"passes", "backends", "runtime", "compiler", "commands"}
+FOLDERS = {"passes", "backends", "runtime", "compiler", "report", "commands"}
 HEIGHT = {name: height for height, names in enumerate(LAYERS) for name in names}
 
 

@@ -1,0 +1,106 @@
+"""Page: facts as one self-contained HTML file, which asks for nothing from outside."""
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterator
+from importlib import resources
+
+import jinja2
+import msgspec
+from markupsafe import Markup
+
+from ffebm.hardware import Hardware, Quantity
+from ffebm.report.facts import Facts
+
+LIBRARIES = ("dagre-3.1.3.min.js",)
+SCRIPTS = (
+    "dom.js",
+    "model.js",
+    "layout.js",
+    "graph.js",
+    "detail.js",
+    "floor.js",
+    "timeline.js",
+    "table.js",
+    "bill.js",
+    "run.js",
+    "main.js",
+)
+"""Parts of the page's one script, in order."""
+
+
+def page(facts: Facts) -> str:
+    """Facts as an HTML page.
+
+    Args:
+        facts: What it shows; also embedded as JSON in the element `facts`.
+    """
+    scripts = [
+        *(_static(name) for name in LIBRARIES),
+        '"use strict";\n(() => {\n' + "\n".join(_static(name) for name in SCRIPTS) + "})();",
+    ]
+    return environment().get_template("report.html").render(
+        facts=facts,
+        data=Markup(embedded(msgspec.json.encode(facts))),  # noqa: S704 - every < is escaped
+        scripts=[Markup(script) for script in scripts],  # noqa: S704 - our own files
+        policy=_policy(scripts),
+        style=Markup(_static("report.css")),  # noqa: S704 - our own file
+        machine=list(_plain("", facts.hardware)),
+        options=[*_plain("", facts.options), *_plain("settle.", facts.settle)],
+        assumed={constant.name for constant in facts.constants if constant.assumption},
+    )
+
+
+def embedded(data: bytes) -> str:
+    """JSON that no HTML parser takes for markup: `<`, `>` and `&` as escapes of JSON."""
+    text = data.decode("utf-8")
+    for sign in "<>&\u2028\u2029":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return text
+
+
+def facts_of(html: str) -> Facts:
+    """The facts that a page embeds."""
+    found = re.search(r'<script type="application/json" id="facts">(.*?)</script>', html, re.DOTALL)
+    if found is None:
+        raise ValueError("the page embeds no facts")
+    return msgspec.json.decode(found[1], type=Facts)
+
+
+def environment() -> jinja2.Environment:
+    """Templates with escaping on, where an unknown name is an error."""
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("ffebm.report"),
+        undefined=jinja2.StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
+def _policy(scripts: list[str]) -> str:
+    """A content security policy: only these scripts run, and nothing is fetched."""
+    digests = [base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts]
+    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
+    return f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src {allowed}"
+
+
+def _static(name: str) -> str:
+    return (resources.files("ffebm.report") / "static" / name).read_text(encoding="utf-8")
+
+
+def _plain(prefix: str, part: Hardware | msgspec.Struct) -> Iterator[tuple[str, str]]:
+    """Fields that are no constants, as dotted names with text."""
+    for name in part.__struct_fields__:
+        value = getattr(part, name)
+        if isinstance(value, msgspec.Struct):
+            if not isinstance(value, Quantity):
+                yield from _plain(f"{prefix}{name}.", value)
+        elif isinstance(value, tuple):
+            yield prefix + name, ", ".join(map(str, value)) or "-"
+        elif isinstance(value, dict):
+            yield prefix + name, ", ".join(f"{key} = {entry}" for key, entry in value.items()) or "-"
+        else:
+            yield prefix + name, "-" if value is None else str(value)

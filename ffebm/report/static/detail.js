@@ -1,0 +1,145 @@
+/* The panel beside the graph: a node, a frame, or an overview if nothing is selected. */
+
+class Detail {
+  constructor(model, app) {
+    this.model = model;
+    this.app = app;
+    this.overview = [...byId("detail").childNodes];
+  }
+
+  show(ref) {
+    const panel = byId("detail");
+    const id = ref ? Number(ref.slice(1)) : 0;
+    if (!ref) panel.replaceChildren(...this.overview);
+    else if (ref[0] === "n") panel.replaceChildren(...this.node(this.model.nodes[id]));
+    else if (ref[0] === "f") panel.replaceChildren(...this.frame(this.model.frames[id]));
+    else panel.replaceChildren(...this.port(ref));
+    panel.scrollTop = 0;
+  }
+
+  rows(...pairs) {
+    const list = el("dl", { class: "facts" });
+    for (const [name, ...values] of pairs) {
+      const shown = values.flat().filter((value) => value !== null && value !== undefined && value !== "");
+      if (shown.length) list.append(el("dt", {}, name), el("dd", {}, ...shown));
+    }
+    return list;
+  }
+
+  badge(unit) {
+    return el("span", { class: `badge ${unit}` }, unit === "tile" ? "on tiles" : unit);
+  }
+
+  jump(text, act) {
+    return el("button", { class: "link", type: "button", onclick: act }, text);
+  }
+
+  toNode(index) {
+    return this.jump(this.model.nodes[index].name.slice(0, 120), () => this.app.goto(`n${index}`));
+  }
+
+  tiles(numbers) {
+    if (!numbers.length) return null;
+    return numbers.slice(0, 40).flatMap((number, at) => [at ? ", " : "", this.jump(`tile ${number}`, () => this.app.openTile(number))])
+      .concat(numbers.length > 40 ? [` and ${numbers.length - 40} more`] : []);
+  }
+
+  values(names, link) {
+    if (!names.length) return null;
+    return el("ul", {}, names.slice(0, 30).map((name) => {
+      const type = this.model.facts.types[name];
+      return el("li", {}, name.slice(0, 300), el("span", { class: "muted" }, type ? `  ${type}` : ""), link(name));
+    }));
+  }
+
+  fromNode(value) {
+    const maker = this.model.makers.get(value);
+    return maker === undefined ? null : [" from ", this.toNode(maker)];
+  }
+
+  toNodes(value) {
+    const readers = this.model.readers.get(value) || [];
+    return readers.slice(0, 6).flatMap((reader, at) => [at ? ", " : " to ", this.toNode(reader)])
+      .concat(readers.length > 6 ? [` and ${readers.length - 6} more`] : []);
+  }
+
+  spent(pair, name) {
+    if (!pair) return null;
+    const timeline = this.model.facts[name];
+    const time = el("span", basis(this.model.facts.time_basis.digital, "Time of digital work"), quantity(pair[0], "s"));
+    const energy = [...this.model.facts.energy_basis.digital, ...this.model.facts.energy_basis.memory];
+    return [time, ", ", el("span", basis(energy, "Energy of digital work"), quantity(pair[1], "J")),
+      el("span", { class: "muted" }, `  ${share(pair[1], timeline.energy)} of all energy`)];
+  }
+
+  node(node) {
+    const block = node.block !== null;
+    return [
+      el("h2", {}, node.name),
+      el("p", {}, el("b", {}, node.op), "  ", this.badge(node.unit), "  ", this.partLink(node)),
+      el("p", { class: "note" }, node.reason),
+      this.rows(
+        ["Shape", shapeText(node.shape)],
+        ["Reads", this.values(node.inputs.filter(Boolean), (value) => this.fromNode(value))],
+        ["Makes", this.values(node.outputs.filter(Boolean), (value) => this.toNodes(value))],
+        ["Tiles", this.tiles(node.tiles)],
+        ["Work", node.macs ? `${count(node.macs)} MACs (one inference)` : "no multiply-accumulates"],
+        ["Weights", node.weights ? count(node.weights) : null],
+        ["Inference", this.spent(node.inference, "inference")],
+        ["Training step", this.spent(node.training, "training")],
+        ["Cost", block ? `block${node.block} settles as a whole:` : null],
+        ["Source", node.location],
+      ),
+      ...(block ? this.costs(`block${node.block}`) : []),
+    ];
+  }
+
+  partLink(node) {
+    const frame = this.model.frames.find((entry) => entry.name === this.model.part(node) && ["block", "segment"].includes(entry.kind));
+    return frame ? this.jump(frame.name, () => this.app.goto(`f${frame.id}`)) : el("span", { class: "muted" }, this.model.part(node));
+  }
+
+  frame(frame) {
+    const unit = this.model.unitOf(frame.id);
+    const block = frame.kind === "block" ? this.model.facts.blocks[Number(frame.name.slice(5))] : null;
+    const kinds = { block: "energy block", segment: "digital segment", section: "section of the model", run: "part of a segment", model: "model" };
+    return [
+      el("h2", {}, frame.name),
+      el("p", {}, kinds[frame.kind], "  ", this.badge(unit)),
+      this.rows(
+        ["Nodes", `${count(frame.n_nodes)}, ${count(frame.n_tile)} on tiles`],
+        ["Work", `${count(frame.macs)} MACs (one inference)`],
+        ["Layers", block && el("ul", {}, block.layers.map((layer) => el("li", {}, layer)))],
+        ["Clamped", block && this.values(block.inputs, (value) => this.fromNode(value))],
+        ["Read outside", block && this.values(block.outputs, (value) => this.toNodes(value))],
+        ["Weights", block && count(block.weights)],
+        ["Tiles", block && this.tiles(block.tiles)],
+      ),
+      ...(["block", "segment"].includes(frame.kind) ? this.costs(frame.name) : []),
+    ];
+  }
+
+  costs(name) {
+    return ["inference", "training"].flatMap((which) => {
+      const row = this.model.facts[`${which}_bill`].parts.find((part) => part.name === name);
+      if (!row) return [];
+      const kinds = Object.keys(this.model.facts.energy_basis).filter((kind) => row.cost[kind]);
+      return [
+        el("h3", {}, `${name} in ${which === "inference" ? "an inference" : "a training step"}`),
+        this.rows(
+          ["Busy", `${quantity(row.seconds, "s")} in ${plural(row.steps, "step")}`],
+          ["Energy", `${quantity(row.energy, "J")}, ${share(row.energy, this.model.facts[which].energy)} of all`],
+          ...kinds.map((kind) => [KIND_NAMES[kind], el("span", basis(this.model.facts.energy_basis[kind], `Energy: ${KIND_NAMES[kind]}`), quantity(row.cost[kind], "J"))]),
+          ["Converts", row.cost.adc_count || row.cost.dac_count ? `${count(row.cost.adc_count)} A/D, ${count(row.cost.dac_count)} D/A` : null],
+        ),
+      ];
+    });
+  }
+
+  port(ref) {
+    const { port, kind } = this.model.ports.find((entry) => entry.ref === ref);
+    const link = kind === "input" ? (value) => this.toNodes(value) : (value) => this.fromNode(value);
+    return [el("h2", {}, port.name), el("p", {}, `${kind} of the model`),
+      this.rows(["Type", `${port.type.dtype} ${shapeText(port.type.shape)}`], [kind === "input" ? "Read" : "Made", link(port.name)])];
+  }
+}

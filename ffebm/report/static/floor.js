@@ -1,0 +1,127 @@
+/* The tiles: what lies where on each crossbar, and its conductances. */
+
+const TINTS = ["k-free", "k-digital", "k-contrast", "k-update", "k-nudged", "k-digital_backward"];
+
+class FloorView {
+  constructor(model, app) {
+    this.model = model;
+    this.app = app;
+    this.tiles = new Map(model.facts.tiles.map((tile) => [tile.id, tile]));
+    this.chosen = model.facts.tiles.length ? model.facts.tiles[0].id : null;
+    this.mode = "pieces";
+    for (const input of document.querySelectorAll("input[name=floor]"))
+      input.addEventListener("change", () => { this.mode = input.value; this.draw(); });
+    byId("tile-large").addEventListener("mousemove", (event) => this.point(event));
+  }
+
+  draw() {
+    const grid = byId("tile-grid");
+    grid.replaceChildren(...this.model.facts.tiles.map((tile) => this.thumbnail(tile)));
+    if (!this.tiles.size) grid.append(el("p", {}, "No tile is in use: every node is digital."));
+    this.choose(this.chosen);
+  }
+
+  thumbnail(tile) {
+    const canvas = el("canvas", { "aria-hidden": "true" });
+    this.picture(canvas, tile, 92, false);
+    const use = share(tile.used, tile.rows * tile.cols);
+    const blocks = [...new Set(tile.pieces.map((piece) => piece.block))];
+    return el("button", { type: "button", "data-tile": tile.id, "aria-pressed": String(tile.id === this.chosen),
+      "aria-label": `tile ${tile.id}, ${use} used, ${plural(tile.pieces.length, "piece")}`, onclick: () => this.choose(tile.id) },
+    canvas, el("span", { class: "use" }, el("b", {}, `tile ${tile.id}`), el("span", {}, use)),
+    el("span", { class: "muted" }, blocks.length > 2 ? plural(blocks.length, "block") : blocks.map((id) => `block${id}`).join(", ")));
+  }
+
+  choose(id) {
+    this.chosen = id;
+    if (id === null) return;
+    for (const button of byId("tile-grid").querySelectorAll("button"))
+      button.setAttribute("aria-pressed", String(Number(button.dataset.tile) === id));
+    const tile = this.tiles.get(id);
+    this.picture(byId("tile-large"), tile, Math.min(420, byId("tile-detail").clientWidth - 30 || 330), true);
+    byId("tile-facts").replaceChildren(...this.facts(tile));
+  }
+
+  facts(tile) {
+    const bits = tile.kind === "crossbar" ? `${tile.dac_bits}-bit D/A, ${tile.adc_bits}-bit A/D converters` : "exact, no converters";
+    const map = tile.map_rows ? `The conductance map shows G+ - G- at ${tile.map_rows} × ${tile.map_cols} places of ${tile.rows} × ${tile.cols} cell pairs`
+      + (tile.map_rows < tile.rows || tile.map_cols < tile.cols ? "; each place shows the pair of largest magnitude (downsampled)." : ".")
+      : "An exact tile has no conductances.";
+    return [
+      el("h2", {}, `tile ${tile.id}`),
+      el("p", {}, `${tile.rows} × ${tile.cols}, ${count(tile.used)} pairs used, ${share(tile.used, tile.rows * tile.cols)}; ${bits}`),
+      this.mode === "map" ? el("p", { class: "muted" }, map) : null,
+      ...tile.pieces.map((piece) => this.piece(piece, tile)),
+    ].filter(Boolean);
+  }
+
+  piece(piece, tile) {
+    const converters = tile.kind === "crossbar" ? ` scale ${digits(piece.scale)}, A/D range ${digits(piece.adc_range)}, transposed ${digits(piece.adc_range_t)}` : "";
+    const group = piece.group ? `, group ${piece.group}` : "";
+    return el("div", { class: "piece" },
+      el("h3", {}, `piece ${piece.id}: `, el("button", { class: "link", type: "button", onclick: () => this.app.openBlock(piece.block) }, `block${piece.block}`)),
+      el("p", {}, piece.weight.slice(0, 300), el("br"), el("span", { class: "muted" },
+        `inputs ${piece.inputs.join("–")}, outputs ${piece.outputs.join("–")}${group}; at row ${piece.row}, column ${piece.col}; ${piece.n_in} × ${piece.n_out};${converters}`)));
+  }
+
+  picture(canvas, tile, width, large) {
+    const height = Math.max(large ? 90 : 30, Math.min(large ? 420 : 92, (width * tile.rows) / tile.cols));
+    const pen = sized(canvas, width, height);
+    canvas.style.width = large ? `${width}px` : "100%";
+    canvas.style.height = `${height}px`;
+    pen.fillStyle = colour("panel");
+    pen.fillRect(0, 0, width, height);
+    pen.strokeStyle = colour("strong");
+    pen.strokeRect(0.5, 0.5, width - 1, height - 1);
+    const [sx, sy] = [width / tile.cols, height / tile.rows];
+    if (this.mode === "map" && tile.map_rows) this.map(pen, tile, width, height);
+    for (const piece of tile.pieces) this.outline(pen, piece, sx, sy, large);
+  }
+
+  outline(pen, piece, sx, sy, large) {
+    const [x, y, w, h] = [piece.col * sx, piece.row * sy, piece.n_out * sx, piece.n_in * sy];
+    pen.strokeStyle = colour("ink");
+    pen.lineWidth = large ? 1.2 : 0.8;
+    if (this.mode !== "map") {
+      pen.globalAlpha = 0.45;
+      pen.fillStyle = colour(TINTS[piece.block % TINTS.length]);
+      pen.fillRect(x, y, w, h);
+      pen.globalAlpha = 1;
+      const text = large ? `block${piece.block}` : String(piece.block);
+      pen.font = large ? "600 12px system-ui, sans-serif" : "600 10px system-ui, sans-serif";
+      if (pen.measureText(text).width + 4 < w && h > (large ? 16 : 12)) {
+        pen.fillStyle = colour("ink");
+        pen.textAlign = "center";
+        pen.textBaseline = "middle";
+        pen.fillText(text, x + w / 2, y + h / 2);
+      }
+    }
+    pen.strokeRect(x + 0.5, y + 0.5, Math.max(1, w - 1), Math.max(1, h - 1));
+  }
+
+  /* Blue for G+ above G-, orange for below, the panel's own colour for none. */
+  map(pen, tile, width, height) {
+    const bytes = Uint8Array.from(atob(tile.map), (c) => c.charCodeAt(0));
+    const small = el("canvas", { width: tile.map_cols, height: tile.map_rows });
+    const context = small.getContext("2d");
+    const image = context.createImageData(tile.map_cols, tile.map_rows);
+    const ends = ["panel", "k-free", "k-digital_backward"].map((name) => colour(name).match(/[\d.]+/g).slice(0, 3).map(Number));
+    bytes.forEach((byte, at) => {
+      const value = byte ? (byte - 128) / 127 : 0;
+      const end = value >= 0 ? ends[1] : ends[2], part = Math.abs(value) ** 0.6;
+      for (let c = 0; c < 3; c++) image.data[4 * at + c] = byte ? ends[0][c] + (end[c] - ends[0][c]) * part : ends[0][c];
+      image.data[4 * at + 3] = byte ? 255 : 0;
+    });
+    context.putImageData(image, 0, 0);
+    pen.imageSmoothingEnabled = false;
+    pen.drawImage(small, 0, 0, width, height);
+  }
+
+  point(event) {
+    const tile = this.tiles.get(this.chosen), canvas = byId("tile-large");
+    const row = Math.floor((event.offsetY / canvas.clientHeight) * tile.rows);
+    const col = Math.floor((event.offsetX / canvas.clientWidth) * tile.cols);
+    const piece = tile.pieces.find((p) => row >= p.row && row < p.row + p.n_in && col >= p.col && col < p.col + p.n_out);
+    canvas.title = piece ? `row ${row}, column ${col}: piece ${piece.id} of block${piece.block}, ${piece.weight.slice(0, 120)}` : `row ${row}, column ${col}: empty`;
+  }
+}

@@ -1,0 +1,123 @@
+/* Ties the views together. */
+
+const model = new Model(JSON.parse(byId("facts").textContent));
+
+const app = {
+  drawn: new Set(),
+  schedule: "inference",
+
+  start() {
+    this.graph = new GraphView(model, this);
+    this.detail = new Detail(model, this);
+    this.views = {
+      graph: () => { this.graph.draw(); this.graph.fitAll(0.72); },
+      tiles: () => { this.floor = this.floor || new FloorView(model, this); this.floor.draw(); },
+      timeline: () => { this.timeline = this.timeline || new TimelineView(model, this); this.timeline.load(this.schedule); this.timeline.draw(); },
+      bill: () => { this.bill = this.bill || new BillView(model); this.bill.load(this.schedule); },
+      nodes: () => { this.nodes = this.nodes || new NodeTable(model, this); this.nodes.table.draw(); },
+      run: () => { if (model.facts.run) drawRun(model.facts.run); },
+      machine: () => {},
+    };
+    this.tabs = [...document.querySelectorAll("nav [role=tab]")];
+    for (const tab of this.tabs) {
+      tab.addEventListener("click", () => this.open(tab.dataset.view));
+      tab.addEventListener("keydown", (event) => this.arrow(event));
+    }
+    for (const select of document.querySelectorAll("select.schedule"))
+      select.addEventListener("change", () => this.choose(select.value));
+    byId("theme").addEventListener("click", () => this.theme());
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
+    repaints.push(() => this.redraw());
+    addEventListener("resize", () => this.resize());
+    addEventListener("beforeprint", () => this.print());
+    addEventListener("afterprint", () => this.open(this.current));
+    listenForTips();
+    this.legend();
+    this.open("graph");
+    document.documentElement.dataset.ready = "yes";
+  },
+
+  open(name) {
+    this.current = name;
+    for (const tab of this.tabs) {
+      const here = tab.dataset.view === name;
+      tab.setAttribute("aria-selected", String(here));
+      tab.setAttribute("tabindex", here ? "0" : "-1");
+      byId(`${tab.dataset.view}-view`).hidden = !here;
+    }
+    if (!this.drawn.has(name)) { this.drawn.add(name); this.views[name](); }
+  },
+
+  arrow(event) {
+    const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!by) return;
+    const next = this.tabs[(this.tabs.indexOf(event.target) + by + this.tabs.length) % this.tabs.length];
+    this.open(next.dataset.view);
+    next.focus();
+  },
+
+  choose(schedule) {
+    this.schedule = schedule;
+    for (const select of document.querySelectorAll("select.schedule")) select.value = schedule;
+    for (const name of ["timeline", "bill"]) {
+      this.drawn.delete(name);
+      if (this.current === name) this.open(name);
+    }
+  },
+
+  theme() {
+    const root = document.documentElement;
+    const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+    root.dataset.theme = dark ? "light" : "dark";
+    repaint();
+  },
+
+  redraw() {
+    const dark = document.documentElement.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
+    byId("theme").setAttribute("aria-pressed", String(dark === "dark"));
+    this.graph.minimap();
+    this.legend();
+    for (const name of ["tiles", "timeline", "bill", "run"]) this.drawn.delete(name);
+    if (this.current !== "graph" && this.current !== "nodes") this.open(this.current);
+  },
+
+  resize() {
+    if (this.current === "graph") { this.graph.painted = null; this.graph.paint(); this.graph.window(); }
+    if (this.current === "timeline") this.timeline.draw();
+    if (this.current === "nodes") this.nodes.table.draw();
+    if (this.current === "bill") this.bill.table.draw();
+  },
+
+  /* On paper everything is there, one view after the other. */
+  print() {
+    for (const tab of this.tabs) byId(`${tab.dataset.view}-view`).hidden = false;
+    for (const name of Object.keys(this.views)) if (!this.drawn.has(name)) { this.drawn.add(name); this.views[name](); }
+    for (const table of [this.nodes.table, this.bill.table]) table.draw(table.rows.length <= 3000);
+    this.timeline.draw();
+  },
+
+  legend() {
+    const key = byId("graph-legend");
+    const box = (unit) => svg("svg", { class: "g", width: 26, height: 16, "aria-hidden": "true" }, svg("g", { class: unit },
+      svg("rect", { class: "box", x: 1, y: 1, width: 24, height: 14, rx: unit === "tile" ? 6 : 1 }), svg("rect", { class: `strip ${unit}`, x: 4, y: 4, width: 4, height: 8 })));
+    const line = (kind) => svg("svg", { class: "g", width: 26, height: 10, "aria-hidden": "true" }, svg("path", { class: `edge ${kind}`, d: "M1 5H19" }));
+    key.replaceChildren(el("span", {}, box("tile"), "on tiles"), el("span", {}, box("digital"), "digital"),
+      el("span", {}, line(""), "stays on its unit"), el("span", {}, line("crosses"), "crosses the network"));
+  },
+
+  show(ref) { this.detail.show(ref); },
+  goto(ref) { this.graph.reveal(ref); this.graph.select(ref); },
+  openNode(index) { this.open("graph"); this.goto(`n${index}`); },
+  openBlock(id) {
+    const frame = model.frames.find((entry) => entry.kind === "block" && entry.name === `block${id}`);
+    this.open("graph");
+    this.goto(frame ? `f${frame.id}` : `n${model.nodes.findIndex((node) => node.block === id)}`);
+  },
+  openTile(id) {
+    this.open("tiles");
+    this.floor.choose(id);
+    const button = byId("tile-grid").querySelector(`[data-tile="${id}"]`);
+    if (button) { button.scrollIntoView({ block: "nearest" }); button.focus(); }
+  },
+};
+app.start();
