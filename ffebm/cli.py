@@ -11,13 +11,23 @@ from ffebm.commands.compile import compile as compile_command
 from ffebm.commands.console import err
 from ffebm.commands.explain import explain
 from ffebm.commands.export import export
+from ffebm.commands.report import report
 from ffebm.commands.run import run
 from ffebm.commands.sensitivity import sensitivity
 from ffebm.commands.show import show
 from ffebm.commands.train import train
 from ffebm.errors import FfebmError, InternalError
 
-COMMANDS: tuple[Callable[..., None], ...] = (compile_command, explain, show, run, train, export, sensitivity)
+COMMANDS: tuple[Callable[..., None], ...] = (
+    compile_command,
+    explain,
+    show,
+    report,
+    run,
+    train,
+    sensitivity,
+    export,
+)
 """In the order in which `ffebm --help` lists them."""
 
 app = typer.Typer(

@@ -8,6 +8,7 @@ import msgspec
 from typer import Argument, Option
 
 from ffebm.commands.console import out
+from ffebm.commands.report import write_report
 from ffebm.errors import UsageError
 from ffebm.plan import Settle
 
@@ -45,6 +46,9 @@ def compile(  # noqa: A001, PLR0913 - the command's name; a command's options ar
     digital: Annotated[
         list[str] | None, Option(metavar="NAME", help="Keep this weight or node digital; repeatable.")
     ] = None,
+    report: Annotated[
+        bool, Option("--report", help="Write a page that shows the plan, PLAN.html, too.")
+    ] = False,
     print_passes: Annotated[bool, Option(help="Print the graph after every pass.")] = False,
 ) -> None:
     """Compile an ONNX model into a plan."""
@@ -76,6 +80,8 @@ def compile(  # noqa: A001, PLR0913 - the command's name; a command's options ar
     plan.save(folder)
     out.print(plan.summary(), end="", markup=False)
     out.print(f"plan written to {folder}", markup=False)
+    if report:
+        write_report(plan, folder.with_name(f"{folder.name}.html"))
 
 
 def _print_graph(name: str, graph: "Graph") -> None:

@@ -4,33 +4,14 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from ffebm.hardware import Hardware
+from ffebm.hardware import Crossbar, Hardware
 from ffebm.passes.schedule import LOSS_OPERATIONS, UPDATE_OPERATIONS
 from ffebm.plan import Plan
 from ffebm.step import Cost, Schedule, Step
 
-READ = ("tiles.tile.dac.time", "tiles.tile.read_time", "tiles.tile.adc.time")
 COMPUTE = ("digital.mac_rate", "digital.op_rate")
-ENERGY_BASIS = {
-    "array": ("tiles.tile.cell.read_energy", "tiles.tile.cell.write_energy"),
-    "dac": ("tiles.tile.dac.energy",),
-    "adc": ("tiles.tile.adc.energy",),
-    "digital": ("digital.mac_energy", "digital.op_energy"),
-    "memory": ("digital.memory_energy",),
-    "network": ("network.bit_energy", "network.hops"),
-}
-"""Constants that each kind of energy is computed from."""
-TIME_BASIS = {
-    "transfer": ("network.latency", "network.bit_rate"),
-    "digital": COMPUTE,
-    "free": READ,
-    "nudged": READ,
-    "loss": ("digital.op_rate", "schedule.loss_operations"),
-    "digital_backward": COMPUTE,
-    "contrast": ("digital.mac_rate",),
-    "update": ("tiles.tile.write_time", "digital.op_rate", "schedule.update_operations"),
-}
-"""Constants that the time of each kind of step is computed from."""
+READ = ("tiles.tile.dac.time", "tiles.tile.read_time", "tiles.tile.adc.time")
+RELAXATION = ("tiles.relaxation.time_constant", "tiles.relaxation.time_constants")
 
 
 class Constant(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +66,59 @@ class Bill(msgspec.Struct, frozen=True, kw_only=True):
     parts: tuple[Row, ...]
     kinds: tuple[Row, ...]
     nodes: dict[str, tuple[float, float]]
+
+
+def energy_basis(hardware: Hardware) -> dict[str, tuple[str, ...]]:
+    """Constants that each kind of energy is computed from."""
+    array: tuple[str, ...] = ("tiles.tile.cell.read_energy",)
+    if hardware.tiles.relaxation is not None:
+        array = (*array, *RELAXATION, "tiles.relaxation.voltage", "tiles.relaxation.conductance")
+    return _known(
+        hardware,
+        {
+            "array": (*array, *_update(hardware, "energy")),
+            "dac": ("tiles.tile.dac.energy",),
+            "adc": ("tiles.tile.adc.energy",),
+            "digital": ("digital.mac_energy", "digital.op_energy"),
+            "memory": ("digital.memory_energy",),
+            "network": ("network.bit_energy", "network.hops"),
+        },
+    )
+
+
+def time_basis(hardware: Hardware) -> dict[str, tuple[str, ...]]:
+    """Constants that the time of each kind of step is computed from."""
+    relaxes = hardware.tiles.relaxation is not None
+    return _known(
+        hardware,
+        {
+            "transfer": ("network.latency", "network.bit_rate"),
+            "digital": COMPUTE,
+            "free": (READ[0], *RELAXATION, READ[2]) if relaxes else READ,
+            "nudged": (*READ, *RELAXATION) if relaxes else READ,
+            "loss": ("digital.op_rate", "schedule.loss_operations"),
+            "digital_backward": COMPUTE,
+            "contrast": ("digital.mac_rate",),
+            "update": (*_update(hardware, "time"), "digital.op_rate", "schedule.update_operations"),
+        },
+    )
+
+
+def _update(hardware: Hardware, what: str) -> tuple[str, ...]:
+    """Constants behind an update of cells: pulses in place, or writes, verified ones too."""
+    tile = hardware.tiles.tile
+    if isinstance(tile, Crossbar) and tile.update is not None:
+        return (f"tiles.tile.update.{what}",)
+    if isinstance(tile, Crossbar) and tile.cell.verify is not None and what == "energy":
+        noise = "tiles.tile.cell.programming_noise"
+        return ("tiles.tile.cell.write_energy", "tiles.tile.cell.verify.tolerance", noise)
+    return ("tiles.tile.cell.write_energy" if what == "energy" else "tiles.tile.write_time",)
+
+
+def _known(hardware: Hardware, basis: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """Those constants that a machine has: an exact tile has no converters."""
+    names = {constant.name for constant in constants(hardware)}
+    return {kind: tuple(name for name in wanted if name in names) for kind, wanted in basis.items()}
 
 
 def constants(hardware: Hardware) -> tuple[Constant, ...]:

@@ -7,7 +7,7 @@ import msgspec
 from ffebm.hardware import Hardware
 from ffebm.plan import Options, Plan, PlanNode, Port, Settle, Source, engineering, share
 from ffebm.program import Instruction
-from ffebm.report.bill import ENERGY_BASIS, TIME_BASIS, Bill, Constant, bill, constants
+from ffebm.report.bill import Bill, Constant, bill, constants, energy_basis, time_basis
 from ffebm.report.floor import TileFacts, floor
 from ffebm.report.frames import Frame, frames
 from ffebm.report.run_facts import RunFacts
@@ -170,8 +170,6 @@ def facts(plan: Plan, run: RunFacts | None = None) -> Facts:
         plan: The plan.
         run: What was recorded and measured on it.
     """
-    known = constants(plan.hardware)
-    names = {constant.name for constant in known}
     inference_bill, training_bill = bill(plan, plan.inference), bill(plan, plan.training)
     reads = [_reads(plan, node, captured) for node, captured in zip(plan.nodes, _captured(plan), strict=True)]
     tiles = _tiles_of_weights(plan)
@@ -184,7 +182,7 @@ def facts(plan: Plan, run: RunFacts | None = None) -> Facts:
         inputs=plan.inputs,
         outputs=plan.outputs,
         notes=plan.notes,
-        figures=tuple(_figures(plan, names)),
+        figures=tuple(_figures(plan)),
         reasons=tuple(_reasons(plan)),
         types=_types(plan),
         nodes=tuple(
@@ -198,16 +196,11 @@ def facts(plan: Plan, run: RunFacts | None = None) -> Facts:
         training=timeline(plan.training),
         inference_bill=inference_bill,
         training_bill=training_bill,
-        constants=known,
-        energy_basis={kind: _known(basis, names) for kind, basis in ENERGY_BASIS.items()},
-        time_basis={kind: _known(basis, names) for kind, basis in TIME_BASIS.items()},
+        constants=constants(plan.hardware),
+        energy_basis=energy_basis(plan.hardware),
+        time_basis=time_basis(plan.hardware),
         run=run,
     )
-
-
-def _known(basis: tuple[str, ...], names: set[str]) -> tuple[str, ...]:
-    """Those constants that this machine has: an exact tile has no converters."""
-    return tuple(name for name in basis if name in names)
 
 
 # --- nodes and blocks --------------------------------------------------------------------------------
@@ -304,7 +297,7 @@ def _types(plan: Plan) -> dict[str, str]:
 # --- headlines ---------------------------------------------------------------------------------------
 
 
-def _figures(plan: Plan, names: set[str]) -> Iterator[Figure]:
+def _figures(plan: Plan) -> Iterator[Figure]:
     on_tiles = [node for node in plan.nodes if node.unit == "tile"]
     macs = sum(node.macs for node in plan.nodes)
     yield Figure(
@@ -320,7 +313,7 @@ def _figures(plan: Plan, names: set[str]) -> Iterator[Figure]:
         text=share(sum(node.macs for node in on_tiles), macs),
         note=f"of {amount(macs)} MACs",
     )
-    weights = sum(plan.weights[name].size for name in plan.trainable)
+    weights = sum(plan.weights[name].size for name in plan.weight_names())
     held = sum(plan.weights[name].size for name in {piece.weight for _, piece in plan.pieces()})
     yield Figure(name="Weights on tiles", text=share(held, weights), note=f"of {amount(weights)}")
     used, room = sum(t.used for t in plan.tiles), sum(t.rows * t.cols for t in plan.tiles)
@@ -330,25 +323,26 @@ def _figures(plan: Plan, names: set[str]) -> Iterator[Figure]:
         note=f"{share(used, room)} of their cells",
     )
     for name, schedule in (("Inference", plan.inference), ("Training step", plan.training)):
-        yield from _schedule_figures(name, schedule, names)
+        yield from _schedule_figures(name, schedule, plan.hardware)
 
 
-def _schedule_figures(name: str, schedule: Schedule, names: set[str]) -> Iterator[Figure]:
+def _schedule_figures(name: str, schedule: Schedule, hardware: Hardware) -> Iterator[Figure]:
     cost = schedule.cost
     kinds = dict.fromkeys(step.kind for step in schedule.steps)
-    times = dict.fromkeys(constant for kind in kinds for constant in TIME_BASIS[kind])
-    energies = [c for kind, basis in ENERGY_BASIS.items() if getattr(cost, kind) for c in basis]
+    behind = time_basis(hardware)
+    times = dict.fromkeys(constant for kind in kinds for constant in behind[kind])
+    energies = [c for kind, basis in energy_basis(hardware).items() if getattr(cost, kind) for c in basis]
     yield Figure(
         name=f"{name} time",
         text=quantity(schedule.makespan_s, "s"),
         note=f"{schedule.ratio:.3f} × lower bound",
-        basis=_known(tuple(times), names),
+        basis=tuple(times),
     )
     yield Figure(
         name=f"{name} energy",
         text=quantity(cost.energy, "J"),
         note=f"{amount(cost.adc_count)} A/D, {amount(cost.dac_count)} D/A",
-        basis=_known(tuple(energies), names),
+        basis=tuple(energies),
     )
 
 

@@ -24,7 +24,7 @@ class PieceFacts(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         id: Of the piece.
         weight: Source name of the weight.
-        block: Id of the energy block that uses it.
+        blocks: Ids of the energy blocks that use it.
         group: Group of a grouped convolution.
         inputs: Range of the matrix's inputs.
         outputs: Range of the matrix's outputs.
@@ -39,7 +39,7 @@ class PieceFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     id: int
     weight: str
-    block: int
+    blocks: tuple[int, ...]
     group: int
     inputs: tuple[int, int]
     outputs: tuple[int, int]
@@ -66,9 +66,9 @@ class TileFacts(msgspec.Struct, frozen=True, kw_only=True):
         pieces: What it holds.
         map_rows: Rows of the map; 0 without one.
         map_cols: Columns of the map.
-        map: G+ - G- of the cell pairs, base64 of one byte a place, row by row: 0 where no weight lies, else
-            128 plus 127 times the difference over its largest possible value. A place that stands for several
-            pairs shows the one of largest magnitude.
+        map: G+ - G- of the cell pairs, slices together, base64 of one byte a place, row by row: 0 where no
+            weight lies, else 128 plus 127 times the difference over its largest possible value. A place that
+            stands for several pairs shows the one of largest magnitude.
     """
 
     id: int
@@ -86,17 +86,20 @@ class TileFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 def floor(plan: Plan) -> tuple[TileFacts, ...]:
     """Every tile in use."""
-    block_of = {weight: block.id for block in plan.blocks for weight in block.weights()}
+    users: dict[str, tuple[int, ...]] = {}
+    for block in plan.blocks:
+        for weight in block.weights():
+            users[weight] = (*users.get(weight, ()), block.id)
     side = min(SIDE, math.isqrt(BUDGET // max(1, len(plan.tiles))))
-    return tuple(_tile(plan, tile, block_of, side) for tile in plan.tiles)
+    return tuple(_tile(plan, tile, users, side) for tile in plan.tiles)
 
 
-def _tile(plan: Plan, tile: TilePlan, block_of: dict[str, int], side: int) -> TileFacts:
+def _tile(plan: Plan, tile: TilePlan, users: dict[str, tuple[int, ...]], side: int) -> TileFacts:
     pieces = tuple(
         PieceFacts(
             id=piece.id,
             weight=piece.weight,
-            block=block_of[piece.weight],
+            blocks=users[piece.weight],
             group=piece.group,
             inputs=piece.inputs,
             outputs=piece.outputs,
@@ -129,14 +132,18 @@ def _tile(plan: Plan, tile: TilePlan, block_of: dict[str, int], side: int) -> Ti
 
 
 def _differences(plan: Plan, tile: TilePlan) -> Array:
-    """G+ - G- over its largest possible value, [rows, cols]; NaN where no weight lies."""
+    """G+ - G- over its largest possible value, slices together, [rows, cols]; NaN where no weight lies."""
     crossbar = plan.hardware.tiles.tile
     assert isinstance(crossbar, Crossbar)
-    span = crossbar.cell.g_max.value - crossbar.cell.g_min.value
+    cell = crossbar.cell
+    step = (cell.g_max.value - cell.g_min.value) / (cell.levels - 1)
+    worth = [float(cell.levels) ** index / (step * crossbar.top_level) for index in range(crossbar.slices)]
     whole = np.full((tile.rows, tile.cols), np.nan, np.float32)
     for piece in tile.pieces:
-        plus, minus = (plan.crossbars[f"piece{piece.id}.{s}"].astype(np.float32) for s in ("plus", "minus"))
-        whole[piece.row : piece.row + piece.n_in, piece.col : piece.col + piece.n_out] = (plus - minus) / span
+        plus, minus = (plan.crossbars[f"piece{piece.id}.{s}"].astype(np.float64) for s in ("plus", "minus"))
+        digits = (plus - minus).reshape(crossbar.slices, piece.n_in, piece.n_out)
+        place = np.s_[piece.row : piece.row + piece.n_in, piece.col : piece.col + piece.n_out]
+        whole[place] = np.tensordot(worth, digits, 1)
     return whole
 
 

@@ -40,15 +40,19 @@ def page(facts: Facts) -> str:
         *(_static(name) for name in LIBRARIES),
         '"use strict";\n(() => {\n' + "\n".join(_static(name) for name in SCRIPTS) + "})();",
     ]
-    return environment().get_template("report.html").render(
-        facts=facts,
-        data=Markup(embedded(msgspec.json.encode(facts))),  # noqa: S704 - every < is escaped
-        scripts=[Markup(script) for script in scripts],  # noqa: S704 - our own files
-        policy=_policy(scripts),
-        style=Markup(_static("report.css")),  # noqa: S704 - our own file
-        machine=list(_plain("", facts.hardware)),
-        options=[*_plain("", facts.options), *_plain("settle.", facts.settle)],
-        assumed={constant.name for constant in facts.constants if constant.assumption},
+    return (
+        environment()
+        .get_template("report.html")
+        .render(
+            facts=facts,
+            data=Markup(embedded(msgspec.json.encode(facts))),
+            scripts=[Markup(script) for script in scripts],
+            policy=_policy(scripts),
+            style=Markup(_static("report.css")),
+            machine=list(_plain("", facts.hardware)),
+            options=[*_plain("", facts.options), *_plain("settle.", facts.settle)],
+            assumed={constant.name for constant in facts.constants if constant.assumption},
+        )
     )
 
 

@@ -25,7 +25,7 @@ class FloorView {
     const canvas = el("canvas", { "aria-hidden": "true" });
     this.picture(canvas, tile, 92, false);
     const use = share(tile.used, tile.rows * tile.cols);
-    const blocks = [...new Set(tile.pieces.map((piece) => piece.block))];
+    const blocks = [...new Set(tile.pieces.flatMap((piece) => piece.blocks))];
     return el("button", { type: "button", "data-tile": tile.id, "aria-pressed": String(tile.id === this.chosen),
       "aria-label": `tile ${tile.id}, ${use} used, ${plural(tile.pieces.length, "piece")}`, onclick: () => this.choose(tile.id) },
     canvas, el("span", { class: "use" }, el("b", {}, `tile ${tile.id}`), el("span", {}, use)),
@@ -59,7 +59,7 @@ class FloorView {
     const converters = tile.kind === "crossbar" ? ` scale ${digits(piece.scale)}, A/D range ${digits(piece.adc_range)}, transposed ${digits(piece.adc_range_t)}` : "";
     const group = piece.group ? `, group ${piece.group}` : "";
     return el("div", { class: "piece" },
-      el("h3", {}, `piece ${piece.id}: `, el("button", { class: "link", type: "button", onclick: () => this.app.openBlock(piece.block) }, `block${piece.block}`)),
+      el("h3", {}, `piece ${piece.id}: `, ...piece.blocks.flatMap((id, at) => [at ? ", " : "", el("button", { class: "link", type: "button", onclick: () => this.app.openBlock(id) }, `block${id}`)])),
       el("p", {}, piece.weight.slice(0, 300), el("br"), el("span", { class: "muted" },
         `inputs ${piece.inputs.join("–")}, outputs ${piece.outputs.join("–")}${group}; at row ${piece.row}, column ${piece.col}; ${piece.n_in} × ${piece.n_out};${converters}`)));
   }
@@ -84,11 +84,12 @@ class FloorView {
     pen.lineWidth = large ? 1.2 : 0.8;
     if (this.mode !== "map") {
       pen.globalAlpha = 0.45;
-      pen.fillStyle = colour(TINTS[piece.block % TINTS.length]);
+      pen.fillStyle = colour(TINTS[piece.blocks[0] % TINTS.length]);
       pen.fillRect(x, y, w, h);
       pen.globalAlpha = 1;
-      const text = large ? `block${piece.block}` : String(piece.block);
       pen.font = large ? "600 12px system-ui, sans-serif" : "600 10px system-ui, sans-serif";
+      const names = large ? [`block${piece.blocks.join("+")}`, piece.blocks.join("+")] : [piece.blocks.join("+")];
+      const text = names.find((name) => pen.measureText(name).width + 4 < w) || names[0];
       if (pen.measureText(text).width + 4 < w && h > (large ? 16 : 12)) {
         pen.fillStyle = colour("ink");
         pen.textAlign = "center";
@@ -122,6 +123,6 @@ class FloorView {
     const row = Math.floor((event.offsetY / canvas.clientHeight) * tile.rows);
     const col = Math.floor((event.offsetX / canvas.clientWidth) * tile.cols);
     const piece = tile.pieces.find((p) => row >= p.row && row < p.row + p.n_in && col >= p.col && col < p.col + p.n_out);
-    canvas.title = piece ? `row ${row}, column ${col}: piece ${piece.id} of block${piece.block}, ${piece.weight.slice(0, 120)}` : `row ${row}, column ${col}: empty`;
+    canvas.title = piece ? `row ${row}, column ${col}: piece ${piece.id} of block${piece.blocks.join("+")}, ${piece.weight.slice(0, 120)}` : `row ${row}, column ${col}: empty`;
   }
 }

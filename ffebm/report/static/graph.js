@@ -39,7 +39,7 @@ class GraphView {
         const open = box.ref[0] === "f" && this.layouts.open.has(id);
         const item = { ...box, x: box.x + dx, y: box.y + dy, open, depth };
         items.push(item);
-        if (open) place(id, item.x + PAD + Math.max(0, (190 - 2 * PAD - this.layouts.of(id).width) / 2), item.y + HEAD, depth + 1);
+        if (open) place(id, item.x + PAD + Math.max(0, (224 - 2 * PAD - this.layouts.of(id).width) / 2), item.y + HEAD, depth + 1);
       }
       return layout;
     };
@@ -130,7 +130,7 @@ class GraphView {
     group.append(
       svg("rect", { class: "box", width: item.w, height: item.h, rx: radius }),
       svg("rect", { class: `strip ${node.unit}`, x: 5, y: 6, width: 5, height: item.h - 12 }),
-      svg("text", { class: "op", x: 17, y: 17 }, fit(node.op, item.w - 122, "op")),
+      svg("text", { class: "op", x: 17, y: 17 }, fit(node.op, item.w - 34 - 6 * shape.length, "op")),
       svg("text", { class: "dim", x: item.w - 8, y: 17, "text-anchor": "end" }, shape),
       svg("text", { x: 17, y: 33 }, name),
       svg("text", { class: "dim", x: item.w - 8, y: 33, "text-anchor": "end" }, fit(where, 58, "dim")),
@@ -161,10 +161,10 @@ class GraphView {
     const frame = this.model.frames[Number(item.ref.slice(1))];
     const unit = this.model.unitOf(frame.id);
     const group = this.group(item, `frame ${unit}`, this.frameLabel(frame), { "aria-expanded": "true" });
-    const work = fit(`${plural(frame.n_nodes, "node")}, ${this.frameWork(frame)}`, item.w * 0.45, "dim");
+    const work = fit(frame.macs ? `${amount(frame.macs)} MACs` : plural(frame.n_nodes, "node"), 90, "dim");
     group.append(
       svg("rect", { class: "box", width: item.w, height: item.h, rx: unit === "tile" ? 11 : 2 }),
-      svg("text", { class: "op", x: 10, y: 18 }, `▾ ${fit(this.frameName(frame), item.w * 0.5 - 24, "op")}`),
+      svg("text", { class: "op", x: 10, y: 18 }, `▾ ${fit(this.frameName(frame), item.w - 130, "op")}`),
       svg("text", { class: "dim", x: item.w - 10, y: 18, "text-anchor": "end" }, work),
     );
     return group;

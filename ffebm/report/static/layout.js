@@ -26,14 +26,14 @@ class Layouts {
     const id = Number(ref.slice(1));
     if (ref[0] !== "f" || !this.open.has(id)) return SIZES[ref[0]];
     const inner = this.of(id);
-    return [Math.max(inner.width + 2 * PAD, 190), inner.height + HEAD + PAD];
+    return [Math.max(inner.width + 2 * PAD, 224), inner.height + HEAD + PAD];
   }
 
   compute(frame) {
     const { edges, ins, outs } = this.model.inner[frame];
     const members = this.model.members(frame);
     const graph = new dagre.graphlib.Graph();
-    graph.setGraph({ rankdir: "TB", nodesep: 22, ranksep: 30, marginx: 0, marginy: 4, ranker: "tight-tree" });
+    graph.setGraph({ rankdir: "TB", nodesep: 22, ranksep: 24, marginx: 0, marginy: 4, ranker: "tight-tree" });
     for (const ref of members) {
       const [width, height] = this.size(ref);
       graph.setNode(ref, { width, height });

@@ -10,7 +10,7 @@ const app = {
     this.graph = new GraphView(model, this);
     this.detail = new Detail(model, this);
     this.views = {
-      graph: () => { this.graph.draw(); this.graph.fitAll(0.72); },
+      graph: () => { this.graph.draw(); this.graph.fitAll(1); },
       tiles: () => { this.floor = this.floor || new FloorView(model, this); this.floor.draw(); },
       timeline: () => { this.timeline = this.timeline || new TimelineView(model, this); this.timeline.load(this.schedule); this.timeline.draw(); },
       bill: () => { this.bill = this.bill || new BillView(model); this.bill.load(this.schedule); },
@@ -32,6 +32,7 @@ const app = {
     addEventListener("beforeprint", () => this.print());
     addEventListener("afterprint", () => this.open(this.current));
     listenForTips();
+    this.themeName(matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
     this.legend();
     this.open("graph");
     document.documentElement.dataset.ready = "yes";
@@ -72,9 +73,13 @@ const app = {
     repaint();
   },
 
+  themeName(now) {
+    byId("theme").textContent = now === "dark" ? "☀ light" : "☾ dark";
+  },
+
   redraw() {
     const dark = document.documentElement.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
-    byId("theme").setAttribute("aria-pressed", String(dark === "dark"));
+    this.themeName(dark);
     this.graph.minimap();
     this.legend();
     for (const name of ["tiles", "timeline", "bill", "run"]) this.drawn.delete(name);

@@ -1,6 +1,6 @@
 /* The timeline: a row a unit, the critical path on top, drawn on a canvas as large as its window. */
 
-const ROW = 16, AXIS = 24, LABEL = 92;
+const AXIS = 24, LABEL = 92;
 
 class TimelineView {
   constructor(model, app) {
@@ -21,10 +21,11 @@ class TimelineView {
     this.t.unit.forEach((units, step) => units.forEach((unit) => this.rows[unit].push(step)));
     this.critical = new Set(this.t.critical);
     this.lanes = [["critical path", this.t.critical], ...this.t.units.map((unit, row) => [unit, this.rows[row]])];
+    this.high = this.lanes.length <= 22 ? 22 : 16;
     this.from = 0;
     this.to = this.t.makespan_s || 1;
     this.step = null;
-    byId("lane-space").style.height = `${AXIS + this.lanes.length * ROW + 8}px`;
+    byId("lane-space").style.height = `${AXIS + this.lanes.length * this.high + 8}px`;
     this.legend();
   }
 
@@ -48,9 +49,9 @@ class TimelineView {
     pen.font = "11px system-ui, sans-serif";
     pen.textBaseline = "middle";
     this.scale = (width - LABEL - 12) / (this.to - this.from);
-    const first = Math.max(0, Math.floor(this.frame.scrollTop / ROW));
-    const last = Math.min(this.lanes.length, first + Math.ceil(height / ROW) + 1);
-    for (let lane = first; lane < last; lane++) this.lane(lane, AXIS + lane * ROW - this.frame.scrollTop, width);
+    const first = Math.max(0, Math.floor(this.frame.scrollTop / this.high));
+    const last = Math.min(this.lanes.length, first + Math.ceil(height / this.high) + 1);
+    for (let lane = first; lane < last; lane++) this.lane(lane, AXIS + lane * this.high - this.frame.scrollTop, width);
     this.axis(width, height);
     this.describe();
   }
@@ -62,7 +63,7 @@ class TimelineView {
   lane(number, y, width) {
     const [name, steps] = this.lanes[number], pen = this.pen;
     pen.fillStyle = colour(number % 2 ? "panel" : "sunken");
-    pen.fillRect(0, y, width, ROW);
+    pen.fillRect(0, y, width, this.high);
     const { start_s, end_s } = this.t;
     let low = 0, high = steps.length;
     while (low < high) { const middle = (low + high) >> 1; if (end_s[steps[middle]] < this.from) low = middle + 1; else high = middle; }
@@ -75,10 +76,10 @@ class TimelineView {
       right = Math.max(x1, x0 + 1);
     }
     pen.fillStyle = colour("sunken");
-    pen.fillRect(0, y, LABEL, ROW);
+    pen.fillRect(0, y, LABEL, this.high);
     pen.fillStyle = colour("ink");
     pen.textAlign = "left";
-    pen.fillText(name, 8, y + ROW / 2 + 0.5);
+    pen.fillText(name, 8, y + this.high / 2 + 0.5);
   }
 
   bar(step, lane, x0, x1, y) {
@@ -86,10 +87,10 @@ class TimelineView {
     const critical = this.critical.has(step);
     pen.globalAlpha = this.dim && !critical ? 0.25 : 1;
     pen.fillStyle = wide > 3 ? kindFill(pen, kind) : colour(kindColour(kind));
-    pen.fillRect(x0, y + 2, wide, ROW - 4);
+    pen.fillRect(x0, y + 2, wide, this.high - 4);
     if (critical && lane > 0) {
       pen.fillStyle = colour("ink");
-      pen.fillRect(x0, y + ROW - 3, wide, 2);
+      pen.fillRect(x0, y + this.high - 3, wide, 2);
     }
     const text = this.t.names[this.t.name[step]];
     if (wide > 34) {
@@ -97,16 +98,16 @@ class TimelineView {
       if (shown.length > 2) {
         const room = pen.measureText(shown).width;
         pen.fillStyle = colour("panel");
-        pen.fillRect(x0 + 2, y + 3, room + 4, ROW - 7);
+        pen.fillRect(x0 + 2, y + 3, room + 4, this.high - 7);
         pen.fillStyle = colour("ink");
         pen.textAlign = "left";
-        pen.fillText(shown, x0 + 4, y + ROW / 2);
+        pen.fillText(shown, x0 + 4, y + this.high / 2);
       }
     }
     if (step === this.step) {
       pen.strokeStyle = colour("accent");
       pen.lineWidth = 2.5;
-      pen.strokeRect(x0 - 1, y + 1, wide + 2, ROW - 2);
+      pen.strokeRect(x0 - 1, y + 1, wide + 2, this.high - 2);
     }
     pen.globalAlpha = 1;
   }
@@ -187,7 +188,7 @@ class TimelineView {
   at(event) {
     const place = this.canvas.getBoundingClientRect();
     return { seconds: this.from + (event.clientX - place.left - LABEL) / this.scale,
-      lane: Math.floor((event.clientY - place.top - AXIS + this.frame.scrollTop) / ROW) };
+      lane: Math.floor((event.clientY - place.top - AXIS + this.frame.scrollTop) / this.high) };
   }
 
   pick(event) {
@@ -257,8 +258,8 @@ class TimelineView {
     this.step = step;
     const [start, end] = [this.t.start_s[step], this.t.end_s[step]];
     if (start < this.from || end > this.to) this.pan(Math.min(start - this.from, start - (this.to - this.from) * 0.1 - this.from));
-    const y = (this.row || 0) * ROW, top = this.frame.scrollTop;
-    if (y < top || y > top + this.frame.clientHeight - AXIS - 2 * ROW) this.frame.scrollTop = Math.max(0, y - this.frame.clientHeight / 2);
+    const y = (this.row || 0) * this.high, top = this.frame.scrollTop;
+    if (y < top || y > top + this.frame.clientHeight - AXIS - 2 * this.high) this.frame.scrollTop = Math.max(0, y - this.frame.clientHeight / 2);
     this.draw();
   }
 }
