@@ -1,34 +1,64 @@
 """`ffebm report`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
-from typer import Option
+from typer import Argument, Option
 
 from ffebm.commands.console import PlanPath, out
+from ffebm.errors import UsageError
 from ffebm.plan import Plan, load_plan
 from ffebm.report.write_file import write_file
+
+if TYPE_CHECKING:
+    from ffebm.report.comparison import Comparison
+    from ffebm.report.facts import Facts
 
 
 def report(
     plan: PlanPath,
+    other: Annotated[
+        Path | None, Argument(metavar="PLAN_B", help="Compare with this plan of the model.")
+    ] = None,
+    *,
     output: Annotated[Path, Option("-o", "--output", help="The page.")] = Path("report.html"),
     run: Annotated[Path | None, Option(help="Record of a training run, as `ffebm train` leaves it.")] = None,
     json: Annotated[Path | None, Option(help="Where the data behind the page go, too.")] = None,
 ) -> None:
-    """Write one page that shows a plan: graph, tiles, timeline, costs, nodes."""
-    from ffebm.report.facts import facts
-    from ffebm.report.page import page
-    from ffebm.report.run_facts import read_run
+    """Write one page that shows a plan, or two plans of one model side by side."""
+    from ffebm.report.page import comparison_page, page
 
-    loaded = load_plan(plan)
-    data = facts(loaded, read_run(loaded, run) if run is not None else None)
+    data: Facts | Comparison
+    if other is not None:
+        if run is not None:
+            raise UsageError(
+                "--run with two plans", hint="show the run with one plan: ffebm report PLAN --run"
+            )
+        data = _compared(plan, other)
+        html = comparison_page(data)
+    else:
+        data = _facts(plan, run)
+        html = page(data)
     if json is not None:
         write_file(json, msgspec.json.format(msgspec.json.encode(data), indent=1))
         out.print(f"data written to {json}", markup=False)
-    write_file(output, page(data).encode("utf-8"))
+    write_file(output, html.encode("utf-8"))
     out.print(f"report written to {output}", markup=False)
+
+
+def _facts(plan: Path, run: Path | None) -> "Facts":
+    from ffebm.report.facts import facts
+    from ffebm.report.run_facts import read_run
+
+    loaded = load_plan(plan)
+    return facts(loaded, read_run(loaded, run) if run is not None else None)
+
+
+def _compared(plan: Path, other: Path) -> "Comparison":
+    from ffebm.report.comparison import comparison
+
+    return comparison(load_plan(plan), load_plan(other), (str(plan), str(other)))
 
 
 def write_report(plan: Plan, path: Path) -> None:

@@ -3,17 +3,18 @@
 import base64
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Mapping
 from importlib import resources
 
 import jinja2
 import msgspec
 from markupsafe import Markup
 
-from ffebm.hardware import Hardware, Quantity
+from ffebm.report.comparison import Comparison
 from ffebm.report.facts import Facts
+from ffebm.report.plain import plain_fields
 
-LIBRARIES = ("dagre-3.1.3.min.js",)
+DAGRE = "dagre-3.1.3.min.js"
 SCRIPTS = (
     "dom.js",
     "model.js",
@@ -30,30 +31,55 @@ SCRIPTS = (
 """Parts of the page's one script, in order."""
 
 
+COMPARISON = ("dom.js", "table.js", "compare.js")
+"""Parts of the script of a page that compares."""
+
+
 def page(facts: Facts) -> str:
     """Facts as an HTML page.
 
     Args:
         facts: What it shows; also embedded as JSON in the element `facts`.
     """
-    scripts = [
-        *(_static(name) for name in LIBRARIES),
-        '"use strict";\n(() => {\n' + "\n".join(_static(name) for name in SCRIPTS) + "})();",
-    ]
+    described = [*plain_fields("", facts.hardware)]
+    return _rendered(
+        "report.html",
+        facts,
+        [_static(DAGRE), _script(SCRIPTS)],
+        {
+            "machine": [(name, value) for name, value in described if value != "-"],
+            "left_out": ", ".join(name for name, value in described if value == "-"),
+            "options": [*plain_fields("", facts.options), *plain_fields("settle.", facts.settle)],
+            "assumed": {constant.name for constant in facts.constants if constant.assumption},
+        },
+    )
+
+
+def comparison_page(comparison: Comparison) -> str:
+    """Two plans side by side as an HTML page."""
+    return _rendered("comparison.html", comparison, [_script(COMPARISON)], {})
+
+
+def _rendered(
+    template: str, facts: Facts | Comparison, scripts: list[str], more: Mapping[str, object]
+) -> str:
+    style = _static("report.css")
     return (
         environment()
-        .get_template("report.html")
+        .get_template(template)
         .render(
             facts=facts,
             data=Markup(embedded(msgspec.json.encode(facts))),
             scripts=[Markup(script) for script in scripts],
             policy=_policy(scripts),
-            style=Markup(_static("report.css")),
-            machine=list(_plain("", facts.hardware)),
-            options=[*_plain("", facts.options), *_plain("settle.", facts.settle)],
-            assumed={constant.name for constant in facts.constants if constant.assumption},
+            style=Markup(style),
+            **more,
         )
     )
+
+
+def _script(parts: tuple[str, ...]) -> str:
+    return '"use strict";\n(() => {\n' + "\n".join(map(_static, parts)) + "})();"
 
 
 def embedded(data: bytes) -> str:
@@ -93,18 +119,3 @@ def _policy(scripts: list[str]) -> str:
 
 def _static(name: str) -> str:
     return (resources.files("ffebm.report") / "static" / name).read_text(encoding="utf-8")
-
-
-def _plain(prefix: str, part: Hardware | msgspec.Struct) -> Iterator[tuple[str, str]]:
-    """Fields that are no constants, as dotted names with text."""
-    for name in part.__struct_fields__:
-        value = getattr(part, name)
-        if isinstance(value, msgspec.Struct):
-            if not isinstance(value, Quantity):
-                yield from _plain(f"{prefix}{name}.", value)
-        elif isinstance(value, tuple):
-            yield prefix + name, ", ".join(map(str, value)) or "-"
-        elif isinstance(value, dict):
-            yield prefix + name, ", ".join(f"{key} = {entry}" for key, entry in value.items()) or "-"
-        else:
-            yield prefix + name, "-" if value is None else str(value)

@@ -33,7 +33,7 @@ class BillView {
   }
 
   columns() {
-    const energy = (kind) => ({ label: KIND_NAMES[kind].replace(" conversion", ""), width: "88px", n: true, value: (r) => r.cost[kind],
+    const energy = (kind) => ({ label: KIND_NAMES[kind].replace(" conversion", ""), width: "84px", n: true, value: (r) => r.cost[kind],
       cell: (r) => (r.cost[kind] ? el("span", basis(this.model.facts.energy_basis[kind], `Energy: ${KIND_NAMES[kind]}`), quantity(r.cost[kind], "J")) : "") });
     const times = [...new Set(this.bill.kinds.flatMap((row) => this.model.facts.time_basis[row.name]))];
     return [
@@ -43,8 +43,8 @@ class BillView {
       { label: "energy", width: "96px", n: true, value: (r) => r.energy, cell: (r) => quantity(r.energy, "J") },
       { label: "share", width: "70px", n: true, value: (r) => r.energy, cell: (r) => share(r.energy, this.total.energy) },
       ...KINDS.map(energy),
-      { label: "D/A", width: "98px", n: true, value: (r) => r.cost.dac_count, cell: (r) => count(r.cost.dac_count) },
-      { label: "A/D", width: "98px", n: true, value: (r) => r.cost.adc_count, cell: (r) => count(r.cost.adc_count) },
+      { label: "D/A count", width: "104px", n: true, value: (r) => r.cost.dac_count, cell: (r) => count(r.cost.dac_count) },
+      { label: "A/D count", width: "104px", n: true, value: (r) => r.cost.adc_count, cell: (r) => count(r.cost.adc_count) },
     ];
   }
 }

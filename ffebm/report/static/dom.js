@@ -106,6 +106,22 @@ function repaint() {
   for (const again of repaints) again();
 }
 
+/* Light and dark: the system's choice, until the button says otherwise. */
+function isDark() {
+  const { theme } = document.documentElement.dataset;
+  return theme ? theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+}
+function watchTheme() {
+  const name = () => { byId("theme").textContent = isDark() ? "☀ light" : "☾ dark"; };
+  repaints.push(name);
+  byId("theme").addEventListener("click", () => {
+    document.documentElement.dataset.theme = isDark() ? "light" : "dark";
+    repaint();
+  });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
+  name();
+}
+
 /* Text cut to a width, measured. */
 const ruler = document.createElement("canvas").getContext("2d");
 const FONTS = { op: "600 12px", name: "11px", dim: "10.5px" };

@@ -18,7 +18,15 @@ class FloorView {
     const grid = byId("tile-grid");
     grid.replaceChildren(...this.model.facts.tiles.map((tile) => this.thumbnail(tile)));
     if (!this.tiles.size) grid.append(el("p", {}, "No tile is in use: every node is digital."));
+    this.legend();
     this.choose(this.chosen);
+  }
+
+  legend() {
+    const key = byId("map-legend");
+    key.hidden = this.mode !== "map";
+    const ramp = (from, to) => el("span", { style: `display:inline-block;width:44px;height:11px;vertical-align:-1px;border:1px solid var(--strong);background:linear-gradient(90deg,var(--${from}),var(--${to}))`, "aria-hidden": "true" });
+    key.replaceChildren(el("span", {}, "G+ < G- ", ramp("k-digital_backward", "panel"), ramp("panel", "k-free"), " G+ > G-"));
   }
 
   thumbnail(tile) {

@@ -212,13 +212,13 @@ class GraphView {
       queue.push(...frame.frames);
     }
     this.draw();
-    this.fitAll();
+    this.fitAll(0.35);
   }
 
   foldAll() {
     this.layouts.open = new Set([0]);
     this.draw();
-    this.fitAll();
+    this.fitAll(0.7);
   }
 
   reveal(ref) {
@@ -279,7 +279,9 @@ class GraphView {
   fitAll(least = 0) {
     const [width, height] = [this.canvas.clientWidth, this.canvas.clientHeight];
     const k = Math.max(least, Math.min(1.15, (width - 40) / this.size.w, (height - 30) / this.size.h));
-    this.view = { k, x: (width - this.size.w * k) / 2, y: Math.max(15, (height - this.size.h * k) / 2) };
+    const first = this.items.values().next().value;
+    const middle = this.size.w * k > width && first ? first.x + first.w / 2 : this.size.w / 2;
+    this.view = { k, x: width / 2 - middle * k, y: Math.max(15, (height - this.size.h * k) / 2) };
     this.painted = null;
     this.paint();
     this.minimap();

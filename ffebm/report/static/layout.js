@@ -41,6 +41,7 @@ class Layouts {
     const all = [...edges.values()];
     const [routed, aside] = thinned(members, all);
     for (const edge of routed) graph.setEdge(edge.from, edge.to, {});
+    columns(graph, members, all);
     if (frame !== 0) stubs(graph, members, ins, outs);
     dagre.layout(graph);
     return this.result(graph, members, routed, aside);
@@ -67,6 +68,13 @@ class Layouts {
     if (aside.length) width += 80;
     return { boxes: [...boxes.values()], paths, width: Math.max(width, 40), height: Math.max(height, 20) };
   }
+}
+
+/* Boxes that nothing in the frame joins would all stand side by side: invisible edges put them in four columns. */
+function columns(graph, members, edges) {
+  const joined = new Set(edges.flatMap((edge) => [edge.from, edge.to]));
+  const alone = members.filter((ref) => !joined.has(ref));
+  for (let at = 4; at < alone.length; at++) graph.setEdge(alone[at - 4], alone[at], {});
 }
 
 /* Ports at a frame's border, for what comes in and goes out. */

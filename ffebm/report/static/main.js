@@ -25,14 +25,12 @@ const app = {
     }
     for (const select of document.querySelectorAll("select.schedule"))
       select.addEventListener("change", () => this.choose(select.value));
-    byId("theme").addEventListener("click", () => this.theme());
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
+    watchTheme();
     repaints.push(() => this.redraw());
     addEventListener("resize", () => this.resize());
     addEventListener("beforeprint", () => this.print());
     addEventListener("afterprint", () => this.open(this.current));
     listenForTips();
-    this.themeName(matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
     this.legend();
     this.open("graph");
     document.documentElement.dataset.ready = "yes";
@@ -66,20 +64,7 @@ const app = {
     }
   },
 
-  theme() {
-    const root = document.documentElement;
-    const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-    root.dataset.theme = dark ? "light" : "dark";
-    repaint();
-  },
-
-  themeName(now) {
-    byId("theme").textContent = now === "dark" ? "☀ light" : "☾ dark";
-  },
-
   redraw() {
-    const dark = document.documentElement.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
-    this.themeName(dark);
     this.graph.minimap();
     this.legend();
     for (const name of ["tiles", "timeline", "bill", "run"]) this.drawn.delete(name);
