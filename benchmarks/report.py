@@ -1,7 +1,7 @@
 """How large reports are, and how fast they open and answer in headless Chromium.
 
 light_densenet121 and a branching graph of 10,000 nodes are compiled and shown. Printed are the size of the
-file, seconds to make it, first contentful paint and readiness, and the slowest of all folds, unfolds and zooms:
+file, seconds to make it, first contentful paint and readiness, and the slowest of folds, unfolds and zooms:
 from the event until the second animation frame after it, so drawing is included. Bounds: light_densenet121
 takes at most 3 MB, paints first within 2 s, and answers within 100 ms.
 """

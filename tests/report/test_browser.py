@@ -1,0 +1,292 @@
+"""The page in headless Chromium: it opens, answers, and says what the plan says."""
+
+from collections.abc import Callable
+
+import msgspec
+import pytest
+from playwright.sync_api import Page
+
+from ffebm.compiler.driver import compile_model
+from ffebm.plan import Plan
+from ffebm.report.comparison import comparison
+from ffebm.report.facts import facts
+from ffebm.report.page import comparison_page, page
+from ffebm.report.run_facts import EpochFacts, RunFacts
+from tests.models import Builder
+
+Open = Callable[..., Page]
+HOSTILE = [
+    "</script><script>document.title = 'taken'</script>",
+    "<img src=x onerror=\"document.title='taken'\">",
+    "'\"&<>`${alert(1)}",
+    "😀 émoji\u202e \u2028",
+    "x" * 300,
+]
+
+
+def shown(tab: Page) -> list[str]:
+    return tab.eval_on_selector_all("#graph .item", "all => all.map(g => g.dataset.ref)")  # type: ignore[no-any-return]
+
+
+def labels(tab: Page) -> list[str]:
+    return tab.eval_on_selector_all("#graph .item", "all => all.map(g => g.ariaLabel)")  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_every_view_opens_without_a_message_or_a_request(digits: Plan, show: Open, dark: bool) -> None:
+    tab = show(digits, dark=dark)
+    for view in ("tiles", "timeline", "bill", "nodes", "machine", "graph"):
+        tab.click(f"#{view}-tab")
+        assert tab.is_visible(f"#{view}-view")
+        assert tab.eval_on_selector_all("main > section:not([hidden])", "all => all.length") == 1
+        width = tab.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+        assert width == [1366, 1366]
+
+
+def test_a_small_model_opens_unfolded(digits: Plan, show: Open) -> None:
+    tab = show(digits)
+    tab.click("#fit")
+    found = {ref for ref in shown(tab) if ref.startswith("n")}
+    assert found == {f"n{index}" for index in range(14)}
+
+
+def test_frames_fold_and_unfold(deep: Plan, show: Open) -> None:
+    tab = show(deep)
+    tab.click("#fold")
+    tab.click("#fit")
+    tree = facts(deep).frames
+    inner = tree[0].frames[0]
+    assert f"f{inner}" in shown(tab)
+    before = set(shown(tab))
+    frame = f'[data-ref="f{inner}"]'
+    assert tab.get_attribute(frame, "aria-expanded") == "false"
+    tab.click(frame, position={"x": 30, "y": 12})
+    assert tab.get_attribute(frame, "aria-expanded") == "true"
+    inside = {f"f{f}" for f in tree[inner].frames} | {f"n{n}" for n in tree[inner].nodes}
+    assert set(shown(tab)) - before <= inside
+    assert set(shown(tab)) - before
+    tab.click(frame, position={"x": 30, "y": 8})
+    assert tab.get_attribute(frame, "aria-expanded") == "false"
+    tab.click("#fit")
+    assert set(shown(tab)) == before
+
+
+def test_a_click_opens_the_node(digits: Plan, show: Open) -> None:
+    tab = show(digits)
+    tab.click('[data-ref="n2"]')
+    node = digits.nodes[2]
+    text = tab.inner_text("#detail")
+    for part in (node.name, node.op, node.reason, node.location, "segment0", "N×32×4×4"):
+        assert part in text
+    seconds, joules = facts(digits).nodes[2].inference or (0, 0)
+    assert f"{seconds * 1e9:.4g} ns" in text
+    assert f"{joules * 1e9:.4g} nJ" in text
+    tab.keyboard.press("Escape")
+    assert "What kept work off the tiles" in tab.inner_text("#detail")
+
+
+def test_search_reveals_a_folded_node(deep: Plan, show: Open) -> None:
+    tab = show(deep)
+    tab.click("#fold")
+    name = deep.nodes[-1].name
+    assert f"n{len(deep.nodes) - 1}" not in shown(tab)
+    tab.fill("#search", name)
+    tab.press("#search", "Enter")
+    assert tab.get_attribute(f'[data-ref="n{len(deep.nodes) - 1}"]', "class") == "item digital hit selected"
+    assert tab.inner_text("#detail h2") == name
+    assert tab.inner_text("#found") == "1 of 1"
+
+
+def test_zoom_by_buttons_wheel_and_keys(digits: Plan, show: Open) -> None:
+    tab = show(digits)
+    tab.click("#zoom-in")
+    assert tab.inner_text("#zoom-level") == "125 %"
+    tab.click("#zoom-out")
+    assert tab.inner_text("#zoom-level") == "100 %"
+    tab.hover("#graph")
+    tab.mouse.wheel(0, -60)
+    tab.wait_for_function("document.getElementById('zoom-level').textContent === '122 %'")
+    tab.focus("#graph")
+    tab.keyboard.press("-")
+    assert tab.inner_text("#zoom-level") == "98 %"
+
+
+def test_the_graph_works_by_keyboard(digits: Plan, show: Open) -> None:
+    tab = show(digits)
+    tab.focus("#graph")
+    for _ in range(3):
+        tab.keyboard.press("ArrowDown")
+    first = tab.evaluate("document.activeElement.dataset.ref")
+    assert first == "n0"
+    assert tab.inner_text("#detail h2") == "conv1"
+    tab.keyboard.press("ArrowUp")
+    assert tab.evaluate("document.activeElement.dataset.ref") == "f1"
+    tab.keyboard.press("Enter")
+    assert tab.get_attribute('[data-ref="f1"]', "aria-expanded") == "false"
+
+
+def test_tabs_work_by_keyboard(digits: Plan, show: Open) -> None:
+    tab = show(digits)
+    tab.focus("#graph-tab")
+    tab.keyboard.press("ArrowRight")
+    assert tab.get_attribute("#tiles-tab", "aria-selected") == "true"
+    assert tab.is_visible("#tiles-view")
+
+
+def test_tiles_show_pieces_and_conductances(digits: Plan, show: Open) -> None:
+    tab = show(digits)
+    tab.click("#tiles-tab")
+    assert tab.eval_on_selector_all("#tile-grid button", "all => all.length") == len(digits.tiles)
+    tile = digits.tiles[1]
+    tab.click(f'#tile-grid [data-tile="{tile.id}"]')
+    text = tab.inner_text("#tile-facts")
+    assert f"{tile.used:,} pairs used" in text
+    assert all(piece.weight in text for piece in tile.pieces)
+    plain = tab.evaluate("document.getElementById('tile-large').toDataURL()")
+    tab.check("input[value=map]")
+    assert tab.evaluate("document.getElementById('tile-large').toDataURL()") != plain
+    assert "downsampled" in tab.inner_text("#tile-facts")
+
+
+def test_the_schedule_switches_everywhere(digits: Plan, show: Open) -> None:
+    tab = show(digits)
+    tab.click("#timeline-tab")
+    assert "13 steps" in tab.inner_text("#timeline-facts")
+    assert "nudged phase" not in tab.inner_text("#kind-legend")
+    tab.select_option("#timeline-view select", "training")
+    assert "52 steps" in tab.inner_text("#timeline-facts")
+    assert "nudged phase" in tab.inner_text("#kind-legend")
+    tab.click("#bill-tab")
+    assert tab.input_value("#bill-view select") == "training"
+    assert "digital backward" in tab.inner_text("#time-kinds")
+
+
+def test_a_step_is_chosen_by_mouse_and_keys(digits: Plan, show: Open) -> None:
+    tab = show(digits)
+    tab.click("#timeline-tab")
+    tab.focus("#timeline")
+    tab.keyboard.press("ArrowRight")
+    assert "transfer: image" in tab.inner_text("#step")
+    tab.keyboard.press("ArrowRight")
+    assert "free phase: block0" in tab.inner_text("#step")
+    tab.click("#timeline", position={"x": 700, "y": 24 + 11})
+    assert "free phase: block1" in tab.inner_text("#step")
+    tab.click("#step .link")
+    assert tab.is_visible("#graph-view")
+    assert tab.inner_text("#detail h2") == "block1"
+
+
+def test_nodes_sort_and_filter(digits: Plan, show: Open) -> None:
+    tab = show(digits)
+    tab.click("#nodes-tab")
+
+    def names() -> list[str]:
+        found: list[str] = tab.eval_on_selector_all(
+            "#node-rows tbody tr[aria-rowindex]", "all => all.map(tr => tr.children[1].textContent)"
+        )
+        return found
+
+    assert names() == [node.name for node in digits.nodes]
+    tab.click("#node-rows th:nth-child(7) button")
+    tab.click("#node-rows th:nth-child(7) button")
+    ranked = sorted(digits.nodes, key=lambda node: -node.macs)
+    assert names()[:4] == [node.name for node in ranked[:4]]
+    assert tab.get_attribute("#node-rows th:nth-child(7)", "aria-sort") == "descending"
+    tab.select_option("#filter-unit", "digital")
+    assert sorted(names()) == sorted(node.name for node in digits.nodes if node.unit == "digital")
+    tab.fill("#filter", "random")
+    assert names() == ["dropout"]
+    assert tab.inner_text("#filtered") == "1 of 14 nodes"
+    tab.click("#node-rows tbody tr[aria-rowindex]")
+    assert tab.inner_text("#detail h2") == "dropout"
+
+
+def test_figures_say_where_they_come_from(digits: Plan, show: Open) -> None:
+    tab = show(digits)
+    tab.hover(".figures dd[data-basis]")
+    text = tab.inner_text("#tip")
+    assert "tiles.tile.read_time = 2.56e-7 s" in text
+    assert "256 x 256 array: Aayush-Ankit/puma-simulator" in text
+    assert "assumption:" in text
+    tab.click("#bill-tab")
+    tab.focus("#energy-kinds [data-basis]")
+    assert "tiles.tile.cell.read_energy = 4.68e-15 J" in tab.inner_text("#tip")
+
+
+def test_dark_mode_repaints(digits: Plan, show: Open) -> None:
+    tab = show(digits)
+    tab.click("#timeline-tab")
+    shot = "document.getElementById('timeline').toDataURL()"
+    ground = "getComputedStyle(document.body).backgroundColor"
+    light, page_light = tab.evaluate(shot), tab.evaluate(ground)
+    tab.click("#theme")
+    assert tab.evaluate(ground) != page_light
+    assert tab.evaluate(shot) != light
+    tab.click("#theme")
+    assert tab.evaluate(shot) == light
+
+
+def test_hostile_names_do_no_harm(show: Open) -> None:
+    b = Builder()
+    x = b.input(HOSTILE[0], "N", 4)
+    for name in HOSTILE[1:]:
+        x = b.node("Relu", b.node("MatMul", x, b.weight(4, 4)), out=name, name=f"node {name}")
+    plan = compile_model(b.model(x))
+    source = msgspec.structs.replace(plan.source, name=HOSTILE[0])
+    tab = show(msgspec.structs.replace(plan, source=source))
+    tab.click("#fit")
+    assert tab.title() == f"{HOSTILE[0]} on reference"
+    assert tab.eval_on_selector_all("script", "all => all.length") == 3
+    assert tab.eval_on_selector_all("img", "all => all.length") == 0
+    for index, node in enumerate(plan.nodes):
+        tab.fill("#search", node.name[:60])
+        tab.press("#search", "Enter")
+        tab.eval_on_selector(f'[data-ref="n{index}"]', "g => g.dispatchEvent(new Event('x'))")
+    for view in ("tiles", "timeline", "bill", "nodes", "machine"):
+        tab.click(f"#{view}-tab")
+        assert tab.evaluate("[document.documentElement.scrollWidth, innerWidth]") == [1366, 1366]
+    assert any("node " + HOSTILE[4][:50] in label for label in labels(tab))
+
+
+def test_a_run_is_drawn(digits: Plan, show: Open) -> None:
+    epochs = [
+        EpochFacts(epoch=n, loss=1 / n, train_accuracy=0.5, test_accuracy=0.4, unsettled=0.0, seconds=2.0)
+        for n in range(1, 5)
+    ]
+    run = RunFacts(gradient="EP(beta=0.1)", settings=(("lr", "0.01"),), epochs=tuple(epochs))
+    tab = show(page(facts(digits, run)))
+    tab.click("#run-tab")
+    assert tab.eval_on_selector_all("#run-charts svg[role=img]", "all => all.length") == 4
+    label = tab.get_attribute("#run-charts svg[role=img]", "aria-label")
+    assert label == "Training loss by epoch: loss 1 to 0.25"
+    assert "EP(beta=0.1)" in tab.inner_text("#run-view")
+
+
+def test_everything_is_on_paper(digits: Plan, show: Open) -> None:
+    tab = show(digits)
+    tab.emulate_media(media="print")
+    tab.evaluate("dispatchEvent(new Event('beforeprint'))")
+    for view in ("graph", "tiles", "timeline", "bill", "nodes", "machine"):
+        assert tab.is_visible(f"#{view}-view")
+    assert tab.eval_on_selector_all("#node-rows tbody tr[aria-rowindex]", "all => all.length") == 14
+    tab.evaluate("dispatchEvent(new Event('afterprint'))")
+    tab.emulate_media(media="screen")
+    assert not tab.is_visible("#nodes-view")
+
+
+def test_two_plans_side_by_side(digits: Plan, deep: Plan, show: Open) -> None:
+    nodes = tuple(msgspec.structs.replace(n, unit="digital", block=None, segment=0) for n in digits.nodes[:2])
+    other = msgspec.structs.replace(digits, nodes=(*nodes, *digits.nodes[2:]))
+    tab = show(comparison_page(comparison(digits, other, ("a.plan", "<b>.plan"))))
+    rows = tab.eval_on_selector_all(
+        "#moved-rows tbody tr[aria-rowindex]", "all => all.map(tr => tr.innerText.split('\\t'))"
+    )
+    assert [(row[0], row[2], row[4], row[5]) for row in rows] == [
+        ("conv1", "to digital", "block0", "digital"),
+        ("pool1", "to digital", "block0", "digital"),
+    ]
+    assert "nodes on tiles\t11\t9\t0.8182" in tab.inner_text("#lines")
+    assert "<b>.plan" in tab.inner_text("header")
+    tab.fill("#filter", "pool")
+    assert tab.inner_text("#filtered") == "1 node of 2; 12 run where they ran"
+    assert tab.evaluate("[document.documentElement.scrollWidth, innerWidth]") == [1366, 1366]
