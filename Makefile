@@ -6,7 +6,7 @@ OUT := out
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv tools demo test lint types fmt check picture bench clean
+.PHONY: help venv tools demo test lint types fmt check picture gallery bench clean
 
 help: ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -56,9 +56,13 @@ picture: venv ## the picture at the top of the README
 	$(BIN)/ffebm-compile $(OUT)/digits.onnx -o $(OUT)/picture.plan --block-size 2
 	$(BIN)/ffebm show $(OUT)/picture.plan --svg docs/partition.svg
 
+gallery: venv ## the pictures of reports in docs/ and at the top of the README; needs chromium
+	$(BIN)/python docs/make_gallery.py $(OUT)/gallery
+
 bench: venv ## speed and memory, as ratios against baselines of the same run
 	$(BIN)/python benchmarks/compile.py
 	$(BIN)/python benchmarks/digits.py
+	$(BIN)/python benchmarks/report.py
 
 clean: ## everything that was made
 	rm -rf $(VENV) $(OUT) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -126,6 +126,10 @@ function watchTheme() {
 const ruler = document.createElement("canvas").getContext("2d");
 const FONTS = { op: "600 12px", name: "11px", dim: "10.5px" };
 const widths = new Map();
+function wide(text, font) {
+  ruler.font = `${FONTS[font]} ${getComputedStyle(document.body).fontFamily}`;
+  return ruler.measureText(text).width;
+}
 function fit(text, room, font) {
   const key = `${font}|${room}|${text}`;
   if (!widths.has(key)) {

@@ -117,7 +117,7 @@ class FloorView {
     const ends = ["panel", "k-free", "k-digital_backward"].map((name) => colour(name).match(/[\d.]+/g).slice(0, 3).map(Number));
     bytes.forEach((byte, at) => {
       const value = byte ? (byte - 128) / 127 : 0;
-      const end = value >= 0 ? ends[1] : ends[2], part = Math.abs(value) ** 0.6;
+      const end = value >= 0 ? ends[1] : ends[2], part = Math.abs(value);
       for (let c = 0; c < 3; c++) image.data[4 * at + c] = byte ? ends[0][c] + (end[c] - ends[0][c]) * part : ends[0][c];
       image.data[4 * at + 3] = byte ? 255 : 0;
     });

@@ -126,11 +126,11 @@ class GraphView {
     const label = `${node.op} ${node.name}, ${node.unit}, ${where}, ${shapeText(node.shape)}`;
     const group = this.group(item, node.unit, label);
     const radius = node.unit === "tile" ? 9 : 1;
-    const shape = fit(shapeText(node.shape), 92, "dim"), name = fit(node.name, item.w - 84, "name");
+    const shape = fit(shapeText(node.shape), 96, "dim"), name = fit(node.name, item.w - 88, "name");
     group.append(
       svg("rect", { class: "box", width: item.w, height: item.h, rx: radius }),
       svg("rect", { class: `strip ${node.unit}`, x: 5, y: 6, width: 5, height: item.h - 12 }),
-      svg("text", { class: "op", x: 17, y: 17 }, fit(node.op, item.w - 34 - 6 * shape.length, "op")),
+      svg("text", { class: "op", x: 17, y: 17 }, fit(node.op, item.w - 33 - wide(shape, "dim"), "op")),
       svg("text", { class: "dim", x: item.w - 8, y: 17, "text-anchor": "end" }, shape),
       svg("text", { x: 17, y: 33 }, name),
       svg("text", { class: "dim", x: item.w - 8, y: 33, "text-anchor": "end" }, fit(where, 58, "dim")),
@@ -330,6 +330,8 @@ class GraphView {
     const words = text.trim().toLowerCase();
     const found = words ? this.model.nodes.map((node, index) => [node, index]).filter(([node]) =>
       `${node.name} ${node.op} ${node.location}`.toLowerCase().includes(words)).map(([, index]) => index) : [];
+    const exact = found.findIndex((index) => this.model.nodes[index].name.toLowerCase() === words);
+    if (exact > 0) found.unshift(...found.splice(exact, 1));
     this.hits = found.map((index) => `n${index}`);
     this.hit = -1;
     byId("found").textContent = words ? plural(found.length, "node") : "";

@@ -1,6 +1,6 @@
 /* Layered layout by dagre, one frame at a time: an unfolded frame is one box for the frame around it. */
 
-const SIZES = { n: [196, 42], f: [224, 50], i: [150, 30], o: [150, 30] };
+const SIZES = { n: [212, 42], f: [224, 50], i: [150, 30], o: [150, 30] };
 const HEAD = 27, PAD = 14;
 const DENSE = 90;
 

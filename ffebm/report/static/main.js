@@ -29,7 +29,7 @@ const app = {
     repaints.push(() => this.redraw());
     addEventListener("resize", () => this.resize());
     addEventListener("beforeprint", () => this.print());
-    addEventListener("afterprint", () => this.open(this.current));
+    addEventListener("afterprint", () => this.printed());
     listenForTips();
     this.legend();
     this.open("graph");
@@ -67,8 +67,12 @@ const app = {
   redraw() {
     this.graph.minimap();
     this.legend();
-    for (const name of ["tiles", "timeline", "bill", "run"]) this.drawn.delete(name);
-    if (this.current !== "graph" && this.current !== "nodes") this.open(this.current);
+    for (const name of ["tiles", "timeline", "bill", "run"]) {
+      this.drawn.delete(name);
+      if (!byId(`${name}-view`) || byId(`${name}-view`).hidden) continue;
+      this.drawn.add(name);
+      this.views[name]();
+    }
   },
 
   resize() {
@@ -80,10 +84,28 @@ const app = {
 
   /* On paper everything is there, one view after the other. */
   print() {
+    this.before = { theme: document.documentElement.dataset.theme, view: { ...this.graph.view } };
     for (const tab of this.tabs) byId(`${tab.dataset.view}-view`).hidden = false;
     for (const name of Object.keys(this.views)) if (!this.drawn.has(name)) { this.drawn.add(name); this.views[name](); }
+    document.documentElement.dataset.theme = "light";
+    repaint();
+    this.graph.fitAll();
+    byId("lanes").style.height = `${this.timeline.whole()}px`;
+    byId("lanes").style.width = "1000px";
     for (const table of [this.nodes.table, this.bill.table]) table.draw(table.rows.length <= 3000);
     this.timeline.draw();
+  },
+
+  printed() {
+    const { theme, view } = this.before;
+    if (theme) document.documentElement.dataset.theme = theme; else delete document.documentElement.dataset.theme;
+    byId("lanes").removeAttribute("style");
+    this.open(this.current);
+    repaint();
+    this.graph.view = view;
+    this.graph.painted = null;
+    this.graph.paint();
+    for (const table of [this.nodes.table, this.bill.table]) table.draw();
   },
 
   legend() {

@@ -1,9 +1,9 @@
 /* Curves of a training run. */
 
-function chart(title, series, percent) {
+function chart(title, series, percent, floor = 0) {
   const W = 560, H = 200, left = 52, bottom = 24, top = 10;
   const values = series.flatMap((line) => line.values), xs = series[0].values.length;
-  const low = percent ? Math.min(...values, 1) : 0, high = Math.max(...values, low + 1e-9);
+  const low = Math.min(floor, ...values), high = Math.max(...values, low + (percent ? 0.01 : 1e-9));
   const x = (i) => left + ((W - left - 12) * i) / Math.max(1, xs - 1);
   const y = (v) => top + (H - top - bottom) * (1 - (v - low) / (high - low));
   const text = (v) => (percent ? `${digits(100 * v, 3)} %` : digits(v, 3));
@@ -30,7 +30,7 @@ function drawRun(run) {
     chart("Training loss by epoch", [{ name: "loss", values: column("loss"), colour: "k-free" }], false),
     chart("Accuracy by epoch", [
       { name: "training samples", values: column("train_accuracy"), colour: "k-free" },
-      { name: "test samples", values: column("test_accuracy"), colour: "k-digital_backward", dash: "5 3", square: true }], true),
+      { name: "test samples", values: column("test_accuracy"), colour: "k-digital_backward", dash: "5 3", square: true }], true, 1),
     chart("Free phases that did not settle", [{ name: "share of samples and blocks", values: column("unsettled"), colour: "k-contrast" }], true),
     chart("Wall-clock seconds by epoch", [{ name: "seconds", values: column("seconds"), colour: "k-update" }], false),
   );

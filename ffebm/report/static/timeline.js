@@ -56,6 +56,10 @@ class TimelineView {
     this.describe();
   }
 
+  whole() {
+    return Math.min(640, AXIS + this.lanes.length * this.high + 8);
+  }
+
   x(seconds) {
     return LABEL + (seconds - this.from) * this.scale;
   }
