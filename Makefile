@@ -51,7 +51,7 @@ fmt: venv ## format, and fix what can be fixed
 
 check: lint types test ## everything that must hold
 
-picture: venv ## the picture at the top of the README
+picture: venv ## the partition of the digits CNN as an SVG
 	$(BIN)/python examples/digits_model.py $(OUT)/digits.onnx
 	$(BIN)/ffebm-compile $(OUT)/digits.onnx -o $(OUT)/picture.plan --block-size 2
 	$(BIN)/ffebm show $(OUT)/picture.plan --svg docs/partition.svg

@@ -67,8 +67,8 @@ SHOTS = (
         "digits-graph",
         "digits",
         found("conv2"),
-        "The digits CNN: energy blocks and digital nodes, and what the panel says of a node: why it is on tiles, "
-        "where its weights lie, what its block costs.",
+        "The digits CNN: energy blocks and digital nodes, and what the panel says of a node: why it is on "
+        "tiles, where its weights lie, what its block costs.",
     ),
     Shot(
         "digits-bill",
@@ -81,15 +81,15 @@ SHOTS = (
     Shot(
         "resnet50-graph",
         "resnet50",
-        lambda tab: tab.click("#zoom-out"),
-        "light_resnet50 on 64 tiles: sections fold; what did not fit the tiles stays digital, with the reasons.",
+        found("n7"),
+        "light_resnet50 on 64 tiles: sections fold; what did not fit stays digital, with the reasons.",
     ),
     Shot(
         "resnet50-timeline",
         "resnet50",
         on("timeline", training=True),
-        "A training step of light_resnet50: free phases go down the tiles, nudged phases come back up; on top "
-        "the critical path.",
+        "A training step of light_resnet50: free phases go down the tiles, nudged phases come back up; on "
+        "top the critical path.",
     ),
     Shot(
         "densenet121-graph",
