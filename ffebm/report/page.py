@@ -19,6 +19,7 @@ SCRIPTS = (
     "dom.js",
     "model.js",
     "layout.js",
+    "picture.js",
     "graph.js",
     "detail.js",
     "floor.js",
