@@ -18,7 +18,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("ir",),
     ("ops", "work", "monotone", "conductance"),
     ("plan",),
-    ("plan_picture", "plan_text", "passes", "backends", "runtime"),
+    ("passes", "backends", "runtime"),
     ("compiler", "report"),
     ("commands",),
     ("cli", "__main__"),

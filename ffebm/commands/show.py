@@ -6,31 +6,68 @@ from typing import Annotated
 from typer import Option
 
 from ffebm.commands.console import PlanPath, out
-from ffebm.errors import UsageError
 from ffebm.plan import Plan, load_plan
+from ffebm.report.write_file import write_file
 
 
 def show(
-    plan: PlanPath, svg: Annotated[Path | None, Option(help="Draw the partition into this file.")] = None
+    plan: PlanPath,
+    svg: Annotated[Path | None, Option(help="Draw the partition into this file.")] = None,
+    onnx: Annotated[
+        Path | None, Option(help="Write the source model with units and reasons on its nodes, for Netron.")
+    ] = None,
+    trace: Annotated[
+        Path | None, Option(help="Write the schedules as a trace, for ui.perfetto.dev or chrome://tracing.")
+    ] = None,
+    dot: Annotated[Path | None, Option(help="Write the graph as DOT, for Graphviz.")] = None,
 ) -> None:
-    """Show a plan: summary, flow of blocks and digital parts, tiles."""
-    from ffebm.plan_text import show_lines
-
+    """Show a plan: summary, flow of blocks and digital parts, tiles; or write it for other viewers."""
     loaded = load_plan(plan)
+    if svg is onnx is trace is dot is None:
+        _print(loaded)
+        return
     if svg is not None:
         _draw(loaded, svg)
-        return
-    out.print(loaded.summary(), markup=False)
-    for line in show_lines(loaded):
+    if onnx is not None:
+        _annotate(loaded, onnx)
+    if trace is not None:
+        _trace(loaded, trace)
+    if dot is not None:
+        _dot(loaded, dot)
+
+
+def _print(plan: Plan) -> None:
+    from ffebm.report.terminal import show_lines
+
+    out.print(plan.summary(), markup=False)
+    for line in show_lines(plan):
         out.print(line, markup=False)
 
 
 def _draw(plan: Plan, path: Path) -> None:
-    from ffebm.plan_picture import picture
+    from ffebm.report.picture import picture
 
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(picture(plan), encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror}") from None
+    write_file(path, picture(plan).encode())
     out.print(f"picture written to {path}", markup=False)
+
+
+def _annotate(plan: Plan, path: Path) -> None:
+    from ffebm.report.netron import annotated
+    from ffebm.runtime.save_onnx import write_model
+
+    write_model(annotated(plan, path), path)
+    out.print(f"annotated model written to {path}", markup=False)
+
+
+def _trace(plan: Plan, path: Path) -> None:
+    from ffebm.report.perfetto import trace
+
+    write_file(path, trace(plan))
+    out.print(f"trace written to {path}", markup=False)
+
+
+def _dot(plan: Plan, path: Path) -> None:
+    from ffebm.report.dot import dot
+
+    write_file(path, dot(plan).encode())
+    out.print(f"graph written to {path}", markup=False)

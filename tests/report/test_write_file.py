@@ -1,0 +1,29 @@
+import stat
+from pathlib import Path
+
+import pytest
+
+from ffebm.errors import UsageError
+from ffebm.report.write_file import write_file
+
+
+def test_written_and_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "file.bin"
+    write_file(path, b"one")
+    write_file(path, b"two")
+    assert path.read_bytes() == b"two"
+    assert [p.name for p in path.parent.iterdir()] == ["file.bin"]
+    assert stat.S_IMODE(path.stat().st_mode) & 0o600 == 0o600
+
+
+def test_a_path_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    for target, why in (
+        (tmp_path / "file" / "x", "File exists"),
+        (tmp_path / "folder", "Is a directory"),
+    ):
+        with pytest.raises(UsageError) as caught:
+            write_file(target, b"x")
+        assert str(caught.value) == f"{target}: cannot be written: {why}"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder"]
