@@ -9,10 +9,9 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
-from ffebm.errors import Location, PlanError, UsageError
+from ffebm.errors import Location, PlanError
 
 SUMS = "SHA256SUMS"
 
@@ -43,27 +42,6 @@ def write_folder(path: Path, files: Mapping[str, bytes], marker: str) -> None:
         raise PlanError(f"cannot be written: {error.strerror}", location=Location(str(path))) from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Write one file, all of it or nothing.
-
-    Raises:
-        UsageError: If something that is no file is in the way, or the disk refuses.
-    """
-    where = Location(str(path))
-    if not path.name or (path.exists() and not path.is_file()):
-        raise UsageError("it is no regular file", allowed="a new file, or one to replace", location=where)
-    scratch = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch.write_bytes(content)
-        scratch.replace(path)
-    except OSError as error:
-        raise UsageError(f"cannot be written: {error.strerror}", location=where) from None
-    finally:
-        with suppress(OSError):
-            scratch.unlink(missing_ok=True)
 
 
 def _check_replaceable(path: Path, marker: str) -> None:

@@ -14,7 +14,7 @@ from tests.models import Builder
 ROOT = Path(ffebm.__file__).parent
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("quantity", "crossbar", "folder", "hardware", "step", "program", "chart"),
+    ("quantity", "crossbar", "folder", "hardware", "step", "program", "chart", "write_file"),
     ("ir",),
     ("ops", "work", "monotone", "conductance"),
     ("plan",),

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ffebm import cli
 from ffebm.plan import load_plan
-from ffebm.plan_text import compile_words
+from ffebm.report.terminal import compile_words
 from ffebm.runtime.run_record import load_checkpoint
 
 Run = Callable[..., tuple[int, str, str]]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ffebm import compile as compile_plan
 from ffebm.passes.fold_constants import FoldConstants
-from ffebm.plan_text import explain_lines
+from ffebm.report.terminal import explain_lines
 from ffebm.work import elements, macs, operations, parameters, sizes
 from tests.machines import crossbars
 from tests.models import Builder

@@ -9,7 +9,7 @@ from typer import Argument, Option
 from ffebm.commands.console import PlanPath, out
 from ffebm.errors import UsageError
 from ffebm.plan import Plan, load_plan
-from ffebm.report.write_file import write_file
+from ffebm.write_file import write_file
 
 if TYPE_CHECKING:
     from ffebm.report.comparison import Comparison

@@ -13,9 +13,9 @@ from typer import Option
 
 from ffebm.commands.console import LARGEST, PlanPath, err, out
 from ffebm.errors import UsageError
-from ffebm.folder import write_file
 from ffebm.plan import Plan, load_plan, share
-from ffebm.plan_text import compile_words
+from ffebm.report.terminal import compile_words
+from ffebm.write_file import write_file
 
 if TYPE_CHECKING:
     from ffebm.runtime.data import Data

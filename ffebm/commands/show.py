@@ -7,7 +7,7 @@ from typer import Option
 
 from ffebm.commands.console import PlanPath, out
 from ffebm.plan import Plan, load_plan
-from ffebm.report.write_file import write_file
+from ffebm.write_file import write_file
 
 
 def show(

@@ -130,13 +130,13 @@ def saved(plan: Plan, folder: Path) -> ModelProto:
     plan.save(folder / "plan")
     path = folder / "annotated.onnx"
     write_model(annotated(load_plan(folder / "plan"), path), path)
-    onnx.checker.check_model(str(path), full_check=True)  # type: ignore[no-untyped-call]
+    onnx.checker.check_model(str(path), full_check=True)
     return onnx.load(path)
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_annotated_and_unchanged(name: str, tmp_path: Path) -> None:
-    source = MODELS[name]()
+    source = MODELS[name]()  # type: ignore[no-untyped-call] # an untyped maker of models
     plan = compile_plan(source, hardware="reference", block_size=2)
     model = saved(plan, tmp_path)
     feeds = random_feeds(source)

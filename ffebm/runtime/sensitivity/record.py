@@ -7,12 +7,12 @@ from typing import Literal
 import msgspec
 
 from ffebm.errors import Location, UsageError
-from ffebm.folder import write_file
 from ffebm.plan import Plan
 from ffebm.runtime.data import Data
 from ffebm.runtime.sensitivity.effects import Axis
 from ffebm.runtime.sensitivity.meter import Effort
 from ffebm.runtime.sensitivity.units import By, Unit
+from ffebm.write_file import write_file
 
 SCHEMA = 1
 

@@ -11,8 +11,12 @@ def write_file(path: Path, content: bytes) -> None:
     """Write a file under another name, then give it its own; folders on the way are made.
 
     Raises:
-        UsageError: If the disk refuses, or a folder is in the way.
+        UsageError: If the disk refuses, or something that is no file is in the way.
     """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise UsageError(
+            "it is no regular file", allowed="a new file, or one to replace", location=Location(str(path))
+        )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         number, scratch = tempfile.mkstemp(prefix=f".{path.name[:40]}.", dir=path.parent)

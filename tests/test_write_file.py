@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from ffebm.errors import UsageError
-from ffebm.report.write_file import write_file
+from ffebm.write_file import write_file
 
 
 def test_written_and_replaced(tmp_path: Path) -> None:
@@ -27,3 +27,10 @@ def test_a_path_that_cannot_be_written(tmp_path: Path) -> None:
             write_file(target, b"x")
         assert str(caught.value) == f"{target}: cannot be written: {why}"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_a_device_is_not_replaced() -> None:
+    with pytest.raises(UsageError) as caught:
+        write_file(Path("/dev/null"), b"x")
+    assert str(caught.value) == "/dev/null: it is no regular file; a new file, or one to replace"
+    assert not Path("/dev/null").is_file()
