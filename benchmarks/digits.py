@@ -14,8 +14,8 @@ from typing import Literal
 
 import ffebm
 from ffebm.runtime.data import load_data
-from ffebm.runtime.run_record import Training
 from ffebm.runtime.training import Trainer, estimator
+from ffebm.training import Training
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 

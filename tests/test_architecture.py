@@ -14,17 +14,17 @@ from tests.models import Builder
 ROOT = Path(ffebm.__file__).parent
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("quantity", "crossbar", "folder", "hardware", "step", "program", "chart", "write_file"),
+    ("quantity", "crossbar", "folder", "hardware", "step", "program", "chart", "training", "write_file"),
     ("ir",),
     ("ops", "work", "monotone", "conductance"),
     ("plan",),
-    ("passes", "backends", "runtime"),
+    ("passes", "backends", "runtime", "recipes"),
     ("compiler", "report"),
     ("commands",),
     ("cli", "__main__"),
 )
 """From the ground up; the public names (`ffebm/__init__.py`) stand above all of them."""
-FOLDERS = {"passes", "backends", "runtime", "compiler", "report", "commands"}
+FOLDERS = {"passes", "backends", "runtime", "recipes", "compiler", "report", "commands"}
 HEIGHT = {name: height for height, names in enumerate(LAYERS) for name in names}
 
 

@@ -246,8 +246,8 @@ def test_trained_model_runs_in_onnxruntime(plan: Path, data: Path, run: Run, tmp
         (["compile", "MODEL", "--hardware", "x"], "no hardware description 'x'; shipped are hermes, ideal,"),
         (["compile", "none.onnx"], "none.onnx: there is no such file"),
         (["explain", "none.plan"], "none.plan: there is no such folder"),
-        (["train", "PLAN"], "no --data; digits, fashion-mnist, or the path of an .npz file"),
-        (["train", "PLAN", "--data", "x"], "no data is called 'x'; digits, fashion-mnist, or the path"),
+        (["train", "PLAN"], "no --data; digits, fashion-mnist …, or the path of an .npz file"),
+        (["train", "PLAN", "--data", "x"], "no data is called 'x'; digits, fashion-mnist, cifar-10, "),
         (["train", "PLAN", "--data", "DATA", "--optimizer", "x"], "no optimiser is called 'x'; ASGD, "),
         (
             ["train", "PLAN", "--data", "DATA", "--optimizer", "adam", "--momentum", "1"],

@@ -10,6 +10,7 @@ from typer import Option
 from ffebm.commands.console import LARGEST, PlanPath, err, out
 from ffebm.errors import UsageError
 from ffebm.plan import Plan, load_plan
+from ffebm.training import Training, read_settings, training_from
 
 if TYPE_CHECKING:
     from ffebm.runtime.run_record import Epoch
@@ -17,9 +18,15 @@ if TYPE_CHECKING:
 
 def train(  # noqa: PLR0913 - a command's options are its arguments
     plan: PlanPath,
-    data: Annotated[str | None, Option(help="digits, fashion-mnist, or an .npz with x and y.")] = None,
+    data: Annotated[
+        str | None,
+        Option(help="digits, fashion-mnist, cifar-10, cifar-100, imagenet32, or an .npz with x and y."),
+    ] = None,
     data_folder: Annotated[
-        Path | None, Option(help="IDX files of fashion-mnist. [default: Debian's]")
+        Path | None, Option(help="Where the data's files are. [default: Debian's, for fashion-mnist]")
+    ] = None,
+    settings: Annotated[
+        Path | None, Option(help="TOML file of these settings, as `ffebm recipe` writes it; options win.")
     ] = None,
     epochs: Annotated[
         int | None, Option(help="Passes over the samples. [default: 10]", min=1, max=LARGEST)
@@ -27,13 +34,32 @@ def train(  # noqa: PLR0913 - a command's options are its arguments
     batch: Annotated[int | None, Option(help="Samples a step. [default: 32]", min=1, max=LARGEST)] = None,
     optimizer: Annotated[str | None, Option(help="Any of torch.optim. [default: Adam]")] = None,
     lr: Annotated[float | None, Option(help="Learning rate. [default: 0.001]")] = None,
+    min_lr: Annotated[float | None, Option(help="Where the cosine schedule ends. [default: 0]")] = None,
     weight_decay: Annotated[float | None, Option(help="L2 penalty, if the optimiser takes one.")] = None,
     momentum: Annotated[float | None, Option(help="Momentum, if the optimiser takes one.")] = None,
     schedule: Annotated[str | None, Option(help="constant or cosine. [default: constant]")] = None,
     gradient: Annotated[str | None, Option(help="ep, implicit or unrolled. [default: ep]")] = None,
     beta: Annotated[float | None, Option(help="Nudging strength. [default: 0.1]")] = None,
+    cost: Annotated[
+        bool | None, Option("--cost/--no-cost", help="ep: the cost itself nudges the last block.")
+    ] = None,
+    freeze: Annotated[
+        list[str] | None, Option(help="Weights that are not trained; * stands for anything. Repeatable.")
+    ] = None,
+    pad: Annotated[
+        bool | None, Option("--pad/--no-pad", help="Pad images to the model's size, repeat one channel.")
+    ] = None,
+    mean: Annotated[str | None, Option(help="Subtracted from each channel: 0.49,0.48,0.45.")] = None,
+    std: Annotated[str | None, Option(help="Each channel is divided by it.")] = None,
+    flip: Annotated[
+        bool | None, Option("--flip/--no-flip", help="Mirror half of the training images.")
+    ] = None,
+    crop: Annotated[
+        int | None, Option(help="Pixels by which training images are shifted at most.", min=0)
+    ] = None,
     seed: Annotated[
-        int | None, Option(help="Seed of sample order and noise. [default: 0]", min=0, max=LARGEST)
+        int | None,
+        Option(help="Seed of sample order, augmentation and noise. [default: 0]", min=0, max=LARGEST),
     ] = None,
     device: Annotated[str, Option(help="Where to compute: cpu, cuda …")] = "cpu",
     run: Annotated[Path | None, Option(help="Folder of the run's record. [default: PLAN.run]")] = None,
@@ -48,36 +74,52 @@ def train(  # noqa: PLR0913 - a command's options are its arguments
         "batch": batch,
         "optimizer": optimizer,
         "lr": lr,
+        "min_lr": min_lr,
         "weight_decay": weight_decay,
         "momentum": momentum,
         "schedule": schedule,
         "gradient": gradient,
         "beta": beta,
+        "cost": cost,
+        "freeze": freeze or None,
+        "pad": pad,
+        "mean": _numbers("mean", mean),
+        "std": _numbers("std", std),
+        "flip": flip,
+        "crop": crop,
         "seed": seed,
     }
-    chosen: dict[str, object] = {name: value for name, value in given.items() if value is not None}
+    chosen = read_settings(settings) if settings is not None else {}
+    chosen |= {name: value for name, value in given.items() if value is not None}
     folder = run or plan.resolve().with_name(f"{plan.resolve().name}.run")
     if resume:
         chosen = {**msgspec.structs.asdict(load_checkpoint(folder).record.training), **chosen}
-    elif data is None:
-        raise UsageError("no --data", allowed="digits, fashion-mnist, or the path of an .npz file")
+    elif "data" not in chosen:
+        raise UsageError("no --data", allowed="digits, fashion-mnist …, or the path of an .npz file")
     elif folder.exists():
         raise UsageError(
             f"there is a run in {folder} already", hint="--resume continues it; --run names another folder"
         )
-    _train(load_plan(plan), chosen, folder, resume, data_folder, device)
+    _train(load_plan(plan), training_from(chosen), folder, resume, data_folder, device)
     out.print(f"run recorded in {folder}", markup=False)
 
 
+def _numbers(name: str, text: str | None) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"--{name} {text}", allowed="a number, or several separated by commas") from None
+
+
 def _train(
-    plan: Plan, chosen: dict[str, object], folder: Path, resume: bool, data_folder: Path | None, device: str
+    plan: Plan, training: Training, folder: Path, resume: bool, data_folder: Path | None, device: str
 ) -> None:
     from ffebm.runtime.data import load_data
     from ffebm.runtime.executor import Executor
-    from ffebm.runtime.run_record import Training
     from ffebm.runtime.training import Trainer, estimator
 
-    training = msgspec.convert(chosen, Training)
     net = Executor(plan, gradient=estimator(training), seed=training.seed)
     trainer = Trainer(net, load_data(training.data, data_folder), training, folder, device)
     if resume:

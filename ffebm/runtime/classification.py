@@ -14,8 +14,8 @@ BATCH = 256
 """Samples that run at once where nothing is trained."""
 
 
-def fitted(plan: Plan, data: Data) -> Data:
-    """The samples in the model's shape.
+def fitted(plan: Plan, data: Data, pad: int = 0) -> Data:
+    """The samples in the model's shape, images padded by `pad` pixels on every side.
 
     Raises:
         UsageError: If the model takes several inputs, or the samples or their classes are not its.
@@ -28,16 +28,19 @@ def fitted(plan: Plan, data: Data) -> Data:
             hint="write your own loop",
         )
     shape = ports[0].type.shape
-    shaped = data.shaped(shape[1:] if shape else ())
+    shaped = data.shaped(shape[1:] if shape else (), pad)
     _check_labels(plan, shaped)
     return shaped
 
 
 def logits(net: Executor, x: Tensor) -> Tensor:
     """The first output, [batch, classes], of samples [batch, *shape]."""
-    result = net(x)
-    outputs: Tensor = result[0] if isinstance(result, tuple) else result
-    return torch.flatten(outputs, 1)
+    return logits_of(net(x))
+
+
+def logits_of(outputs: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """The first output of a run, [batch, classes]."""
+    return torch.flatten(outputs[0] if isinstance(outputs, tuple) else outputs, 1)
 
 
 def hits(found: Tensor, y: Tensor) -> int:
@@ -63,7 +66,7 @@ def _check_labels(plan: Plan, data: Data) -> None:
     for x, y in ((data.x_train, data.y_train), (data.x_test, data.y_test)):
         if not len(x):
             raise UsageError(f"{data.name} leaves no samples to train or test on", allowed="more samples")
-        if not bool(torch.isfinite(x).all()):
+        if x.is_floating_point() and not bool(torch.isfinite(x).all()):
             raise UsageError(f"{data.name} holds a NaN or an infinite number", allowed="finite numbers")
         low, high = int(y.min()), int(y.max())
         if low < 0 or (classes is not None and high >= classes):

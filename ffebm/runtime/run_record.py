@@ -10,38 +10,9 @@ from torch import Tensor
 
 from ffebm.errors import Location, PlanError
 from ffebm.folder import read_folder, write_folder
+from ffebm.training import Training
 
 RECORD, CHECKPOINT = "record.json", "checkpoint.safetensors"
-
-
-class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How a network is trained.
-
-    Attributes:
-        data: Name of the data.
-        epochs: Passes over the training samples.
-        batch: Samples a step.
-        optimizer: Name of a class in torch.optim.
-        lr: Learning rate.
-        weight_decay: L2 penalty; None leaves it to the optimiser.
-        momentum: Momentum; None leaves it to the optimiser.
-        schedule: Learning rate over epochs: "constant" or "cosine".
-        gradient: Estimator: "ep", "implicit" or "unrolled".
-        beta: Nudging strength of "ep".
-        seed: Seed of sample order and noise.
-    """
-
-    data: str
-    epochs: int = 10
-    batch: int = 32
-    optimizer: str = "Adam"
-    lr: float = 1e-3
-    weight_decay: float | None = None
-    momentum: float | None = None
-    schedule: str = "constant"
-    gradient: str = "ep"
-    beta: float = 0.1
-    seed: int = 0
 
 
 class Epoch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -53,6 +24,7 @@ class Epoch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         train_accuracy: Share of training samples classified correctly while training.
         test_accuracy: Share of test samples classified correctly after the epoch.
         unsettled: Share of samples and blocks whose free phase did not settle.
+        sweeps: Mean sweeps of a block's free phase.
         seconds: Wall-clock time.
     """
 
@@ -61,6 +33,7 @@ class Epoch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     train_accuracy: float
     test_accuracy: float
     unsettled: float
+    sweeps: float = 0.0
     seconds: float
 
 

@@ -1,33 +1,34 @@
 """Trains a plan by hybrid gradients with any torch optimiser; every epoch leaves a checkpoint."""
 
 import hashlib
-import inspect
 import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import msgspec
 import torch
 from torch.nn import functional
 
 from ffebm.errors import Location, UsageError
-from ffebm.runtime.classification import all_logits, fitted, hits, logits
+from ffebm.runtime.classification import BATCH, fitted, hits, logits_of
 from ffebm.runtime.data import Data
+from ffebm.runtime.data.preparation import preparation
 from ffebm.runtime.executor import Executor
 from ffebm.runtime.gradient import EP, Gradient, Implicit, Unrolled
+from ffebm.runtime.optimizer import make_optimizer
 from ffebm.runtime.run_record import (
     Checkpoint,
     Epoch,
     Record,
-    Training,
     load_checkpoint,
     optimizer_state,
     restore_optimizer,
     save_checkpoint,
 )
+from ffebm.runtime.settling import Equilibrium
+from ffebm.training import Training
 
 Progress = Callable[[int, int, float], None]
 """Called after each step with samples seen in this epoch, samples an epoch has, and the mean loss so far."""
@@ -40,7 +41,7 @@ def estimator(training: Training) -> Gradient:
         UsageError: If there is none of that name.
     """
     kinds: dict[str, Gradient] = {
-        "ep": EP(beta=training.beta),
+        "ep": EP(beta=training.beta, cost=training.cost),
         "implicit": Implicit(),
         "unrolled": Unrolled(),
     }
@@ -70,14 +71,16 @@ class Trainer:
         self.training = _checked(training)
         self.folder = folder
         self.device = _device(device)
-        self.data = fitted(net.plan, data)
+        self.data = fitted(net.plan, data, self.training.pad)
+        self._prepare = preparation(self.training, self.data)
+        self._samples = _digest(_bytes(data.x_train), _bytes(data.y_train))
         if net.plan.options.fold_batch_norm:
             raise UsageError(
                 "the plan's batch normalisations are folded, for inference only",
                 hint="compile without --fold-batch-norm",
             )
         net.to(self.device)
-        self.optimizer = _optimizer(self.training, list(net.weights().values()))
+        self.optimizer = make_optimizer(self.training, net)
         self.epochs: list[Epoch] = []
 
     def resume(self) -> None:
@@ -126,32 +129,47 @@ class Trainer:
 
     def accuracy(self) -> float:
         """Share of test samples that are classified correctly."""
-        found = all_logits(self.net, self.data.x_test.to(self.device))
-        return hits(found, self.data.y_test.to(self.device)) / len(self.data.x_test)
+        return self.accuracy_on(self.data.x_test, self.data.y_test)
+
+    def accuracy_on(self, x: Tensor, y: Tensor) -> float:
+        """Share of samples that are classified correctly.
+
+        Args:
+            x: Samples in the model's shape, before their scale is changed.
+            y: Class numbers.
+        """
+        was_training = self.net.training
+        self.net.eval()
+        right = 0
+        with torch.no_grad():
+            for start in range(0, len(x), BATCH):
+                prepared = self._prepare(x[start : start + BATCH].to(self.device))
+                right += hits(logits_of(self.net(prepared)), y[start : start + BATCH].to(self.device))
+        self.net.train(was_training)
+        return right / len(x)
 
     def _epoch(self, number: int, progress: Progress | None) -> Epoch:
         """One pass over the samples; all its randomness follows from the seed and its number."""
         started = time.perf_counter()
         seed = self.training.seed * 100_003 + number
         self.net.reseed(seed)
-        order = torch.randperm(len(self.data.x_train), generator=torch.Generator().manual_seed(seed))
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.randperm(len(self.data.x_train), generator=generator)
         self._set_rate(number)
-        total, right, unsettled, looked = 0.0, 0, 0.0, 0
-        seen = 0
+        total, right, seen = 0.0, 0, 0
+        settling = _Settling()
         for picked in torch.split(order, self.training.batch):
-            x, y = self.data.x_train[picked].to(self.device), self.data.y_train[picked].to(self.device)
+            x = self._prepare(self.data.x_train[picked].to(self.device), generator)
+            y = self.data.y_train[picked].to(self.device)
             self.net.train()
-            found = logits(self.net, x)
-            loss = functional.cross_entropy(found, y)
+            loss, logits = self._loss(x, y)
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
             seen += len(picked)
             total += float(loss.detach()) * len(picked)
-            right += hits(found.detach(), y)
-            for equilibrium in self.net.equilibria:
-                unsettled += float((~equilibrium.converged).float().mean())
-                looked += 1
+            right += hits(logits, y)
+            settling.see(self.net.equilibria)
             if progress is not None:
                 progress(seen, len(order), total / seen)
         if not math.isfinite(total):
@@ -163,14 +181,30 @@ class Trainer:
             loss=total / seen,
             train_accuracy=right / seen,
             test_accuracy=self.accuracy(),
-            unsettled=unsettled / looked if looked else 0.0,
+            unsettled=settling.unsettled,
+            sweeps=settling.sweeps,
             seconds=time.perf_counter() - started,
         )
 
+    def _loss(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss of a batch, and the logits at the free equilibrium."""
+        free: list[Tensor] = []
+
+        def cost(outputs: Tensor | tuple[Tensor, ...], target: Tensor) -> Tensor:
+            logits = logits_of(outputs)
+            if not free:  # the first call is the one at the free equilibrium
+                free.append(logits.detach())
+            return functional.cross_entropy(logits, target)
+
+        loss = self.net.loss(x, y, cost)
+        return loss, free[0]
+
     def _set_rate(self, number: int) -> None:
-        rate = self.training.lr
+        rate, least = self.training.lr, self.training.min_lr
         if self.training.schedule == "cosine":
-            rate *= 0.5 * (1 + math.cos(math.pi * (number - 1) / self.training.epochs))
+            rate = least + (rate - least) * 0.5 * (
+                1 + math.cos(math.pi * (number - 1) / self.training.epochs)
+            )
         for group in self.optimizer.param_groups:
             group["lr"] = rate
 
@@ -179,7 +213,7 @@ class Trainer:
         return Record(
             plan=plan.source.digest,
             hardware=f"{plan.hardware.name} {_digest(msgspec.json.encode(plan.hardware))}",
-            samples=_digest(*(t.numpy().tobytes() for t in (self.data.x_train, self.data.y_train))),
+            samples=self._samples,
             gradient=f"{self.net.gradient}; {self.net.settle}; blocks {plan.options}",
             training=self.training,
             epochs=tuple(self.epochs),
@@ -195,7 +229,32 @@ class Trainer:
         save_checkpoint(self.folder, checkpoint, _as_onnx(self.net))
 
 
-def _digest(*parts: bytes) -> str:
+class _Settling:
+    """Mean figures of free phases, over blocks and samples."""
+
+    def __init__(self) -> None:
+        self._unsettled, self._sweeps, self._looked = 0.0, 0.0, 0
+
+    def see(self, equilibria: list[Equilibrium]) -> None:
+        for equilibrium in equilibria:
+            self._unsettled += float((~equilibrium.converged).float().mean())
+            self._sweeps += float(equilibrium.sweeps.float().mean())
+            self._looked += 1
+
+    @property
+    def unsettled(self) -> float:
+        return self._unsettled / max(1, self._looked)
+
+    @property
+    def sweeps(self) -> float:
+        return self._sweeps / max(1, self._looked)
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    return tensor.contiguous().numpy().data.cast("B")
+
+
+def _digest(*parts: bytes | memoryview) -> str:
     """Short name of some content."""
     digest = hashlib.sha256()
     for part in parts:
@@ -232,35 +291,10 @@ def _checked(training: Training) -> Training:
             raise UsageError(f"{name} is {value}", allowed=f"at least {least}")
     if training.schedule not in {"constant", "cosine"}:
         raise UsageError(f"schedule {training.schedule!r}", allowed="constant or cosine")
+    if not 0 <= training.min_lr <= training.lr:
+        raise UsageError(f"min_lr is {training.min_lr}", allowed=f"from 0 to lr, {training.lr:g}")
+    if training.min_lr and training.schedule == "constant":
+        raise UsageError(
+            f"min_lr is {training.min_lr} at a constant rate", hint="add --schedule cosine, or leave it out"
+        )
     return training
-
-
-def _optimizer(training: Training, weights: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimiser of that name, with the settings that were given."""
-    kinds = {
-        name.lower(): kind
-        for name, kind in vars(torch.optim).items()
-        if isinstance(kind, type)
-        and issubclass(kind, torch.optim.Optimizer)
-        and name not in {"Optimizer", "LBFGS", "SparseAdam"}
-    }
-    kind = kinds.get(training.optimizer.lower())
-    if kind is None:
-        names = ", ".join(sorted(k.__name__ for k in kinds.values()))
-        raise UsageError(f"no optimiser is called {training.optimizer!r}", allowed=names)
-    if not weights:
-        raise UsageError("the model has no trainable weights")
-    settings: dict[str, Any] = {"lr": training.lr}
-    for name in ("weight_decay", "momentum"):
-        value = getattr(training, name)
-        if value is not None:
-            if name not in inspect.signature(kind).parameters:
-                raise UsageError(
-                    f"{kind.__name__} takes no {name}", hint=f"leave --{name.replace('_', '-')} out"
-                )
-            settings[name] = value
-    try:
-        optimizer: torch.optim.Optimizer = kind(weights, **settings)
-    except ValueError as error:
-        raise UsageError(f"{kind.__name__} cannot be used: {error}") from None
-    return optimizer

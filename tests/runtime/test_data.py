@@ -9,6 +9,7 @@ import torch
 
 from ffebm.errors import UsageError
 from ffebm.runtime.data import load_data
+from ffebm.runtime.data.samples import floats
 
 
 def message(name: str | Path, folder: Path | None = None) -> str:
@@ -50,7 +51,7 @@ def test_fashion_mnist(fashion: Path) -> None:
     data = load_data("fashion-mnist", fashion)
     assert tuple(data.x_train.shape) == (5, 1, 28, 28)
     assert data.y_test.tolist() == [0, 1, 2]
-    assert float(data.x_train.max()) == 1.0
+    assert (data.x_train.dtype, float(floats(data.x_train).max())) == (torch.uint8, 1.0)
 
 
 def test_damaged_idx_files(tmp_path: Path) -> None:
@@ -138,4 +139,7 @@ def test_files_that_are_no_arrays(tmp_path: Path) -> None:
 
 
 def test_no_such_data() -> None:
-    assert message("cats") == ("no data is called 'cats'; digits, fashion-mnist, or the path of an .npz file")
+    assert message("cats") == (
+        "no data is called 'cats'; digits, fashion-mnist, cifar-10, cifar-100, imagenet32, "
+        "or the path of an .npz file"
+    )

@@ -9,8 +9,9 @@ from ffebm import compile as compile_plan
 from ffebm.errors import PlanError, UsageError
 from ffebm.hardware import Accumulate, Crossbar, Hardware, Transfer, load_hardware
 from ffebm.runtime.data import Data
-from ffebm.runtime.run_record import Training, load_checkpoint
+from ffebm.runtime.run_record import load_checkpoint
 from ffebm.runtime.training import Trainer
+from ffebm.training import Training
 from tests.machines import ratio
 from tests.models import Builder
 from tests.runtime.tiles.test_pulses import law

@@ -1,0 +1,55 @@
+"""Arrays of the user's own, from an .npz file."""
+
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ffebm.errors import Location, UsageError
+from ffebm.ir import Array
+from ffebm.runtime.data.samples import Data, held_out, tensors
+
+
+def arrays(path: Path) -> Data:
+    """Samples `x` and class numbers `y`; without `x_test` and `y_test` a fifth is held out.
+
+    Raises:
+        UsageError: If arrays are missing or do not fit each other.
+    """
+    where = Location(str(path))
+    try:
+        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
+            held = {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UsageError(f"cannot be read: {error}", location=where) from None
+    missing = [name for name in ("x", "y") if name not in held]
+    if missing:
+        raise UsageError(
+            f"it has no array {missing[0]!r}, only {sorted(held)}", allowed="arrays x and y", location=where
+        )
+    x, y = _labelled(held, "x", "y", where)
+    if "x_test" not in held or "y_test" not in held:
+        return held_out(path.name, x, y)
+    x_test, y_test = _labelled(held, "x_test", "y_test", where)
+    if x_test.shape[1:] != x.shape[1:]:
+        raise UsageError(
+            f"a sample of x_test is {list(x_test.shape[1:])}",
+            allowed=f"one of x is {list(x.shape[1:])}",
+            location=where,
+        )
+    return tensors(path.name, (x, y), (x_test, y_test))
+
+
+def _labelled(held: Mapping[str, Array], samples: str, labels: str, where: Location) -> tuple[Array, Array]:
+    """Samples and their class numbers, checked."""
+    x, y = held[samples], held[labels]
+    fits = x.ndim > 0 and y.ndim == 1 and len(x) == len(y) >= 2
+    if not fits or y.dtype.kind not in "iu" or x.dtype.kind not in "fiu":
+        raise UsageError(
+            f"{samples} is {x.dtype}{list(x.shape)}, {labels} is {y.dtype}{list(y.shape)}",
+            allowed=f"numbers in {samples}, one whole class number each in {labels}, at least 2 samples",
+            location=where,
+        )
+    return x.astype(np.float32), y

@@ -1,0 +1,98 @@
+"""How a network is trained: plain settings, from options, a settings file or a recipe."""
+
+import json
+import tomllib
+from pathlib import Path
+
+import msgspec
+
+from ffebm.errors import Location, UsageError
+
+
+class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a network is trained.
+
+    Attributes:
+        data: Name of the data.
+        epochs: Passes over the training samples.
+        batch: Samples a step.
+        optimizer: Name of a class in torch.optim.
+        lr: Learning rate.
+        min_lr: Learning rate that the "cosine" schedule ends with.
+        weight_decay: L2 penalty; None leaves it to the optimiser.
+        momentum: Momentum; None leaves it to the optimiser.
+        schedule: Learning rate over epochs: "constant" or "cosine".
+        gradient: Estimator: "ep", "implicit" or "unrolled".
+        beta: Nudging strength of "ep".
+        cost: "ep" nudges the last block with the cost itself, evaluated anew in each sweep.
+        freeze: Names of weights that are not trained; * stands for anything.
+        pad: Images smaller than the model's are padded with zeros, one channel is repeated to the model's.
+        mean: Subtracted from each channel; empty leaves samples as they are.
+        std: Each channel is divided by it; empty leaves samples as they are.
+        flip: Half of the training images are mirrored left to right.
+        crop: Training images are padded by that many pixels of their edge and cropped at random.
+        seed: Seed of sample order, augmentation and noise.
+    """
+
+    data: str
+    epochs: int = 10
+    batch: int = 32
+    optimizer: str = "Adam"
+    lr: float = 1e-3
+    min_lr: float = 0.0
+    weight_decay: float | None = None
+    momentum: float | None = None
+    schedule: str = "constant"
+    gradient: str = "ep"
+    beta: float = 0.1
+    cost: bool = False
+    freeze: tuple[str, ...] = ()
+    pad: bool = False
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    flip: bool = False
+    crop: int = 0
+    seed: int = 0
+
+
+def training_from(settings: dict[str, object], where: str = "") -> Training:
+    """Settings by name, checked.
+
+    Args:
+        settings: Values by name.
+        where: The file that they come from, if any.
+
+    Raises:
+        UsageError: If one is unknown or of another type.
+    """
+    try:
+        return msgspec.convert(settings, Training)
+    except msgspec.ValidationError as error:
+        location = Location(where) if where else None
+        known = ", ".join(Training.__struct_fields__)
+        raise UsageError(f"settings of training: {error}", allowed=known, location=location) from None
+
+
+def read_settings(path: Path) -> dict[str, object]:
+    """The settings of a TOML file, by name; what it leaves out keeps its default.
+
+    Raises:
+        UsageError: If it cannot be read, or holds something else.
+    """
+    where = Location(str(path))
+    try:
+        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"cannot be read: {error}", location=where) from None
+    training_from({"data": "", **settings}, str(path))
+    return dict(settings)
+
+
+def settings_text(training: Training) -> str:
+    """The settings that are not the default ones, as TOML; `read_settings` reads it."""
+    lines = [
+        f"{name} = {json.dumps(value)}\n"
+        for name, value in msgspec.structs.asdict(training).items()
+        if name == "data" or value != getattr(Training(data=""), name)
+    ]
+    return "".join(lines)
