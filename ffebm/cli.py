@@ -11,6 +11,7 @@ from ffebm.commands.compile import compile as compile_command
 from ffebm.commands.console import err
 from ffebm.commands.explain import explain
 from ffebm.commands.export import export
+from ffebm.commands.recipe import recipe
 from ffebm.commands.report import report
 from ffebm.commands.run import run
 from ffebm.commands.sensitivity import sensitivity
@@ -24,6 +25,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     show,
     report,
     run,
+    recipe,
     train,
     sensitivity,
     export,

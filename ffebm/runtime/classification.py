@@ -14,8 +14,8 @@ BATCH = 256
 """Samples that run at once where nothing is trained."""
 
 
-def fitted(plan: Plan, data: Data, pad: int = 0) -> Data:
-    """The samples in the model's shape, images padded by `pad` pixels on every side.
+def fitted(plan: Plan, data: Data, pad: bool = False) -> Data:
+    """The samples in the model's shape, smaller images padded with zeros if `pad` says so.
 
     Raises:
         UsageError: If the model takes several inputs, or the samples or their classes are not its.

@@ -1,0 +1,62 @@
+"""`ffebm recipe`."""
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from ffebm.commands.console import LARGEST, out
+from ffebm.errors import UsageError
+
+
+def recipe(
+    name: Annotated[str | None, Argument(help="Of the recipe; without it they are listed.")] = None,
+    output: Annotated[Path | None, Option("-o", "--output", help="Plan folder. [default: NAME.plan]")] = None,
+    width: Annotated[float, Option(help="Factor of the channels; couplings stay as strong.")] = 1.0,
+    data: Annotated[
+        str | None, Option(help="cifar-10, cifar-100, imagenet32 or fashion-mnist. [default: the paper's]")
+    ] = None,
+    hardware: Annotated[str, Option(help="Shipped name, or path of a .toml file.")] = "ideal",
+    seed: Annotated[int, Option(help="Of the initial weights and of training.", min=0, max=LARGEST)] = 0,
+) -> None:
+    """List the paper's experiments, or write one as a plan and the settings that train it."""
+    from ffebm.recipes.paper import RECIPES
+
+    if name is None:
+        _list()
+        return
+    if name not in RECIPES:
+        raise UsageError(f"no recipe is called {name!r}", allowed=", ".join(RECIPES))
+    from ffebm.compiler.driver import compile_model
+    from ffebm.training import settings_text
+
+    chosen = RECIPES[name]
+    data = data or chosen.training.data
+    training = chosen.settings(data, seed)
+    plan = compile_model(
+        chosen.model(width, data, seed),
+        hardware=hardware,
+        block_size=chosen.block_size,
+        boundary=chosen.boundary,
+        settle=chosen.settle,
+    )
+    folder = output or Path(f"{name}.plan")
+    settings = folder.with_name(f"{folder.name}.toml")
+    plan.save(folder)
+    settings.write_text(settings_text(training), encoding="utf-8")
+    out.print(plan.summary(), end="", markup=False)
+    out.print(f"plan written to {folder}, settings to {settings}", markup=False)
+    files = "" if data == "fashion-mnist" else " --data-folder FOLDER"
+    out.print(f"train it: ffebm train {folder} --settings {settings}{files}", markup=False)
+
+
+def _list() -> None:
+    from ffebm.recipes.paper import RECIPES
+
+    longest = max(len(name) for name in RECIPES)
+    for name, chosen in RECIPES.items():
+        limit = "" if chosen.settle.tol is None else f", tolerance {chosen.settle.tol:g}"
+        sweeps = f"{chosen.settle.free_sweeps} free and {chosen.settle.nudged_sweeps} nudged sweeps{limit}"
+        out.print(
+            f"{name:<{longest}}  {chosen.title}; at most {sweeps}; {chosen.training.data}", markup=False
+        )

@@ -1,0 +1,107 @@
+"""A recipe: a network, how its blocks settle, and how it is trained."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+from onnx import ModelProto
+
+from ffebm.errors import UsageError
+from ffebm.plan import Settle
+from ffebm.recipes.network import Network
+from ffebm.training import Training
+
+
+@dataclass(frozen=True)
+class Images:
+    """What a recipe needs to know of labelled images.
+
+    Attributes:
+        classes: Number of classes.
+        mean: Subtracted from each channel of images in 0..1.
+        std: Each channel is divided by it.
+        is_small: Images are padded to 32x32, one channel is repeated to three.
+    """
+
+    classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    is_small: bool = False
+
+
+_CIFAR_MEAN, _CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.6069, 0.5982, 0.603)
+
+IMAGES: dict[str, Images] = {
+    "cifar-10": Images(10, _CIFAR_MEAN, _CIFAR_STD),
+    "cifar-100": Images(100, _CIFAR_MEAN, _CIFAR_STD),
+    "imagenet32": Images(1000, (0.485, 0.456, 0.406), (0.3435, 0.336, 0.3375)),
+    "fashion-mnist": Images(10, (0.286,), (1.059,), is_small=True),
+}
+"""Data that the recipes train on.
+
+CIFAR: mean and 3 times the standard deviation of CIFAR-10's channels, (.2023, .1994, .2010), for CIFAR-100
+too; ImageNet32: mean and 1.5 times (.229, .224, .225). Source: published code of Nest & Ernoult 2024
+(arXiv 2409.03306).
+Fashion-MNIST is not in the paper: mean and 3 times the standard deviation (.353) of its training images.
+"""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One experiment.
+
+    Attributes:
+        title: What it is, in a line.
+        network: The network at its full width.
+        settle: How its blocks settle.
+        training: How it is trained; `data` is the paper's.
+        boundary: Where the first linear map of each block runs; "digital" in the paper.
+    """
+
+    title: str
+    network: Network
+    settle: Settle
+    training: Training
+    boundary: Literal["tile", "digital"] = "digital"
+
+    @property
+    def block_size(self) -> tuple[int, ...]:
+        """Free layers of each block, for the compiler; a last block of one layer has no weights inside."""
+        return tuple(len(block) for block in self.network.blocks)
+
+    def model(self, width: float, data: str, seed: int) -> ModelProto:
+        """The network as ONNX with initial weights.
+
+        Args:
+            width: Factor of the channels.
+            data: A name of `IMAGES`; it tells the classes.
+            seed: Of the weights.
+
+        Raises:
+            UsageError: If the width or the data is out of range.
+        """
+        if not 0 < width <= 4:
+            raise UsageError(f"width {width}", allowed="a factor above 0 and at most 4")
+        return self.network.narrowed(width).model(_images(data).classes, seed)
+
+    def settings(self, data: str, seed: int) -> Training:
+        """How the recipe is trained on some data.
+
+        Raises:
+            UsageError: If no recipe knows the data.
+        """
+        images = _images(data)
+        changes: dict[str, object] = {
+            "data": data,
+            "mean": images.mean,
+            "std": images.std,
+            "pad": images.is_small,
+            "seed": seed,
+        }
+        return msgspec.structs.replace(self.training, **changes)
+
+
+def _images(data: str) -> Images:
+    if data not in IMAGES:
+        raise UsageError(f"no recipe trains on {data!r}", allowed=", ".join(IMAGES))
+    return IMAGES[data]
