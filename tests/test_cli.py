@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ffebm import cli
 from ffebm.plan import load_plan
+from ffebm.recipes.paper import RECIPES
 from ffebm.report.terminal import compile_words
 from ffebm.runtime.run_record import load_checkpoint
 
@@ -256,7 +257,17 @@ def test_trained_model_runs_in_onnxruntime(plan: Path, data: Path, run: Run, tmp
         (["train", "PLAN", "--data", "DATA", "--gradient", "x"], "gradient 'x'; ep, implicit, unrolled"),
         (["train", "PLAN", "--data", "DATA", "--schedule", "x"], "schedule 'x'; constant or cosine"),
         (["train", "PLAN", "--data", "DATA", "--device", "x"], "device 'x' cannot be used: "),
+        (["train", "PLAN", "--data", "DATA", "--mean", "x"], "--mean x; a number, or several separated"),
+        (
+            ["train", "PLAN", "--data", "DATA", "--freeze", "w3"],
+            "no weight is called 'w3', so none is frozen",
+        ),
+        (["train", "PLAN", "--data", "DATA", "--flip"], "a sample of data.npz is [4], no image"),
+        (["train", "PLAN", "--settings", "none.toml"], "none.toml: cannot be read: "),
         (["train", "PLAN", "--resume"], "net.plan.run: there is no such folder"),
+        (["recipe", "x"], "no recipe is called 'x'; static-gradients, splitting-small-6, "),
+        (["recipe", "splitting-small-6", "--width", "0"], "width 0.0; a factor above 0 and at most 4"),
+        (["recipe", "splitting-small-6", "--data", "x"], "no recipe trains on 'x'; cifar-10, "),
         (["run", "PLAN", "--input", "none.npz"], "none.npz: cannot be read: "),
         (
             ["run", "PLAN", "--input", "DATA"],
@@ -293,6 +304,43 @@ def test_resuming_with_other_settings_is_refused(plan: Path, data: Path, run: Ru
     code, _, err = run("train", plan, "--resume", "--lr", "0.5")
     assert code == 2
     assert "the run was started with another settings" in err or "started with other settings" in err
+
+
+def test_recipes_are_listed(run: Run) -> None:
+    code, out, err = run("recipe")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert [line.split()[0] for line in lines] == list(RECIPES)
+    assert lines[1] == (
+        "splitting-small-6      splitting, 6 layers at block size 6; "
+        "at most 60 free and 20 nudged sweeps; cifar-10"
+    )
+
+
+def test_a_recipe_is_written_and_trained(run: Run, tmp_path: Path) -> None:
+    """One line each: the second is the one that the first prints."""
+    rng = np.random.default_rng(0)
+    for part, n in (("train", 40), ("t10k", 10)):
+        for kind, array in (
+            ("images-idx3", rng.integers(0, 256, (n, 28, 28))),
+            ("labels-idx1", np.arange(n) % 10),
+        ):
+            head = bytes([0, 0, 8, array.ndim]) + b"".join(s.to_bytes(4, "big") for s in array.shape)
+            (tmp_path / f"{part}-{kind}-ubyte").write_bytes(head + array.astype(np.uint8).tobytes())
+    plan, settings = tmp_path / "small.plan", tmp_path / "small.plan.toml"
+    code, out, err = run(
+        "recipe", "splitting-small-2", "-o", plan, "--width", "0.03", "--data", "fashion-mnist", "--seed", "4"
+    )
+    assert (code, err) == (0, "")
+    assert out.endswith(f"train it: ffebm train {plan} --settings {settings}\n")
+    assert load_plan(plan).settle.free_sweeps == 60
+    few = ["--epochs", "1", "--batch", "20", "--data-folder", tmp_path]
+    code, out, err = run("train", plan, "--settings", settings, *few)
+    assert (code, err.strip()) == (0, "")
+    assert out.startswith("epoch   1  loss ")
+    training = load_checkpoint(tmp_path / "small.plan.run").record.training
+    expected = RECIPES["splitting-small-2"].settings("fashion-mnist", 4)
+    assert training == msgspec.structs.replace(expected, epochs=1, batch=20)
 
 
 def test_a_fault_of_ours_says_so(model: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

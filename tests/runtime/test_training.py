@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from ffebm.errors import PlanError, UsageError
 from ffebm.hardware import Accumulate, Crossbar, Hardware, Transfer, load_hardware
 from ffebm.runtime.data import Data
 from ffebm.runtime.run_record import load_checkpoint
-from ffebm.runtime.training import Trainer
+from ffebm.runtime.training import Trainer, estimator
 from ffebm.training import Training
 from tests.machines import ratio
 from tests.models import Builder
@@ -40,8 +41,14 @@ def samples(n: int = 40) -> Data:
 TRAINING = Training(data="made up", epochs=4, batch=8, lr=0.01)
 
 
+def run_on(plan: Plan, data: Data, training: Training) -> Trainer:
+    trainer = Trainer(Executor(plan, gradient=estimator(training)), data, training)
+    list(trainer.run())
+    return trainer
+
+
 def run(plan: Plan, training: Training, folder: Path | None = None) -> Trainer:
-    trainer = Trainer(Executor(plan), samples(), training, folder)
+    trainer = Trainer(Executor(plan, gradient=estimator(training)), samples(), training, folder)
     list(trainer.run())
     return trainer
 
@@ -149,6 +156,76 @@ def test_a_weight_that_is_set_before_the_first_run_is_programmed() -> None:
 OPTIMIZERS = ["SGD", "adam", "AdamW", "RMSprop", "Adagrad", "NAdam", "RAdam", "Adamax", "ASGD", "Rprop"]
 
 
+def test_an_augmented_run_resumes_with_the_same_bits(tmp_path: Path) -> None:
+    plan = tiny("ideal")
+    y = torch.arange(40) % 3
+    x = torch.randint(0, 256, (40, 1, 4, 4), generator=torch.Generator().manual_seed(0)).byte()
+    images = Data("bytes", x, y, x[:10], y[:10])
+    training = replace(
+        TRAINING, flip=True, crop=1, cost=True, schedule="cosine", min_lr=1e-4, mean=(0.5,), std=(0.3,)
+    )
+    whole = Trainer(Executor(plan, gradient=estimator(training)), images, training)
+    list(whole.run())
+    part = Trainer(Executor(plan, gradient=estimator(training)), images, training, tmp_path / "run")
+    next(part.run())
+    resumed = Trainer(Executor(plan, gradient=estimator(training)), images, training, tmp_path / "run")
+    resumed.resume()
+    list(resumed.run())
+    plain = run_on(plan, images, replace(training, flip=False, crop=0))
+    for name, tensor in final(whole).items():
+        assert torch.equal(final(resumed)[name], tensor), name
+    assert any(not torch.equal(final(plain)[name], tensor) for name, tensor in final(whole).items())
+
+
+def test_the_cosine_ends_above_its_least_rate() -> None:
+    training = replace(TRAINING, schedule="cosine", lr=0.01, min_lr=0.002)
+    trainer = Trainer(Executor(tiny("ideal", 1)), samples(), training)
+    rates = []
+    for _ in trainer.run():
+        rates.append(trainer.optimizer.param_groups[0]["lr"])
+    expected = [0.006 + 0.004 * math.cos(math.pi * n / 4) for n in range(4)]
+    assert rates == pytest.approx(expected)
+
+
+def test_the_cost_itself_nudges_if_asked() -> None:
+    """Two losses that agree, and gradients that differ at second order in beta only."""
+    plan = tiny("ideal")
+    found = {}
+    for cost in (False, True):
+        training = replace(TRAINING, cost=cost, beta=0.2, optimizer="SGD", lr=1e-3, epochs=1, batch=40)
+        trainer = run(plan, training)
+        found[cost] = final(trainer), trainer.epochs[0].loss, trainer.epochs[0].train_accuracy
+    assert found[False][1:] == found[True][1:]
+    moved = [name for name, w in found[True][0].items() if not torch.equal(w, found[False][0][name])]
+    assert moved
+    for name in moved:
+        torch.testing.assert_close(found[True][0][name], found[False][0][name], rtol=0, atol=1e-4)
+
+
+def test_frozen_weights_stay() -> None:
+    plan = tiny("ideal")
+    names = list(Executor(plan).weights())
+    trainer = run(plan, replace(TRAINING, epochs=1, freeze=(names[0], "*" + names[1][-2:])))
+    for name, before in Executor(plan).weights().items():
+        is_frozen = name == names[0] or name.endswith(names[1][-2:])
+        assert torch.equal(before, trainer.net.weights()[name]) == is_frozen, name
+
+
+def test_sweeps_of_an_epoch() -> None:
+    trainer = run(tiny("ideal"), replace(TRAINING, epochs=1))
+    alone = 1  # the block of one layer is exact after one sweep
+    assert [len(b.layers) for b in trainer.net.plan.blocks] == [1, 2]
+    assert trainer.epochs[0].sweeps == (alone + SETTLE.free_sweeps) / 2
+
+
+def test_padded_images_are_trained_on() -> None:
+    small = torch.rand(12, 1, 3, 3)
+    data = Data("small", small, torch.arange(12) % 3, small, torch.arange(12) % 3)
+    trainer = Trainer(Executor(tiny("ideal")), data, replace(TRAINING, pad=True, epochs=1))
+    assert tuple(trainer.data.x_train.shape) == (12, 1, 4, 4)
+    assert len(list(trainer.run())) == 1
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimiser_resumes(tmp_path: Path, name: str) -> None:
     plan = tiny("ideal", 1)
@@ -224,6 +301,12 @@ def test_no_folder_to_resume_from() -> None:
         ({"lr": -1.0}, "lr is -1.0; at least 0"),
         ({"lr": float("nan")}, "lr is nan; at least 0"),
         ({"schedule": "steps"}, "schedule 'steps'; constant or cosine"),
+        ({"min_lr": 0.1, "schedule": "cosine"}, "min_lr is 0.1; from 0 to lr, 0.01"),
+        (
+            {"min_lr": 1e-3},
+            "min_lr is 0.001 at a constant rate\n  hint: add --schedule cosine, or leave it out",
+        ),
+        ({"freeze": ("*",)}, "the model has no trainable weights"),
         ({"momentum": 0.9}, "Adam takes no momentum\n  hint: leave --momentum out"),
         ({"weight_decay": -1.0}, "Adam cannot be used: Invalid weight_decay value: -1.0"),
     ],

@@ -51,9 +51,9 @@ def _batch(path: Path) -> tuple[Array, Array]:
     try:
         with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as held:
             data, labels = held["data"], held["labels"]
-    except KeyError as error:
+    except KeyError:
         raise UsageError(
-            f"it has no array {error.args[0]}", allowed="arrays data and labels", location=where
+            "it lacks data or labels", allowed="arrays data and labels", location=where
         ) from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UsageError(f"cannot be read: {error}", location=where) from None

@@ -1,0 +1,63 @@
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch.nn import functional as F  # noqa: N812 -- torch's own name for it
+
+from ffebm.recipes.network import Layer, Network, goe
+from tests.models import oracle
+
+NETWORK = Network(
+    (
+        (Layer(8, has_pool=True, has_norm=True), Layer(12, has_pool=True)),
+        (Layer(12, has_pool=True), Layer(9, is_dense=True, is_clipped=False)),
+    ),
+    variance=0.02,
+    slope=0.7,
+)
+
+
+def test_the_layers_compute_what_they_say() -> None:
+    model = NETWORK.model(5, seed=3)
+    onnx.checker.check_model(model, full_check=True)
+    w = {name: torch.from_numpy(array) for name, array in NETWORK.weights(5, 3).items()}
+    x = np.random.default_rng(0).standard_normal((2, 3, 32, 32)).astype(np.float32)
+    value = F.max_pool2d(F.conv2d(torch.from_numpy(x), w["layer0.weight"], padding=1), 2)
+    value = (0.7 * value / (1 + 1e-5) ** 0.5).clamp(0, 1)
+    for name in ("layer1", "layer2"):
+        value = F.max_pool2d(F.conv2d(value, w[f"{name}.weight"], w[f"{name}.bias"], padding=1), 2)
+        value = (0.7 * value).clamp(0, 1)
+    value = F.linear(value.flatten(1), w["layer3.weight"], w["layer3.bias"])
+    expected = F.linear(value, w["readout.weight"], w["readout.bias"])
+    torch.testing.assert_close(torch.from_numpy(oracle(model, {"image": x})[0]), expected)
+
+
+def test_the_seed_decides_the_weights() -> None:
+    first, again, other = (NETWORK.model(5, seed).SerializeToString(deterministic=True) for seed in (1, 1, 2))
+    assert first == again != other
+
+
+def test_kernels_are_symmetric_and_of_the_papers_variance() -> None:
+    kernels = goe(np.random.default_rng(0), 200, 100, 0.03)
+    assert np.array_equal(kernels, kernels.swapaxes(2, 3))
+    variance = kernels.var(axis=(0, 1))
+    expected = np.where(np.eye(3, dtype=bool), 8, 1) * 0.03 / 3
+    assert variance == pytest.approx(expected, rel=0.03)
+
+
+@pytest.mark.parametrize("width", [0.5, 2.0])
+def test_another_width_keeps_the_couplings_as_strong(width: float) -> None:
+    wide = Network(((Layer(64, has_norm=True), Layer(64)),), variance=0.01)
+    narrow = wide.narrowed(width)
+    assert [layer.size for layer in narrow.layers] == [round(64 * width)] * 2
+
+    def norm(network: Network) -> float:
+        """Largest singular value of the kernels' sum over positions, the gain of a constant image."""
+        kernels = network.weights(2, 0)["layer1.weight"]
+        return float(np.linalg.norm(kernels.sum(axis=(2, 3)), 2))
+
+    assert norm(narrow) == pytest.approx(norm(wide), rel=0.1)
+
+
+def test_a_narrow_network_keeps_a_few_channels() -> None:
+    assert [layer.size for layer in NETWORK.narrowed(1e-3).layers] == [8] * 4
