@@ -2,9 +2,9 @@
 
     python benchmarks/hybrid_step.py --width 0.5 --batch 8
 
-Against the published loop, whose gradients must be the same, and against plain backprop. The networks have
-six layers, 128 256 256 512 512 channels and 256 units, as one block, two or three; see `SPLITS`. Equal
-sweeps means those of the paper, 60 free and 20 nudged.
+Against the published loop, whose gradients must be the same, and against plain backprop. The networks are
+those of the recipes `splitting-small-N`: six layers as one block, two or three. Equal sweeps means those of
+the paper, 60 free and 20 nudged.
 """
 
 import argparse
@@ -25,13 +25,11 @@ from torch import Tensor
 
 from ffebm.ir import Activation, EnergyBlock, Interaction, Layer, Layout, Linear, Pool
 from ffebm.plan import Settle
+from ffebm.recipes.network import COLOURS, SIDE
+from ffebm.recipes.paper import RECIPES, SPLITTING_SMALL
 from ffebm.runtime.energy_block import BlockRuntime, Tail
 from ffebm.runtime.gradient import EP, Gradient, Implicit
 
-CHANNELS = (128, 256, 256, 512, 512)
-POOLED = (1, 2, 3, 4)
-SPLITS = {6: (6,), 3: (3, 3), 2: (2, 2, 2), 1: (1, 1, 1, 1, 1, 1)}
-VARIANCE = 8.351e-5
 CLASSES = 10
 BETA = 0.2
 
@@ -107,57 +105,32 @@ class Network:
         return float(total)
 
 
-def make(split: int, width: float, batch: int, device: str, size: int = 32) -> Network:
+def make(split: int, width: float, batch: int, device: str) -> Network:
     """A splitting network at initialisation."""
     torch.manual_seed(0)
-    channels = [max(8, int(c * width)) for c in CHANNELS]
-    units = max(8, int(256 * width))
-    weights: dict[str, Tensor] = {}
-    x = torch.randn(batch, 3, size, size)
-    shape: tuple[int, ...] = (3, size, size)
+    recipe = RECIPES[SPLITTING_SMALL[split]]
+    network = recipe.network.narrowed(width)
+    weights = {name: torch.from_numpy(array) for name, array in network.weights(CLASSES, seed=0).items()}
+    shape: tuple[int, ...] = (COLOURS, SIDE, SIDE)
     loops, runtimes, position = [], [], 0
-    for k, n_layers in enumerate(SPLITS[split]):
+    for k, block in enumerate(network.blocks):
         joins, shapes = [], []
-        for _ in range(n_layers):
+        for layer in block:
             name = f"layer{position}"
-            is_dense = position == len(channels)
-            n = math.prod(shape) if is_dense else shape[0]
-            out = units if is_dense else channels[position]
-            weights[f"{name}.weight"] = (
-                torch.randn(out, n) / math.sqrt(3 * n) if is_dense else _goe(out, n, width)
-            )
-            has_pool = position in POOLED
-            has_norm = position == 0
-            norm = (f"{name}.gamma", f"{name}.beta") if has_norm else None
-            if norm is not None:
-                weights |= {norm[0]: torch.ones(out), norm[1]: torch.zeros(out)}
-            else:
-                weights[f"{name}.bias"] = torch.zeros(out)
-            joins.append(Join(f"{name}.weight", None if has_norm else f"{name}.bias", 1, 1, has_pool, norm))
-            shape = (out,) if is_dense else (out, *(s // (2 if has_pool else 1) for s in shape[1:]))
+            norm = (f"{name}.norm.gamma", f"{name}.norm.beta") if layer.has_norm else None
+            bias = None if layer.has_norm else f"{name}.bias"
+            joins.append(Join(f"{name}.weight", bias, 1, 1, layer.has_pool, norm))
+            sizes = (s // 2 if layer.has_pool else s for s in shape[1:])
+            shape = (layer.size,) if layer.is_dense else (layer.size, *sizes)
             shapes.append(shape)
             position += 1
-        clamp = k + 1 < len(SPLITS[split])
-        loops.append(LoopBlock(joins[0], tuple(joins[1:]), tuple(shapes), clamp))
+        loops.append(LoopBlock(joins[0], tuple(joins[1:]), tuple(shapes), block[-1].is_clipped))
         runtimes.append(BlockRuntime(_block(k, loops[-1], weights)))
-    weights |= {
-        "readout.weight": torch.randn(CLASSES, units) / math.sqrt(3 * units),
-        "readout.bias": torch.zeros(CLASSES),
-    }
-    weights = {name: w.to(device) for name, w in weights.items()}
-    loop = Loop(tuple(loops), ("readout.weight", "readout.bias"), 1.0, 60, 20, BETA)
-    target = torch.arange(batch, device=device) % CLASSES
+    weights = {name: w.to(device) for name, w in weights.items() if not name.endswith((".mean", ".var"))}
+    sweeps = (recipe.settle.free_sweeps, recipe.settle.nudged_sweeps)
+    loop = Loop(tuple(loops), ("readout.weight", "readout.bias"), network.slope, *sweeps, BETA)
+    x, target = torch.randn(batch, COLOURS, SIDE, SIDE), torch.arange(batch, device=device) % CLASSES
     return Network(loop, tuple(runtimes), weights, x.to(device), target)
-
-
-def _goe(out: int, n: int, width: float) -> Tensor:
-    """The paper's initial kernels, scaled with the width so that coupling stays alike."""
-    a = torch.randn(out, n, 3, 3) * math.sqrt(VARIANCE / width / 3)
-    return (
-        a.tril()
-        + a.tril().transpose(2, 3)
-        + (math.sqrt(8) - 2) * torch.diag_embed(a.diagonal(dim1=2, dim2=3))
-    )
 
 
 def _block(k: int, spec: LoopBlock, weights: dict[str, Tensor]) -> EnergyBlock:
@@ -342,7 +315,7 @@ def main() -> None:
     parser.add_argument("--width", type=float, default=0.5, help="factor of the channels")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--splits", type=int, nargs="*", default=[6, 3, 2, 1], choices=list(SPLITS))
+    parser.add_argument("--splits", type=int, nargs="*", default=[6, 3, 2, 1], choices=list(SPLITTING_SMALL))
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--tol", type=float, default=1e-5, help="of the accelerated setting")
