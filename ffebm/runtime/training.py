@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 
 import msgspec
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from ffebm.errors import Location, UsageError

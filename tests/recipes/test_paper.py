@@ -9,6 +9,8 @@ from ffebm import compile as compile_plan
 from ffebm.errors import UsageError
 from ffebm.recipes.paper import RECIPES, SPLITTING_SMALL
 from ffebm.recipes.recipe import IMAGES, Recipe
+from ffebm.runtime.data import load_data
+from ffebm.runtime.data.fashion_mnist import FASHION_MNIST
 
 CONV_WEIGHTS = {"splitting-small": 4.43e6, "splitting-large": 10.77e6, "scaling-large": 13.236e6}
 """13.245 million in the published file, with its 258 channels."""
@@ -129,6 +131,14 @@ def test_settings_for_some_data() -> None:
     tolerant = RECIPES["splitting-small-3-tol"]
     assert (tolerant.network.slope, tolerant.settle.tol, tolerant.settle.free_sweeps) == (0.65, 1e-6, 1580)
     assert (tolerant.training.epochs, tolerant.training.lr) == (100, 3e-4)
+
+
+@pytest.mark.skipif(not FASHION_MNIST.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
+def test_scale_of_fashion_mnist() -> None:
+    x = load_data("fashion-mnist").x_train.double() / 255
+    images = IMAGES["fashion-mnist"]
+    assert images.mean == pytest.approx((float(x.mean()),), abs=1e-4)
+    assert images.std == pytest.approx((3 * float(x.std()),), abs=1e-3)
 
 
 @pytest.mark.parametrize("width", [0.0, -1.0, 5.0, math.nan])
