@@ -14,7 +14,18 @@ from tests.models import Builder
 ROOT = Path(ffebm.__file__).parent
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("quantity", "crossbar", "folder", "hardware", "step", "program", "chart", "training", "write_file"),
+    (
+        "quantity",
+        "crossbar",
+        "folder",
+        "hardware",
+        "step",
+        "program",
+        "chart",
+        "training",
+        "write_file",
+        "certificate",
+    ),
     ("ir",),
     ("ops", "work", "monotone", "conductance"),
     ("plan",),
