@@ -11,6 +11,7 @@ from ffebm.commands.compile import compile as compile_command
 from ffebm.commands.console import err
 from ffebm.commands.explain import explain
 from ffebm.commands.export import export
+from ffebm.commands.gradcheck import gradcheck
 from ffebm.commands.recipe import recipe
 from ffebm.commands.report import report
 from ffebm.commands.run import run
@@ -27,6 +28,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     run,
     recipe,
     train,
+    gradcheck,
     sensitivity,
     export,
 )

@@ -1,0 +1,101 @@
+"""The samples and the loss that gradients are compared on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ffebm.errors import UsageError
+from ffebm.plan import Plan, Port
+from ffebm.runtime.classification import fitted, logits_of
+from ffebm.runtime.data import Data
+from ffebm.runtime.data.preparation import preparation
+from ffebm.runtime.inference import read_inputs
+from ffebm.runtime.kernels.dtypes import tensor_of
+from ffebm.training import Training
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Samples with what their outputs are compared with.
+
+    Attributes:
+        name: What they are.
+        inputs: In the model's order, [batch, …].
+        target: Class numbers, [batch]; None compares with random directions.
+    """
+
+    name: str
+    inputs: tuple[Tensor, ...]
+    target: Tensor | None = None
+
+    @property
+    def samples(self) -> int:
+        """How many."""
+        return len(self.inputs[0])
+
+    def loss(self, outputs: Tensor | tuple[Tensor, ...], _: Tensor) -> Tensor:
+        """Cross-entropy with the classes; else, of each output s, mean over samples of <r, s> + |s|^2 / 2.
+
+        The directions r are fixed cosines, and both terms are divided by the number of elements.
+        """
+        if self.target is not None:
+            return functional.cross_entropy(logits_of(outputs), self.target)
+        total = torch.zeros((), dtype=torch.float64)
+        for k, s in enumerate(outputs if isinstance(outputs, tuple) else (outputs,)):
+            if not s.is_floating_point():
+                continue
+            n = s[0].numel()
+            direction = torch.cos(torch.arange(n, dtype=torch.float64) ** 2 + k).to(s.dtype).view(s.shape[1:])
+            total = total + ((direction * s + 0.5 * s * s).sum() / (n * len(s))).double()
+        return total
+
+
+def labelled(plan: Plan, data: Data, training: Training, samples: int) -> Probe:
+    """The first training samples, prepared as for training but not augmented.
+
+    Raises:
+        UsageError: If the data does not fit the model.
+    """
+    fit = fitted(plan, data, training.pad)
+    prepare = preparation(training, fit)
+    x, y = prepare(fit.x_train[:samples]), fit.y_train[:samples]
+    return Probe(f"the first {len(x)} training samples of {data.name}", (x,), y)
+
+
+def from_file(plan: Plan, path: Path, samples: int) -> Probe:
+    """The first samples of a file of inputs.
+
+    Raises:
+        UsageError: If the inputs do not fit the model.
+    """
+    arrays = read_inputs(plan, path)
+    inputs = tuple(tensor_of(arrays[port.name])[:samples] for port in plan.inputs)
+    return Probe(f"the first {len(inputs[0])} samples of {path.name}", inputs)
+
+
+def random(plan: Plan, samples: int, seed: int) -> Probe:
+    """Standard normal inputs.
+
+    Raises:
+        UsageError: If an input is of integers or of open shape: what it may hold is the model's secret.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    inputs = tuple(_random(port, samples, generator) for port in plan.inputs)
+    return Probe(f"{samples} standard normal samples", inputs)
+
+
+def _random(port: Port, samples: int, generator: torch.Generator) -> Tensor:
+    shape: Sequence[int | str] = port.type.shape or ()
+    sizes = [size for size in shape[1:] if isinstance(size, int)]
+    if not port.type.dtype.startswith("float") or not shape or len(sizes) != len(shape) - 1:
+        raise UsageError(
+            f"input {port.name!r} is {port.type}, for which nothing can be drawn",
+            allowed="inputs of floating-point numbers, open in their first axis only",
+            hint="give samples with --data or --input",
+        )
+    first = shape[0] if isinstance(shape[0], int) else samples
+    return torch.randn(first, *sizes, generator=generator)
