@@ -1,8 +1,10 @@
 """How a network is trained: plain settings, from options, a settings file or a recipe."""
 
 import json
+import math
 import tomllib
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -23,7 +25,7 @@ class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         momentum: Momentum; None leaves it to the optimiser.
         schedule: Learning rate over epochs: "constant" or "cosine".
         gradient: Estimator: "ep", "implicit" or "unrolled".
-        beta: Nudging strength of "ep".
+        beta: Nudging strength of "ep"; "auto" finds it from the noise of the tiles.
         cost: "ep" nudges the last block with the cost itself, evaluated anew in each sweep.
         freeze: Names of weights that are not trained; * stands for anything.
         pad: Images smaller than the model's are padded with zeros, one channel is repeated to the model's.
@@ -44,7 +46,7 @@ class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     momentum: float | None = None
     schedule: str = "constant"
     gradient: str = "ep"
-    beta: float = 0.1
+    beta: float | Literal["auto"] = 0.1
     cost: bool = False
     freeze: tuple[str, ...] = ()
     pad: bool = False
@@ -53,6 +55,23 @@ class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     flip: bool = False
     crop: int = 0
     seed: int = 0
+
+
+def strength(text: str) -> float | Literal["auto"]:
+    """A nudging strength as a user writes it.
+
+    Raises:
+        UsageError: If it is neither a number nor "auto".
+    """
+    if text == "auto":
+        return "auto"
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number) or number == 0:
+        raise UsageError(f"beta is {text}", allowed="a finite number other than 0, or auto")
+    return number
 
 
 def training_from(settings: dict[str, object], where: str = "") -> Training:

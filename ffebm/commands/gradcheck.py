@@ -12,7 +12,7 @@ from ffebm.certificate import Certificate, save_certificate
 from ffebm.commands.console import LARGEST, PlanPath, err, out
 from ffebm.errors import UsageError
 from ffebm.plan import Plan, load_plan
-from ffebm.training import Training, read_settings, training_from
+from ffebm.training import Training, read_settings, strength, training_from
 from ffebm.write_file import write_file
 
 if TYPE_CHECKING:
@@ -80,13 +80,8 @@ def _training(
     chosen: dict[str, object] = {"data": NO_DATA}
     if settings is not None:
         chosen |= read_settings(settings)
-    strength: object = beta
-    if beta is not None and beta != "auto":
-        try:
-            strength = float(beta)
-        except ValueError:
-            raise UsageError(f"--beta {beta}", allowed="a number, or auto") from None
-    given = {"data": data, "gradient": gradient, "beta": strength, "cost": cost}
+    nudge = None if beta is None else strength(beta)
+    given = {"data": data, "gradient": gradient, "beta": nudge, "cost": cost}
     return training_from(chosen | {name: value for name, value in given.items() if value is not None})
 
 

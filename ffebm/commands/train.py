@@ -10,7 +10,7 @@ from typer import Option
 from ffebm.commands.console import LARGEST, PlanPath, err, out
 from ffebm.errors import UsageError
 from ffebm.plan import Plan, load_plan
-from ffebm.training import Training, read_settings, training_from
+from ffebm.training import Training, read_settings, strength, training_from
 
 if TYPE_CHECKING:
     from ffebm.runtime.run_record import Epoch
@@ -39,7 +39,7 @@ def train(  # noqa: PLR0913 - a command's options are its arguments
     momentum: Annotated[float | None, Option(help="Momentum, if the optimiser takes one.")] = None,
     schedule: Annotated[str | None, Option(help="constant or cosine. [default: constant]")] = None,
     gradient: Annotated[str | None, Option(help="ep, implicit or unrolled. [default: ep]")] = None,
-    beta: Annotated[float | None, Option(help="Nudging strength. [default: 0.1]")] = None,
+    beta: Annotated[str | None, Option(help="Nudging strength, or auto. [default: 0.1]")] = None,
     cost: Annotated[
         bool | None, Option("--cost/--no-cost", help="ep: the cost itself nudges the last block.")
     ] = None,
@@ -79,7 +79,7 @@ def train(  # noqa: PLR0913 - a command's options are its arguments
         "momentum": momentum,
         "schedule": schedule,
         "gradient": gradient,
-        "beta": beta,
+        "beta": None if beta is None else strength(beta),
         "cost": cost,
         "freeze": freeze or None,
         "pad": pad,

@@ -26,6 +26,7 @@ class Circuit:
         feeds: Interactions from a clamped input.
         into: For each layer, indices of the couplings that drive it bottom-up.
         out_of: For each layer, indices of the couplings that it drives.
+        beta: Nudging strength that suits its noise, once it was measured.
         colours: Layer indices by colour; layers of one colour do not interact.
         edge: Converters at the edge of a block that settles by itself; None where every read converts.
     """
@@ -50,6 +51,7 @@ class Circuit:
                 self.couplings.append(coupling)
             else:
                 self.feeds.append(coupling)
+        self.beta: float | None = None
         self._has_image_maximum = any(coupling.is_image_maximum for coupling in self.couplings)
         colours = block.colours()
         self.colours = [

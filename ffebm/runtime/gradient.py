@@ -12,7 +12,8 @@ Source: Nest & Ernoult 2024 (arXiv 2409.03306), Theorem 3.1; Scellier & Bengio 2
 import cmath
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import msgspec
 import torch
@@ -21,6 +22,7 @@ from torch import Tensor
 from ffebm.errors import UsageError
 from ffebm.runtime.activation import is_holomorphic
 from ffebm.runtime.adjoint import solve_adjoint
+from ffebm.runtime.auto_beta import choose_beta
 from ffebm.runtime.contrast import FreePoint, Gradients, Response, contrast
 from ffebm.runtime.phase import Nudge, Phase
 from ffebm.runtime.settling import Outcome, Rule, relax
@@ -58,7 +60,9 @@ class EP:
     """Equilibrium propagation: the block settles again under a weak nudge.
 
     Attributes:
-        beta: Strength of the nudge; its sign matters for one point only.
+        beta: Strength of the nudge; its sign matters for one point only. "auto" measures the noise of the
+            tiles and finds the strength for each block (`auto_beta`) when the block is first nudged after a
+            reseeding; `Equilibrium.backward.beta` tells it.
         points: 2 nudges to both sides (error of order beta^2), 1 to one side (order beta), more on a circle
             in the complex plane (order beta^points; smooth activations without kinks only).
         cost: The last block is nudged by the cost itself, evaluated anew in each sweep, rather than by its
@@ -68,13 +72,15 @@ class EP:
         for more.
     """
 
-    beta: float = 0.1
+    beta: float | Literal["auto"] = 0.1
     points: int = 2
     cost: bool = False
 
     def __post_init__(self) -> None:
-        if self.beta == 0 or not math.isfinite(self.beta):
-            raise UsageError(f"beta is {self.beta}", allowed="a finite strength other than 0")
+        if self.beta == "auto" and self.points > 2:
+            raise UsageError(f'beta="auto" with {self.points} points', allowed="1 or 2 points, or a number")
+        if self.beta != "auto" and (self.beta == 0 or not math.isfinite(self.beta)):
+            raise UsageError(f"beta is {self.beta}", allowed='a finite strength other than 0, or "auto"')
         if self.points < 1 or (self.points > 2 and self.cost):
             allowed = "at least 1; 1 or 2 if the cost itself nudges"
             raise UsageError(f"{self.points} nudging points", allowed=allowed)
@@ -86,7 +92,9 @@ class EP:
 
     def nudge(self, free: FreePoint, current: ErrorCurrent) -> "Nudged":
         """Settle under the nudge, all points as one batch, from the free state."""
-        betas = self._betas()
+        if self.beta == "auto":
+            return replace(self, beta=self._measured(free, current)).nudge(free, current)
+        betas = self._betas(self.beta)
         if self.points > 2:
             _require_holomorphic(free)
         if free.circuit.edge is not None:
@@ -99,16 +107,31 @@ class EP:
         if self.points > 2 and free.settle.anderson:
             rule = Rule(rule.sweeps, msgspec.structs.replace(rule.settle, anderson=0), rule.order, rule.nodes)
         outcome = relax(phase, rule)
+        outcome.beta = self.beta
         phase.state = list(free.circuit.sensed(phase.settled_state()))
         return Nudged(phase, betas, gain, self.points, outcome)
 
-    def _betas(self) -> list[complex]:
+    def _measured(self, free: FreePoint, current: ErrorCurrent) -> float:
+        """The strength that suits the block's noise, found once and kept."""
+        rest = free.phase.settled_state()
+
+        def answer(beta: float) -> list[Tensor]:
+            nudged = replace(self, beta=beta).nudge(free, current)
+            at = nudged.states()
+            pairs = zip(at[0], at[1] if self.points == 2 else rest, strict=True)
+            return [(a - b) / (self.points * beta * nudged.gain) for a, b in pairs]
+
+        if free.circuit.beta is None:
+            free.circuit.beta = choose_beta(answer, rest, current.gain())
+        return free.circuit.beta
+
+    def _betas(self, beta: float) -> list[complex]:
         if self.points == 1:
-            return [self.beta]
+            return [beta]
         if self.points == 2:
-            return [self.beta, -self.beta]
+            return [beta, -beta]
         # the other half of the circle are their conjugates, with conjugate states
-        return [self.beta * cmath.exp(2j * math.pi * n / self.points) for n in range(self.points // 2 + 1)]
+        return [beta * cmath.exp(2j * math.pi * n / self.points) for n in range(self.points // 2 + 1)]
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ class Outcome:
         rate: Factor by which the last sweep shrank the residual; 0 if exact, nan if unknown; [batch].
         period: Sweeps after which a sample that did not converge repeats itself; 0 if it does not; [batch],
             integers.
+        beta: Strength of the nudge; None in a free phase.
     """
 
     residual: Tensor
@@ -42,6 +43,7 @@ class Outcome:
     converged: Tensor
     rate: Tensor
     period: Tensor
+    beta: float | None = None
 
 
 @dataclass

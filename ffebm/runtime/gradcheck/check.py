@@ -14,7 +14,7 @@ from ffebm.runtime.gradcheck.bench import Bench, Grads, cosine, error, worst
 from ffebm.runtime.gradient import EP, ErrorCurrent, Gradient, Implicit, Nudged, Unrolled
 from ffebm.runtime.settling import Equilibrium
 
-BETAS = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
+BETAS = (5.0, 2.0, 1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
 """Nudging strengths that are tried, the largest first."""
 BITS = (4, 5, 6, 7, 8, 9, 10, 12, 14)
 """Resolutions of ADCs that are tried for a target."""
