@@ -8,6 +8,7 @@ from torch import Tensor
 from ffebm.errors import UsageError
 from ffebm.plan import Plan
 from ffebm.runtime.data import Data
+from ffebm.runtime.data.samples import floats
 from ffebm.runtime.executor import Executor
 
 BATCH = 256
@@ -34,8 +35,8 @@ def fitted(plan: Plan, data: Data, pad: bool = False) -> Data:
 
 
 def logits(net: Executor, x: Tensor) -> Tensor:
-    """The first output, [batch, classes], of samples [batch, *shape]."""
-    return logits_of(net(x))
+    """The first output, [batch, classes], of samples [batch, *shape]; bytes count as 0 to 1."""
+    return logits_of(net(floats(x)))
 
 
 def logits_of(outputs: Tensor | tuple[Tensor, ...]) -> Tensor:
