@@ -43,26 +43,31 @@ class _Trial:
     noise: list[Tensor]
 
 
-def choose_beta(answer: Answer, states: Sequence[Tensor], gain: Tensor) -> float:
+def choose_beta(answer: Answer, states: Sequence[Tensor], gain: Tensor, common: bool = False) -> float:
     """The strength with the least sum of squared bias and squared noise.
 
     Args:
         answer: Nudges the block and says how its layers answer.
         states: Free state of each layer, [batch, *layer].
         gain: By how much the error current was enlarged.
+        common: All answers are differences to one noisy state, whose noise two tries do not show.
     """
-    trials = [_trial(answer, beta, states, gain) for beta in STRENGTHS]
+    hidden = 2.0 if common else 1.0
+    trials = [_trial(answer, beta, [s.norm() / gain for s in states], hidden) for beta in STRENGTHS]
     # in the strongest nudge the least is noise
     sizes = [mean.square().sum().clamp(min=torch.finfo(mean.dtype).tiny) for mean in trials[-1].mean]
     costs = [_bias(trials, k, sizes) + _relative(trial.noise, sizes) for k, trial in enumerate(trials)]
     return STRENGTHS[min(range(len(costs)), key=lambda k: (costs[k], -k))]
 
 
-def _trial(answer: Answer, beta: float, states: Sequence[Tensor], gain: Tensor) -> _Trial:
+def _trial(answer: Answer, beta: float, sizes: Sequence[Tensor], hidden: float) -> _Trial:
     first, second = answer(beta), answer(beta * APART)
     mean = [(a + b) / 2 for a, b in zip(first, second, strict=True)]
-    rounding = [(torch.finfo(s.dtype).eps * s.norm() / (beta * gain)).square() for s in states]
-    noise = [(a - b).square().sum() / 2 + floor for a, b, floor in zip(first, second, rounding, strict=True)]
+    rounding = [(torch.finfo(size.dtype).eps * size / beta).square() for size in sizes]
+    noise = [
+        hidden * (a - b).square().sum() / 2 + floor
+        for a, b, floor in zip(first, second, rounding, strict=True)
+    ]
     return _Trial(mean, noise)
 
 

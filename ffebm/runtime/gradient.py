@@ -122,7 +122,7 @@ class EP:
             return [(a - b) / (self.points * beta * nudged.gain) for a, b in pairs]
 
         if free.circuit.beta is None:
-            free.circuit.beta = choose_beta(answer, rest, current.gain())
+            free.circuit.beta = choose_beta(answer, rest, current.gain(), self.points == 1)
         return free.circuit.beta
 
     def _betas(self, beta: float) -> list[complex]:
