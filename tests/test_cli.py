@@ -133,7 +133,7 @@ def test_explain_gives_every_node_a_unit_and_a_reason(plan: Path, run: Run) -> N
         "\n"
         "on tiles: 100.0 % of multiply-accumulates, 87.5 % of weights\n"
         "digital because:\n"
-        "  1 nodes, 0.0 % of multiply-accumulates:\n"
+        "  1 nodes, 0.0 % of multiply-accumulates, 0.0 % of weights:\n"
         "      couples the units of a layer, so it is no activation of an energy\n"
     )
 
@@ -145,10 +145,7 @@ def test_explain_one_node(plan: Path, run: Run) -> None:
 
 
 def test_show_prints_the_flow(plan: Path, run: Run) -> None:
-    out = run("show", plan)[1]
-    flow = out[out.index("flow of an inference") :]
-    assert flow == (
-        "flow of an inference\n"
+    assert run("show", plan, "--section", "flow")[1] == (
         "  input   x: float32[Nx4]\n"
         "  +-- block0, 1 layer(s), 100 ns\n"
         "  |   s1 [6] = Relu(MatMul)\n"
@@ -158,11 +155,17 @@ def test_show_prints_the_flow(plan: Path, run: Run) -> None:
         "  +--\n"
         "  digital Softmax\n"
         "  output  y: float32[Nx3]\n"
-        "\n"
-        "tiles\n"
-        "  tile0: 10 x 6, 70.0 % used by block0, block1\n"
     )
+    out = run("show", plan)[1]
+    heads = [line.removeprefix("--- ") for line in out.splitlines() if line.startswith("--- ")]
+    assert heads == ["summary", "flow", "tiles", "time", "costs", "settling", "digital"]
     assert all(len(line) <= 80 for line in out.splitlines())
+
+
+def test_show_refuses_an_unknown_section(plan: Path, run: Run) -> None:
+    code, out, err = run("show", plan, "--section", "price")
+    allowed = "summary, flow, tiles, time, costs, settling, digital"
+    assert (code, out, err) == (2, "", f"error: --section price; {allowed}\n")
 
 
 def test_show_draws_a_picture(plan: Path, run: Run, tmp_path: Path) -> None:
@@ -383,7 +386,7 @@ def test_sensitivity_offers_a_partition_and_how_to_compile_it(model: Path, run: 
         (["--by", "node"], "--by node; block or projection"),
         (["--bits", "2.5"], "--bits 2.5; numbers separated by commas, each 2 to 24, whole"),
         (["--noise", "-1"], "--noise -1; numbers separated by commas, each 0 or more"),
-        (["--beta", "0"], "beta is 0.0; a finite strength other than 0"),
+        (["--beta", "0"], 'beta is 0.0; a finite strength other than 0, or "auto"'),
     ],
 )
 def test_wrong_options_of_sensitivity(

@@ -6,12 +6,17 @@ from typing import Annotated
 from typer import Option
 
 from ffebm.commands.console import PlanPath, out
+from ffebm.errors import UsageError
 from ffebm.plan import Plan, load_plan
 from ffebm.write_file import write_file
 
 
 def show(
     plan: PlanPath,
+    section: Annotated[
+        list[str] | None,
+        Option(help="summary, flow, tiles, time, costs, settling or digital; repeatable. [default: all]"),
+    ] = None,
     svg: Annotated[Path | None, Option(help="Draw the partition into this file.")] = None,
     onnx: Annotated[
         Path | None, Option(help="Write the source model with units and reasons on its nodes, for Netron.")
@@ -21,10 +26,10 @@ def show(
     ] = None,
     dot: Annotated[Path | None, Option(help="Write the graph as DOT, for Graphviz.")] = None,
 ) -> None:
-    """Show a plan: summary, flow of blocks and digital parts, tiles; or write it for other viewers."""
+    """Show a plan: its parts, tiles, time and costs; or write it for other viewers."""
     loaded = load_plan(plan)
     if svg is onnx is trace is dot is None:
-        _print(loaded)
+        _print(loaded, section or [])
         return
     if svg is not None:
         _draw(loaded, svg)
@@ -36,12 +41,19 @@ def show(
         _dot(loaded, dot)
 
 
-def _print(plan: Plan) -> None:
-    from ffebm.report.terminal import show_lines
+def _print(plan: Plan, chosen: list[str]) -> None:
+    from ffebm.report.sections import SECTIONS
 
-    out.print(plan.summary(), markup=False)
-    for line in show_lines(plan):
-        out.print(line, markup=False)
+    unknown = [name for name in chosen if name not in SECTIONS]
+    if unknown:
+        raise UsageError(f"--section {unknown[0]}", allowed=", ".join(SECTIONS))
+    for name in chosen or SECTIONS:
+        if len(chosen) != 1:
+            out.print(f"--- {name}", markup=False)
+        for part in SECTIONS[name](plan):
+            out.print(part, soft_wrap=False)
+        if len(chosen) != 1:
+            out.print()
 
 
 def _draw(plan: Plan, path: Path) -> None:

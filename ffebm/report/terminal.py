@@ -43,17 +43,29 @@ def _shares(plan: Plan) -> Iterator[str]:
     on_tiles = sum(node.macs for node in plan.nodes if node.unit == "tile")
     held = sum(plan.weights[name].size for name in {piece.weight for _, piece in plan.pieces()})
     yield f"on tiles: {share(on_tiles, macs)} of multiply-accumulates, {share(held, weights)} of weights"
+    rows = list(reason_rows(plan))
+    if rows:
+        yield "digital because:"
+    for reason, nodes, macs_of, weights_of in rows:
+        yield f"  {nodes} nodes, {macs_of} of multiply-accumulates, {weights_of} of weights:"
+        yield _indented(reason, 6)
+
+
+def reason_rows(plan: Plan) -> Iterator[tuple[str, int, str, str]]:
+    """Why nodes are digital, what keeps most work first: nodes, and shares of work and of weights."""
+    macs = sum(node.macs for node in plan.nodes)
+    weights = sum(plan.weights[name].size for name in plan.weight_names())
     reasons: dict[str, list[PlanNode]] = defaultdict(list)
     for node in plan.nodes:
         if node.unit == "digital":
             reasons[node.reason].append(node)
-    if reasons:
-        yield "digital because:"
-    ranked = sorted(reasons.items(), key=lambda entry: (-sum(n.macs for n in entry[1]), entry[0]))
-    for reason, nodes in ranked:
-        lost = sum(node.macs for node in nodes)
-        yield f"  {len(nodes)} nodes, {share(lost, macs)} of multiply-accumulates:"
-        yield _indented(reason, 6)
+
+    def size(nodes: list[PlanNode]) -> tuple[int, int]:
+        return sum(n.macs for n in nodes), sum(n.weights for n in nodes)
+
+    for reason, nodes in sorted(reasons.items(), key=lambda e: (*(-n for n in size(e[1])), e[0])):
+        lost, kept = size(nodes)
+        yield reason, len(nodes), share(lost, macs), share(kept, weights)
 
 
 def compile_words(plan: Plan, digital: Sequence[str] = ()) -> list[str]:
@@ -86,23 +98,7 @@ def _words(chosen: Mapping[str, object], usual: Mapping[str, object]) -> Iterato
             yield ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def show_lines(plan: Plan) -> Iterator[str]:
-    """The flow of blocks and digital parts, then the tiles."""
-    yield "flow of an inference"
-    yield from _flow(plan)
-    yield ""
-    yield "tiles"
-    names = {weight: block.name for block in plan.blocks for weight in block.weights()}
-    for tile in plan.tiles:
-        blocks = sorted({names[piece.weight] for piece in tile.pieces}, key=lambda n: (len(n), n))
-        use = share(tile.used, tile.rows * tile.cols)
-        held = ", ".join(blocks[:4]) + (f" and {len(blocks) - 4} more" if len(blocks) > 4 else "")
-        yield f"  tile{tile.id}: {tile.rows} x {tile.cols}, {use} used by {held}"
-    if not plan.tiles:
-        yield "  none in use"
-
-
-def _flow(plan: Plan) -> Iterator[str]:
+def flow_lines(plan: Plan) -> Iterator[str]:
     """Blocks and runs of digital nodes in the order of the inference's steps."""
     kinds = {node.name: node.op for node in plan.nodes}
     digital: list[str] = []
