@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ffebm.report.facts import Facts
 
 
-def report(
+def report(  # noqa: PLR0913 - a command's options are its arguments
     plan: PlanPath,
     other: Annotated[
         Path | None, Argument(metavar="PLAN_B", help="Compare with this plan of the model.")
@@ -24,6 +24,10 @@ def report(
     *,
     output: Annotated[Path, Option("-o", "--output", help="The page.")] = Path("report.html"),
     run: Annotated[Path | None, Option(help="Record of a training run, as `ffebm train` leaves it.")] = None,
+    certificate: Annotated[
+        Path | None, Option(help="Certificate of its gradients, as `ffebm gradcheck` writes it.")
+    ] = None,
+    sensitivity: Annotated[Path | None, Option(help="Study of it, as `ffebm sensitivity` writes it.")] = None,
     json: Annotated[Path | None, Option(help="Where the data behind the page go, too.")] = None,
 ) -> None:
     """Write one page that shows a plan, or two plans of one model side by side."""
@@ -31,14 +35,11 @@ def report(
 
     data: Facts | Comparison
     if other is not None:
-        if run is not None:
-            raise UsageError(
-                "--run with two plans", hint="show the run with one plan: ffebm report PLAN --run"
-            )
+        _alone({"--run": run, "--certificate": certificate, "--sensitivity": sensitivity})
         data = _compared(plan, other)
         html = comparison_page(data)
     else:
-        data = _facts(plan, run)
+        data = _facts(plan, run, certificate, sensitivity)
         html = page(data)
     if json is not None:
         write_file(json, msgspec.json.format(msgspec.json.encode(data), indent=1))
@@ -47,12 +48,28 @@ def report(
     out.print(f"report written to {output}", markup=False)
 
 
-def _facts(plan: Path, run: Path | None) -> "Facts":
+def _alone(given: dict[str, Path | None]) -> None:
+    """What was measured on one plan is shown with that plan."""
+    for option, path in given.items():
+        if path is not None:
+            raise UsageError(
+                f"{option} with two plans", hint=f"show it with one plan: ffebm report PLAN {option} {path}"
+            )
+
+
+def _facts(plan: Path, run: Path | None, certificate: Path | None, sensitivity: Path | None) -> "Facts":
+    from ffebm.report.certificate_facts import read_certificate
     from ffebm.report.facts import facts
     from ffebm.report.run_facts import read_run
+    from ffebm.report.sensitivity_facts import read_sensitivity
 
     loaded = load_plan(plan)
-    return facts(loaded, read_run(loaded, run) if run is not None else None)
+    return facts(
+        loaded,
+        read_run(loaded, run) if run is not None else None,
+        read_certificate(loaded, certificate) if certificate is not None else None,
+        read_sensitivity(loaded, sensitivity) if sensitivity is not None else None,
+    )
 
 
 def _compared(plan: Path, other: Path) -> "Comparison":

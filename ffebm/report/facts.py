@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from ffebm.certificate import Certificate
 from ffebm.hardware import Hardware
 from ffebm.plan import Options, Plan, PlanNode, Port, Settle, Source, engineering, share
 from ffebm.program import Instruction
@@ -11,6 +12,7 @@ from ffebm.report.bill import Bill, Constant, bill, constants, energy_basis, tim
 from ffebm.report.floor import TileFacts, floor
 from ffebm.report.frames import Frame, frames
 from ffebm.report.run_facts import RunFacts
+from ffebm.report.sensitivity_facts import SensitivityFacts
 from ffebm.report.timeline import Timeline, timeline
 from ffebm.step import Schedule
 
@@ -134,7 +136,9 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         constants: What the figures rest on.
         energy_basis: Constants behind each kind of energy.
         time_basis: Constants behind the time of each kind of step.
-        run: A training run and what was measured on the plan; None without.
+        run: A training run; None without.
+        certificate: How near the gradients are to the exact ones; None without.
+        sensitivity: A study of sensitivity; None without.
     """
 
     schema: int = 1
@@ -161,14 +165,23 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     energy_basis: dict[str, tuple[str, ...]]
     time_basis: dict[str, tuple[str, ...]]
     run: RunFacts | None = None
+    certificate: Certificate | None = None
+    sensitivity: SensitivityFacts | None = None
 
 
-def facts(plan: Plan, run: RunFacts | None = None) -> Facts:
+def facts(
+    plan: Plan,
+    run: RunFacts | None = None,
+    certificate: Certificate | None = None,
+    sensitivity: SensitivityFacts | None = None,
+) -> Facts:
     """Compute everything a report shows.
 
     Args:
         plan: The plan.
-        run: What was recorded and measured on it.
+        run: A training run of it.
+        certificate: Of its gradients.
+        sensitivity: A study of it.
     """
     inference_bill, training_bill = bill(plan, plan.inference), bill(plan, plan.training)
     reads = [_reads(plan, node, captured) for node, captured in zip(plan.nodes, _captured(plan), strict=True)]
@@ -200,6 +213,8 @@ def facts(plan: Plan, run: RunFacts | None = None) -> Facts:
         energy_basis=energy_basis(plan.hardware),
         time_basis=time_basis(plan.hardware),
         run=run,
+        certificate=certificate,
+        sensitivity=sensitivity,
     )
 
 

@@ -26,10 +26,21 @@ SCRIPTS = (
     "timeline.js",
     "table.js",
     "bill.js",
+    "chart.js",
+    "certificate.js",
+    "sensitivity.js",
     "run.js",
     "main.js",
 )
 """Parts of the page's one script, in order."""
+
+
+MEASURED = (
+    ("training", "Training run"),
+    ("certificate", "Gradients against the exact adjoint"),
+    ("sensitivity", "Sensitivity"),
+)
+"""Parts of the view of what was measured, by the name of their template, and their titles."""
 
 
 COMPARISON = ("dom.js", "table.js", "compare.js")
@@ -43,6 +54,7 @@ def page(facts: Facts) -> str:
         facts: What it shows; also embedded as JSON in the element `facts`.
     """
     described = [*plain_fields("", facts.hardware)]
+    shown = {"training": facts.run, "certificate": facts.certificate, "sensitivity": facts.sensitivity}
     return _rendered(
         "report.html",
         facts,
@@ -51,6 +63,7 @@ def page(facts: Facts) -> str:
             "machine": [(name, value) for name, value in described if value != "-"],
             "left_out": ", ".join(name for name, value in described if value == "-"),
             "options": [*plain_fields("", facts.options), *plain_fields("settle.", facts.settle)],
+            "measured": [(name, title) for name, title in MEASURED if shown[name] is not None],
             "assumed": {constant.name for constant in facts.constants if constant.assumption},
         },
     )

@@ -17,6 +17,7 @@ class EpochFacts(msgspec.Struct, frozen=True, kw_only=True):
         train_accuracy: Share of training samples classified correctly while training.
         test_accuracy: Share of test samples classified correctly after the epoch.
         unsettled: Share of samples and blocks whose free phase did not settle.
+        sweeps: Mean sweeps of a block's free phase; 0 if the record has none.
         seconds: Wall-clock time.
     """
 
@@ -25,6 +26,7 @@ class EpochFacts(msgspec.Struct, frozen=True, kw_only=True):
     train_accuracy: float
     test_accuracy: float
     unsettled: float
+    sweeps: float = 0.0
     seconds: float
 
 

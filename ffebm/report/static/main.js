@@ -15,7 +15,7 @@ const app = {
       timeline: () => { this.timeline = this.timeline || new TimelineView(model, this); this.timeline.load(this.schedule); this.timeline.draw(); },
       bill: () => { this.bill = this.bill || new BillView(model); this.bill.load(this.schedule); },
       nodes: () => { this.nodes = this.nodes || new NodeTable(model, this); this.nodes.table.draw(); },
-      run: () => { if (model.facts.run) drawRun(model.facts.run); },
+      run: () => { this.run = this.run || (byId("run-view") && new RunView(model, this)); if (this.run) this.run.draw(); },
       machine: () => {},
     };
     this.tabs = [...document.querySelectorAll("nav [role=tab]")];
@@ -67,7 +67,7 @@ const app = {
   redraw() {
     this.graph.minimap();
     this.legend();
-    for (const name of ["tiles", "timeline", "bill", "run"]) {
+    for (const name of ["tiles", "timeline", "bill"]) {
       this.drawn.delete(name);
       if (!byId(`${name}-view`) || byId(`${name}-view`).hidden) continue;
       this.drawn.add(name);
@@ -80,6 +80,7 @@ const app = {
     if (this.current === "timeline") this.timeline.draw();
     if (this.current === "nodes") this.nodes.table.draw();
     if (this.current === "bill") this.bill.table.draw();
+    if (this.current === "run") this.run.draw();
   },
 
   /* On paper everything is there, one view after the other. */
@@ -93,6 +94,7 @@ const app = {
     byId("lanes").style.height = `${this.timeline.whole()}px`;
     byId("lanes").style.width = "1000px";
     for (const table of [this.nodes.table, this.bill.table]) table.draw(table.rows.length <= 3000);
+    if (this.run) this.run.draw(true);
     this.timeline.draw();
   },
 
@@ -106,6 +108,7 @@ const app = {
     this.graph.painted = null;
     this.graph.paint();
     for (const table of [this.nodes.table, this.bill.table]) table.draw();
+    if (this.run) this.run.draw();
   },
 
   legend() {

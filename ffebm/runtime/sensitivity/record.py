@@ -40,13 +40,20 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 def setup_of(plan: Plan, data: Data, by: By, effort: Effort) -> Setup:
     """The setup of a study."""
     return Setup(
-        plan=plan.source.digest,
-        machine=f"{plan.hardware.name} {_digest(msgspec.json.encode(plan.hardware))}",
-        options=f"{plan.options}; {plan.settle}",
+        **identity_of(plan),
         data=f"{data.name} {_digest(*(t.numpy().tobytes() for t in (data.x_test, data.y_test)))}",
         by=by,
         effort=effort,
     )
+
+
+def identity_of(plan: Plan) -> dict[str, str]:
+    """Fields of a setup that tell the plan: the digest of its model, its machine, how it was compiled."""
+    return {
+        "plan": plan.source.digest,
+        "machine": f"{plan.hardware.name} {_digest(msgspec.json.encode(plan.hardware))}",
+        "options": f"{plan.options}; {plan.settle}",
+    }
 
 
 def _digest(*parts: bytes) -> str:
@@ -152,12 +159,7 @@ def load_record(path: Path, setup: Setup, units: tuple[Unit, ...]) -> Record:
     if not path.exists():
         return Record(schema=SCHEMA, setup=setup, units=units)
     where = Location(str(path))
-    try:
-        found = msgspec.json.decode(path.read_bytes(), type=Record)
-    except (OSError, msgspec.DecodeError) as error:
-        raise UsageError(
-            f"this is no record of a study: {error}", hint="name another file with -o", location=where
-        ) from None
+    found = read_record(path, hint="name another file with -o")
     for name in Setup.__struct_fields__:
         ours, theirs = getattr(setup, name), getattr(found.setup, name)
         if ours != theirs:
@@ -167,8 +169,30 @@ def load_record(path: Path, setup: Setup, units: tuple[Unit, ...]) -> Record:
                 hint="name another file with -o, or delete this one",
                 location=where,
             )
-    if (found.schema, found.units) != (SCHEMA, units):
+    if found.units != units:
         raise UsageError(
             "it holds a study of another version", hint="name another file with -o", location=where
         )
+    return found
+
+
+def read_record(path: Path, hint: str) -> Record:
+    """Read a file, of whatever study.
+
+    Args:
+        path: The file.
+        hint: What to do if it is none.
+
+    Raises:
+        UsageError: If it is no record of a study, or of another version.
+    """
+    where = Location(str(path))
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=Record)
+    except OSError as error:
+        raise UsageError(f"cannot be read: {error.strerror}", hint=hint, location=where) from None
+    except msgspec.DecodeError as error:
+        raise UsageError(f"this is no record of a study: {error}", hint=hint, location=where) from None
+    if found.schema != SCHEMA:
+        raise UsageError("it holds a study of another version", hint=hint, location=where)
     return found
