@@ -104,6 +104,15 @@ def time_basis(hardware: Hardware) -> dict[str, tuple[str, ...]]:
     )
 
 
+def schedule_basis(schedule: Schedule, hardware: Hardware) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Constants that the time and the energy of a whole schedule are computed from."""
+    behind = time_basis(hardware)
+    kinds = dict.fromkeys(step.kind for step in schedule.steps)
+    times = dict.fromkeys(name for kind in kinds for name in behind[kind])
+    spent = [names for kind, names in energy_basis(hardware).items() if getattr(schedule.cost, kind)]
+    return tuple(times), tuple(dict.fromkeys(name for names in spent for name in names))
+
+
 def _update(hardware: Hardware, what: str) -> tuple[str, ...]:
     """Constants behind an update of cells: pulses in place, or writes, verified ones too."""
     tile = hardware.tiles.tile

@@ -7,10 +7,12 @@ import msgspec
 from ffebm.errors import UsageError
 from ffebm.hardware import Hardware
 from ffebm.plan import Plan, PlanNode
+from ffebm.report.bill import Constant, constants, energy_basis, schedule_basis
 from ffebm.report.plain import plain_fields
 from ffebm.step import Schedule
 
-KINDS = ("array", "dac", "adc", "digital", "memory", "network")
+Cost = tuple[str, str, float, tuple[str, ...]]
+"""Name, unit, value and the constants behind it."""
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,12 +23,16 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
         unit: "s", "J", "%" or empty for a count.
         a: Of the first plan.
         b: Of the second.
+        basis_a: Constants that the first plan's figure is computed from.
+        basis_b: The same of the second.
     """
 
     name: str
     unit: str
     a: float
     b: float
+    basis_a: tuple[str, ...] = ()
+    basis_b: tuple[str, ...] = ()
 
 
 class Setting(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,6 +76,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
         source: The model.
         same_source: Both were compiled from the same bytes.
         lines: Figures.
+        constants_a: What the figures of the first plan rest on.
+        constants_b: The same of the second.
         settings: Options and hardware that differ.
         moved: Nodes that run elsewhere, the most work first.
         same: How many nodes run where they ran.
@@ -80,6 +88,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     same_source: bool
     lines: tuple[Line, ...]
+    constants_a: tuple[Constant, ...]
+    constants_b: tuple[Constant, ...]
     settings: tuple[Setting, ...]
     moved: tuple[Moved, ...]
     same: int
@@ -106,6 +116,8 @@ def comparison(first: Plan, second: Plan, names: tuple[str, str]) -> Comparison:
         source=first.source.name,
         same_source=first.source.digest == second.source.digest,
         lines=tuple(_lines(first, second)),
+        constants_a=constants(first.hardware),
+        constants_b=constants(second.hardware),
         settings=tuple(_settings(first, second)),
         moved=tuple(moved),
         same=len(every) - len(moved),
@@ -143,11 +155,14 @@ def _where(node: PlanNode | None) -> str:
 
 
 def _lines(first: Plan, second: Plan) -> Iterator[Line]:
-    for (name, unit, a), (_, _, b) in zip(_figures(first), _figures(second), strict=True):
+    """Counts, which rest on no constant, then times and energies."""
+    for (name, unit, a), (_, _, b) in zip(_counts(first), _counts(second), strict=True):
         yield Line(name=name, unit=unit, a=a, b=b)
+    for (name, unit, a, basis_a), (_, _, b, basis_b) in zip(_costs(first), _costs(second), strict=True):
+        yield Line(name=name, unit=unit, a=a, b=b, basis_a=basis_a, basis_b=basis_b)
 
 
-def _figures(plan: Plan) -> Iterator[tuple[str, str, float]]:
+def _counts(plan: Plan) -> Iterator[tuple[str, str, float]]:
     on_tiles = [node for node in plan.nodes if node.unit == "tile"]
     macs = sum(node.macs for node in plan.nodes)
     weights = sum(plan.weights[name].size for name in plan.weight_names())
@@ -161,20 +176,25 @@ def _figures(plan: Plan) -> Iterator[tuple[str, str, float]]:
     yield "weights on tiles", "%", 100 * held / weights if weights else 0.0
     yield "tiles in use", "", len(plan.tiles)
     yield "cells of these in use", "%", 100 * used / room if room else 0.0
+
+
+def _costs(plan: Plan) -> Iterator[Cost]:
     for name, schedule in (("inference", plan.inference), ("training step", plan.training)):
-        yield from _schedule_figures(name, schedule)
+        yield from _schedule_costs(name, schedule, plan.hardware)
 
 
-def _schedule_figures(name: str, schedule: Schedule) -> Iterator[tuple[str, str, float]]:
+def _schedule_costs(name: str, schedule: Schedule, hardware: Hardware) -> Iterator[Cost]:
     cost = schedule.cost
-    yield f"{name}: time", "s", schedule.makespan_s
-    yield f"{name}: lower bound of time", "s", schedule.lower_bound_s
-    yield f"{name}: energy", "J", cost.energy
-    for kind in KINDS:
-        yield f"{name}: energy, {kind}", "J", getattr(cost, kind)
-    yield f"{name}: D/A conversions", "", cost.dac_count
-    yield f"{name}: A/D conversions", "", cost.adc_count
-    yield f"{name}: steps", "", len(schedule.steps)
+    times, energies = schedule_basis(schedule, hardware)
+    yield f"{name}: time", "s", schedule.makespan_s, times
+    yield f"{name}: lower bound of time", "s", schedule.lower_bound_s, times
+    yield f"{name}: energy", "J", cost.energy, energies
+    for kind, basis in energy_basis(hardware).items():
+        spent = getattr(cost, kind)
+        yield f"{name}: energy, {kind}", "J", spent, basis if spent else ()
+    yield f"{name}: D/A conversions", "", cost.dac_count, ()
+    yield f"{name}: A/D conversions", "", cost.adc_count, ()
+    yield f"{name}: steps", "", len(schedule.steps), ()
 
 
 def _settings(first: Plan, second: Plan) -> Iterator[Setting]:

@@ -8,7 +8,15 @@ from ffebm.certificate import Certificate
 from ffebm.hardware import Hardware
 from ffebm.plan import Options, Plan, PlanNode, Port, Settle, Source, engineering, share
 from ffebm.program import Instruction
-from ffebm.report.bill import Bill, Constant, bill, constants, energy_basis, time_basis
+from ffebm.report.bill import (
+    Bill,
+    Constant,
+    bill,
+    constants,
+    energy_basis,
+    schedule_basis,
+    time_basis,
+)
 from ffebm.report.floor import TileFacts, floor
 from ffebm.report.frames import Frame, frames
 from ffebm.report.run_facts import RunFacts
@@ -343,21 +351,18 @@ def _figures(plan: Plan) -> Iterator[Figure]:
 
 def _schedule_figures(name: str, schedule: Schedule, hardware: Hardware) -> Iterator[Figure]:
     cost = schedule.cost
-    kinds = dict.fromkeys(step.kind for step in schedule.steps)
-    behind = time_basis(hardware)
-    times = dict.fromkeys(constant for kind in kinds for constant in behind[kind])
-    energies = [c for kind, basis in energy_basis(hardware).items() if getattr(cost, kind) for c in basis]
+    times, energies = schedule_basis(schedule, hardware)
     yield Figure(
         name=f"{name} time",
         text=quantity(schedule.makespan_s, "s"),
         note=f"{schedule.ratio:.3f} × lower bound",
-        basis=tuple(times),
+        basis=times,
     )
     yield Figure(
         name=f"{name} energy",
         text=quantity(cost.energy, "J"),
         note=f"{amount(cost.adc_count)} A/D, {amount(cost.dac_count)} D/A",
-        basis=tuple(energies),
+        basis=energies,
     )
 
 

@@ -9,6 +9,7 @@ import onnx
 import pytest
 
 from ffebm import cli
+from ffebm.certificate import load_certificate
 from ffebm.plan import load_plan
 from ffebm.report.comparison import Comparison
 from ffebm.report.facts import Facts, facts
@@ -98,6 +99,43 @@ def test_the_run_of_another_model_is_refused(plan: Path, model: Path, run: Run, 
     assert not (tmp_path / "r.html").exists()
 
 
+def test_a_certificate_and_a_study_are_on_the_page(plan: Path, run: Run, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((40, 4)).astype(np.float32)
+    np.savez(tmp_path / "data.npz", x=x, y=x[:, :3].argmax(1))
+    certificate, study, page = tmp_path / "c.json", tmp_path / "s.json", tmp_path / "r.html"
+    assert run("gradcheck", plan, "-o", certificate)[0] == 0
+    options = ("--data", tmp_path / "data.npz", "--noise", "1", "--bits", "4", "--drop", "5")
+    assert run("sensitivity", plan, *options, "-o", study)[0] == 0
+    data = tmp_path / "r.json"
+    given = ("--certificate", certificate, "--sensitivity", study)
+    assert run("report", plan, "-o", page, "--json", data, *given)[0] == 0
+    for found in (facts_of(page.read_text("utf-8")), msgspec.json.decode(data.read_bytes(), type=Facts)):
+        assert found.certificate == load_certificate(certificate)
+        record = msgspec.json.decode(study.read_bytes())
+        assert found.sensitivity is not None
+        assert [unit.name for unit in found.sensitivity.units] == [unit["name"] for unit in record["units"]]
+        assert [offer.accuracy for offer in found.sensitivity.offers] == [
+            offer["accuracy"] for offer in record["offers"]
+        ]
+        assert [p.cosine for p in found.sensitivity.points] == [p["cosine"] for p in record["points"]]
+
+
+def test_the_certificate_of_another_plan_leaves_no_page(
+    plan: Path, model: Path, run: Run, tmp_path: Path
+) -> None:
+    certificate = tmp_path / "c.json"
+    assert run("gradcheck", plan, "--no-sweeps", "-o", certificate)[0] == 0
+    assert run("compile", model, "-o", tmp_path / "ideal", "--hardware", "ideal")[0] == 0
+    code, _, err = run("report", tmp_path / "ideal", "-o", tmp_path / "r.html", "--certificate", certificate)
+    assert code == 2
+    assert err == (
+        f"error: {certificate}: the certificate is of another machine: reference; one of this plan's: ideal\n"
+        "  hint: `ffebm gradcheck PLAN` writes PLAN.gradcheck.json\n"
+    )
+    assert not (tmp_path / "r.html").exists()
+
+
 def test_two_plans(plan: Path, model: Path, run: Run, tmp_path: Path) -> None:
     other, page, data = tmp_path / "other", tmp_path / "c.html", tmp_path / "c.json"
     assert run("compile", model, "-o", other, "--block-size", "2")[0] == 0
@@ -117,7 +155,22 @@ def test_two_plans(plan: Path, model: Path, run: Run, tmp_path: Path) -> None:
             ["report", "PLAN", "-o", "/proc/x/r.html"],
             "error: /proc/x/r.html: cannot be written: No such file",
         ),
-        (["report", "PLAN", "PLAN", "--run", "x"], "error: --run with two plans\n  hint: show the run"),
+        (
+            ["report", "PLAN", "PLAN", "--run", "x"],
+            "error: --run with two plans\n  hint: show it with one plan: ffebm report PLAN --run x\n",
+        ),
+        (
+            ["report", "PLAN", "PLAN", "--certificate", "x"],
+            "error: --certificate with two plans\n  hint: show it with one plan: ffebm report PLAN "
+            "--certificate x\n",
+        ),
+        (
+            ["report", "PLAN", "PLAN", "--sensitivity", "x"],
+            "error: --sensitivity with two plans\n  hint: show it with one plan: ffebm report PLAN "
+            "--sensitivity x\n",
+        ),
+        (["report", "PLAN", "--certificate", "none"], "error: none: cannot be read: No such file"),
+        (["report", "PLAN", "--sensitivity", "none"], "error: none: cannot be read: No such file"),
     ],
 )
 def test_bad_input_is_one_message(arguments: list[str], message: str, plan: Path, run: Run) -> None:

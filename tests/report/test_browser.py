@@ -10,9 +10,9 @@ from ffebm.compiler.driver import compile_model
 from ffebm.plan import Plan
 from ffebm.report.comparison import comparison
 from ffebm.report.facts import facts
-from ffebm.report.page import comparison_page, page
-from ffebm.report.run_facts import EpochFacts, RunFacts
+from ffebm.report.page import comparison_page
 from tests.models import Builder
+from tests.report.digits import digits_model
 
 Open = Callable[..., Page]
 HOSTILE = [
@@ -248,18 +248,23 @@ def test_hostile_names_do_no_harm(show: Open) -> None:
     assert any("node " + HOSTILE[4][:50] in label for label in labels(tab))
 
 
-def test_a_run_is_drawn(digits: Plan, show: Open) -> None:
-    epochs = [
-        EpochFacts(epoch=n, loss=1 / n, train_accuracy=0.5, test_accuracy=0.4, unsettled=0.0, seconds=2.0)
-        for n in range(1, 5)
-    ]
-    run = RunFacts(gradient="EP(beta=0.1)", settings=(("lr", "0.01"),), epochs=tuple(epochs))
-    tab = show(page(facts(digits, run)))
-    tab.click("#run-tab")
-    assert tab.eval_on_selector_all("#run-charts svg[role=img]", "all => all.length") == 4
-    label = tab.get_attribute("#run-charts svg[role=img]", "aria-label")
-    assert label == "Training loss by epoch: loss 1 to 0.25"
-    assert "EP(beta=0.1)" in tab.inner_text("#run-view")
+def test_the_map_stands_beside_the_graph_and_folds_away(digits: Plan, show: Open) -> None:
+    tab = show(digits)
+    graph, small = tab.locator("#graph-canvas").bounding_box(), tab.locator("#minimap").bounding_box()
+    assert graph is not None
+    assert small is not None
+    assert small["x"] >= graph["x"] + graph["width"]
+    assert small["y"] + small["height"] <= 768
+    tab.click("#map-fold")
+    assert not tab.is_visible("#minimap")
+    assert tab.get_attribute("#map-fold", "aria-expanded") == "false"
+    tab.click("#map-fold")
+    assert tab.is_visible("#minimap")
+    before = tab.get_attribute("#graph-world", "transform")
+    tab.click("#minimap", position={"x": 5, "y": small["height"] - 5})
+    assert tab.get_attribute("#graph-world", "transform") != before
+    tab.click("#fit")
+    assert not tab.is_visible("#map-box")
 
 
 def test_everything_is_on_paper(digits: Plan, show: Open) -> None:
@@ -287,6 +292,19 @@ def test_two_plans_side_by_side(digits: Plan, deep: Plan, show: Open) -> None:
     ]
     assert "nodes on tiles\t11\t9\t0.8182" in tab.inner_text("#lines")
     assert "<b>.plan" in tab.inner_text("header")
+    tab.hover("#lines [data-basis][data-plan=b]")
+    tip = tab.inner_text("#tip")
+    assert "inference: time of B, computed from" in tip
+    assert "tiles.tile.read_time = 2.56e-7 s" in tip
     tab.fill("#filter", "pool")
     assert tab.inner_text("#filtered") == "1 node of 2; 12 run where they ran"
     assert tab.evaluate("[document.documentElement.scrollWidth, innerWidth]") == [1366, 1366]
+
+
+def test_constants_that_differ_show_their_sources(digits: Plan, show: Open) -> None:
+    other = compile_model(digits_model(), hardware="resistive", block_size=2)
+    tab = show(comparison_page(comparison(digits, other, ("a", "b"))))
+    tab.hover("#settings tr:has(th:text-is('tiles.tile.read_time')) [data-plan=a]")
+    assert "256 x 256 array: Aayush-Ankit/puma-simulator" in tab.inner_text("#tip")
+    tab.focus("#settings tr:has(th:text-is('tiles.tile.read_time')) [data-plan=b]")
+    assert "tiles.tile.read_time of B" in tab.inner_text("#tip")

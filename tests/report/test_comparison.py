@@ -57,6 +57,23 @@ def test_a_node_that_one_plan_lacks() -> None:
         assert {name for name, entry in found.items() if entry == change} == gone
 
 
+def test_figures_rest_on_constants_of_their_own_machine(digits: Plan) -> None:
+    other = compile_model(digits_model(), hardware="resistive", block_size=2)
+    found = comparison(digits, other, ("a", "b"))
+    for plan, known in ((digits, found.constants_a), (other, found.constants_b)):
+        values = {constant.name: constant.value for constant in known}
+        assert all(values[name] == quantity.value for name, quantity in plan.hardware.quantities())
+    names_a, names_b = ({c.name for c in known} for known in (found.constants_a, found.constants_b))
+    lines = {line.name: line for line in found.lines}
+    assert all(set(line.basis_a) <= names_a and set(line.basis_b) <= names_b for line in found.lines)
+    time = lines["inference: time"]
+    assert "tiles.tile.read_time" in time.basis_a
+    assert "tiles.relaxation.time_constant" in time.basis_b
+    assert lines["inference: energy, adc"].basis_a == ("tiles.tile.adc.energy",)
+    assert all(line.basis_a for line in found.lines if line.unit in {"s", "J"} and line.a)
+    assert lines["tiles in use"].basis_a == ()
+
+
 def test_two_models_are_refused(digits: Plan, tmp_path: Path) -> None:
     b = Builder()
     other = compile_model(b.model(b.node("Relu", b.input("x", "N", 4))))

@@ -5,7 +5,7 @@ const last = (points) => points[points.length - 1][1];
 
 function drawCertificate(certificate, model, app) {
   const charts = [settlingChart, betaChart, truncationChart].map((draw) => draw(certificate)).filter(Boolean);
-  byId("certificate-charts").replaceChildren(...charts);
+  byId("certificate-charts").prepend(...charts);
   return [fidelityTable(certificate, model, app), settlingTable(certificate, model, app)];
 }
 
@@ -37,7 +37,7 @@ function truncationChart({ truncations }) {
     const row = truncations[chosen], pairs = (values) => row.sweeps.map((sweeps, at) => [sweeps, values[at]]);
     return chart({ title: `Phases cut short, ${row.weight}`, x: { label: "nudged sweeps, or sweeps back" }, y: { label: "projection on the exact gradient", low: 0, high: 1 },
       note: truncations.length > 1 ? null : row.weight,
-      series: [{ name: "EP, nudged phase cut short", points: pairs(row.nudged) }, { name: "adjoint cut short", points: pairs(row.unrolled) },
+      series: [{ name: "EP, nudged phase cut short", points: pairs(row.nudged), look: { ...look(0), point: "ring" } }, { name: "adjoint cut short", points: pairs(row.unrolled) },
         { name: "exact gradient", points: pairs(row.sweeps.map(() => 1)), plain: true }] });
   });
 }

@@ -15,6 +15,7 @@ const SHAPES = {
 function mark({ tone, point }, x, y, text) {
   const place = `translate(${x.toFixed(1)} ${y.toFixed(1)})`, style = `fill:var(--${tone});stroke:var(--${tone})`;
   const title = text ? svg("title", {}, text) : null;
+  if (point === "ring") return svg("circle", { class: "point", r: 5.5, transform: place, style: `fill:none;stroke:var(--${tone})` }, title);
   return point === "circle" ? svg("circle", { class: "point", r: 3.2, transform: place, style }, title)
     : svg("path", { class: "point", d: SHAPES[point](3), transform: place, style }, title);
 }
@@ -29,7 +30,7 @@ function axis(values, { log, low, high }) {
     const [a, b] = known.length ? [Math.floor(Math.min(...known) + 1e-9), Math.ceil(Math.max(...known) - 1e-9)] : [-1, 0];
     const top = Math.max(b, a + 1), every = Math.ceil((top - a) / 6);
     const ticks = [];
-    for (let power = a; power <= top; power += every) ticks.push([(power - a) / (top - a), decade(power)]);
+    for (let power = top; power >= a; power -= every) ticks.push([(power - a) / (top - a), decade(power)]);
     return { at: (v) => (v > 0 ? (Math.log10(v) - a) / (top - a) : 0), ticks };
   }
   const [a, b] = [Math.min(...values, low ?? Infinity), Math.max(...values, high ?? -Infinity)];

@@ -1,10 +1,21 @@
 /* Two plans side by side. */
 
 const both = JSON.parse(byId("facts").textContent);
+for (const plan of ["a", "b"]) constantSets.set(plan, new Map(both[`constants_${plan}`].map((constant) => [constant.name, constant])));
 const figure = (value, unit) => (unit === "%" ? `${value.toFixed(1)} %` : unit ? quantity(value, unit) : count(value));
+function sourced(line, plan) {
+  const names = line[`basis_${plan}`], text = figure(line[plan], line.unit);
+  return names.length ? el("span", basis(names, `${line.name} of ${plan.toUpperCase()}, computed from`, plan), text) : text;
+}
 byId("lines").querySelector("tbody").replaceChildren(...both.lines.map((line) => el("tr", {}, el("th", { scope: "row" }, line.name),
-  el("td", { class: "n" }, figure(line.a, line.unit)), el("td", { class: "n" }, figure(line.b, line.unit)),
+  ["a", "b"].map((plan) => el("td", { class: "n" }, sourced(line, plan))),
   el("td", { class: "n" }, line.unit === "%" ? `${(line.b - line.a).toFixed(1)} points` : line.a === line.b ? "=" : line.a ? digits(line.b / line.a) : "-"))));
+
+for (const row of byId("settings").querySelectorAll("tr"))
+  ["a", "b"].forEach((plan, at) => {
+    const name = row.cells[0].textContent, cell = row.cells[at + 1];
+    if (constantSets.get(plan).has(name)) cell.replaceChildren(el("span", basis([name], `${name} of ${plan.toUpperCase()}`, plan), cell.textContent));
+  });
 
 const MOVED_COLUMNS = [
   { label: "name", value: (r) => r.name, cell: (r) => r.name.slice(0, 120), title: (r) => r.name },
@@ -26,5 +37,6 @@ byId("filter").addEventListener("input", narrow);
 narrow();
 addEventListener("resize", () => moved.draw());
 addEventListener("beforeprint", () => moved.draw(true));
+listenForTips();
 watchTheme();
 document.documentElement.dataset.ready = "yes";

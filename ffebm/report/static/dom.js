@@ -149,9 +149,10 @@ function fit(text, room, font) {
 }
 
 /* Where a figure comes from, on hover and on focus. */
-function constantLines(names) {
+const constantSets = new Map(); // constants by name, of each plan that a page shows
+function constantLines(names, plan) {
   return names.map((name) => {
-    const constant = model.constants.get(name);
+    const constant = constantSets.get(plan).get(name);
     const value = constant.unit === "1" ? digits(constant.value) : `${constant.value.toPrecision(4).replace(/\.?0+(e|$)/, "$1")} ${constant.unit}`;
     return [el("p", {}, el("b", {}, name), ` = ${value}`), el("p", { class: "muted" },
       constant.assumption ? "assumption: " : "", constant.source)];
@@ -160,15 +161,15 @@ function constantLines(names) {
 function showTip(target) {
   const names = target.dataset.basis.split(",").filter(Boolean);
   const tip = byId("tip");
-  tip.replaceChildren(el("p", {}, target.dataset.how || "Computed from"), ...constantLines(names).flat());
+  tip.replaceChildren(el("p", {}, target.dataset.how || "Computed from"), ...constantLines(names, target.dataset.plan || "").flat());
   tip.hidden = false;
   const at = target.getBoundingClientRect(), own = tip.getBoundingClientRect();
   tip.style.left = `${Math.max(6, Math.min(at.left, innerWidth - own.width - 6))}px`;
   tip.style.top = `${at.bottom + 6 + own.height > innerHeight ? Math.max(6, at.top - own.height - 6) : at.bottom + 6}px`;
 }
-function basis(names, how) {
-  return { "data-basis": names.join(","), "data-how": how, tabindex: "0", "aria-describedby": "tip",
-    class: names.some((name) => model.constants.get(name).assumption) ? "assumed-mark" : undefined };
+function basis(names, how, plan = "") {
+  return { "data-basis": names.join(","), "data-how": how, "data-plan": plan, tabindex: "0", "aria-describedby": "tip",
+    class: names.some((name) => constantSets.get(plan).get(name).assumption) ? "assumed-mark" : undefined };
 }
 function listenForTips() {
   const source = (event) => event.target.closest && event.target.closest("[data-basis]");

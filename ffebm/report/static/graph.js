@@ -170,6 +170,13 @@ class GraphView extends GraphPicture {
     byId("fit").addEventListener("click", () => this.fitAll());
     byId("unfold").addEventListener("click", () => this.unfoldAll());
     byId("fold").addEventListener("click", () => this.foldAll());
+    byId("map-fold").addEventListener("click", (event) => {
+      const folded = !byId("minimap").hidden;
+      byId("minimap").hidden = folded;
+      event.target.setAttribute("aria-expanded", String(!folded));
+      event.target.textContent = folded ? "▸ map" : "▾ map";
+      this.window();
+    });
     byId("minimap").addEventListener("pointerdown", (event) => {
       const { k } = this.view;
       this.view.x = this.canvas.clientWidth / 2 - (event.offsetX / this.mapScale) * k;

@@ -53,19 +53,16 @@ class Layouts {
       const { x, y, width, height } = graph.node(ref);
       boxes.set(ref, { ref, x: x - width / 2, y: y - height / 2, w: width, h: height });
     }
-    const paths = routed.map((edge) => ({ ...edge, points: graph.edge(edge.from, edge.to).points }));
+    const rows = rowsOf([...boxes.values()]);
+    const paths = routed.map((edge) => ({ ...edge, points: between(graph.edge(edge.from, edge.to).points, boxes.get(edge.from), boxes.get(edge.to), rows) }));
     let { width, height } = graph.graph();
-    let lane = width;
-    for (const edge of aside) {
-      const [a, b] = [boxes.get(edge.from), boxes.get(edge.to)];
-      lane = Math.max(width + 10, Math.min(lane + 9, width + 70));
-      paths.push({ ...edge, points: side(a, b, lane), aside: true });
-    }
     for (const [ref, way] of [["in", "top"], ["out", "bottom"]])
       if (graph.hasNode(ref))
         for (const found of graph.nodeEdges(ref) || [])
-          paths.push({ from: found.v, to: found.w, values: [], stub: true, way, points: graph.edge(found).points });
-    if (aside.length) width += 80;
+          paths.push({ from: found.v, to: found.w, values: [], stub: true, way, points: between(graph.edge(found).points, boxes.get(found.v), boxes.get(found.w), rows) });
+    const { beside, room } = lanes(aside, boxes, rows, width);
+    paths.push(...beside);
+    width += room;
     return { boxes: [...boxes.values()], paths, width: Math.max(width, 40), height: Math.max(height, 20) };
   }
 }
@@ -110,19 +107,67 @@ function thinned(members, edges) {
   return [edges.filter((edge) => !set.has(edge)), aside];
 }
 
-function side(a, b, lane) {
-  const [y0, y1] = [a.y + a.h * 0.7, b.y + b.h * 0.3];
-  return [{ x: a.x + a.w, y: y0 }, { x: lane, y: y0 }, { x: lane, y: y1 }, { x: b.x + b.w, y: y1 }];
+/* Boxes of a layer lie in one row; between rows there is nothing but lines. */
+function rowsOf(boxes) {
+  const rows = new Map();
+  for (const box of boxes) {
+    const middle = Math.round(box.y + box.h / 2), row = rows.get(middle) || { top: Infinity, bottom: -Infinity };
+    rows.set(middle, { top: Math.min(row.top, box.y), bottom: Math.max(row.bottom, box.y + box.h) });
+  }
+  return { of: (y) => rows.get(Math.round(y)) };
+}
+const rowOf = (box, rows) => rows.of(box.y + box.h / 2);
+
+/* A line as dagre leads it, but upright wherever it passes a row, so that it goes through no box. */
+function between(points, from, to, rows) {
+  const within = (box, x) => Math.max(box.x + 14, Math.min(box.x + box.w - 14, x));
+  const path = [], end = points.length - 1;
+  const pass = (x, ...ys) => { for (const y of ys) path.push({ x, y }); };
+  if (from) pass(within(from, points[1].x), from.y + from.h, rowOf(from, rows).bottom + 3); else path.push(points[0]);
+  for (const { x, y } of points.slice(1, end)) {
+    const row = rows.of(y);
+    if (row) pass(x, row.top, row.bottom); else path.push({ x, y });
+  }
+  if (to) pass(within(to, points[end - 1].x), rowOf(to, rows).top - 8, to.y); else path.push(points[end]);
+  return path.filter((p, i) => !i || p.x !== path[i - 1].x || p.y !== path[i - 1].y);
+}
+
+/* Lines beside the layers: down from a box to the gap below its row, out to a lane right of all boxes, and back in the
+   gap above the row where each of its readers is. */
+function lanes(edges, boxes, rows, width) {
+  const sources = new Map();
+  for (const edge of edges) {
+    if (!sources.has(edge.from)) sources.set(edge.from, { box: boxes.get(edge.from), edges: [], low: 0 });
+    const source = sources.get(edge.from);
+    source.edges.push(edge);
+    source.low = Math.max(source.low, rowOf(boxes.get(edge.to), rows).top);
+  }
+  const sorted = [...sources.values()].sort((a, b) => a.box.y - b.box.y), ends = [];
+  for (const source of sorted) {
+    const high = rowOf(source.box, rows).bottom, free = ends.findIndex((end) => end <= high);
+    source.lane = free < 0 ? ends.length : free;
+    ends[source.lane] = source.low;
+  }
+  const pitch = Math.max(3, Math.min(9, 120 / Math.max(1, ends.length)));
+  const beside = sorted.flatMap(({ box, edges: own, lane }, number) => own.map((edge) => {
+    const to = boxes.get(edge.to), x = width + 12 + lane * pitch;
+    const [out, back] = [rowOf(box, rows).bottom + 4 + 2 * (number % 4), rowOf(to, rows).top - 10 - (number % 3)];
+    const [left, right] = [box.x + box.w * 0.82, to.x + to.w * 0.86];
+    return { ...edge, aside: true, points: [{ x: left, y: box.y + box.h }, { x: left, y: out }, { x, y: out }, { x, y: back }, { x: right, y: back }, { x: right, y: to.y }] };
+  }));
+  return { beside, room: edges.length ? 24 + ends.length * pitch : 0 };
 }
 
 /* A line through points with rounded corners. */
+const ROUND = 9;
 function smooth(points, dx, dy) {
   const at = (p) => `${(p.x + dx).toFixed(1)} ${(p.y + dy).toFixed(1)}`;
+  const toward = (p, q) => {
+    const far = Math.hypot(q.x - p.x, q.y - p.y) || 1, part = Math.min(ROUND, far / 2) / far;
+    return { x: p.x + (q.x - p.x) * part, y: p.y + (q.y - p.y) * part };
+  };
   let path = `M${at(points[0])}`;
-  for (let i = 1; i + 1 < points.length; i++) {
-    const end = i + 2 < points.length ? { x: (points[i].x + points[i + 1].x) / 2, y: (points[i].y + points[i + 1].y) / 2 } : points[i + 1];
-    path += `Q${at(points[i])} ${at(end)}`;
-  }
-  if (points.length === 2) path += `L${at(points[1])}`;
-  return path;
+  for (let i = 1; i + 1 < points.length; i++)
+    path += `L${at(toward(points[i], points[i - 1]))}Q${at(points[i])} ${at(toward(points[i], points[i + 1]))}`;
+  return `${path}L${at(points[points.length - 1])}`;
 }

@@ -5,7 +5,7 @@ class Model {
     this.facts = facts;
     this.nodes = facts.nodes;
     this.frames = facts.frames;
-    this.constants = new Map(facts.constants.map((constant) => [constant.name, constant]));
+    constantSets.set("", new Map(facts.constants.map((constant) => [constant.name, constant])));
     this.makers = new Map();
     this.byName = new Map();
     this.readers = new Map();

@@ -80,7 +80,7 @@ class GraphPicture {
   }
 
   line(edge) {
-    const kind = `edge${edge.crosses ? " crosses" : ""}${edge.stub ? " stub" : ""}`;
+    const kind = `edge${edge.crosses ? " crosses" : ""}${edge.stub ? " stub" : ""}${edge.aside ? " aside" : ""}`;
     const types = edge.values.slice(0, 4).map((v) => `${v.slice(0, 80)}: ${this.model.facts.types[v] || "model input"}`);
     return svg("path", { class: kind, d: edge.d }, svg("title", {}, types.join("\n")));
   }
@@ -167,11 +167,11 @@ class GraphPicture {
     return `${frame.kind} ${frame.name}, ${plural(frame.n_nodes, "node")}, ${frame.n_tile} on tiles`;
   }
 
-  /* --- the small map in the corner --- */
+  /* --- the small map below the details --- */
 
   minimap() {
     const canvas = byId("minimap");
-    const scale = Math.min(150 / this.size.w, 170 / this.size.h);
+    const scale = Math.min((byId("detail").clientWidth - 32) / this.size.w, 170 / this.size.h);
     this.mapScale = scale;
     const [width, height] = [Math.max(24, this.size.w * scale), Math.max(24, this.size.h * scale)];
     canvas.style.width = `${width}px`;
@@ -191,8 +191,8 @@ class GraphPicture {
     const { x, y, k } = this.view, s = this.mapScale, pen = this.mapPen;
     const [width, height] = [this.canvas.clientWidth / k, this.canvas.clientHeight / k];
     const all = -x / k <= 0 && -y / k <= 0 && -x / k + width >= this.size.w && -y / k + height >= this.size.h;
-    byId("minimap").hidden = all;
-    if (all) return;
+    byId("map-box").hidden = all;
+    if (all || byId("minimap").hidden) return;
     pen.clearRect(0, 0, 400, 400);
     for (const dot of this.mapDots) {
       pen.fillStyle = pen.strokeStyle = colour(dot.open ? "line" : dot.tone);
@@ -201,6 +201,8 @@ class GraphPicture {
     }
     pen.strokeStyle = colour("accent");
     pen.lineWidth = 1.5;
-    pen.strokeRect((-x / k) * s, (-y / k) * s, width * s, height * s);
+    const [left, top] = [Math.max(1, (-x / k) * s), Math.max(1, (-y / k) * s)];
+    const [right, bottom] = [Math.min(this.size.w * s - 1, (width - x / k) * s), Math.min(this.size.h * s - 1, (height - y / k) * s)];
+    pen.strokeRect(left, top, Math.max(2, right - left), Math.max(2, bottom - top));
   }
 }

@@ -86,17 +86,17 @@ const where = (node) => (node.block !== null ? `block${node.block}` : `segment${
 /* A place inside the model, without the model's own name. */
 const inside = (location) => location.slice(location.startsWith(`${model.facts.source.name}:`) ? model.facts.source.name.length + 1 : 0);
 const NODE_COLUMNS = [
-  { label: "#", width: "52px", n: true, value: (r) => r.index, cell: (r) => count(r.index) },
+  { label: "#", width: "46px", n: true, value: (r) => r.index, cell: (r) => count(r.index) },
   { label: "name", value: (r) => r.node.name, cell: (r) => r.node.name.slice(0, 120), title: (r) => r.node.name },
-  { label: "op", width: "142px", value: (r) => r.node.op, cell: (r) => r.node.op, title: (r) => r.node.op },
-  { label: "unit", width: "66px", value: (r) => r.node.unit, cell: (r) => el("span", { class: `badge ${r.node.unit}` }, r.node.unit) },
-  { label: "part", width: "98px", value: (r) => (r.node.block !== null ? r.node.block : 1e6 + r.node.segment), cell: (r) => where(r.node) },
-  { label: "output", width: "126px", value: (r) => shapeText(r.node.shape), cell: (r) => shapeText(r.node.shape), title: (r) => shapeText(r.node.shape) },
-  { label: "MACs", width: "112px", n: true, value: (r) => r.node.macs, cell: (r) => (r.node.macs ? count(r.node.macs) : "") },
-  { label: "weights", width: "92px", n: true, value: (r) => r.node.weights, cell: (r) => (r.node.weights ? count(r.node.weights) : "") },
-  { label: "tiles", width: "76px", value: (r) => (r.node.tiles.length ? r.node.tiles[0] : -1), cell: (r) => r.node.tiles.join(", "), title: (r) => r.node.tiles.join(", ") },
-  { label: "reason", width: "24%", value: (r) => r.node.reason, cell: (r) => r.node.reason, title: (r) => r.node.reason },
-  { label: "source", width: "13%", value: (r) => r.node.location, cell: (r) => inside(r.node.location), title: (r) => r.node.location },
+  { label: "op", width: "154px", value: (r) => r.node.op, cell: (r) => r.node.op, title: (r) => r.node.op },
+  { label: "unit", width: "64px", value: (r) => r.node.unit, cell: (r) => el("span", { class: `badge ${r.node.unit}` }, r.node.unit) },
+  { label: "part", width: "88px", value: (r) => (r.node.block !== null ? r.node.block : 1e6 + r.node.segment), cell: (r) => where(r.node) },
+  { label: "output", width: "122px", value: (r) => shapeText(r.node.shape), cell: (r) => shapeText(r.node.shape), title: (r) => shapeText(r.node.shape) },
+  { label: "MACs", width: "104px", n: true, value: (r) => r.node.macs, cell: (r) => (r.node.macs ? count(r.node.macs) : "") },
+  { label: "weights", width: "78px", n: true, value: (r) => r.node.weights, cell: (r) => (r.node.weights ? count(r.node.weights) : "") },
+  { label: "tiles", width: "56px", value: (r) => (r.node.tiles.length ? r.node.tiles[0] : -1), cell: (r) => r.node.tiles.join(", "), title: (r) => r.node.tiles.join(", ") },
+  { label: "reason", width: "20%", value: (r) => r.node.reason, cell: (r) => r.node.reason, title: (r) => r.node.reason },
+  { label: "source", width: "11%", value: (r) => r.node.location, cell: (r) => inside(r.node.location), title: (r) => r.node.location },
 ];
 
 class NodeTable {

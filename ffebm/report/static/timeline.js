@@ -99,7 +99,7 @@ class TimelineView {
     const text = this.t.names[this.t.name[step]];
     if (wide > 34) {
       const shown = fit(text, wide - 8, "name");
-      if (shown.length > 2) {
+      if (shown === text || shown.length > 8) { // a stump says nothing and hides the pattern
         const room = pen.measureText(shown).width;
         pen.fillStyle = colour("panel");
         pen.fillRect(x0 + 2, y + 3, room + 4, this.high - 7);
