@@ -33,7 +33,8 @@ demo: venv ## compile the digits CNN, explain the partition, train it on simulat
 	$(BIN)/ffebm explain $(OUT)/digits.plan
 	rm -rf $(OUT)/digits.plan.run
 	$(BIN)/ffebm train $(OUT)/digits.plan --data digits --epochs 8 --lr 0.004 --schedule cosine --beta 0.5
-	@echo "plan: $(OUT)/digits.plan   trained model: $(OUT)/digits.plan.run/trained.onnx"
+	$(BIN)/ffebm report $(OUT)/digits.plan --run $(OUT)/digits.plan.run -o $(OUT)/digits.html
+	@echo "plan: $(OUT)/digits.plan   trained model: $(OUT)/digits.plan.run/trained.onnx   report: $(OUT)/digits.html"
 
 test: venv ## the test suite, under ten minutes on two cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q
