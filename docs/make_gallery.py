@@ -15,13 +15,17 @@ import torch
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
+from ffebm.commands.gradcheck import gradcheck
+from ffebm.commands.sensitivity import sensitivity
 from ffebm.commands.train import train
 from ffebm.compiler.driver import compile_model
 from ffebm.plan import Plan, Settle, load_plan
+from ffebm.report.certificate_facts import read_certificate
 from ffebm.report.comparison import comparison
 from ffebm.report.facts import facts
 from ffebm.report.page import comparison_page, page
 from ffebm.report.run_facts import read_run
+from ffebm.report.sensitivity_facts import read_sensitivity
 
 ROOT = Path(__file__).parents[1]
 LIGHT = Path(onnx.__file__).parent / "backend/test/data/light"
@@ -57,6 +61,14 @@ def found(name: str) -> Callable[[Page], object]:
     return act
 
 
+def measured(place: str) -> Callable[[Page], object]:
+    def act(tab: Page) -> None:
+        tab.click("#run-tab")
+        tab.evaluate("place => document.getElementById(place).scrollIntoView()", place)
+
+    return act
+
+
 def conductances(tab: Page) -> None:
     tab.click("#tiles-tab")
     tab.check("input[value=map]")
@@ -78,6 +90,21 @@ SHOTS = (
         "constants behind it, with their sources; † marks those that rest on an assumption.",
     ),
     Shot("digits-run", "digits", on("run"), "A training run of the digits CNN: loss, accuracy, settling."),
+    Shot(
+        "digits-gradients",
+        "trained",
+        measured("certificate-charts"),
+        "The certificate of the trained digits CNN: how its blocks settle, and the error of its gradients "
+        "against the nudging strength.",
+    ),
+    Shot(
+        "digits-sensitivity",
+        "trained",
+        measured("measured-sensitivity"),
+        "Its sensitivity: the partition that is offered beside that by work, and what noise and converters "
+        "do to one block at a time.",
+        dark=True,
+    ),
     Shot(
         "resnet50-graph",
         "resnet50",
@@ -132,8 +159,10 @@ def pages(scratch: Path) -> dict[str, str]:
     encoder = torch.nn.TransformerEncoder(layer, 4, enable_nested_tensor=False).eval()
     three = compile_model(scratch / "digits.onnx", block_size=3, settle=settle)
     both = comparison(digits, three, ("digits-2.plan", "digits-3.plan"))
+    record = trained(digits, scratch)
     return {
-        "digits": page(facts(digits, read_run(digits, trained(digits, scratch)))),
+        "digits": page(facts(digits, read_run(digits, record))),
+        "trained": checked(record / "trained.onnx", scratch),
         "resnet50": page(facts(compile_model(LIGHT / "light_resnet50.onnx"))),
         "densenet121": page(facts(compile_model(LIGHT / "light_densenet121.onnx"))),
         "transformer": page(facts(compile_model(encoder, torch.randn(2, 16, 64)))),
@@ -149,6 +178,17 @@ def trained(plan: Plan, scratch: Path) -> Path:
     assert load_plan(path) == plan
     train(path, data="digits", epochs=8, lr=0.004, schedule="cosine", beta=0.5)
     return record
+
+
+def checked(model: Path, scratch: Path) -> str:
+    """The page of a trained model with its certificate and a study of its sensitivity."""
+    path, certificate, study = scratch / "trained.plan", scratch / "trained.json", scratch / "study.json"
+    plan = compile_model(model, block_size=2, settle=Settle(free_sweeps=40, nudged_sweeps=20))
+    plan.save(path)
+    study.unlink(missing_ok=True)
+    gradcheck(path, data="digits", samples=32, beta="1", output=certificate)
+    sensitivity(path, data="digits", drop=2, output=study)
+    return page(facts(plan, None, read_certificate(plan, certificate), read_sensitivity(plan, study)))
 
 
 def picture(tab: Page, path: Path) -> None:

@@ -28,7 +28,7 @@ function betaChart({ betas, slope }) {
     series.push({ name: `slope ${digits(slope, 3)}`, points: line, plain: true });
   }
   return chartPanel({ title: "Error against the nudging strength", x: { label: "beta", log: true }, y: { label: "relative error (log)", log: true }, series,
-    note: slope === null ? "Too few strengths lie above the floor for a slope." : `The error grows with beta to the power of ${digits(slope, 3)}.` });
+    note: slope === null ? "No slope: too few strengths give an error below 30 % and well above the floor." : `The error grows with beta to the power of ${digits(slope, 3)}.` });
 }
 
 function truncationChart({ truncations }) {

@@ -171,8 +171,8 @@ class GraphView extends GraphPicture {
     byId("unfold").addEventListener("click", () => this.unfoldAll());
     byId("fold").addEventListener("click", () => this.foldAll());
     byId("map-fold").addEventListener("click", (event) => {
-      const folded = !byId("minimap").hidden;
-      byId("minimap").hidden = folded;
+      const folded = !byId("map-room").hidden;
+      byId("map-room").hidden = folded;
       event.target.setAttribute("aria-expanded", String(!folded));
       event.target.textContent = folded ? "▸ map" : "▾ map";
       this.window();

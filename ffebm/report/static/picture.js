@@ -171,7 +171,7 @@ class GraphPicture {
 
   minimap() {
     const canvas = byId("minimap");
-    const scale = Math.min((byId("detail").clientWidth - 32) / this.size.w, 170 / this.size.h);
+    const scale = Math.min((innerWidth > 1000 ? 326 : 256) / this.size.w, 170 / this.size.h);
     this.mapScale = scale;
     const [width, height] = [Math.max(24, this.size.w * scale), Math.max(24, this.size.h * scale)];
     canvas.style.width = `${width}px`;
@@ -191,8 +191,8 @@ class GraphPicture {
     const { x, y, k } = this.view, s = this.mapScale, pen = this.mapPen;
     const [width, height] = [this.canvas.clientWidth / k, this.canvas.clientHeight / k];
     const all = -x / k <= 0 && -y / k <= 0 && -x / k + width >= this.size.w && -y / k + height >= this.size.h;
-    byId("map-box").hidden = all;
-    if (all || byId("minimap").hidden) return;
+    if (byId("map-box").hidden !== all) byId("map-box").hidden = all;
+    if (all || byId("map-room").hidden) return;
     pen.clearRect(0, 0, 400, 400);
     for (const dot of this.mapDots) {
       pen.fillStyle = pen.strokeStyle = colour(dot.open ? "line" : dot.tone);
