@@ -545,7 +545,7 @@ def share(part: float, whole: float) -> str:
 def engineering(value: float, unit: str) -> str:
     """A quantity with an SI prefix and four digits."""
     for power, prefix in ((0, ""), (-3, "m"), (-6, "u"), (-9, "n"), (-12, "p"), (-15, "f")):
-        if abs(value) >= 10.0**power:
+        if abs(value) >= 0.99995 * 10.0**power:  # what rounds to 1 is 1, not 1000 of the next prefix
             return f"{value / 10.0**power:.4g} {prefix}{unit}"
     return f"{value:.4g} {unit}"
 

@@ -297,6 +297,8 @@ def test_the_summary(golden: Callable[[str], None], plan: Plan) -> None:
         (1234e-9, "1.234 uJ"),
         (5e-16, "5e-16 J"),
         (12e-12, "12 pJ"),
+        (float(np.nextafter(1e-9, 0)), "1 nJ"),
+        (0.9999e-9, "999.9 pJ"),
     ],
 )
 def test_quantities_with_prefixes(value: float, expected: str) -> None:
