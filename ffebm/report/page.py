@@ -13,6 +13,7 @@ from markupsafe import Markup
 from ffebm.report.comparison import Comparison
 from ffebm.report.facts import Facts
 from ffebm.report.plain import plain_fields
+from ffebm.report.visible import visible
 
 DAGRE = "dagre-3.1.3.min.js"
 SCRIPTS = (
@@ -117,6 +118,8 @@ def environment() -> jinja2.Environment:
     return jinja2.Environment(
         loader=jinja2.PackageLoader("ffebm.report"),
         undefined=jinja2.StrictUndefined,
+        # markup and figures are not touched
+        finalize=lambda value: visible(value) if type(value) is str else value,
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -6,6 +6,7 @@ from html import escape
 from itertools import pairwise
 
 from ffebm.plan import Plan, engineering, share
+from ffebm.report.visible import visible
 
 WIDTH, LINE, GAP, TOP = 178, 17, 34, 64
 """Of a box, of a line of text, between boxes, and above boxes; in pixels."""
@@ -57,12 +58,12 @@ def picture(plan: Plan) -> str:
     body = "\n".join([*flows, *parts])
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {top}" width="{width}" height="{top}" '
-        f'role="img" aria-label="{escape(_title(plan), quote=True)}">\n<style>{STYLE}</style>\n'
+        f'role="img" aria-label="{_safe(_title(plan))}">\n<style>{STYLE}</style>\n'
         '<defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" '
         'orient="auto"><path d="M0 0 L8 4 L0 8 z" fill="#55606b"/></marker></defs>\n'
         f'<rect width="100%" height="100%" fill="#ffffff"/>\n'
-        f'<text class="title" x="{GAP}" y="30">{escape(_title(plan))}</text>\n'
-        f'<text x="{GAP}" y="48">{escape(_subtitle(plan))}</text>\n{body}\n</svg>\n'
+        f'<text class="title" x="{GAP}" y="30">{_safe(_title(plan))}</text>\n'
+        f'<text x="{GAP}" y="48">{_safe(_subtitle(plan))}</text>\n{body}\n</svg>\n'
     )
 
 
@@ -113,14 +114,21 @@ def _drawn(box: _Box, left: int, top: int) -> Iterator[str]:
     yield (
         f'<rect class="{box.kind}" x="{left}" y="{top}" width="{WIDTH}" height="{box.height}" rx="{radius}"/>'
     )
-    yield f'<text class="name" x="{left + 10}" y="{top + 20}">{escape(_short(box.name))}</text>'
+    yield f'<text class="name" x="{left + 10}" y="{top + 20}">{_short(box.name)}</text>'
     for number, line in enumerate(box.lines):
         y = top + 20 + LINE * (number + 1)
-        yield f'<text x="{left + 10}" y="{y}">{escape(_short(line))}</text>'
+        yield f'<text x="{left + 10}" y="{y}">{_short(line)}</text>'
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= 27 else text[:26] + "…"
+    """As much as fits a box, safe to write."""
+    shown = visible(text)
+    return escape(shown if len(shown) <= 27 else shown[:26] + "…")
+
+
+def _safe(text: str) -> str:
+    """Text as XML that shows it as it is: control characters are not allowed there."""
+    return escape(visible(text))
 
 
 def _flow(before: tuple[int, int], after: tuple[int, int]) -> str:

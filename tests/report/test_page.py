@@ -2,14 +2,16 @@
 
 import json
 import re
+from copy import copy
 from html import unescape
 
 import msgspec
 import pytest
 
-from ffebm.plan import Plan
+from ffebm.plan import Plan, Source
 from ffebm.report.facts import facts
 from ffebm.report.page import embedded, facts_of, page
+from tests.report.conftest import WICKED
 
 
 def test_the_same_plan_gives_the_same_page(digits: Plan) -> None:
@@ -52,3 +54,13 @@ def test_hostile_names_are_text(digits: Plan) -> None:
 def test_a_text_without_facts_is_no_page() -> None:
     with pytest.raises(ValueError, match="the page embeds no facts"):
         facts_of("<html></html>")
+
+
+def test_the_page_holds_no_control_characters(wicked: Plan) -> None:
+    plan = copy(wicked)
+    plan.source = Source(name="".join(WICKED), format="onnx", digest=plan.source.digest)
+    plan.notes = tuple(WICKED)
+    html = re.sub(r"<script.*?</script>", "", page(facts(plan)), flags=re.DOTALL)
+    assert {character for character in html if ord(character) < 0x20} == {"\n"}
+    assert "\u202e" not in html
+    assert "new␊line␉tab␍␛[31mred␀" in html
