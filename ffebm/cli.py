@@ -8,7 +8,7 @@ from collections.abc import Callable
 import typer
 
 from ffebm.commands.compile import compile as compile_command
-from ffebm.commands.console import err
+from ffebm.commands.console import err, never_fail_to_print
 from ffebm.commands.explain import explain
 from ffebm.commands.export import export
 from ffebm.commands.gradcheck import gradcheck
@@ -19,6 +19,7 @@ from ffebm.commands.sensitivity import sensitivity
 from ffebm.commands.show import show
 from ffebm.commands.train import train
 from ffebm.errors import FfebmError, InternalError
+from ffebm.report.visible import visible_lines
 
 COMMANDS: tuple[Callable[..., None], ...] = (
     compile_command,
@@ -46,11 +47,13 @@ for command in COMMANDS:
 
 def main() -> None:
     """Entry point of `ffebm`."""
+    never_fail_to_print()
     sys.exit(_guarded(sys.argv[1:]))
 
 
 def main_compile() -> None:
     """Entry point of `ffebm-compile`, which is `ffebm compile`."""
+    never_fail_to_print()
     sys.exit(_guarded(["compile", *sys.argv[1:]]))
 
 
@@ -65,14 +68,14 @@ def _guarded(arguments: list[str]) -> int:
     except InternalError:
         return _our_fault()
     except FfebmError as error:
-        err.print(f"error: {error}", markup=False)
+        err.print(f"error: {visible_lines(str(error))}", markup=False)
         return 2
     except KeyboardInterrupt:
         err.print("interrupted")
         return 130
     except OSError as error:
         if not isinstance(error, BrokenPipeError):
-            err.print(f"error: {error}", markup=False)
+            err.print(f"error: {visible_lines(str(error))}", markup=False)
             return 2
         # whoever reads the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

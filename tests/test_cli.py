@@ -1,5 +1,9 @@
 """The commands: what they print, and what bad input gets."""
 
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +20,8 @@ from ffebm.report.terminal import compile_words
 from ffebm.runtime.run_record import load_checkpoint
 
 Run = Callable[..., tuple[int, str, str]]
+HEADS = re.compile(r"^(\w+) -+$", re.MULTILINE)
+"""Heads of sections."""
 
 
 @pytest.fixture
@@ -133,7 +139,7 @@ def test_explain_gives_every_node_a_unit_and_a_reason(plan: Path, run: Run) -> N
         "\n"
         "on tiles: 100.0 % of multiply-accumulates, 87.5 % of weights\n"
         "digital because:\n"
-        "  1 nodes, 0.0 % of multiply-accumulates, 0.0 % of weights:\n"
+        "  1 node, 0.0 % of multiply-accumulates, 0.0 % of weights:\n"
         "      couples the units of a layer, so it is no activation of an energy\n"
     )
 
@@ -146,20 +152,67 @@ def test_explain_one_node(plan: Path, run: Run) -> None:
 
 def test_show_prints_the_flow(plan: Path, run: Run) -> None:
     assert run("show", plan, "--section", "flow")[1] == (
-        "  input   x: float32[Nx4]\n"
-        "  +-- block0, 1 layer(s), 100 ns\n"
-        "  |   s1 [6] = Relu(MatMul)\n"
-        "  +--\n"
-        "  +-- block1, 1 layer(s), 100 ns\n"
-        "  |   logits [3] = Identity(MatMul)\n"
-        "  +--\n"
-        "  digital Softmax\n"
-        "  output  y: float32[Nx3]\n"
+        "  input x: float32 N×4\n"
+        "    |\n"
+        "  +- block0 --------------------------+\n"
+        "  | tile 0; 100 ns†, 0 J an inference |\n"
+        "  | s1 [6] = Relu(MatMul)             |\n"
+        "  +-----------------------------------+\n"
+        "    |\n"
+        "  +- block1 --------------------------+\n"
+        "  | tile 0; 100 ns†, 0 J an inference |\n"
+        "  | logits [3] = Identity(MatMul)     |\n"
+        "  +-----------------------------------+\n"
+        "    |\n"
+        "  .. segment0 .........................\n"
+        "  : digital; 18 ps†, 0 J an inference :\n"
+        "  : softmax = Softmax [N×3]           :\n"
+        "  .....................................\n"
+        "    |\n"
+        "  output y: float32 N×3, from segment0\n"
     )
+
+
+def test_show_prints_every_section(plan: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
     out = run("show", plan)[1]
-    heads = [line.removeprefix("--- ") for line in out.splitlines() if line.startswith("--- ")]
-    assert heads == ["summary", "flow", "tiles", "time", "costs", "settling", "digital"]
-    assert all(len(line) <= 80 for line in out.splitlines())
+    assert HEADS.findall(out) == ["summary", "flow", "tiles", "time", "costs", "settling", "digital"]
+    lines = out.splitlines()
+    assert max(map(len, lines)) == 80
+    assert all(line == line.rstrip() for line in lines)
+    monkeypatch.setenv("COLUMNS", "120")
+    assert max(map(len, run("show", plan)[1].splitlines())) == 120
+
+
+def test_show_prints_chosen_sections_once(plan: Path, run: Run) -> None:
+    sections = ["--section", "tiles", "--section", "digital", "--section", "tiles"]
+    out = run("show", plan, *sections)[1]
+    assert HEADS.findall(out) == ["tiles", "digital"]
+
+
+def test_show_prints_sections_and_writes_files(plan: Path, run: Run, tmp_path: Path) -> None:
+    out = run("show", plan, "--section", "tiles", "--dot", tmp_path / "p.dot")[1]
+    assert out.startswith("held for ")
+    assert out.endswith(f"graph written to {tmp_path / 'p.dot'}\n")
+
+
+def test_other_encodings_get_plain_characters(plan: Path) -> None:
+    """A stream that is not in Unicode lacks neither a figure nor a name."""
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-c", "from ffebm.cli import main; main()", "show", str(plan)]
+    done = subprocess.run(command, env=environment, capture_output=True, check=True)
+    text = done.stdout.decode("ascii")
+    assert "1.000 x lower bound" in text
+    assert "input x: float32 Nx4" in text
+
+
+def test_wicked_names_reach_no_terminal(model: Path, run: Run, tmp_path: Path) -> None:
+    wicked = model.with_name("<b>\x1b[31m\nü🦉.onnx")
+    model.rename(wicked)
+    for command in (["compile", wicked, "-o", tmp_path / "w.plan"], ["compile", f"{wicked}.none"]):
+        out, err = run(*command)[1:]
+        assert "\x1b" not in out + err
+        assert "<b>␛[31m" in out + err
 
 
 def test_show_refuses_an_unknown_section(plan: Path, run: Run) -> None:

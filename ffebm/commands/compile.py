@@ -11,6 +11,7 @@ from ffebm.commands.console import out
 from ffebm.commands.report import write_report
 from ffebm.errors import UsageError
 from ffebm.plan import Settle
+from ffebm.report.visible import visible_lines
 
 if TYPE_CHECKING:
     from ffebm.ir import Graph
@@ -78,14 +79,14 @@ def compile(  # noqa: A001, PLR0913 - the command's name; a command's options ar
     )
     folder = output or Path(f"{model.stem}.plan")
     plan.save(folder)
-    out.print(plan.summary(), end="", markup=False)
+    out.print(visible_lines(plan.summary()), end="", markup=False)
     out.print(f"plan written to {folder}", markup=False)
     if report:
         write_report(plan, folder.with_name(f"{folder.name}.html"))
 
 
 def _print_graph(name: str, graph: "Graph") -> None:
-    out.print(f"--- {name}\n{graph}", markup=False)
+    out.print(visible_lines(f"--- {name}\n{graph}"), markup=False)
 
 
 def _block_size(text: str) -> int | tuple[int, ...]:

@@ -8,6 +8,7 @@ from typer import Option
 from ffebm.commands.console import LARGEST, PlanPath, err, out
 from ffebm.errors import UsageError
 from ffebm.plan import load_plan
+from ffebm.report.visible import visible
 
 
 def run(  # noqa: PLR0913 - a command's options are its arguments
@@ -30,10 +31,10 @@ def run(  # noqa: PLR0913 - a command's options are its arguments
     inputs = read_inputs(loaded, input)
     outputs, notes = infer(loaded, inputs, seed, device)
     for line in notes:
-        err.print(line, markup=False)
+        err.print(visible(line), markup=False)
     if check is not None:
         for comparison in check_outputs(inputs, outputs, check):
-            out.print(str(comparison), markup=False)
+            out.print(visible(str(comparison)), markup=False)
             if tolerance is None or comparison.relative_error <= tolerance:
                 continue  # a NaN is within no tolerance
             raise UsageError(

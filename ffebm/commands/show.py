@@ -3,20 +3,26 @@
 from pathlib import Path
 from typing import Annotated
 
+from rich.rule import Rule
+from rich.text import Text
 from typer import Option
 
-from ffebm.commands.console import PlanPath, out
+from ffebm.commands.console import PlanPath, out, print_tables, tables
 from ffebm.errors import UsageError
 from ffebm.plan import Plan, load_plan
 from ffebm.write_file import write_file
 
 
-def show(
+def show(  # noqa: PLR0913 - a command's options are its arguments
     plan: PlanPath,
+    *,
     section: Annotated[
         list[str] | None,
         Option(help="summary, flow, tiles, time, costs, settling or digital; repeatable. [default: all]"),
     ] = None,
+    whole: Annotated[
+        bool, Option("--all", help="Every row of long tables, and every part of a large model.")
+    ] = False,
     svg: Annotated[Path | None, Option(help="Draw the partition into this file.")] = None,
     onnx: Annotated[
         Path | None, Option(help="Write the source model with units and reasons on its nodes, for Netron.")
@@ -28,9 +34,8 @@ def show(
 ) -> None:
     """Show a plan: its parts, tiles, time and costs; or write it for other viewers."""
     loaded = load_plan(plan)
-    if svg is onnx is trace is dot is None:
-        _print(loaded, section or [])
-        return
+    if section or whole or svg is onnx is trace is dot is None:
+        _print(loaded, section or [], whole=whole)
     if svg is not None:
         _draw(loaded, svg)
     if onnx is not None:
@@ -41,19 +46,23 @@ def show(
         _dot(loaded, dot)
 
 
-def _print(plan: Plan, chosen: list[str]) -> None:
-    from ffebm.report.sections import SECTIONS
+def _print(plan: Plan, chosen: list[str], *, whole: bool) -> None:
+    from ffebm.report.facts import facts
+    from ffebm.report.sections import SECTIONS, View
 
     unknown = [name for name in chosen if name not in SECTIONS]
     if unknown:
         raise UsageError(f"--section {unknown[0]}", allowed=", ".join(SECTIONS))
-    for name in chosen or SECTIONS:
-        if len(chosen) != 1:
-            out.print(f"--- {name}", markup=False)
-        for part in SECTIONS[name](plan):
-            out.print(part, soft_wrap=False)
-        if len(chosen) != 1:
-            out.print()
+    console = tables()
+    view = View(facts(plan), console, whole)
+    names = list(dict.fromkeys(chosen)) or list(SECTIONS)
+    for name in names:
+        if len(names) > 1:
+            rule = Rule(name, align="left", characters="─" if console.is_terminal else "-")
+            print_tables(console, [rule])
+        print_tables(console, SECTIONS[name](view))
+        if name != names[-1]:
+            print_tables(console, [Text()])
 
 
 def _draw(plan: Plan, path: Path) -> None:

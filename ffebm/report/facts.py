@@ -19,6 +19,7 @@ from ffebm.report.bill import (
 )
 from ffebm.report.floor import TileFacts, floor
 from ffebm.report.frames import Frame, frames
+from ffebm.report.reasons import Reason, reasons
 from ffebm.report.run_facts import RunFacts
 from ffebm.report.sensitivity_facts import SensitivityFacts
 from ffebm.report.timeline import Timeline, timeline
@@ -101,22 +102,6 @@ class BlockFacts(msgspec.Struct, frozen=True, kw_only=True):
     weights: int
 
 
-class Reason(msgspec.Struct, frozen=True, kw_only=True):
-    """What kept nodes off the tiles.
-
-    Attributes:
-        text: The reason.
-        nodes: How many nodes have it.
-        macs: Their multiply-accumulates.
-        share: Those of all, in per cent, as text.
-    """
-
-    text: str
-    nodes: int
-    macs: int
-    share: str
-
-
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a report shows.
 
@@ -131,7 +116,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         outputs: Of the model.
         notes: What the compiler wants the user to know.
         figures: Headline figures.
-        reasons: What kept nodes off the tiles, the most work first.
+        reasons: What kept nodes off the tiles, the largest share of work or weights first.
         types: Types of the values that nodes read and make.
         nodes: All nodes, in order.
         frames: The tree of foldable parts; the first is the whole model.
@@ -204,7 +189,7 @@ def facts(
         outputs=plan.outputs,
         notes=plan.notes,
         figures=tuple(_figures(plan)),
-        reasons=tuple(_reasons(plan)),
+        reasons=reasons(plan),
         types=_types(plan),
         nodes=tuple(
             _node(node, read, tiles, (inference_bill, training_bill))
@@ -377,13 +362,3 @@ def amount(number: int) -> str:
         if number >= 10**power:
             return f"{number / 10**power:.3g} {prefix}"
     return str(number)
-
-
-def _reasons(plan: Plan) -> Iterator[Reason]:
-    macs = sum(node.macs for node in plan.nodes)
-    counts: dict[str, list[int]] = {}
-    for node in plan.nodes:
-        if node.unit == "digital":
-            counts.setdefault(node.reason, []).append(node.macs)
-    for text, lost in sorted(counts.items(), key=lambda entry: (-sum(entry[1]), -len(entry[1]), entry[0])):
-        yield Reason(text=text, nodes=len(lost), macs=sum(lost), share=share(sum(lost), macs))

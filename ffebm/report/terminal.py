@@ -1,14 +1,14 @@
-"""A plan as text for the terminal, at most 80 columns where names allow it."""
+"""A plan in words: where its nodes run and why, and the command that compiles it again."""
 
 import textwrap
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
 from ffebm.hardware import shipped_hardware
-from ffebm.ir import EnergyBlock
-from ffebm.plan import Options, Plan, PlanNode, Settle, engineering, share
+from ffebm.plan import Options, Plan, Settle, share
+from ffebm.report.reasons import reasons
+from ffebm.report.visible import visible
 
 
 def explain_lines(plan: Plan, chosen: str | None = None) -> Iterator[str]:
@@ -22,8 +22,9 @@ def explain_lines(plan: Plan, chosen: str | None = None) -> Iterator[str]:
     for node in nodes:
         block = f" block{node.block}" if node.block is not None else ""
         work = f", {node.macs:,} MACs" if node.macs else ""
-        yield f"{node.name} ({node.op}{work}): {node.unit}{block}"
-        yield _indented(node.reason, 4)
+        work += f", {node.weights:,} weights" if node.weights and node.unit == "digital" else ""
+        yield f"{visible(node.name)} ({visible(node.op)}{work}): {node.unit}{block}"
+        yield _indented(visible(node.reason), 4)
     if chosen:
         yield f"{len(nodes)} of {len(plan.nodes)} nodes"
         return
@@ -43,29 +44,13 @@ def _shares(plan: Plan) -> Iterator[str]:
     on_tiles = sum(node.macs for node in plan.nodes if node.unit == "tile")
     held = sum(plan.weights[name].size for name in {piece.weight for _, piece in plan.pieces()})
     yield f"on tiles: {share(on_tiles, macs)} of multiply-accumulates, {share(held, weights)} of weights"
-    rows = list(reason_rows(plan))
-    if rows:
+    found = reasons(plan)
+    if found:
         yield "digital because:"
-    for reason, nodes, macs_of, weights_of in rows:
-        yield f"  {nodes} nodes, {macs_of} of multiply-accumulates, {weights_of} of weights:"
-        yield _indented(reason, 6)
-
-
-def reason_rows(plan: Plan) -> Iterator[tuple[str, int, str, str]]:
-    """Why nodes are digital, what keeps most work first: nodes, and shares of work and of weights."""
-    macs = sum(node.macs for node in plan.nodes)
-    weights = sum(plan.weights[name].size for name in plan.weight_names())
-    reasons: dict[str, list[PlanNode]] = defaultdict(list)
-    for node in plan.nodes:
-        if node.unit == "digital":
-            reasons[node.reason].append(node)
-
-    def size(nodes: list[PlanNode]) -> tuple[int, int]:
-        return sum(n.macs for n in nodes), sum(n.weights for n in nodes)
-
-    for reason, nodes in sorted(reasons.items(), key=lambda e: (*(-n for n in size(e[1])), e[0])):
-        lost, kept = size(nodes)
-        yield reason, len(nodes), share(lost, macs), share(kept, weights)
+    for reason in found:
+        nodes = "1 node" if reason.nodes == 1 else f"{reason.nodes} nodes"
+        yield f"  {nodes}, {reason.share} of multiply-accumulates, {reason.weight_share} of weights:"
+        yield _indented(visible(reason.text), 6)
 
 
 def compile_words(plan: Plan, digital: Sequence[str] = ()) -> list[str]:
@@ -96,38 +81,3 @@ def _words(chosen: Mapping[str, object], usual: Mapping[str, object]) -> Iterato
         yield f"--{name.replace('_', '-')}"
         if value is not True:
             yield ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-def flow_lines(plan: Plan) -> Iterator[str]:
-    """Blocks and runs of digital nodes in the order of the inference's steps."""
-    kinds = {node.name: node.op for node in plan.nodes}
-    digital: list[str] = []
-    for port in plan.inputs:
-        yield f"  input   {port.name}: {port.type}"
-    for step in plan.inference.steps:
-        if step.kind == "digital":
-            digital.append(kinds[step.name])
-        elif step.kind == "free":
-            yield from _digital_line(digital)
-            digital = []
-            block = next(block for block in plan.blocks if block.name == step.name)
-            yield from _block_lines(block, engineering(step.end_s - step.start_s, "s"))
-    yield from _digital_line(digital)
-    for port in plan.outputs:
-        yield f"  output  {port.name}: {port.type}"
-
-
-def _digital_line(ops: list[str]) -> Iterator[str]:
-    if ops:
-        text = ", ".join(ops[:6]) + (f" and {len(ops) - 6} more" if len(ops) > 6 else "")
-        yield f"  digital {text}"
-
-
-def _block_lines(block: EnergyBlock, seconds: str) -> Iterator[str]:
-    yield f"  +-- {block.name}, {len(block.layers)} layer(s), {seconds}"
-    for layer in block.layers:
-        maps = [i.linear.op if i.linear else "identity" for i in layer.interactions]
-        pools = [f" {i.pool.op}" for i in layer.interactions if i.pool]
-        shape = "x".join(map(str, layer.shape))
-        yield f"  |   {layer.value} [{shape}] = {layer.activation.op}({' + '.join(maps)}{''.join(pools)})"
-    yield "  +--"

@@ -12,6 +12,11 @@ def visible(text: str) -> str:
     return text if text.isprintable() else "".join(map(_visible, text))
 
 
+def visible_lines(text: str) -> str:
+    """The same for text of several lines, whose line breaks stay."""
+    return "\n".join(map(visible, text.split("\n")))
+
+
 def _visible(character: str) -> str:
     if character.isprintable() or character == JOINER:
         return character
