@@ -121,8 +121,8 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         fidelity: By weight, in the model's order.
         settling: By block.
         betas: Gradients over the nudging strength.
-        slope: Slope of log error over log beta between the two largest strengths whose error is above the
-            floor; None if there are none.
+        slope: Slope of log error over log beta, fitted where the error is below 30 % and above ten times the
+            floor; None with fewer than three such strengths.
         truncations: Phases cut short, by weight of a block.
         target: The cosine that was asked for; None without.
         needs: What reaches it.

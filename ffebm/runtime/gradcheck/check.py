@@ -70,10 +70,12 @@ def check(bench: Bench, effort: Effort, progress: Progress | None = None) -> Cer
         )
     tell = _Counter(_runs(bench, effort), progress)
     exact, reference = bench.exact(Implicit())
+    _require_finite("the exact adjoint", exact)
     exact = _without_rounding(exact)
     tell("exact adjoint")
     found, equilibria = bench.measured(effort.gradient, effort.single)
     tell("estimator")
+    _require_finite("the estimator", found)
     owner = {weight: block.name for block in plan.blocks for weight in block.weights()}
     analog = frozenset(name for name in exact if name in owner and name in found)
     settling = _settling(bench, equilibria, reference, tell)
@@ -103,6 +105,20 @@ def _without_rounding(exact: Grads) -> Grads:
     """Gradients that are zero but for rounding, as of a bias before batch normalisation, are zero."""
     floor = ROUNDING * max((float(g.norm()) for g in exact.values()), default=0.0)
     return {name: g if float(g.norm()) > floor else torch.zeros_like(g) for name, g in exact.items()}
+
+
+def _are_finite(grads: Grads) -> bool:
+    return all(bool(torch.isfinite(g).all()) for g in grads.values())
+
+
+def _require_finite(what: str, grads: Grads) -> None:
+    for name, g in grads.items():
+        if not bool(torch.isfinite(g).all()):
+            raise UsageError(
+                f"{what} gives {name!r} a gradient that is not finite",
+                allowed="blocks that settle",
+                hint="compile with --relaxation 0.5, a smaller --block-size, or smaller weights",
+            )
 
 
 class _Counter:
@@ -206,10 +222,12 @@ def _betas(
     for beta in BETAS:
         estimator = replace(_estimator(effort), beta=beta)
         found = (bench.exact if bench.crossbar is None else bench.measured)(estimator)[0]
+        tell(f"beta {beta:g}")
+        if not _are_finite(found):
+            continue  # so strong a nudge lets a block without bounds run away
         largest, smallest = worst(found, exact, analog)
         errors = {n: e for n in sorted(analog) if (e := error(found[n], exact[n])) is not None}
         points.append(BetaPoint(beta=beta, error=largest, cosine=smallest, errors=errors))
-        tell(f"beta {beta:g}")
     return tuple(points)
 
 

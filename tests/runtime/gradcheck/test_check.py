@@ -168,3 +168,14 @@ def test_the_made_up_loss_has_a_closed_form() -> None:
     expected = np.mean((cosines * s.numpy() + 0.5 * s.numpy() ** 2).sum(1)) / 2
     found = Probe("x", (s,)).loss(s, s)
     assert float(found) == pytest.approx(expected)
+
+
+def test_a_block_that_runs_away_has_no_certificate() -> None:
+    b = Builder(seed=1)
+    x = b.input("x", "N", 6)
+    for name in ("first", "second"):
+        x = b.node("Relu", b.node("MatMul", x, b.constant(np.full((6, 6), 3.0, np.float32), name)))
+    made = compile_model(b.model(x), hardware="ideal", block_size=2)
+    with pytest.raises(UsageError) as caught:
+        certificate(made)
+    assert "a gradient that is not finite; blocks that settle\n  hint: compile with" in str(caught.value)
