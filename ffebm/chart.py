@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from ffebm.visible import visible
+
 WIDTH, HEIGHT, LEFT, TOP, GAP = 380, 220, 62, 34, 26
 """Of a plot, left and above it, and between two; in pixels."""
 BELOW, LINE = 44, 18
@@ -75,9 +77,9 @@ def draw(title: str, charts: Sequence[Chart], columns: int = 2) -> str:
     body = "\n".join([*parts, *legend])
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
-        f'height="{height}" role="img" aria-label="{escape(title, quote=True)}">\n<style>{STYLE}</style>\n'
+        f'height="{height}" role="img" aria-label="{_safe(title)}">\n<style>{STYLE}</style>\n'
         f'<rect width="100%" height="100%" fill="#ffffff"/>\n'
-        f'<text class="title" x="{GAP}" y="26">{escape(title)}</text>\n{body}\n</svg>\n'
+        f'<text class="title" x="{GAP}" y="26">{_safe(title)}</text>\n{body}\n</svg>\n'
     )
 
 
@@ -96,7 +98,7 @@ def _plot(chart: Chart, looks: dict[str, str], left: int, top: int) -> Iterator[
         share = (min(max(y, chart.low), chart.high) - chart.low) / (chart.high - chart.low)
         return top + HEIGHT * (1 - share)
 
-    yield f'<text class="name" x="{left}" y="{top - 10}">{escape(chart.title)}</text>'
+    yield f'<text class="name" x="{left}" y="{top - 10}">{_safe(chart.title)}</text>'
     for tick in range(6):
         value = chart.low + (chart.high - chart.low) * tick / 5
         y = height(value)
@@ -106,9 +108,9 @@ def _plot(chart: Chart, looks: dict[str, str], left: int, top: int) -> Iterator[
         yield f'<text x="{place:.1f}" y="{top + HEIGHT + 16}" text-anchor="middle">{x:g}</text>'
     yield f'<rect class="frame" x="{left}" y="{top}" width="{WIDTH}" height="{HEIGHT}"/>'
     middle = left + WIDTH // 2
-    yield f'<text x="{middle}" y="{top + HEIGHT + 34}" text-anchor="middle">{escape(chart.x)}</text>'
+    yield f'<text x="{middle}" y="{top + HEIGHT + 34}" text-anchor="middle">{_safe(chart.x)}</text>'
     at = f"{left - 46} {top + HEIGHT // 2}"
-    yield f'<text transform="translate({at}) rotate(-90)" text-anchor="middle">{escape(chart.y)}</text>'
+    yield f'<text transform="translate({at}) rotate(-90)" text-anchor="middle">{_safe(chart.y)}</text>'
     for curve in chart.curves:
         look = looks[curve.name]
         drawn = sorted(curve.points)
@@ -128,4 +130,9 @@ def _legend(names: Sequence[str], looks: dict[str, str], width: int, top: int) -
         y = top + LINE * (number // across)
         yield f'<path class="curve" {looks[name]} d="M{left} {y}h28"/>'
         text = name if len(name) <= 24 else name[:23] + "…"
-        yield f'<text x="{left + 36}" y="{y + 4}">{escape(text)}</text>'
+        yield f'<text x="{left + 36}" y="{y + 4}">{_safe(text)}</text>'
+
+
+def _safe(text: str) -> str:
+    """Text as XML that shows it as it is: control characters are not allowed there."""
+    return escape(visible(text))

@@ -19,7 +19,7 @@ from ffebm.commands.sensitivity import sensitivity
 from ffebm.commands.show import show
 from ffebm.commands.train import train
 from ffebm.errors import FfebmError, InternalError
-from ffebm.report.visible import visible_lines
+from ffebm.visible import visible_lines
 
 COMMANDS: tuple[Callable[..., None], ...] = (
     compile_command,

@@ -13,7 +13,7 @@ from tests.models import Builder
 
 ROOT = Path(ffebm.__file__).parent
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors",),
+    ("errors", "visible"),
     (
         "quantity",
         "crossbar",

@@ -37,3 +37,10 @@ def test_what_lies_beyond_the_axis_is_drawn_at_its_end() -> None:
     root = ElementTree.fromstring(draw("t", [Chart("a", "x", "y", (curve,), 0.0, 1.0)]))
     heights = [c.attrib["cy"] for c in root.iter(f"{SVG}circle")]
     assert heights[0] == heights[1]
+
+
+def test_control_characters_show_as_pictures() -> None:
+    name = "\x1b[31m<b>\n\u202e"
+    root = ElementTree.fromstring(draw(name, [Chart(name, name, name, (Curve(name, ((0, 1.0),)),), 0, 1)]))
+    texts = [text.text for text in root.iter(f"{SVG}text")]
+    assert texts.count("␛[31m<b>␊⟨202E⟩") == 5

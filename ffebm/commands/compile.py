@@ -11,7 +11,7 @@ from ffebm.commands.console import out
 from ffebm.commands.report import write_report
 from ffebm.errors import UsageError
 from ffebm.plan import Settle
-from ffebm.report.visible import visible_lines
+from ffebm.visible import visible_lines
 
 if TYPE_CHECKING:
     from ffebm.ir import Graph

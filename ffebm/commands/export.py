@@ -10,6 +10,7 @@ from ffebm.commands.console import PlanPath, err, out
 from ffebm.errors import PlanError, UsageError
 from ffebm.folder import read_folder, write_folder
 from ffebm.plan import Plan, Port, load_plan
+from ffebm.visible import visible
 
 
 def export(
@@ -34,7 +35,7 @@ def export(
     _check_unchanged(folder, exported.marker)
     write_folder(folder, exported.files, exported.marker)
     for note in exported.notes:
-        err.print(f"note: {note}", markup=False)
+        err.print(f"note: {visible(note)}", markup=False)
     out.print(f"{', '.join(sorted(exported.files))} written to {folder}", markup=False)
 
 
@@ -49,7 +50,7 @@ def _peaks(plan: Plan, data: Path) -> dict[str, float]:
         raise UsageError("--data, but no digital segment drives a DAC", hint="leave it out")
     outputs, notes = infer(replace(plan, outputs=ports, structure=None), inputs, 0, "cpu")
     for line in notes:
-        err.print(line, markup=False)
+        err.print(visible(line), markup=False)
     return {name: float(abs(value).max()) for name, value in outputs.items()}
 
 

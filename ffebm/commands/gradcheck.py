@@ -13,6 +13,7 @@ from ffebm.commands.console import LARGEST, PlanPath, err, out
 from ffebm.errors import UsageError
 from ffebm.plan import Plan, load_plan
 from ffebm.training import Training, read_settings, strength, training_from
+from ffebm.visible import visible
 from ffebm.write_file import write_file
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def gradcheck(  # noqa: PLR0913 - a command's options are its arguments
     for table in tables(certificate):
         out.print(table)
     for line in lines(certificate):
-        out.print(line, markup=False)
+        out.print(visible(line), markup=False)
     path = output or plan.resolve().with_name(f"{plan.resolve().name}.gradcheck.json")
     save_certificate(certificate, path)
     drawn = svg or path.with_suffix(".svg")
@@ -199,4 +200,4 @@ def _text(value: float | None, form: str) -> str:
 
 
 def _plain(name: str) -> str:
-    return name.replace("[", "\\[")
+    return visible(name).replace("[", "\\[")

@@ -8,7 +8,7 @@ from typer import Option
 from ffebm.commands.console import LARGEST, PlanPath, err, out
 from ffebm.errors import UsageError
 from ffebm.plan import load_plan
-from ffebm.report.visible import visible
+from ffebm.visible import visible
 
 
 def run(  # noqa: PLR0913 - a command's options are its arguments

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 from typer import Option
 
 from ffebm.commands.console import LARGEST, PlanPath, err, out
 from ffebm.errors import UsageError
 from ffebm.plan import Plan, load_plan, share
 from ffebm.report.terminal import compile_words
+from ffebm.visible import visible
 from ffebm.write_file import write_file
 
 if TYPE_CHECKING:
@@ -130,7 +132,7 @@ def _table(study: "Study", axis: "Axis", levels: Sequence[float]) -> Table:
     for unit in study.record.units:
         points = [held[unit.name, level] for level in levels]
         cells = [f"{100 * p.accuracy:.1f} {p.cosine:.2f}" for p in points]
-        table.add_row(unit.name, share(unit.macs, study.work), *cells)
+        table.add_row(Text(visible(unit.name)), share(unit.macs, study.work), *cells)
     return table
 
 

@@ -13,7 +13,7 @@ from ffebm.plan import Port
 from ffebm.report.facts import Facts, NodeFacts
 from ffebm.report.marks import Marks
 from ffebm.report.parts import FEW, Part, ops, parts, ranges, sources_of_outputs
-from ffebm.report.visible import visible
+from ffebm.visible import visible
 
 DASHED = Box("┌╌╌┐\n╎  ╎\n├╌╌┤\n╎  ╎\n├╌╌┤\n├╌╌┤\n╎  ╎\n└╌╌┘\n")
 """Around what is digital, in a terminal."""

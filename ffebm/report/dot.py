@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from ffebm.plan import Plan, PlanNode
 from ffebm.report.relations import captured, tiles_of_weights
-from ffebm.report.visible import visible
+from ffebm.visible import visible
 
 WIDTH, LINES = 32, 3
 """Characters in a line of a label, and lines that one name may take; the tooltip has the rest."""

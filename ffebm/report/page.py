@@ -13,7 +13,7 @@ from markupsafe import Markup
 from ffebm.report.comparison import Comparison
 from ffebm.report.facts import Facts
 from ffebm.report.plain import plain_fields
-from ffebm.report.visible import visible
+from ffebm.visible import visible
 
 DAGRE = "dagre-3.1.3.min.js"
 SCRIPTS = (

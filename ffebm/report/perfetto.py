@@ -10,8 +10,8 @@ from typing import TypeAlias
 import msgspec
 
 from ffebm.plan import Plan
-from ffebm.report.visible import visible
 from ffebm.step import Schedule, Step
+from ffebm.visible import visible
 
 Event: TypeAlias = "dict[str, int | float | str | dict[str, Argument]]"
 Argument: TypeAlias = "int | float | str"

@@ -6,7 +6,7 @@ from html import escape
 from itertools import pairwise
 
 from ffebm.plan import Plan, engineering, share
-from ffebm.report.visible import visible
+from ffebm.visible import visible
 
 WIDTH, LINE, GAP, TOP = 178, 17, 34, 64
 """Of a box, of a line of text, between boxes, and above boxes; in pixels."""

@@ -21,8 +21,8 @@ from ffebm.report.marks import ENERGIES, MARK, Marks
 from ffebm.report.parts import ranges
 from ffebm.report.plain import plain_fields
 from ffebm.report.timeline import Timeline
-from ffebm.report.visible import visible
 from ffebm.step import Cost
+from ffebm.visible import visible
 
 ROWS = 24
 """Rows that a long table shows unless all are asked for."""

@@ -8,7 +8,7 @@ import msgspec
 from ffebm.hardware import shipped_hardware
 from ffebm.plan import Options, Plan, Settle, share
 from ffebm.report.reasons import reasons
-from ffebm.report.visible import visible
+from ffebm.visible import visible
 
 
 def explain_lines(plan: Plan, chosen: str | None = None) -> Iterator[str]:

@@ -14,7 +14,7 @@ import pytest
 from ffebm import Plan
 from ffebm import compile as compile_plan
 from ffebm.report.dot import dot
-from ffebm.report.visible import visible
+from ffebm.visible import visible
 from tests.report.test_netron import with_control_flow
 
 

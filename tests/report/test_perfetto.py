@@ -7,8 +7,8 @@ import pytest
 
 from ffebm import Plan
 from ffebm.report.perfetto import nanoseconds, schedules, trace, transfers, unit_order
-from ffebm.report.visible import visible
 from ffebm.step import Schedule
+from ffebm.visible import visible
 from tests.report.conftest import Query
 
 Load = Callable[[bytes], Query]

@@ -10,7 +10,7 @@ from rich.console import Console
 from ffebm.plan import Plan, share
 from ffebm.report.facts import facts, quantity
 from ffebm.report.sections import ROWS, SECTIONS, View
-from ffebm.report.visible import visible
+from ffebm.visible import visible
 from tests.report.conftest import WICKED
 
 

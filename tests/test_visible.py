@@ -1,6 +1,6 @@
 import pytest
 
-from ffebm.report.visible import visible
+from ffebm.visible import visible
 
 
 @pytest.mark.parametrize(
