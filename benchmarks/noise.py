@@ -23,9 +23,9 @@ from ffebm.crossbar import Crossbar, Drift
 from ffebm.quantity import Ratio, Time
 from ffebm.runtime.classification import all_logits, hits, logits
 from ffebm.runtime.data import Data, load_data
-from ffebm.runtime.run_record import Training
 from ffebm.runtime.sensitivity.meter import cosine
 from ffebm.runtime.training import Trainer
+from ffebm.training import Training
 
 ROOT = Path(__file__).parent.parent
 KEPT, DOCS = ROOT / "out" / "noise", ROOT / "docs"

@@ -25,6 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "training",
         "write_file",
         "certificate",
+        "run_record",
     ),
     ("ir",),
     ("ops", "work", "monotone", "conductance"),

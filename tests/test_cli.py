@@ -17,7 +17,7 @@ from ffebm import cli
 from ffebm.plan import load_plan
 from ffebm.recipes.paper import RECIPES
 from ffebm.report.terminal import compile_words
-from ffebm.runtime.run_record import load_checkpoint
+from ffebm.runtime.checkpoint import load_checkpoint
 
 Run = Callable[..., tuple[int, str, str]]
 HEADS = re.compile(r"^(\w+) -+$", re.MULTILINE)

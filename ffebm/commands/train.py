@@ -1,7 +1,7 @@
 """`ffebm train`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import msgspec
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -10,10 +10,8 @@ from typer import Option
 from ffebm.commands.console import LARGEST, PlanPath, err, out
 from ffebm.errors import UsageError
 from ffebm.plan import Plan, load_plan
+from ffebm.run_record import Epoch
 from ffebm.training import Training, read_settings, strength, training_from
-
-if TYPE_CHECKING:
-    from ffebm.runtime.run_record import Epoch
 
 
 def train(  # noqa: PLR0913 - a command's options are its arguments
@@ -66,7 +64,7 @@ def train(  # noqa: PLR0913 - a command's options are its arguments
     resume: Annotated[bool, Option(help="Continue the run in that folder.")] = False,
 ) -> None:
     """Train a plan; every epoch leaves a checkpoint, the trained model lies beside it as ONNX."""
-    from ffebm.runtime.run_record import load_checkpoint
+    from ffebm.runtime.checkpoint import load_checkpoint
 
     given: dict[str, object] = {
         "data": data,

@@ -5,29 +5,9 @@ from pathlib import Path
 import msgspec
 
 from ffebm.errors import Location, UsageError
+from ffebm.folder import read_folder
 from ffebm.plan import Plan
-
-
-class EpochFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """Figures of one epoch.
-
-    Attributes:
-        epoch: Number, from 1.
-        loss: Mean training loss.
-        train_accuracy: Share of training samples classified correctly while training.
-        test_accuracy: Share of test samples classified correctly after the epoch.
-        unsettled: Share of samples and blocks whose free phase did not settle.
-        sweeps: Mean sweeps of a block's free phase; 0 if the record has none.
-        seconds: Wall-clock time.
-    """
-
-    epoch: int
-    loss: float
-    train_accuracy: float
-    test_accuracy: float
-    unsettled: float
-    sweeps: float = 0.0
-    seconds: float
+from ffebm.run_record import RECORD, Epoch, run_record
 
 
 class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,7 +21,7 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     gradient: str
     settings: tuple[tuple[str, str], ...]
-    epochs: tuple[EpochFacts, ...]
+    epochs: tuple[Epoch, ...]
 
 
 def read_run(plan: Plan, path: Path) -> RunFacts:
@@ -51,9 +31,7 @@ def read_run(plan: Plan, path: Path) -> RunFacts:
         PlanError: If it is no run folder, or damaged.
         UsageError: If the run is of another model.
     """
-    from ffebm.runtime.run_record import load_checkpoint  # torch costs two seconds
-
-    record = load_checkpoint(path).record
+    record = run_record(read_folder(path, RECORD), path)
     if record.plan != plan.source.digest:
         raise UsageError(
             f"the run trained another model than {plan.source.name}",
@@ -67,5 +45,5 @@ def read_run(plan: Plan, path: Path) -> RunFacts:
     return RunFacts(
         gradient=record.gradient,
         settings=tuple((key, str(value)) for key, value in {**settings, "hardware": record.hardware}.items()),
-        epochs=tuple(msgspec.convert(msgspec.structs.asdict(epoch), EpochFacts) for epoch in record.epochs),
+        epochs=record.epochs,
     )

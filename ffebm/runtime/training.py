@@ -13,21 +13,20 @@ from torch import Tensor
 from torch.nn import functional
 
 from ffebm.errors import Location, UsageError
+from ffebm.run_record import Epoch, RunRecord
+from ffebm.runtime.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    optimizer_state,
+    restore_optimizer,
+    save_checkpoint,
+)
 from ffebm.runtime.classification import BATCH, fitted, hits, logits_of
 from ffebm.runtime.data import Data
 from ffebm.runtime.data.preparation import preparation
 from ffebm.runtime.executor import Executor
 from ffebm.runtime.gradient import EP, Gradient, Implicit, Unrolled
 from ffebm.runtime.optimizer import make_optimizer
-from ffebm.runtime.run_record import (
-    Checkpoint,
-    Epoch,
-    Record,
-    load_checkpoint,
-    optimizer_state,
-    restore_optimizer,
-    save_checkpoint,
-)
 from ffebm.runtime.settling import Equilibrium
 from ffebm.training import Training
 
@@ -209,9 +208,9 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
 
-    def _record(self) -> Record:
+    def _record(self) -> RunRecord:
         plan = self.net.plan
-        return Record(
+        return RunRecord(
             plan=plan.source.digest,
             hardware=f"{plan.hardware.name} {_digest(msgspec.json.encode(plan.hardware))}",
             samples=self._samples,

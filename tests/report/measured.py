@@ -2,7 +2,8 @@
 
 from ffebm.certificate import BetaPoint, Certificate, Fidelity, Need, Settling, Truncation
 from ffebm.plan import Plan
-from ffebm.report.run_facts import EpochFacts, RunFacts
+from ffebm.report.run_facts import RunFacts
+from ffebm.run_record import Epoch
 from ffebm.runtime.sensitivity.effects import Axis
 from ffebm.runtime.sensitivity.meter import Effort
 from ffebm.runtime.sensitivity.record import SCHEMA, Offer, Point, Record, Setup, identity_of
@@ -114,7 +115,7 @@ def run_of(epochs: int = 4) -> RunFacts:
         gradient="EP(beta=0.1)",
         settings=(("lr", "0.01"),),
         epochs=tuple(
-            EpochFacts(
+            Epoch(
                 epoch=n,
                 loss=1 / n,
                 train_accuracy=0.5,

@@ -9,8 +9,8 @@ from ffebm import Executor, FfebmError, Plan, Settle
 from ffebm import compile as compile_plan
 from ffebm.errors import PlanError, UsageError
 from ffebm.hardware import Accumulate, Crossbar, Hardware, Transfer, load_hardware
+from ffebm.runtime.checkpoint import load_checkpoint
 from ffebm.runtime.data import Data
-from ffebm.runtime.run_record import load_checkpoint
 from ffebm.runtime.training import Trainer, estimator
 from ffebm.training import Training
 from tests.machines import ratio

@@ -1,4 +1,4 @@
-"""The record of a training run: settings, figures and a checkpoint, in a checked folder without pickle."""
+"""The folder of a training run: its record and what it continues from, checked, without pickle."""
 
 from pathlib import Path
 from typing import Any
@@ -10,53 +10,9 @@ from torch import Tensor
 
 from ffebm.errors import Location, PlanError
 from ffebm.folder import read_folder, write_folder
-from ffebm.training import Training
+from ffebm.run_record import RECORD, RunRecord, run_record
 
-RECORD, CHECKPOINT = "record.json", "checkpoint.safetensors"
-
-
-class Epoch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Figures of one epoch.
-
-    Attributes:
-        epoch: Number, from 1.
-        loss: Mean training loss.
-        train_accuracy: Share of training samples classified correctly while training.
-        test_accuracy: Share of test samples classified correctly after the epoch.
-        unsettled: Share of samples and blocks whose free phase did not settle.
-        sweeps: Mean sweeps of a block's free phase.
-        seconds: Wall-clock time.
-    """
-
-    epoch: int
-    loss: float
-    train_accuracy: float
-    test_accuracy: float
-    unsettled: float
-    sweeps: float = 0.0
-    seconds: float
-
-
-class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A training run so far.
-
-    Attributes:
-        plan: Digest of the plan's source model.
-        hardware: Name and digest of the machine.
-        samples: Digest of the training samples.
-        gradient: The gradient estimator, in words.
-        training: The settings.
-        epochs: Figures, one an epoch.
-        groups: The optimiser's settings, as torch keeps them.
-    """
-
-    plan: str
-    hardware: str
-    samples: str
-    gradient: str
-    training: Training
-    epochs: tuple[Epoch, ...] = ()
-    groups: tuple[dict[str, Any], ...] = ()
+CHECKPOINT = "checkpoint.safetensors"
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
@@ -69,7 +25,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
         cells: What cells that learn in place hold; empty where a digital master copy learns.
     """
 
-    record: Record
+    record: RunRecord
     weights: dict[str, Tensor]
     state: dict[str, Tensor]
     cells: dict[str, Tensor] = {}
@@ -102,11 +58,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
         PlanError: If it is no run folder, or damaged.
     """
     files = read_folder(path, RECORD)
+    record = run_record(files, path)
     try:
-        record = msgspec.json.decode(files[RECORD], type=Record)
         tensors = safetensors.torch.load(files[CHECKPOINT])
-    except (KeyError, msgspec.DecodeError, safetensors.SafetensorError) as error:
-        raise PlanError(f"the run record cannot be read: {error}", location=Location(str(path))) from None
+    except (KeyError, safetensors.SafetensorError) as error:
+        raise PlanError(f"the checkpoint cannot be read: {error}", location=Location(str(path))) from None
     weights, state, cells = (
         {k.removeprefix(kind): v for k, v in tensors.items() if k.startswith(kind)}
         for kind in ("weights/", "optimizer/", "cells/")

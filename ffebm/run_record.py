@@ -1,0 +1,72 @@
+"""The record of a training run: settings and figures; `record.json` in the run's folder."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ffebm.errors import Location, PlanError
+from ffebm.training import Training
+
+RECORD = "record.json"
+
+
+class Epoch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Figures of one epoch.
+
+    Attributes:
+        epoch: Number, from 1.
+        loss: Mean training loss.
+        train_accuracy: Share of training samples classified correctly while training.
+        test_accuracy: Share of test samples classified correctly after the epoch.
+        unsettled: Share of samples and blocks whose free phase did not settle.
+        sweeps: Mean sweeps of a block's free phase.
+        seconds: Wall-clock time.
+    """
+
+    epoch: int
+    loss: float
+    train_accuracy: float
+    test_accuracy: float
+    unsettled: float
+    sweeps: float = 0.0
+    seconds: float
+
+
+class RunRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A training run so far.
+
+    Attributes:
+        plan: Digest of the plan's source model.
+        hardware: Name and digest of the machine.
+        samples: Digest of the training samples.
+        gradient: The gradient estimator, in words.
+        training: The settings.
+        epochs: Figures, one an epoch.
+        groups: The optimiser's settings, as torch keeps them.
+    """
+
+    plan: str
+    hardware: str
+    samples: str
+    gradient: str
+    training: Training
+    epochs: tuple[Epoch, ...] = ()
+    groups: tuple[dict[str, Any], ...] = ()
+
+
+def run_record(files: Mapping[str, bytes], path: Path) -> RunRecord:
+    """The record among the files of a run's folder.
+
+    Args:
+        files: Their contents by name.
+        path: The folder, for messages.
+
+    Raises:
+        PlanError: If there is none, or it cannot be read.
+    """
+    try:
+        return msgspec.json.decode(files[RECORD], type=RunRecord)
+    except (KeyError, msgspec.DecodeError) as error:
+        raise PlanError(f"the run record cannot be read: {error}", location=Location(str(path))) from None
