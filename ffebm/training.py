@@ -23,6 +23,9 @@ class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         min_lr: Learning rate that the "cosine" schedule ends with.
         weight_decay: L2 penalty; None leaves it to the optimiser.
         momentum: Momentum; None leaves it to the optimiser.
+        clip_norm: Longest gradient, over all weights together, that a step takes; a longer one is shortened.
+            None leaves all as they are. Where an equilibrium jumps under a nudge, a gradient by "ep" is far
+            too long.
         schedule: Learning rate over epochs: "constant" or "cosine".
         gradient: Estimator: "ep", "implicit" or "unrolled".
         beta: Nudging strength of "ep"; "auto" finds it from the noise of the tiles.
@@ -44,6 +47,7 @@ class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     min_lr: float = 0.0
     weight_decay: float | None = None
     momentum: float | None = None
+    clip_norm: float | None = None
     schedule: str = "constant"
     gradient: str = "ep"
     beta: float | Literal["auto"] = 0.1

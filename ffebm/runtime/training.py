@@ -11,6 +11,7 @@ import msgspec
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.utils import clip_grad_norm_
 
 from ffebm.errors import Location, UsageError
 from ffebm.run_record import Epoch, RunRecord
@@ -165,6 +166,8 @@ class Trainer:
             loss, logits = self._loss(x, y)
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
+            if self.training.clip_norm is not None:
+                clip_grad_norm_(self.net.weights().values(), self.training.clip_norm)
             self.optimizer.step()
             seen += len(picked)
             total += float(loss.detach()) * len(picked)
@@ -289,6 +292,8 @@ def _checked(training: Training) -> Training:
     ):
         if value < least or not math.isfinite(value):
             raise UsageError(f"{name} is {value}", allowed=f"at least {least}")
+    if training.clip_norm is not None and not training.clip_norm > 0:
+        raise UsageError(f"clip_norm is {training.clip_norm}", allowed="above 0", hint="leave it out")
     if training.schedule not in {"constant", "cosine"}:
         raise UsageError(f"schedule {training.schedule!r}", allowed="constant or cosine")
     if not 0 <= training.min_lr <= training.lr:

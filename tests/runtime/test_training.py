@@ -211,6 +211,21 @@ def test_frozen_weights_stay() -> None:
         assert torch.equal(before, trainer.net.weights()[name]) == is_frozen, name
 
 
+def test_long_gradients_are_shortened() -> None:
+    """By plain descent at a rate of 1, a step is as long as its gradient."""
+    moved = []
+    for clip_norm in (None, 100.0, 1e-3):
+        settings = replace(TRAINING, optimizer="SGD", lr=1.0, epochs=1, batch=1000, clip_norm=clip_norm)
+        net = Executor(tiny("ideal"))
+        before = {name: w.detach().clone() for name, w in net.weights().items()}
+        list(Trainer(net, samples(), settings).run())
+        steps = [(w.detach() - before[name]).flatten() for name, w in net.weights().items()]
+        moved.append(torch.cat(steps))
+    assert torch.equal(moved[0], moved[1])
+    assert moved[2].norm().item() == pytest.approx(1e-3, rel=1e-4)
+    assert torch.cosine_similarity(moved[0], moved[2], dim=0).item() == pytest.approx(1)
+
+
 def test_sweeps_of_an_epoch() -> None:
     trainer = run(tiny("ideal"), replace(TRAINING, epochs=1))
     alone = 1  # the block of one layer is exact after one sweep
@@ -306,6 +321,7 @@ def test_no_folder_to_resume_from() -> None:
             {"min_lr": 1e-3},
             "min_lr is 0.001 at a constant rate\n  hint: add --schedule cosine, or leave it out",
         ),
+        ({"clip_norm": 0.0}, "clip_norm is 0.0; above 0\n  hint: leave it out"),
         ({"freeze": ("*",)}, "the model has no trainable weights"),
         ({"momentum": 0.9}, "Adam takes no momentum\n  hint: leave --momentum out"),
         ({"weight_decay": -1.0}, "Adam cannot be used: Invalid weight_decay value: -1.0"),
