@@ -21,8 +21,10 @@ import ffebm
 from ffebm.chart import Chart, Curve, draw
 from ffebm.crossbar import Crossbar, Drift
 from ffebm.quantity import Ratio, Time
+from ffebm.runtime.calibration import calibration_batch
 from ffebm.runtime.classification import all_logits, hits, logits
 from ffebm.runtime.data import Data, load_data
+from ffebm.runtime.data.samples import floats
 from ffebm.runtime.sensitivity.meter import cosine
 from ffebm.runtime.training import Trainer
 from ffebm.training import Training
@@ -142,6 +144,7 @@ class Bench:
         self.data = replace(data, x_test=data.x_test[: network.tested], y_test=data.y_test[: network.tested])
         self.whole = data
         self.bases: dict[tuple[int, int], dict[str, torch.Tensor]] = {}
+        self.ideals: dict[tuple[int, int], list[torch.Tensor]] = {}
 
     def held(self) -> dict[str, float]:
         """What is kept of this network."""
@@ -189,26 +192,44 @@ class Bench:
                 weight.copy_(self.bases[size, seed][name])
         return net
 
+    def shaped(self, net: ffebm.Executor) -> Data:
+        """The data in the network's shape, with the training samples of a sweep."""
+        shape = net.plan.inputs[0].type.shape
+        count = self.network.count
+        cut = replace(self.data, x_train=self.data.x_train[:count], y_train=self.data.y_train[:count])
+        return cut.shaped((shape or ())[1:])
+
     def inference(self, tile: Crossbar | None, seed: int) -> float:
         """Accuracy in per cent of exactly trained weights."""
         net = self.trained(self.net(tile, 1, seed), 1, seed)
-        shape = net.plan.inputs[0].type.shape
-        data = self.data.shaped((shape or ())[1:])
+        data = self.shaped(net)
+        net.calibrate(floats(calibration_batch(data)[0]))
         return 100 * hits(all_logits(net, data.x_test), data.y_test) / len(data.x_test)
 
     def grads(self, tile: Crossbar | None, size: int, seed: int, gradient: object) -> list[torch.Tensor]:
         """Gradients of everything that blocks hold, on 256 training samples."""
         net = self.trained(self.net(tile, size, seed, gradient), size, seed)
-        shape = net.plan.inputs[0].type.shape
-        data = self.data.shaped((shape or ())[1:])
+        data = self.shaped(net)
+        seen, classes = calibration_batch(data)
+        net.calibrate(floats(seen), classes, functional.cross_entropy)
         functional.cross_entropy(logits(net, data.x_train[:256]), data.y_train[:256]).backward()
         placed = {w for block in net.plan.blocks for w in block.weights()}
         return [w.grad for name, w in net.weights().items() if name in placed and w.grad is not None]
 
     def gradient(self, tile: Crossbar, size: int, seed: int, ours: object = None) -> float:
         """Cosine to the exact gradient of the exact machine."""
-        ideal = self.grads(None, size, seed, ffebm.Implicit())
-        return cosine(self.grads(tile, size, seed, ours or ffebm.EP(beta=BETA)), ideal)
+        if (size, seed) not in self.ideals:
+            self.ideals[size, seed] = self.grads(None, size, seed, ffebm.Implicit())
+        ours = ours or ffebm.EP(beta=BETA)
+        return cosine(self.grads(tile, size, seed, ours), self.ideals[size, seed])
+
+    def clipped(self, tile: Crossbar, seed: int) -> list[float]:
+        """Per cent of the ADC readings of each weight that clip, forward on 256 training samples."""
+        net = self.trained(self.net(tile, 1, seed), 1, seed)
+        data = self.shaped(net)
+        net.calibrate(floats(calibration_batch(data)[0]))
+        all_logits(net, data.x_train[:256])
+        return [100 * readings.share for readings in net.machine.readings().values()]
 
     def training(self, tile: Crossbar | None, seed: int) -> float:
         """Accuracy in per cent of weights that were trained on such tiles."""
@@ -237,9 +258,10 @@ def sweep(bench: Bench, figures: list[str]) -> None:
 
 
 def key_tile() -> Crossbar:
-    """128 x 128 cells, 10-bit weights, 4-bit converters; the range of each ADC is that of its column."""
+    """128 x 128 cells, 10-bit weights, 4-bit converters; ADC ranges by column, for uniform inputs."""
     tile = converter_bits(clean(), 4)
-    return swap(tile, rows=128, cols=128, adc=swap(tile.adc, range="column"), adc_sigmas=ratio(3.5))
+    adc = swap(tile.adc, range="column", calibration="uniform")
+    return swap(tile, rows=128, cols=128, adc=adc, adc_sigmas=ratio(3.5))
 
 
 def key_point(bench: Bench, seeds: list[int]) -> None:
@@ -272,6 +294,37 @@ def betas(bench: Bench) -> None:
                 tile = read_noise(clean(), level)
                 key = f"beta/{beta}/{level:g}/{seed}"
                 bench.keep(key, lambda t=tile, s=seed, e=estimator: bench.gradient(t, 2, s, e))
+
+
+RANGES = {"uniform": ("uniform", 4.0), "data": ("data", 4.0), "data-tight": ("data", 2.5)}
+"""What ADC ranges are calibrated on, and how many standard deviations they take."""
+RANGE_BITS = (4, 10)
+RANGE_FIGURES = {
+    "clip-first": "first matrix clips, %",
+    "clip-last": "last matrix clips, %",
+    "inference": "inference, %",
+    "gradient1": "gradient, cosine",
+    "training": "training, %",
+}
+
+
+def ranges(bench: Bench) -> None:
+    """What the calibration of ADC ranges does, one layer a block."""
+    measure = {
+        "clip-first": lambda tile, seed: bench.clipped(tile, seed)[0],
+        "clip-last": lambda tile, seed: bench.clipped(tile, seed)[-1],
+        "inference": bench.inference,
+        "gradient1": lambda tile, seed: bench.gradient(tile, 1, seed),
+        "training": bench.training,
+    }
+    for name, (calibration, sigmas) in RANGES.items():
+        for bits in RANGE_BITS:
+            tile = adc_bits(clean(), bits)
+            tile = swap(tile, adc=swap(tile.adc, calibration=calibration), adc_sigmas=ratio(sigmas))
+            for figure in RANGE_FIGURES:
+                for seed in SEEDS:
+                    key = f"range-{figure}/{name}/{bits}/{seed}"
+                    bench.keep(key, lambda f=figure, t=tile, s=seed: measure[f](t, s))
 
 
 # --- reporting ---------------------------------------------------------------------------------------
@@ -318,6 +371,21 @@ def beta_table(held: dict[str, dict[str, float]]) -> Iterator[str]:
                 yield f"| {network} | {beta} | {' | '.join(cells)} |"
 
 
+def range_table(held: dict[str, dict[str, float]]) -> Iterator[str]:
+    heads = [f"{title}, {bits} bits" for title in RANGE_FIGURES.values() for bits in RANGE_BITS]
+    yield "| network | calibrated on | deviations | " + " | ".join(heads) + " |"
+    yield "|---|---|---|" + "---|" * len(heads)
+    for network, figures in held.items():
+        for name, (calibration, sigmas) in RANGES.items():
+            cells = [
+                text(found(figures, f"range-{figure}", name, bits), 3 if figure == "gradient1" else 1)
+                for figure in RANGE_FIGURES
+                for bits in RANGE_BITS
+            ]
+            if any(cell != "-" for cell in cells):
+                yield f"| {network} | {calibration} | {sigmas:g} | {' | '.join(cells)} |"
+
+
 def curve(name: str, figures: dict[str, float], figure: str, axis: str, levels: tuple[float, ...]) -> Curve:
     values = {level: found(figures, figure, axis, level) for level in levels}
     known = {level: v for level, v in values.items() if v}
@@ -353,7 +421,12 @@ def report() -> None:
         values = found(figures, "key", KEY, 0)
         if values:
             keys.append(f"| {network} | {len(values)} | {text(values, 2)} |")
-    for name, lines in (("key", keys), ("beta", list(beta_table(held))), ("axes", list(tables(held)))):
+    for name, lines in (
+        ("key", keys),
+        ("range", list(range_table(held))),
+        ("beta", list(beta_table(held))),
+        ("axes", list(tables(held))),
+    ):
         begin, end = f"<!-- begin {name} -->\n", f"<!-- end {name} -->"
         head, _, rest = content.partition(begin)
         content = head + begin + "\n".join(lines).rstrip() + "\n" + end + rest.partition(end)[2]
@@ -364,7 +437,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     names = [network.name for network in NETWORKS]
     parser.add_argument("--network", choices=names, action="append")
-    parser.add_argument("--only", choices=[*FIGURES, "key", "beta"], action="append")
+    parser.add_argument("--only", choices=[*FIGURES, "key", "beta", "range"], action="append")
     parser.add_argument("--seed", type=int, choices=SEEDS, action="append", help="of the key point")
     parser.add_argument("--report", action="store_true")
     options = parser.parse_args()
@@ -375,8 +448,10 @@ def main() -> None:
         if options.network and network.name not in options.network:
             continue
         bench = Bench(network)
-        wanted = options.only or [*FIGURES, "beta", "key"]
+        wanted = options.only or [*FIGURES, "beta", "range", "key"]
         sweep(bench, [name for name in FIGURES if name in wanted])
+        if "range" in wanted:
+            ranges(bench)
         if "beta" in wanted:
             betas(bench)
         if "key" in wanted and network.whole_epochs:

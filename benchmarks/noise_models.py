@@ -111,6 +111,7 @@ def _model(nodes: list[onnx.NodeProto], shape: list[int | str], weights: Arrays)
 
 NETWORKS = (
     Network("digits 64-100-10", "digits", dense(64, 100), 1438, 10, 359, 0, 0.1),
+    Network("digits conv 8-16", "digits", conv(8, 8, 16), 1438, 10, 359, 0, 0.01),
     Network("Fashion 784-500-10", "fashion-mnist", dense(784, 500), 5000, 3, 2000, 14, 0.03),
     Network("Fashion conv 8-16", "fashion-mnist", conv(28, 8, 16), 2000, 4, 2000, 0, 0.003),
 )

@@ -126,6 +126,7 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         truncations: Phases cut short, by weight of a block.
         target: The cosine that was asked for; None without.
         needs: What reaches it.
+        calibration: What ADC ranges are set by, in words; empty if samples have no say in them.
         notes: What the reader should know.
     """
 
@@ -146,6 +147,7 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     truncations: tuple[Truncation, ...] = ()
     target: float | None = None
     needs: tuple[Need, ...] = ()
+    calibration: str = ""
     notes: tuple[str, ...] = ()
 
     @property

@@ -132,18 +132,33 @@ def to_pair(digits: Matrix, crossbar: Crossbar, index: int = 0) -> tuple[Matrix,
     return low + digits.clip(0, None) * step, low + (-digits).clip(0, None) * step
 
 
-def adc_range(digits: Matrix, crossbar: Crossbar) -> Matrix:
+def uniform_deviation(digits: Matrix, crossbar: Crossbar) -> Matrix:
+    """Standard deviation of each line's output for inputs spread evenly over [-1, 1], whose own is 1/sqrt(3).
+
+    Args:
+        digits: From `to_digits`, [..., n_out, n_in].
+        crossbar: The tile.
+
+    Returns:
+        [..., n_out], for full-range weights of 1.
+    """
+    weight = digits / (crossbar.cell.levels - 1)
+    return ((weight * weight).sum(-1) / 3.0) ** 0.5
+
+
+def adc_range(digits: Matrix, crossbar: Crossbar, spread: Matrix | None = None) -> Matrix:
     """Largest output that an ADC of a piece resolves, for inputs in [-1, 1] and full-range weights of 1.
 
-    Inputs spread evenly over [-1, 1] have a standard deviation of 1/sqrt(3). A calibrated range takes
-    `adc_sigmas` of them on the heaviest line (a range by column, on each line), and never more than what the
-    line can reach, with `HEADROOM` for noise; the maximal range is what the heaviest line can reach.
+    A calibrated range takes `adc_sigmas` standard deviations of the output of the heaviest line (a range by
+    column, of each line), and never more than what the line can reach, with `HEADROOM` for noise; the maximal
+    range is what the heaviest line can reach.
 
     With a range by level, one code is one level of a cell times one step of the DAC.
 
     Args:
         digits: From `to_digits`, [..., n_out, n_in]; transposed for the transposed read.
         crossbar: The tile.
+        spread: How many times the range for uniform inputs each line takes, [..., n_out]; None is 1.
 
     Returns:
         [..., 1, 1]; [..., n_out, 1] by column.
@@ -157,7 +172,9 @@ def adc_range(digits: Matrix, crossbar: Crossbar) -> Matrix:
         reach = _largest(reachable)[..., None, None]
         return reach + (reach == 0)
     assert crossbar.adc_sigmas is not None  # the description has been checked
-    likely = ((weight * weight).sum(-1) / 3.0) ** 0.5 * crossbar.adc_sigmas.value
+    likely = uniform_deviation(digits, crossbar) * crossbar.adc_sigmas.value
+    if spread is not None:
+        likely = likely * spread
     if crossbar.adc.range == "calibrated":
         likely, reachable = _largest(likely)[..., None], _largest(reachable)[..., None]
     smaller = likely * (likely <= reachable) + reachable * (reachable < likely)

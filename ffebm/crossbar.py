@@ -151,9 +151,15 @@ class Adc(Converter, frozen=True, forbid_unknown_fields=True, kw_only=True, omit
             output, the same for all lines of a piece; "column": of each line's own output; "maximal": the
             most that the heaviest line can reach; "level": such that a code is a level of a cell times a step
             of the DAC, so that sums within the codes are exact.
+        calibration: Which outputs a calibrated range, as a whole or by column, is for. "data": those of a
+            batch of samples, once a run has some, as converters of inference chips are set; before that, and
+            with "uniform", those of inputs spread evenly over [-1, 1].
+
+    Source: ADC ranges calibrated on profiled outputs, Xiao et al. 2022 (arXiv 2109.01262) and CrossSim.
     """
 
     range: Literal["calibrated", "column", "maximal", "level"] = "calibrated"
+    calibration: Literal["data", "uniform"] = "data"
 
 
 class Accumulate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="accumulate"):
@@ -218,8 +224,8 @@ class Crossbar(
         cell: The memory element.
         dac: Drives the lines that inputs are on.
         adc: Reads the lines that outputs are on.
-        adc_sigmas: The ADC's range, in standard deviations of a line's output for uniform inputs; for ranges
-            that are calibrated, as a whole or by column.
+        adc_sigmas: The ADC's range, in standard deviations from zero of a line's output; for ranges that are
+            calibrated, as a whole or by column.
         read_time: Of the array in one read, without converters.
         write_time: Of one row programmed once.
         mapping: "differential": a weight is the difference of two cells. "offset": a weight is the difference
@@ -245,6 +251,11 @@ class Crossbar(
     mismatch: Ratio | None = None
     wires: Wires | None = None
     update: Update | None = None
+
+    @property
+    def follows_data(self) -> bool:
+        """The ranges of the ADCs follow samples once a run has some."""
+        return self.adc.range in {"calibrated", "column"} and self.adc.calibration == "data"
 
     @property
     def top_level(self) -> int:

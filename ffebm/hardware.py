@@ -290,6 +290,9 @@ def _tiles_problems(tiles: Tiles) -> Iterator[tuple[str, str, str]]:
     elif tiles.tile.adc.range not in {"calibrated", "maximal"}:
         found = f"{tiles.tile.adc.range!r} with continuous settling"
         yield ".tile.adc.range", found, "'calibrated' or 'maximal'"
+    elif tiles.tile.adc.calibration == "uniform":
+        found = "calibration 'uniform' with continuous settling"
+        yield ".tile.adc.calibration", found, "none: each sample sets its own range"
 
 
 def _cell_problems(cell: Cell) -> Iterator[tuple[str, str, str]]:
@@ -318,6 +321,9 @@ def _crossbar_problems(tile: Crossbar) -> Iterator[tuple[str, str, str]]:
     if calibrated != (tile.adc_sigmas is not None):
         found = f"range {tile.adc.range!r} {'without' if calibrated else 'with'} adc_sigmas"
         yield ".adc_sigmas", found, "'calibrated' and 'column' take adc_sigmas, others do not"
+    if tile.adc.calibration == "uniform" and not calibrated:
+        found = f"calibration 'uniform' with range {tile.adc.range!r}"
+        yield ".adc.calibration", found, "only 'calibrated' and 'column' are calibrated"
     if tile.top_level < 1:
         yield ".cell.levels", f"{tile.cell.levels} levels with an offset column", "at least 3, or more slices"
     if tile.top_level >= MOST_LEVELS:

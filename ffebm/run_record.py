@@ -42,6 +42,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         hardware: Name and digest of the machine.
         samples: Digest of the training samples.
         gradient: The gradient estimator, in words.
+        calibration: What ADC ranges are set by, in words; empty if samples have no say in them.
         training: The settings.
         epochs: Figures, one an epoch.
         groups: The optimiser's settings, as torch keeps them.
@@ -51,6 +52,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     hardware: str
     samples: str
     gradient: str
+    calibration: str = ""
     training: Training
     epochs: tuple[Epoch, ...] = ()
     groups: tuple[dict[str, Any], ...] = ()

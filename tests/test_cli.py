@@ -260,6 +260,32 @@ def test_a_nan_is_within_no_tolerance(plan: Path, model: Path, run: Run, tmp_pat
     assert err.startswith("error: y differs from net.onnx by nan of its largest")
 
 
+def test_adc_ranges_are_calibrated_and_said_so(model: Path, data: Path, run: Run, tmp_path: Path) -> None:
+    plan, x, y = tmp_path / "tiles.plan", tmp_path / "x.npz", tmp_path / "y.npz"
+    np.savez(x, x=np.random.default_rng(0).standard_normal((5, 4)).astype(np.float32))
+    assert run("compile", model, "-o", plan, "--hardware", "reference")[0] == 0
+    words = "ADC ranges: 4 standard deviations of what lines carry"
+    assert run("run", plan, "--input", x, "--output", y)[2] == f"{words} for uniform inputs\n"
+    uniform = np.load(y)["y"]
+    assert run("run", plan, "--input", x, "--output", y, "--calibrate", data)[2] == f"{words} on 48 samples\n"
+    assert not np.array_equal(np.load(y)["y"], uniform)
+    out = run("train", plan, "--data", data, "--epochs", "1", "--run", tmp_path / "r")[1]
+    assert out.startswith(f"{words} on 48 samples, after 0, 1, 2, 4, 8 … steps of each epoch\n")
+    assert f"{words} on 48 samples\n" in run("gradcheck", plan, "--data", data)[1]
+    assert f"{words} for uniform inputs\n" in run("gradcheck", plan)[1]
+
+
+def test_exact_tiles_have_no_ranges_to_calibrate(plan: Path, data: Path, run: Run, tmp_path: Path) -> None:
+    x = tmp_path / "x.npz"
+    np.savez(x, x=np.ones((2, 4), np.float32))
+    assert run("run", plan, "--input", x, "--calibrate", data) == (
+        2,
+        "",
+        "error: no ADC ranges of ideal follow data; clocked settling with ranges 'calibrated' or 'column'\n"
+        "  hint: leave --calibrate out\n",
+    )
+
+
 def test_names_are_printed_as_they_are(plan: Path, run: Run) -> None:
     assert run("explain", plan, "--node", ":x:")[1] == "0 of 4 nodes\n"
     assert ":x:" in run("explain", "plan:x:none")[2]
@@ -330,6 +356,7 @@ def test_trained_model_runs_in_onnxruntime(plan: Path, data: Path, run: Run, tmp
             "data.npz: it holds arrays ['x', 'y']; one for each input: ['x']",
         ),
         (["run", "PLAN", "--input", "DATA", "--tolerance", "1"], "--tolerance without --check"),
+        (["run", "PLAN", "--input", "DATA", "--data-folder", "x"], "--data-folder without --calibrate"),
     ],
 )
 def test_bad_input_is_one_message(
@@ -421,6 +448,7 @@ def sensitivity(run: Run, model: Path, data: Path, *options: str) -> tuple[int, 
 def test_sensitivity_offers_a_partition_and_how_to_compile_it(model: Path, run: Run, data: Path) -> None:
     code, out, err = sensitivity(run, model, data, "--drop", "100")
     assert (code, err.strip()) == (0, "")
+    assert out.startswith("ADC ranges: 4 standard deviations of what lines carry on 48 samples\n")
     assert "block0" in out
     assert "by work" in out
     assert "compile it with\nffebm-compile net.onnx --hardware reference\n" in out

@@ -153,6 +153,18 @@ CASES: dict[str, tuple[Callable[[str], str], str]] = {
         "tiles.tile.adc_sigmas: range 'maximal' with adc_sigmas; "
         "'calibrated' and 'column' take adc_sigmas, others do not",
     ),
+    "calibration of another range": (
+        lambda text: text.replace(
+            "[tiles.tile.adc]", '[tiles.tile.adc]\nrange = "maximal"\ncalibration = "uniform"'
+        ).replace("adc_sigmas", "#"),
+        "tiles.tile.adc.calibration: calibration 'uniform' with range 'maximal'; "
+        "only 'calibrated' and 'column' are calibrated",
+    ),
+    "continuous calibration": (
+        lambda text: by_itself(text).replace("[tiles.tile.adc]", '[tiles.tile.adc]\ncalibration = "uniform"'),
+        "tiles.tile.adc.calibration: calibration 'uniform' with continuous settling; "
+        "none: each sample sets its own range",
+    ),
     "tolerance": (
         lambda text: text.replace("[tiles.tile.dac]", VERIFY + "[tiles.tile.dac]"),
         "tiles.tile.cell.verify.tolerance: a tolerance of 0; more than 0",

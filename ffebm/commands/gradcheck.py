@@ -180,6 +180,8 @@ def _needs(certificate: Certificate) -> Table:
 def lines(certificate: Certificate) -> Iterator[str]:
     """What the tables leave out."""
     yield f"{certificate.data}; batch normalisation in {certificate.mode} mode; {certificate.precision}"
+    if certificate.calibration:
+        yield certificate.calibration
     if certificate.slope is not None:
         yield f"error grows with beta to the power of {certificate.slope:.2f}"
     worst = certificate.worst

@@ -17,19 +17,27 @@ def run(  # noqa: PLR0913 - a command's options are its arguments
     output: Annotated[Path | None, Option("--output", help="Where outputs go, as .npz.")] = None,
     check: Annotated[Path | None, Option(help="Compare with this ONNX model in onnxruntime.")] = None,
     tolerance: Annotated[float | None, Option(help="Largest relative error that --check accepts.")] = None,
+    calibrate: Annotated[
+        str | None, Option(help="Labelled data as for train, whose training samples set the ADC ranges.")
+    ] = None,
+    data_folder: Annotated[Path | None, Option(help="Where the files of that data are.")] = None,
     seed: Annotated[int, Option(help="Seed of noise.", min=0, max=LARGEST)] = 0,
     device: Annotated[str, Option(help="Where to compute: cpu, cuda …")] = "cpu",
 ) -> None:
     """Run a plan on the samples of a file."""
+    from ffebm.runtime.data import load_data
     from ffebm.runtime.inference import check_outputs, infer, read_inputs, write_outputs
 
     if tolerance is not None and not tolerance >= 0:
         raise UsageError(f"--tolerance {tolerance}", allowed="0 or more")
     if tolerance is not None and check is None:
         raise UsageError("--tolerance without --check", hint="name the model with --check MODEL.onnx")
+    if data_folder is not None and calibrate is None:
+        raise UsageError("--data-folder without --calibrate", hint="name the data with --calibrate")
     loaded = load_plan(plan)
     inputs = read_inputs(loaded, input)
-    outputs, notes = infer(loaded, inputs, seed, device)
+    data = None if calibrate is None else load_data(calibrate, data_folder)
+    outputs, notes = infer(loaded, inputs, seed, device, data)
     for line in notes:
         err.print(visible(line), markup=False)
     if check is not None:

@@ -71,6 +71,8 @@ def sensitivity(  # noqa: PLR0913 - a command's options are its arguments
     drawn = svg or path.with_suffix(".svg")
     effort = Effort(samples=samples, probes=probes, seeds=seeds, beta=beta)
     study = _study(load_plan(plan), load_data(data, data_folder), _by(by), effort, path)
+    if study.record.setup.calibration:
+        out.print(study.record.setup.calibration, markup=False)
     try:
         _profile(study, _fitting(study, levels))
         if study.record.points:

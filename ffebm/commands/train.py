@@ -124,6 +124,8 @@ def _train(
     trainer = Trainer(net, load_data(training.data, data_folder), training, folder, device)
     if resume:
         trainer.resume()
+    if trainer.calibration:
+        out.print(f"{trainer.calibration}, after 0, 1, 2, 4, 8 … steps of each epoch", markup=False)
     columns = (TextColumn("epoch {task.description}"), BarColumn(), TextColumn("{task.fields[loss]}"))
     with Progress(*columns, TimeRemainingColumn(), console=err, transient=True) as bar:
         task = bar.add_task(str(len(trainer.epochs) + 1), loss="")

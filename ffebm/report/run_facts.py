@@ -42,6 +42,7 @@ def read_run(plan: Plan, path: Path) -> RunFacts:
     settings = {
         key: value for key, value in msgspec.structs.asdict(record.training).items() if value is not None
     }
+    settings |= {"calibration": record.calibration} if record.calibration else {}
     return RunFacts(
         gradient=record.gradient,
         settings=tuple((key, str(value)) for key, value in {**settings, "hardware": record.hardware}.items()),

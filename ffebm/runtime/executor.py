@@ -6,7 +6,7 @@ Digital nodes run by their kernels, energy blocks settle on their tiles; both ar
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,7 @@ class Executor(nn.Module):
         self.gradient = gradient or EP()
         self._settled: dict[int, Equilibrium] = {}
         self._has_run = False
+        self.calibrating = False
         self._seed = seed
         self._tiles = known_tiles(plan, tiles or {})
         self._name = str(seed)
@@ -127,7 +128,10 @@ class Executor(nn.Module):
     # --- running -------------------------------------------------------------------------------------
 
     def reseed(self, seed: int) -> None:
-        """Start the randomness of runs anew; tiles are programmed again, unless cells learn in place."""
+        """Start the randomness of runs anew; tiles are programmed again, unless cells learn in place.
+
+        ADC ranges are those for uniform inputs again, until `calibrate` sets them.
+        """
         kept = {} if self._machine is None else self._machine.cells()
         self._seed = seed
         self.generator = torch.Generator(self._device).manual_seed(seed)
@@ -148,6 +152,54 @@ class Executor(nn.Module):
     def restore_cells(self, cells: Mapping[str, Tensor]) -> None:
         """Take up what `machine.cells()` returned; weights get the values that their cells hold."""
         self.machine.restore(cells, self._tensor)
+
+    def calibrate(
+        self,
+        x: Tensor | tuple[Tensor, ...],
+        target: Tensor | None = None,
+        loss_fn: LossFunction | None = None,
+    ) -> None:
+        """Set ADC ranges that follow data by what lines carry for some samples.
+
+        The samples pass through the plan while these ADCs neither clip nor round. Each range then is
+        `adc_sigmas` standard deviations of what its line, or the heaviest line of a piece, carried, in each
+        direction for itself. Without a loss there is no backward pass: transposed reads that only a gradient
+        needs keep their ranges. Weights and running statistics stay as they are. Ranges follow the weights
+        when these are programmed again, but not a change of the data's course: calibrate again after some
+        training. Without ADCs whose ranges follow data, nothing runs.
+
+        Args:
+            x: The input; a tuple if the model takes several.
+            target: What `loss_fn` compares the outputs with.
+            loss_fn: As for `loss`; None runs forward only.
+        """
+        inputs = x if isinstance(x, tuple) else (x,)
+        if not self.machine.follows_data:
+            return
+        self._prepared(inputs, {})  # on their device
+        gradient = self.gradient
+        if isinstance(gradient, EP) and gradient.beta == "auto":
+            self.gradient = replace(gradient, beta=EP().beta)  # the noise is to be measured with converters
+        self.calibrating = True
+        try:
+            with self.machine.calibration():
+                self._pass(x, target, loss_fn)
+        finally:
+            self.gradient, self.calibrating = gradient, False
+
+    def _pass(
+        self, x: Tensor | tuple[Tensor, ...], target: Tensor | None, loss_fn: LossFunction | None
+    ) -> None:
+        """Forward; with a loss also backward, to nowhere."""
+        if loss_fn is None:
+            with torch.no_grad():
+                self(*(x if isinstance(x, tuple) else (x,)))
+            return
+        nothing = torch.zeros(0)
+        loss = self.loss(x, nothing if target is None else target, loss_fn)
+        weights = [w for w in self._trainable().values() if w.requires_grad]
+        if loss.requires_grad and weights:
+            torch.autograd.grad(loss, weights, allow_unused=True)
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
         """Run one inference.
@@ -285,6 +337,8 @@ class _DigitalStep:
 
     def run(self, net: Executor, values: dict[str, Tensor]) -> None:
         statistics = self.compute(net, values)
+        if net.calibrating:
+            return
         if self.instruction.op == UPDATE:
             net.updates.update(statistics)
             statistics = {}

@@ -14,6 +14,10 @@ import torch
 from ffebm.errors import Location, UsageError
 from ffebm.ir import Array
 from ffebm.plan import Plan
+from ffebm.runtime.calibration import calibrated_on, calibration_batch, follows_data
+from ffebm.runtime.classification import fitted
+from ffebm.runtime.data import Data
+from ffebm.runtime.data.samples import floats
 from ffebm.runtime.executor import Executor
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
@@ -68,13 +72,24 @@ def read_inputs(plan: Plan, path: Path) -> dict[str, Array]:
 
 
 def infer(
-    plan: Plan, inputs: Mapping[str, Array], seed: int, device: str
+    plan: Plan, inputs: Mapping[str, Array], seed: int, device: str, data: Data | None = None
 ) -> tuple[dict[str, Array], list[str]]:
     """Run a plan.
 
+    Args:
+        plan: The plan.
+        inputs: By name.
+        seed: Of noise.
+        device: Where to compute.
+        data: Its training samples set ADC ranges; without, they are those for uniform inputs.
+
     Returns:
-        Outputs by name, and what the user should know: blocks that did not settle.
+        Outputs by name, and what the user should know: what ADC ranges are, blocks that did not settle.
+
+    Raises:
+        UsageError: If the device cannot be used, or the data does not fit or has nothing to set.
     """
+    seen = None if data is None else _calibration(plan, data)
     net = Executor(plan, seed=seed)
     try:
         net.to(device)
@@ -84,10 +99,13 @@ def infer(
         raise UsageError(f"device {device!r} cannot be used: {first}", hint="--device cpu") from None
     if any(tensor.ndim and not len(tensor) for tensor in tensors):
         raise UsageError("an input holds no samples", allowed="at least one")
+    if seen is not None:
+        net.calibrate(seen.to(device))
     with torch.no_grad():
         result = net(*tensors)
     outputs = result if isinstance(result, tuple) else (result,)
-    notes = []
+    ranges = calibrated_on(plan, 0 if seen is None else len(seen))
+    notes = [ranges] if ranges else []
     for block, equilibrium in zip(plan.blocks, net.equilibria, strict=True):
         loose = float((~equilibrium.converged).float().mean())
         if loose:
@@ -98,6 +116,17 @@ def infer(
             )
     names = [port.name for port in plan.outputs]
     return {n: v.detach().cpu().numpy() for n, v in zip(names, outputs, strict=True)}, notes
+
+
+def _calibration(plan: Plan, data: Data) -> torch.Tensor:
+    """Samples that ADC ranges are calibrated on, [batch, …]."""
+    if not follows_data(plan):
+        raise UsageError(
+            f"no ADC ranges of {plan.hardware.name} follow data",
+            allowed="clocked settling with ranges 'calibrated' or 'column'",
+            hint="leave --calibrate out",
+        )
+    return floats(calibration_batch(fitted(plan, data))[0])
 
 
 def check_outputs(

@@ -1,6 +1,7 @@
 """The simulated machine of a plan: its energy blocks on their tiles."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import count
 
 import torch
@@ -15,6 +16,7 @@ from ffebm.runtime.energy_block import BlockRuntime
 from ffebm.runtime.tiles.master import MasteredTile
 from ffebm.runtime.tiles.noise import FrozenNoise
 from ffebm.runtime.tiles.projection import TileProjection, crossbar_projection
+from ffebm.runtime.tiles.tile import Readings
 
 
 class Machine:
@@ -52,6 +54,27 @@ class Machine:
         """Cells take steps by a law of their own; else a digital master copy takes them and is programmed."""
         tile = self._plan.hardware.tiles.tile
         return isinstance(tile, Crossbar) and tile.update is not None
+
+    @property
+    def follows_data(self) -> bool:
+        """Some ADCs have ranges that data can set; a circuit that settles by itself has none."""
+        tiles = (self._tile(weight) for weight in self._arrays)
+        return self._frozen is None and any(tile is not None and tile.follows_data for tile in tiles)
+
+    @contextmanager
+    def calibration(self) -> Iterator[None]:
+        """Inside, ADCs whose ranges follow data measure what reaches them; behind it they are set by it."""
+        for array in self._arrays.values():
+            array.tile.calibrate(measure=True)
+        try:
+            yield
+        finally:
+            for array in self._arrays.values():
+                array.tile.calibrate(measure=False)
+
+    def readings(self) -> dict[str, Readings]:
+        """What the ADCs have read since each weight was programmed, by its source name."""
+        return {name: array.tile.readings() for name, array in self._arrays.items()}
 
     def learn(self, weights: Mapping[str, Tensor]) -> None:
         """Where cells learn in place: carry out the steps of weights, and give weights what their cells hold.

@@ -15,6 +15,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from ffebm.errors import Location, UsageError
 from ffebm.run_record import Epoch, RunRecord
+from ffebm.runtime.calibration import calibrated_on, calibration_batch
 from ffebm.runtime.checkpoint import (
     Checkpoint,
     load_checkpoint,
@@ -74,6 +75,7 @@ class Trainer:
         self.device = _device(device)
         self.data = fitted(net.plan, data, self.training.pad)
         self._prepare = preparation(self.training, self.data)
+        self._calibration = calibration_batch(self.data)
         self._samples = _digest(_bytes(data.x_train), _bytes(data.y_train))
         if net.plan.options.fold_batch_norm:
             raise UsageError(
@@ -102,6 +104,7 @@ class Trainer:
             ("hardware", ours.hardware, theirs.hardware),
             ("data", ours.samples, theirs.samples),
             ("gradient", ours.gradient, theirs.gradient),
+            ("calibration", ours.calibration, theirs.calibration),
             ("settings", self.training, same),
         ):
             if mine != saved:
@@ -118,6 +121,11 @@ class Trainer:
         self.net.restore_cells(checkpoint.cells)
         restore_optimizer(self.optimizer, checkpoint)
         self.epochs = list(theirs.epochs)
+
+    @property
+    def calibration(self) -> str:
+        """What ADC ranges are set by, in words; empty if samples have no say in them."""
+        return calibrated_on(self.net.plan, len(self._calibration[0]))
 
     def run(self, progress: Progress | None = None) -> Iterator[Epoch]:
         """Train; yields the figures of each epoch after its checkpoint is written."""
@@ -149,8 +157,18 @@ class Trainer:
         self.net.train(was_training)
         return right / len(x)
 
+    def _calibrate(self) -> None:
+        """Set ADC ranges that follow data by training samples, as weights are now, for training."""
+        x, y = (part.to(self.device) for part in self._calibration)
+        self.net.train()
+        self.net.calibrate(self._prepare(x), y, _cross_entropy)
+
     def _epoch(self, number: int, progress: Progress | None) -> Epoch:
-        """One pass over the samples; all its randomness follows from the seed and its number."""
+        """One pass over the samples; all its randomness follows from the seed and its number.
+
+        ADC ranges are calibrated again and again, as weights change most in the first steps: after 0, 1, 2,
+        4, 8 … steps, and at the end for the forward reads of the test.
+        """
         started = time.perf_counter()
         seed = self.training.seed * 100_003 + number
         self.net.reseed(seed)
@@ -159,7 +177,9 @@ class Trainer:
         self._set_rate(number)
         total, right, seen = 0.0, 0, 0
         settling = _Settling()
-        for picked in torch.split(order, self.training.batch):
+        for step, picked in enumerate(torch.split(order, self.training.batch)):
+            if step & (step - 1) == 0:
+                self._calibrate()
             x = self._prepare(self.data.x_train[picked].to(self.device), generator)
             y = self.data.y_train[picked].to(self.device)
             self.net.train()
@@ -179,6 +199,8 @@ class Trainer:
             raise UsageError(
                 f"the loss is {total} in epoch {number}", hint="try a smaller --lr, or another --beta"
             )
+        self.net.eval()
+        self.net.calibrate(self._prepare(self._calibration[0].to(self.device)))
         return Epoch(
             epoch=number,
             loss=total / seen,
@@ -218,6 +240,7 @@ class Trainer:
             hardware=f"{plan.hardware.name} {_digest(msgspec.json.encode(plan.hardware))}",
             samples=self._samples,
             gradient=f"{self.net.gradient}; {self.net.settle}; blocks {plan.options}",
+            calibration=self.calibration,
             training=self.training,
             epochs=tuple(self.epochs),
             groups=optimizer_state(self.optimizer)[1],
@@ -230,6 +253,10 @@ class Trainer:
         state = optimizer_state(self.optimizer)[0]
         checkpoint = Checkpoint(self._record(), dict(held), state, self.net.machine.cells())
         save_checkpoint(self.folder, checkpoint, _as_onnx(self.net))
+
+
+def _cross_entropy(outputs: Tensor | tuple[Tensor, ...], target: Tensor) -> Tensor:
+    return functional.cross_entropy(logits_of(outputs), target)
 
 
 class _Settling:

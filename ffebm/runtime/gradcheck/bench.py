@@ -84,11 +84,18 @@ class Bench:
         """Where the blocks settle, without a backward pass."""
         net = Executor(self._ideal if exact else self.plan, settle, seed=self.seed).double()
         net.train(self.trains)
+        self._calibrate(net, torch.float64)
         net(*_as(self.probe.inputs, torch.float64))
         return net.equilibria
 
+    def _calibrate(self, net: Executor, dtype: torch.dtype) -> None:
+        if self.probe.calibration is not None:
+            inputs, target = self.probe.calibration
+            net.calibrate(_as(inputs, dtype), target, self.probe.loss)
+
     def _gradients(self, net: Executor, dtype: torch.dtype) -> tuple[Grads, list[Equilibrium]]:
         net.train(self.trains)
+        self._calibrate(net, dtype)
         inputs = _as(self.probe.inputs, dtype)
         nothing = torch.zeros(0)
         target = nothing if self.probe.target is None else self.probe.target

@@ -9,6 +9,7 @@ import torch
 
 from ffebm.certificate import SAME, BetaPoint, Certificate, Fidelity, Need, Settling, Truncation
 from ffebm.errors import UsageError
+from ffebm.runtime.calibration import calibrated_on
 from ffebm.runtime.contrast import FreePoint
 from ffebm.runtime.gradcheck.bench import Bench, Grads, cosine, error, worst
 from ffebm.runtime.gradient import EP, ErrorCurrent, Gradient, Implicit, Nudged, Unrolled
@@ -97,8 +98,14 @@ def check(bench: Bench, effort: Effort, progress: Progress | None = None) -> Cer
         truncations=_truncations(bench, exact, analog, tell) if effort.sweeps else (),
         target=effort.target,
         needs=_needs(bench, effort, exact, analog, tell),
+        calibration=_calibration(bench),
         notes=tuple(_notes(settling, reference)),
     )
+
+
+def _calibration(bench: Bench) -> str:
+    seen = bench.probe.calibration
+    return calibrated_on(bench.plan, 0 if seen is None else len(seen[0][0]))
 
 
 def _without_rounding(exact: Grads) -> Grads:

@@ -10,12 +10,16 @@ from torch.nn import functional
 
 from ffebm.errors import UsageError
 from ffebm.plan import Plan, Port
+from ffebm.runtime.calibration import SAMPLES, calibration_batch
 from ffebm.runtime.classification import fitted, logits_of
 from ffebm.runtime.data import Data
 from ffebm.runtime.data.preparation import preparation
 from ffebm.runtime.inference import read_inputs
 from ffebm.runtime.kernels.dtypes import tensor_of
 from ffebm.training import Training
+
+Batch = tuple[tuple[Tensor, ...], Tensor | None]
+"""Inputs in the model's order, and class numbers if there are any."""
 
 
 @dataclass(frozen=True)
@@ -26,24 +30,30 @@ class Probe:
         name: What they are.
         inputs: In the model's order, [batch, …].
         target: Class numbers, [batch]; None compares with random directions.
+        calibration: What ADC ranges are calibrated on; None leaves them as they are for uniform inputs.
     """
 
     name: str
     inputs: tuple[Tensor, ...]
     target: Tensor | None = None
+    calibration: Batch | None = None
 
     @property
     def samples(self) -> int:
         """How many."""
         return len(self.inputs[0])
 
-    def loss(self, outputs: Tensor | tuple[Tensor, ...], _: Tensor) -> Tensor:
+    def loss(self, outputs: Tensor | tuple[Tensor, ...], target: Tensor) -> Tensor:
         """Cross-entropy with the classes; else, of each output s, mean over samples of <r, s> + |s|^2 / 2.
 
         The directions r are fixed cosines, and both terms are divided by the number of elements.
+
+        Args:
+            outputs: Of the model.
+            target: Class numbers, [batch]; empty if there are none.
         """
         if self.target is not None:
-            return functional.cross_entropy(logits_of(outputs), self.target)
+            return functional.cross_entropy(logits_of(outputs), target)
         total = torch.zeros((), dtype=torch.float64)
         for k, s in enumerate(outputs if isinstance(outputs, tuple) else (outputs,)):
             if not s.is_floating_point():
@@ -63,7 +73,9 @@ def labelled(plan: Plan, data: Data, training: Training, samples: int) -> Probe:
     fit = fitted(plan, data, training.pad)
     prepare = preparation(training, fit)
     x, y = prepare(fit.x_train[:samples]), fit.y_train[:samples]
-    return Probe(f"the first {len(x)} training samples of {data.name}", (x,), y)
+    seen, classes = calibration_batch(fit)
+    name = f"the first {len(x)} training samples of {data.name}"
+    return Probe(name, (x,), y, ((prepare(seen),), classes))
 
 
 def from_file(plan: Plan, path: Path, samples: int) -> Probe:
@@ -73,8 +85,10 @@ def from_file(plan: Plan, path: Path, samples: int) -> Probe:
         UsageError: If the inputs do not fit the model.
     """
     arrays = read_inputs(plan, path)
-    inputs = tuple(tensor_of(arrays[port.name])[:samples] for port in plan.inputs)
-    return Probe(f"the first {len(inputs[0])} samples of {path.name}", inputs)
+    whole = tuple(tensor_of(arrays[port.name]) for port in plan.inputs)
+    inputs, seen = (tuple(x[:count] for x in whole) for count in (samples, SAMPLES))
+    name = f"the first {len(inputs[0])} samples of {path.name}"
+    return Probe(name, inputs, calibration=(seen, None))
 
 
 def random(plan: Plan, samples: int, seed: int) -> Probe:

@@ -12,8 +12,10 @@ from torch.nn import functional
 
 from ffebm.hardware import Crossbar
 from ffebm.plan import Plan
-from ffebm.runtime.classification import all_logits, hits, logits
+from ffebm.runtime.calibration import calibration_batch
+from ffebm.runtime.classification import all_logits, hits, logits, logits_of
 from ffebm.runtime.data import Data
+from ffebm.runtime.data.samples import floats
 from ffebm.runtime.executor import Executor
 from ffebm.runtime.gradient import EP, Gradient, Implicit
 from ffebm.runtime.sensitivity.units import Unit
@@ -89,7 +91,7 @@ class Meter:
             tiles: As for an accuracy.
             exact: By the exact adjoint of the equilibrium instead of equilibrium propagation.
         """
-        net = self._net(tiles, Implicit() if exact else EP(beta=self.effort.beta))
+        net = self._net(tiles, Implicit() if exact else EP(beta=self.effort.beta), backward=True)
         x, y = self._probe()
         functional.cross_entropy(logits(net, x), y).backward()  # type: ignore[no-untyped-call]
         return {name: w.grad for name, w in net.weights().items() if w.grad is not None}
@@ -104,8 +106,12 @@ class Meter:
         picked = order[: self.effort.probes]
         return self.data.x_train[picked], self.data.y_train[picked]
 
-    def _net(self, tiles: Tiles, gradient: Gradient, seed: int = 0) -> Executor:
-        return Executor(self.plan, gradient=gradient, seed=seed, tiles=tiles)
+    def _net(self, tiles: Tiles, gradient: Gradient, seed: int = 0, backward: bool = False) -> Executor:
+        """The plan on these tiles, their ADC ranges calibrated for what is to be measured."""
+        net = Executor(self.plan, gradient=gradient, seed=seed, tiles=tiles)
+        x, y = calibration_batch(self.data)
+        net.calibrate(floats(x), y, _cross_entropy if backward else None)
+        return net
 
 
 def cosine(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> float:
@@ -113,6 +119,10 @@ def cosine(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> float:
     a, b = (torch.cat([part.flatten() for part in parts]).double() for parts in (ours, theirs))
     lengths = float(a.norm() * b.norm())
     return float(a @ b) / lengths if lengths else float(bool((a == b).all()))
+
+
+def _cross_entropy(outputs: Tensor | tuple[Tensor, ...], target: Tensor) -> Tensor:
+    return functional.cross_entropy(logits_of(outputs), target)
 
 
 def _centred(found: Tensor) -> Tensor:

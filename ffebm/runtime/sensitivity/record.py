@@ -8,6 +8,7 @@ import msgspec
 
 from ffebm.errors import Location, UsageError
 from ffebm.plan import Plan
+from ffebm.runtime.calibration import calibrated_on, calibration_batch
 from ffebm.runtime.data import Data
 from ffebm.runtime.sensitivity.effects import Axis
 from ffebm.runtime.sensitivity.meter import Effort
@@ -27,6 +28,7 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         data: Name of the data, and a digest of its test samples.
         by: What is varied on its own.
         effort: How much one figure takes.
+        calibration: What ADC ranges are set by, in words; empty if samples have no say in them.
     """
 
     plan: str
@@ -35,6 +37,7 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     data: str
     by: By
     effort: Effort
+    calibration: str = ""
 
 
 def setup_of(plan: Plan, data: Data, by: By, effort: Effort) -> Setup:
@@ -44,6 +47,7 @@ def setup_of(plan: Plan, data: Data, by: By, effort: Effort) -> Setup:
         data=f"{data.name} {_digest(*(t.numpy().tobytes() for t in (data.x_test, data.y_test)))}",
         by=by,
         effort=effort,
+        calibration=calibrated_on(plan, len(calibration_batch(data)[0])),
     )
 
 
@@ -107,7 +111,7 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         accuracy: On the samples of the search.
         confirmed: On the whole test set.
         evaluations: Accuracies that the search asked for.
-        passes: Samples that went through the network for it, those of distortions included.
+        passes: Samples that went through the network for it, those of distortions and calibrations included.
     """
 
     method: Literal["by work", "by distortion"]

@@ -5,6 +5,7 @@ from typing import Literal
 
 from ffebm.errors import UsageError
 from ffebm.hardware import Crossbar
+from ffebm.runtime.calibration import calibration_batch, follows_data
 from ffebm.runtime.sensitivity.effects import VARIED, Axis
 from ffebm.runtime.sensitivity.meter import Meter, Tiles, cosine
 from ffebm.runtime.sensitivity.record import Offer, Point, Record, Trial
@@ -103,9 +104,10 @@ class Study:
         chosen = self._search(method, keeps)
         evaluations = len(asked) - 1
         effort, data = self.meter.effort, self.meter.data
-        passes = evaluations * min(effort.samples, len(data.x_test)) * effort.seeds
+        seen = len(calibration_batch(data)[0]) if follows_data(self.meter.plan) else 0
+        passes = evaluations * (min(effort.samples, len(data.x_test)) + seen) * effort.seeds
         if method == "by distortion":
-            passes += min(effort.probes, len(data.x_train)) * (1 + len(self._units))
+            passes += min(effort.probes, len(data.x_train)) * (1 + len(self._units)) + seen * len(self._units)
         offer = Offer(
             method=method,
             target=target,

@@ -7,6 +7,7 @@
 | `sliced.py`, `split.py` | several of them as one: digits of a weight, pieces of a matrix |
 | `cells.py`, `wires.py`, `converter.py`, `readout.py`, `noise.py` | what a crossbar is made of |
 | `pulses.py`, `remedies.py` | how cells learn in place |
+| `calibration.py` | what lines carry, for the ranges of their ADCs |
 | `window.py` | convolutions as products of a matrix with columns |
 | `master.py`, `projection.py` | a `Linear` with its weight on tiles |
 

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ffebm.conductance import adc_range, full_scale, range_scale, to_levels
+from ffebm.conductance import adc_range, full_scale, range_scale, to_levels, uniform_deviation
 from ffebm.errors import InternalError
 from ffebm.hardware import Crossbar
+from ffebm.runtime.tiles.calibration import LineMeter
 from ffebm.runtime.tiles.cells import PairedCells
 from ffebm.runtime.tiles.noise import FrozenNoise
 from ffebm.runtime.tiles.readout import ArrayProduct, Readout, read_noise, readout
@@ -18,8 +19,9 @@ class CrossbarTile:
     """Crossbars of one kind, one for each leading index of the weight.
 
     Programming scales a weight to the conductance range, rounds it to levels, writes a pair of cells each and
-    sets the range of the ADCs from the levels. A read scales each input vector to its largest magnitude,
-    converts it, multiplies it with the cells under read noise, and converts what comes out.
+    sets the range of the ADCs from the levels and from what a calibration has found. A read scales each input
+    vector to its largest magnitude, converts it, multiplies it with the cells under read noise, and converts
+    what comes out.
 
     Args:
         crossbar: What the tile is made of.
@@ -46,6 +48,8 @@ class CrossbarTile:
         self._scale: Tensor | None = None
         self._digits = torch.empty(0)
         self._readouts: dict[bool, Readout] = {}
+        self._meters: dict[bool, LineMeter] = {}  # by direction, while ranges are calibrated
+        self._spreads: dict[bool, Tensor] = {}  # by direction: see `adc_range`
         self._total = 0
         self._clipped: Tensor | None = None
 
@@ -131,8 +135,29 @@ class CrossbarTile:
         self._forget()
         self._total, self._clipped = 0, None
 
+    @torch.no_grad()
+    def calibrate(self, *, measure: bool) -> None:
+        """Measure what reaches the ADCs, then set their ranges by it.
+
+        A line's range is |mean| + `adc_sigmas` standard deviations of what it carried, in each direction for
+        itself. What is kept is how many times the one for uniform inputs that is, so that ranges follow the
+        weights when they are programmed again. A line on which nothing was seen keeps its range.
+        """
+        if not self._crossbar.follows_data or self._frozen is not None:
+            return
+        if measure:
+            self._meters = {False: LineMeter(), True: LineMeter()}
+            return
+        for transposed, meter in self._meters.items():
+            assert self._crossbar.adc_sigmas is not None  # the description has been checked
+            codes = meter.reach(self._crossbar.adc_sigmas.value)
+            if codes is not None:
+                self._spreads[transposed] = self._spread(codes, transposed=transposed)
+        self._meters = {}
+        self._forget()
+
     def state(self) -> dict[str, Tensor]:
-        """What the tile goes on from."""
+        """What the tile goes on from; not its calibration."""
         return {**self._cells.state(), "scale": self._programmed(), "digits": self._digits}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
@@ -161,13 +186,32 @@ class CrossbarTile:
         scale, factor = self._programmed(), self._cells.compensation()
         return scale if factor is None else scale * factor
 
+    def _lines(self, *, transposed: bool) -> Tensor:
+        """Digits by the lines that are read, [..., n_out, n_in]."""
+        return self._digits.mT if transposed else self._digits
+
+    def _limit(self, *, transposed: bool) -> Tensor:
+        """The range of the ADCs, [..., 1, 1] or [..., n_out, 1]."""
+        digits = self._lines(transposed=transposed)
+        limit: Tensor = adc_range(digits, self._crossbar, self._spreads.get(transposed))
+        return limit
+
+    def _spread(self, codes: Tensor, *, transposed: bool) -> Tensor:
+        """Ranges of lines, [..., n_out] in ADC codes, over those for uniform inputs."""
+        assert self._crossbar.adc_sigmas is not None  # the description has been checked
+        found = codes * (self._limit(transposed=transposed) / self._crossbar.adc.top)[..., 0]
+        uniform = uniform_deviation(self._lines(transposed=transposed), self._crossbar)
+        likely = uniform * self._crossbar.adc_sigmas.value
+        before = self._spreads.get(transposed, torch.ones_like(uniform))
+        return torch.where((found > 0) & (likely > 0), (found / likely).to(uniform.dtype), before)
+
     def _readout(self, *, transposed: bool) -> Readout:
         if transposed not in self._readouts:
             scale = self._scale_now()
-            held, digits = self._cells.held(transposed=transposed), self._digits
+            held = self._cells.held(transposed=transposed)
             if transposed:
-                held, digits = held.mT, digits.mT
-            limit = adc_range(digits, self._crossbar)
+                held = held.mT
+            limit = self._limit(transposed=transposed)
             name = f"{self._name}/{'transposed' if transposed else 'forward'}"
             self._readouts[transposed] = readout(
                 held, scale, limit, self._crossbar, transposed=transposed, name=name
@@ -186,7 +230,10 @@ class CrossbarTile:
     def _read(self, vectors: Tensor, *, transposed: bool) -> Tensor:
         if self._frozen is not None:
             return self._product(transposed=transposed).of(vectors.mT, self._frozen.reads)[1].mT
-        out, clipped = self._readout(transposed=transposed).read(vectors, self._generator)
+        meter = self._meters.get(transposed)
+        out, clipped = self._readout(transposed=transposed).read(vectors, self._generator, meter)
+        if meter is not None:
+            return out
         # an input slice is a reading of its own
         self._total += out.numel() * self._crossbar.dac.slices
         self._clipped = clipped if self._clipped is None else self._clipped + clipped

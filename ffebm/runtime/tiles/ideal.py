@@ -42,6 +42,9 @@ class IdealTile:
         """None: an exact tile has no converters."""
         return Readings()
 
+    def calibrate(self, *, measure: bool) -> None:
+        """Nothing: an exact tile has no converters."""
+
     def state(self) -> dict[str, Tensor]:
         """The weight."""
         return {"weight": self._programmed()}

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ffebm.hardware import Crossbar
+from ffebm.runtime.tiles.calibration import LineMeter
 from ffebm.runtime.tiles.converter import LineErrors, code_slices, drive, line_errors, sense_
 from ffebm.runtime.tiles.noise import normals
 
@@ -108,34 +109,42 @@ class Readout:
     adc_bits: int
     slice_bits: int | None
 
-    def read(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def read(
+        self, x: Tensor, generator: torch.Generator, meter: LineMeter | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Products of the array with vectors.
 
         Args:
             x: [..., batch, n_in]; size one where arrays share it.
             generator: Source of read noise.
+            meter: Measures what reaches the ADCs, which then neither clip nor round.
 
         Returns:
             Products, [..., batch, n_out], and how many readings were clipped, a scalar.
         """
         codes, largest = drive(x.mT, self.dac_bits)
         if self.slice_bits is None:
-            out, clipped = self._once(codes, generator)
+            out, clipped = self._once(codes, generator, meter)
         else:
             slices = code_slices(codes, self.dac_bits, self.slice_bits)
             _, lowest = next(slices)
-            out, clipped = self._once(lowest, generator)
+            out, clipped = self._once(lowest, generator, meter)
             for factor, digits in slices:
-                part, more = self._once(digits, generator)
+                part, more = self._once(digits, generator, meter)
                 out.add_(part, alpha=factor)
                 clipped = clipped + more
         return out.mul_(self.gain * largest).mT, clipped
 
-    def _once(self, codes: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _once(
+        self, codes: Tensor, generator: torch.Generator, meter: LineMeter | None
+    ) -> tuple[Tensor, Tensor]:
         """One read of the array: ADC codes, [..., n_out, batch], and how many were clipped."""
         buffer, view = self.product.of(codes, generator)
         if self.bias is not None:
             view += self.bias
+        if meter is not None:
+            meter.see(view, codes)
+            return view, torch.zeros((), dtype=torch.int64)
         return view, sense_(buffer, self.adc_bits)
 
 

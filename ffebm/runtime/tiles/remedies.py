@@ -56,6 +56,10 @@ class AccumulatingTile:
         """Of the tile."""
         return self._tile.readings()
 
+    def calibrate(self, *, measure: bool) -> None:
+        """Set the ADC ranges of the tile by data."""
+        self._tile.calibrate(measure=measure)
+
     def state(self) -> dict[str, Tensor]:
         """The cells and the rest."""
         return {**self._tile.state(), "rest": self._rest}
@@ -120,6 +124,10 @@ class TransferTile:
     def readings(self) -> Readings:
         """Of the slow array: those that take part in products."""
         return self._slow.readings()
+
+    def calibrate(self, *, measure: bool) -> None:
+        """Set the ADC ranges of the slow array by data; the fast one is read line by line."""
+        self._slow.calibrate(measure=measure)
 
     def state(self) -> dict[str, Tensor]:
         """Both arrays and the updates since programming."""

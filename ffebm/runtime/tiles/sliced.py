@@ -55,6 +55,11 @@ class SlicedTile:
         """Of all slices together."""
         return sum((tile.readings() for tile in self._slices), Readings())
 
+    def calibrate(self, *, measure: bool) -> None:
+        """Set the ADC ranges of each slice by data."""
+        for tile in self._slices:
+            tile.calibrate(measure=measure)
+
     def state(self) -> dict[str, Tensor]:
         """Of all slices."""
         return {f"{n}.{key}": t for n, tile in enumerate(self._slices) for key, t in tile.state().items()}

@@ -106,6 +106,11 @@ class SplitTile:
         """Of all tiles together."""
         return sum((tile.readings() for _, tile in self._parts), Readings())
 
+    def calibrate(self, *, measure: bool) -> None:
+        """Set the ADC ranges of each tile by data."""
+        for _, tile in self._parts:
+            tile.calibrate(measure=measure)
+
     def state(self) -> dict[str, Tensor]:
         """Of all tiles."""
         return {f"{n}.{key}": t for n, (_, tile) in enumerate(self._parts) for key, t in tile.state().items()}

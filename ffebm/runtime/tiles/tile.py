@@ -55,6 +55,14 @@ class Tile(Protocol):
     def readings(self) -> Readings:
         """What the ADCs have read since the tile was programmed."""
 
+    def calibrate(self, *, measure: bool) -> None:
+        """Set the ranges of ADCs that follow data.
+
+        Args:
+            measure: From here on what reaches the ADCs is measured, and they neither clip nor round; False
+                ends it and sets their ranges, in both directions.
+        """
+
     def state(self) -> dict[str, Tensor]:
         """What the tile holds, for it to go on from; not its noise."""
 

@@ -78,8 +78,9 @@ def test_trials_are_shared_between_searches_and_counted_for_each(tmp_path: Path)
     theirs = here.offer("by work", 0.5, lambda _: None)
     assert seen == list(range(1, ours.evaluations + 1))
     assert (ours.work, ours.digital, theirs.evaluations) == (1.0, (), 3)
-    assert ours.passes == ours.evaluations * 50 * 2 + 20 * 4
-    assert theirs.passes == 3 * 50 * 2
+    # each run calibrates on all 100 training samples first
+    assert ours.passes == ours.evaluations * (50 + 100) * 2 + 20 * 4 + 100 * 3
+    assert theirs.passes == 3 * (50 + 100) * 2
     assert len({trial.on_tiles for trial in here.record.trials}) == len(here.record.trials)
     assert load_record(tmp_path / "record.json", here.record.setup, here.record.units) == here.record
 

@@ -1,0 +1,37 @@
+"""The samples that ADC ranges are calibrated on, and what is said about them."""
+
+import torch
+from torch import Tensor
+
+from ffebm.hardware import Crossbar
+from ffebm.plan import Plan
+from ffebm.runtime.data import Data
+
+SAMPLES = 128
+"""Training samples of a calibration."""
+
+
+def calibration_batch(data: Data) -> tuple[Tensor, Tensor]:
+    """Training samples and their classes, drawn once and for all; if there are fewer than `SAMPLES`, all."""
+    order = torch.randperm(len(data.x_train), generator=torch.Generator().manual_seed(0))[:SAMPLES]
+    return data.x_train[order], data.y_train[order]
+
+
+def follows_data(plan: Plan) -> bool:
+    """The machine has ADCs whose ranges samples can set."""
+    tiles = plan.hardware.tiles
+    return tiles.settling != "continuous" and isinstance(tiles.tile, Crossbar) and tiles.tile.follows_data
+
+
+def calibrated_on(plan: Plan, samples: int) -> str:
+    """What the ranges of ADCs are, in words; empty if samples have no say in them.
+
+    Args:
+        plan: The plan.
+        samples: How many they were calibrated on; 0 if on none.
+    """
+    tile = plan.hardware.tiles.tile
+    if not follows_data(plan) or not isinstance(tile, Crossbar) or tile.adc_sigmas is None:
+        return ""
+    source = f"on {samples} samples" if samples else "for uniform inputs"
+    return f"ADC ranges: {tile.adc_sigmas.value:g} standard deviations of what lines carry {source}"

@@ -1,0 +1,222 @@
+"""Plans whose ADC ranges are calibrated on samples."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from msgspec.structs import replace
+from torch import Tensor
+from torch.nn import functional
+
+from ffebm import EP, Executor, Hardware, Implicit, Plan, Settle, load_hardware
+from ffebm import compile as compile_plan
+from ffebm.errors import UsageError
+from ffebm.hardware import Crossbar
+from ffebm.runtime.calibration import SAMPLES, calibrated_on, calibration_batch, follows_data
+from ffebm.runtime.checkpoint import load_checkpoint, save_checkpoint
+from ffebm.runtime.data import Data
+from ffebm.runtime.gradcheck.bench import Bench
+from ffebm.runtime.gradcheck.check import Effort, check
+from ffebm.runtime.gradcheck.probe import from_file, labelled, random
+from ffebm.runtime.sensitivity.meter import cosine
+from ffebm.runtime.training import Trainer
+from ffebm.training import Training
+from tests.machines import ratio
+from tests.models import Builder
+
+SIGMAS = 4.0
+
+
+def machine(calibration: str = "data", bits: int = 10) -> Hardware:
+    """`reference` without noise."""
+    hardware = load_hardware("reference")
+    tile = hardware.tiles.tile
+    assert isinstance(tile, Crossbar)
+    quiet = replace(tile.cell, programming_noise=ratio(0.0), read_noise=ratio(0.0), levels=512)
+    adc, dac = replace(tile.adc, bits=bits, calibration=calibration), replace(tile.dac, bits=bits)
+    return replace(hardware, tiles=replace(hardware.tiles, tile=replace(tile, cell=quiet, adc=adc, dac=dac)))
+
+
+def plan(hardware: str | Hardware, block_size: int = 1) -> Plan:
+    """Batch normalisation and two layers, whose columns all point where the data points."""
+    b = Builder(seed=3)
+    y = b.norm(b.conv(b.input("x", "N", 1, 6, 6), 1, 2), 2)
+    w = b.constant((torch.rand(72, 20, generator=torch.Generator().manual_seed(1)) * 0.02).numpy(), "hidden")
+    y = b.clip(b.node("MatMul", b.node("Flatten", b.clip(y)), w))
+    out = b.constant((torch.rand(20, 3, generator=torch.Generator().manual_seed(2)) * 0.5).numpy(), "readout")
+    y = b.node("MatMul", y, out)
+    settle = Settle(free_sweeps=6, nudged_sweeps=6)
+    return compile_plan(b.model(y), hardware=hardware, block_size=block_size, settle=settle)
+
+
+def samples(n: int = 60) -> Data:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(n, 1, 6, 6, generator=generator) + 1.0
+    y = x[:, 0, 0, :3].argmax(1)
+    return Data("made up", x, y, x[:20], y[:20])
+
+
+def clipped(net: Executor) -> float:
+    """Share of the readings that were clipped."""
+    readings = list(net.machine.readings().values())
+    return sum(r.clipped for r in readings) / sum(r.total for r in readings)
+
+
+def gradient(net: Executor, data: Data) -> list[Tensor]:
+    loss = net.loss(data.x_train, data.y_train, functional.cross_entropy)
+    return list(torch.autograd.grad(loss, [net.weights()["hidden"], net.weights()["readout"]]))
+
+
+@pytest.mark.parametrize("block_size", [1, 2])
+def test_calibration_ends_clipping_and_saves_the_gradient(block_size: int) -> None:
+    data = samples()
+    made = plan(machine(), block_size)
+    exact = gradient(Executor(plan("ideal", block_size), gradient=Implicit()), data)
+    net = Executor(made, gradient=EP(beta=0.1))
+    before = cosine(gradient(net, data), exact)
+    assert clipped(net) > 0.03
+    net.reseed(0)
+    net.calibrate(data.x_train, data.y_train, functional.cross_entropy)
+    after = cosine(gradient(net, data), exact)
+    assert clipped(net) <= 1 / SIGMAS**2
+    assert clipped(net) < 0.001
+    assert before < 0.97 < 0.99 < after
+
+
+def test_nothing_else_changes() -> None:
+    data = samples()
+    net = Executor(plan(machine()))
+    net.train()
+    weights = {name: w.detach().clone() for name, w in net.weights().items()}
+    statistics = {name: s.clone() for name, s in net.running_statistics().items()}
+    gradient(net, data)
+    assert any(not torch.equal(s, statistics[n]) for n, s in net.running_statistics().items())
+    net = Executor(plan(machine()))
+    net.train()
+    net.calibrate(data.x_train, data.y_train, functional.cross_entropy)
+    assert net.training
+    assert all(torch.equal(w, weights[n]) and w.grad is None for n, w in net.weights().items())
+    assert all(torch.equal(s, statistics[n]) for n, s in net.running_statistics().items())
+
+
+def test_the_same_samples_set_the_same_ranges() -> None:
+    data = samples()
+    first, second = (Executor(plan("reference"), seed=1) for _ in range(2))
+    for net in (first, second):
+        net.calibrate(data.x_train)
+    assert torch.equal(first(data.x_test), second(data.x_test))
+    second.reseed(1)
+    assert not torch.equal(first(data.x_test), second(data.x_test))
+
+
+def test_machines_without_such_ranges_run_as_before() -> None:
+    data = samples()
+    for hardware in (machine("uniform"), load_hardware("ideal"), load_hardware("resistive")):
+        made = plan(hardware)
+        assert not follows_data(made)
+        assert calibrated_on(made, 10) == ""
+        calibrated, plain = Executor(made), Executor(made)
+        calibrated.calibrate(data.x_train, data.y_train, functional.cross_entropy)
+        assert not calibrated.machine.follows_data
+        assert torch.equal(calibrated(data.x_test), plain(data.x_test))
+    # one that follows data is like "uniform" before it has seen any
+    assert torch.equal(
+        Executor(plan(machine("data")))(data.x_test), Executor(plan(machine("uniform")))(data.x_test)
+    )
+
+
+def test_the_noise_that_beta_is_chosen_for_is_not_that_of_a_calibration() -> None:
+    data, net = samples(), Executor(plan("reference"), gradient=EP(beta="auto"))
+    net.calibrate(data.x_train, data.y_train, functional.cross_entropy)
+    assert net.gradient == EP(beta="auto")
+    during = [e.backward.beta for e in net.equilibria if e.backward is not None]
+    assert during == [EP().beta] * len(net.blocks)
+    gradient(net, data)
+    chosen = [e.backward.beta for e in net.equilibria if e.backward is not None]
+    assert chosen != during
+
+
+def test_words() -> None:
+    made = plan("reference")
+    assert (
+        calibrated_on(made, 0) == "ADC ranges: 4 standard deviations of what lines carry for uniform inputs"
+    )
+    assert calibrated_on(made, 60) == "ADC ranges: 4 standard deviations of what lines carry on 60 samples"
+
+
+def test_a_batch_is_drawn_from_the_training_samples() -> None:
+    x = torch.arange(1000.0)[:, None]
+    data = Data("numbers", x, x[:, 0].long(), x[:1], x[:1, 0].long())
+    picked, classes = calibration_batch(data)
+    assert len(picked) == len(classes) == SAMPLES
+    assert torch.equal(picked[:, 0].long(), classes)
+    assert torch.equal(calibration_batch(data)[0], picked)
+    assert len(set(classes.tolist())) == SAMPLES
+    assert 300 < float(classes.double().mean()) < 700
+
+
+def test_training_is_calibrated_and_says_so(tmp_path: Path) -> None:
+    training = Training(data="made up", epochs=2, batch=20, lr=0.001)
+    trainer = Trainer(Executor(plan(machine())), samples(), training, tmp_path / "run")
+    list(trainer.run())
+    words = "ADC ranges: 4 standard deviations of what lines carry on 60 samples"
+    assert trainer.calibration == load_checkpoint(tmp_path / "run").record.calibration == words
+    trainer.accuracy()
+    assert clipped(trainer.net) < 0.001
+    other = Trainer(Executor(plan(machine("uniform"))), samples(), training)
+    list(other.run())
+    assert other.calibration == ""
+    assert clipped(other.net) > 0.01
+
+
+class Counting(Executor):
+    """Notes on how many samples, and whether backward too, it was calibrated."""
+
+    def __init__(self, made: Plan) -> None:
+        super().__init__(made)
+        self.noted: list[tuple[int, bool]] = []
+
+    def calibrate(
+        self,
+        x: Tensor | tuple[Tensor, ...],
+        target: Tensor | None = None,
+        loss_fn: Callable[..., Tensor] | None = None,
+    ) -> None:
+        self.noted.append((len(x), loss_fn is not None))
+        super().calibrate(x, target, loss_fn)
+
+
+def test_calibrations_become_rarer_in_an_epoch() -> None:
+    net = Counting(plan(machine()))
+    list(Trainer(net, samples(), Training(data="made up", epochs=2, batch=6), None).run())
+    # ten steps: after 0, 1, 2, 4 and 8 of them, and before the test
+    assert net.noted == [*[(60, True)] * 5, (60, False)] * 2
+
+
+def test_a_run_with_another_calibration_is_not_resumed(tmp_path: Path) -> None:
+    training, folder = Training(data="made up", epochs=2, batch=20), tmp_path / "run"
+    trainer = Trainer(Executor(plan(machine())), samples(), training, folder)
+    next(trainer.run())
+    kept = load_checkpoint(folder)
+    save_checkpoint(folder, replace(kept, record=replace(kept.record, calibration="")), b"")
+    again = Trainer(Executor(plan(machine())), samples(), training, folder)
+    with pytest.raises(UsageError, match=r"run: the run was started with another calibration: ;"):
+        again.resume()
+
+
+def test_a_certificate_is_calibrated_on_data(tmp_path: Path) -> None:
+    made, data = plan(machine()), samples()
+    worst = {}
+    for probe in (labelled(made, data, Training(data="made up"), 8), random(made, 8, 0)):
+        found = check(Bench(made, probe, trains=False), Effort(EP(), sweeps=False))
+        worst[found.calibration] = found.worst
+    assert list(worst) == [calibrated_on(made, 60), calibrated_on(made, 0)]
+    np.savez(tmp_path / "x.npz", x=data.x_train.numpy())
+    probe = from_file(made, tmp_path / "x.npz", 8)
+    found = check(Bench(made, probe, trains=False), Effort(EP(), sweeps=False))
+    assert found.calibration == calibrated_on(made, 60)
+    assert found.worst is not None
+    assert found.worst.cosine is not None
+    assert found.worst.cosine > 0.99
