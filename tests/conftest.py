@@ -5,6 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# nothing in the suite is timed: a busy machine must not fail it
+settings.register_profile("ffebm", deadline=None)
+settings.load_profile("ffebm")
 
 GOLDEN = Path(__file__).parent / "golden"
 

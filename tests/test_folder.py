@@ -4,7 +4,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ffebm.errors import PlanError
@@ -102,7 +102,6 @@ def test_a_parent_that_is_a_file(tmp_path: Path) -> None:
     assert "cannot be written: " in str(caught.value)
 
 
-@settings(deadline=None)
 @given(
     name=st.sampled_from([*sorted(n for n in FILES if FILES[n]), SUMS]),
     where=st.floats(0, 1, exclude_max=True),

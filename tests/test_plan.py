@@ -81,7 +81,7 @@ def test_two_processes_make_the_same_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "1" / SUMS).read_text() == (tmp_path / "2" / SUMS).read_text()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_one_flipped_byte_anywhere_is_refused(
     plan: Plan, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

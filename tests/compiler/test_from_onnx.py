@@ -235,7 +235,7 @@ def test_files_of_another_kind(tmp_path: Path, name: str, content: bytes) -> Non
     assert message(tmp_path / name) == f"{tmp_path / name}: {NOT_ONNX}"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(share=st.floats(0, 1, exclude_max=True))
 def test_a_truncated_file_is_never_a_crash(tmp_path_factory: pytest.TempPathFactory, share: float) -> None:
     content = small().SerializeToString()

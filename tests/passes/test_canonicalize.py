@@ -49,7 +49,7 @@ def test_global_poolings_and_padding_modes(golden: Callable[[str], None]) -> Non
     golden(rewritten("canonicalize", b.model(*outputs))[0])
 
 
-@settings(deadline=None, derandomize=True)
+@settings(derandomize=True)
 @given(
     size=st.integers(4, 9),
     kernel=st.integers(1, 4),

@@ -36,7 +36,6 @@ from tests.models import (
 
 QUICK = settings(
     max_examples=100,
-    deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

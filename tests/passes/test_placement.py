@@ -10,7 +10,7 @@ from tests.machines import crossbars
 from tests.models import random_models
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(
     model=random_models(10),
     count=st.integers(1, 40),

@@ -267,7 +267,7 @@ def check(plan: Plan, schedule: Schedule) -> None:
     assert schedule.ratio >= 1 - 1e-9
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(model=random_models(), block_size=st.integers(1, 3), count=st.integers(1, 3))
 def test_schedules_of_random_models(model: ModelProto, block_size: int, count: int) -> None:
     machine = round_numbers(count=4 * count, rows=40, cols=20)

@@ -183,7 +183,7 @@ def test_a_loss_of_several_inputs() -> None:
 # --- the plan's own steps ----------------------------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(model=random_models(), block_size=st.integers(1, 3))
 def test_a_run_follows_the_schedule(model: ModelProto, block_size: int) -> None:
     settle = Settle(free_sweeps=3, nudged_sweeps=3)

@@ -14,7 +14,6 @@ from tests.runtime.blocks import IDENTITY, Builder, Case, cases, published_chain
 EXACT = Settle(free_sweeps=400, nudged_sweeps=400, tol=1e-13)
 PROPERTY = settings(
     max_examples=25,
-    deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
     phases=[Phase.explicit, Phase.generate],  # shrinking would take minutes and say no more

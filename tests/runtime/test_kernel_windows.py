@@ -71,7 +71,7 @@ def model_of(node: Node, shape: tuple[int, ...], weights: list[np.ndarray]) -> M
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200, derandomize=True)
 @given(nodes())
 def test_windows_agree_with_onnxruntime(node: Node) -> None:
     random = np.random.default_rng(0)

@@ -24,7 +24,7 @@ def pools(draw: st.DrawFn) -> tuple[Pool, tuple[int, ...]]:
     return pool, (2, *sizes)
 
 
-@settings(max_examples=120, deadline=None, derandomize=True)
+@settings(max_examples=120, derandomize=True)
 @given(pools())
 def test_forward_transpose_and_frozen_positions_are_one_linear_map(
     drawn: tuple[Pool, tuple[int, ...]],
@@ -70,7 +70,7 @@ def by_definition(pool: Pool, y: Tensor) -> Tensor:
     return torch.stack(values, -1).reshape(*y.shape[:-rank], *map(len, axes))
 
 
-@settings(max_examples=120, deadline=None, derandomize=True)
+@settings(max_examples=120, derandomize=True)
 @given(pools())
 def test_pooling_is_what_its_definition_says(drawn: tuple[Pool, tuple[int, ...]]) -> None:
     pool, shape = drawn

@@ -29,7 +29,7 @@ def convolutions(draw: st.DrawFn) -> tuple[Linear, tuple[int, ...], tuple[int, .
     return linear, (n_in, n_out // groups, *kernel), (n_in, *sizes)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(convolutions())
 def test_both_directions_and_the_outer_product_belong_to_one_matrix(
     drawn: tuple[Linear, tuple[int, ...], tuple[int, ...]],

@@ -19,7 +19,6 @@ from tests.runtime.blocks import IDENTITY, Builder, Case, cases, max_pool, publi
 
 PROPERTY = settings(
     max_examples=25,
-    deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow],
     phases=[Phase.explicit, Phase.generate],

@@ -17,7 +17,7 @@ from ffebm.runtime.shared_maximum import centred, simplex, tied
 from tests.runtime.blocks import IDENTITY, Builder, Case, max_pool, published_chain
 from tests.runtime.test_settling import limit_cycle
 
-QUICK = settings(max_examples=50, deadline=None, derandomize=True)
+QUICK = settings(max_examples=50, derandomize=True)
 
 
 def free(case: Case, **options: Any) -> Equilibrium:

@@ -1,5 +1,5 @@
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ffebm.runtime.tiles.converter import code_slices, drive, line_errors, sense_, top_code
@@ -17,7 +17,6 @@ def test_convert_takes_the_nearest_value_and_clips() -> None:
     assert convert(values, 3.0, 3).tolist() == [-3.0, -1.0, 0.0, 0.0, 1.0, 3.0, 3.0, 3.0]
 
 
-@settings(deadline=None)
 @given(st.integers(2, 16), st.floats(0.01, 100.0), st.integers(0, 1000))
 def test_convert_is_within_half_a_code_and_settled(bits: int, full_scale: float, seed: int) -> None:
     values = (random(50, seed=seed) * full_scale / 4).clamp(-full_scale, full_scale)
@@ -61,7 +60,6 @@ def test_sense_of_nothing() -> None:
     assert int(sense_(torch.zeros(3, 0), 8)) == 0
 
 
-@settings(deadline=None)
 @given(bits=st.integers(2, 16), slice_bits=st.integers(1, 15))
 def test_slices_of_codes_add_up(bits: int, slice_bits: int) -> None:
     top = top_code(bits)

@@ -139,7 +139,7 @@ def test_the_transposed_product_is_the_adjoint(case: Case) -> None:
     assert float((y * out).sum()) == pytest.approx(float((back * z).sum()), rel=1e-5, abs=1e-3)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     rank=st.integers(1, 3),
     groups=st.integers(1, 3),

@@ -15,7 +15,7 @@ def tile_of(kind: Crossbar) -> SlicedTile:
     return SlicedTile(kind, lambda k: CrossbarTile(kind, source(), f"slice {k}", k))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     levels=st.integers(3, 20),
     slices=st.integers(1, 4),

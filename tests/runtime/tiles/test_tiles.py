@@ -92,7 +92,7 @@ seeds = st.integers(0, 10_000)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(shape=shapes, seed=seeds, bits=st.sampled_from([4, 8, 12]))
 def test_the_transposed_product_is_the_adjoint(
     kind: str, shape: tuple[int, int, int], seed: int, bits: int
@@ -111,7 +111,7 @@ def test_the_transposed_product_is_the_adjoint(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(shape=shapes, seed=seeds)
 def test_products_are_those_of_the_weight_that_is_read(
     kind: str, shape: tuple[int, int, int], seed: int
@@ -132,7 +132,7 @@ def test_products_are_those_of_the_weight_that_is_read(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(shape=shapes, seed=seeds, levels=st.integers(3, 300))
 def test_what_is_read_is_what_was_programmed_within_half_a_level(
     kind: str, shape: tuple[int, int, int], seed: int, levels: int
@@ -230,7 +230,6 @@ def test_a_tile_that_holds_nothing_says_so(kind: str) -> None:
         tile_of(kind, 3, 4, crossbar()).mvm(torch.ones(2, 1, 4))
 
 
-@settings(deadline=None)
 @given(shape=shapes, seed=seeds)
 def test_the_ideal_tile_is_matmul(shape: tuple[int, int, int], seed: int) -> None:
     n_out, n_in, batch = shape
@@ -264,7 +263,6 @@ def test_saturated_outputs_are_clipped_and_counted() -> None:
 
 
 @given(shape=shapes, seed=seeds, bits=st.tuples(st.integers(2, 10), st.integers(2, 10)))
-@settings(deadline=None)
 def test_a_crossbar_does_one_thing_after_the_other(
     shape: tuple[int, int, int], seed: int, bits: tuple[int, int]
 ) -> None:
