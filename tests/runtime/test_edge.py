@@ -88,6 +88,16 @@ def test_noise_stays_during_a_phase_and_differs_between_phases() -> None:
     assert (correlations - torch.eye(3)).abs().max() < 4 / 2000**0.5
 
 
+def test_no_phase_meets_the_noise_of_another() -> None:
+    frozen, first = FrozenNoise(source()), set()
+    for _ in range(2000):
+        frozen.begin_phase()
+        for reader in range(2):
+            frozen.announce(reader)
+            first.add(float(torch.rand((), generator=frozen.reads, dtype=torch.float64)))
+    assert len(first) == 4000
+
+
 def test_with_fine_converters_and_no_noise_the_circuit_is_the_exact_block() -> None:
     settle = Settle(free_sweeps=200, nudged_sweeps=100, tol=1e-6)
     noisy = Executor(chain(machine(bits=22)), settle=settle)

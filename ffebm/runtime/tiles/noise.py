@@ -35,6 +35,10 @@ def machine_normals(shape: Sequence[int], like: Tensor, name: str) -> Tensor:
     return drawn.to(like.device, like.dtype)
 
 
+_APART = 0x9E3779B1
+"""Between the seeds of two readers; odd, so that all readers of a phase differ."""
+
+
 class FrozenNoise:
     """Noise of circuits that settle by themselves: it differs from phase to phase and stays during a phase.
 
@@ -55,9 +59,10 @@ class FrozenNoise:
 
     def begin_phase(self) -> None:
         """From here on all noise is another."""
-        drawn = torch.randint(2**40, (), generator=self._generator, device=self._generator.device)
+        drawn = torch.randint(2**32, (), generator=self._generator, device=self._generator.device)
         self._phase = int(drawn)
 
     def announce(self, reader: int) -> None:
-        """The next read is that of a reader, below 2^20: a projection in one of its directions."""
-        self.reads.manual_seed((self._phase << 20) + reader)
+        """The next read is that of a reader: a projection in one of its directions."""
+        # torch's generator for the CPU takes 32 bits of a seed and leaves out those above
+        self.reads.manual_seed((self._phase + reader * _APART) % 2**32)
