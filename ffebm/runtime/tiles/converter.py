@@ -29,9 +29,10 @@ def drive(values: Tensor, bits: int) -> tuple[Tensor, Tensor]:
         Codes, [..., lines, batch], and what the largest code stands for, [..., 1, batch]. A vector that is
         zero, or so small that its scale would overflow, has zero codes.
     """
-    largest = values.abs().amax(dim=-2, keepdim=True)  # many times faster than torch's norms and aminmax
+    codes = values.abs()
+    largest = codes.amax(dim=-2, keepdim=True)  # many times faster than torch's norms and aminmax
     scale = top_code(bits) / largest
-    return (values * scale.masked_fill_(scale.isinf(), 0.0)).round_(), largest
+    return torch.mul(values, scale.masked_fill_(scale.isinf(), 0.0), out=codes).round_(), largest
 
 
 def code_slices(codes: Tensor, bits: int, slice_bits: int) -> Iterator[tuple[int, Tensor]]:

@@ -20,7 +20,7 @@ from ffebm.runtime.tiles.split import SplitTile
 from ffebm.runtime.tiles.tile import Tile
 from ffebm.runtime.tiles.window import Window
 
-CHUNK = 2**20
+CHUNK = 2**19
 """Numbers on the lines of a tile at once: few enough to stay in a processor's cache."""
 
 DEVICE_CHUNK = 2**26

@@ -52,17 +52,19 @@ class ArrayProduct:
         """
         shared = [d for d, size in enumerate(self.weight.shape[:-2]) if vectors.shape[d] == 1 and size > 1]
         flat = vectors.reshape(math.prod(vectors.shape[:-2]), *vectors.shape[-2:])
-        buffer = torch.bmm(self._fold(shared), flat)
+        folded = self._fold(shared)
+        if self.noise is None:
+            buffer = torch.bmm(folded, flat)
+            return buffer, self._unfold(buffer, shared)
+        power = vectors.square().sum(dim=-2, keepdim=True)
+        if self.column == "driven":
+            power += vectors.sum(dim=-2, keepdim=True).square_()
+        buffer = normals((*folded.shape[:-1], flat.shape[-1]), folded, generator)
         view = self._unfold(buffer, shared)
-        if self.noise is not None:
-            power = vectors.square().sum(dim=-2, keepdim=True)
-            if self.column == "driven":
-                power += vectors.sum(dim=-2, keepdim=True).square_()
-            drawn = self._unfold(normals(buffer.shape, buffer, generator), shared)
-            if self.column == "read":
-                drawn = drawn + normals((*view.shape[:-2], 1, view.shape[-1]), buffer, generator)
-            view.addcmul_(drawn, self.noise * power.sqrt_())
-        return buffer, view
+        if self.column == "read":
+            view += normals((*view.shape[:-2], 1, view.shape[-1]), buffer, generator)
+        view *= self.noise * power.sqrt_()
+        return buffer.baddbmm_(folded, flat), view
 
     def _order(self, shared: list[int]) -> list[int]:
         """Leading dimensions, those along which the arrays share their inputs last."""
