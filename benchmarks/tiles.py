@@ -182,10 +182,11 @@ def machine() -> Hardware:
 
 EQUAL = """
 beside aihwkit's torch tiles: images a second, and ours as a multiple
-Equal: weights, their pieces of at most 256 x 256, 8-bit converters scaled to each input vector, no writing
-noise, the optimiser. Ours draws read noise anew for each window, and reads W^T through converters with noise
-too; its training step is the hybrid one, with an error current into every block. aihwkit draws noise of each
-cell once an image, or of each output for each window, and backpropagates exactly. Torch computes exactly."""
+Equal: weights, their pieces of at most 256 x 256, 8-bit converters scaled to each input vector, no
+programming noise, the optimiser. Ours draws read noise anew for each window, and reads W^T through
+converters with noise too; its training step is the hybrid one, with an error current into every block.
+aihwkit draws noise of each cell once an image, or of each output for each window, and backpropagates exactly.
+Torch computes exactly."""
 
 
 def beside_aihwkit() -> None:
