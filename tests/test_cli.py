@@ -450,11 +450,15 @@ def test_sensitivity_offers_a_partition_and_how_to_compile_it(model: Path, run: 
     assert (code, err.strip()) == (0, "")
     assert out.startswith("ADC ranges: 4 standard deviations of what lines carry on 48 samples\n")
     assert "block0" in out
-    assert "by work" in out
+    table = out[out.index("partitions that") :].splitlines()
+    assert [[cell.strip() for cell in row.strip("│").split("│")] for row in table if row.startswith("│")] == [
+        ["by superposition", "100.00 %", "83.33 %", "75.00 %", "1", "162"],
+        ["by work (baseline)", "100.00 %", "83.33 %", "75.00 %", "2", "120"],
+    ]
     assert "compile it with\nffebm-compile net.onnx --hardware reference\n" in out
     record = model.with_name("tiles.plan.sensitivity.json")
     held = msgspec.json.decode(record.read_bytes())
-    assert [offer["evaluations"] for offer in held["offers"]] == [2, 2]
+    assert [(offer["evaluations"], offer["passes"]) for offer in held["offers"]] == [(1, 162), (2, 120)]
     assert record.with_suffix(".svg").read_text().startswith("<svg")
     assert sensitivity(run, model, data, "--drop", "100") == (code, out, err)
 

@@ -142,7 +142,7 @@ def _search(study: "Study", keep: float | None, drop: float, baseline: bool) -> 
     """Look for a partition, and print what was found and how to compile it."""
     out.print(f"accuracy with everything exact: {100 * study.exact():.2f} %", markup=False)
     target = keep / 100 if keep is not None else study.exact() - drop / 100
-    methods: tuple[Method, ...] = ("by distortion", "by work") if baseline else ("by distortion",)
+    methods: tuple[Method, ...] = ("by superposition", "by work") if baseline else ("by superposition",)
     columns = (TextColumn("partition {task.description}: evaluation {task.completed}"), TimeElapsedColumn())
     offers = []
     with Progress(*columns, console=err, transient=True) as bar:
@@ -150,7 +150,7 @@ def _search(study: "Study", keep: float | None, drop: float, baseline: bool) -> 
             task = bar.add_task(method, total=None)
             offers.append(study.offer(method, target, partial(_show, bar, task)))
     out.print(_offers_table(offers))
-    plan, best = study.meter.plan, offers[0]
+    plan, best = study.meter.plan, max(offers, key=lambda offer: offer.work)  # the first of equal ones
     held = f"{100 * best.target:.2f} % kept with {100 * best.work:.1f} % of the work on tiles"
     out.print(f"{held}; compile it with\n{shlex.join(compile_words(plan, best.digital))}", markup=False)
     if best.digital and any(len(block.layers) > 1 for block in plan.blocks):
@@ -160,7 +160,10 @@ def _search(study: "Study", keep: float | None, drop: float, baseline: bool) -> 
             markup=False,
         )
     if best.confirmed < best.target:
-        out.print("note: the whole test set falls short; ask with more --samples", markup=False)
+        out.print(
+            "note: the whole test set, with fresh noise, falls short; ask with more --samples or --seeds",
+            markup=False,
+        )
 
 
 def _show(bar: Progress, task: TaskID, number: int) -> None:
@@ -171,7 +174,7 @@ def _offers_table(offers: "Sequence[Offer]") -> Table:
     table = Table(title="partitions that keep the accuracy", title_justify="left")
     heads = ("found", "work on tiles", "accuracy", "whole test set", "evaluations", "samples run")
     for head in heads:
-        table.add_column(head, justify="left" if head == "found" else "right")
+        table.add_column(head, justify="left" if head == "found" else "right", no_wrap=head == "found")
     for offer in offers:
         name = offer.method + (" (baseline)" if offer.method == "by work" else "")
         figures = (100 * offer.work, 100 * offer.accuracy, 100 * offer.confirmed)

@@ -16,14 +16,14 @@ class UnitFacts(msgspec.Struct, frozen=True, kw_only=True):
         weights: Its weights that lie on tiles, by source name.
         macs: Multiply-accumulates of one inference.
         work: Those of all of the model's.
-        distortion: What it alone on the plan's tiles does to the logits; None if not measured.
+        alone: Accuracy with it alone on the plan's tiles, predicted from close samples; None if not measured.
     """
 
     name: str
     weights: tuple[str, ...]
     macs: int
     work: float
-    distortion: float | None
+    alone: float | None
 
 
 class PointFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,13 +48,13 @@ class OfferFacts(msgspec.Struct, frozen=True, kw_only=True):
     """A partition that a search found.
 
     Attributes:
-        method: "by work" (the baseline) or "by distortion".
+        method: "by work" (the baseline) or "by superposition".
         target: Accuracy that was to be kept.
         digital: Weights to keep digital.
         on_tiles: Units that stay on tiles.
         work: Share of all multiply-accumulates that is left on tiles.
         accuracy: On the samples of the search.
-        confirmed: On the whole test set.
+        confirmed: On the whole test set, with fresh noise.
         evaluations: Accuracies that the search asked for.
         passes: Samples that went through the network for it.
     """
@@ -78,7 +78,7 @@ class SensitivityFacts(msgspec.Struct, frozen=True, kw_only=True):
         machine: Name of the machine.
         data: Name of the data.
         samples: Most test samples of one accuracy.
-        probes: Training samples of a gradient or a distortion.
+        probes: Training samples of a gradient.
         seeds: Runs that an accuracy is a mean over.
         beta: Nudging strength.
         exact: Accuracy with everything exact; None if not measured.
@@ -119,7 +119,7 @@ def read_sensitivity(plan: Plan, path: Path) -> SensitivityFacts:
                 hint="`ffebm sensitivity PLAN` makes one",
                 location=Location(str(path)),
             )
-    work, effort, distortions = work_of(plan), setup.effort, record.distortions or {}
+    work, effort, alone = work_of(plan), setup.effort, record.alone
     return SensitivityFacts(
         by=setup.by,
         machine=plan.hardware.name,
@@ -135,7 +135,7 @@ def read_sensitivity(plan: Plan, path: Path) -> SensitivityFacts:
                 weights=unit.weights,
                 macs=unit.macs,
                 work=unit.macs / work,
-                distortion=distortions.get(unit.name),
+                alone=alone[unit.name].accuracy if unit.name in alone else None,
             )
             for unit in record.units
         ),

@@ -6,7 +6,7 @@ from ffebm.report.run_facts import RunFacts
 from ffebm.run_record import Epoch
 from ffebm.runtime.sensitivity.effects import Axis
 from ffebm.runtime.sensitivity.meter import Effort
-from ffebm.runtime.sensitivity.record import SCHEMA, Offer, Point, Record, Setup, identity_of
+from ffebm.runtime.sensitivity.record import SCHEMA, Alone, Offer, Point, Record, Setup, identity_of
 from ffebm.runtime.sensitivity.units import units_of
 
 LEVELS: tuple[tuple[Axis, float], ...] = (("noise", 0.0), ("noise", 2.0), ("bits", 4.0), ("bits", 8.0))
@@ -87,9 +87,12 @@ def study_of(plan: Plan) -> Record:
             for number, unit in enumerate(units)
             for axis, level in LEVELS
         ),
-        distortions={unit.name: 0.001 * number for number, unit in enumerate(units)},
+        alone={
+            unit.name: Alone(accuracy=0.9 - 0.001 * number, damage=0.01, logits=b"")
+            for number, unit in enumerate(units)
+        },
         offers=(
-            _offer(plan, "by distortion", units[-1].weights, tuple(u.name for u in units[:-1])),
+            _offer(plan, "by superposition", units[-1].weights, tuple(u.name for u in units[:-1])),
             _offer(plan, "by work", units[0].weights, tuple(u.name for u in units[1:])),
         ),
     )
@@ -97,7 +100,7 @@ def study_of(plan: Plan) -> Record:
 
 def _offer(plan: Plan, method: str, digital: tuple[str, ...], on_tiles: tuple[str, ...]) -> Offer:
     return Offer(
-        method="by work" if method == "by work" else "by distortion",
+        method="by work" if method == "by work" else "by superposition",
         target=0.9,
         digital=digital,
         on_tiles=on_tiles,

@@ -182,10 +182,10 @@ def test_sensitivity_by_unit_and_partitions(whole: Facts, show: Open) -> None:
     assert study is not None
     found = rows(tab, "#unit-rows")
     assert [row[0] for row in found] == [unit.name for unit in study.units]
-    assert found[1][2:] == ["1.00e-3", "85 %", "0.970", "73 %", "0.970", "tile", "tile"]
+    assert found[1][2:] == ["89.9 %", "85 %", "0.970", "73 %", "0.970", "tile", "tile"]
     assert [row[-2:] for row in (found[0], found[-1])] == [["tile", "digital"], ["digital", "tile"]]
     offers = tab.inner_text("#offers")
-    assert "by distortion (offered)\t87.50 %" in offers
+    assert "by superposition (offered)\t87.50 %" in offers
     assert "by work (baseline)\t75.00 %" in offers
     assert f"1,234\t{', '.join(study.offers[0].digital)}" in offers
     assert drawn(tab, "#sensitivity-charts")[0].startswith(

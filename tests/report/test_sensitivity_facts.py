@@ -28,7 +28,9 @@ def test_the_page_holds_the_study(digits: Plan, tmp_path: Path) -> None:
         (u.name, u.weights, u.macs) for u in record.units
     ]
     assert [unit.work for unit in study.units] == [unit.macs / work for unit in record.units]
-    assert record.distortions == {unit.name: unit.distortion for unit in study.units}
+    assert {name: held.accuracy for name, held in record.alone.items()} == {
+        unit.name: unit.alone for unit in study.units
+    }
     for point, shown in zip(record.points, study.points, strict=True):
         assert all(getattr(point, field) == getattr(shown, field) for field in shown.__struct_fields__)
     for offer, offered in zip(record.offers, study.offers, strict=True):
@@ -38,11 +40,11 @@ def test_the_page_holds_the_study(digits: Plan, tmp_path: Path) -> None:
 
 def test_a_study_that_has_only_begun(digits: Plan, tmp_path: Path) -> None:
     record = study_of(digits)
-    empty = msgspec.structs.replace(record, exact=None, points=(), distortions=None, offers=())
+    empty = msgspec.structs.replace(record, exact=None, points=(), alone={}, offers=())
     save_record(empty, tmp_path / "s.json")
     study = read_sensitivity(digits, tmp_path / "s.json")
     assert (study.exact, study.points, study.offers) == (None, (), ())
-    assert {unit.distortion for unit in study.units} == {None}
+    assert {unit.alone for unit in study.units} == {None}
 
 
 @pytest.mark.parametrize(

@@ -30,9 +30,9 @@ function unitTable(study) {
   const columns = [
     { label: study.by, value: (r) => r.unit.name, cell: (r) => r.unit.name.slice(0, 120), title: (r) => r.unit.weights.join(", ") },
     { label: "work", width: "84px", n: true, value: (r) => r.unit.macs, cell: (r) => percent(Number(r.unit.work.toPrecision(3))) },
-    { label: "distortion", width: "104px", n: true, help: "relative change of the logits with this one alone on the plan's tiles", value: (r) => r.unit.distortion ?? Infinity, cell: (r) => (r.unit.distortion === null ? "-" : r.unit.distortion.toExponential(2)) },
+    { label: "alone", width: "84px", n: true, help: "accuracy with this one alone on the plan's tiles, predicted from close samples", value: (r) => r.unit.alone ?? Infinity, cell: (r) => (r.unit.alone === null ? "-" : percent(r.unit.alone)) },
     ...measured.flatMap((axis) => [figure(`${axis}: acc.`, `${axis}_accuracy`, percent), figure(`${axis}: cos.`, `${axis}_cosine`, (v) => v.toFixed(3))]),
-    ...study.offers.map((offer) => ({ label: offer.method === "by work" ? "by work" : "offered", width: "96px", value: (r) => offer.on_tiles.includes(r.unit.name) ? 1 : 0,
+    ...study.offers.map((offer) => ({ label: offer.method, width: "132px", value: (r) => offer.on_tiles.includes(r.unit.name) ? 1 : 0,
       cell: (r) => { const unit = offer.on_tiles.includes(r.unit.name) ? "tile" : "digital"; return el("span", { class: `badge ${unit}` }, unit); } })),
   ];
   return new Table(byId("unit-rows"), columns, rows, "units of the study");

@@ -18,7 +18,6 @@ from ffebm.runtime.data import Data
 from ffebm.runtime.data.samples import floats
 from ffebm.runtime.executor import Executor
 from ffebm.runtime.gradient import EP, Gradient, Implicit
-from ffebm.runtime.sensitivity.units import Unit
 
 Tiles = Mapping[str, Crossbar | None]
 """What weights lie on, by source name; None computes exactly."""
@@ -29,7 +28,7 @@ class Effort(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     Attributes:
         samples: Test samples of one accuracy, drawn once and for all; if there are fewer, all of them.
-        probes: Training samples of a gradient or a distortion, likewise.
+        probes: Training samples of a gradient, likewise.
         seeds: Runs with noise of their own over which an accuracy is a mean.
         beta: Nudging strength of equilibrium propagation.
     """
@@ -42,7 +41,7 @@ class Effort(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 @dataclass(frozen=True)
 class Meter:
-    """Accuracies, distortions and gradients.
+    """Logits, accuracies and gradients.
 
     Attributes:
         plan: The plan; its own tiles hold whatever a measurement does not name.
@@ -54,35 +53,29 @@ class Meter:
     data: Data
     effort: Effort
 
-    def accuracy(self, tiles: Tiles) -> float:
-        """Mean share of the samples that are classified correctly."""
-        order = torch.randperm(len(self.data.x_test), generator=torch.Generator().manual_seed(0))
-        picked = order[: self.effort.samples]
-        return self._accuracy(tiles, self.data.x_test[picked], self.data.y_test[picked])
+    def labels(self) -> Tensor:
+        """Classes of the samples of an accuracy, [samples]."""
+        return self.data.y_test[self._picked()]
 
-    def confirmed(self, tiles: Tiles) -> float:
-        """The same over the whole test set."""
-        return self._accuracy(tiles, self.data.x_test, self.data.y_test)
-
-    def distortions(self, units: Sequence[Unit], weights: Sequence[str]) -> dict[str, float]:
-        """How far each unit alone on its tiles moves the logits.
+    def logits(self, tiles: Tiles, places: Tensor | None = None) -> Tensor:
+        """Logits of the samples of an accuracy, with noise of every seed.
 
         Args:
-            units: What goes on tiles, one after the other.
-            weights: All weights that can.
+            tiles: What weights lie on.
+            places: Which of the samples to run; None runs all.
 
         Returns:
-            By the unit's name, the mean square of what it changes in the differences between logits.
+            [seeds, samples, classes].
         """
-        x = self._probe()[0]
-        exact: Tiles = dict.fromkeys(weights)
-        ideal = _centred(all_logits(self._net(exact, EP()), x))
-        found = {}
-        for unit in units:
-            tiles = {name: tile for name, tile in exact.items() if name not in unit.weights}
-            moved = _centred(all_logits(self._net(tiles, EP()), x))
-            found[unit.name] = float((moved - ideal).square().sum(1).mean())
-        return found
+        picked = self._picked()
+        x = self.data.x_test[picked if places is None else picked[places]]
+        return torch.stack([all_logits(self._net(tiles, EP(), s), x) for s in range(self.effort.seeds)])
+
+    def confirmed(self, tiles: Tiles) -> float:
+        """Share of the whole test set that is classified correctly, with noise that no search has seen."""
+        x, y, seeds = self.data.x_test, self.data.y_test, self.effort.seeds
+        right = sum(hits(all_logits(self._net(tiles, EP(), s), x), y) for s in range(seeds, 2 * seeds))
+        return right / (seeds * len(x))
 
     def gradients(self, tiles: Tiles, *, exact: bool = False) -> dict[str, Tensor]:
         """Gradients of the weights on the probes, in evaluation mode.
@@ -96,10 +89,9 @@ class Meter:
         functional.cross_entropy(logits(net, x), y).backward()  # type: ignore[no-untyped-call]
         return {name: w.grad for name, w in net.weights().items() if w.grad is not None}
 
-    def _accuracy(self, tiles: Tiles, x: Tensor, y: Tensor) -> float:
-        seeds = self.effort.seeds
-        right = sum(hits(all_logits(self._net(tiles, EP(), seed), x), y) for seed in range(seeds))
-        return right / (seeds * len(x))
+    def _picked(self) -> Tensor:
+        order = torch.randperm(len(self.data.x_test), generator=torch.Generator().manual_seed(0))
+        return order[: self.effort.samples]
 
     def _probe(self) -> tuple[Tensor, Tensor]:
         order = torch.randperm(len(self.data.x_train), generator=torch.Generator().manual_seed(1))
@@ -123,8 +115,3 @@ def cosine(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> float:
 
 def _cross_entropy(outputs: Tensor | tuple[Tensor, ...], target: Tensor) -> Tensor:
     return functional.cross_entropy(logits_of(outputs), target)
-
-
-def _centred(found: Tensor) -> Tensor:
-    """Logits without their mean, which decides nothing."""
-    return found - found.mean(1, keepdim=True)

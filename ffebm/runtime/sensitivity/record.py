@@ -5,6 +5,9 @@ from pathlib import Path
 from typing import Literal
 
 import msgspec
+import numpy as np
+import torch
+from torch import Tensor
 
 from ffebm.errors import Location, UsageError
 from ffebm.plan import Plan
@@ -15,7 +18,7 @@ from ffebm.runtime.sensitivity.meter import Effort
 from ffebm.runtime.sensitivity.units import By, Unit
 from ffebm.write_file import write_file
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 class Setup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -93,28 +96,44 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     Attributes:
         on_tiles: Units on the plan's own tiles; the others are exact.
         accuracy: Share of samples classified correctly.
+        logits: Of the rivals of close samples, [seeds, close, rivals], as `packed`.
     """
 
     on_tiles: tuple[str, ...]
     accuracy: float
+    logits: bytes
+
+
+class Alone(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one unit on the plan's own tiles does, run on close samples only.
+
+    Attributes:
+        accuracy: Predicted of all samples.
+        damage: Mean square of what it changes in the margin between the two largest logits.
+        logits: Of the rivals of close samples, [seeds, close, rivals], as `packed`.
+    """
+
+    accuracy: float
+    damage: float
+    logits: bytes
 
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What one way of searching found.
 
     Attributes:
-        method: "by work" (the baseline) or "by distortion".
+        method: "by work" (the baseline) or "by superposition".
         target: Accuracy that was to be kept.
         digital: Names of the weights to keep digital.
         on_tiles: Units that stay on tiles.
         work: Share of all multiply-accumulates that is left on tiles.
         accuracy: On the samples of the search.
-        confirmed: On the whole test set.
+        confirmed: On the whole test set, with fresh noise.
         evaluations: Accuracies that the search asked for.
-        passes: Samples that went through the network for it, those of distortions and calibrations included.
+        passes: Samples that went through the network for it, with units alone and calibrations.
     """
 
-    method: Literal["by work", "by distortion"]
+    method: Literal["by work", "by superposition"]
     target: float
     digital: tuple[str, ...]
     on_tiles: tuple[str, ...]
@@ -133,8 +152,9 @@ class Record(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         setup: What the figures depend on.
         units: What is varied, in the plan's order.
         exact: Accuracy with everything exact; None before it is measured.
+        exact_logits: Of all samples with everything exact, [samples, classes], as `packed`.
         points: The profile.
-        distortions: What each unit alone on its tiles does to the logits, by name; None before.
+        alone: What each unit alone does, by name.
         trials: Accuracies of partitions.
         offers: What the searches of the last run found.
     """
@@ -143,10 +163,21 @@ class Record(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     setup: Setup
     units: tuple[Unit, ...]
     exact: float | None = None
+    exact_logits: bytes = b""
     points: tuple[Point, ...] = ()
-    distortions: dict[str, float] | None = None
+    alone: dict[str, Alone] = {}
     trials: tuple[Trial, ...] = ()
     offers: tuple[Offer, ...] = ()
+
+
+def packed(values: Tensor) -> bytes:
+    """Numbers as float32, the least significant byte first."""
+    return values.numpy().astype("<f4").tobytes()
+
+
+def unpacked(held: bytes, *shape: int) -> Tensor:
+    """What `packed` wrote, as a tensor of that shape."""
+    return torch.from_numpy(np.frombuffer(held, "<f4").astype(np.float32)).reshape(shape)
 
 
 def save_record(record: Record, path: Path) -> None:

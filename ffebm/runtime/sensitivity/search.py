@@ -4,17 +4,23 @@ Two ways to look for it; both ask one question, whether a set of units on tiles 
 compared by how often they ask.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ffebm.runtime.sensitivity.units import Unit
 
 Keeps = Callable[[frozenset[str]], bool]
 """Whether the accuracy is kept with these units on tiles, by name, and the others digital."""
+Chances = Callable[[Sequence[frozenset[str]]], Sequence[float]]
+"""How likely sets keep it, as far as is known; what `Keeps` has answered may change that."""
 
-PATIENCE = 2
-"""Units in a row that may cost too much before the search ends."""
+ALL = 12
+"""Most units of which every set is looked at."""
 STEPS = 500
-"""Steps into which work is divided to weigh it against distortion: 0.2 % of it each."""
+"""Steps into which the work of more units is divided: 0.2 % of it each."""
+WIDTH = 8
+"""Sets that are kept for each step."""
+LEAST = 0.005
+"""Share of the work that a question must promise to gain."""
 
 
 def by_work(units: Sequence[Unit], keeps: Keeps) -> frozenset[str]:
@@ -29,58 +35,56 @@ def by_work(units: Sequence[Unit], keeps: Keeps) -> frozenset[str]:
     return chosen
 
 
-def by_distortion(units: Sequence[Unit], distortions: Mapping[str, float], keeps: Keeps) -> frozenset[str]:
-    """Bisect the sets of units that do the most work for the distortion that they cause.
+def by_superposition(
+    units: Sequence[Unit], damage: Mapping[str, float], chances: Chances, keeps: Keeps, most: int
+) -> frozenset[str]:
+    """Ask again and again for the set that promises the largest gain: work beyond the best set, times chance.
 
-    Independent deviations add up in the square, so the distortion of a set is taken as the sum of its units'.
-    Accuracy is taken to fall as distortion grows; among the sets that no other beats in both, the one with
-    most work that keeps the accuracy is found by bisection. As the sum is an approximation, single units are
-    then added to it, the most work first, until `PATIENCE` of them in a row cost too much. It takes fewer
-    questions than there are units, unless bisection alone takes as many.
+    It ends when no set promises `LEAST` of the work of all units. What is returned has been asked for and
+    keeps the accuracy; the empty set is known to.
+
+    Source: the rule is expected improvement, Jones, Schonlau and Welch 1998 (10.1023/A:1008306431147), for an
+    objective that is known and a constraint that is not.
 
     Args:
         units: All units.
-        distortions: What each alone does to the logits, by name.
+        damage: What each alone does to the logits, by name; sums over sets rank sets of equal work.
+        chances: Predicts answers.
         keeps: Answers the question.
+        most: Most questions to ask.
     """
-    sets = list(frontier(units, distortions))
-    low, high = 0, len(sets)  # the first keeps the accuracy: it is empty
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if keeps(sets[middle]) else (low, middle)
-    asked, failed = (len(sets) - 1).bit_length(), 0
-    chosen = sets[low]
-    for unit in sorted(units, key=lambda unit: -unit.macs):
-        if unit.name in chosen or chosen | {unit.name} in sets:
-            continue
-        if asked >= len(units) - 1 or failed == PATIENCE:
+    work = {unit.name: unit.macs for unit in units}
+    least = LEAST * sum(work.values())
+    left = {names: sum(work[name] for name in names) for names in candidates(units, damage)}
+    best, done = frozenset[str](), 0
+    for _ in range(most):
+        left = {names: macs for names, macs in left.items() if macs > done}
+        gains = {
+            names: (macs - done) * chance
+            for (names, macs), chance in zip(left.items(), chances(list(left)), strict=True)
+        }
+        names = max(gains, key=lambda names: (gains[names], left[names]), default=best)
+        if gains.get(names, 0.0) < least:
             break
-        asked += 1
-        kept = keeps(chosen | {unit.name})
-        chosen, failed = (chosen | {unit.name}, 0) if kept else (chosen, failed + 1)
-    return chosen
+        macs = left.pop(names)
+        if keeps(names):
+            best, done = names, macs
+    return best
 
 
-def frontier(units: Sequence[Unit], distortions: Mapping[str, float]) -> Iterator[frozenset[str]]:
-    """Sets that do more work than every set with less distortion, from the empty one on.
+def candidates(units: Sequence[Unit], damage: Mapping[str, float]) -> list[frozenset[str]]:
+    """Sets worth a look: all but the empty one of up to `ALL` units; of more, those of least damage.
 
-    A knapsack by dynamic programming over the work in `STEPS` steps.
+    A knapsack by dynamic programming over the work in `STEPS` steps, with the `WIDTH` best sets of each.
     """
+    exhaustive = len(units) <= ALL
     total = sum(unit.macs for unit in units) or 1
-    best: dict[int, tuple[float, int, frozenset[str]]] = {0: (0.0, 0, frozenset())}
-    for unit in units:
-        for distortion, macs, chosen in list(best.values()):
-            taken = (distortion + distortions[unit.name], macs + unit.macs, chosen | {unit.name})
-            step = round(taken[1] * STEPS / total)
-            if step not in best or _is_better(taken, best[step]):
-                best[step] = taken
-    most = -1
-    for _, macs, chosen in sorted(best.values(), key=lambda entry: (entry[0], -entry[1])):
-        if macs > most:
-            most = macs
-            yield chosen
-
-
-def _is_better(taken: tuple[float, int, frozenset[str]], held: tuple[float, int, frozenset[str]]) -> bool:
-    """Less distortion; at equal distortion more work."""
-    return (taken[0], -taken[1]) < (held[0], -held[1])
+    best: dict[int, list[tuple[float, int, int]]] = {0: [(0.0, 0, 0)]}
+    for bit, unit in enumerate(units):
+        for harm, macs, mask in [entry for entries in best.values() for entry in entries]:
+            taken = (harm + damage[unit.name], macs - unit.macs, mask | 1 << bit)  # less macs: more work
+            step = taken[2] if exhaustive else round(-taken[1] * STEPS / total)
+            best.setdefault(step, []).append(taken)
+        best = {step: sorted(entries)[:WIDTH] for step, entries in best.items()}
+    masks = [mask for entries in best.values() for _, _, mask in entries if mask]
+    return [frozenset(u.name for bit, u in enumerate(units) if mask >> bit & 1) for mask in masks]

@@ -1,20 +1,26 @@
 """A study of sensitivity: the profile of every unit, then the partitions that keep an accuracy."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Literal
+
+from torch import Tensor
 
 from ffebm.errors import UsageError
 from ffebm.hardware import Crossbar
 from ffebm.runtime.calibration import calibration_batch, follows_data
+from ffebm.runtime.classification import hits
 from ffebm.runtime.sensitivity.effects import VARIED, Axis
 from ffebm.runtime.sensitivity.meter import Meter, Tiles, cosine
-from ffebm.runtime.sensitivity.record import Offer, Point, Record, Trial
-from ffebm.runtime.sensitivity.search import Keeps, by_distortion, by_work
+from ffebm.runtime.sensitivity.record import Alone, Offer, Point, Record, Trial, packed, unpacked
+from ffebm.runtime.sensitivity.search import Keeps, by_superposition, by_work
+from ffebm.runtime.sensitivity.superposition import CloseCalls, Superposition, close_of
 from ffebm.runtime.sensitivity.units import Unit, work_of
 
 Levels = Mapping[Axis, Sequence[float]]
 """Levels to measure on each axis."""
-Method = Literal["by work", "by distortion"]
+Method = Literal["by work", "by superposition"]
 
 
 class Study:
@@ -41,7 +47,9 @@ class Study:
     def exact(self) -> float:
         """Accuracy with everything exact."""
         if self.record.exact is None:
-            self.record.exact = self.meter.accuracy(self._only({}))
+            logits = self.meter.logits(self._only({}))
+            self.record.exact = self._accuracy(logits)
+            self.record.exact_logits = packed(logits[0])
             self._save(self.record)
         return self.record.exact
 
@@ -69,7 +77,7 @@ class Study:
                 unit=unit.name,
                 axis=axis,
                 level=level,
-                accuracy=self.meter.accuracy(tiles),
+                accuracy=self._accuracy(self.meter.logits(tiles)),
                 cosine=cosines[unit.name],
                 cosines=cosines,
             )
@@ -81,7 +89,7 @@ class Study:
         """The partition that one way of searching finds.
 
         Args:
-            method: "by work", the baseline, or "by distortion".
+            method: "by work", the baseline, or "by superposition".
             target: Accuracy to keep.
             progress: Called before every evaluation with its number, from 1.
 
@@ -98,16 +106,14 @@ class Study:
 
         def keeps(on_tiles: frozenset[str]) -> bool:
             progress(len(asked))
-            asked[on_tiles] = self._trial(on_tiles)
+            asked[on_tiles] = self._trial(on_tiles).accuracy
             return asked[on_tiles] >= target
 
-        chosen = self._search(method, keeps)
+        chosen = self._search(method, target, keeps)
         evaluations = len(asked) - 1
-        effort, data = self.meter.effort, self.meter.data
-        seen = len(calibration_batch(data)[0]) if follows_data(self.meter.plan) else 0
-        passes = evaluations * (min(effort.samples, len(data.x_test)) + seen) * effort.seeds
-        if method == "by distortion":
-            passes += min(effort.probes, len(data.x_train)) * (1 + len(self._units)) + seen * len(self._units)
+        passes = evaluations * self.pass_of(len(self.meter.labels()))
+        if method == "by superposition":
+            passes += len(self._units) * self.pass_of(close_of(len(self.meter.labels())))
         offer = Offer(
             method=method,
             target=target,
@@ -123,24 +129,73 @@ class Study:
         self._save(self.record)
         return offer
 
-    def _search(self, method: Method, keeps: Keeps) -> frozenset[str]:
-        if method == "by work":
-            return by_work(self.record.units, keeps)
-        if self.record.distortions is None:
-            self.record.distortions = self.meter.distortions(self.record.units, self._weights)
-            self._save(self.record)
-        return by_distortion(self.record.units, self.record.distortions, keeps)
+    def pass_of(self, samples: int) -> int:
+        """Samples that go through the network for so many: with every seed, those of a calibration too."""
+        meter = self.meter
+        seen = len(calibration_batch(meter.data)[0]) if follows_data(meter.plan) else 0
+        return (samples + seen) * meter.effort.seeds
 
-    def _trial(self, chosen: frozenset[str]) -> float:
-        """Accuracy with these units on the plan's own tiles and the others exact."""
+    def _search(self, method: Method, target: float, keeps: Keeps) -> frozenset[str]:
+        units = self.record.units
+        if method == "by work":
+            return by_work(units, keeps)
+        found = self._superposition()
+
+        def learnt(on_tiles: frozenset[str]) -> bool:
+            kept = keeps(on_tiles)
+            trial = self._trial(on_tiles)
+            found.learn(on_tiles, self._unpacked(trial.logits), trial.accuracy)
+            return kept
+
+        samples = len(self.meter.labels())
+        alone = self.pass_of(close_of(samples)) / self.pass_of(samples)
+        most = max(1, len(units) - math.ceil(len(units) * alone))  # what is left of the baseline's questions
+        return by_superposition(units, found.damage, lambda sets: found.chances(sets, target), learnt, most)
+
+    def _superposition(self) -> Superposition:
+        """Runs each unit alone on the close samples, if the record does not hold it."""
+        calls = self._calls
+        for name in self._units:
+            if name in self.record.alone:
+                continue
+            logits = calls.among(self.meter.logits(self._placed(frozenset({name})), calls.places))
+            single = Superposition(calls, {name: logits})
+            found = Alone(
+                accuracy=float(single.accuracies([frozenset({name})])[0]),
+                damage=single.damage[name],
+                logits=packed(logits),
+            )
+            self.record.alone = {**self.record.alone, name: found}
+            self._save(self.record)
+        alone = {name: self._unpacked(self.record.alone[name].logits) for name in self._units}
+        return Superposition(calls, alone)
+
+    @cached_property
+    def _calls(self) -> CloseCalls:
+        self.exact()
+        labels = self.meter.labels()
+        return CloseCalls(unpacked(self.record.exact_logits, len(labels), -1), labels)
+
+    def _unpacked(self, held: bytes) -> Tensor:
+        return unpacked(held, self.meter.effort.seeds, *self._calls.rivals.shape)
+
+    def _accuracy(self, logits: Tensor) -> float:
+        """Share that is classified correctly, of [seeds, samples, classes]."""
+        labels = self.meter.labels()
+        return hits(logits.flatten(0, 1), labels.repeat(len(logits))) / (len(logits) * len(labels))
+
+    def _trial(self, chosen: frozenset[str]) -> Trial:
+        """What these units do on the plan's own tiles, with the others exact."""
         on_tiles = tuple(name for name in self._units if name in chosen)
-        for trial in self.record.trials:
-            if trial.on_tiles == on_tiles:
-                return trial.accuracy
-        accuracy = self.meter.accuracy(self._placed(chosen))
-        self.record.trials += (Trial(on_tiles=on_tiles, accuracy=accuracy),)
+        for held in self.record.trials:
+            if held.on_tiles == on_tiles:
+                return held
+        logits = self.meter.logits(self._placed(chosen))
+        accuracy = self._accuracy(logits)
+        trial = Trial(on_tiles=on_tiles, accuracy=accuracy, logits=packed(self._calls.of(logits)))
+        self.record.trials += (trial,)
         self._save(self.record)
-        return accuracy
+        return trial
 
     def _placed(self, chosen: frozenset[str]) -> Tiles:
         on_tiles = {w: self.crossbar for name in chosen for w in self._units[name].weights}

@@ -3,17 +3,20 @@ from pathlib import Path
 import pytest
 import torch
 from msgspec.structs import replace
+from torch import Tensor
 
 from ffebm import Executor, Plan, load_hardware
 from ffebm import compile as compile_plan
 from ffebm.crossbar import Crossbar
 from ffebm.errors import UsageError
-from ffebm.runtime.classification import fitted
+from ffebm.hardware import Hardware
+from ffebm.runtime.calibration import calibration_batch
+from ffebm.runtime.classification import all_logits, fitted, hits
 from ffebm.runtime.data import Data
 from ffebm.runtime.sensitivity.effects import has_noise, with_bits, with_noise
 from ffebm.runtime.sensitivity.meter import Effort, Meter, Tiles, cosine
 from ffebm.runtime.sensitivity.record import load_record, save_record, setup_of
-from ffebm.runtime.sensitivity.study import Levels, Study
+from ffebm.runtime.sensitivity.study import Levels, Method, Study
 from ffebm.runtime.sensitivity.units import units_of
 from tests.models import Builder
 
@@ -26,14 +29,22 @@ def data() -> Data:
     return Data("made", x[:100], y[:100], x[100:], y[100:])
 
 
-def plan() -> Plan:
+def plan(hardware: str | Hardware = "reference") -> Plan:
     """It tells the largest of the first three inputs: two identities and, in between, a wide copy."""
     b = Builder()
     eye = torch.eye(6).numpy()
     y = b.node("MatMul", b.input("x", "N", 6), b.constant(eye.repeat(8, 1), "wide"))
     y = b.node("MatMul", b.node("Tanh", y), b.constant(eye.repeat(8, 0), "narrow"))
     y = b.node("MatMul", b.node("Tanh", y), b.constant(eye[:, :3].copy(), "pick"))
-    return compile_plan(b.model(y), hardware="reference")
+    return compile_plan(b.model(y), hardware=hardware)
+
+
+def noisy() -> Plan:
+    """The same on tiles with thirty times the noise."""
+    hardware = load_hardware("reference")
+    tile = hardware.tiles.tile
+    assert isinstance(tile, Crossbar)
+    return plan(replace(hardware, tiles=replace(hardware.tiles, tile=with_noise(tile, 30.0))))
 
 
 def study(tmp_path: Path, made: Plan | None = None) -> Study:
@@ -74,12 +85,12 @@ def test_what_is_measured_is_not_measured_again(tmp_path: Path) -> None:
 def test_trials_are_shared_between_searches_and_counted_for_each(tmp_path: Path) -> None:
     here = study(tmp_path)
     seen: list[int] = []
-    ours = here.offer("by distortion", 0.5, seen.append)
+    ours = here.offer("by superposition", 0.5, seen.append)
     theirs = here.offer("by work", 0.5, lambda _: None)
     assert seen == list(range(1, ours.evaluations + 1))
     assert (ours.work, ours.digital, theirs.evaluations) == (1.0, (), 3)
     # each run calibrates on all 100 training samples first
-    assert ours.passes == ours.evaluations * (50 + 100) * 2 + 20 * 4 + 100 * 3
+    assert ours.passes == ours.evaluations * (50 + 100) * 2 + 3 * (13 + 100) * 2
     assert theirs.passes == 3 * (50 + 100) * 2
     assert len({trial.on_tiles for trial in here.record.trials}) == len(here.record.trials)
     assert load_record(tmp_path / "record.json", here.record.setup, here.record.units) == here.record
@@ -88,18 +99,62 @@ def test_trials_are_shared_between_searches_and_counted_for_each(tmp_path: Path)
 class Ruined(Meter):
     """A machine on whose tiles one weight costs most of the accuracy."""
 
-    def accuracy(self, tiles: Tiles) -> float:
-        return 0.2 if tiles["wide"] is not None else 0.9
+    def logits(self, tiles: Tiles, places: Tensor | None = None) -> Tensor:
+        labels = self.labels() if places is None else self.labels()[places]
+        wrong = torch.arange(len(labels)) % 10 < (8 if tiles["wide"] is not None else 1)
+        return torch.eye(3)[torch.where(wrong, (labels + 1) % 3, labels)].expand(self.effort.seeds, -1, -1)
 
     def confirmed(self, tiles: Tiles) -> float:
-        return self.accuracy(tiles)
+        return 0.5 if tiles["wide"] is None else 0.25
 
 
-def test_the_unit_that_a_machine_ruins_stays_digital(tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["by work", "by superposition"])
+def test_the_unit_that_a_machine_ruins_stays_digital(tmp_path: Path, method: Method) -> None:
     here = study(tmp_path)
     here.meter = Ruined(here.meter.plan, here.meter.data, here.meter.effort)
-    found = here.offer("by work", 0.85, lambda _: None)
-    assert (found.digital, found.on_tiles, found.accuracy) == (("wide",), ("block1", "block2"), 0.9)
+    found = here.offer(method, 0.85, lambda _: None)
+    assert (found.digital, found.on_tiles) == (("wide",), ("block1", "block2"))
+    assert (found.accuracy, found.confirmed) == (0.9, 0.5)
+    assert found.evaluations == {"by work": 3, "by superposition": 1}[method]
+
+
+def test_a_search_that_is_begun_again_runs_nothing_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even the units alone: the record holds their logits."""
+    here = study(tmp_path)
+    first = here.offer("by superposition", here.exact() - 0.02, lambda _: None)
+    again = study(tmp_path)
+
+    def refuse(*_: object) -> Tensor:
+        raise AssertionError("it ran again")
+
+    monkeypatch.setattr(Meter, "logits", refuse)
+    assert again.offer("by superposition", here.exact() - 0.02, lambda _: None) == first
+
+
+def test_what_is_offered_kept_the_accuracy_on_noisy_tiles(tmp_path: Path) -> None:
+    made = noisy()
+    here = study(tmp_path, made)
+    for drop in (0.0, 0.05, 0.2):
+        target = here.exact() - drop
+        found = here.offer("by superposition", target, lambda _: None)
+        trials = {trial.on_tiles: trial.accuracy for trial in here.record.trials}
+        assert found.accuracy >= target
+        assert found.accuracy == (trials[found.on_tiles] if found.on_tiles else here.exact())
+
+
+def test_confirmed_sees_noise_that_no_search_has_seen(tmp_path: Path) -> None:
+    meter = study(tmp_path, noisy()).meter
+    tiles: Tiles = {}
+    right = 0
+    for seed in (2, 3):
+        net = Executor(meter.plan, seed=seed)
+        net.calibrate(*calibration_batch(meter.data), None)
+        right += hits(all_logits(net, meter.data.x_test), meter.data.y_test)
+    assert meter.confirmed(tiles) == right / 200
+    assert meter.logits(tiles).shape == (2, 50, 3)
+    assert not torch.equal(meter.logits(tiles)[0], meter.logits(tiles)[1])
 
 
 def test_an_accuracy_that_nothing_reaches(tmp_path: Path) -> None:
