@@ -50,10 +50,16 @@ def seconds(value: float) -> Time:
 # --- machines ----------------------------------------------------------------------------------------
 
 
-def clean() -> Crossbar:
-    """The tile of `reference` with 10-bit weights and converters and nothing random."""
+def clean(uniform: bool = False) -> Crossbar:
+    """The tile of `reference` with 10-bit weights and converters and nothing random.
+
+    Args:
+        uniform: ADC ranges are for uniform inputs, not calibrated on samples.
+    """
     tile = ffebm.load_hardware("reference").tiles.tile
     assert isinstance(tile, Crossbar)
+    if uniform:
+        tile = swap(tile, adc=swap(tile.adc, calibration="uniform"))
     return weight_bits(converter_bits(read_noise(programming_noise(tile, 0), 0), 10), 10)
 
 
@@ -133,28 +139,35 @@ def machine(tile: Crossbar | None) -> ffebm.Hardware:
 # --- measuring ---------------------------------------------------------------------------------------
 
 
-class Bench:
-    """Measures one network and keeps what it measured."""
+def kept(network: Network, uniform: bool) -> Path:
+    """Where figures are kept."""
+    return (KEPT / "uniform" if uniform else KEPT) / f"{network.name}.json"
 
-    def __init__(self, network: Network) -> None:
+
+class Bench:
+    """Measures one network, with ADC ranges by data or for uniform inputs, and keeps what it measured."""
+
+    def __init__(self, network: Network, uniform: bool = False) -> None:
         self.network = network
-        self.path = KEPT / f"{network.name}.json"
-        self.figures = self.held()
+        self.uniform = uniform
+        self.path = kept(network, uniform)
+        self.figures = self.load(self.path)
         data = load_data(network.data)
         self.data = replace(data, x_test=data.x_test[: network.tested], y_test=data.y_test[: network.tested])
         self.whole = data
         self.bases: dict[tuple[int, int], dict[str, torch.Tensor]] = {}
         self.ideals: dict[tuple[int, int], list[torch.Tensor]] = {}
 
-    def held(self) -> dict[str, float]:
-        """What is kept of this network."""
-        return json.loads(self.path.read_text()) if self.path.exists() else {}
+    @staticmethod
+    def load(path: Path) -> dict[str, float]:
+        """What is kept of a network."""
+        return json.loads(path.read_text()) if path.exists() else {}
 
     def keep(self, key: str, measure: Callable[[], float]) -> float:
         """A figure by its name; measured if it is not kept yet."""
         if key not in self.figures:
             figure = measure()
-            self.figures = {**self.held(), key: figure}  # another process may have written meanwhile
+            self.figures = {**self.load(self.path), key: figure}  # another process may have written meanwhile
             self.path.parent.mkdir(parents=True, exist_ok=True)
             scratch = self.path.with_suffix(".part")
             scratch.write_text(json.dumps(self.figures, indent=1))
@@ -253,7 +266,7 @@ def sweep(bench: Bench, figures: list[str]) -> None:
             same: dict[bytes, float] = {}  # several axes begin or end with one and the same tile
             for axis in AXES:
                 for level in axis.levels:
-                    tile = axis.change(clean(), level)
+                    tile = axis.change(clean(bench.uniform), level)
                     key, kind = f"{figure}/{axis.name}/{level:g}/{seed}", msgspec.json.encode(tile)
                     known = same.get(kind)
                     same[kind] = bench.keep(
@@ -295,7 +308,7 @@ def betas(bench: Bench) -> None:
             continue
         for seed in SEEDS:
             for level in LOUDER:
-                tile = read_noise(clean(), level)
+                tile = read_noise(clean(bench.uniform), level)
                 key = f"beta/{beta}/{level:g}/{seed}"
                 bench.keep(key, lambda t=tile, s=seed, e=estimator: bench.gradient(t, 2, s, e))
 
@@ -414,9 +427,20 @@ def pictures(held: dict[str, dict[str, float]]) -> None:
     (DOCS / "noise-beta.svg").write_text(draw("Gradient under read noise", charts), encoding="utf-8")
 
 
+def figures_held() -> dict[str, dict[str, float]]:
+    """Figures by network; those with ranges for uniform inputs only where there are none by data."""
+    held = {}
+    for network in NETWORKS:
+        data, other = (Bench.load(kept(network, uniform)) for uniform in (False, True))
+        kinds = {key.split("/")[0] for key in data}
+        rest = {key: figure for key, figure in other.items() if key.split("/")[0] not in kinds}
+        held |= {network.name: data, f"{network.name}, uniform ranges": rest}
+    return {name: figures for name, figures in held.items() if figures}
+
+
 def report() -> None:
     """Write the tables between the markers of docs/noise.md, and the pictures beside it."""
-    held = {n.name: json.loads(p.read_text()) for n in NETWORKS if (p := KEPT / f"{n.name}.json").exists()}
+    held = figures_held()
     pictures(held)
     page = DOCS / "noise.md"
     content = page.read_text(encoding="utf-8")
@@ -443,6 +467,7 @@ def main() -> None:
     parser.add_argument("--network", choices=names, action="append")
     parser.add_argument("--only", choices=[*FIGURES, "key", "beta", "range"], action="append")
     parser.add_argument("--seed", type=int, choices=SEEDS, action="append", help="of the key point")
+    parser.add_argument("--uniform", action="store_true", help="ADC ranges for uniform inputs")
     parser.add_argument("--report", action="store_true")
     options = parser.parse_args()
     if options.report:
@@ -451,7 +476,7 @@ def main() -> None:
     for network in NETWORKS:
         if options.network and network.name not in options.network:
             continue
-        bench = Bench(network)
+        bench = Bench(network, options.uniform)
         wanted = options.only or [*FIGURES, "beta", "range", "key"]
         sweep(bench, [name for name in FIGURES if name in wanted])
         if "range" in wanted:
