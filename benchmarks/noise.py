@@ -434,7 +434,7 @@ def figures_held() -> dict[str, dict[str, float]]:
         data, other = (Bench.load(kept(network, uniform)) for uniform in (False, True))
         kinds = {key.split("/")[0] for key in data}
         rest = {key: figure for key, figure in other.items() if key.split("/")[0] not in kinds}
-        held |= {network.name: data, f"{network.name}, uniform ranges": rest}
+        held |= {network.name: data, f"{network.name} (u)": rest}
     return {name: figures for name, figures in held.items() if figures}
 
 
