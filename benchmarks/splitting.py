@@ -8,9 +8,11 @@ size 1, where the network is an ordinary feedforward one, by plain backpropagati
 result below --out and is not repeated; an interrupted one goes on behind its last epoch. Runs are processes
 of one thread each, --jobs at once.
 
-The defaults are a scale for two CPU cores. The paper's: --width 1 --epochs 200 --batch 128 --lr 1e-4
---samples 0 --slope 1 --beta 0.2 --free-sweeps 60 --nudged-sweeps 20 --device cuda. `--validate 5000` measures
-on held-out training samples instead of the test set, to choose settings by.
+The defaults are a scale for two CPU cores, at which the paper's couplings do not settle: a ladder of slopes
+weakens what comes back from above. The paper's: --width 1 --ladder --slope 1 --samples 0 --epochs 200
+--batch 128 --lr 1e-4 --beta 0.2 --start zero --free-sweeps 60 --nudged-sweeps 20 --augment --device cuda.
+`--validate 5000` measures on held-out training samples instead of the test set, to choose settings by.
+`--report PAGE` writes the table into a page.
 
 Source: Nest & Ernoult 2024 (arXiv 2409.03306), the table of the splitting experiment.
 """
@@ -29,6 +31,7 @@ from typing import Literal
 
 import msgspec
 import torch
+from splitting_table import NAMES, Method, Result, Row, claims, report, table_lines
 
 import ffebm
 from ffebm.recipes.paper import RECIPES, SPLITTING_SMALL
@@ -38,12 +41,11 @@ from ffebm.runtime.gradient import Gradient
 from ffebm.runtime.training import Trainer
 from ffebm.training import Training
 
-Method = Literal["bp", "ep", "implicit"]
-NAMES: dict[Method, str] = {"bp": "backpropagation", "ep": "EP", "implicit": "exact adjoint"}
+Start = Literal["zero", "feedforward"]
+Winners = Literal["sharp", "shared"]
+LAYERS = 6
 WATCHED = 500
 """Training samples held out to show progress by, besides those of --validate."""
-BOUND = 0.3
-"""Points by which EP may differ from the exact adjoint and from backpropagation."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Run:
     data: str
     width: float
     slope: float
+    ladder: tuple[float, ...]
     samples: int
     validate: int
     epochs: int
@@ -67,6 +70,8 @@ class Run:
     free_sweeps: int
     nudged_sweeps: int
     tol: float | None
+    winners: Winners
+    start: Start
     adjoint_tol: float
     device: str
 
@@ -79,13 +84,20 @@ class Run:
     def plan(self) -> ffebm.Plan:
         """The network with its initial weights, which depend on the seed alone."""
         recipe = RECIPES[SPLITTING_SMALL[self.block_size]]
-        network = replace(recipe.network, slope=self.slope).narrowed(self.width)
+        network = replace(recipe.network, slope=self.slope, ladder=self.ladder).narrowed(self.width)
         return ffebm.compile(
             network.model(IMAGES[self.data].classes, self.seed),
             hardware="ideal",
             block_size=recipe.block_size,
             boundary="digital" if self.method == "bp" else recipe.boundary,
-            settle=ffebm.Settle(free_sweeps=self.free_sweeps, nudged_sweeps=self.nudged_sweeps, tol=self.tol),
+            digital=("rescale",) if self.ladder else (),
+            settle=ffebm.Settle(
+                free_sweeps=self.free_sweeps,
+                nudged_sweeps=self.nudged_sweeps,
+                tol=self.tol,
+                winners=self.winners,
+                start=self.start,
+            ),
         )
 
     def training(self) -> Training:
@@ -101,6 +113,7 @@ class Run:
             flip=self.augment,
             crop=4 if self.augment else 0,
             beta=self.beta,
+            freeze=(*recipe.freeze, "layer*.bias") if self.ladder else recipe.freeze,
             gradient="implicit" if self.method == "implicit" else "ep",
         )
 
@@ -122,39 +135,20 @@ class Run:
         return part, (data.x_train[held], data.y_train[held]) if self.validate else measured
 
 
-@dataclass(frozen=True)
-class Result:
-    """What came of a run.
+class Stopwatch:
+    """Seconds of each step, told by the trainer's progress.
 
-    Attributes:
-        accuracy: Per cent of the test set, after the last epoch.
-        sweeps: Mean sweeps of a block's free phase in the last epoch.
-        unsettled: Per cent of samples and blocks that did not settle in the last epoch.
-        step: Median seconds of a training step.
-        epoch: Mean seconds of an epoch's training steps.
-        memory: MiB above the idle process with its data.
-        loss: Training loss of the last epoch.
+    On a CPU they are processor seconds: a run has one thread, and others may share the machine.
     """
 
-    accuracy: float
-    sweeps: float
-    unsettled: float
-    step: float
-    epoch: float
-    memory: float
-    loss: float
-
-
-class Stopwatch:
-    """Seconds of each step, told by the trainer's progress."""
-
-    def __init__(self) -> None:
+    def __init__(self, device: str) -> None:
         self.steps: list[float] = []
+        self._clock = time.process_time if device == "cpu" else time.perf_counter
         self._last: float | None = None
 
     def __call__(self, seen: int, total: int, _loss: float) -> None:
         """Note that a step has ended."""
-        now = time.perf_counter()
+        now = self._clock()
         if self._last is not None:
             self.steps.append(now - self._last)
         self._last = None if seen == total else now  # what follows an epoch's last step is a test
@@ -170,7 +164,7 @@ def train(run: Run, data_folder: Path | None, out: Path) -> Result:
     trainer = Trainer(net, data, training, folder, run.device)
     if folder.exists():
         trainer.resume()
-    idle, watch = _memory(run.device), Stopwatch()
+    idle, watch = _memory(run.device), Stopwatch(run.device)
     for epoch in trainer.run(watch):
         print(
             f"{run.name}  epoch {epoch.epoch:>3} of {run.epochs}  loss {epoch.loss:.4f}  "
@@ -205,6 +199,7 @@ def runs_of(options: argparse.Namespace) -> list[Run]:
         for name in Run.__dataclass_fields__
         if name not in {"method", "block_size", "seed"}
     }
+    shared["ladder"] = tuple(options.ladder)
     runs = []
     for seed in options.seeds:
         runs += [Run(method="bp", block_size=1, seed=seed, **shared)] if "bp" in options.methods else []
@@ -254,98 +249,16 @@ def work_off(runs: list[Run], options: argparse.Namespace) -> None:
             process.wait()
 
 
-@dataclass(frozen=True)
-class Row:
-    """One line of the table: the seeds of one network and gradient."""
-
-    method: Method
-    block_size: int
-    results: tuple[Result, ...]
-
-    @property
-    def accuracies(self) -> list[float]:
-        """Per cent, seed by seed."""
-        return [result.accuracy for result in self.results]
-
-    @property
-    def accuracy(self) -> float:
-        """Mean over seeds, per cent."""
-        return statistics.fmean(self.accuracies)
-
-    def mean(self, name: str) -> float:
-        """Of one figure, over seeds."""
-        return statistics.fmean(getattr(result, name) for result in self.results)
-
-    def text(self, baseline: float) -> str:
-        """As a line of Markdown."""
-        spread = f" ± {statistics.stdev(self.accuracies):.2f}" if len(self.results) > 1 else ""
-        settles = self.method != "bp"
-        cells = (
-            str(self.block_size),
-            NAMES[self.method],
-            f"{self.accuracy:.2f}{spread}",
-            f"{self.mean('sweeps'):.1f}" if settles else "",
-            f"{self.mean('unsettled'):.1f} %" if settles else "",
-            f"{1e3 * self.mean('step'):.1f}",
-            f"{self.mean('epoch'):.1f}",
-            f"{self.mean('step') / baseline:.1f}",
-            f"{self.mean('memory'):.0f}",
-        )
-        return f"| {' | '.join(cells)} |"
-
-
 def table(runs: list[Run], out: Path) -> list[Row]:
-    """The rows of which every seed has a result."""
-    by_row: dict[tuple[Method, int], list[Result | None]] = {}
+    """A row for each network and gradient of which a seed has ended."""
+    by_row: dict[tuple[Method, int], dict[int, Result]] = {}
     for run in runs:
-        by_row.setdefault((run.method, run.block_size), []).append(found(run, out))
-    order = {"bp": 0, "ep": 1, "implicit": 2}
-    rows = []
-    for method, size in sorted(by_row, key=lambda key: (key[0] != "bp", key[1], order[key[0]])):
-        results = [result for result in by_row[method, size] if result is not None]
-        if len(results) == len(by_row[method, size]):
-            rows.append(Row(method, size, tuple(results)))
-    return rows
-
-
-def print_table(rows: list[Row]) -> None:
-    baseline = next((row.mean("step") for row in rows if row.method == "bp"), float("nan"))
-    print(
-        "| block size | gradient | accuracy, % | free sweeps | not settled | ms a step | s an epoch | "
-        "x backpropagation | MiB |\n|---|---|---|---|---|---|---|---|---|"
-    )
-    for row in rows:
-        print(row.text(baseline))
-
-
-def difference(a: Row, b: Row) -> str:
-    """Mean difference of two rows, seed by seed, with its standard error."""
-    each = [x - y for x, y in zip(a.accuracies, b.accuracies, strict=True)]
-    error = f" ± {statistics.stdev(each) / len(each) ** 0.5:.2f}" if len(each) > 1 else ""
-    return f"{statistics.fmean(each):+.2f}{error}"
-
-
-def print_claims(rows: list[Row]) -> None:
-    """What the paper claims, in figures: differences seed by seed, in points, with their standard error."""
-    by = {(row.method, row.block_size): row for row in rows}
-    print()
-    for size in sorted({row.block_size for row in rows}):
-        for other in (("implicit", size), ("bp", 1)):
-            ep, against = by.get(("ep", size)), by.get(other)
-            if ep and against:
-                is_within = abs(ep.accuracy - against.accuracy) <= BOUND
-                verdict = "within" if is_within else "beyond"
-                print(
-                    f"block size {size}: EP - {NAMES[against.method]} {difference(ep, against)} points, "
-                    f"{verdict} {BOUND}"
-                )
-    largest = max((row.block_size for row in rows if row.method == "ep"), default=0)
-    for size in sorted(row.block_size for row in rows if row.method == "ep" and row.block_size < largest):
-        whole, part = by["ep", largest], by["ep", size]
-        print(
-            f"block size {size} against {largest}: {difference(part, whole)} points, "
-            f"{whole.mean('step') / part.mean('step'):.1f} times as fast"
-        )
+        result = found(run, out)
+        if result is not None:
+            by_row.setdefault((run.method, run.block_size), {})[run.seed] = result
+    order = list(NAMES)
+    ordered = sorted(by_row, key=lambda key: (key[0] != "bp", key[1], order.index(key[0])))
+    return [Row(method, size, by_row[method, size]) for method, size in ordered]
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -359,41 +272,54 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--methods", nargs="+", default=list(NAMES), choices=list(NAMES))
     parser.add_argument("--width", type=float, default=1 / 16, help="factor of the channels")
     parser.add_argument("--slope", type=float, default=1.0, help="of the clipped layers")
+    parser.add_argument(
+        "--ladder", type=float, nargs="*", default=[1, 0.5, 0.5, 0.5, 0.1], help="further slopes"
+    )
     parser.add_argument("--samples", type=int, default=6000, help="training samples; 0 takes all")
     parser.add_argument("--validate", type=int, default=0, help="measure on that many held-out samples")
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--lr", type=float, default=3e-3)
+    parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--weight-decay", type=float, default=3e-4)
     parser.add_argument("--augment", action="store_true", help="mirror and shift training images")
-    parser.add_argument("--beta", type=float, default=0.2)
-    parser.add_argument("--free-sweeps", type=int, default=20)
-    parser.add_argument("--nudged-sweeps", type=int, default=8)
+    parser.add_argument("--beta", type=float, default=5e-4)
+    parser.add_argument("--free-sweeps", type=int, default=8)
+    parser.add_argument("--nudged-sweeps", type=int, default=4)
     parser.add_argument("--tol", type=float, help="stop phases at this residual; else all sweeps are done")
-    parser.add_argument("--adjoint-tol", type=float, default=1e-4, help="residual of the exact adjoint")
+    parser.add_argument("--winners", default="sharp", choices=["sharp", "shared"], help="of max-pooling")
+    parser.add_argument(
+        "--start", default="feedforward", choices=["zero", "feedforward"], help="of free phases"
+    )
+    parser.add_argument("--adjoint-tol", type=float, default=1e-6, help="residual of the exact adjoint")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--jobs", type=int, default=2, help="runs at once")
     parser.add_argument("--out", type=Path, default=Path("out/splitting"))
     parser.add_argument("--table", action="store_true", help="print what there is, run nothing")
+    parser.add_argument("--report", type=Path, metavar="PAGE", help="write the table between its markers")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     return parser
 
 
 def main() -> None:
-    options = arguments().parse_args()
+    parser = arguments()
+    options = parser.parse_args()
+    if len(options.ladder) not in {0, LAYERS - 1} or any(step <= 0 for step in options.ladder):
+        parser.error(f"--ladder {options.ladder}: {LAYERS - 1} numbers above 0, or none")
     options.out.mkdir(parents=True, exist_ok=True)
     runs = runs_of(options)
     if options.one:
         work_on(next(run for run in runs if run.name == options.one), options)
         return
-    if not options.table:
+    if not (options.table or options.report):
         try:
             work_off(runs, options)
         except KeyboardInterrupt:
             raise SystemExit("interrupted; the same command goes on") from None
     rows = table(runs, options.out)
-    print_table(rows)
-    print_claims(rows)
+    lines = [*table_lines(rows), "", *(f"- {claim}" for claim in claims(rows))]
+    print("\n".join(lines))
+    if options.report:
+        report(lines, options.report)
 
 
 if __name__ == "__main__":

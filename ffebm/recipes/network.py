@@ -40,11 +40,22 @@ class Network:
         blocks: Layers by block.
         variance: V of the initial convolution kernels, see `goe`.
         slope: Of the clipped layers, clip(slope * u, 0, 1).
+        ladder: Further slopes of the layers but the last one, in order. A layer is then clipped to [0, the
+            product of its own and all before it], and the readout makes up for the whole product. Without
+            biases the feedforward network stays the same; what comes back from above is weaker.
     """
 
     blocks: tuple[tuple[Layer, ...], ...]
     variance: float
     slope: float = 1.0
+    ladder: tuple[float, ...] = ()
+
+    @property
+    def ranges(self) -> tuple[float, ...]:
+        """Of the layers in order; the last one keeps that of the layer below."""
+        steps = self.ladder or (1.0,) * (len(self.layers) - 1)
+        products = tuple(math.prod(steps[: index + 1]) for index in range(len(steps)))
+        return (*products, products[-1])
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -68,6 +79,8 @@ class Network:
             name = f"layer{index}"
             if layer.is_dense:
                 weights |= _dense(rng, name, layer.size, channels * side * side)
+                bias = weights[f"{name}.bias"]
+                weights[f"{name}.bias"] = np.multiply(bias, np.float32(self.ranges[index]))
                 channels, side = layer.size, 1
                 continue
             weights[f"{name}.weight"] = goe(rng, layer.size, channels, self.variance)
@@ -89,7 +102,10 @@ class Network:
             name: Name of the graph.
         """
         weights = self.weights(classes, seed)
-        numbers = {"zero": 0.0, "one": 1.0, "slope": self.slope}
+        numbers = {"zero": 0.0, "one": 1.0, "gain": 1 / self.ranges[-1]}
+        for index, top in enumerate(self.ranges):
+            step = self.ladder[index] if index < len(self.ladder) else 1.0
+            numbers |= {f"slope{index}": self.slope * step, f"top{index}": top}
         constants = {key: np.array(number, np.float32) for key, number in numbers.items()}
         nodes: list[NodeProto] = []
         value, is_flat = "image", False
@@ -97,11 +113,14 @@ class Network:
             if layer.is_dense and not is_flat:
                 nodes.append(helper.make_node("Flatten", [value], [f"flat{index}"], f"flatten{index}"))
                 value, is_flat = f"flat{index}", True
-            nodes += _layer(layer, f"layer{index}", value, self.slope)
+            nodes += _layer(layer, f"layer{index}", value, str(index), numbers)
             value = nodes[-1].output[0]
         if not is_flat:
             nodes.append(helper.make_node("Flatten", [value], ["flat"], "flatten"))
             value = "flat"
+        if self.ranges[-1] != 1:
+            nodes.append(helper.make_node("Mul", [value, "gain"], ["rescaled"], "rescale"))
+            value = "rescaled"
         readout = [value, "readout.weight", "readout.bias"]
         nodes.append(helper.make_node("Gemm", readout, ["logits"], "readout", transB=1))
         read = {source for node in nodes for source in node.input}
@@ -140,7 +159,7 @@ def _dense(rng: np.random.Generator, name: str, size: int, n_in: int) -> dict[st
     }
 
 
-def _layer(layer: Layer, name: str, source: str, slope: float) -> list[NodeProto]:
+def _layer(layer: Layer, name: str, source: str, number: str, numbers: dict[str, float]) -> list[NodeProto]:
     """The nodes of one layer."""
     nodes: list[NodeProto] = []
 
@@ -162,7 +181,7 @@ def _layer(layer: Layer, name: str, source: str, slope: float) -> list[NodeProto
         parts = [f"{name}.norm.{part}" for part in ("gamma", "beta", "mean", "var")]
         value = add("BatchNormalization", [value, *parts])
     if layer.is_clipped:
-        if slope != 1:
-            value = add("Mul", [value, "slope"])
-        add("Clip", [value, "zero", "one"])
+        if numbers[f"slope{number}"] != 1:
+            value = add("Mul", [value, f"slope{number}"])
+        add("Clip", [value, "zero", f"top{number}" if numbers[f"top{number}"] != 1 else "one"])
     return nodes

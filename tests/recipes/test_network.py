@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -61,3 +63,17 @@ def test_another_width_keeps_the_couplings_as_strong(width: float) -> None:
 
 def test_a_narrow_network_keeps_a_few_channels() -> None:
     assert [layer.size for layer in NETWORK.narrowed(1e-3).layers] == [8] * 4
+
+
+def test_a_ladder_of_slopes_leaves_a_feedforward_network_without_biases_as_it_is() -> None:
+    ladder = replace(NETWORK, ladder=(1.0, 0.5, 0.1))
+    assert ladder.ranges == (1.0, 0.5, 0.05, 0.05)
+    x = np.random.default_rng(0).standard_normal((2, 3, 32, 32)).astype(np.float32)
+    plain, weaker = (
+        torch.from_numpy(oracle(network.model(5, seed=3), {"image": x})[0]) for network in (NETWORK, ladder)
+    )
+    torch.testing.assert_close(weaker, plain, rtol=1e-4, atol=1e-6)
+    graph = ladder.model(5).graph
+    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    tops = [float(constants[node.input[2]]) for node in graph.node if node.op_type == "Clip"]
+    assert tops == pytest.approx([1.0, 0.5, 0.05])
