@@ -203,7 +203,7 @@ def runs_of(options: argparse.Namespace) -> list[Run]:
     runs = []
     for seed in options.seeds:
         runs += [Run(method="bp", block_size=1, seed=seed, **shared)] if "bp" in options.methods else []
-        for size in sorted(options.block_sizes, reverse=True):  # the longest first
+        for size in sorted(options.block_sizes):  # the shortest first
             for method in ("ep", "implicit"):
                 if method in options.methods:
                     runs.append(Run(method=method, block_size=size, seed=seed, **shared))
