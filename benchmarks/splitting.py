@@ -66,7 +66,7 @@ class Run:
     lr: float
     weight_decay: float
     augment: bool
-    beta: float
+    beta: float | Literal["auto"]
     free_sweeps: int
     nudged_sweeps: int
     tol: float | None
@@ -261,6 +261,11 @@ def table(runs: list[Run], out: Path) -> list[Row]:
     return [Row(method, size, by_row[method, size]) for method, size in ordered]
 
 
+def strength(text: str) -> float | Literal["auto"]:
+    """A nudging strength."""
+    return "auto" if text == "auto" else float(text)
+
+
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -277,20 +282,20 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("--samples", type=int, default=6000, help="training samples; 0 takes all")
     parser.add_argument("--validate", type=int, default=0, help="measure on that many held-out samples")
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--weight-decay", type=float, default=3e-4)
     parser.add_argument("--augment", action="store_true", help="mirror and shift training images")
-    parser.add_argument("--beta", type=float, default=5e-4)
+    parser.add_argument("--beta", type=strength, default=5e-4, help="of the nudge; auto finds one a block")
     parser.add_argument("--free-sweeps", type=int, default=8)
-    parser.add_argument("--nudged-sweeps", type=int, default=4)
+    parser.add_argument("--nudged-sweeps", type=int, default=8)
     parser.add_argument("--tol", type=float, help="stop phases at this residual; else all sweeps are done")
     parser.add_argument("--winners", default="sharp", choices=["sharp", "shared"], help="of max-pooling")
     parser.add_argument(
         "--start", default="feedforward", choices=["zero", "feedforward"], help="of free phases"
     )
-    parser.add_argument("--adjoint-tol", type=float, default=1e-6, help="residual of the exact adjoint")
+    parser.add_argument("--adjoint-tol", type=float, default=1e-5, help="residual of the exact adjoint")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--jobs", type=int, default=2, help="runs at once")
     parser.add_argument("--out", type=Path, default=Path("out/splitting"))
