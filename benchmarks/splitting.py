@@ -10,7 +10,8 @@ of one thread each, --jobs at once.
 
 The defaults are a scale for two CPU cores, at which the paper's couplings do not settle: a ladder of slopes
 weakens what comes back from above. The paper's: --width 1 --ladder --slope 1 --samples 0 --epochs 200
---batch 128 --lr 1e-4 --beta 0.2 --start zero --free-sweeps 60 --nudged-sweeps 20 --augment --device cuda.
+--batch 128 --lr 1e-4 --clip-norm 0 --beta 0.2 --start zero --free-sweeps 60 --nudged-sweeps 20 --augment
+--device cuda.
 `--validate 5000` measures on held-out training samples instead of the test set, to choose settings by.
 `--report PAGE` writes the table into a page.
 
@@ -65,6 +66,7 @@ class Run:
     batch: int
     lr: float
     weight_decay: float
+    clip_norm: float
     augment: bool
     beta: float | Literal["auto"]
     free_sweeps: int
@@ -110,6 +112,7 @@ class Run:
             lr=self.lr,
             min_lr=self.lr / 100,
             weight_decay=self.weight_decay,
+            clip_norm=self.clip_norm or None,
             flip=self.augment,
             crop=4 if self.augment else 0,
             beta=self.beta,
@@ -278,7 +281,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--width", type=float, default=1 / 16, help="factor of the channels")
     parser.add_argument("--slope", type=float, default=1.0, help="of the clipped layers")
     parser.add_argument(
-        "--ladder", type=float, nargs="*", default=[1, 0.5, 0.5, 0.5, 0.1], help="further slopes"
+        "--ladder", type=float, nargs="*", default=[1, 0.3, 0.3, 0.5, 0.2], help="further slopes"
     )
     parser.add_argument("--samples", type=int, default=6000, help="training samples; 0 takes all")
     parser.add_argument("--validate", type=int, default=0, help="measure on that many held-out samples")
@@ -286,8 +289,9 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--weight-decay", type=float, default=3e-4)
+    parser.add_argument("--clip-norm", type=float, default=1.0, help="longest gradient of a step; 0: any")
     parser.add_argument("--augment", action="store_true", help="mirror and shift training images")
-    parser.add_argument("--beta", type=strength, default=5e-4, help="of the nudge; auto finds one a block")
+    parser.add_argument("--beta", type=strength, default=2e-4, help="of the nudge; auto finds one a block")
     parser.add_argument("--free-sweeps", type=int, default=8)
     parser.add_argument("--nudged-sweeps", type=int, default=8)
     parser.add_argument("--tol", type=float, help="stop phases at this residual; else all sweeps are done")
