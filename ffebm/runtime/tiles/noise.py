@@ -1,7 +1,9 @@
 """Random numbers: those of a run, and those that were drawn when a machine was made."""
 
 import hashlib
+import math
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -17,6 +19,36 @@ def normals(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> T
     """
     drawn = torch.randn(*shape, generator=generator, dtype=like.dtype, device=generator.device)
     return drawn.to(like.device)
+
+
+def read_normals(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> Tensor:
+    """Independent standard normal numbers for reads, drawn where the generator lives.
+
+    On the CPU each comes from 16 random bits: they choose one of 65,536 numbers, the middles of intervals of
+    equal probability, which takes half as long as `torch.randn`. Their mean is 0 and their variance 1; the
+    fourth moment is 2.9994 for 3, and the largest is 4.32.
+
+    Args:
+        shape: How many.
+        like: Gives their type and device.
+        generator: Their source; one on the CPU gives the same numbers to every device.
+
+    Source: inversion of the distribution function, Devroye 1986, Non-uniform random variate generation, II.2.
+    """
+    if generator.device.type != "cpu":
+        return normals(shape, like, generator)
+    count = math.prod(shape)
+    words = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None, generator=generator)
+    chosen = words.view(torch.uint16)[:count].int()
+    return _middles(like.dtype).index_select(0, chosen).view(torch.Size(shape)).to(like.device)
+
+
+@cache
+def _middles(dtype: torch.dtype) -> Tensor:
+    """The middles of 65,536 intervals of equal probability, scaled to a variance of 1."""
+    middles = torch.special.ndtri((torch.arange(2**16, dtype=torch.float64) + 0.5) / 2**16)
+    scaled: Tensor = middles / middles.square().mean().sqrt()
+    return scaled.to(dtype)
 
 
 def machine_source(name: str) -> torch.Generator:

@@ -126,7 +126,15 @@ class TileProjection:
         n_lines = max(len(weight), self._linear.groups * weight[0].numel())
         chunk = CHUNK if values.device.type == "cpu" else DEVICE_CHUNK
         n_samples = max(1, chunk // (n_lines * max(1, prod(counts))))
-        return torch.cat([run(part) for part in torch.split(values, n_samples)]).contiguous()
+        first, *others = torch.split(values, n_samples)
+        made = run(first)
+        if not others:
+            return made.contiguous()
+        out = made.new_empty(len(values), *made.shape[1:])
+        out[:n_samples] = made
+        for k, part in enumerate(others, 1):
+            out[k * n_samples : (k + 1) * n_samples] = run(part)
+        return out
 
 
 def crossbar_projection(

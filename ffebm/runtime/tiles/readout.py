@@ -10,7 +10,7 @@ from torch import Tensor
 from ffebm.hardware import Crossbar
 from ffebm.runtime.tiles.calibration import LineMeter
 from ffebm.runtime.tiles.converter import LineErrors, code_slices, drive, line_errors, sense_
-from ffebm.runtime.tiles.noise import normals
+from ffebm.runtime.tiles.noise import read_normals
 
 Column = Literal["none", "read", "driven"]
 """An offset column is read beside the lines in the forward direction and driven in the transposed one."""
@@ -59,10 +59,10 @@ class ArrayProduct:
         power = vectors.square().sum(dim=-2, keepdim=True)
         if self.column == "driven":
             power += vectors.sum(dim=-2, keepdim=True).square_()
-        buffer = normals((*folded.shape[:-1], flat.shape[-1]), folded, generator)
+        buffer = read_normals((*folded.shape[:-1], flat.shape[-1]), folded, generator)
         view = self._unfold(buffer, shared)
         if self.column == "read":
-            view += normals((*view.shape[:-2], 1, view.shape[-1]), buffer, generator)
+            view += read_normals((*view.shape[:-2], 1, view.shape[-1]), buffer, generator)
         view *= self.noise * power.sqrt_()
         return buffer.baddbmm_(folded, flat), view
 
