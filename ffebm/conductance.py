@@ -149,7 +149,7 @@ def uniform_deviation(digits: Matrix, crossbar: Crossbar) -> Matrix:
 def adc_range(digits: Matrix, crossbar: Crossbar, spread: Matrix | None = None) -> Matrix:
     """Largest output that an ADC of a piece resolves, for inputs in [-1, 1] and full-range weights of 1.
 
-    A calibrated range takes `adc_sigmas` standard deviations of the output of the heaviest line (a range by
+    A calibrated range takes `deviations` standard deviations of the output of the heaviest line (a range by
     column, of each line), and never more than what the line can reach, with `HEADROOM` for noise; the maximal
     range is what the heaviest line can reach.
 
@@ -171,8 +171,7 @@ def adc_range(digits: Matrix, crossbar: Crossbar, spread: Matrix | None = None) 
     if crossbar.adc.range == "maximal":
         reach = _largest(reachable)[..., None, None]
         return reach + (reach == 0)
-    assert crossbar.adc_sigmas is not None  # the description has been checked
-    likely = uniform_deviation(digits, crossbar) * crossbar.adc_sigmas.value
+    likely = uniform_deviation(digits, crossbar) * crossbar.deviations
     if spread is not None:
         likely = likely * spread
     if crossbar.adc.range == "calibrated":

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from ffebm.loading_factor import loading_factor
 from ffebm.quantity import Conductance, Count, Energy, Ratio, Resistance, Time
 
 
@@ -147,7 +148,7 @@ class Adc(Converter, frozen=True, forbid_unknown_fields=True, kw_only=True, omit
     """Reads a line.
 
     Attributes:
-        range: What the largest code stands for. "calibrated": `adc_sigmas` deviations of the heaviest line's
+        range: What the largest code stands for. "calibrated": `deviations` of the heaviest line's
             output, the same for all lines of a piece; "column": of each line's own output; "maximal": the
             most that the heaviest line can reach; "level": such that a code is a level of a cell times a step
             of the DAC, so that sums within the codes are exact.
@@ -224,8 +225,8 @@ class Crossbar(
         cell: The memory element.
         dac: Drives the lines that inputs are on.
         adc: Reads the lines that outputs are on.
-        adc_sigmas: The ADC's range, in standard deviations from zero of a line's output; for ranges that are
-            calibrated, as a whole or by column.
+        adc_sigmas: The ADC's range, in standard deviations of a line's output; for ranges that are
+            calibrated, as a whole or by column. None: what its bits serve best, `loading_factor`.
         read_time: Of the array in one read, without converters.
         write_time: Of one row programmed once.
         mapping: "differential": a weight is the difference of two cells. "offset": a weight is the difference
@@ -251,6 +252,11 @@ class Crossbar(
     mismatch: Ratio | None = None
     wires: Wires | None = None
     update: Update | None = None
+
+    @property
+    def deviations(self) -> float:
+        """A calibrated range of the ADCs, in standard deviations of a line's output."""
+        return loading_factor(self.adc.bits) if self.adc_sigmas is None else self.adc_sigmas.value
 
     @property
     def follows_data(self) -> bool:

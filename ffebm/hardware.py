@@ -318,8 +318,8 @@ def _crossbar_problems(tile: Crossbar) -> Iterator[tuple[str, str, str]]:
     """Contradictions of a tile: where, what was found, what is allowed."""
     yield from _cell_problems(tile.cell)
     calibrated = tile.adc.range in {"calibrated", "column"}
-    if calibrated != (tile.adc_sigmas is not None):
-        found = f"range {tile.adc.range!r} {'without' if calibrated else 'with'} adc_sigmas"
+    if tile.adc_sigmas is not None and not calibrated:
+        found = f"range {tile.adc.range!r} with adc_sigmas"
         yield ".adc_sigmas", found, "'calibrated' and 'column' take adc_sigmas, others do not"
     if tile.adc.calibration == "uniform" and not calibrated:
         found = f"calibration 'uniform' with range {tile.adc.range!r}"

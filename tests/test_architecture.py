@@ -16,6 +16,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "visible"),
     (
         "quantity",
+        "loading_factor",
         "crossbar",
         "folder",
         "hardware",

@@ -149,14 +149,16 @@ CASES: dict[str, tuple[Callable[[str], str], str]] = {
         "schema: Invalid enum value 2" + HINT,
     ),
     "sigmas of another range": (
-        lambda text: text.replace("[tiles.tile.adc]", '[tiles.tile.adc]\nrange = "maximal"'),
+        lambda text: text.replace("[tiles.tile.adc]", '[tiles.tile.adc]\nrange = "maximal"').replace(
+            "[tiles.tile]", '[tiles.tile]\nadc_sigmas = { value = 4.0, unit = "1", source = "measured" }'
+        ),
         "tiles.tile.adc_sigmas: range 'maximal' with adc_sigmas; "
         "'calibrated' and 'column' take adc_sigmas, others do not",
     ),
     "calibration of another range": (
         lambda text: text.replace(
             "[tiles.tile.adc]", '[tiles.tile.adc]\nrange = "maximal"\ncalibration = "uniform"'
-        ).replace("adc_sigmas", "#"),
+        ),
         "tiles.tile.adc.calibration: calibration 'uniform' with range 'maximal'; "
         "only 'calibrated' and 'column' are calibrated",
     ),

@@ -31,7 +31,7 @@ def calibrated_on(plan: Plan, samples: int) -> str:
         samples: How many they were calibrated on; 0 if on none.
     """
     tile = plan.hardware.tiles.tile
-    if not follows_data(plan) or not isinstance(tile, Crossbar) or tile.adc_sigmas is None:
+    if not follows_data(plan) or not isinstance(tile, Crossbar):
         return ""
     source = f"on {samples} samples" if samples else "for uniform inputs"
-    return f"ADC ranges: {tile.adc_sigmas.value:g} standard deviations of what lines carry {source}"
+    return f"ADC ranges: {tile.deviations:.3g} standard deviations of what lines carry {source}"

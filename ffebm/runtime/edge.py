@@ -42,7 +42,7 @@ class Edge:
     def sense(self, name: str, values: Tensor) -> Tensor:
         """What the ADCs make of values.
 
-        The range is the largest magnitude of each sample; a calibrated one is `adc_sigmas` times its root
+        The range is the largest magnitude of each sample; a calibrated one is `deviations` times its root
         mean square, if that is less.
 
         Args:
@@ -51,9 +51,8 @@ class Edge:
         """
         limit = _largest(values)
         if self._crossbar.adc.range == "calibrated":
-            assert self._crossbar.adc_sigmas is not None  # the description has been checked
             deviation = values.flatten(1).square().mean(1).sqrt_().reshape(limit.shape)
-            limit = torch.minimum(limit, deviation * self._crossbar.adc_sigmas.value)
+            limit = torch.minimum(limit, deviation * self._crossbar.deviations)
         return self._converted(self._crossbar.adc, f"{name}/adc", values, limit)
 
     def _converted(self, converter: Converter, name: str, values: Tensor, limit: Tensor) -> Tensor:

@@ -162,7 +162,7 @@ class Executor(nn.Module):
         """Set ADC ranges that follow data by what lines carry for some samples.
 
         The samples pass through the plan while these ADCs neither clip nor round. Each range then is
-        `adc_sigmas` standard deviations of what its line, or the heaviest line of a piece, carried, in each
+        `deviations` standard deviations of what its line, or the heaviest line of a piece, carried, in each
         direction for itself. Without a loss there is no backward pass: transposed reads that only a gradient
         needs keep their ranges. Weights and running statistics stay as they are. Ranges follow the weights
         when these are programmed again, but not a change of the data's course: calibrate again after some

@@ -14,6 +14,7 @@ from ffebm import EP, Executor, Hardware, Implicit, Plan, Settle, load_hardware
 from ffebm import compile as compile_plan
 from ffebm.errors import UsageError
 from ffebm.hardware import Crossbar
+from ffebm.loading_factor import loading_factor
 from ffebm.runtime.calibration import SAMPLES, calibrated_on, calibration_batch, follows_data
 from ffebm.runtime.checkpoint import load_checkpoint, save_checkpoint
 from ffebm.runtime.data import Data
@@ -26,7 +27,7 @@ from ffebm.training import Training
 from tests.machines import ratio
 from tests.models import Builder
 
-SIGMAS = 4.0
+SIGMAS = loading_factor(10)
 
 
 def machine(calibration: str = "data", bits: int = 10) -> Hardware:
@@ -141,9 +142,10 @@ def test_the_noise_that_beta_is_chosen_for_is_not_that_of_a_calibration() -> Non
 def test_words() -> None:
     made = plan("reference")
     assert (
-        calibrated_on(made, 0) == "ADC ranges: 4 standard deviations of what lines carry for uniform inputs"
+        calibrated_on(made, 0)
+        == "ADC ranges: 3.92 standard deviations of what lines carry for uniform inputs"
     )
-    assert calibrated_on(made, 60) == "ADC ranges: 4 standard deviations of what lines carry on 60 samples"
+    assert calibrated_on(made, 60) == "ADC ranges: 3.92 standard deviations of what lines carry on 60 samples"
 
 
 def test_a_batch_is_drawn_from_the_training_samples() -> None:
@@ -161,7 +163,7 @@ def test_training_is_calibrated_and_says_so(tmp_path: Path) -> None:
     training = Training(data="made up", epochs=2, batch=20, lr=0.001)
     trainer = Trainer(Executor(plan(machine())), samples(), training, tmp_path / "run")
     list(trainer.run())
-    words = "ADC ranges: 4 standard deviations of what lines carry on 60 samples"
+    words = "ADC ranges: 4.49 standard deviations of what lines carry on 60 samples"
     assert trainer.calibration == load_checkpoint(tmp_path / "run").record.calibration == words
     trainer.accuracy()
     assert clipped(trainer.net) < 0.001

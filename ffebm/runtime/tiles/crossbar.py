@@ -139,7 +139,7 @@ class CrossbarTile:
     def calibrate(self, *, measure: bool) -> None:
         """Measure what reaches the ADCs, then set their ranges by it.
 
-        A line's range is |mean| + `adc_sigmas` standard deviations of what it carried, in each direction for
+        A line's range is |mean| + `deviations` standard deviations of what it carried, in each direction for
         itself. What is kept is how many times the one for uniform inputs that is, so that ranges follow the
         weights when they are programmed again. A line on which nothing was seen keeps its range.
         """
@@ -149,8 +149,7 @@ class CrossbarTile:
             self._meters = {False: LineMeter(), True: LineMeter()}
             return
         for transposed, meter in self._meters.items():
-            assert self._crossbar.adc_sigmas is not None  # the description has been checked
-            codes = meter.reach(self._crossbar.adc_sigmas.value)
+            codes = meter.reach(self._crossbar.deviations)
             if codes is not None:
                 self._spreads[transposed] = self._spread(codes, transposed=transposed)
         self._meters = {}
@@ -198,10 +197,9 @@ class CrossbarTile:
 
     def _spread(self, codes: Tensor, *, transposed: bool) -> Tensor:
         """Ranges of lines, [..., n_out] in ADC codes, over those for uniform inputs."""
-        assert self._crossbar.adc_sigmas is not None  # the description has been checked
         found = codes * (self._limit(transposed=transposed) / self._crossbar.adc.top)[..., 0]
         uniform = uniform_deviation(self._lines(transposed=transposed), self._crossbar)
-        likely = uniform * self._crossbar.adc_sigmas.value
+        likely = uniform * self._crossbar.deviations
         before = self._spreads.get(transposed, torch.ones_like(uniform))
         return torch.where((found > 0) & (likely > 0), (found / likely).to(uniform.dtype), before)
 
