@@ -313,8 +313,8 @@ def betas(bench: Bench) -> None:
                 bench.keep(key, lambda t=tile, s=seed, e=estimator: bench.gradient(t, 2, s, e))
 
 
-RANGES = {"uniform": ("uniform", 4.0), "data": ("data", 4.0), "data-tight": ("data", 2.5)}
-"""What ADC ranges are calibrated on, and how many standard deviations they take."""
+RANGES = {"uniform": ("uniform", None), "data": ("data", None), "data-wide": ("data", 4.0)}
+"""What ADC ranges are calibrated on, and how many standard deviations they take; None: by the bits."""
 RANGE_BITS = (4, 10)
 RANGE_FIGURES = {
     "clip-first": "first matrix clips, %",
@@ -337,7 +337,8 @@ def ranges(bench: Bench) -> None:
     for name, (calibration, sigmas) in RANGES.items():
         for bits in RANGE_BITS:
             tile = adc_bits(clean(), bits)
-            tile = swap(tile, adc=swap(tile.adc, calibration=calibration), adc_sigmas=ratio(sigmas))
+            tile = swap(tile, adc=swap(tile.adc, calibration=calibration))
+            tile = tile if sigmas is None else swap(tile, adc_sigmas=ratio(sigmas))
             for figure in RANGE_FIGURES:
                 for seed in SEEDS:
                     key = f"range-{figure}/{name}/{bits}/{seed}"
@@ -400,7 +401,8 @@ def range_table(held: dict[str, dict[str, float]]) -> Iterator[str]:
                 for bits in RANGE_BITS
             ]
             if any(cell != "-" for cell in cells):
-                yield f"| {network} | {calibration} | {sigmas:g} | {' | '.join(cells)} |"
+                width = "by bits" if sigmas is None else f"{sigmas:g}"
+                yield f"| {network} | {calibration} | {width} | {' | '.join(cells)} |"
 
 
 def curve(name: str, figures: dict[str, float], figure: str, axis: str, levels: tuple[float, ...]) -> Curve:
