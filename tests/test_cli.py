@@ -339,6 +339,8 @@ def test_trained_model_runs_in_onnxruntime(plan: Path, data: Path, run: Run, tmp
         (["train", "PLAN", "--data", "DATA", "--gradient", "x"], "gradient 'x'; ep, implicit, unrolled"),
         (["train", "PLAN", "--data", "DATA", "--schedule", "x"], "schedule 'x'; constant or cosine"),
         (["train", "PLAN", "--data", "DATA", "--device", "x"], "device 'x' cannot be used: "),
+        (["train", "PLAN", "--data", "DATA", "--clip-norm", "inf"], "clip_norm is inf; a finite number"),
+        (["train", "PLAN", "--data", "DATA", "--settings", "CLIP"], "clip_norm is inf; a finite number"),
         (["train", "PLAN", "--data", "DATA", "--mean", "x"], "--mean x; a number, or several separated"),
         (
             ["train", "PLAN", "--data", "DATA", "--freeze", "w3"],
@@ -362,7 +364,9 @@ def test_trained_model_runs_in_onnxruntime(plan: Path, data: Path, run: Run, tmp
 def test_bad_input_is_one_message(
     arguments: list[str], message: str, plan: Path, model: Path, data: Path, run: Run
 ) -> None:
-    names = {"PLAN": plan, "MODEL": model, "DATA": data}
+    clip = model.with_name("clip.toml")
+    clip.write_text("clip_norm = inf\n")
+    names = {"PLAN": plan, "MODEL": model, "DATA": data, "CLIP": clip}
     before = sorted(plan.parent.iterdir())
     code, _, err = run(*[names.get(argument, argument) for argument in arguments])
     assert code == 2

@@ -35,7 +35,9 @@ def train(  # noqa: PLR0913 - a command's options are its arguments
     min_lr: Annotated[float | None, Option(help="Where the cosine schedule ends. [default: 0]")] = None,
     weight_decay: Annotated[float | None, Option(help="L2 penalty, if the optimiser takes one.")] = None,
     momentum: Annotated[float | None, Option(help="Momentum, if the optimiser takes one.")] = None,
-    clip_norm: Annotated[float | None, Option(help="Longest gradient that a step takes.")] = None,
+    clip_norm: Annotated[
+        float | None, Option(help="Longest gradient that a step takes, over all weights together.")
+    ] = None,
     schedule: Annotated[str | None, Option(help="constant or cosine. [default: constant]")] = None,
     gradient: Annotated[str | None, Option(help="ep, implicit or unrolled. [default: ep]")] = None,
     beta: Annotated[str | None, Option(help="Nudging strength, or auto. [default: 0.1]")] = None,

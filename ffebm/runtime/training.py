@@ -319,8 +319,10 @@ def _checked(training: Training) -> Training:
     ):
         if value < least or not math.isfinite(value):
             raise UsageError(f"{name} is {value}", allowed=f"at least {least}")
-    if training.clip_norm is not None and not training.clip_norm > 0:
-        raise UsageError(f"clip_norm is {training.clip_norm}", allowed="above 0", hint="leave it out")
+    if training.clip_norm is not None and not 0 < training.clip_norm < math.inf:
+        raise UsageError(
+            f"clip_norm is {training.clip_norm}", allowed="a finite number above 0", hint="leave it out"
+        )
     if training.schedule not in {"constant", "cosine"}:
         raise UsageError(f"schedule {training.schedule!r}", allowed="constant or cosine")
     if not 0 <= training.min_lr <= training.lr:

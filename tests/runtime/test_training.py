@@ -321,7 +321,13 @@ def test_no_folder_to_resume_from() -> None:
             {"min_lr": 1e-3},
             "min_lr is 0.001 at a constant rate\n  hint: add --schedule cosine, or leave it out",
         ),
-        ({"clip_norm": 0.0}, "clip_norm is 0.0; above 0\n  hint: leave it out"),
+        *(
+            (
+                {"clip_norm": norm},
+                f"clip_norm is {norm}; a finite number above 0\n  hint: leave it out",
+            )
+            for norm in (0.0, -1.0, math.inf, math.nan)
+        ),
         ({"freeze": ("*",)}, "the model has no trainable weights"),
         ({"momentum": 0.9}, "Adam takes no momentum\n  hint: leave --momentum out"),
         ({"weight_decay": -1.0}, "Adam cannot be used: Invalid weight_decay value: -1.0"),
