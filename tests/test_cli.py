@@ -275,15 +275,24 @@ def test_adc_ranges_are_calibrated_and_said_so(model: Path, data: Path, run: Run
     assert f"{words} for uniform inputs\n" in run("gradcheck", plan)[1]
 
 
-def test_exact_tiles_have_no_ranges_to_calibrate(plan: Path, data: Path, run: Run, tmp_path: Path) -> None:
-    x = tmp_path / "x.npz"
+@pytest.mark.parametrize("options", [("ideal",), ("reference", "--digital", "w1", "--digital", "w2")])
+def test_without_analog_weights_there_are_no_ranges(
+    options: tuple[str, ...], model: Path, data: Path, run: Run, tmp_path: Path
+) -> None:
+    plan, x, y = tmp_path / "exact.plan", tmp_path / "x.npz", tmp_path / "y.npz"
     np.savez(x, x=np.ones((2, 4), np.float32))
+    assert run("compile", model, "-o", plan, "--hardware", *options)[0] == 0
     assert run("run", plan, "--input", x, "--calibrate", data) == (
         2,
         "",
-        "error: no ADC ranges of ideal follow data; clocked settling with ranges 'calibrated' or 'column'\n"
+        "error: the plan has no ADC ranges that follow data; weights on crossbars, clocked settling, "
+        "range 'calibrated' or 'column', calibration 'data'\n"
         "  hint: leave --calibrate out\n",
     )
+    assert run("run", plan, "--input", x, "--output", y) == (0, f"outputs written to {y}\n", "")
+    out = run("train", plan, "--data", data, "--epochs", "1", "--run", tmp_path / "r")[1]
+    assert out.startswith("epoch   1  loss ")
+    assert load_checkpoint(tmp_path / "r").record.calibration == ""
 
 
 def test_names_are_printed_as_they_are(plan: Path, run: Run) -> None:

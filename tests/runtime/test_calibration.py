@@ -39,7 +39,7 @@ def machine(calibration: str = "data", bits: int = 10) -> Hardware:
     return replace(hardware, tiles=replace(hardware.tiles, tile=replace(tile, cell=quiet, adc=adc, dac=dac)))
 
 
-def plan(hardware: str | Hardware, block_size: int = 1) -> Plan:
+def plan(hardware: str | Hardware, block_size: int = 1, digital: tuple[str, ...] = ()) -> Plan:
     """Batch normalisation and two layers, whose columns all point where the data points."""
     b = Builder(seed=3)
     y = b.norm(b.conv(b.input("x", "N", 1, 6, 6), 1, 2), 2)
@@ -48,7 +48,8 @@ def plan(hardware: str | Hardware, block_size: int = 1) -> Plan:
     out = b.constant((torch.rand(20, 3, generator=torch.Generator().manual_seed(2)) * 0.5).numpy(), "readout")
     y = b.node("MatMul", y, out)
     settle = Settle(free_sweeps=6, nudged_sweeps=6)
-    return compile_plan(b.model(y), hardware=hardware, block_size=block_size, settle=settle)
+    model = b.model(y)
+    return compile_plan(model, hardware=hardware, block_size=block_size, settle=settle, digital=digital)
 
 
 def samples(n: int = 60) -> Data:
@@ -113,8 +114,9 @@ def test_the_same_samples_set_the_same_ranges() -> None:
 
 def test_machines_without_such_ranges_run_as_before() -> None:
     data = samples()
-    for hardware in (machine("uniform"), load_hardware("ideal"), load_hardware("resistive")):
-        made = plan(hardware)
+    everything = tuple({piece.weight for _, piece in plan("reference").pieces()})
+    exact = (plan("ideal"), plan("reference", digital=everything))
+    for made in (plan(machine("uniform")), plan("resistive"), *exact):
         assert not follows_data(made)
         assert calibrated_on(made, 10) == ""
         calibrated, plain = Executor(made), Executor(made)
