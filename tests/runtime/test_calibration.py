@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from msgspec.structs import replace
+from onnx import TensorProto
 from torch import Tensor
 from torch.nn import functional
 
@@ -127,6 +129,49 @@ def test_machines_without_such_ranges_run_as_before() -> None:
     assert torch.equal(
         Executor(plan(machine("data")))(data.x_test), Executor(plan(machine("uniform")))(data.x_test)
     )
+
+
+LOSS = functional.cross_entropy
+WRONG: dict[str, tuple[tuple[Any, ...], str]] = {
+    "no loss": (
+        (samples().x_train, samples().y_train),
+        "a target without a loss_fn; both, or neither for a pass forward only",
+    ),
+    "no target": (
+        (samples().x_train, None, LOSS),
+        "a loss_fn without a target; both, or neither for a pass forward only",
+    ),
+    "no samples": ((torch.zeros(0, 1, 6, 6),), "input 'x' holds no samples; at least one"),
+    "NaN": (
+        (torch.full((4, 1, 6, 6), torch.nan),),
+        "input 'x' holds a NaN or an infinite number; finite numbers",
+    ),
+    "infinite": (
+        ((torch.full((4, 1, 6, 6), torch.inf),), samples().y_train[:4], LOSS),
+        "input 'x' holds a NaN or an infinite number; finite numbers",
+    ),
+    "shape": ((torch.zeros(2, 3),), "input 'x' is [2, 3]; ['N', 1, 6, 6], the batch of any size"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_nothing_can_be_calibrated_on(case: str) -> None:
+    arguments, expected = WRONG[case]
+    net, untouched = Executor(plan(machine())), Executor(plan(machine()))
+    with pytest.raises(UsageError) as caught:
+        net.calibrate(*arguments)
+    assert str(caught.value) == expected
+    assert torch.equal(net(samples().x_test), untouched(samples().x_test))
+
+
+def test_whole_numbers_calibrate_too() -> None:
+    b = Builder(seed=3)
+    y = b.node("Gather", b.weight(5, 40), b.input("ids", "N", dtype=TensorProto.INT64))
+    made = compile_plan(b.model(b.node("MatMul", y, b.weight(40, 3))), hardware=machine())
+    net, ids = Executor(made), torch.arange(5)
+    before = net(ids)
+    net.calibrate(ids)
+    assert not torch.equal(net(ids), before)
 
 
 def test_the_noise_that_beta_is_chosen_for_is_not_that_of_a_calibration() -> None:

@@ -150,7 +150,7 @@ def test_confirmed_sees_noise_that_no_search_has_seen(tmp_path: Path) -> None:
     right = 0
     for seed in (2, 3):
         net = Executor(meter.plan, seed=seed)
-        net.calibrate(*calibration_batch(meter.data), None)
+        net.calibrate(calibration_batch(meter.data)[0])
         right += hits(all_logits(net, meter.data.x_test), meter.data.y_test)
     assert meter.confirmed(tiles) == right / 200
     assert meter.logits(tiles).shape == (2, 50, 3)
