@@ -368,6 +368,8 @@ def test_trained_model_runs_in_onnxruntime(plan: Path, data: Path, run: Run, tmp
         ),
         (["run", "PLAN", "--input", "DATA", "--tolerance", "1"], "--tolerance without --check"),
         (["run", "PLAN", "--input", "DATA", "--data-folder", "x"], "--data-folder without --calibrate"),
+        (["train", "PLAN", "--data", "DATA", "--data-folder", "x"], "data.npz is read from no folder, but x"),
+        (["sensitivity", "PLAN", "--data", "digits", "--data-folder", "x"], "digits is read from no folder"),
     ],
 )
 def test_bad_input_is_one_message(

@@ -92,6 +92,8 @@ def _probe(
     from ffebm.runtime.data import load_data
     from ffebm.runtime.gradcheck import probe
 
+    if folder is not None and (file is not None or training.data == NO_DATA):
+        raise UsageError("--data-folder without --data", hint="name the data with --data")
     if file is not None:
         return probe.from_file(plan, file, samples)
     if training.data == NO_DATA:
