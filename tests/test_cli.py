@@ -300,6 +300,21 @@ def test_names_are_printed_as_they_are(plan: Path, run: Run) -> None:
     assert ":x:" in run("explain", "plan:x:none")[2]
 
 
+def test_help_of_data_is_the_same_everywhere(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "250")
+    data = "digits, fashion-mnist, cifar-10, cifar-100, imagenet32, or an .npz with x and y."
+    folder = "Where the data's files are. [default: Debian's, for fashion-mnist]"
+    for command, texts in (
+        ("train", (data, folder)),
+        ("sensitivity", (data, folder)),
+        ("gradcheck", (folder,)),
+        ("run", (folder,)),
+    ):
+        code, out, _ = run(command, "--help")
+        assert code == 0
+        assert all(text in out for text in texts)
+
+
 def test_train_resumes_to_the_same_weights(plan: Path, data: Path, run: Run, tmp_path: Path) -> None:
     whole, halves = tmp_path / "whole", tmp_path / "halves"
     settings = ["--data", data, "--batch", "8", "--optimizer", "sgd", "--lr", "0.1", "--momentum", "0.9"]

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 from typer import Option
 
-from ffebm.commands.console import LARGEST, PlanPath, err, out
+from ffebm.commands.console import DATA, LARGEST, DataFolder, PlanPath, err, out
 from ffebm.errors import UsageError
 from ffebm.plan import Plan, load_plan, share
 from ffebm.report.terminal import compile_words
@@ -33,10 +33,8 @@ HEADS: "dict[Axis, str]" = {"noise": "noise x", "bits": "bits "}
 
 def sensitivity(  # noqa: PLR0913 - a command's options are its arguments
     plan: PlanPath,
-    data: Annotated[str, Option(help="digits, fashion-mnist, or an .npz with x and y.")],
-    data_folder: Annotated[
-        Path | None, Option(help="IDX files of fashion-mnist. [default: Debian's]")
-    ] = None,
+    data: Annotated[str, DATA],
+    data_folder: DataFolder = None,
     by: Annotated[str, Option(help="What goes on tiles on its own: block or projection.")] = "block",
     noise: Annotated[
         str, Option(help="Factors of the machine's own noise; empty: not varied.")
