@@ -2,17 +2,21 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
+import ffebm
 from ffebm import cli
 from ffebm.plan import load_plan
 from ffebm.recipes.paper import RECIPES
@@ -485,12 +489,46 @@ def test_sensitivity_offers_a_partition_and_how_to_compile_it(model: Path, run: 
         ["by superposition", "100.00 %", "83.33 %", "75.00 %", "1", "162"],
         ["by work (baseline)", "100.00 %", "83.33 %", "75.00 %", "2", "120"],
     ]
-    assert "compile it with\nffebm-compile net.onnx --hardware reference\n" in out
+    partition = model.with_name("tiles.partition.plan")
+    command = f"ffebm-compile net.onnx --hardware reference -o {partition}"
+    assert f"in the folder of the model, compile it with\n{command}\n" in out
     record = model.with_name("tiles.plan.sensitivity.json")
     held = msgspec.json.decode(record.read_bytes())
     assert [(offer["evaluations"], offer["passes"]) for offer in held["offers"]] == [(1, 162), (2, 120)]
     assert record.with_suffix(".svg").read_text().startswith("<svg")
     assert sensitivity(run, model, data, "--drop", "100") == (code, out, err)
+
+
+def test_the_command_that_sensitivity_prints_compiles_the_partition(
+    model: Path, run: Run, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped = resources.files("ffebm") / "hardware" / "reference.toml"
+    coarse = re.sub(r"(?m)^bits = 8", "bits = 2", shipped.read_text(encoding="utf-8"))
+    model.with_name("coarse.toml").write_text(coarse.replace('name = "reference"', 'name = "coarse"'))
+    plan = model.with_name("tiles.plan")
+    assert run("compile", model, "-o", plan, "--hardware", model.with_name("coarse.toml"))[0] == 0
+    out = sensitivity(run, model, data, "--drop", "0", "--no-baseline")[1]
+    words = shlex.split(next(line for line in out.splitlines() if line.startswith("ffebm-compile ")))
+    monkeypatch.chdir(model.parent)
+    before = load_plan("tiles.plan")
+    assert run("compile", *words[1:])[0] == 0
+    record = msgspec.json.decode(model.with_name("tiles.plan.sensitivity.json").read_bytes())
+    (offer,) = record["offers"]
+    assert offer["digital"]
+    assert list(load_plan("tiles.partition.plan").options.digital) == offer["digital"]
+    assert load_plan("tiles.plan") == before
+
+
+def test_sensitivity_of_one_unit_of_a_torch_model(run: Run, data: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    plan = tmp_path / "torch.plan"
+    ffebm.compile(torch.nn.Linear(4, 3), (torch.zeros(2, 4),), hardware="reference").save(plan)
+    few = ["--noise", "1", "--bits", "", "--samples", "12", "--probes", "10"]
+    code, out, err = run("sensitivity", plan, "--data", data, *few, "--drop", "100")
+    assert (code, err.strip()) == (0, "")
+    assert "on tiles; compile the model as before, with digital=()\n" in out
+    record = msgspec.json.decode((tmp_path / "torch.plan.sensitivity.json").read_bytes())
+    assert [offer["on_tiles"] for offer in record["offers"]] == [["block0"]] * 2
 
 
 @pytest.mark.parametrize(
