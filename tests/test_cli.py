@@ -418,9 +418,13 @@ def test_a_second_run_does_not_overwrite_the_first(plan: Path, data: Path, run: 
 
 def test_resuming_with_other_settings_is_refused(plan: Path, data: Path, run: Run) -> None:
     assert run("train", plan, "--data", data, "--epochs", "1")[0] == 0
-    code, _, err = run("train", plan, "--resume", "--lr", "0.5")
+    code, _, err = run("train", plan, "--resume", "--lr", "0.5", "--beta", "0.2")
     assert code == 2
-    assert "the run was started with another settings" in err or "started with other settings" in err
+    assert err == (
+        f"error: {plan}.run: the run was started with other settings: lr = 0.001, beta = 0.1; "
+        "now asked for: lr = 0.5, beta = 0.2\n"
+        "  hint: resume with the same settings (--epochs may grow at a constant rate)\n"
+    )
 
 
 def test_recipes_are_listed(run: Run) -> None:

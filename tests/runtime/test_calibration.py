@@ -249,7 +249,7 @@ def test_a_run_with_another_calibration_is_not_resumed(tmp_path: Path) -> None:
     kept = load_checkpoint(folder)
     save_checkpoint(folder, replace(kept, record=replace(kept.record, calibration="")), b"")
     again = Trainer(Executor(plan(machine())), samples(), training, folder)
-    with pytest.raises(UsageError, match=r"run: the run was started with another calibration: ;"):
+    with pytest.raises(UsageError, match=r"run: the run was started with another calibration: none; now"):
         again.resume()
 
 

@@ -300,7 +300,12 @@ def test_another_run_cannot_be_resumed(started: Path, other: str) -> None:
     trainer = Trainer(Executor(plan), samples(), training, started)
     with pytest.raises(UsageError) as caught:
         trainer.resume()
-    assert f"{started}: the run was started with another {other}: " in str(caught.value)
+    kind = "other" if other in {"hardware", "settings"} else "another"
+    head, _, hint = str(caught.value).partition("\n")
+    assert head.startswith(f"{started}: the run was started with {kind} {other}: ")
+    assert hint == "  hint: resume with the same settings (--epochs may grow at a constant rate)"
+    if other == "settings":
+        assert head.endswith(": lr = 0.01; now asked for: lr = 0.5")
 
 
 def test_no_folder_to_resume_from() -> None:
@@ -405,4 +410,4 @@ def test_resuming_on_other_data_is_refused(tmp_path: Path) -> None:
     trainer = Trainer(Executor(tiny("ideal")), data, replace(TRAINING, epochs=1), tmp_path / "run")
     with pytest.raises(FfebmError) as caught:
         trainer.resume()
-    assert "the run was started with another data: " in str(caught.value)
+    assert "the run was started with other data: " in str(caught.value)

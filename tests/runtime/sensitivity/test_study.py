@@ -175,6 +175,13 @@ def test_a_record_of_another_study(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         study(tmp_path, other)
     assert str(caught.value).startswith(f"{tmp_path / 'record.json'}: it holds a study with another plan: ")
+    setup = study(tmp_path).record.setup
+    with pytest.raises(UsageError) as caught:
+        load_record(tmp_path / "record.json", replace(setup, effort=replace(setup.effort, seeds=7)), ())
+    assert str(caught.value) == (
+        f"{tmp_path / 'record.json'}: it holds a study with another effort: seeds = 2; "
+        "now asked for: seeds = 7\n  hint: name another file with -o, or delete this one"
+    )
     (tmp_path / "record.json").write_text("{}")
     with pytest.raises(UsageError, match="this is no record of a study"):
         study(tmp_path)
