@@ -65,10 +65,14 @@ def test_training_learns() -> None:
     assert [e.epoch for e in trainer.epochs] == list(range(1, 13))
 
 
-@pytest.mark.parametrize("hardware", ["ideal", "reference"])
-def test_a_resumed_run_ends_with_the_same_bits(tmp_path: Path, hardware: str) -> None:
+@pytest.mark.parametrize(
+    ("hardware", "clip_norm"), [("ideal", None), ("reference", None), ("reference", 0.1)]
+)
+def test_a_resumed_run_ends_with_the_same_bits(
+    tmp_path: Path, hardware: str, clip_norm: float | None
+) -> None:
     plan = tiny(hardware)
-    training = replace(TRAINING, schedule="cosine")
+    training = replace(TRAINING, schedule="cosine", clip_norm=clip_norm)
     whole = run(plan, training, tmp_path / "whole")
     part = Trainer(Executor(plan), samples(), training, tmp_path / "part")
     epochs = part.run()
