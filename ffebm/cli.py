@@ -37,6 +37,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
 
 app = typer.Typer(
     add_completion=False,
+    rich_markup_mode="markdown",  # in which [default: …] is text
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Compile a model for analog crossbar tiles and digital units; run and train the plan.",

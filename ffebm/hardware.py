@@ -6,13 +6,13 @@ assumption. Shipped descriptions lie in `ffebm/hardware/*.toml`; a user's own is
 
 import math
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, inspect
 
 from ffebm.crossbar import (
     Accumulate,
@@ -250,14 +250,37 @@ def _decode(text: str, source: str) -> Hardware:
     except tomllib.TOMLDecodeError as error:
         raise HardwareError(f"not TOML: {error}", location=Location(source)) from None
     except msgspec.ValidationError as error:
-        found, _, where = str(error).partition(" - at `$")
+        found, _, place = str(error).partition(" - at `$")
+        where = place.strip(".`").replace("`", "")
         raise HardwareError(
             found,
+            allowed=_allowed(where) if found.startswith("Invalid ") else "",
             hint="docs/hardware.md lists the keys; every constant is {value, unit, source}",
-            location=Location(source, where.strip(".`").replace("`", "")),
+            location=Location(source, where),
         ) from None
     _check(hardware, source)
     return hardware
+
+
+def _allowed(key: str) -> str:
+    """The values that a key takes, by its dotted name."""
+    values = _literals(inspect.type_info(Hardware), key.split("."))
+    return ", ".join(dict.fromkeys(map(repr, values)))
+
+
+def _literals(kind: inspect.Type, names: Sequence[str]) -> Iterator[object]:
+    """The literals at the end of the way that these names lead; each kind of tile or remedy is a fork."""
+    if isinstance(kind, inspect.UnionType):
+        for way in kind.types:
+            yield from _literals(way, names)
+    elif isinstance(kind, inspect.StructType) and names == [kind.tag_field]:
+        yield kind.tag
+    elif isinstance(kind, inspect.StructType) and names:
+        for field in kind.fields:
+            if field.encode_name == names[0]:
+                yield from _literals(field.type, names[1:])
+    elif isinstance(kind, inspect.LiteralType):
+        yield from kind.values
 
 
 def _check(hardware: Hardware, source: str) -> None:

@@ -2,17 +2,21 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
+import ffebm
 from ffebm import cli
 from ffebm.plan import load_plan
 from ffebm.recipes.paper import RECIPES
@@ -275,20 +279,44 @@ def test_adc_ranges_are_calibrated_and_said_so(model: Path, data: Path, run: Run
     assert f"{words} for uniform inputs\n" in run("gradcheck", plan)[1]
 
 
-def test_exact_tiles_have_no_ranges_to_calibrate(plan: Path, data: Path, run: Run, tmp_path: Path) -> None:
-    x = tmp_path / "x.npz"
+@pytest.mark.parametrize("options", [("ideal",), ("reference", "--digital", "w1", "--digital", "w2")])
+def test_without_analog_weights_there_are_no_ranges(
+    options: tuple[str, ...], model: Path, data: Path, run: Run, tmp_path: Path
+) -> None:
+    plan, x, y = tmp_path / "exact.plan", tmp_path / "x.npz", tmp_path / "y.npz"
     np.savez(x, x=np.ones((2, 4), np.float32))
+    assert run("compile", model, "-o", plan, "--hardware", *options)[0] == 0
     assert run("run", plan, "--input", x, "--calibrate", data) == (
         2,
         "",
-        "error: no ADC ranges of ideal follow data; clocked settling with ranges 'calibrated' or 'column'\n"
+        "error: the plan has no ADC ranges that follow data; weights on crossbars, clocked settling, "
+        "range 'calibrated' or 'column', calibration 'data'\n"
         "  hint: leave --calibrate out\n",
     )
+    assert run("run", plan, "--input", x, "--output", y) == (0, f"outputs written to {y}\n", "")
+    out = run("train", plan, "--data", data, "--epochs", "1", "--run", tmp_path / "r")[1]
+    assert out.startswith("epoch   1  loss ")
+    assert load_checkpoint(tmp_path / "r").record.calibration == ""
 
 
 def test_names_are_printed_as_they_are(plan: Path, run: Run) -> None:
     assert run("explain", plan, "--node", ":x:")[1] == "0 of 4 nodes\n"
     assert ":x:" in run("explain", "plan:x:none")[2]
+
+
+def test_help_of_data_is_the_same_everywhere(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "250")
+    data = "digits, fashion-mnist, cifar-10, cifar-100, imagenet32, or an .npz with x and y."
+    folder = "Where the data's files are. [default: Debian's, for fashion-mnist]"
+    for command, texts in (
+        ("train", (data, folder)),
+        ("sensitivity", (data, folder)),
+        ("gradcheck", (folder,)),
+        ("run", (folder,)),
+    ):
+        code, out, _ = run(command, "--help")
+        assert code == 0
+        assert all(text in out for text in texts)
 
 
 def test_train_resumes_to_the_same_weights(plan: Path, data: Path, run: Run, tmp_path: Path) -> None:
@@ -339,6 +367,8 @@ def test_trained_model_runs_in_onnxruntime(plan: Path, data: Path, run: Run, tmp
         (["train", "PLAN", "--data", "DATA", "--gradient", "x"], "gradient 'x'; ep, implicit, unrolled"),
         (["train", "PLAN", "--data", "DATA", "--schedule", "x"], "schedule 'x'; constant or cosine"),
         (["train", "PLAN", "--data", "DATA", "--device", "x"], "device 'x' cannot be used: "),
+        (["train", "PLAN", "--data", "DATA", "--clip-norm", "inf"], "clip_norm is inf; a finite number"),
+        (["train", "PLAN", "--data", "DATA", "--settings", "CLIP"], "clip_norm is inf; a finite number"),
         (["train", "PLAN", "--data", "DATA", "--mean", "x"], "--mean x; a number, or several separated"),
         (
             ["train", "PLAN", "--data", "DATA", "--freeze", "w3"],
@@ -357,12 +387,16 @@ def test_trained_model_runs_in_onnxruntime(plan: Path, data: Path, run: Run, tmp
         ),
         (["run", "PLAN", "--input", "DATA", "--tolerance", "1"], "--tolerance without --check"),
         (["run", "PLAN", "--input", "DATA", "--data-folder", "x"], "--data-folder without --calibrate"),
+        (["train", "PLAN", "--data", "DATA", "--data-folder", "x"], "data.npz is read from no folder, but x"),
+        (["sensitivity", "PLAN", "--data", "digits", "--data-folder", "x"], "digits is read from no folder"),
     ],
 )
 def test_bad_input_is_one_message(
     arguments: list[str], message: str, plan: Path, model: Path, data: Path, run: Run
 ) -> None:
-    names = {"PLAN": plan, "MODEL": model, "DATA": data}
+    clip = model.with_name("clip.toml")
+    clip.write_text("clip_norm = inf\n")
+    names = {"PLAN": plan, "MODEL": model, "DATA": data, "CLIP": clip}
     before = sorted(plan.parent.iterdir())
     code, _, err = run(*[names.get(argument, argument) for argument in arguments])
     assert code == 2
@@ -384,9 +418,13 @@ def test_a_second_run_does_not_overwrite_the_first(plan: Path, data: Path, run: 
 
 def test_resuming_with_other_settings_is_refused(plan: Path, data: Path, run: Run) -> None:
     assert run("train", plan, "--data", data, "--epochs", "1")[0] == 0
-    code, _, err = run("train", plan, "--resume", "--lr", "0.5")
+    code, _, err = run("train", plan, "--resume", "--lr", "0.5", "--beta", "0.2")
     assert code == 2
-    assert "the run was started with another settings" in err or "started with other settings" in err
+    assert err == (
+        f"error: {plan}.run: the run was started with other settings: lr = 0.001, beta = 0.1; "
+        "now asked for: lr = 0.5, beta = 0.2\n"
+        "  hint: resume with the same settings (--epochs may grow at a constant rate)\n"
+    )
 
 
 def test_recipes_are_listed(run: Run) -> None:
@@ -455,12 +493,46 @@ def test_sensitivity_offers_a_partition_and_how_to_compile_it(model: Path, run: 
         ["by superposition", "100.00 %", "83.33 %", "83.33 %", "1", "162"],
         ["by work (baseline)", "100.00 %", "83.33 %", "83.33 %", "2", "120"],
     ]
-    assert "compile it with\nffebm-compile net.onnx --hardware reference\n" in out
+    partition = model.with_name("tiles.partition.plan")
+    command = f"ffebm-compile net.onnx --hardware reference -o {partition}"
+    assert f"in the folder of the model, compile it with\n{command}\n" in out
     record = model.with_name("tiles.plan.sensitivity.json")
     held = msgspec.json.decode(record.read_bytes())
     assert [(offer["evaluations"], offer["passes"]) for offer in held["offers"]] == [(1, 162), (2, 120)]
     assert record.with_suffix(".svg").read_text().startswith("<svg")
     assert sensitivity(run, model, data, "--drop", "100") == (code, out, err)
+
+
+def test_the_command_that_sensitivity_prints_compiles_the_partition(
+    model: Path, run: Run, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped = resources.files("ffebm") / "hardware" / "reference.toml"
+    coarse = re.sub(r"(?m)^bits = 8", "bits = 2", shipped.read_text(encoding="utf-8"))
+    model.with_name("coarse.toml").write_text(coarse.replace('name = "reference"', 'name = "coarse"'))
+    plan = model.with_name("tiles.plan")
+    assert run("compile", model, "-o", plan, "--hardware", model.with_name("coarse.toml"))[0] == 0
+    out = sensitivity(run, model, data, "--drop", "0", "--no-baseline")[1]
+    words = shlex.split(next(line for line in out.splitlines() if line.startswith("ffebm-compile ")))
+    monkeypatch.chdir(model.parent)
+    before = load_plan("tiles.plan")
+    assert run("compile", *words[1:])[0] == 0
+    record = msgspec.json.decode(model.with_name("tiles.plan.sensitivity.json").read_bytes())
+    (offer,) = record["offers"]
+    assert offer["digital"]
+    assert list(load_plan("tiles.partition.plan").options.digital) == offer["digital"]
+    assert load_plan("tiles.plan") == before
+
+
+def test_sensitivity_of_one_unit_of_a_torch_model(run: Run, data: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    plan = tmp_path / "torch.plan"
+    ffebm.compile(torch.nn.Linear(4, 3), (torch.zeros(2, 4),), hardware="reference").save(plan)
+    few = ["--noise", "1", "--bits", "", "--samples", "12", "--probes", "10"]
+    code, out, err = run("sensitivity", plan, "--data", data, *few, "--drop", "100")
+    assert (code, err.strip()) == (0, "")
+    assert "on tiles; compile the model as before, with digital=()\n" in out
+    record = msgspec.json.decode((tmp_path / "torch.plan.sensitivity.json").read_bytes())
+    assert [offer["on_tiles"] for offer in record["offers"]] == [["block0"]] * 2
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,7 @@ CASES: dict[str, tuple[Callable[[str], str], str]] = {
     ),
     "wrong unit": (
         lambda text: text.replace('value = 256e-9, unit = "s"', 'value = 256, unit = "ns"'),
-        "tiles.tile.read_time.unit: Invalid enum value 'ns'" + HINT,
+        "tiles.tile.read_time.unit: Invalid enum value 'ns'; 's'" + HINT,
     ),
     "wrong type": (
         lambda text: text.replace("rows = 256", 'rows = "many"'),
@@ -146,7 +146,19 @@ CASES: dict[str, tuple[Callable[[str], str], str]] = {
     ),
     "other version": (
         lambda text: text.replace("schema = 1", "schema = 2"),
-        "schema: Invalid enum value 2" + HINT,
+        "schema: Invalid enum value 2; 1" + HINT,
+    ),
+    "no such calibration": (
+        lambda text: text.replace("[tiles.tile.adc]", '[tiles.tile.adc]\ncalibration = "on"'),
+        "tiles.tile.adc.calibration: Invalid enum value 'on'; 'data', 'uniform'" + HINT,
+    ),
+    "no such tile": (
+        lambda text: text.replace('type = "crossbar"', 'type = "cross"'),
+        "tiles.tile.type: Invalid value 'cross'; 'crossbar', 'exact'" + HINT,
+    ),
+    "no such range": (
+        lambda text: text.replace("[tiles.tile.adc]", '[tiles.tile.adc]\nrange = "full"'),
+        "tiles.tile.adc.range: Invalid enum value 'full'; 'calibrated', 'column', 'level', 'maximal'" + HINT,
     ),
     "sigmas of another range": (
         lambda text: text.replace("[tiles.tile.adc]", '[tiles.tile.adc]\nrange = "maximal"').replace(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 from rich.console import Console, RenderableType
-from typer import Argument
+from typer import Argument, Option
 
 out = Console(soft_wrap=True, highlight=False, emoji=False)
 err = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
@@ -17,6 +17,11 @@ LARGEST = 2**31 - 1
 """Of numbers that torch counts or seeds with."""
 
 PlanPath = Annotated[Path, Argument(metavar="PLAN", help="Folder that `ffebm compile` wrote.")]
+DATA = Option(help="digits, fashion-mnist, cifar-10, cifar-100, imagenet32, or an .npz with x and y.")
+"""`--data` of a command that takes labelled data."""
+DataFolder = Annotated[
+    Path | None, Option(help="Where the data's files are. [default: Debian's, for fashion-mnist]")
+]
 
 
 PIPE = 80

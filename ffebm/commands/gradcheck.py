@@ -9,7 +9,7 @@ from rich.table import Table
 from typer import Option
 
 from ffebm.certificate import Certificate, save_certificate
-from ffebm.commands.console import LARGEST, PlanPath, err, out
+from ffebm.commands.console import LARGEST, DataFolder, PlanPath, err, out
 from ffebm.errors import UsageError
 from ffebm.plan import Plan, load_plan
 from ffebm.training import Training, read_settings, strength, training_from
@@ -27,7 +27,7 @@ def gradcheck(  # noqa: PLR0913 - a command's options are its arguments
     data: Annotated[
         str | None, Option(help="Labelled data as for train. [default: random inputs and a made-up loss]")
     ] = None,
-    data_folder: Annotated[Path | None, Option(help="Where the files of the data are.")] = None,
+    data_folder: DataFolder = None,
     input: Annotated[Path | None, Option("--input", help="Or an .npz with one array for each input.")] = None,  # noqa: A002
     settings: Annotated[Path | None, Option(help="Settings of training: data, estimator, scales.")] = None,
     samples: Annotated[int, Option(help="Samples that gradients are taken over.", min=1, max=LARGEST)] = 8,
@@ -92,6 +92,8 @@ def _probe(
     from ffebm.runtime.data import load_data
     from ffebm.runtime.gradcheck import probe
 
+    if folder is not None and (file is not None or training.data == NO_DATA):
+        raise UsageError("--data-folder without --data", hint="name the data with --data")
     if file is not None:
         return probe.from_file(plan, file, samples)
     if training.data == NO_DATA:

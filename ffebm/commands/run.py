@@ -5,7 +5,7 @@ from typing import Annotated
 
 from typer import Option
 
-from ffebm.commands.console import LARGEST, PlanPath, err, out
+from ffebm.commands.console import LARGEST, DataFolder, PlanPath, err, out
 from ffebm.errors import UsageError
 from ffebm.plan import load_plan
 from ffebm.visible import visible
@@ -20,7 +20,7 @@ def run(  # noqa: PLR0913 - a command's options are its arguments
     calibrate: Annotated[
         str | None, Option(help="Labelled data as for train, whose training samples set the ADC ranges.")
     ] = None,
-    data_folder: Annotated[Path | None, Option(help="Where the files of that data are.")] = None,
+    data_folder: DataFolder = None,
     seed: Annotated[int, Option(help="Seed of noise.", min=0, max=LARGEST)] = 0,
     device: Annotated[str, Option(help="Where to compute: cpu, cuda …")] = "cpu",
 ) -> None:

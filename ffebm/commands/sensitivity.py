@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 from typer import Option
 
-from ffebm.commands.console import LARGEST, PlanPath, err, out
+from ffebm.commands.console import DATA, LARGEST, DataFolder, PlanPath, err, out
 from ffebm.errors import UsageError
 from ffebm.plan import Plan, load_plan, share
 from ffebm.report.terminal import compile_words
@@ -33,10 +33,8 @@ HEADS: "dict[Axis, str]" = {"noise": "noise x", "bits": "bits "}
 
 def sensitivity(  # noqa: PLR0913 - a command's options are its arguments
     plan: PlanPath,
-    data: Annotated[str, Option(help="digits, fashion-mnist, or an .npz with x and y.")],
-    data_folder: Annotated[
-        Path | None, Option(help="IDX files of fashion-mnist. [default: Debian's]")
-    ] = None,
+    data: Annotated[str, DATA],
+    data_folder: DataFolder = None,
     by: Annotated[str, Option(help="What goes on tiles on its own: block or projection.")] = "block",
     noise: Annotated[
         str, Option(help="Factors of the machine's own noise; empty: not varied.")
@@ -78,10 +76,12 @@ def sensitivity(  # noqa: PLR0913 - a command's options are its arguments
         if study.record.points:
             write_file(drawn, picture(study.record).encode())
             out.print(f"picture written to {drawn}", markup=False)
-        _search(study, keep, 1.0 if drop is None else drop, baseline)
+        offers = _search(study, keep, 1.0 if drop is None else drop, baseline)
     except KeyboardInterrupt:
         err.print(f"interrupted; the same command continues from {path}", markup=False)
         raise
+    name = plan.resolve().name.removesuffix(".plan")
+    _advise(study.meter.plan, offers, plan.resolve().with_name(f"{name}.partition.plan"))
     out.print(f"record written to {path}", markup=False)
 
 
@@ -138,8 +138,8 @@ def _table(study: "Study", axis: "Axis", levels: Sequence[float]) -> Table:
     return table
 
 
-def _search(study: "Study", keep: float | None, drop: float, baseline: bool) -> None:
-    """Look for a partition, and print what was found and how to compile it."""
+def _search(study: "Study", keep: float | None, drop: float, baseline: bool) -> "list[Offer]":
+    """Look for a partition, and print what was found."""
     out.print(f"accuracy with everything exact: {100 * study.exact():.2f} %", markup=False)
     target = keep / 100 if keep is not None else study.exact() - drop / 100
     methods: tuple[Method, ...] = ("by superposition", "by work") if baseline else ("by superposition",)
@@ -150,9 +150,19 @@ def _search(study: "Study", keep: float | None, drop: float, baseline: bool) -> 
             task = bar.add_task(method, total=None)
             offers.append(study.offer(method, target, partial(_show, bar, task)))
     out.print(_offers_table(offers))
-    plan, best = study.meter.plan, max(offers, key=lambda offer: offer.work)  # the first of equal ones
+    return offers
+
+
+def _advise(plan: Plan, offers: "Sequence[Offer]", folder: Path) -> None:
+    """How to compile the partition with the most work on tiles, as a plan in that folder."""
+    best = max(offers, key=lambda offer: offer.work)  # the first of equal ones
     held = f"{100 * best.target:.2f} % kept with {100 * best.work:.1f} % of the work on tiles"
-    out.print(f"{held}; compile it with\n{shlex.join(compile_words(plan, best.digital))}", markup=False)
+    if plan.source.format == "onnx":
+        words = shlex.join([*compile_words(plan, best.digital), "-o", str(folder)])
+        how = f"in the folder of the model, compile it with\n{visible(words)}"
+    else:
+        how = f"compile the model as before, with digital={visible(str(best.digital))}"
+    out.print(f"{held}; {how}", markup=False)
     if best.digital and any(len(block.layers) > 1 for block in plan.blocks):
         out.print(
             "note: kept digital, a block of several layers computes them one after the other and no longer "

@@ -7,7 +7,7 @@ import msgspec
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from typer import Option
 
-from ffebm.commands.console import LARGEST, PlanPath, err, out
+from ffebm.commands.console import DATA, LARGEST, DataFolder, PlanPath, err, out
 from ffebm.errors import UsageError
 from ffebm.plan import Plan, load_plan
 from ffebm.run_record import Epoch
@@ -16,13 +16,8 @@ from ffebm.training import Training, read_settings, strength, training_from
 
 def train(  # noqa: PLR0913 - a command's options are its arguments
     plan: PlanPath,
-    data: Annotated[
-        str | None,
-        Option(help="digits, fashion-mnist, cifar-10, cifar-100, imagenet32, or an .npz with x and y."),
-    ] = None,
-    data_folder: Annotated[
-        Path | None, Option(help="Where the data's files are. [default: Debian's, for fashion-mnist]")
-    ] = None,
+    data: Annotated[str | None, DATA] = None,
+    data_folder: DataFolder = None,
     settings: Annotated[
         Path | None, Option(help="TOML file of these settings, as `ffebm recipe` writes it; options win.")
     ] = None,
@@ -35,7 +30,9 @@ def train(  # noqa: PLR0913 - a command's options are its arguments
     min_lr: Annotated[float | None, Option(help="Where the cosine schedule ends. [default: 0]")] = None,
     weight_decay: Annotated[float | None, Option(help="L2 penalty, if the optimiser takes one.")] = None,
     momentum: Annotated[float | None, Option(help="Momentum, if the optimiser takes one.")] = None,
-    clip_norm: Annotated[float | None, Option(help="Longest gradient that a step takes.")] = None,
+    clip_norm: Annotated[
+        float | None, Option(help="Longest gradient that a step takes, over all weights together.")
+    ] = None,
     schedule: Annotated[str | None, Option(help="constant or cosine. [default: constant]")] = None,
     gradient: Annotated[str | None, Option(help="ep, implicit or unrolled. [default: ep]")] = None,
     beta: Annotated[str | None, Option(help="Nudging strength, or auto. [default: 0.1]")] = None,

@@ -54,7 +54,10 @@ def _shares(plan: Plan) -> Iterator[str]:
 
 
 def compile_words(plan: Plan, digital: Sequence[str] = ()) -> list[str]:
-    """The command that compiles the plan's source again as it was, with more names kept digital.
+    """The command that compiles the plan's ONNX source again as it was, with more names kept digital.
+
+    A plan knows files by their names only: the command is for the folder that the model lies in, and the
+    description of a machine that is not shipped.
 
     Args:
         plan: The plan.

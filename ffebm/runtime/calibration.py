@@ -18,9 +18,11 @@ def calibration_batch(data: Data) -> tuple[Tensor, Tensor]:
 
 
 def follows_data(plan: Plan) -> bool:
-    """The machine has ADCs whose ranges samples can set."""
+    """Weights of the plan lie on crossbars with ADCs whose ranges samples can set."""
     tiles = plan.hardware.tiles
-    return tiles.settling != "continuous" and isinstance(tiles.tile, Crossbar) and tiles.tile.follows_data
+    if tiles.settling == "continuous" or not isinstance(tiles.tile, Crossbar):
+        return False
+    return tiles.tile.follows_data and any(tile.kind == "crossbar" for tile, _ in plan.pieces())
 
 
 def calibrated_on(plan: Plan, samples: int) -> str:

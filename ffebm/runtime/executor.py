@@ -169,11 +169,16 @@ class Executor(nn.Module):
         training. Without ADCs whose ranges follow data, nothing runs.
 
         Args:
-            x: The input; a tuple if the model takes several.
-            target: What `loss_fn` compares the outputs with.
+            x: The input; a tuple if the model takes several. Each holds at least one sample, finite.
+            target: What `loss_fn` compares the outputs with; None without it.
             loss_fn: As for `loss`; None runs forward only.
+
+        Raises:
+            UsageError: If there is a target without a loss or a loss without a target, if inputs are missing,
+                unknown or of another shape, hold no samples, or hold a NaN or an infinite number.
         """
         inputs = x if isinstance(x, tuple) else (x,)
+        _check_calibration(self.plan.inputs, inputs, target, loss_fn)
         if not self.machine.follows_data:
             return
         self._prepared(inputs, {})  # on their device
@@ -191,12 +196,11 @@ class Executor(nn.Module):
         self, x: Tensor | tuple[Tensor, ...], target: Tensor | None, loss_fn: LossFunction | None
     ) -> None:
         """Forward; with a loss also backward, to nowhere."""
-        if loss_fn is None:
+        if loss_fn is None or target is None:
             with torch.no_grad():
                 self(*(x if isinstance(x, tuple) else (x,)))
             return
-        nothing = torch.zeros(0)
-        loss = self.loss(x, nothing if target is None else target, loss_fn)
+        loss = self.loss(x, target, loss_fn)
         weights = [w for w in self._trainable().values() if w.requires_grad]
         if loss.requires_grad and weights:
             torch.autograd.grad(loss, weights, allow_unused=True)
@@ -446,6 +450,23 @@ def _flat_names(named: Mapping[str, Any]) -> dict[str, Tensor]:
             keys = (getattr(key, "key", getattr(key, "idx", getattr(key, "name", key))) for key in path)
             found["_".join(str(key) for key in keys)] = leaf
     return found
+
+
+def _check_calibration(
+    ports: Sequence[Port], inputs: tuple[Any, ...], target: Tensor | None, loss_fn: LossFunction | None
+) -> None:
+    """A loss goes with a target, and every input holds samples that lines can carry."""
+    if (target is None) != (loss_fn is None):
+        found = "a target without a loss_fn" if loss_fn is None else "a loss_fn without a target"
+        raise UsageError(found, allowed="both, or neither for a pass forward only")
+    tensors = (leaf for leaf in pytree.tree_leaves(inputs) if isinstance(leaf, Tensor))
+    for port, value in zip(ports, tensors, strict=False):
+        if value.ndim and not len(value):
+            raise UsageError(f"input {port.name!r} holds no samples", allowed="at least one")
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise UsageError(
+                f"input {port.name!r} holds a NaN or an infinite number", allowed="finite numbers"
+            )
 
 
 def _check_shape(name: str, expected: tuple[int | str, ...] | None, found: tuple[int, ...]) -> None:

@@ -122,8 +122,9 @@ def _calibration(plan: Plan, data: Data) -> torch.Tensor:
     """Samples that ADC ranges are calibrated on, [batch, …]."""
     if not follows_data(plan):
         raise UsageError(
-            f"no ADC ranges of {plan.hardware.name} follow data",
-            allowed="clocked settling with ranges 'calibrated' or 'column'",
+            "the plan has no ADC ranges that follow data",
+            allowed="weights on crossbars, clocked settling, range 'calibrated' or 'column', "
+            "calibration 'data'",
             hint="leave --calibrate out",
         )
     return floats(calibration_batch(fitted(plan, data))[0])

@@ -26,6 +26,7 @@ from ffebm.runtime.checkpoint import (
 from ffebm.runtime.classification import BATCH, fitted, hits, logits_of
 from ffebm.runtime.data import Data
 from ffebm.runtime.data.preparation import preparation
+from ffebm.runtime.differences import differing
 from ffebm.runtime.executor import Executor
 from ffebm.runtime.gradient import EP, Gradient, Implicit, Unrolled
 from ffebm.runtime.optimizer import make_optimizer
@@ -99,18 +100,19 @@ class Trainer:
         same = theirs.training
         if self.training.schedule == "constant" and self.training.epochs >= len(theirs.epochs):
             same = msgspec.structs.replace(same, epochs=self.training.epochs)
-        for name, mine, saved in (
-            ("plan", ours.plan, theirs.plan),
-            ("hardware", ours.hardware, theirs.hardware),
-            ("data", ours.samples, theirs.samples),
-            ("gradient", ours.gradient, theirs.gradient),
-            ("calibration", ours.calibration, theirs.calibration),
-            ("settings", self.training, same),
+        settings = differing(same, self.training)
+        for other, saved, mine in (
+            ("another plan", theirs.plan, ours.plan),
+            ("other hardware", theirs.hardware, ours.hardware),
+            ("other data", theirs.samples, ours.samples),
+            ("other settings", *settings),
+            ("another gradient", theirs.gradient, ours.gradient),
+            ("another calibration", theirs.calibration, ours.calibration),
         ):
             if mine != saved:
                 raise UsageError(
-                    f"the run was started with another {name}: {saved}",
-                    allowed=f"now asked for: {mine}",
+                    f"the run was started with {other}: {saved or 'none'}",
+                    allowed=f"now asked for: {mine or 'none'}",
                     hint="resume with the same settings (--epochs may grow at a constant rate)",
                     location=Location(str(self.folder)),
                 )
@@ -319,8 +321,10 @@ def _checked(training: Training) -> Training:
     ):
         if value < least or not math.isfinite(value):
             raise UsageError(f"{name} is {value}", allowed=f"at least {least}")
-    if training.clip_norm is not None and not training.clip_norm > 0:
-        raise UsageError(f"clip_norm is {training.clip_norm}", allowed="above 0", hint="leave it out")
+    if training.clip_norm is not None and not 0 < training.clip_norm < math.inf:
+        raise UsageError(
+            f"clip_norm is {training.clip_norm}", allowed="a finite number above 0", hint="leave it out"
+        )
     if training.schedule not in {"constant", "cosine"}:
         raise UsageError(f"schedule {training.schedule!r}", allowed="constant or cosine")
     if not 0 <= training.min_lr <= training.lr:

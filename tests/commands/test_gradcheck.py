@@ -81,6 +81,17 @@ def test_samples_of_a_file(run: Run, plan: Path, tmp_path: Path) -> None:
         (("--target", "2"), "error: a target cosine of 2.0; between 0 and 1\n"),
         (("--gradient", "best"), "error: gradient 'best'; ep, implicit, unrolled\n"),
         (("--data", "digits", "--input", "x.npz"), "error: --data and --input; one of them\n"),
+        *(
+            (
+                ("--data-folder", "x", *rest),
+                "error: --data-folder without --data\n  hint: name the data with --data\n",
+            )
+            for rest in ((), ("--input", "x.npz"))
+        ),
+        (
+            ("--data-folder", "x", "--data", "digits"),
+            "error: digits is read from no folder, but x is named\n  hint: leave --data-folder out\n",
+        ),
     ],
 )
 def test_bad_options(run: Run, plan: Path, tmp_path: Path, options: tuple[str, ...], message: str) -> None:

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from msgspec.structs import replace
+from onnx import TensorProto
 from torch import Tensor
 from torch.nn import functional
 
@@ -40,7 +42,7 @@ def machine(calibration: str = "data", bits: int = 10) -> Hardware:
     return replace(hardware, tiles=replace(hardware.tiles, tile=replace(tile, cell=quiet, adc=adc, dac=dac)))
 
 
-def plan(hardware: str | Hardware, block_size: int = 1) -> Plan:
+def plan(hardware: str | Hardware, block_size: int = 1, digital: tuple[str, ...] = ()) -> Plan:
     """Batch normalisation and two layers, whose columns all point where the data points."""
     b = Builder(seed=3)
     y = b.norm(b.conv(b.input("x", "N", 1, 6, 6), 1, 2), 2)
@@ -49,7 +51,8 @@ def plan(hardware: str | Hardware, block_size: int = 1) -> Plan:
     out = b.constant((torch.rand(20, 3, generator=torch.Generator().manual_seed(2)) * 0.5).numpy(), "readout")
     y = b.node("MatMul", y, out)
     settle = Settle(free_sweeps=6, nudged_sweeps=6)
-    return compile_plan(b.model(y), hardware=hardware, block_size=block_size, settle=settle)
+    model = b.model(y)
+    return compile_plan(model, hardware=hardware, block_size=block_size, settle=settle, digital=digital)
 
 
 def samples(n: int = 60) -> Data:
@@ -114,18 +117,67 @@ def test_the_same_samples_set_the_same_ranges() -> None:
 
 def test_machines_without_such_ranges_run_as_before() -> None:
     data = samples()
-    for hardware in (machine("uniform"), load_hardware("ideal"), load_hardware("resistive")):
-        made = plan(hardware)
+    everything = tuple({piece.weight for _, piece in plan("reference").pieces()})
+    exact = (plan("ideal"), plan("reference", digital=everything))
+    for made in (plan(machine("uniform")), plan("resistive"), *exact):
         assert not follows_data(made)
         assert calibrated_on(made, 10) == ""
         calibrated, plain = Executor(made), Executor(made)
         calibrated.calibrate(data.x_train, data.y_train, functional.cross_entropy)
         assert not calibrated.machine.follows_data
         assert torch.equal(calibrated(data.x_test), plain(data.x_test))
+    # nor does a calibration draw random numbers
+    for net in (*map(Executor, exact), Executor(plan("reference"), tiles=dict.fromkeys(everything))):
+        before = net.generator.get_state()
+        net.calibrate(data.x_train, data.y_train, functional.cross_entropy)
+        assert torch.equal(net.generator.get_state(), before)
     # one that follows data is like "uniform" before it has seen any
     assert torch.equal(
         Executor(plan(machine("data")))(data.x_test), Executor(plan(machine("uniform")))(data.x_test)
     )
+
+
+LOSS = functional.cross_entropy
+WRONG: dict[str, tuple[tuple[Any, ...], str]] = {
+    "no loss": (
+        (samples().x_train, samples().y_train),
+        "a target without a loss_fn; both, or neither for a pass forward only",
+    ),
+    "no target": (
+        (samples().x_train, None, LOSS),
+        "a loss_fn without a target; both, or neither for a pass forward only",
+    ),
+    "no samples": ((torch.zeros(0, 1, 6, 6),), "input 'x' holds no samples; at least one"),
+    "NaN": (
+        (torch.full((4, 1, 6, 6), torch.nan),),
+        "input 'x' holds a NaN or an infinite number; finite numbers",
+    ),
+    "infinite": (
+        ((torch.full((4, 1, 6, 6), torch.inf),), samples().y_train[:4], LOSS),
+        "input 'x' holds a NaN or an infinite number; finite numbers",
+    ),
+    "shape": ((torch.zeros(2, 3),), "input 'x' is [2, 3]; ['N', 1, 6, 6], the batch of any size"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_nothing_can_be_calibrated_on(case: str) -> None:
+    arguments, expected = WRONG[case]
+    net, untouched = Executor(plan(machine())), Executor(plan(machine()))
+    with pytest.raises(UsageError) as caught:
+        net.calibrate(*arguments)
+    assert str(caught.value) == expected
+    assert torch.equal(net(samples().x_test), untouched(samples().x_test))
+
+
+def test_whole_numbers_calibrate_too() -> None:
+    b = Builder(seed=3)
+    y = b.node("Gather", b.weight(5, 40), b.input("ids", "N", dtype=TensorProto.INT64))
+    made = compile_plan(b.model(b.node("MatMul", y, b.weight(40, 3))), hardware=machine())
+    net, ids = Executor(made), torch.arange(5)
+    before = net(ids)
+    net.calibrate(ids)
+    assert not torch.equal(net(ids), before)
 
 
 def test_the_noise_that_beta_is_chosen_for_is_not_that_of_a_calibration() -> None:
@@ -204,7 +256,7 @@ def test_a_run_with_another_calibration_is_not_resumed(tmp_path: Path) -> None:
     kept = load_checkpoint(folder)
     save_checkpoint(folder, replace(kept, record=replace(kept.record, calibration="")), b"")
     again = Trainer(Executor(plan(machine())), samples(), training, folder)
-    with pytest.raises(UsageError, match=r"run: the run was started with another calibration: ;"):
+    with pytest.raises(UsageError, match=r"run: the run was started with another calibration: none; now"):
         again.resume()
 
 

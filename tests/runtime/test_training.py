@@ -65,10 +65,14 @@ def test_training_learns() -> None:
     assert [e.epoch for e in trainer.epochs] == list(range(1, 13))
 
 
-@pytest.mark.parametrize("hardware", ["ideal", "reference"])
-def test_a_resumed_run_ends_with_the_same_bits(tmp_path: Path, hardware: str) -> None:
+@pytest.mark.parametrize(
+    ("hardware", "clip_norm"), [("ideal", None), ("reference", None), ("reference", 0.1)]
+)
+def test_a_resumed_run_ends_with_the_same_bits(
+    tmp_path: Path, hardware: str, clip_norm: float | None
+) -> None:
     plan = tiny(hardware)
-    training = replace(TRAINING, schedule="cosine")
+    training = replace(TRAINING, schedule="cosine", clip_norm=clip_norm)
     whole = run(plan, training, tmp_path / "whole")
     part = Trainer(Executor(plan), samples(), training, tmp_path / "part")
     epochs = part.run()
@@ -300,7 +304,12 @@ def test_another_run_cannot_be_resumed(started: Path, other: str) -> None:
     trainer = Trainer(Executor(plan), samples(), training, started)
     with pytest.raises(UsageError) as caught:
         trainer.resume()
-    assert f"{started}: the run was started with another {other}: " in str(caught.value)
+    kind = "other" if other in {"hardware", "settings"} else "another"
+    head, _, hint = str(caught.value).partition("\n")
+    assert head.startswith(f"{started}: the run was started with {kind} {other}: ")
+    assert hint == "  hint: resume with the same settings (--epochs may grow at a constant rate)"
+    if other == "settings":
+        assert head.endswith(": lr = 0.01; now asked for: lr = 0.5")
 
 
 def test_no_folder_to_resume_from() -> None:
@@ -321,7 +330,13 @@ def test_no_folder_to_resume_from() -> None:
             {"min_lr": 1e-3},
             "min_lr is 0.001 at a constant rate\n  hint: add --schedule cosine, or leave it out",
         ),
-        ({"clip_norm": 0.0}, "clip_norm is 0.0; above 0\n  hint: leave it out"),
+        *(
+            (
+                {"clip_norm": norm},
+                f"clip_norm is {norm}; a finite number above 0\n  hint: leave it out",
+            )
+            for norm in (0.0, -1.0, math.inf, math.nan)
+        ),
         ({"freeze": ("*",)}, "the model has no trainable weights"),
         ({"momentum": 0.9}, "Adam takes no momentum\n  hint: leave --momentum out"),
         ({"weight_decay": -1.0}, "Adam cannot be used: Invalid weight_decay value: -1.0"),
@@ -399,4 +414,4 @@ def test_resuming_on_other_data_is_refused(tmp_path: Path) -> None:
     trainer = Trainer(Executor(tiny("ideal")), data, replace(TRAINING, epochs=1), tmp_path / "run")
     with pytest.raises(FfebmError) as caught:
         trainer.resume()
-    assert "the run was started with another data: " in str(caught.value)
+    assert "the run was started with other data: " in str(caught.value)

@@ -23,7 +23,9 @@ def arrays(path: Path) -> Data:
         with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
             held = {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UsageError(f"cannot be read: {error}", location=where) from None
+        raise UsageError(
+            f"cannot be read: {error}", allowed="an .npz file with arrays x and y", location=where
+        ) from None
     missing = [name for name in ("x", "y") if name not in held]
     if missing:
         raise UsageError(

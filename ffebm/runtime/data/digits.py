@@ -1,14 +1,12 @@
 """The digits that come with scikit-learn: 1,797 images of 8x8."""
 
-from pathlib import Path
-
 import numpy as np
 
 from ffebm.errors import UsageError
 from ffebm.runtime.data.samples import Data, held_out
 
 
-def digits(_folder: Path | None = None) -> Data:
+def digits() -> Data:
     """The digits, in 0 to 1; a fifth of them held out.
 
     Raises:

@@ -91,16 +91,14 @@ class Bench:
     def _calibrate(self, net: Executor, dtype: torch.dtype) -> None:
         if self.probe.calibration is not None:
             inputs, target = self.probe.calibration
-            net.calibrate(_as(inputs, dtype), target, self.probe.loss)
+            net.calibrate(_as(inputs, dtype), _target(target), self.probe.loss)
 
     def _gradients(self, net: Executor, dtype: torch.dtype) -> tuple[Grads, list[Equilibrium]]:
         net.train(self.trains)
         self._calibrate(net, dtype)
         inputs = _as(self.probe.inputs, dtype)
-        nothing = torch.zeros(0)
-        target = nothing if self.probe.target is None else self.probe.target
         weights = net.weights()
-        loss = net.loss(inputs if len(inputs) > 1 else inputs[0], target, self.probe.loss)
+        loss = net.loss(inputs, _target(self.probe.target), self.probe.loss)
         loss.backward()  # type: ignore[no-untyped-call]
         found = {name: w.grad.double() for name, w in weights.items() if w.grad is not None}
         return found, net.equilibria
@@ -108,6 +106,11 @@ class Bench:
 
 def _as(inputs: tuple[Tensor, ...], dtype: torch.dtype) -> tuple[Tensor, ...]:
     return tuple(x.to(dtype) if x.is_floating_point() else x for x in inputs)
+
+
+def _target(classes: Tensor | None) -> Tensor:
+    """What `Probe.loss` takes: class numbers, or nothing."""
+    return torch.zeros(0) if classes is None else classes
 
 
 def _with_bits(hardware: Hardware, bits: int) -> Hardware:

@@ -102,7 +102,10 @@ class Meter:
         """The plan on these tiles, their ADC ranges calibrated for what is to be measured."""
         net = Executor(self.plan, gradient=gradient, seed=seed, tiles=tiles)
         x, y = calibration_batch(self.data)
-        net.calibrate(floats(x), y, _cross_entropy if backward else None)
+        if backward:
+            net.calibrate(floats(x), y, _cross_entropy)
+        else:
+            net.calibrate(floats(x))
         return net
 
 

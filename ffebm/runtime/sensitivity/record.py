@@ -13,6 +13,7 @@ from ffebm.errors import Location, UsageError
 from ffebm.plan import Plan
 from ffebm.runtime.calibration import calibrated_on, calibration_batch
 from ffebm.runtime.data import Data
+from ffebm.runtime.differences import differing
 from ffebm.runtime.sensitivity.effects import Axis
 from ffebm.runtime.sensitivity.meter import Effort
 from ffebm.runtime.sensitivity.units import By, Unit
@@ -195,12 +196,20 @@ def load_record(path: Path, setup: Setup, units: tuple[Unit, ...]) -> Record:
         return Record(schema=SCHEMA, setup=setup, units=units)
     where = Location(str(path))
     found = read_record(path, hint="name another file with -o")
-    for name in Setup.__struct_fields__:
-        ours, theirs = getattr(setup, name), getattr(found.setup, name)
+    before = found.setup
+    for other, theirs, ours in (
+        ("another plan", before.plan, setup.plan),
+        ("another machine", before.machine, setup.machine),
+        ("other options", before.options, setup.options),
+        ("other data", before.data, setup.data),
+        ("other units", before.by, setup.by),
+        ("another effort", *differing(before.effort, setup.effort)),
+        ("another calibration", before.calibration, setup.calibration),
+    ):
         if ours != theirs:
             raise UsageError(
-                f"it holds a study with another {name}: {theirs}",
-                allowed=f"now asked for: {ours}",
+                f"it holds a study with {other}: {theirs or 'none'}",
+                allowed=f"now asked for: {ours or 'none'}",
                 hint="name another file with -o, or delete this one",
                 location=where,
             )

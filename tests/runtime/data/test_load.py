@@ -135,7 +135,23 @@ def test_files_that_are_no_arrays(tmp_path: Path) -> None:
     pickled = path.read_bytes()
     for content in (b"", b"text", whole[:-30], single, pickled):
         path.write_bytes(content)
-        assert message(path).startswith(f"{path}: cannot be read: ")
+        found = message(path)
+        assert found.startswith(f"{path}: cannot be read: ")
+        assert found.endswith("; an .npz file with arrays x and y")
+
+
+def test_files_of_another_kind(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    path.write_text("1,2\n")
+    assert message(path) == f"{path}: this is no .npz file; arrays x and y, as numpy.savez writes them"
+
+
+def test_folders_of_data_that_is_read_from_none(tmp_path: Path) -> None:
+    path = tmp_path / "data.npz"
+    np.savez(path, x=X, y=Y)
+    hint = "\n  hint: leave --data-folder out"
+    assert message("digits", Path("/nope")) == f"digits is read from no folder, but /nope is named{hint}"
+    assert message(path, tmp_path) == f"{path} is read from no folder, but {tmp_path} is named{hint}"
 
 
 def test_no_such_data() -> None:

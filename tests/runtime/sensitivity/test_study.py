@@ -15,11 +15,12 @@ from ffebm.runtime.classification import all_logits, fitted, hits
 from ffebm.runtime.data import Data
 from ffebm.runtime.sensitivity.effects import has_noise, with_bits, with_noise
 from ffebm.runtime.sensitivity.meter import Effort, Meter, Tiles, cosine
-from ffebm.runtime.sensitivity.record import load_record, save_record, setup_of
+from ffebm.runtime.sensitivity.record import Record, load_record, save_record, setup_of
 from ffebm.runtime.sensitivity.study import Levels, Method, Study
 from ffebm.runtime.sensitivity.units import units_of
 from tests.models import Builder
 
+METHODS: tuple[Method, ...] = ("by superposition", "by work")
 LEVELS: Levels = {"noise": (0.0, 30.0), "bits": (2.0, 12.0)}
 
 
@@ -80,6 +81,40 @@ def test_what_is_measured_is_not_measured_again(tmp_path: Path) -> None:
     assert whole.record.points == (*done, *rest)
     fresh = tmp_path / "fresh"
     assert tuple(study(fresh).profile(LEVELS)) == whole.record.points
+
+
+class Killed(BaseException):
+    """What no study can clean up behind."""
+
+
+def test_a_study_that_is_killed_at_every_figure_ends_with_the_same_record(tmp_path: Path) -> None:
+    def whole(here: Study) -> None:
+        list(here.profile({"noise": (30.0,)}))
+        target = here.exact() - 0.05
+        for method in METHODS:
+            here.offer(method, target, lambda _: None)
+
+    def figures(record: Record) -> list[int]:
+        return list(map(len, (record.points, record.alone, record.trials, record.offers)))
+
+    path, kills = tmp_path / "record.json", 0
+    whole(study(tmp_path, noisy()))
+    expected = path.read_bytes()
+    path.unlink()
+    while not path.exists() or path.read_bytes() != expected:
+        here = study(tmp_path, noisy())
+        before = figures(here.record)
+
+        def save(record: Record, before: list[int] = before) -> None:
+            save_record(record, path)
+            if figures(record) != before:
+                raise Killed
+
+        with pytest.raises(Killed):
+            whole(Study(here.meter, here.record, save))
+        kills += 1
+        assert kills <= sum(figures(study(tmp_path, noisy()).record))
+    assert kills > 3 + 3 + 2  # points, units alone, offers; the others are trials
 
 
 def test_trials_are_shared_between_searches_and_counted_for_each(tmp_path: Path) -> None:
@@ -150,7 +185,7 @@ def test_confirmed_sees_noise_that_no_search_has_seen(tmp_path: Path) -> None:
     right = 0
     for seed in (2, 3):
         net = Executor(meter.plan, seed=seed)
-        net.calibrate(*calibration_batch(meter.data), None)
+        net.calibrate(calibration_batch(meter.data)[0])
         right += hits(all_logits(net, meter.data.x_test), meter.data.y_test)
     assert meter.confirmed(tiles) == right / 200
     assert meter.logits(tiles).shape == (2, 50, 3)
@@ -175,6 +210,13 @@ def test_a_record_of_another_study(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         study(tmp_path, other)
     assert str(caught.value).startswith(f"{tmp_path / 'record.json'}: it holds a study with another plan: ")
+    setup = study(tmp_path).record.setup
+    with pytest.raises(UsageError) as caught:
+        load_record(tmp_path / "record.json", replace(setup, effort=replace(setup.effort, seeds=7)), ())
+    assert str(caught.value) == (
+        f"{tmp_path / 'record.json'}: it holds a study with another effort: seeds = 2; "
+        "now asked for: seeds = 7\n  hint: name another file with -o, or delete this one"
+    )
     (tmp_path / "record.json").write_text("{}")
     with pytest.raises(UsageError, match="this is no record of a study"):
         study(tmp_path)
