@@ -1,7 +1,7 @@
 """The simulated machine of a plan: its energy blocks on their tiles."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import count
 
 import torch
@@ -64,13 +64,11 @@ class Machine:
     @contextmanager
     def calibration(self) -> Iterator[None]:
         """Inside, ADCs whose ranges follow data measure what reaches them; behind it they are set by it."""
-        for array in self._arrays.values():
-            array.tile.calibrate(measure=True)
-        try:
-            yield
-        finally:
+        with ExitStack() as stack:  # all of them end measuring, whatever one of them finds
             for array in self._arrays.values():
-                array.tile.calibrate(measure=False)
+                array.tile.calibrate(measure=True)
+                stack.callback(array.tile.calibrate, measure=False)
+            yield
 
     def readings(self) -> dict[str, Readings]:
         """What the ADCs have read since each weight was programmed, by its source name."""

@@ -148,13 +148,11 @@ WRONG: dict[str, tuple[tuple[Any, ...], str]] = {
         "a loss_fn without a target; both, or neither for a pass forward only",
     ),
     "no samples": ((torch.zeros(0, 1, 6, 6),), "input 'x' holds no samples; at least one"),
-    "NaN": (
-        (torch.full((4, 1, 6, 6), torch.nan),),
-        "input 'x' holds a NaN or an infinite number; finite numbers",
-    ),
+    "NaN": ((torch.full((4, 1, 6, 6), torch.nan),), "input 'x' holds a NaN; numbers"),
     "infinite": (
         ((torch.full((4, 1, 6, 6), torch.inf),), samples().y_train[:4], LOSS),
-        "input 'x' holds a NaN or an infinite number; finite numbers",
+        "a line carried a NaN or an infinite number while ADC ranges were calibrated\n"
+        "  hint: look for them in the samples and the weights",
     ),
     "shape": ((torch.zeros(2, 3),), "input 'x' is [2, 3]; ['N', 1, 6, 6], the batch of any size"),
 }

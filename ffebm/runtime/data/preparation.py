@@ -1,5 +1,6 @@
 """From samples in memory to what the model sees: device, augmentation, scale."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -53,8 +54,10 @@ def preparation(training: Training, data: Data) -> Preparation:
         )
     if training.crop < 0:
         raise UsageError(f"crop is {training.crop}", allowed="at least 0")
-    if not all(std > 0 for std in training.std):
-        raise UsageError(f"std is {list(training.std)}", allowed="numbers above 0")
+    if not all(0 < std < math.inf for std in training.std):
+        raise UsageError(f"std is {list(training.std)}", allowed="finite numbers above 0")
+    if not all(map(math.isfinite, training.mean)):
+        raise UsageError(f"mean is {list(training.mean)}", allowed="finite numbers")
     mean, std = (
         _by_channel(name, values, sizes, fallback)
         for name, values, fallback in (("mean", training.mean, 0.0), ("std", training.std, 1.0))

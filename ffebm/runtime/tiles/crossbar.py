@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ffebm.conductance import adc_range, full_scale, range_scale, to_levels, uniform_deviation
-from ffebm.errors import InternalError
+from ffebm.errors import InternalError, UsageError
 from ffebm.hardware import Crossbar
 from ffebm.runtime.tiles.calibration import LineMeter
 from ffebm.runtime.tiles.cells import PairedCells
@@ -142,17 +142,26 @@ class CrossbarTile:
         A line's range is |mean| + `deviations` standard deviations of what it carried, in each direction for
         itself. What is kept is how many times the one for uniform inputs that is, so that ranges follow the
         weights when they are programmed again. A line on which nothing was seen keeps its range.
+
+        Raises:
+            UsageError: If a line carried a NaN or an infinite number; ranges stay as they were.
         """
         if not self._crossbar.follows_data or self._frozen is not None:
             return
         if measure:
             self._meters = {False: LineMeter(), True: LineMeter()}
             return
-        for transposed, meter in self._meters.items():
+        meters, self._meters = self._meters, {}
+        for transposed, meter in meters.items():
             codes = meter.reach(self._crossbar.deviations)
-            if codes is not None:
-                self._spreads[transposed] = self._spread(codes, transposed=transposed)
-        self._meters = {}
+            if codes is None:
+                continue
+            if not bool(codes.isfinite().all()):
+                raise UsageError(
+                    "a line carried a NaN or an infinite number while ADC ranges were calibrated",
+                    hint="look for them in the samples and the weights",
+                )
+            self._spreads[transposed] = self._spread(codes, transposed=transposed)
         self._forget()
 
     def state(self) -> dict[str, Tensor]:

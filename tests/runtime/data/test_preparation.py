@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from msgspec.structs import replace
@@ -42,7 +44,10 @@ def test_only_training_images_are_augmented() -> None:
     ("change", "expected"),
     [
         ({"mean": (0.1, 0.2)}, "2 numbers in mean; one, or one a channel of samples [3, 4, 4]"),
-        ({"std": (1.0, 0.0, 1.0)}, "std is [1.0, 0.0, 1.0]; numbers above 0"),
+        ({"std": (1.0, 0.0, 1.0)}, "std is [1.0, 0.0, 1.0]; finite numbers above 0"),
+        ({"std": (1.0, math.inf, 1.0)}, "std is [1.0, inf, 1.0]; finite numbers above 0"),
+        ({"std": (math.nan,)}, "std is [nan]; finite numbers above 0"),
+        ({"mean": (0.0, -math.inf, 1.0)}, "mean is [0.0, -inf, 1.0]; finite numbers"),
         ({"crop": -1}, "crop is -1; at least 0"),
     ],
 )
