@@ -27,6 +27,7 @@ from ffebm.runtime.kernels.dtypes import tensor_of
 from ffebm.runtime.machine import Machine, known_tiles
 from ffebm.runtime.save_onnx import save_onnx
 from ffebm.runtime.settling import Equilibrium
+from ffebm.runtime.tiles.noise import machine_source
 from ffebm.runtime.trace import Trace, marked
 
 LossFunction = Callable[..., Tensor]
@@ -130,12 +131,17 @@ class Executor(nn.Module):
     def reseed(self, seed: int) -> None:
         """Start the randomness of runs anew; tiles are programmed again, unless cells learn in place.
 
+        The model's own random ops, as dropout, and the noise of tiles have sources of their own: at one seed
+        every machine, the exact one too, sees the same dropout.
+
         ADC ranges are those for uniform inputs again, until `calibrate` sets them.
         """
         kept = {} if self._machine is None else self._machine.cells()
         self._seed = seed
-        self.generator = torch.Generator(self._device).manual_seed(seed)
-        self._machine = Machine(self.plan, self.generator, self._name, self._tiles)
+        own = machine_source(f"{seed}/model").initial_seed()
+        self.generator = torch.Generator(self._device).manual_seed(own)
+        noise = torch.Generator(self._device).manual_seed(seed)
+        self._machine = Machine(self.plan, noise, self._name, self._tiles)
         self.restore_cells(kept)
 
     @property
@@ -164,18 +170,19 @@ class Executor(nn.Module):
         The samples pass through the plan while these ADCs neither clip nor round. Each range then is
         `deviations` standard deviations of what its line, or the heaviest line of a piece, carried, in each
         direction for itself. Without a loss there is no backward pass: transposed reads that only a gradient
-        needs keep their ranges. Weights and running statistics stay as they are. Ranges follow the weights
-        when these are programmed again, but not a change of the data's course: calibrate again after some
-        training. Without ADCs whose ranges follow data, nothing runs.
+        needs keep their ranges. Weights, running statistics and what the model's own random ops draw next
+        stay as they are. Ranges follow the weights when these are programmed again, but not a change of the
+        data's course: calibrate again after some training. Without ADCs whose ranges follow data, nothing
+        runs.
 
         Args:
-            x: The input; a tuple if the model takes several. Each holds at least one sample, finite.
+            x: The input; a tuple if the model takes several. Each holds at least one sample.
             target: What `loss_fn` compares the outputs with; None without it.
             loss_fn: As for `loss`; None runs forward only.
 
         Raises:
             UsageError: If there is a target without a loss or a loss without a target, if inputs are missing,
-                unknown or of another shape, hold no samples, or hold a NaN or an infinite number.
+                unknown, of another shape, hold no samples or a NaN, or if a line carries what is not finite.
         """
         inputs = x if isinstance(x, tuple) else (x,)
         _check_calibration(self.plan.inputs, inputs, target, loss_fn)
@@ -185,12 +192,13 @@ class Executor(nn.Module):
         gradient = self.gradient
         if isinstance(gradient, EP) and gradient.beta == "auto":
             self.gradient = replace(gradient, beta=EP().beta)  # the noise is to be measured with converters
-        self.calibrating = True
+        self.calibrating, random = True, self.generator.get_state()
         try:
             with self.machine.calibration():
                 self._pass(x, target, loss_fn)
         finally:
             self.gradient, self.calibrating = gradient, False
+            self.generator.set_state(random)
 
     def _pass(
         self, x: Tensor | tuple[Tensor, ...], target: Tensor | None, loss_fn: LossFunction | None

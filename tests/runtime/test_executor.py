@@ -145,6 +145,22 @@ def test_dropout_drops_in_training_only() -> None:
     assert torch.equal(net(x), dropped)
 
 
+@pytest.mark.parametrize("hardware", ["reference", "resistive"])
+def test_every_machine_sees_the_same_dropout(hardware: str) -> None:
+    b = Builder()
+    y = b.node("Dropout", b.node("MatMul", b.input("x", "N", 8), b.weight(8, 200)), b.constant(0.5))
+    model, x = b.model(y), torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+    exact, noisy = (Executor(compile_plan(model, hardware=h), seed=3).train() for h in ("ideal", hardware))
+    for net in (exact, noisy):
+        net.calibrate(x)  # runs on the noisy machine alone
+    for _ in range(2):
+        first, second = exact(x), noisy(x)
+        assert not torch.equal(first, second)
+        assert 0.4 < float((first == 0).float().mean()) < 0.6
+        assert (second[first == 0] == 0).all()
+        assert float((second[first != 0] == 0).float().mean()) < 0.1  # codes of 0 that were kept
+
+
 def test_noise_follows_the_seed() -> None:
     b = Builder()
     plan = compile_plan(b.model(b.node("MatMul", b.input("x", "N", 8), b.weight(8, 8))), hardware="reference")

@@ -61,6 +61,17 @@ def test_a_smooth_block_has_slope_2_and_curves_that_agree() -> None:
     assert [done for _, done, _ in told] == list(range(1, told[-1][2] + 1))
 
 
+def test_machines_are_compared_under_the_same_dropout() -> None:
+    b = Builder(seed=1)
+    hidden = b.node("Tanh", b.node("Gemm", b.input("x", "N", 6), b.weight(6, 64), b.weight(64)))
+    y = b.node("Gemm", b.node("Dropout", hidden, b.constant(0.5)), b.weight(64, 4), b.weight(4))
+    made = compile_model(b.model(y), hardware=crossbars(16, 64, 64))
+    found = certificate(made, samples=64, gradient=EP(0.1), sweeps=False)
+    assert found.worst is not None
+    assert found.worst.cosine is not None
+    assert found.worst.cosine > 0.98
+
+
 def test_a_nudge_to_one_side_has_slope_1() -> None:
     assert certificate(plan(), gradient=EP(0.001, points=1)).slope == pytest.approx(1, abs=0.15)
 
