@@ -33,7 +33,7 @@ KNOWN = frozenset({WEIGHT_SLICES, INPUT_SLICES, "offset columns"})
 LOADER_TEXT = '''\
 """Loads this folder into CrossSim 3: one AnalogCore for each piece of a weight, or each slice of one.
 
-    cores = load.cores(folder)            # {name: AnalogCore}; core @ x and core.T @ y
+    cores = load.cores(folder)            # {name: AnalogCore}; core @ x and y @ core
     y = load.product(folder, weight, x)   # W x over all pieces of one weight and group
 
 CrossSim installs a package named `simulator`; put its checkout on PYTHONPATH.
@@ -199,7 +199,7 @@ def _normal(magnitude: float) -> dict[str, Any]:
 
 
 def _at_least_two(matrix: Array) -> Array:
-    """CrossSim refuses a matrix with one row or column; a zero line more changes no product."""
+    """Older CrossSim refuses a matrix with one row or column; a zero line more changes no product."""
     n_out, n_in = matrix.shape
     return np.pad(matrix, ((0, max(0, 2 - n_out)), (0, max(0, 2 - n_in))))
 
@@ -218,9 +218,9 @@ def _notes(plan: Plan) -> list[str]:
             "an offset column becomes a second cell of each weight, so its noise is not common to all"
         )
     if any(min(piece.n_in, piece.n_out) == 1 for _, piece in plan.pieces()):
-        notes.append("pieces with one input or output carry a line of zeros: CrossSim takes no vectors")
+        notes.append("pieces with one input or output carry a line of zeros: older CrossSim takes no vectors")
     if isinstance(tile, Crossbar) and not math.log2(tile.cell.levels).is_integer():
         notes.append(f"{tile.cell.levels} levels are no power of two; the matrices are on levels already")
-    if isinstance(tile, Crossbar) and tile.cell.read_noise.value:
-        notes.append("CrossSim limits a cell under read noise to at least 0 S; ffebm draws a normal number")
+    if isinstance(tile, Crossbar) and (tile.cell.read_noise.value or tile.cell.programming_noise.value):
+        notes.append("CrossSim keeps cells under noise at or above 0 S; ffebm draws normal numbers")
     return notes

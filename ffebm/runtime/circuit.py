@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from ffebm.ir import EnergyBlock
@@ -106,6 +107,12 @@ class Circuit:
         if self.edge is None:
             return list(states)
         return [self.edge.sense(layer.value, s) for layer, s in zip(self.layers, states, strict=True)]
+
+    def rounding(self, states: Sequence[Tensor]) -> list[Tensor]:
+        """Norm of the rounding error of each layer's state as `sensed`, scalars."""
+        if self.edge is None:
+            return [torch.finfo(s.dtype).eps * s.norm() for s in states]
+        return [self.edge.rounding(s) for s in states]
 
     def read_back(self, feed: Coupling, current: Tensor, weights: Weights, index: Tensor | None) -> Tensor:
         """An error current at a layer carried back to a clamped input: one transposed read."""

@@ -49,11 +49,25 @@ class Edge:
             name: What is read.
             values: [batch, *shape].
         """
+        return self._converted(self._crossbar.adc, f"{name}/adc", values, self._limit(values))
+
+    @torch.no_grad()
+    def rounding(self, values: Tensor) -> Tensor:
+        """Norm of the rounding error of `sense`, a scalar: errors spread evenly over a step.
+
+        Args:
+            values: [batch, *shape].
+        """
+        steps = self._limit(values).square().sum() * (values[:1].numel() / 12)
+        return steps.sqrt() / self._crossbar.adc.top
+
+    def _limit(self, values: Tensor) -> Tensor:
+        """The range of the ADCs, by sample, [batch, 1, ...]."""
         limit = _largest(values)
-        if self._crossbar.adc.range == "calibrated":
-            deviation = values.flatten(1).square().mean(1).sqrt_().reshape(limit.shape)
-            limit = torch.minimum(limit, deviation * self._crossbar.deviations)
-        return self._converted(self._crossbar.adc, f"{name}/adc", values, limit)
+        if self._crossbar.adc.range != "calibrated":
+            return limit
+        deviation = values.flatten(1).square().mean(1).sqrt_().reshape(limit.shape)
+        return torch.minimum(limit, deviation * self._crossbar.deviations)
 
     def _converted(self, converter: Converter, name: str, values: Tensor, limit: Tensor) -> Tensor:
         """Gain v + offset, clipped to the range and rounded to its codes."""

@@ -122,7 +122,9 @@ class EP:
             return [(a - b) / (self.points * beta * nudged.gain) for a, b in pairs]
 
         if free.circuit.beta is None:
-            free.circuit.beta = choose_beta(answer, rest, current.gain(), self.points == 1)
+            per_beta = math.sqrt(2.0) / (self.points * current.gain())  # an answer subtracts two states
+            rounding = [error * per_beta for error in free.circuit.rounding(rest)]
+            free.circuit.beta = choose_beta(answer, rounding, self.points == 1)
         return free.circuit.beta
 
     def _betas(self, beta: float) -> list[complex]:

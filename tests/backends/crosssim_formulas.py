@@ -129,7 +129,7 @@ class AnalogCore:
 
     def __init__(self, matrix: Array, parameters: CrossSimParameters) -> None:
         assert matrix.ndim == 2
-        assert min(matrix.shape) > 1, "CrossSim takes no vectors"
+        assert min(matrix.shape) > 1, "older versions take no vectors"
         core, device = (_at(parameters.values, name) for name in ("core", "xbar.device"))
         assert matrix.shape[1] <= core["rows_max"]
         assert matrix.shape[0] <= core["cols_max"]
@@ -143,12 +143,13 @@ class AnalogCore:
         self._span = 1.0 - off
         self._cells = self._span * levels
 
-    @property
-    def T(self) -> "_Transposed":  # noqa: N802 - numpy's name
-        return _Transposed(self)
+    __array_priority__ = 101  # numpy leaves a product from the left to `__rmatmul__`
 
     def __matmul__(self, x: Array) -> Array:
         return self.product(x, "mvm", self._cells)
+
+    def __rmatmul__(self, y: Array) -> Array:
+        return self.product(y.T, "vmm", self._cells.T).T
 
     def product(self, x: Array, direction: str, cells: Array) -> Array:
         if x.ndim == 2:
@@ -175,14 +176,6 @@ class AnalogCore:
             rest = rest // 2**size
         found: Array = total * (2**size - 1) * 2.0 ** (size * count - bits) * 2**bits / (2**bits - 1)
         return found
-
-
-class _Transposed:
-    def __init__(self, core: AnalogCore) -> None:
-        self._core = core
-
-    def __matmul__(self, y: Array) -> Array:
-        return self._core.product(y, "vmm", self._core._cells.T)
 
 
 def _converted(values: Array, limit: float, converter: dict[str, Any] | None) -> Array:

@@ -30,7 +30,7 @@ def test_the_choice_is_where_bias_and_noise_meet() -> None:
 
         best = (sigma**2 / (2 * curve**2)) ** (1 / 6)
         nearest = min(range(len(STRENGTHS)), key=lambda k: abs(STRENGTHS[k] / best - 1))
-        found = choose_beta(respond, [answer], torch.ones((), dtype=torch.float64))
+        found = choose_beta(respond, [torch.finfo(torch.float64).eps * answer.norm()])
         assert abs(STRENGTHS.index(found) - nearest) <= 1
 
 
@@ -41,7 +41,7 @@ def test_without_noise_rounding_decides() -> None:
         def respond(beta: float, ones: Tensor = ones) -> list[Tensor]:
             return [0.01 * ones * (1 + beta**2)]
 
-        assert choose_beta(respond, [ones], torch.ones(())) in expected
+        assert choose_beta(respond, [torch.finfo(dtype).eps * ones.norm()]) in expected
 
 
 def chain() -> Case:

@@ -1,11 +1,12 @@
 import math
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
 from msgspec.structs import replace
 from torch import Tensor
+from torch.nn import functional
 
 from ffebm import EP, Executor, Implicit, Plan, Settle
 from ffebm import compile as compile_plan
@@ -193,3 +194,41 @@ def test_a_circuit_is_nudged_by_a_current(gradient: EP, nudge: str) -> None:
         f"block0 settles by itself and cannot be nudged by {nudge}; "
         "a constant current: EP(points=2) or EP(points=1)"
     )
+
+
+def test_the_rounding_of_what_leaves_is_foretold() -> None:
+    for tile in (
+        replace(crossbar(bits=6), adc_sigmas=ratio(2.0)),
+        with_adc(crossbar(bits=6), range="maximal"),
+    ):
+        s = random(50, 3, 70).clamp(-1.5, 1.5)
+        read = edge(tile).sense("s", s)
+        off = (read - s)[read.abs() < read.abs().amax((1, 2), keepdim=True)]  # but for what was clipped
+        expected = edge(tile).rounding(s) / s.numel() ** 0.5
+        assert float(off.square().mean().sqrt()) == pytest.approx(float(expected), rel=0.02)
+
+
+@pytest.mark.parametrize("points", [1, 2])
+@pytest.mark.parametrize(("bits", "reading"), [(8, 0.0), (8, 0.001), (12, 0.002)])
+def test_a_circuit_gets_a_strength_that_no_other_much_betters(bits: int, reading: float, points: int) -> None:
+    """Where a nudge moves states by less than a step of the ADCs, all tries read the same wrong answer."""
+    x, y = inputs(64), torch.arange(64) % 4
+    exact = Executor(chain("ideal"), gradient=Implicit())
+    functional.cross_entropy(exact(x), y).backward()  # type: ignore[no-untyped-call]
+
+    def fidelity(beta: float | Literal["auto"]) -> float:
+        """Mean over weights of the cosine to the exact gradient."""
+        net = Executor(chain(machine(bits=bits, reading=reading)), gradient=EP(beta, points))
+        functional.cross_entropy(net(x), y).backward()  # type: ignore[no-untyped-call]
+        pairs = zip(net.weights().values(), exact.weights().values(), strict=True)
+        grads = [
+            (a.grad.flatten(), b.grad.flatten())
+            for a, b in pairs
+            if a.grad is not None and b.grad is not None
+        ]
+        assert len(grads) == 3
+        return sum(float(torch.cosine_similarity(a, b, 0)) for a, b in grads) / 3
+
+    others = {beta: fidelity(beta) for beta in (0.01, 0.1, 0.5, 1.0, 2.0, 5.0)}
+    assert fidelity("auto") > 0.8 * max(others.values())
+    assert fidelity("auto") > others[0.01] + 0.4
