@@ -344,6 +344,8 @@ def _crossbar_problems(tile: Crossbar) -> Iterator[tuple[str, str, str]]:
     if tile.adc_sigmas is not None and not calibrated:
         found = f"range {tile.adc.range!r} with adc_sigmas"
         yield ".adc_sigmas", found, "'calibrated' and 'column' take adc_sigmas, others do not"
+    if tile.adc_sigmas is not None and tile.adc_sigmas.value == 0:
+        yield ".adc_sigmas", "a range of 0", "more than 0"
     if tile.adc.calibration == "uniform" and not calibrated:
         found = f"calibration 'uniform' with range {tile.adc.range!r}"
         yield ".adc.calibration", found, "only 'calibrated' and 'column' are calibrated"

@@ -495,7 +495,7 @@ def test_sensitivity_offers_a_partition_and_how_to_compile_it(model: Path, run: 
     ]
     partition = model.with_name("tiles.partition.plan")
     command = f"ffebm-compile net.onnx --hardware reference -o {partition}"
-    assert f"in the folder of the model, compile it with\n{command}\n" in out
+    assert f"in the folder of the model and the machine, compile it with\n{command}\n" in out
     record = model.with_name("tiles.plan.sensitivity.json")
     held = msgspec.json.decode(record.read_bytes())
     assert [(offer["evaluations"], offer["passes"]) for offer in held["offers"]] == [(1, 162), (2, 120)]
@@ -543,7 +543,7 @@ def test_sensitivity_of_one_unit_of_a_torch_model(run: Run, data: Path, tmp_path
         (["--by", "node"], "--by node; block or projection"),
         (["--bits", "2.5"], "--bits 2.5; numbers separated by commas, each 2 to 24, whole"),
         (["--noise", "-1"], "--noise -1; numbers separated by commas, each 0 or more"),
-        (["--beta", "0"], 'beta is 0.0; a finite strength other than 0, or "auto"'),
+        (["--beta", "0"], "beta is 0; a finite number other than 0, or auto"),
     ],
 )
 def test_wrong_options_of_sensitivity(

@@ -16,6 +16,7 @@ from ffebm.commands.console import DATA, LARGEST, DataFolder, PlanPath, err, out
 from ffebm.errors import UsageError
 from ffebm.plan import Plan, load_plan, share
 from ffebm.report.terminal import compile_words
+from ffebm.training import strength
 from ffebm.visible import visible
 from ffebm.write_file import write_file
 
@@ -46,7 +47,7 @@ def sensitivity(  # noqa: PLR0913 - a command's options are its arguments
     samples: Annotated[int, Option(help="Test samples of one accuracy.", min=1, max=LARGEST)] = 1000,
     probes: Annotated[int, Option(help="Training samples of one gradient.", min=1, max=LARGEST)] = 128,
     seeds: Annotated[int, Option(help="Runs with noise of their own for one accuracy.", min=1)] = 1,
-    beta: Annotated[float, Option(help="Nudging strength of equilibrium propagation.")] = 0.1,
+    beta: Annotated[str, Option(help="Nudging strength of equilibrium propagation, or auto.")] = "auto",
     output: Annotated[
         Path | None, Option("-o", "--output", help="Record of the study. [default: PLAN.sensitivity.json]")
     ] = None,
@@ -67,7 +68,7 @@ def sensitivity(  # noqa: PLR0913 - a command's options are its arguments
         raise UsageError(f"--keep {keep}", allowed="0 to 100 per cent")
     path = output or plan.resolve().with_name(f"{plan.resolve().name}.sensitivity.json")
     drawn = svg or path.with_suffix(".svg")
-    effort = Effort(samples=samples, probes=probes, seeds=seeds, beta=beta)
+    effort = Effort(samples=samples, probes=probes, seeds=seeds, beta=strength(beta))
     study = _study(load_plan(plan), load_data(data, data_folder), _by(by), effort, path)
     if study.record.setup.calibration:
         out.print(study.record.setup.calibration, markup=False)
@@ -87,13 +88,11 @@ def sensitivity(  # noqa: PLR0913 - a command's options are its arguments
 
 def _study(plan: Plan, data: "Data", by: "By", effort: "Effort", path: Path) -> "Study":
     from ffebm.runtime.classification import fitted
-    from ffebm.runtime.gradient import EP
     from ffebm.runtime.sensitivity.meter import Meter
     from ffebm.runtime.sensitivity.record import load_record, save_record, setup_of
     from ffebm.runtime.sensitivity.study import Study
     from ffebm.runtime.sensitivity.units import units_of
 
-    EP(beta=effort.beta)  # refuses what is no nudge
     fit = fitted(plan, data)
     record = load_record(path, setup_of(plan, fit, by, effort), units_of(plan, by))
     return Study(Meter(plan, fit, effort), record, lambda record: save_record(record, path))
@@ -159,7 +158,7 @@ def _advise(plan: Plan, offers: "Sequence[Offer]", folder: Path) -> None:
     held = f"{100 * best.target:.2f} % kept with {100 * best.work:.1f} % of the work on tiles"
     if plan.source.format == "onnx":
         words = shlex.join([*compile_words(plan, best.digital), "-o", str(folder)])
-        how = f"in the folder of the model, compile it with\n{visible(words)}"
+        how = f"in the folder of the model and the machine, compile it with\n{visible(words)}"
     else:
         how = f"compile the model as before, with digital={visible(str(best.digital))}"
     out.print(f"{held}; {how}", markup=False)

@@ -1,6 +1,7 @@
 """Sensitivity facts: what a study of sensitivity measured and offers, as a report shows it."""
 
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -93,7 +94,7 @@ class SensitivityFacts(msgspec.Struct, frozen=True, kw_only=True):
     samples: int
     probes: int
     seeds: int
-    beta: float
+    beta: float | Literal["auto"]
     exact: float | None
     units: tuple[UnitFacts, ...]
     points: tuple[PointFacts, ...]

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-from ffebm.hardware import shipped_hardware
+from ffebm.hardware import load_hardware, shipped_hardware
 from ffebm.plan import Options, Plan, Settle, share
 from ffebm.report.reasons import reasons
 from ffebm.visible import visible
@@ -56,8 +56,8 @@ def _shares(plan: Plan) -> Iterator[str]:
 def compile_words(plan: Plan, digital: Sequence[str] = ()) -> list[str]:
     """The command that compiles the plan's ONNX source again as it was, with more names kept digital.
 
-    A plan knows files by their names only: the command is for the folder that the model lies in, and the
-    description of a machine that is not shipped.
+    A plan knows the model's file by its name only, and a machine that is not shipped by the name that its
+    description gives: the command is for the folder that both lie in.
 
     Args:
         plan: The plan.
@@ -65,8 +65,9 @@ def compile_words(plan: Plan, digital: Sequence[str] = ()) -> list[str]:
     """
     options, settle = plan.options, plan.settle
     words = ["ffebm-compile", plan.source.name]
-    shipped = plan.hardware.name in shipped_hardware()
-    words += ["--hardware", plan.hardware.name if shipped else f"{plan.hardware.name}.toml"]
+    name = plan.hardware.name
+    shipped = name in shipped_hardware() and load_hardware(name) == plan.hardware
+    words += ["--hardware", name if shipped else f"{name}.toml"]
     words += _words({**msgspec.structs.asdict(options), **msgspec.structs.asdict(settle)}, _DEFAULTS)
     words += [word for name, size in options.dims.items() for word in ("--dim", f"{name}={size}")]
     names = dict.fromkeys((*options.digital, *digital))

@@ -8,8 +8,9 @@ choice minimises the share of the answer that is wrong, summed over layers,
     e / (1 + e),  e = bias(beta)^2 + noise(beta)^2,
     bias(beta)^2 = max over weaker b of |lambda_beta - lambda_b|^2 - noise(beta)^2 - noise(b)^2, at least 0,
 
-which leaves twice the noise that the two means carry, so that noise does not pass for bias. A layer that is
-lost at every strength then does not decide for the others.
+which leaves at least the noise that the two means carry, so that noise does not pass for bias. A layer that
+is lost at every strength then does not decide for the others. Bias that is smaller than the noise of all
+weaker strengths stays hidden, so coarse converters without other noise get too strong a nudge.
 Rounding of what is read counts as noise, which two tries do not show where both are far smaller than a step:
 on exact tiles the choice is the weakest strength that rounding allows.
 
@@ -27,6 +28,12 @@ STRENGTHS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0
 
 APART = 2.0
 """By how much the second try of a strength is stronger: a little, and coarse converters read the same."""
+
+SHARED = 2.5
+"""By how much more noise the mean of two tries carries than they show, where readings flip.
+
+Readings flip in proportion to the strength: half of those of the second try have flipped in the first too.
+"""
 
 Answer = Callable[[float], list[Tensor]]
 """By nudging strength: how each layer answers, [batch, *layer]; noise differs between calls."""
@@ -65,7 +72,7 @@ def _trial(answer: Answer, beta: float, rounding: Sequence[Tensor], hidden: floa
     first, second = answer(beta), answer(beta * APART)
     mean = [(a + b) / 2 for a, b in zip(first, second, strict=True)]
     noise = [
-        hidden * (a - b).square().sum() / 2 + (error / beta).square()
+        SHARED * hidden * (a - b).square().sum() / 2 + (error / beta).square()
         for a, b, error in zip(first, second, rounding, strict=True)
     ]
     return _Trial(mean, noise)

@@ -208,7 +208,8 @@ class Executor(nn.Module):
             with torch.no_grad():
                 self(*(x if isinstance(x, tuple) else (x,)))
             return
-        loss = self.loss(x, target, loss_fn)
+        with torch.enable_grad():
+            loss = self.loss(x, target, loss_fn)
         weights = [w for w in self._trainable().values() if w.requires_grad]
         if loss.requires_grad and weights:
             torch.autograd.grad(loss, weights, allow_unused=True)

@@ -27,6 +27,8 @@ from ffebm.runtime.contrast import FreePoint, Gradients, Response, contrast
 from ffebm.runtime.phase import Nudge, Phase
 from ffebm.runtime.settling import Outcome, Rule, relax
 
+DEFAULT_BETA = 0.1
+
 CostGradient = Callable[[Sequence[Tensor]], dict[int, Tensor]]
 """Gradient of the cost at the output layers, by layer, given the state of every layer."""
 
@@ -43,6 +45,10 @@ class ErrorCurrent:
     delta: dict[int, Tensor]
     cost_gradient: CostGradient | None = None
 
+    def largest(self) -> Tensor:
+        """The largest magnitude; a scalar tensor."""
+        return torch.stack([delta.detach().abs().max() for delta in self.delta.values()]).max()
+
     def gain(self) -> Tensor:
         """Factor by which the current is enlarged for the nudge; gradients are divided by it again.
 
@@ -50,7 +56,7 @@ class ErrorCurrent:
         the sample's own, as the published method does, unless that would exceed 1: losses that are sums, or
         scaled, are nudged by at most beta in any unit. A scalar tensor.
         """
-        largest = torch.stack([delta.detach().abs().max() for delta in self.delta.values()]).max()
+        largest = self.largest()
         batch = len(next(iter(self.delta.values())))
         return torch.where(largest > 0, 1 / largest, batch).clamp(max=batch).to(largest.dtype)
 
@@ -72,7 +78,7 @@ class EP:
         for more.
     """
 
-    beta: float | Literal["auto"] = 0.1
+    beta: float | Literal["auto"] = DEFAULT_BETA
     points: int = 2
     cost: bool = False
 
@@ -112,7 +118,9 @@ class EP:
         return Nudged(phase, betas, gain, self.points, outcome)
 
     def _measured(self, free: FreePoint, current: ErrorCurrent) -> float:
-        """The strength that suits the block's noise, found once and kept."""
+        """The strength that suits the block's noise, found once and kept; without a current, not yet."""
+        if not 0 < float(current.largest()) < math.inf:
+            return DEFAULT_BETA
         rest = free.phase.settled_state()
 
         def answer(beta: float) -> list[Tensor]:

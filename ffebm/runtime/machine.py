@@ -1,7 +1,7 @@
 """The simulated machine of a plan: its energy blocks on their tiles."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from itertools import count
 
 import torch
@@ -13,6 +13,7 @@ from ffebm.ir import EnergyBlock
 from ffebm.plan import Plan
 from ffebm.runtime.edge import Edge
 from ffebm.runtime.energy_block import BlockRuntime
+from ffebm.runtime.tiles.calibration import Calibration
 from ffebm.runtime.tiles.master import MasteredTile
 from ffebm.runtime.tiles.noise import FrozenNoise
 from ffebm.runtime.tiles.projection import TileProjection, crossbar_projection
@@ -63,12 +64,19 @@ class Machine:
 
     @contextmanager
     def calibration(self) -> Iterator[None]:
-        """Inside, ADCs whose ranges follow data measure what reaches them; behind it they are set by it."""
-        with ExitStack() as stack:  # all of them end measuring, whatever one of them finds
+        """Inside, ADCs whose ranges follow data measure what reaches them; behind it they are set by it.
+
+        An error inside leaves all ranges as they were.
+        """
+        stage: Calibration = "drop"
+        try:
             for array in self._arrays.values():
-                array.tile.calibrate(measure=True)
-                stack.callback(array.tile.calibrate, measure=False)
+                array.tile.calibrate("measure")
             yield
+            stage = "set"
+        finally:
+            for array in self._arrays.values():
+                array.tile.calibrate(stage)
 
     def readings(self) -> dict[str, Readings]:
         """What the ADCs have read since each weight was programmed, by its source name."""

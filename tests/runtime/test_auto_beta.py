@@ -107,6 +107,16 @@ def test_exact_blocks_get_exact_gradients() -> None:
     assert cosine(found, exact) > 0.999999
 
 
+def test_a_block_without_a_current_does_not_choose() -> None:
+    case, runtime = chain(), BlockRuntime(chain().block)
+    for factor, expected in ((0.0, 0.1), (float("nan"), 0.1), (1.0, 0.001)):
+        weights = {name: w.clone().requires_grad_() for name, w in case.weights.items()}
+        outputs, equilibrium = runtime.run(case.inputs, weights, SETTLE, EP("auto"))
+        (factor * case.loss(outputs)).backward()  # type: ignore[no-untyped-call]
+        assert equilibrium.backward is not None
+        assert equilibrium.backward.beta == expected
+
+
 def test_a_block_measures_once() -> None:
     case, runtime, calls = chain(), BlockRuntime(chain().block), []
 

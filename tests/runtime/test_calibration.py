@@ -168,6 +168,41 @@ def test_what_nothing_can_be_calibrated_on(case: str) -> None:
     assert torch.equal(net(samples().x_test), untouched(samples().x_test))
 
 
+def test_a_refused_calibration_leaves_every_tile_as_it_was() -> None:
+    """Also the later pieces of a weight that lies on several tiles, and what was seen before the error."""
+    b = Builder(seed=3)
+    y = b.node("Relu", b.node("MatMul", b.input("x", "N", 301), b.weight(301, 20)))
+    made = compile_plan(b.model(b.node("MatMul", y, b.weight(20, 3))), hardware=machine())
+    net, untouched = Executor(made), Executor(made)
+    x = torch.rand(8, 301, generator=torch.Generator().manual_seed(0))
+    wrong = x.clone()
+    wrong[2, 3] = torch.inf
+
+    def fails(output: Tensor, target: Tensor) -> Tensor:
+        raise RuntimeError(f"{len(output)} of {len(target)}")
+
+    with pytest.raises(UsageError, match="a line carried a NaN or an infinite number"):
+        net.calibrate(wrong)
+    with pytest.raises(RuntimeError, match="8 of 8"):
+        net.calibrate(x, torch.zeros(8), fails)
+    assert torch.equal(net(x), untouched(x))
+    net.reseed(0)
+    untouched.reseed(0)
+    assert torch.equal(net(x), untouched(x))
+    assert [r.total for r in net.machine.readings().values()] == [
+        r.total for r in untouched.machine.readings().values()
+    ]
+
+
+def test_a_calibration_without_autograd_sets_both_directions() -> None:
+    data, nets = samples(), [Executor(plan(machine())) for _ in range(2)]
+    nets[0].calibrate(data.x_train, data.y_train, LOSS)
+    with torch.no_grad():
+        nets[1].calibrate(data.x_train, data.y_train, LOSS)
+    first, second = (gradient(net, data) for net in nets)
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
 def test_whole_numbers_calibrate_too() -> None:
     b = Builder(seed=3)
     y = b.node("Gather", b.weight(5, 40), b.input("ids", "N", dtype=TensorProto.INT64))

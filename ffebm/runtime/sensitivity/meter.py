@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 import torch
@@ -30,13 +30,14 @@ class Effort(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         samples: Test samples of one accuracy, drawn once and for all; if there are fewer, all of them.
         probes: Training samples of a gradient, likewise.
         seeds: Runs with noise of their own over which an accuracy is a mean.
-        beta: Nudging strength of equilibrium propagation.
+        beta: Nudging strength of equilibrium propagation; "auto" finds it
+            from the noise of the tiles.
     """
 
     samples: Annotated[int, Meta(ge=1)] = 1000
     probes: Annotated[int, Meta(ge=1)] = 128
     seeds: Annotated[int, Meta(ge=1)] = 1
-    beta: float = 0.1
+    beta: float | Literal["auto"] = "auto"
 
 
 @dataclass(frozen=True)

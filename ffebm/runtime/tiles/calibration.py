@@ -1,6 +1,13 @@
 """Measures what lines carry, so that the ranges of their ADCs can be set by data."""
 
+from typing import Literal
+
 from torch import Tensor
+
+from ffebm.errors import UsageError
+
+Calibration = Literal["measure", "set", "drop"]
+"""From here on, measure; set the ranges by what was measured; or leave them as they were."""
 
 
 class LineMeter:
@@ -21,7 +28,15 @@ class LineMeter:
         Args:
             outputs: In units of one ADC code, [..., n_out, batch].
             inputs: What drives the lines, [..., n_in, batch]; size one where arrays share them.
+
+        Raises:
+            UsageError: If a line carries a NaN or an infinite number.
         """
+        if not bool(outputs.isfinite().all()):
+            raise UsageError(
+                "a line carried a NaN or an infinite number while ADC ranges were calibrated",
+                hint="look for them in the samples and the weights",
+            )
         driven = (inputs != 0).any(-2, keepdim=True)
         seen = outputs.double() * driven  # moments of many numbers: the variance is a difference
         self._count = _plus(self._count, driven.sum(-1))

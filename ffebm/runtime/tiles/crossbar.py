@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from ffebm.conductance import adc_range, full_scale, range_scale, to_levels, uniform_deviation
-from ffebm.errors import InternalError, UsageError
+from ffebm.errors import InternalError
 from ffebm.hardware import Crossbar
-from ffebm.runtime.tiles.calibration import LineMeter
+from ffebm.runtime.tiles.calibration import Calibration, LineMeter
 from ffebm.runtime.tiles.cells import PairedCells
 from ffebm.runtime.tiles.noise import FrozenNoise
 from ffebm.runtime.tiles.readout import ArrayProduct, Readout, read_noise, readout
@@ -136,32 +136,25 @@ class CrossbarTile:
         self._total, self._clipped = 0, None
 
     @torch.no_grad()
-    def calibrate(self, *, measure: bool) -> None:
+    def calibrate(self, stage: Calibration) -> None:
         """Measure what reaches the ADCs, then set their ranges by it.
 
         A line's range is |mean| + `deviations` standard deviations of what it carried, in each direction for
         itself. What is kept is how many times the one for uniform inputs that is, so that ranges follow the
         weights when they are programmed again. A line on which nothing was seen keeps its range.
-
-        Raises:
-            UsageError: If a line carried a NaN or an infinite number; ranges stay as they were.
         """
         if not self._crossbar.follows_data or self._frozen is not None:
             return
-        if measure:
+        if stage == "measure":
             self._meters = {False: LineMeter(), True: LineMeter()}
             return
         meters, self._meters = self._meters, {}
+        if stage == "drop":
+            return
         for transposed, meter in meters.items():
             codes = meter.reach(self._crossbar.deviations)
-            if codes is None:
-                continue
-            if not bool(codes.isfinite().all()):
-                raise UsageError(
-                    "a line carried a NaN or an infinite number while ADC ranges were calibrated",
-                    hint="look for them in the samples and the weights",
-                )
-            self._spreads[transposed] = self._spread(codes, transposed=transposed)
+            if codes is not None:
+                self._spreads[transposed] = self._spread(codes, transposed=transposed)
         self._forget()
 
     def state(self) -> dict[str, Tensor]:

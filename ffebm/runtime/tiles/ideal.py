@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ffebm.errors import InternalError
+from ffebm.runtime.tiles.calibration import Calibration
 from ffebm.runtime.tiles.tile import Readings
 
 
@@ -42,7 +43,7 @@ class IdealTile:
         """None: an exact tile has no converters."""
         return Readings()
 
-    def calibrate(self, *, measure: bool) -> None:
+    def calibrate(self, stage: Calibration) -> None:
         """Nothing: an exact tile has no converters."""
 
     def state(self) -> dict[str, Tensor]:

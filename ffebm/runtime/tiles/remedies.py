@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ffebm.hardware import Transfer, Update
+from ffebm.runtime.tiles.calibration import Calibration
 from ffebm.runtime.tiles.crossbar import CrossbarTile
 from ffebm.runtime.tiles.tile import Readings
 
@@ -56,9 +57,9 @@ class AccumulatingTile:
         """Of the tile."""
         return self._tile.readings()
 
-    def calibrate(self, *, measure: bool) -> None:
+    def calibrate(self, stage: Calibration) -> None:
         """Set the ADC ranges of the tile by data."""
-        self._tile.calibrate(measure=measure)
+        self._tile.calibrate(stage)
 
     def state(self) -> dict[str, Tensor]:
         """The cells and the rest."""
@@ -125,9 +126,9 @@ class TransferTile:
         """Of the slow array: those that take part in products."""
         return self._slow.readings()
 
-    def calibrate(self, *, measure: bool) -> None:
+    def calibrate(self, stage: Calibration) -> None:
         """Set the ADC ranges of the slow array by data; the fast one is read line by line."""
-        self._slow.calibrate(measure=measure)
+        self._slow.calibrate(stage)
 
     def state(self) -> dict[str, Tensor]:
         """Both arrays and the updates since programming."""

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ffebm.conductance import full_scale, range_scale, to_digits, to_levels
 from ffebm.hardware import Crossbar
+from ffebm.runtime.tiles.calibration import Calibration
 from ffebm.runtime.tiles.crossbar import CrossbarTile
 from ffebm.runtime.tiles.tile import Readings
 
@@ -55,10 +56,10 @@ class SlicedTile:
         """Of all slices together."""
         return sum((tile.readings() for tile in self._slices), Readings())
 
-    def calibrate(self, *, measure: bool) -> None:
+    def calibrate(self, stage: Calibration) -> None:
         """Set the ADC ranges of each slice by data."""
         for tile in self._slices:
-            tile.calibrate(measure=measure)
+            tile.calibrate(stage)
 
     def state(self) -> dict[str, Tensor]:
         """Of all slices."""

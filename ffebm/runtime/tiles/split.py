@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ffebm.errors import InternalError
 from ffebm.plan import Piece
+from ffebm.runtime.tiles.calibration import Calibration
 from ffebm.runtime.tiles.tile import Readings, Tile
 
 Span = tuple[int, int]
@@ -106,10 +107,10 @@ class SplitTile:
         """Of all tiles together."""
         return sum((tile.readings() for _, tile in self._parts), Readings())
 
-    def calibrate(self, *, measure: bool) -> None:
+    def calibrate(self, stage: Calibration) -> None:
         """Set the ADC ranges of each tile by data."""
         for _, tile in self._parts:
-            tile.calibrate(measure=measure)
+            tile.calibrate(stage)
 
     def state(self) -> dict[str, Tensor]:
         """Of all tiles."""

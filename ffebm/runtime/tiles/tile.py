@@ -12,6 +12,8 @@ from typing import Protocol
 
 from torch import Tensor
 
+from ffebm.runtime.tiles.calibration import Calibration
+
 
 @dataclass(frozen=True)
 class Readings:
@@ -55,12 +57,12 @@ class Tile(Protocol):
     def readings(self) -> Readings:
         """What the ADCs have read since the tile was programmed."""
 
-    def calibrate(self, *, measure: bool) -> None:
+    def calibrate(self, stage: Calibration) -> None:
         """Set the ranges of ADCs that follow data.
 
         Args:
-            measure: From here on what reaches the ADCs is measured, and they neither clip nor round; False
-                ends it and sets their ranges, in both directions.
+            stage: "measure": from here on what reaches the ADCs is measured, and they neither clip nor round.
+                "set" ends it and sets their ranges by it, in both directions; "drop" ends it.
         """
 
     def state(self) -> dict[str, Tensor]:

@@ -22,11 +22,11 @@ CALIBRATED = [name for name in EFFECTS if name != "maximal ranges"]
 
 def seen(tile: Tile, x: torch.Tensor, y: torch.Tensor | None = None) -> None:
     """Calibrate on vectors, forward and, if there are any, backward."""
-    tile.calibrate(measure=True)
+    tile.calibrate("measure")
     tile.mvm(x)
     if y is not None:
         tile.mvm_t(y)
-    tile.calibrate(measure=False)
+    tile.calibrate("set")
 
 
 def test_the_reach_of_a_line_is_its_mean_and_deviations() -> None:
@@ -96,7 +96,7 @@ def test_nothing_is_rounded_or_clipped_while_it_is_measured(kind: str) -> None:
     tile.program(random(2, 9, 13))
     x, y = random(2, 5, 13, seed=1), random(2, 5, 9, seed=2)
     assert not torch.allclose(tile.mvm(x), x @ tile.read().mT, rtol=0.1)
-    tile.calibrate(measure=True)
+    tile.calibrate("measure")
     assert torch.allclose(tile.mvm(x), x @ tile.read().mT, atol=1e-2)
     assert torch.allclose(tile.mvm_t(y), y @ tile.read(), atol=1e-2)
 
