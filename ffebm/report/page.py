@@ -10,6 +10,7 @@ import jinja2
 import msgspec
 from markupsafe import Markup
 
+from ffebm.hardware import Crossbar, Hardware
 from ffebm.report.comparison import Comparison
 from ffebm.report.facts import Facts
 from ffebm.report.plain import plain_fields
@@ -54,7 +55,7 @@ def page(facts: Facts) -> str:
     Args:
         facts: What it shows; also embedded as JSON in the element `facts`.
     """
-    described = [*plain_fields("", facts.hardware)]
+    described = [_in_force(name, value, facts.hardware) for name, value in plain_fields("", facts.hardware)]
     shown = {"training": facts.run, "certificate": facts.certificate, "sensitivity": facts.sensitivity}
     return _rendered(
         "report.html",
@@ -68,6 +69,15 @@ def page(facts: Facts) -> str:
             "assumed": {constant.name for constant in facts.constants if constant.assumption},
         },
     )
+
+
+def _in_force(name: str, value: str, hardware: Hardware) -> tuple[str, str]:
+    """A field and its value; an ADC range that is left out and calibrated follows from the bits."""
+    tile = hardware.tiles.tile
+    if name != "tiles.tile.adc_sigmas" or not isinstance(tile, Crossbar) or tile.adc_sigmas is not None:
+        return name, value
+    calibrated = tile.adc.range in {"calibrated", "column"}
+    return name, f"{tile.deviations:.3g}, by the bits of the ADCs" if calibrated else value
 
 
 def comparison_page(comparison: Comparison) -> str:

@@ -7,7 +7,9 @@ from html import unescape
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
+from ffebm.hardware import Crossbar
 from ffebm.plan import Plan, Source
 from ffebm.report.facts import facts
 from ffebm.report.page import embedded, facts_of, page
@@ -64,3 +66,20 @@ def test_the_page_holds_no_control_characters(wicked: Plan) -> None:
     assert {character for character in html if ord(character) < 0x20} == {"\n"}
     assert "\u202e" not in html
     assert "new␊line␉tab␍␛[31mred␀" in html
+
+
+def test_an_adc_range_that_follows_from_the_bits_is_shown(digits: Plan) -> None:
+    tile = digits.hardware.tiles.tile
+    assert isinstance(tile, Crossbar)
+
+    def row(tile: Crossbar) -> str:
+        tiles = replace(digits.hardware.tiles, tile=tile)
+        html = page(facts(replace(digits, hardware=replace(digits.hardware, tiles=tiles))))
+        return next(
+            line.strip() for line in html.splitlines() if "tiles.tile.adc_sigmas" in line and "<tr>" in line
+        )
+
+    start = '<tr><th scope="row">tiles.tile.adc_sigmas</th><td>'
+    assert row(tile) == f"{start}3.92, by the bits of the ADCs</td></tr>"
+    maximal = replace(tile, adc=replace(tile.adc, range="maximal"))
+    assert row(maximal).startswith('<tr><th scope="row">left out, so off</th>')
