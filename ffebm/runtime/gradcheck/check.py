@@ -1,7 +1,7 @@
 """Makes the certificate of a plan's gradients."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -99,8 +99,16 @@ def check(bench: Bench, effort: Effort, progress: Progress | None = None) -> Cer
         target=effort.target,
         needs=_needs(bench, effort, exact, analog, tell),
         calibration=_calibration(bench),
-        notes=tuple(_notes(settling, reference)),
+        notes=(*_chosen(bench, effort.gradient, equilibria), *_notes(settling, reference)),
     )
+
+
+def _chosen(bench: Bench, gradient: Gradient, equilibria: Sequence[Equilibrium]) -> Iterator[str]:
+    """The strengths that `beta="auto"` found."""
+    if isinstance(gradient, EP) and gradient.beta == "auto":
+        pairs = zip(bench.plan.blocks, equilibria, strict=True)
+        found = [f"{b.name} {e.backward.beta:g}" for b, e in pairs if e.backward and e.backward.beta]
+        yield f"beta found from the noise: {', '.join(found)}"
 
 
 def _calibration(bench: Bench) -> str:

@@ -61,6 +61,13 @@ def test_a_smooth_block_has_slope_2_and_curves_that_agree() -> None:
     assert [done for _, done, _ in told] == list(range(1, told[-1][2] + 1))
 
 
+def test_the_strength_that_was_found_is_said() -> None:
+    found = certificate(plan(block_size=1), gradient=EP("auto"), sweeps=False)
+    (note,) = (note for note in found.notes if note.startswith("beta"))
+    assert note == "beta found from the noise: block0 0.001, block1 0.001, block2 0.001"
+    assert not any(note.startswith("beta") for note in certificate(plan(), sweeps=False).notes)
+
+
 def test_machines_are_compared_under_the_same_dropout() -> None:
     b = Builder(seed=1)
     hidden = b.node("Tanh", b.node("Gemm", b.input("x", "N", 6), b.weight(6, 64), b.weight(64)))
