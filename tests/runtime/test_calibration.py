@@ -128,9 +128,9 @@ def test_machines_without_such_ranges_run_as_before() -> None:
         assert torch.equal(calibrated(data.x_test), plain(data.x_test))
     # nor does a calibration draw random numbers
     for net in (*map(Executor, exact), Executor(plan("reference"), tiles=dict.fromkeys(everything))):
-        before = net.generator.get_state()
+        before = net.machine._generator.get_state()
         net.calibrate(data.x_train, data.y_train, functional.cross_entropy)
-        assert torch.equal(net.generator.get_state(), before)
+        assert torch.equal(net.machine._generator.get_state(), before)
     # one that follows data is like "uniform" before it has seen any
     assert torch.equal(
         Executor(plan(machine("data")))(data.x_test), Executor(plan(machine("uniform")))(data.x_test)

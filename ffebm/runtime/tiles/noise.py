@@ -26,7 +26,7 @@ def read_normals(shape: Sequence[int], like: Tensor, generator: torch.Generator)
 
     On the CPU each comes from 16 random bits: they choose one of 65,536 numbers, the middles of intervals of
     equal probability, which takes half as long as `torch.randn`. Their mean is 0 and their variance 1; the
-    fourth moment is 2.9994 for 3, and the largest is 4.32.
+    fourth moment is 2.9992 for 3, and the largest is 4.325.
 
     Args:
         shape: How many.
