@@ -7,9 +7,11 @@ from typing import Any
 import msgspec
 
 from ffebm.errors import Location, PlanError
+from ffebm.folder import Kind
 from ffebm.training import Training
 
 RECORD = "record.json"
+RUN = Kind("run", "ffebm train PLAN --data DATA", "train again, or take an older copy of the folder")
 
 
 class Epoch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

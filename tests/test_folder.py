@@ -1,12 +1,18 @@
 import os
-import shutil
+import signal
 import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import ffebm.folder
 from ffebm.errors import PlanError
 from ffebm.folder import SUMS, read_folder, write_folder
 
@@ -62,7 +68,7 @@ def test_what_is_of_another_kind_is_not_touched(tmp_path: Path, kind: str) -> No
     assert names(tmp_path) == (["out/thesis.txt"] if kind == "folder" else ["out"])
 
 
-@pytest.mark.parametrize("step", ["fill", "first rename", "second rename"])
+@pytest.mark.parametrize("step", ["fill", "exchange", "first rename", "second rename"])
 @pytest.mark.parametrize("old", [False, True])
 def test_a_failure_leaves_everything_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, old: bool
@@ -79,20 +85,140 @@ def test_a_failure_leaves_everything_as_it_was(
             raise OSError(28, "No space left on device")
         rename(source, destination)
 
-    def full(self: Path, data: bytes) -> int:
+    def full(*_: object) -> bool:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
         if step == "fill":
-            patch.setattr(Path, "write_bytes", full)
+            patch.setattr(os, "fsync", full)
         else:
             patch.setattr(os, "rename", failing)
+            patch.setattr(ffebm.folder, "exchange", full if step == "exchange" else cannot)
         with pytest.raises(PlanError) as caught:
             write_folder(target, {"main.json": b"new"}, "main.json")
     assert str(caught.value) == f"{target}: cannot be written: No space left on device"
     assert list(tmp_path.iterdir()) == ([target] if old else [])
     if old:
         assert read_folder(target, "main.json") == FILES
+
+
+def cannot(*_: object) -> bool:
+    """A system that cannot swap two names."""
+    return False
+
+
+ANOTHER = {"main.json": b"[]", "other": b"x" * 9}
+
+
+@pytest.fixture(params=["in one step", "in two steps"])
+def swap(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "in two steps":
+        monkeypatch.setattr(ffebm.folder, "exchange", cannot)
+    return str(request.param)
+
+
+@pytest.mark.parametrize("then", ["read", "write"])
+def test_who_dies_between_two_renames_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, then: str
+) -> None:
+    target = tmp_path / "out"
+    write_folder(target, FILES, "main.json")
+    script = (
+        "import os, sys, pathlib, ffebm.folder as f\n"
+        "f.exchange = lambda *_: False\n"
+        "rename, calls = os.rename, []\n"
+        "def dying(a, b):\n"
+        "    if calls: os.kill(os.getpid(), 9)\n"
+        "    calls.append(rename(a, b))\n"
+        "os.rename = dying\n"
+        "f.write_folder(pathlib.Path(sys.argv[1]), {'main.json': b'[]', 'other': b'x' * 9}, 'main.json')\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script, str(target)]).returncode == -signal.SIGKILL
+    assert not target.exists()
+    if then == "read":
+        assert read_folder(target, "main.json") == ANOTHER
+    else:
+        write_folder(target, FILES, "main.json")
+        assert read_folder(target, "main.json") == FILES
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_reader_beside_a_writer_sees_one_of_the_two(tmp_path: Path, swap: str) -> None:
+    target = tmp_path / "out"
+    write_folder(target, FILES, "main.json")
+    stop = threading.Event()
+
+    def write() -> None:
+        while not stop.is_set():
+            write_folder(target, ANOTHER, "main.json")
+            write_folder(target, FILES, "main.json")
+
+    writers = [threading.Thread(target=write)]
+    for writer in writers:
+        writer.start()
+    try:
+        seen = [read_folder(target, "main.json") for _ in range(200)]
+    finally:
+        stop.set()
+        for writer in writers:
+            writer.join()
+    assert all(files in (FILES, ANOTHER) for files in seen)
+    assert FILES in seen
+    assert ANOTHER in seen
+    read_folder(target, "main.json")
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_reader_has_the_files_that_it_has_opened(tmp_path: Path) -> None:
+    """The old folder is replaced while it is read: its files stay until it has been read."""
+    target = tmp_path / "out"
+    write_folder(target, FILES, "main.json")
+    real = ffebm.folder._content
+    calls: list[str] = []
+
+    def slow(folder: int, name: str) -> bytes:
+        if not calls:
+            calls.append(name)
+            write_folder(target, ANOTHER, "main.json")
+        return real(folder, name)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ffebm.folder, "_content", slow)
+        patch.setattr(ffebm.folder, "ThreadPoolExecutor", lambda: ThreadPoolExecutor(1))
+        assert read_folder(target, "main.json") == FILES
+    assert read_folder(target, "main.json") == ANOTHER
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_several_writers_leave_one_whole_folder(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+
+    def write(number: int) -> None:
+        write_folder(target, {"main.json": b"%d" % number}, "main.json")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(40)))
+    assert int(read_folder(target, "main.json")["main.json"]) in range(40)
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_what_is_put_into_the_old_folder_meanwhile_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "out"
+    write_folder(target, FILES, "main.json")
+    fill = ffebm.folder._fill
+
+    def filling(folder: Path, files: Mapping[str, bytes]) -> None:
+        fill(folder, files)
+        (target / "notes.txt").write_text("mine", encoding="utf-8")
+
+    monkeypatch.setattr(ffebm.folder, "_fill", filling)
+    with pytest.raises(PlanError) as caught:
+        write_folder(target, ANOTHER, "main.json")
+    assert str(caught.value).startswith(f"{target}: it holds 'notes.txt', which would be lost; ")
+    assert (target / "notes.txt").read_text(encoding="utf-8") == "mine"
+    assert list(tmp_path.iterdir()) == [target]
 
 
 def test_a_parent_that_is_a_file(tmp_path: Path) -> None:
@@ -111,13 +237,17 @@ def test_one_flipped_bit_anywhere_is_noticed(
     tmp_path_factory: pytest.TempPathFactory, name: str, where: float, bit: int
 ) -> None:
     folder = tmp_path_factory.getbasetemp() / "flip"
-    shutil.rmtree(folder, ignore_errors=True)
-    write_folder(folder, FILES, "main.json")
-    content = bytearray((folder / name).read_bytes())
+    if not folder.exists():
+        write_folder(folder, FILES, "main.json")
+    whole = (folder / name).read_bytes()
+    content = bytearray(whole)
     content[int(where * len(content))] ^= 1 << bit
     (folder / name).write_bytes(content)
-    with pytest.raises(PlanError):
-        read_folder(folder, "main.json")
+    try:
+        with pytest.raises(PlanError):
+            read_folder(folder, "main.json")
+    finally:
+        (folder / name).write_bytes(whole)
 
 
 def test_a_file_of_the_users_is_never_lost(tmp_path: Path) -> None:

@@ -8,9 +8,11 @@ from typer import Option
 
 from ffebm.commands.console import PlanPath, err, out
 from ffebm.errors import PlanError, UsageError
-from ffebm.folder import read_folder, write_folder
+from ffebm.folder import Kind, read_folder, write_folder
 from ffebm.plan import Plan, Port, load_plan
 from ffebm.visible import visible
+
+EXPORT = Kind("export", "ffebm export PLAN --to TOOL", "export the plan again")
 
 
 def export(
@@ -33,7 +35,7 @@ def export(
     folder = output or plan.resolve().with_name(f"{plan.resolve().name}.{to}")
     exported = EXPORTERS[to](loaded) if data is None else export_qonnx(loaded, _peaks(loaded, data))
     _check_unchanged(folder, exported.marker)
-    write_folder(folder, exported.files, exported.marker)
+    write_folder(folder, exported.files, exported.marker, EXPORT)
     for note in exported.notes:
         err.print(f"note: {visible(note)}", markup=False)
     out.print(f"{', '.join(sorted(exported.files))} written to {folder}", markup=False)
@@ -59,7 +61,7 @@ def _check_unchanged(folder: Path, marker: str) -> None:
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     try:
-        read_folder(folder, marker)
+        read_folder(folder, marker, EXPORT)
     except PlanError as error:
         raise UsageError(
             f"{folder} exists and is not an unchanged export of this kind: {error.found}",

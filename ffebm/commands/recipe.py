@@ -7,6 +7,7 @@ from typer import Argument, Option
 
 from ffebm.commands.console import LARGEST, out
 from ffebm.errors import UsageError
+from ffebm.write_file import write_file
 
 
 def recipe(
@@ -43,7 +44,7 @@ def recipe(
     folder = output or Path(f"{name}.plan")
     settings = folder.with_name(f"{folder.name}.toml")
     plan.save(folder)
-    settings.write_text(settings_text(training), encoding="utf-8")
+    write_file(settings, settings_text(training).encode("utf-8"))
     out.print(plan.summary(), end="", markup=False)
     out.print(f"plan written to {folder}, settings to {settings}", markup=False)
     files = "" if data == "fashion-mnist" else " --data-folder FOLDER"

@@ -7,7 +7,7 @@ import msgspec
 from ffebm.errors import Location, UsageError
 from ffebm.folder import read_folder
 from ffebm.plan import Plan
-from ffebm.run_record import RECORD, Epoch, run_record
+from ffebm.run_record import RECORD, RUN, Epoch, run_record
 
 
 class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,7 +31,7 @@ def read_run(plan: Plan, path: Path) -> RunFacts:
         PlanError: If it is no run folder, or damaged.
         UsageError: If the run is of another model.
     """
-    record = run_record(read_folder(path, RECORD), path)
+    record = run_record(read_folder(path, RECORD, RUN), path)
     if record.plan != plan.source.digest:
         raise UsageError(
             f"the run trained another model than {plan.source.name}",

@@ -1,5 +1,6 @@
 """The folder of a training run: its record and what it continues from, checked, without pickle."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from ffebm.errors import Location, PlanError
 from ffebm.folder import read_folder, write_folder
-from ffebm.run_record import RECORD, RunRecord, run_record
+from ffebm.run_record import RECORD, RUN, RunRecord, run_record
 
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -31,13 +32,13 @@ class Checkpoint(msgspec.Struct, frozen=True):
     cells: dict[str, Tensor] = {}
 
 
-def save_checkpoint(path: Path, checkpoint: Checkpoint, model: bytes) -> None:
+def save_checkpoint(path: Path, checkpoint: Checkpoint, model: Mapping[str, bytes]) -> None:
     """Write a run folder; all of it or nothing.
 
     Args:
         path: The folder.
         checkpoint: What to write.
-        model: The trained model as ONNX; empty if there is none.
+        model: The trained model as files by name; empty if it is none of ONNX.
     """
     tensors = {f"weights/{k}": v for k, v in checkpoint.weights.items()}
     tensors |= {f"optimizer/{k}": v for k, v in checkpoint.state.items()}
@@ -46,9 +47,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, model: bytes) -> None:
         RECORD: msgspec.json.format(msgspec.json.encode(checkpoint.record), indent=1),
         CHECKPOINT: safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}),
     }
-    if model:
-        files["trained.onnx"] = model
-    write_folder(path, files, RECORD)
+    write_folder(path, {**files, **model}, RECORD, RUN)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -57,7 +56,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises:
         PlanError: If it is no run folder, or damaged.
     """
-    files = read_folder(path, RECORD)
+    files = read_folder(path, RECORD, RUN)
     record = run_record(files, path)
     try:
         tensors = safetensors.torch.load(files[CHECKPOINT])

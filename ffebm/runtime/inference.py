@@ -1,10 +1,8 @@
 """Runs a plan on the samples of a file, and compares it with onnxruntime."""
 
-import os
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from ffebm.runtime.classification import fitted
 from ffebm.runtime.data import Data
 from ffebm.runtime.data.samples import floats
 from ffebm.runtime.executor import Executor
+from ffebm.write_file import replacing
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
@@ -170,19 +169,11 @@ def _compare(name: str, ours: Floats, theirs: Floats) -> Comparison:
 
 def write_outputs(outputs: Mapping[str, Array], path: Path) -> None:
     """Write outputs as .npz; whole or not at all."""
-    where = Location(str(path))
-    if not path.name or (path.exists() and not path.is_file()):
-        raise UsageError("it is no regular file", allowed="a new file, or one to replace", location=where)
-    scratch = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with zipfile.ZipFile(scratch, "w") as archive:
-            for name, array in outputs.items():
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
-                    np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
-        os.replace(scratch, path)
-    except OSError as error:
-        raise UsageError(f"cannot be written: {error.strerror}", location=where) from None
-    finally:
-        with suppress(OSError):
-            scratch.unlink(missing_ok=True)
+    if not path.name:
+        raise UsageError(
+            "it is no regular file", allowed="a new file, or one to replace", location=Location(str(path))
+        )
+    with replacing(path) as fresh, zipfile.ZipFile(fresh, "w") as archive:
+        for name, array in outputs.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)

@@ -1,19 +1,21 @@
 """Writes the source model with trained weights."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import onnx
 from onnx import ModelProto, TensorProto, numpy_helper
+from onnx.external_data_helper import set_external_data
 
 from ffebm.errors import Location, UsageError
 from ffebm.ir import Array
 from ffebm.plan import Plan
+from ffebm.write_file import write_file
 
 TOO_LARGE = 2**31 - 2**20
 """Bytes above which protobuf refuses a file, with a margin; weights then go into a file beside it."""
+APART = 1024
+"""Bytes from which a weight is large enough to go there."""
 
 
 def save_onnx(plan: Plan, learnt: Mapping[str, Array], path: Path) -> None:
@@ -65,19 +67,28 @@ def write_model(model: ModelProto, path: Path) -> None:
     Raises:
         UsageError: If the disk refuses.
     """
+    for name, content in model_files(model, path.name).items():
+        write_file(path.with_name(name), content)
+
+
+def model_files(model: ModelProto, name: str) -> dict[str, bytes]:
+    """An ONNX model as files by name, the one with its weights first where it is too large for one.
+
+    Args:
+        model: The model, which loses the weights that go into a file of their own.
+        name: Of its file.
+    """
     size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as scratch:
-            fresh, data = Path(scratch) / path.name, f"{path.name}.data"
-            if size > TOO_LARGE:
-                onnx.save(model, fresh, save_as_external_data=True, location=data, size_threshold=1024)
-                os.replace(Path(scratch) / data, path.with_name(data))
-            else:
-                fresh.write_bytes(model.SerializeToString())
-            os.replace(fresh, path)
-    except OSError as error:
-        raise UsageError(f"cannot be written: {error.strerror}", location=Location(str(path))) from None
+    if size <= TOO_LARGE:
+        return {name: model.SerializeToString()}
+    beside, parts, offset = f"{name}.data", [], 0
+    for tensor in model.graph.initializer:
+        if len(tensor.raw_data) >= APART:
+            parts.append(tensor.raw_data)
+            set_external_data(tensor, beside, offset, len(tensor.raw_data))
+            offset += len(tensor.raw_data)
+            tensor.ClearField("raw_data")
+    return {beside: b"".join(parts), name: model.SerializeToString()}
 
 
 def _fill(model: ModelProto, values: Mapping[str, Array], learnt: set[str]) -> None:

@@ -5,7 +5,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import msgspec
 import torch
@@ -30,8 +29,12 @@ from ffebm.runtime.differences import differing
 from ffebm.runtime.executor import Executor
 from ffebm.runtime.gradient import EP, Gradient, Implicit, Unrolled
 from ffebm.runtime.optimizer import make_optimizer
+from ffebm.runtime.save_onnx import model_files, source_model
 from ffebm.runtime.settling import Equilibrium
 from ffebm.training import Training
+
+TRAINED = "trained.onnx"
+"""The trained model in the run's folder."""
 
 Progress = Callable[[int, int, float], None]
 """Called after each step with samples seen in this epoch, samples an epoch has, and the mean loss so far."""
@@ -294,13 +297,12 @@ def _digest(*parts: bytes | memoryview) -> str:
     return digest.hexdigest()[:16]
 
 
-def _as_onnx(net: Executor) -> bytes:
+def _as_onnx(net: Executor) -> dict[str, bytes]:
+    """The trained model as files by name; none if the source was no ONNX model."""
     if not net.plan.model:
-        return b""
-    with TemporaryDirectory() as scratch:
-        path = Path(scratch) / "trained.onnx"
-        net.save_onnx(path)
-        return path.read_bytes()
+        return {}
+    learnt = {k: v.detach().cpu().numpy() for k, v in {**net.weights(), **net.running_statistics()}.items()}
+    return model_files(source_model(net.plan, learnt, Path(TRAINED)), TRAINED)
 
 
 def _device(name: str) -> torch.device:

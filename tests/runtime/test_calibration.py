@@ -287,7 +287,7 @@ def test_a_run_with_another_calibration_is_not_resumed(tmp_path: Path) -> None:
     trainer = Trainer(Executor(plan(machine())), samples(), training, folder)
     next(trainer.run())
     kept = load_checkpoint(folder)
-    save_checkpoint(folder, replace(kept, record=replace(kept.record, calibration="")), b"")
+    save_checkpoint(folder, replace(kept, record=replace(kept.record, calibration="")), {})
     again = Trainer(Executor(plan(machine())), samples(), training, folder)
     with pytest.raises(UsageError, match=r"run: the run was started with another calibration: none; now"):
         again.resume()
