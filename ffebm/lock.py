@@ -8,6 +8,7 @@ import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -100,8 +101,15 @@ def owner_of(number: int) -> Owner | None:
     return None if "/" in owner.target or "\0" in owner.target else owner
 
 
-_claimed: dict[Path, int] = {}
-"""How often this process has claimed a path; its parts may claim it again."""
+@dataclass
+class _Claim:
+    """What this process has claimed; its parts may claim it again."""
+
+    number: int
+    times: int = 0
+
+
+_claims: dict[Path, _Claim] = {}
 
 
 @contextmanager
@@ -116,19 +124,30 @@ def claimed(path: Path, doing: str, hint: str) -> Iterator[None]:
     Raises:
         UsageError: If another process has claimed it, or the disk refuses.
     """
+    where = Location(str(path))
     path = Path(os.path.realpath(path))
-    number = None
-    if not _claimed.get(path):
-        number = _claim(path, doing, hint)
-    _claimed[path] = _claimed.get(path, 0) + 1
+    absent = [folder for folder in path.parents if not folder.exists()]
+    if path not in _claims:
+        _claims[path] = _Claim(_claim(path, where, doing, hint))
+    claim = _claims[path]
+    claim.times += 1
     try:
         yield
     finally:
-        _claimed[path] -= 1
-        if number is not None:
-            with suppress(OSError):
-                lock_of(path).unlink()
-            os.close(number)
+        claim.times -= 1
+        if not claim.times:
+            del _claims[path]
+            _release(claim.number, path, absent)
+
+
+def _release(number: int, path: Path, absent: list[Path]) -> None:
+    """Give a claim back; folders that were made for it go if nothing has come into them."""
+    with suppress(OSError):
+        lock_of(path).unlink()
+    os.close(number)
+    with suppress(OSError):
+        for folder in absent:
+            folder.rmdir()
 
 
 def lock_of(path: Path) -> Path:
@@ -139,10 +158,9 @@ def lock_of(path: Path) -> Path:
     return path.with_name(f".{name}{LOCK}")
 
 
-def _claim(path: Path, doing: str, hint: str) -> int:
+def _claim(path: Path, where: Location, doing: str, hint: str) -> int:
     """The lock's open file."""
     lock = lock_of(path)
-    where = Location(str(path))
     deadline = time.monotonic() + PATIENCE_S
     while True:
         try:

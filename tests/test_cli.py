@@ -1,6 +1,7 @@
 """The commands: what they print, and what bad input gets."""
 
 import os
+import platform
 import re
 import shlex
 import subprocess
@@ -22,6 +23,7 @@ from ffebm.plan import load_plan
 from ffebm.recipes.paper import RECIPES
 from ffebm.report.terminal import compile_words
 from ffebm.runtime.checkpoint import load_checkpoint
+from tests.test_lock import holding
 
 Run = Callable[..., tuple[int, str, str]]
 HEADS = re.compile(r"^(\w+) -+$", re.MULTILINE)
@@ -332,6 +334,40 @@ def test_train_resumes_to_the_same_weights(plan: Path, data: Path, run: Run, tmp
     assert all(np.array_equal(one.weights[name], two.weights[name]) for name in one.weights)
     assert [e.loss for e in one.record.epochs] == [e.loss for e in two.record.epochs]
     assert one.record.epochs[-1].loss < one.record.epochs[0].loss
+
+
+def test_one_process_trains_in_a_run_folder(plan: Path, data: Path, run: Run) -> None:
+    folder = plan.with_name("net.plan.run")
+    process = holding(folder)
+    for options in (["--data", data], ["--resume"]):
+        code, _, err = run("train", plan, *options)
+        head, _, hint = err.partition(" since ")
+        assert code == 2
+        assert head == (
+            f"error: {folder}: another process trains in it: process {process.pid} on {platform.node()}"
+        )
+        assert hint.endswith("\n  hint: wait until it ends, or name another folder with --run\n")
+        assert not folder.exists()
+    process.communicate()  # it is killed
+    assert run("train", plan, "--data", data, "--epochs", "1")[0] == 0
+    hidden = [path.name for path in plan.parent.iterdir() if path.name.startswith(".")]
+    assert hidden == []
+
+
+def test_one_process_continues_a_study(plan: Path, run: Run) -> None:
+    process = holding(plan.with_name("net.plan.sensitivity.json"))
+    code, _, err = run("sensitivity", plan, "--data", "digits")
+    assert code == 2
+    assert f"net.plan.sensitivity.json: another process continues the study: process {process.pid} on " in err
+    process.communicate()
+
+
+def test_resuming_without_a_run_folder(plan: Path, run: Run) -> None:
+    assert run("train", plan, "--resume") == (
+        2,
+        "",
+        f"error: {plan}.run: there is no such folder\n  hint: `ffebm train PLAN --data DATA` makes one\n",
+    )
 
 
 def test_trained_model_runs_in_onnxruntime(plan: Path, data: Path, run: Run, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typer import Option
 
 from ffebm.commands.console import DATA, LARGEST, DataFolder, PlanPath, err, out
 from ffebm.errors import UsageError
+from ffebm.lock import claimed
 from ffebm.plan import Plan, load_plan, share
 from ffebm.report.terminal import compile_words
 from ffebm.training import strength
@@ -69,21 +70,22 @@ def sensitivity(  # noqa: PLR0913 - a command's options are its arguments
     path = output or plan.resolve().with_name(f"{plan.resolve().name}.sensitivity.json")
     drawn = svg or path.with_suffix(".svg")
     effort = Effort(samples=samples, probes=probes, seeds=seeds, beta=strength(beta))
-    study = _study(load_plan(plan), load_data(data, data_folder), _by(by), effort, path)
-    if study.record.setup.calibration:
-        out.print(study.record.setup.calibration, markup=False)
-    try:
-        _profile(study, _fitting(study, levels))
-        if study.record.points:
-            write_file(drawn, picture(study.record).encode())
-            out.print(f"picture written to {drawn}", markup=False)
-        offers = _search(study, keep, 1.0 if drop is None else drop, baseline)
-    except KeyboardInterrupt:
-        err.print(f"interrupted; the same command continues from {path}", markup=False)
-        raise
-    name = plan.resolve().name.removesuffix(".plan")
-    _advise(study.meter.plan, offers, plan.resolve().with_name(f"{name}.partition.plan"))
-    out.print(f"record written to {path}", markup=False)
+    with claimed(path, "continues the study", "wait until it ends, or name another file with -o"):
+        study = _study(load_plan(plan), load_data(data, data_folder), _by(by), effort, path)
+        if study.record.setup.calibration:
+            out.print(study.record.setup.calibration, markup=False)
+        try:
+            _profile(study, _fitting(study, levels))
+            if study.record.points:
+                write_file(drawn, picture(study.record).encode())
+                out.print(f"picture written to {drawn}", markup=False)
+            offers = _search(study, keep, 1.0 if drop is None else drop, baseline)
+        except KeyboardInterrupt:
+            err.print(f"interrupted; the same command continues from {path}", markup=False)
+            raise
+        name = plan.resolve().name.removesuffix(".plan")
+        _advise(study.meter.plan, offers, plan.resolve().with_name(f"{name}.partition.plan"))
+        out.print(f"record written to {path}", markup=False)
 
 
 def _study(plan: Plan, data: "Data", by: "By", effort: "Effort", path: Path) -> "Study":

@@ -9,8 +9,10 @@ from typer import Option
 
 from ffebm.commands.console import DATA, LARGEST, DataFolder, PlanPath, err, out
 from ffebm.errors import UsageError
+from ffebm.lock import claimed
 from ffebm.plan import Plan, load_plan
 from ffebm.run_record import Epoch
+from ffebm.scratch import collect
 from ffebm.training import Training, read_settings, strength, training_from
 
 
@@ -89,15 +91,18 @@ def train(  # noqa: PLR0913 - a command's options are its arguments
     chosen = read_settings(settings) if settings is not None else {}
     chosen |= {name: value for name, value in given.items() if value is not None}
     folder = run or plan.resolve().with_name(f"{plan.resolve().name}.run")
-    if resume:
-        chosen = {**msgspec.structs.asdict(load_checkpoint(folder).record.training), **chosen}
-    elif "data" not in chosen:
-        raise UsageError("no --data", allowed="digits, fashion-mnist …, or the path of an .npz file")
-    elif folder.exists():
-        raise UsageError(
-            f"there is a run in {folder} already", hint="--resume continues it; --run names another folder"
-        )
-    _train(load_plan(plan), training_from(chosen), folder, resume, data_folder, device)
+    with claimed(folder, "trains in it", "wait until it ends, or name another folder with --run"):
+        collect(folder.resolve().parent)  # a run whose process died may have to be put into its place
+        if resume:
+            chosen = {**msgspec.structs.asdict(load_checkpoint(folder).record.training), **chosen}
+        elif "data" not in chosen:
+            raise UsageError("no --data", allowed="digits, fashion-mnist …, or the path of an .npz file")
+        elif folder.exists():
+            raise UsageError(
+                f"there is a run in {folder} already",
+                hint="--resume continues it; --run names another folder",
+            )
+        _train(load_plan(plan), training_from(chosen), folder, resume, data_folder, device)
     out.print(f"run recorded in {folder}", markup=False)
 
 

@@ -13,6 +13,7 @@ from torch.nn import functional
 from torch.nn.utils import clip_grad_norm_
 
 from ffebm.errors import Location, UsageError
+from ffebm.lock import claimed
 from ffebm.run_record import Epoch, RunRecord
 from ffebm.runtime.calibration import calibrated_on, calibration_batch
 from ffebm.runtime.checkpoint import (
@@ -133,7 +134,18 @@ class Trainer:
         return calibrated_on(self.net.plan, len(self._calibration[0]))
 
     def run(self, progress: Progress | None = None) -> Iterator[Epoch]:
-        """Train; yields the figures of each epoch after its checkpoint is written."""
+        """Train; yields the figures of each epoch after its checkpoint is written.
+
+        Raises:
+            UsageError: If another process trains in the run folder, or the loss is not finite.
+        """
+        if self.folder is None:
+            yield from self._run(progress)
+            return
+        with claimed(self.folder, "trains in it", "wait until it ends, or train in another folder"):
+            yield from self._run(progress)
+
+    def _run(self, progress: Progress | None) -> Iterator[Epoch]:
         if not self.epochs:
             self._save()
         while len(self.epochs) < self.training.epochs:
