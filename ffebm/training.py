@@ -29,7 +29,8 @@ class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         schedule: Learning rate over epochs: "constant" or "cosine".
         gradient: Estimator: "ep", "implicit" or "unrolled".
         beta: Nudging strength of "ep"; "auto" finds it from the noise of the tiles.
-        cost: "ep" nudges the last block with the cost itself, evaluated anew in each sweep.
+        cost: "ep" nudges the last block with the cost itself, evaluated anew in each sweep, and all blocks in
+            the unit of the loss, as the published method does.
         freeze: Names of weights that are not trained; * stands for anything.
         pad: Images smaller than the model's are padded with zeros, one channel is repeated to the model's.
         mean: Subtracted from each channel; empty leaves samples as they are.

@@ -1,6 +1,6 @@
 """A block made ready to settle: its couplings, who neighbours whom, and the order of a sweep."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -78,6 +78,26 @@ class Circuit:
     def is_coupled(self, layer: int) -> bool:
         """Whether a layer has a free neighbour; one that has none settles in one update."""
         return bool(self.into[layer] or self.out_of[layer])
+
+    def sweeps_to_all(self, order: Sequence[Sequence[int]], driven: Iterable[int]) -> int:
+        """Sweeps in which what drives some layers can reach all that are joined to them, at least one.
+
+        Args:
+            order: Layers in the order of a sweep, by colour.
+            driven: The layers that are driven.
+        """
+        driven, reached, sweeps = frozenset(driven), frozenset[int](), 0
+        while True:
+            before = len(reached)
+            for colour in order:
+                reached |= {layer for layer in colour if layer in driven or self._neighbours(layer) & reached}
+            if len(reached) == before:
+                return max(sweeps, 1)
+            sweeps += 1
+
+    def _neighbours(self, layer: int) -> set[int]:
+        below = {self.source(coupling) for coupling in self.into[layer]}
+        return below | {self.target(coupling) for coupling in self.out_of[layer]}
 
     def ties(self, weights: Weights) -> dict[int, float]:
         """Couplings with a maximum under a layer that can be negative, and the step of their shares.

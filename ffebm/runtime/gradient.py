@@ -24,7 +24,7 @@ from ffebm.runtime.activation import is_holomorphic
 from ffebm.runtime.adjoint import solve_adjoint
 from ffebm.runtime.auto_beta import choose_beta
 from ffebm.runtime.contrast import FreePoint, Gradients, Response, contrast
-from ffebm.runtime.phase import Nudge, Phase
+from ffebm.runtime.phase import Answer, Nudge, Phase
 from ffebm.runtime.settling import Outcome, Rule, relax
 
 DEFAULT_BETA = 0.1
@@ -49,16 +49,23 @@ class ErrorCurrent:
         """The largest magnitude; a scalar tensor."""
         return torch.stack([delta.detach().abs().max() for delta in self.delta.values()]).max()
 
-    def gain(self) -> Tensor:
-        """Factor by which the current is enlarged for the nudge; gradients are divided by it again.
+    def scale(self, relative: bool) -> Tensor:
+        """What each sample's current is divided by for the nudge; gradients are multiplied by it again.
 
-        A loss is usually a mean over the batch, so a sample's current is 1/batch of its own. The nudge uses
-        the sample's own, as the published method does, unless that would exceed 1: losses that are sums, or
-        scaled, are nudged by at most beta in any unit. A scalar tensor.
+        Args:
+            relative: Each sample's largest magnitude, so that all are nudged alike in any unit of the loss.
+                Otherwise 1/batch, as a loss is usually a mean over the batch: a sample is nudged by its own
+                current, as the published method does, unless that exceeds 1 somewhere; then by as much less.
+
+        Returns:
+            [batch]; 0 without a current.
         """
-        largest = self.largest()
-        batch = len(next(iter(self.delta.values())))
-        return torch.where(largest > 0, 1 / largest, batch).clamp(max=batch).to(largest.dtype)
+        if not relative:
+            batch = len(next(iter(self.delta.values())))
+            largest = self.largest()
+            return torch.where(largest > 0, largest.clamp(min=1 / batch), 1 / batch).expand(batch)
+        sizes = [delta.detach().abs().flatten(1).amax(1) for delta in self.delta.values() if delta[0].numel()]
+        return torch.stack(sizes).amax(0)
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,9 @@ class EP:
             in the complex plane (order beta^points; smooth activations without kinks only).
         cost: The last block is nudged by the cost itself, evaluated anew in each sweep, rather than by its
             gradient at the free equilibrium.
+        relative: The nudge is measured by each sample's error current: beta is its largest value at the
+            block's outputs, whatever the unit of the loss. False nudges by beta times the sample's current as
+            it is, as the published method does: beta then has a meaning for one loss only.
 
     Source: Laborieux et al. 2021 (arXiv 2006.03824) for two points; Laborieux & Zenke 2022 (arXiv 2209.00530)
         for more.
@@ -81,6 +91,7 @@ class EP:
     beta: float | Literal["auto"] = DEFAULT_BETA
     points: int = 2
     cost: bool = False
+    relative: bool = True
 
     def __post_init__(self) -> None:
         if self.beta == "auto" and self.points > 2:
@@ -105,17 +116,20 @@ class EP:
             _require_holomorphic(free)
         if free.circuit.edge is not None:
             _require_steady(free, current, self.points)
-        gain = current.gain()
+        scale = current.scale(self.relative)
         free.circuit.begin_phase()
-        phase = _nudged_phase(free, current, betas, gain)
+        phase = _nudged_phase(free, current, betas, scale)
+        phase.answer = _answer(betas, self.points, free.phase.settled_state())
         # colours in reversed order, so that a nudge of the last layer spreads at once
-        rule = Rule(free.settle.nudged_sweeps, free.settle, free.circuit.colours[::-1], len(betas))
+        order = free.circuit.colours[::-1]
+        reach = free.circuit.sweeps_to_all(order, current.delta)
+        rule = Rule(free.settle.nudged_sweeps, free.settle, order, len(betas), reach)
         if self.points > 2 and free.settle.anderson:
-            rule = Rule(rule.sweeps, msgspec.structs.replace(rule.settle, anderson=0), rule.order, rule.nodes)
+            rule = replace(rule, settle=msgspec.structs.replace(rule.settle, anderson=0))
         outcome = relax(phase, rule)
         outcome.beta = self.beta
         phase.state = list(free.circuit.sensed(phase.settled_state()))
-        return Nudged(phase, betas, gain, self.points, outcome)
+        return Nudged(phase, betas, scale, self.points, outcome)
 
     def _measured(self, free: FreePoint, current: ErrorCurrent) -> float:
         """The strength that suits the block's noise, found once and kept; without a current, not yet."""
@@ -127,11 +141,11 @@ class EP:
             nudged = replace(self, beta=beta).nudge(free, current)
             at = nudged.states()
             pairs = zip(at[0], at[1] if self.points == 2 else rest, strict=True)
-            return [(a - b) / (self.points * beta * nudged.gain) for a, b in pairs]
+            return [_times(a - b, nudged.scale / (self.points * beta)) for a, b in pairs]
 
         if free.circuit.beta is None:
-            per_beta = math.sqrt(2.0) / (self.points * current.gain())  # an answer subtracts two states
-            rounding = [error * per_beta for error in free.circuit.rounding(rest)]
+            per_beta = current.scale(self.relative) * (math.sqrt(2.0) / self.points)  # two states differ
+            rounding = free.circuit.rounding([_times(s, per_beta) for s in rest])
             free.circuit.beta = choose_beta(answer, rounding, self.points == 1)
         return free.circuit.beta
 
@@ -230,14 +244,14 @@ class Nudged:
     Attributes:
         phase: Rows by nudging point, then by sample.
         betas: The points.
-        gain: Factor of the error current.
+        scale: What each sample's error current was divided by, [batch].
         points: Of the estimator; complex conjugate ones are not settled.
         outcome: How it went.
     """
 
     phase: Phase
     betas: list[complex]
-    gain: Tensor
+    scale: Tensor
     points: int
     outcome: Outcome
 
@@ -251,23 +265,21 @@ class Nudged:
         return _points(self.phase.settled_state(), len(self.betas))
 
 
-def _nudged_phase(free: FreePoint, current: ErrorCurrent, betas: list[complex], gain: Tensor) -> Phase:
+def _nudged_phase(free: FreePoint, current: ErrorCurrent, betas: list[complex], scale: Tensor) -> Phase:
     n = len(betas)
-    strengths = [beta * gain for beta in betas]
+    divisor = torch.where(scale == 0, 1.0, scale)
     constant: list[Tensor | None] = []
     for layer, drive in enumerate(free.drives.layers):
         if layer in current.delta and current.cost_gradient is None:
             name = free.circuit.layers[layer].value
-            delta = free.circuit.driven(name, current.delta[layer])
+            delta = _over(free.circuit.driven(name, current.delta[layer]), divisor)
             delta = delta * free.circuit.layers[layer].activation.scale
-            constant.append(
-                torch.cat([(0 if drive is None else drive) - strength * delta for strength in strengths])
-            )
+            constant.append(torch.cat([(0 if drive is None else drive) - beta * delta for beta in betas]))
         else:
             constant.append(drive if drive is None or len(drive) == 1 else _repeat(drive, n))
     nudge = None
     if current.cost_gradient is not None:
-        nudge = Nudge(frozenset(current.delta), _cost_nudge(current.cost_gradient, strengths))
+        nudge = Nudge(frozenset(current.delta), _cost_nudge(current.cost_gradient, betas, divisor))
     phase = Phase(free.circuit, free.weights, constant, n * free.phase.batch, nudge, free.phase.ties)
     phase.state = [_repeat(s, n) for s in free.phase.settled_state()]
     if any(isinstance(beta, complex) for beta in betas):
@@ -276,18 +288,39 @@ def _nudged_phase(free: FreePoint, current: ErrorCurrent, betas: list[complex], 
     return phase
 
 
+def _answer(betas: list[complex], points: int, rest: list[Tensor]) -> Answer:
+    """What must settle: half a difference, a difference to the free state, or the mean around a circle."""
+    if points == 1:
+        return Answer((1.0,), tuple(rest))
+    if points == 2:
+        return Answer((0.5, -0.5))
+    pairs = [1 if k == 0 or 2 * k == points else 2 for k in range(len(betas))]
+    factors = (p * beta.conjugate() / (points * abs(beta)) for p, beta in zip(pairs, betas, strict=True))
+    return Answer(tuple(factors))
+
+
+def _times(values: Tensor, factors: Tensor) -> Tensor:
+    """Values [batch, ...] times a factor a sample, [batch]."""
+    return values * factors.view(-1, *[1] * (values.dim() - 1))
+
+
+def _over(values: Tensor, divisors: Tensor) -> Tensor:
+    """Values [batch, ...] over a divisor a sample, [batch]; its inverse may be too large for a number."""
+    return values / divisors.view(-1, *[1] * (values.dim() - 1))
+
+
 def _repeat(tensor: Tensor, n: int) -> Tensor:
     return tensor if n == 1 else torch.cat([tensor] * n)
 
 
 def _cost_nudge(
-    cost_gradient: CostGradient, strengths: list[Tensor]
+    cost_gradient: CostGradient, betas: list[complex], divisor: Tensor
 ) -> Callable[[Sequence[Tensor | None]], dict[int, Tensor]]:
     def drives(state: Sequence[Tensor | None]) -> dict[int, Tensor]:
-        slopes = [cost_gradient(row) for row in _points([s for s in state if s is not None], len(strengths))]
+        slopes = [cost_gradient(row) for row in _points([s for s in state if s is not None], len(betas))]
         return {
             layer: torch.cat(
-                [-strength * slope[layer] for strength, slope in zip(strengths, slopes, strict=True)]
+                [-beta.real * _over(slope[layer], divisor) for beta, slope in zip(betas, slopes, strict=True)]
             )
             for layer in slopes[0]
         }
@@ -305,11 +338,11 @@ def _secant_response(free: FreePoint, nudged: Nudged) -> Response:
     is_centered = nudged.points == 2
     at_rest = [] if is_centered else free.circuit.sensed(free.phase.settled_state())
     step = (nudged.betas[0] - nudged.betas[1]) if is_centered else nudged.betas[0]
-    factor = -1 / (step.real * nudged.gain)
+    factor = -nudged.scale / step.real
 
     def compare(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         """Answer to the nudge, and mean, of a value at two states."""
-        return (a - b).mul_(factor), (a + b).mul_(0.5)
+        return _times(a - b, factor), (a + b).mul_(0.5)
 
     def layer(index: int) -> tuple[Tensor, Tensor]:
         s = phase.settled_state()[index]
@@ -339,11 +372,11 @@ def _circle_response(free: FreePoint, nudged: Nudged) -> Response:
     for k, beta in enumerate(nudged.betas):
         pairs = 1 if k == 0 or 2 * k == n else 2
         factors.append(-pairs / (n * beta))
-    weights = torch.tensor(factors, dtype=torch.complex128, device=nudged.gain.device)
+    weights = torch.tensor(factors, dtype=torch.complex128, device=nudged.scale.device)
+    by_row = (weights[:, None] * nudged.scale).flatten()
 
     def weighted(values: Tensor) -> Tensor:
-        factor = (weights / nudged.gain).to(values.dtype).repeat_interleave(len(values) // len(factors))
-        return values * factor.view(-1, *[1] * (values.dim() - 1))
+        return _times(values, by_row.to(values.dtype))
 
     def total(values: Tensor) -> Tensor:
         return torch.stack(weighted(values).real.chunk(len(factors))).sum(0)

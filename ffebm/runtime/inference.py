@@ -18,6 +18,7 @@ from ffebm.runtime.data import Data
 from ffebm.runtime.data.samples import floats
 from ffebm.runtime.executor import Executor
 from ffebm.write_file import replacing
+from ffebm.runtime.settling import listed_samples
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
@@ -114,7 +115,18 @@ def infer(
                 f"(residual up to {worst:.2g}); compile with --relaxation 0.5 or more --free-sweeps"
             )
     names = [port.name for port in plan.outputs]
+    notes += _not_finite(dict(zip(names, outputs, strict=True)))
     return {n: v.detach().cpu().numpy() for n, v in zip(names, outputs, strict=True)}, notes
+
+
+def _not_finite(outputs: Mapping[str, torch.Tensor]) -> Iterator[str]:
+    """Names outputs with a NaN or an infinite number, and their samples."""
+    for name, value in outputs.items():
+        lost = ~torch.isfinite(value)
+        if bool(lost.any()):
+            samples = lost.flatten(1).any(1).nonzero()[:, 0].tolist() if lost.ndim else []
+            where = f" in {listed_samples(samples)} of {len(lost)}" if samples else ""
+            yield f"warning: output {name!r} is not finite{where}"
 
 
 def _calibration(plan: Plan, data: Data) -> torch.Tensor:

@@ -35,6 +35,40 @@ class Nudge:
     drives: Callable[[Sequence[Tensor | None]], dict[int, Tensor]]
 
 
+@dataclass(frozen=True)
+class Answer:
+    """How a sample answers to its nudge, from the states at its nudging points.
+
+    Attributes:
+        factors: By nudging point: the answer is the sum of factor times state, its real part.
+        rest: The free state of each layer, [batch, *layer], which is taken off where one point stands alone.
+    """
+
+    factors: tuple[complex, ...]
+    rest: tuple[Tensor, ...] | None = None
+
+    def combined(self, values: Tensor) -> Tensor:
+        """The sum over nudging points, [batch, ...], of values [points * batch, ...]."""
+        parts = [
+            part * (factor if part.is_complex() else factor.real)
+            for factor, part in zip(self.factors, values.chunk(len(self.factors)), strict=True)
+        ]
+        total = (
+            torch.stack(parts).sum(0) if len(parts) > 2 else parts[0] + parts[1] if parts[1:] else parts[0]
+        )
+        return total.real if total.is_complex() else total
+
+    def of(self, layer: int, state: Tensor) -> Tensor:
+        """The answer of a layer, [batch, *layer], from its states [points * batch, *layer]."""
+        total = self.combined(state)
+        return total if self.rest is None else total - self.rest[layer]
+
+    def rows(self, samples: Tensor) -> "Answer":
+        """That of some samples only."""
+        rest = None if self.rest is None else tuple(s[samples] for s in self.rest)
+        return Answer(self.factors, rest)
+
+
 Ties = Mapping[int, float]
 """By coupling whose winners may share, the size of the steps of its shares."""
 
@@ -43,6 +77,8 @@ Note = Literal["nothing", "moved", "residual"]
 
 _SMALL = 1e-6
 """Root mean square below which a layer counts as zero in a relative change."""
+_ROUNDING = 4.0
+"""Changes of so many roundings of a state are none: an answer cannot be known any better."""
 
 
 class Phase:
@@ -57,7 +93,8 @@ class Phase:
             winners may share, their shares, which last.
         ties: Couplings whose winners may share.
         batch: Number of rows.
-        change: Each row's residual, if the last sweep was to note it.
+        answer: In a nudged phase, what its rows say together; None in a free one.
+        change: Each row's residual, or in a nudged phase each sample's, if the last sweep was to note it.
         moved: Whether anything changed in the last sweep, if it was to note it.
     """
 
@@ -76,6 +113,7 @@ class Phase:
         self.batch = batch
         self.state: State = [None] * len(circuit.layers)
         self.indices: list[Tensor | None] = [None] * len(circuit.couplings)
+        self.answer: Answer | None = None
         self.change: Tensor | None = None
         self.moved = True
         self.ties = ties
@@ -155,6 +193,8 @@ class Phase:
         part = Phase(self.circuit, self.weights, constant, len(rows), self._nudge, self.ties)
         part.state = [None if s is None else s[rows] for s in self.state]
         part.indices = [None if i is None else i[rows] for i in self.indices]
+        if self.answer is not None:
+            part.answer = self.answer.rows(rows[: len(rows) // len(self.answer.factors)])
         return part
 
     def _bottom_up(self, layer: int) -> list[Tensor]:
@@ -198,13 +238,32 @@ class Phase:
             still = old is not None and torch.equal(update, old) and not self._shifted(layer)
             self.moved = self.moved or not still
             return
-        rest = tuple(range(1, update.dim()))
-        moved = torch.linalg.vector_norm(update if old is None else update - old, dim=rest)
-        if layer in self._shifts:
-            moved = moved + torch.linalg.vector_norm(self._shifts[layer].flatten(1), dim=1)
-        floor = _SMALL * math.sqrt(math.prod(update.shape[1:]))
-        change = moved / torch.linalg.vector_norm(update, dim=rest).clamp(min=floor)
+        measure = self._free_change if self.answer is None else self._answer_change
+        change = measure(layer, update)
         self.change = change if self.change is None else torch.maximum(self.change, change)
+
+    def _free_change(self, layer: int, update: Tensor) -> Tensor:
+        """How far a layer still moves, of its own size, [rows]."""
+        old = self.state[layer]
+        moved = _norms(update if old is None else update - old)
+        if layer in self._shifts:
+            moved = moved + _norms(self._shifts[layer])
+
+        floor = _SMALL * math.sqrt(math.prod(update.shape[1:]))
+        return moved / _norms(update).clamp(min=floor)
+
+    def _answer_change(self, layer: int, update: Tensor) -> Tensor:
+        """How far a layer's answer to the nudge still moves, of the answer's own size, [samples]."""
+        old, answer = self.state[layer], self.answer
+        assert old is not None  # a nudged phase starts from the free state
+        assert answer is not None
+        moved = _norms(answer.combined(update - old))
+        if layer in self._shifts:
+            moved = moved + _norms(answer.combined(self._shifts[layer]))
+
+        rounding = _norms(update).view(len(answer.factors), -1).amax(0) * torch.finfo(moved.dtype).eps
+        stands = moved <= _ROUNDING * rounding
+        return torch.where(stands, 0.0, moved / _norms(answer.of(layer, update)))
 
     def _shifted(self, layer: int) -> bool:
         """Whether shares of a layer's maxima have moved."""
@@ -219,3 +278,9 @@ class Phase:
 
     def _zeros(self, layer: int) -> Tensor:
         return self.like.new_zeros(self.batch, *self.circuit.layers[layer].shape)
+
+
+def _norms(values: Tensor) -> Tensor:
+    """Euclidean norm of each row."""
+    found: Tensor = torch.linalg.vector_norm(values, dim=tuple(range(1, values.dim())))
+    return found

@@ -2,10 +2,18 @@
 
 The residual of a sample is the largest, over layers, of |update - state| / |update| in its last sweep, where
 `update` is what the layer's equation asks for given its neighbours, and |.| is the Euclidean norm over the
-layer's units (a layer with a root mean square below 1e-6 counts as zero). Relaxation does not enter it.
+layer's units (a layer with a root mean square below 1e-6 counts as zero). Relaxation does not enter it. The residual
+of a sample whose state is not finite is infinite.
+
+In a nudged phase it is the answer to the nudge that must settle: half the difference of the two nudged
+states, or what a nudged state differs by from the free one. The change is measured against the answer's own
+size, and a sample goes on until the nudge can have reached every layer; changes that rounding alone makes
+count as none.
+
 Samples are independent: each stops at its own sweep, and its result does not depend on the others.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -19,6 +27,9 @@ from ffebm.runtime.phase import Note, Phase
 
 SETTLED = 1e-4
 """Largest residual of a sample that counts as converged when a fixed number of sweeps was asked for."""
+
+_SHOWN = 8
+"""Samples that a message names."""
 
 _LOOK_EVERY = 8
 """On an accelerator, sweeps between looks at whether anything still moves: each look waits for the device."""
@@ -69,12 +80,14 @@ class Rule:
         settle: The other settings.
         order: Layers by colour.
         nodes: Rows per sample, ordered by node, then by sample; rows of one sample stop together.
+        reach: Sweeps that a nudge takes to every layer; before them nothing has settled.
     """
 
     sweeps: int
     settle: Settle
     order: list[list[int]]
     nodes: int = 1
+    reach: int = 1
 
 
 def relax(phase: Phase, rule: Rule) -> Outcome:
@@ -102,6 +115,14 @@ def require_settled(name: str, outcome: Outcome, rule: Rule) -> None:
     if not bool(lost.any()):
         return
     n, batch = int(lost.sum()), len(lost)
+    broken = outcome.residual.isinf().nonzero()[:, 0].tolist()
+    if broken:
+        raise NotSettledError(
+            f"{name}: the state of {len(broken)} of {batch} samples is not finite: {listed_samples(broken)}",
+            allowed="finite numbers",
+            hint="look for NaN and infinite values in inputs and weights; without any the block diverges: "
+            "try relaxation=0.5 in Settle, or smaller weights",
+        )
     periods = sorted({int(period) for period in outcome.period[lost] if period > 0})
     cycle = f", in limit cycles of period {', '.join(map(str, periods))}" if periods else ""
     first = "winners='shared'" if periods else "more free_sweeps, anderson=5,"
@@ -111,6 +132,13 @@ def require_settled(name: str, outcome: Outcome, rule: Rule) -> None:
         allowed=f"residuals of at most {SETTLED if rule.settle.tol is None else rule.settle.tol:g}",
         hint=f"try {first} or relaxation=0.5 in Settle",
     )
+
+
+def listed_samples(samples: Sequence[int]) -> str:
+    """Some samples by number, for a message."""
+    shown = ", ".join(map(str, samples[:_SHOWN]))
+    more = f" and {len(samples) - _SHOWN} more" if len(samples) > _SHOWN else ""
+    return f"sample{'s' if len(samples) > 1 else ''} {shown}{more}"
 
 
 def _settle_fixed(phase: Phase, rule: Rule) -> Outcome:
@@ -125,8 +153,8 @@ def _settle_fixed(phase: Phase, rule: Rule) -> Outcome:
         if rule.nodes == 1 and sweep > rule.sweeps - WATCHED:
             watch.see(phase)
         if phase.change is not None:
-            residual, previous = _by_sample(phase.change, rule), residual
-    return _outcome(residual, previous, rule, rule.sweeps, watch)
+            residual, previous = _by_sample(phase, rule), residual
+    return _outcome(phase, (residual, previous), rule, rule.sweeps, watch)
 
 
 def _settle_to_tolerance(phase: Phase, rule: Rule, tol: float) -> Outcome:
@@ -137,10 +165,10 @@ def _settle_to_tolerance(phase: Phase, rule: Rule, tol: float) -> Outcome:
         advance(part, "residual")
         if rule.nodes == 1 and sweep > rule.sweeps - WATCHED:
             watch.see(part)
-        residual = _by_sample(part.change, rule)
-        stops = (residual <= tol) | (sweep == rule.sweeps)
+        residual = _by_sample(part, rule)
+        stops = (residual <= tol) & (sweep >= rule.reach) | (sweep == rule.sweeps)
         if bool(stops.any()):
-            ledger.enter(part, stops, _outcome(residual, previous, rule, sweep, watch))
+            ledger.enter(part, stops, _outcome(part, (residual, previous), rule, sweep, watch))
             if ledger.is_full:
                 break
             if phase.is_split and phase.circuit.edge is None:  # frozen noise is that of the whole batch
@@ -247,34 +275,40 @@ def _rows(samples: Tensor, batch: int, nodes: int) -> Tensor:
     return (torch.arange(nodes, device=samples.device)[:, None] * batch + samples).flatten()
 
 
-def _by_sample(change: Tensor | None, rule: Rule) -> Tensor:
-    assert change is not None
-    return change.view(rule.nodes, -1).amax(0)
+def _by_sample(phase: Phase, rule: Rule) -> Tensor:
+    assert phase.change is not None
+    return phase.change if phase.answer is not None else phase.change.view(rule.nodes, -1).amax(0)
+
+
+def _are_finite(phase: Phase, rule: Rule) -> Tensor:
+    """Whether each sample's state is finite."""
+    found = [torch.isfinite(s).flatten(1).all(1) for s in phase.settled_state()]
+    return torch.stack(found).all(0).view(rule.nodes, -1).all(0)
 
 
 def _unmoved(phase: Phase, rule: Rule, sweeps: int) -> Outcome:
-    n = phase.batch // rule.nodes
-    zero = phase.settled_state()[0].real.new_zeros(n)
-    count = torch.full((n,), sweeps, device=zero.device)
-    return Outcome(
-        zero, count, torch.ones_like(count, dtype=torch.bool), zero.clone(), torch.zeros_like(count)
-    )
+    finite = _are_finite(phase, rule)
+    residual = torch.where(finite, 0.0, torch.inf).to(phase.settled_state()[0].real.dtype)
+    count = torch.full_like(finite, sweeps, dtype=torch.int64)
+    rate = torch.where(finite, 0.0, torch.nan).to(residual.dtype)
+    return Outcome(residual, count, finite, rate, torch.zeros_like(count))
 
 
 def _outcome(
-    residual: Tensor | None, previous: Tensor | None, rule: Rule, sweep: int, watch: Watch
+    phase: Phase, residuals: tuple[Tensor | None, Tensor | None], rule: Rule, sweep: int, watch: Watch
 ) -> Outcome:
+    """How the samples of a phase stand after a sweep; `residuals` are those of this sweep and the last."""
+    residual, previous = residuals
     assert residual is not None
-    limit = SETTLED if rule.settle.tol is None else rule.settle.tol
-    converged = residual <= limit
     ratio = torch.full_like(residual, torch.nan) if previous is None else residual / previous
+    rate = torch.where(residual > 0, ratio, 0.0)
+
+    if sweep < rule.reach:
+        residual = residual.clamp(min=1.0)  # of some layer's answer, all is missing
+    residual = torch.where(_are_finite(phase, rule) & ~residual.isnan(), residual, torch.inf)
+    converged = residual <= (SETTLED if rule.settle.tol is None else rule.settle.tol)
+
     period = torch.zeros_like(residual, dtype=torch.int64)
     if sweep == rule.sweeps and rule.nodes == 1 and not bool(converged.all()):
         period = torch.where(converged, 0, watch.period())
-    return Outcome(
-        residual,
-        torch.full_like(period, sweep),
-        converged,
-        torch.where(residual > 0, ratio, 0.0),
-        period,
-    )
+    return Outcome(residual, torch.full_like(period, sweep), converged, rate, period)

@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, Phase, assume, given, settings
 from torch import Tensor
 
 from ffebm.errors import UsageError
+from ffebm.ir import Activation
 from ffebm.plan import Settle
 from ffebm.runtime.gradient import EP, Implicit, Unrolled
 from tests.runtime.blocks import IDENTITY, Builder, Case, cases, published_chain, smooth_chain
@@ -82,6 +83,94 @@ def test_nudging_for_some_sweeps_is_unrolling_as_many(make: Any, sweeps: int) ->
     _, nudged, _ = case.run(EP(1e-6), free)
     top = case.block.layers[-1].interactions[0].linear
     assert distance({top.weight: nudged[top.weight]}, {top.weight: unrolled[top.weight]}) < 1e-5 or sweeps < 2
+
+
+def deep_chain(batch: int = 8) -> Case:
+    """Six linear layers whose answers shrink from layer to layer."""
+    b = Builder(seed=5, batch=batch)
+    b.input("x", 16)
+    for k in range(6):
+        b.dense(f"s{k}", f"s{k - 1}" if k else "x", 16, Activation("Clip", low=0.0, high=1.0))
+        b.weights[f"s{k}.w"] = 0.08 * b.random(16, 16)
+        b.weights[f"s{k}.b"] = torch.full((16,), 0.5, dtype=torch.float64)
+    return b.case()
+
+
+def cosines(found: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str, float]:
+    size = {name: float(g.norm() * found[name].norm()) for name, g in expected.items()}
+    return {n: float((found[n] * g).sum()) / size[n] if size[n] else 0.0 for n, g in expected.items()}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("options", [{"beta": 0.02}, {"beta": 0.2}, {"beta": 0.02, "relative": False}])
+def test_a_tolerance_waits_for_the_answer_of_every_layer(options: Any, dtype: torch.dtype) -> None:
+    case = deep_chain()
+    case = Case(
+        case.block,
+        {name: w.to(dtype) for name, w in case.weights.items()},
+        {name: x.to(dtype) for name, x in case.inputs.items()},
+    )
+    completely = Settle(free_sweeps=400, nudged_sweeps=400, tol=1e-12)
+    _, exact, _ = case.run(Implicit(), completely)
+    _, settled, _ = case.run(EP(**options), completely)
+    _, found, equilibrium = case.run(EP(**options), Settle(free_sweeps=100, nudged_sweeps=100, tol=1e-3))
+    assert min(cosines(found, exact).values()) > (0.99 if options["beta"] < 0.1 else 0.98)
+    assert min(cosines(found, settled).values()) > 0.999
+    assert all(0.99 < float(found[n].norm() / g.norm()) < 1.01 for n, g in settled.items())
+    assert equilibrium.backward is not None
+    assert bool(equilibrium.backward.converged.all())
+    assert int(equilibrium.backward.sweeps.max()) < 30
+
+
+def test_a_nudge_that_has_not_reached_every_layer_has_not_settled() -> None:
+    # a sweep carries the nudge over two layers of six
+    case = deep_chain()
+    for sweeps in (1, 2):
+        for tol in (None, 1e-3):
+            _, found, equilibrium = case.run(EP(), Settle(nudged_sweeps=sweeps, tol=tol))
+            assert equilibrium.backward is not None
+            assert not bool(equilibrium.backward.converged.any())
+            assert float(equilibrium.backward.residual.min()) >= 1.0
+            assert float(found["s0.w"].norm()) == 0.0
+
+
+@pytest.mark.parametrize("factor", [10.0, 0.1, 1e-3, 1e-9, 1e30])
+@pytest.mark.parametrize("options", [{}, {"points": 1}, {"beta": "auto"}, {"points": 2, "beta": 0.5}])
+def test_gradients_are_proportional_to_the_loss(factor: float, options: Any) -> None:
+    class Scaled(Case):
+        def loss(self, outputs: Any) -> Tensor:
+            return factor * Case.loss(self, outputs)
+
+    case, settle = published_chain(), Settle(free_sweeps=60, nudged_sweeps=20)
+    _, expected, _ = case.run(EP(**options), settle)
+    _, found, _ = Scaled(case.block, case.weights, case.inputs).run(EP(**options), settle)
+    assert distance({name: g / factor for name, g in found.items()}, expected) < 1e-9
+
+
+def test_a_sample_is_nudged_alike_in_every_batch() -> None:
+    case, settle = published_chain(batch=4), Settle(free_sweeps=60, nudged_sweeps=20)
+    _, together, _ = case.run(EP(), settle)
+    alone: dict[str, Tensor] = {}
+    for i in range(4):
+        _, found, _ = Case(case.block, case.weights, {"x": case.inputs["x"][i : i + 1]}).run(EP(), settle)
+        for name in case.weights:
+            alone[name] = alone.get(name, torch.zeros(())) + found[name] / 4
+    assert distance({name: together[name] for name in alone}, alone) < 1e-9
+
+
+def test_a_nudge_that_is_not_relative_has_the_unit_of_the_loss() -> None:
+    # in a smooth block the error is that of beta squared, and beta grows with the loss
+    case = smooth_chain()
+
+    class Tenth(Case):
+        def loss(self, outputs: Any) -> Tensor:
+            return 0.1 * Case.loss(self, outputs)
+
+    _, exact, _ = case.run(Implicit(1e-14), EXACT)
+    _, whole, _ = case.run(EP(0.2, relative=False), EXACT)
+    _, tenth, _ = Tenth(case.block, case.weights, case.inputs).run(EP(0.2, relative=False), EXACT)
+    ratio = distance(whole, exact) / distance({name: 10 * g for name, g in tenth.items()}, exact)
+    assert 30 < ratio < 300
 
 
 def test_gradients_do_not_depend_on_the_scale_of_the_loss() -> None:

@@ -14,7 +14,7 @@ from ffebm.runtime.energy_block import BlockRuntime
 from ffebm.runtime.gradient import EP
 from ffebm.runtime.interaction import Coupling
 from ffebm.runtime.projection import ExactProjection
-from ffebm.runtime.settling import SETTLED
+from ffebm.runtime.settling import SETTLED, listed_samples
 from tests.runtime.blocks import IDENTITY, Builder, Case, cases, max_pool, published_chain, smooth_chain
 
 PROPERTY = settings(
@@ -176,6 +176,36 @@ def test_a_strict_block_that_does_not_settle_is_an_error() -> None:
         "in limit cycles of period 2; residuals of at most 0.0001\n"
         "  hint: try winners='shared' or relaxation=0.5 in Settle"
     )
+
+
+@pytest.mark.parametrize("options", [{}, {"tol": 1e-3}, {"free_sweeps": 1}, {"anderson": 3}])
+@pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_state_that_is_not_finite_has_not_settled(value: float, layers: int, options: Any) -> None:
+    b = Builder()
+    b.input("x", 4)
+    for k in range(layers):
+        b.dense(f"s{k}", f"s{k - 1}" if k else "x", 4, IDENTITY)
+    case = b.case()
+    case.inputs["x"][1, 2] = value
+    equilibrium = settle(case, **options)
+    assert equilibrium.residual.isinf().tolist() == [False, True, False]
+    assert not bool(equilibrium.converged[1])
+    settled = layers == 1 or "free_sweeps" not in options
+    assert equilibrium.converged[[0, 2]].tolist() == [settled, settled]
+    with pytest.raises(NotSettledError) as caught:
+        settle(case, strict=True, **options)
+    assert str(caught.value) == (
+        "block0: the state of 1 of 3 samples is not finite: sample 1; finite numbers\n"
+        "  hint: look for NaN and infinite values in inputs and weights; without any the block diverges: "
+        "try relaxation=0.5 in Settle, or smaller weights"
+    )
+
+
+def test_many_samples_are_not_all_listed() -> None:
+    assert listed_samples([3]) == "sample 3"
+    assert listed_samples(range(8)) == "samples 0, 1, 2, 3, 4, 5, 6, 7"
+    assert listed_samples(range(30)) == "samples 0, 1, 2, 3, 4, 5, 6, 7 and 22 more"
 
 
 class Counting:

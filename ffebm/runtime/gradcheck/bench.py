@@ -121,10 +121,12 @@ def _with_bits(hardware: Hardware, bits: int) -> Hardware:
     return msgspec.structs.replace(hardware, tiles=msgspec.structs.replace(tiles, tile=tile))
 
 
-def cosine(a: Tensor, b: Tensor) -> float | None:
-    """Cosine of two gradients; None if one is zero."""
-    size = float(a.norm() * b.norm())
-    return float((a * b).sum()) / size if size > 0 else None
+def cosine(found: Tensor, exact: Tensor) -> float | None:
+    """Cosine of a gradient with the exact one; 0 if it is lost, None if there is none."""
+    if not float(exact.norm()) > 0:
+        return None
+    size = float(found.norm() * exact.norm())
+    return float((found * exact).sum()) / size if size > 0 else 0.0
 
 
 def error(found: Tensor, exact: Tensor) -> float | None:

@@ -99,7 +99,11 @@ def check(bench: Bench, effort: Effort, progress: Progress | None = None) -> Cer
         target=effort.target,
         needs=_needs(bench, effort, exact, analog, tell),
         calibration=_calibration(bench),
-        notes=(*_chosen(bench, effort.gradient, equilibria), *_notes(settling, reference)),
+        notes=(
+            *_chosen(bench, effort.gradient, equilibria),
+            *_notes(settling, reference),
+            *_lost(found, exact),
+        ),
     )
 
 
@@ -109,6 +113,13 @@ def _chosen(bench: Bench, gradient: Gradient, equilibria: Sequence[Equilibrium])
         pairs = zip(bench.plan.blocks, equilibria, strict=True)
         found = [f"{b.name} {e.backward.beta:g}" for b, e in pairs if e.backward and e.backward.beta]
         yield f"beta found from the noise: {', '.join(found)}"
+
+
+def _lost(found: Grads, exact: Grads) -> Iterator[str]:
+    """Weights whose gradient never came."""
+    for name, g in exact.items():
+        if float(g.norm()) > 0 and not float(found.get(name, torch.zeros(1)).norm()) > 0:
+            yield f"the gradient of {name} is zero, the exact one is not: more nudged sweeps, or a larger beta"
 
 
 def _calibration(bench: Bench) -> str:

@@ -112,6 +112,27 @@ def test_a_digital_layer_has_no_block_and_zero_gradients_have_no_cosine() -> Non
     assert found.worst is None
 
 
+def test_a_gradient_that_is_lost_has_a_cosine_of_zero_and_a_note() -> None:
+    b = Builder(seed=1)
+    x, names = b.input("x", "N", 6), [f"w{k}" for k in range(6)]
+    for name in names:
+        x = b.node("Tanh", b.node("MatMul", x, b.weight(6, 6, gain=0.6, name=name)))
+    made = compile_model(b.model(x), hardware="ideal", block_size=6, settle=Settle(nudged_sweeps=2))
+    found = certificate(made, sweeps=False)
+    cosines = {row.weight: row.cosine for row in found.fidelity}
+    assert (cosines["w0"], cosines["w1"]) == (0.0, 0.0)
+    assert min(cosines[name] or 0.0 for name in names[2:]) > 0.5
+    assert found.worst is not None
+    assert found.worst.weight == "w0"
+    assert [note for note in found.notes if "zero" in note] == [
+        f"the gradient of {name} is zero, the exact one is not: more nudged sweeps, or a larger beta"
+        for name in names[:2]
+    ]
+    (row,) = found.settling
+    assert row.nudged_residual is not None
+    assert row.nudged_residual >= 1.0
+
+
 def test_converters_that_a_cosine_takes() -> None:
     machine = crossbars(8, 16, 16)
     found = certificate(plan(machine, 2), samples=16, target=0.5, sweeps=False)
