@@ -53,9 +53,7 @@ class Answer:
             part * (factor if part.is_complex() else factor.real)
             for factor, part in zip(self.factors, values.chunk(len(self.factors)), strict=True)
         ]
-        total = (
-            torch.stack(parts).sum(0) if len(parts) > 2 else parts[0] + parts[1] if parts[1:] else parts[0]
-        )
+        total = sum(parts[1:], parts[0])
         return total.real if total.is_complex() else total
 
     def of(self, layer: int, state: Tensor) -> Tensor:
