@@ -17,8 +17,8 @@ from ffebm.runtime.classification import fitted
 from ffebm.runtime.data import Data
 from ffebm.runtime.data.samples import floats
 from ffebm.runtime.executor import Executor
-from ffebm.write_file import replacing
 from ffebm.runtime.settling import listed_samples
+from ffebm.write_file import replacing
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 

@@ -2,8 +2,8 @@
 
 The residual of a sample is the largest, over layers, of |update - state| / |update| in its last sweep, where
 `update` is what the layer's equation asks for given its neighbours, and |.| is the Euclidean norm over the
-layer's units (a layer with a root mean square below 1e-6 counts as zero). Relaxation does not enter it. A sample whose
-state is not finite has an infinite residual.
+layer's units (a layer with a root mean square below 1e-6 counts as zero). Relaxation does not enter it. It is
+infinite if the state is not finite.
 
 In a nudged phase it is the answer to the nudge that must settle: half the difference of the two nudged
 states, or what a nudged state differs by from the free one. The change is measured against the answer's own

@@ -119,7 +119,7 @@ def _lost(found: Grads, exact: Grads) -> Iterator[str]:
     """Weights whose gradient never came."""
     for name, g in exact.items():
         if float(g.norm()) > 0 and not float(found.get(name, torch.zeros(1)).norm()) > 0:
-            yield f"the gradient of {name} is zero, the exact one is not: more nudged sweeps, or a larger beta"
+            yield f"the gradient of {name} is zero, the exact one is not: more nudged sweeps, a larger beta"
 
 
 def _calibration(bench: Bench) -> str:

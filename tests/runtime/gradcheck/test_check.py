@@ -125,7 +125,7 @@ def test_a_gradient_that_is_lost_has_a_cosine_of_zero_and_a_note() -> None:
     assert found.worst is not None
     assert found.worst.weight == "w0"
     assert [note for note in found.notes if "zero" in note] == [
-        f"the gradient of {name} is zero, the exact one is not: more nudged sweeps, or a larger beta"
+        f"the gradient of {name} is zero, the exact one is not: more nudged sweeps, a larger beta"
         for name in names[:2]
     ]
     (row,) = found.settling
