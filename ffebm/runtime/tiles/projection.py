@@ -1,7 +1,6 @@
 """A linear map whose weight lies on tiles."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from itertools import count
 from math import prod
 
@@ -18,10 +17,10 @@ from ffebm.runtime.tiles.remedies import AccumulatingTile, TransferTile
 from ffebm.runtime.tiles.sliced import SlicedTile
 from ffebm.runtime.tiles.split import SplitTile
 from ffebm.runtime.tiles.tile import Tile
-from ffebm.runtime.tiles.window import Window
+from ffebm.runtime.tiles.window import Window, bands
 
 CHUNK = 2**19
-"""Numbers on the lines of a tile at once: few enough to stay in a processor's cache."""
+"""Numbers on the lines of a tile at once, 2 MiB of float32: few enough to stay in a processor's cache."""
 
 DEVICE_CHUNK = 2**26
 """The same on an accelerator: enough to keep it busy, few enough for its memory."""
@@ -34,7 +33,10 @@ Product = Callable[[Tensor], Tensor]
 class TileProjection:
     """`W z` and `W^T y` on a tile, without bias.
 
-    A convolution drives the tile with one window of the image after the other; samples go through in chunks.
+    A convolution drives the tile with one window of the image after the other. Samples, and the windows of a
+    large image, go through in chunks: memory beyond operands and results does not grow with the image. Chunks
+    follow from shapes alone. They change no product but for the rounding of its sums; read noise is drawn
+    chunk by chunk, so other chunks (those of an accelerator) meet other numbers of the same law.
 
     Args:
         linear: The map.
@@ -67,10 +69,8 @@ class TileProjection:
             return self._by_rows(run, z, weight)
         window = Window.of(self._linear, weight)
         if self._linear.op == "Conv":
-            counts = window.counts(z.shape[2:])
-            return self._by_chunks(partial(self._gather, run, window, counts), z, weight, counts)
-        size = window.size(z.shape[2:], self._linear.output_padding)
-        return self._by_chunks(partial(self._scatter, run, window, size), z, weight, z.shape[2:])
+            return self._gather(run, window, window.counts(z.shape[2:]), z, weight)
+        return self._scatter(run, window, window.size(z.shape[2:], self._linear.output_padding), z, weight)
 
     @torch.no_grad()
     def product_t(self, y: Tensor, weight: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -87,8 +87,8 @@ class TileProjection:
         window = Window.of(self._linear, weight)
         size = tuple(shape[-len(window.kernel) :])
         if self._linear.op == "Conv":
-            return self._by_chunks(partial(self._scatter, run, window, size), y, weight, y.shape[2:])
-        return self._by_chunks(partial(self._gather, run, window, size), y, weight, size)
+            return self._scatter(run, window, size, y, weight)
+        return self._gather(run, window, size, y, weight)
 
     def _ready(self, weight: Tensor, direction: int) -> Tile:
         """The tile with the weight on it, before a read."""
@@ -100,20 +100,47 @@ class TileProjection:
     def _by_rows(self, run: Product, values: Tensor, weight: Tensor) -> Tensor:
         """The last axis through the tile: [batch, ..., n] -> [batch, ..., m]."""
         rows = values.reshape(-1, values.shape[-1])
-        out = self._by_chunks(lambda part: run(part[None])[0], rows, weight, ())
+        out = _joined(lambda part: run(part[None])[0], rows, self._uses_at_once(rows, weight))
         return out.reshape(*values.shape[:-1], out.shape[-1])
 
-    def _gather(self, run: Product, window: Window, counts: Sequence[int], image: Tensor) -> Tensor:
+    def _gather(
+        self, run: Product, window: Window, counts: Sequence[int], image: Tensor, weight: Tensor
+    ) -> Tensor:
         """Windows of an image through the tile: [batch, channels, *size] -> [batch, channels, *counts]."""
-        columns = window.unfold(image, counts).flatten(0, len(counts))
-        return self._through(run, columns).transpose(0, 1)
+        most = self._uses_at_once(image, weight)
+        parts = bands(counts, most)
 
-    def _scatter(self, run: Product, window: Window, size: Sequence[int], image: Tensor) -> Tensor:
+        def some(samples: Tensor) -> Tensor:
+            padded, out = window.padded(samples), None
+            for band in parts:
+                columns = window.unfold(padded, band).flatten(0, len(counts))
+                made = self._through(run, columns).transpose(0, 1)
+                if len(parts) == 1:
+                    return made
+                if out is None:
+                    out = made.new_empty(*made.shape[:2], *counts)
+                out[(slice(None), slice(None), *band)] = made
+            assert out is not None  # an image has windows
+            return out
+
+        return _joined(some, image, most // max(1, prod(counts)))
+
+    def _scatter(
+        self, run: Product, window: Window, size: Sequence[int], image: Tensor, weight: Tensor
+    ) -> Tensor:
         """Pixels through the tile into windows: [batch, channels, *counts] -> [batch, channels, *size]."""
-        lines = self._through(run, image.transpose(0, 1))
-        channels = len(lines) // prod(window.kernel)
-        columns = lines.reshape(channels, *window.kernel, *lines.shape[1:])
-        return window.fold(columns, size)
+        counts, most = image.shape[2:], self._uses_at_once(image, weight)
+        parts = bands(counts, most)
+        n_channels = weight.shape[1] * self._linear.groups
+
+        def some(samples: Tensor) -> Tensor:
+            out = samples.new_zeros(len(samples), n_channels, *size)
+            for band in reversed(parts):
+                lines = self._through(run, samples[(slice(None), slice(None), *band)].transpose(0, 1))
+                window.fold(lines.reshape(n_channels, *window.kernel, *lines.shape[1:]), band, out)
+            return out
+
+        return _joined(some, image, most // max(1, prod(counts)))
 
     def _through(self, run: Product, lines: Tensor) -> Tensor:
         """Lines of all groups through the tile: [lines, batch, *counts] -> [lines, batch, *counts]."""
@@ -121,20 +148,24 @@ class TileProjection:
         out = run(lines.reshape(groups, len(lines) // groups, prod(uses)).mT).mT
         return out.reshape(groups * out.shape[1], *uses)
 
-    def _by_chunks(self, run: Product, values: Tensor, weight: Tensor, counts: Sequence[int]) -> Tensor:
-        """Apply `run` to some samples at a time, each of which drives the tile `counts` times."""
+    def _uses_at_once(self, values: Tensor, weight: Tensor) -> int:
+        """How many vectors the tile takes before its lines hold a chunk; at least one."""
         n_lines = max(len(weight), self._linear.groups * weight[0].numel())
         chunk = CHUNK if values.device.type == "cpu" else DEVICE_CHUNK
-        n_samples = max(1, chunk // (n_lines * max(1, prod(counts))))
-        first, *others = torch.split(values, n_samples)
-        made = run(first)
-        if not others:
-            return made.contiguous()
-        out = made.new_empty(len(values), *made.shape[1:])
-        out[:n_samples] = made
-        for k, part in enumerate(others, 1):
-            out[k * n_samples : (k + 1) * n_samples] = run(part)
-        return out
+        return max(1, chunk // n_lines)
+
+
+def _joined(run: Product, values: Tensor, n_samples: int) -> Tensor:
+    """What `run` makes of some samples at a time, one at least."""
+    first, *others = torch.split(values, max(1, n_samples))
+    made = run(first)
+    if not others:
+        return made.contiguous()
+    out = made.new_empty(len(values), *made.shape[1:])
+    out[: len(first)] = made
+    for k, part in enumerate(others, 1):
+        out[k * len(first) : (k + 1) * len(first)] = run(part)
+    return out
 
 
 def crossbar_projection(

@@ -2,12 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
+from math import prod
 
 from torch import Tensor
 from torch.nn import functional
 
 from ffebm.ir import Linear
+
+Band = tuple[slice, ...]
+"""Windows beside each other: a range of them along each axis."""
 
 
 @dataclass(frozen=True)
@@ -51,50 +55,51 @@ class Window:
             for a in range(len(counts))
         )
 
-    def unfold(self, image: Tensor, counts: Sequence[int]) -> Tensor:
-        """The windows of an image as columns.
+    def padded(self, image: Tensor) -> Tensor:
+        """An image, [batch, channels, *size], with the pads around it."""
+        pads = [p for a in reversed(range(len(self.kernel))) for p in (self._begin(a), self._end(a))]
+        return functional.pad(image, pads) if any(pads) else image
+
+    def unfold(self, padded: Tensor, band: Band) -> Tensor:
+        """Some windows of an image as columns.
 
         Args:
-            image: [batch, channels, *size].
-            counts: Windows along each axis.
+            padded: From `padded`, [batch, channels, *size].
+            band: Which windows.
 
         Returns:
-            [channels, *kernel, batch, *counts], contiguous or a view of the image.
+            [channels, *kernel, batch, *windows], a view.
         """
-        axes = range(len(counts))
-        pads = [p for a in reversed(axes) for p in (self._begin(a), self._end(a))]
-        padded = functional.pad(image, pads) if any(pads) else image
+        axes = range(len(band))
         batch, channels, *steps = padded.stride()
         return padded.as_strided(
-            (image.shape[1], *self.kernel, image.shape[0], *counts),
+            (padded.shape[1], *self.kernel, padded.shape[0], *(n.stop - n.start for n in band)),
             (
                 channels,
                 *(steps[a] * self.dilations[a] for a in axes),
                 batch,
                 *(steps[a] * self.strides[a] for a in axes),
             ),
+            padded.storage_offset() + sum(band[a].start * self.strides[a] * steps[a] for a in axes),
         )
 
-    def fold(self, columns: Tensor, size: Sequence[int]) -> Tensor:
-        """The sum of windows in an image: the adjoint of `unfold`.
+    def fold(self, columns: Tensor, band: Band, image: Tensor) -> None:
+        """Add some windows to an image: the adjoint of `unfold` and `padded`.
+
+        Bands in falling order add to each pixel in the same order as all windows at once.
 
         Args:
-            columns: [channels, *kernel, batch, *counts].
-            size: Of the image.
-
-        Returns:
-            [batch, channels, *size].
+            columns: [channels, *kernel, batch, *windows].
+            band: Which windows these are.
+            image: [batch, channels, *size].
         """
-        n_axes = len(size)
-        counts = columns.shape[n_axes + 2 :]
-        image = columns.new_zeros(columns.shape[n_axes + 1], columns.shape[0], *size)
+        axes = range(len(band))
         for offset in product(*map(range, self.kernel)):
-            spans = [self._span(a, offset[a], counts[a], size[a]) for a in range(n_axes)]
+            spans = [self._span(a, offset[a], band[a], image.shape[2 + a]) for a in axes]
             here: tuple[slice | int, ...] = (slice(None), *offset)
             windows = (slice(None), slice(None), *(windows for _, windows in spans))
             pixels = (slice(None), slice(None), *(pixels for pixels, _ in spans))
             image.transpose(0, 1)[pixels] += columns[here][windows]
-        return image
 
     def _begin(self, axis: int) -> int:
         return self.pads[axis]
@@ -106,10 +111,28 @@ class Window:
         """Pixels from the first to the last that a kernel covers, both included."""
         return (self.kernel[axis] - 1) * self.dilations[axis] + 1
 
-    def _span(self, axis: int, offset: int, count: int, size: int) -> tuple[slice, slice]:
-        """At a kernel offset: the pixels inside the image that windows meet, and which windows these are."""
+    def _span(self, axis: int, offset: int, band: slice, size: int) -> tuple[slice, slice]:
+        """At a kernel offset: pixels inside the image that a band meets, and which of it meet them."""
         stride = self.strides[axis]
         start = offset * self.dilations[axis] - self._begin(axis)
-        first = max(0, -(start // stride))
-        last = max(first, min(count, (size - 1 - start) // stride + 1))
-        return slice(start + first * stride, max(start + last * stride, 0), stride), slice(first, last)
+        first = max(band.start, -(start // stride))
+        last = max(first, min(band.stop, (size - 1 - start) // stride + 1))
+        pixels = slice(start + first * stride, max(start + last * stride, 0), stride)
+        return pixels, slice(first - band.start, last - band.start)
+
+
+def bands(counts: Sequence[int], most: int) -> list[Band]:
+    """All windows, in their order, in bands of at most `most`: rows first, parts of a row where one is more.
+
+    Args:
+        counts: Windows along each axis.
+        most: At least 1.
+    """
+    if prod(counts) <= most:
+        return [tuple(slice(0, n) for n in counts)]
+    n_rows, *rest = counts
+    if prod(rest) > most:
+        return [(slice(row, row + 1), *part) for row in range(n_rows) for part in bands(rest, most)]
+    n_bands = -(-n_rows // (most // prod(rest)))
+    edges = [n_rows * k // n_bands for k in range(n_bands + 1)]
+    return [(slice(a, b), *(slice(0, n) for n in rest)) for a, b in pairwise(edges)]

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -6,6 +7,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from torch import Tensor
 
 from ffebm.conductance import to_matrix
@@ -13,6 +15,8 @@ from ffebm.hardware import Crossbar
 from ffebm.ir import Linear
 from ffebm.runtime.tiles import projection as module
 from ffebm.runtime.tiles.projection import TileProjection, crossbar_projection
+from ffebm.runtime.tiles.split import SplitTile
+from ffebm.runtime.tiles.window import bands
 from tests.runtime.tiles.bench import crossbar, fine, pieces, random, source
 
 
@@ -163,14 +167,66 @@ def test_any_convolution(
 
 
 @every_case
-@pytest.mark.parametrize("chunk", [1, 100, 10**9])
+@pytest.mark.parametrize("chunk", [1, 100, 1000, 10**9])
 def test_chunks_do_not_change_the_result(case: Case, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    # sums of whole numbers are exact, so that not even their order tells
+    described = crossbar(bits=16)
+    described = replace(described, adc=replace(described.adc, bits=24, range="level"))
     weight, z = random(*case.weight), random(5, *case.z, seed=1)
-    whole = built(case, crossbar()).product(z, weight)
+    monkeypatch.setattr(module, "CHUNK", 10**9)
+    whole = built(case, described)
+    out = whole.product(z, weight)
+    back = whole.product_t(out, weight, case.z)
     monkeypatch.setattr(module, "CHUNK", chunk)
-    projection = built(case, crossbar())
-    assert torch.allclose(projection.product(z, weight), whole, rtol=1e-12, atol=1e-12)
-    assert projection.product_t(whole, weight, case.z).shape == z.shape
+    parts = built(case, described)
+    assert torch.equal(parts.product(z, weight), out)
+    assert torch.equal(parts.product_t(out, weight, case.z), back)
+
+
+@every_case
+def test_noise_in_chunks_is_reproducible(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CHUNK", 100)
+    weight, z = random(*case.weight), random(5, *case.z, seed=1)
+    one, other = (built(case, crossbar(reading=0.01)).product(z, weight) for _ in range(2))
+    assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("counts", "most", "expected"),
+    [
+        ((4, 5), 20, [(0, 4, 0, 5)]),
+        ((4, 5), 19, [(0, 2, 0, 5), (2, 4, 0, 5)]),
+        ((5, 2), 4, [(0, 1, 0, 2), (1, 3, 0, 2), (3, 5, 0, 2)]),
+        ((2, 5), 4, [(0, 1, 0, 2), (0, 1, 2, 5), (1, 2, 0, 2), (1, 2, 2, 5)]),
+        ((3,), 1, [(0, 1), (1, 2), (2, 3)]),
+    ],
+)
+def test_bands_of_windows(counts: tuple[int, ...], most: int, expected: list[tuple[int, ...]]) -> None:
+    found = [tuple(edge for n in band for edge in (n.start, n.stop)) for band in bands(counts, most)]
+    assert found == expected
+
+
+def test_lines_of_a_large_image_stay_within_the_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    mvm, mvm_t = SplitTile.mvm, SplitTile.mvm_t
+
+    def watched(run: Callable[[SplitTile, Tensor], Tensor]) -> Callable[[SplitTile, Tensor], Tensor]:
+        def product(self: SplitTile, vectors: Tensor) -> Tensor:
+            out = run(self, vectors)
+            seen.append(max(vectors.numel(), out.numel()))
+            return out
+
+        return product
+
+    monkeypatch.setattr(SplitTile, "mvm", watched(mvm))
+    monkeypatch.setattr(SplitTile, "mvm_t", watched(mvm_t))
+    case = Case("image", linear("Conv", pads=(3, 3, 3, 3)), (16, 3, 7, 7), (3, 128, 128))
+    described = replace(crossbar(), rows=256, cols=256)
+    weight, z = random(*case.weight), random(1, *case.z)
+    projection = built(case, described)
+    projection.product_t(projection.product(z, weight), weight, case.z)
+    assert len(seen) == 2 * -(-3 * 49 * 128 * 128 // module.CHUNK)
+    assert max(seen) <= module.CHUNK
 
 
 @every_case
