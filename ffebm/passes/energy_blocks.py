@@ -54,11 +54,11 @@ class EnergyBlocks:
         former.finish()
         _check_names(graph, self.digital, former.seen)
 
-    def room(self, block: int) -> int:
-        """How many free layers a block may hold."""
+    def room(self, turn: int) -> int:
+        """How many free layers a block may hold; `turn` counts in graph order, blocks without a tile too."""
         if isinstance(self.block_size, int):
             return self.block_size
-        return self.block_size[block] if block < len(self.block_size) else 0
+        return self.block_size[turn] if turn < len(self.block_size) else 0
 
 
 @dataclass
@@ -111,6 +111,8 @@ class _Former:
         self.drives: dict[str, _Drive] = {}
         self.formed: dict[str, _Formed] = {}
         self.blocks: list[list[_Formed]] = []
+        self.rooms: list[int] = []
+        self.turn = 0  # of the next block among the listed sizes
         self.latest: dict[str, int] = dict.fromkeys([*graph.inputs, *graph.constants], -1)
         self.fed: set[str] = set(graph.inputs)
         self.stored: dict[str, Linear] = {}
@@ -334,15 +336,14 @@ class _Former:
         inside = {f.block for v in sources if (f := self.formed.get(v)) is not None and f.block is not None}
         for block in sorted(inside, reverse=True):
             outside = [v for v in sources if v not in self.formed or self.formed[v].block != block]
-            room = len(self.blocks[block]) < self.options.room(block)
+            room = len(self.blocks[block]) < self.rooms[block]
             if room and all(self.latest[v] < block for v in outside):
                 return block
         return None
 
     def _start(self, formed: _Formed) -> int | None:
         """A new block, with the candidates that can be its first layers; None if it would hold no weight."""
-        block = len(self.blocks)
-        room = self.options.room(block)
+        room = self.options.room(self.turn)
         first = [
             self.formed[v]
             for v in dict.fromkeys(self._sources(formed))
@@ -352,7 +353,11 @@ class _Former:
         first = first[: max(0, room - 1)]
         if room == 0 or (self.options.boundary == "digital" and not self._driven(formed, first)):
             return None
+        block = len(self.blocks)
         self.blocks.append([])
+        self.rooms.append(room)
+        self.turn += 1
+
         for candidate in first:
             self._join(candidate, block)
         return block
@@ -382,10 +387,13 @@ class _Former:
         """A layer without a block: its linear maps are digital; it may become the first layer of a block."""
         if self._weighted(formed):
             count = len(self.options.block_size) if isinstance(self.options.block_size, tuple) else 0
-            if self.options.room(len(self.blocks)) == 0:
+            room = self.options.room(self.turn)
+            if room == 0:
                 why = f"behind the last of the {count} blocks that block_size names"
-            elif self.options.room(len(self.blocks)) == 1:
+            elif room == 1:
                 why = "boundary is digital, so a block of one layer has no linear map inside"
+                formed.taken = True  # it is a block of its own, so it takes its turn
+                self.turn += 1
             else:
                 why = "the first linear map of a block; boundary is digital"
             self._make_digital(formed, formed.terms, why)

@@ -17,9 +17,6 @@ from ffebm.ir import Activation
 _Sigma = Callable[[Activation, Tensor], Tensor]
 _Bounds = Callable[[Activation], tuple[float, float]]
 
-_SELU_ALPHA = 1.6732632423543772
-_SELU_GAMMA = 1.0507009873554805
-
 
 def _clip(a: Activation, u: Tensor) -> Tensor:
     if a.low is None or a.high is None:
@@ -32,12 +29,7 @@ def _hard_sigmoid(a: Activation, u: Tensor) -> Tensor:
 
 
 def _selu(a: Activation, u: Tensor) -> Tensor:
-    gamma, alpha = _selu_parameters(a)
-    return gamma * F.elu(u, alpha)
-
-
-def _selu_parameters(a: Activation) -> tuple[float, float]:
-    return a.beta or _SELU_GAMMA, a.alpha or _SELU_ALPHA
+    return a.beta * F.elu(u, a.alpha)
 
 
 def _softplus(_: Activation, u: Tensor) -> Tensor:
@@ -71,7 +63,7 @@ _BOUNDS: dict[str, _Bounds] = {
     "LeakyRelu": lambda _: _UNBOUNDED,
     "Elu": lambda a: (-a.alpha, math.inf),
     "Softplus": lambda _: _POSITIVE,
-    "Selu": lambda a: (-math.prod(_selu_parameters(a)), math.inf),
+    "Selu": lambda a: (-a.alpha * a.beta, math.inf),
     "Celu": lambda a: (-a.alpha, math.inf),
     "Softsign": lambda _: (-1.0, 1.0),
 }

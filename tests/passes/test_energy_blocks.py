@@ -1,13 +1,19 @@
 from collections.abc import Callable
+from itertools import islice
+from typing import Any
 
 import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from ffebm.compiler.driver import run_passes
+from ffebm.compiler.driver import compile_model, run_passes
 from ffebm.errors import ModelError, UsageError
 from ffebm.hardware import load_hardware
 from ffebm.ir import Graph
 from ffebm.plan import Options
-from tests.models import Builder
+from ffebm.runtime.executor import Executor
+from tests.models import Builder, oracle, random_feeds, relative_error, tensors
 from tests.passes.common import before
 
 
@@ -89,6 +95,26 @@ def test_a_list_of_sizes_leaves_what_follows_digital() -> None:
     )
 
 
+@given(
+    depth=st.integers(1, 7), sizes=st.lists(st.integers(1, 4), min_size=1, max_size=5), digital=st.booleans()
+)
+@settings(max_examples=60, deadline=None)
+def test_each_size_of_a_list_takes_its_turn_on_a_chain(depth: int, sizes: list[int], digital: bool) -> None:
+    b = Builder()
+    y = b.input("x", "N", 4)
+    for index in range(depth):
+        y = dense(b, y, out=f"s{index}")
+
+    names = iter([f"s{index}" for index in range(depth)])
+    turns = [list(islice(names, size)) for size in sizes]
+    expected = [turn for turn in turns if len(turn) > (1 if digital else 0)]
+
+    graph = blocks(b, y, size=tuple(sizes), digital=digital)
+    assert layers(graph) == expected
+    held = [weight for block in graph.blocks for weight in block.weights()]
+    assert len(held) == sum(len(block) - digital for block in expected)
+
+
 def test_a_skip_inside_a_block() -> None:
     b = Builder()
     s0 = dense(b, b.input("x", "N", 4), out="s0")
@@ -143,6 +169,64 @@ def test_a_scaled_clip_with_a_bias() -> None:
     assert layer.biases == ("bias",)
     a = layer.activation
     assert (a.op, a.scale, a.low, a.high) == ("Clip", 0.5, -1.0, 2.0)
+
+
+SCALED: dict[str, Callable[[Builder, str, str], str]] = {
+    "scaled first": lambda b, xw, xu: b.node("Add", b.node("Mul", b.constant(0.5), xw), xu),
+    "scaled last": lambda b, xw, xu: b.node("Add", xu, b.node("Mul", xw, b.constant(0.5))),
+    "divided": lambda b, xw, xu: b.node("Add", b.node("Div", xw, b.constant(2.0)), xu),
+    "both": lambda b, xw, xu: b.node(
+        "Sum", b.node("Mul", xw, b.constant(0.5)), b.node("Mul", xu, b.constant(2.0)), "x"
+    ),
+    "with a bias": lambda b, xw, xu: b.node("Add", b.node("Mul", xw, b.constant(0.5)), b.weight(4)),
+    "with a state": lambda b, xw, xu: b.node("Add", b.node("Mul", xw, b.constant(0.5)), "x"),
+    "sum scaled": lambda b, xw, xu: b.node("Mul", b.node("Add", xw, xu), b.constant(0.5)),
+    "sum scaled twice": lambda b, xw, xu: b.node(
+        "Add", b.node("Mul", b.node("Add", xw, xu), b.constant(0.5)), b.weight(4)
+    ),
+    "bias scaled": lambda b, xw, xu: b.node("Mul", b.node("Add", xw, b.weight(4)), b.constant(3.0)),
+}
+
+
+@pytest.mark.parametrize("activation", ["Relu", "Tanh", "Identity"])
+@pytest.mark.parametrize("case", SCALED)
+def test_a_scale_reaches_only_what_it_scales(case: str, activation: str) -> None:
+    b = Builder()
+    x = b.input("x", "N", 4)
+    products = [b.node("MatMul", x, b.weight(4, 4)) for _ in range(2)]
+    model = b.model(b.node(activation, SCALED[case](b, *products)))
+    feeds = random_feeds(model, batch=5)
+    with torch.no_grad():
+        found = Executor(compile_model(model, hardware="ideal"))(*tensors(feeds).values())
+    assert relative_error((found,), oracle(model, feeds)) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("op", "attrs"),
+    [
+        ("Selu", {"alpha": 0.0}),
+        ("Selu", {"alpha": 0.5}),
+        ("Selu", {"alpha": 0.0, "gamma": 2.0}),
+        ("Elu", {"alpha": 0.0}),
+        ("LeakyRelu", {"alpha": 0.0}),
+        ("HardSigmoid", {"alpha": 0.0}),
+        ("HardSigmoid", {"beta": 0.0}),
+        ("HardSigmoid", {"alpha": 0.0, "beta": 0.0}),
+    ],
+)
+@pytest.mark.parametrize("digital", [(), ("w",)])
+def test_a_parameter_of_zero_is_no_default(
+    op: str, attrs: dict[str, Any], digital: tuple[str, ...]
+) -> None:
+    b = Builder()
+    x = b.input("x", "N", 4)
+    model = b.model(b.node(op, b.node("MatMul", x, b.weight(4, 4, name="w", gain=3.0)), **attrs))
+    feeds = random_feeds(model, batch=8)
+    plan = compile_model(model, hardware="ideal", digital=digital)
+    assert len(plan.blocks) == (0 if digital else 1)
+    with torch.no_grad():
+        found = Executor(plan)(*tensors(feeds).values())
+    assert relative_error((found,), oracle(model, feeds)) < 1e-5
 
 
 def test_layouts_inside_a_block() -> None:

@@ -28,7 +28,7 @@ KINKED = (
     Activation("HardSigmoid", alpha=0.2, beta=0.5),
     Activation("LeakyRelu", alpha=0.1),
     Activation("Elu", alpha=0.5),
-    Activation("Selu"),
+    Activation("Selu", alpha=1.6732632423543772, beta=1.0507009873554805),
     Activation("Celu", alpha=0.7),
     Activation("Softsign"),
 )
