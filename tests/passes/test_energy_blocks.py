@@ -215,9 +215,7 @@ def test_a_scale_reaches_only_what_it_scales(case: str, activation: str) -> None
     ],
 )
 @pytest.mark.parametrize("digital", [(), ("w",)])
-def test_a_parameter_of_zero_is_no_default(
-    op: str, attrs: dict[str, Any], digital: tuple[str, ...]
-) -> None:
+def test_a_parameter_of_zero_is_no_default(op: str, attrs: dict[str, Any], digital: tuple[str, ...]) -> None:
     b = Builder()
     x = b.input("x", "N", 4)
     model = b.model(b.node(op, b.node("MatMul", x, b.weight(4, 4, name="w", gain=3.0)), **attrs))
