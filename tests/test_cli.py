@@ -418,8 +418,8 @@ def test_trained_model_runs_in_onnxruntime(plan: Path, data: Path, run: Run, tmp
         (["recipe", "splitting-small-6", "--data", "x"], "no recipe trains on 'x'; cifar-10, "),
         (["run", "PLAN", "--input", "none.npz"], "none.npz: cannot be read: "),
         (
-            ["run", "PLAN", "--input", "DATA"],
-            "data.npz: it holds arrays ['x', 'y']; one for each input: ['x']",
+            ["run", "PLAN", "--input", "OTHER"],
+            "other.npz: it holds arrays ['z']; one for each input: ['x']",
         ),
         (["run", "PLAN", "--input", "DATA", "--tolerance", "1"], "--tolerance without --check"),
         (["run", "PLAN", "--input", "DATA", "--data-folder", "x"], "--data-folder without --calibrate"),
@@ -432,7 +432,9 @@ def test_bad_input_is_one_message(
 ) -> None:
     clip = model.with_name("clip.toml")
     clip.write_text("clip_norm = inf\n")
-    names = {"PLAN": plan, "MODEL": model, "DATA": data, "CLIP": clip}
+    other = model.with_name("other.npz")
+    np.savez(other, z=np.ones(2))
+    names = {"PLAN": plan, "MODEL": model, "DATA": data, "CLIP": clip, "OTHER": other}
     before = sorted(plan.parent.iterdir())
     code, _, err = run(*[names.get(argument, argument) for argument in arguments])
     assert code == 2

@@ -1,7 +1,6 @@
 """Runs a plan on the samples of a file, and compares it with onnxruntime."""
 
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +10,18 @@ import torch
 
 from ffebm.errors import Location, UsageError
 from ffebm.ir import Array
-from ffebm.plan import Plan
+from ffebm.plan import Plan, Port
 from ffebm.runtime.calibration import calibrated_on, calibration_batch, follows_data
 from ffebm.runtime.classification import fitted
 from ffebm.runtime.data import Data
+from ffebm.runtime.data.npz import npz_names, read_npz
 from ffebm.runtime.data.samples import floats
 from ffebm.runtime.executor import Executor
 from ffebm.runtime.settling import listed_samples
 from ffebm.write_file import replacing
 
+BESIDE = ("y", "x_test", "y_test")
+"""Arrays of a file of labelled samples that are no inputs."""
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
 
@@ -51,24 +53,37 @@ def read_inputs(plan: Plan, path: Path) -> dict[str, Array]:
         UsageError: If the file cannot be read, or arrays are missing, unknown or of another type.
     """
     where = Location(str(path))
-    try:
-        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
-            arrays = {name: np.asarray(file[name]) for name in file.files}
-    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        raise UsageError(f"cannot be read: {error}", allowed="an .npz file", location=where) from None
-    odd = [name for name, array in arrays.items() if array.dtype.kind not in "fiub"]
-    if odd:
-        raise UsageError(f"{odd[0]!r} holds no numbers", allowed="arrays of numbers", location=where)
+    held = npz_names(path, "an .npz file")
     names = [port.name for port in plan.inputs]
-    if sorted(arrays) != sorted(names):
+    wanted = dict(zip(names, names, strict=True))
+    if len(names) == 1 and names[0] not in held and "x" in held:
+        wanted = {names[0]: "x"}  # a file of labelled samples calls them so
+    unknown = set(held) - set(BESIDE) - set(wanted.values())
+    if unknown or not set(wanted.values()) <= set(held):
         raise UsageError(
-            f"it holds arrays {sorted(arrays)}", allowed=f"one for each input: {names}", location=where
+            f"it holds arrays {sorted(held)}", allowed=f"one for each input: {names}", location=where
         )
-    for port in plan.inputs:
-        array = arrays[port.name]
-        if array.dtype != port.type.dtype:
-            arrays[port.name] = array.astype(port.type.dtype)
-    return {name: arrays[name] for name in names}
+    arrays = read_npz(path, wanted.values(), "an .npz file")
+    return {port.name: _as_declared(port, arrays[wanted[port.name]], where) for port in plan.inputs}
+
+
+def _as_declared(port: Port, array: Array, where: Location) -> Array:
+    """An input of the model's type; a single number has the model's number of axes."""
+    shape = port.type.shape
+    if shape is not None and array.size == 1 and max(len(shape), array.ndim) == 1:
+        array = array.reshape((1,) * len(shape))
+    if array.dtype == port.type.dtype:
+        return array
+    with np.errstate(invalid="ignore", over="ignore"):
+        cast = array.astype(port.type.dtype)
+    whole = port.type.dtype.startswith(("int", "uint", "bool"))
+    if whole and not np.array_equal(cast.astype(array.dtype), array):
+        raise UsageError(
+            f"{port.name!r} is {array.dtype} and holds numbers that are not {port.type.dtype}",
+            allowed=f"{port.type.dtype}",
+            location=where,
+        )
+    return cast
 
 
 def infer(
@@ -93,7 +108,7 @@ def infer(
     net = Executor(plan, seed=seed)
     try:
         net.to(device)
-        tensors = [torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in inputs.values()]
+        tensors = [torch.from_numpy(array.copy(order="C")).to(device) for array in inputs.values()]
     except (RuntimeError, AssertionError) as error:
         first = str(error).splitlines()[0]
         raise UsageError(f"device {device!r} cannot be used: {first}", hint="--device cpu") from None

@@ -1,7 +1,5 @@
 """Arrays of the user's own, from an .npz file."""
 
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,6 +7,7 @@ import numpy as np
 
 from ffebm.errors import Location, UsageError
 from ffebm.ir import Array
+from ffebm.runtime.data.npz import npz_names, read_npz
 from ffebm.runtime.data.samples import Data, held_out, tensors
 
 
@@ -19,18 +18,14 @@ def arrays(path: Path) -> Data:
         UsageError: If arrays are missing or do not fit each other.
     """
     where = Location(str(path))
-    try:
-        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
-            held = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UsageError(
-            f"cannot be read: {error}", allowed="an .npz file with arrays x and y", location=where
-        ) from None
-    missing = [name for name in ("x", "y") if name not in held]
+    allowed = "an .npz file with arrays x and y"
+    names = npz_names(path, allowed)
+    missing = [name for name in ("x", "y") if name not in names]
     if missing:
         raise UsageError(
-            f"it has no array {missing[0]!r}, only {sorted(held)}", allowed="arrays x and y", location=where
+            f"it has no array {missing[0]!r}, only {sorted(names)}", allowed="arrays x and y", location=where
         )
+    held = read_npz(path, ("x", "y", "x_test", "y_test"), allowed)
     x, y = _labelled(held, "x", "y", where)
     if "x_test" not in held or "y_test" not in held:
         return held_out(path.name, x, y)

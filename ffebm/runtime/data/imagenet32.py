@@ -6,14 +6,13 @@ Python is pickled; reading a pickle runs code, so it is refused.
 Source: Chrabaszcz, Loshchilov & Hutter 2017 (arXiv 1707.08819).
 """
 
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
 from ffebm.errors import Location, UsageError
 from ffebm.ir import Array
+from ffebm.runtime.data.npz import read_npz
 from ffebm.runtime.data.samples import Data, tensors
 
 N_BATCHES, N_CLASSES = 10, 1000
@@ -48,15 +47,10 @@ def imagenet32(folder: Path | None = None) -> Data:
 def _batch(path: Path) -> tuple[Array, Array]:
     """Images and class numbers of a file."""
     where = Location(str(path))
-    try:
-        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as held:
-            data, labels = held["data"], held["labels"]
-    except KeyError:
-        raise UsageError(
-            "it lacks data or labels", allowed="arrays data and labels", location=where
-        ) from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UsageError(f"cannot be read: {error}", location=where) from None
+    held = read_npz(path, ("data", "labels"), "an .npz file with arrays data and labels")
+    if not {"data", "labels"} <= held.keys():
+        raise UsageError("it lacks data or labels", allowed="arrays data and labels", location=where)
+    data, labels = held["data"], held["labels"]
     n = len(labels) if labels.ndim == 1 else -1
     if data.dtype != np.uint8 or data.shape != (n, 3 * 32 * 32) or labels.dtype.kind not in "iu" or n < 1:
         raise UsageError(
