@@ -96,11 +96,11 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: Location) -> 
 
 
 def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
-    version = np.lib.format.read_magic(file)  # type: ignore[no-untyped-call]
+    version = np.lib.format.read_magic(file)
     if version[0] == 1:
-        shape, _, dtype = np.lib.format.read_array_header_1_0(file)  # type: ignore[no-untyped-call]
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
     else:  # the third differs in the names of fields alone, which no array of numbers has
-        shape, _, dtype = np.lib.format.read_array_header_2_0(file)  # type: ignore[no-untyped-call]
+        shape, _, dtype = np.lib.format.read_array_header_2_0(file)
     return shape, dtype
 
 

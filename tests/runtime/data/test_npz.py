@@ -20,7 +20,12 @@ def message(path: Path) -> str:
 
 def test_numbers_of_any_width(tmp_path: Path) -> None:
     path = tmp_path / "x.npz"
-    arrays = {"f": np.ones((2, 3)), "i": np.arange(3, dtype=np.int8), "b": np.array(True), "u/v": np.zeros(0)}
+    arrays: dict[str, Any] = {
+        "f": np.ones((2, 3)),
+        "i": np.arange(3, dtype=np.int8),
+        "b": np.array(True),
+        "u/v": np.zeros(0),
+    }
     np.savez(path, **arrays, text=np.array(["a"]))
     found = read_npz(path, arrays, "an .npz file")
     assert list(found) == list(arrays)
@@ -58,7 +63,7 @@ def test_members_that_are_no_arrays(tmp_path: Path) -> None:
 def test_a_header_that_asks_for_more_than_the_file_holds(tmp_path: Path) -> None:
     file = BytesIO()
     header = {"descr": "<f8", "fortran_order": False, "shape": (2**40,)}
-    np.lib.format.write_array_header_1_0(file, header)  # type: ignore[no-untyped-call]
+    np.lib.format.write_array_header_1_0(file, header)
     with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
         archive.writestr("x.npy", file.getvalue())
     assert message(tmp_path / "x.npz") == (
