@@ -11,11 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
-import ml_dtypes
 import msgspec
 import numpy as np
 import safetensors
-import safetensors.numpy
 from msgspec import Meta
 
 from ffebm.errors import Location, PlanError
@@ -24,6 +22,7 @@ from ffebm.hardware import Crossbar, Hardware
 from ffebm.ir import Array, EnergyBlock, Part, TensorType, holds_floats
 from ffebm.program import Instruction, Segment
 from ffebm.step import Schedule
+from ffebm.tensor_file import pack, unpack
 from ffebm.work import stationary
 
 SCHEMA = 1
@@ -289,8 +288,8 @@ class Plan(Manifest, kw_only=True, forbid_unknown_fields=True, eq=False):
         document = {name: getattr(self, name) for name in Manifest.__struct_fields__}
         files = {
             MANIFEST: msgspec.json.format(msgspec.json.encode(document), indent=1),
-            WEIGHTS: safetensors.numpy.save(_contiguous(self.weights)),
-            CROSSBARS: safetensors.numpy.save(_contiguous(self.crossbars)),
+            WEIGHTS: pack(self.weights),
+            CROSSBARS: pack(self.crossbars),
         }
         for segment in self.segments:
             name = f"digital/segment{segment.id:04}.json"
@@ -325,8 +324,8 @@ def load_plan(path: str | Path) -> Plan:
         manifest = msgspec.json.decode(files[MANIFEST], type=Manifest)
         names = sorted(name for name in files if name.startswith("digital/"))
         segments = tuple(msgspec.json.decode(files[name], type=Segment) for name in names)
-        weights = _arrays(files[WEIGHTS])
-        crossbars = _arrays(files[CROSSBARS])
+        weights = unpack(files[WEIGHTS])
+        crossbars = unpack(files[CROSSBARS])
     except KeyError as error:
         raise PlanError(f"{error.args[0]} is missing", hint="compile again", location=where) from None
     except (msgspec.DecodeError, safetensors.SafetensorError) as error:
@@ -341,25 +340,6 @@ def load_plan(path: str | Path) -> Plan:
 
 class _Version(msgspec.Struct):
     schema: int
-
-
-def _contiguous(arrays: dict[str, Array]) -> dict[str, Array]:
-    return {name: np.array(array, order="C", copy=None) for name, array in arrays.items()}
-
-
-def _arrays(data: bytes) -> dict[str, Array]:
-    """The arrays of a safetensors file, bfloat16 among them, which numpy's own loader lacks."""
-    return {
-        name: np.frombuffer(held["data"], _DTYPES[held["dtype"]]).reshape(held["shape"]).copy()
-        for name, held in safetensors.deserialize(data)  # type: ignore[no-untyped-call]
-    }
-
-
-_DTYPES: dict[str, str | type] = {
-    "BF16": ml_dtypes.bfloat16, "BOOL": "bool", "F16": "f2", "F32": "f4", "F64": "f8", "I16": "i2",
-    "I32": "i4", "I64": "i8", "I8": "i1", "U16": "u2", "U32": "u4", "U64": "u8", "U8": "u1",
-}  # fmt: skip
-"""Element types by their names in a safetensors file."""
 
 
 def _same_arrays(ours: dict[str, Array], theirs: dict[str, Array]) -> bool:

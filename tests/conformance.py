@@ -15,13 +15,16 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, numpy_helper
 from onnx.backend.test.case.node import collect_testcases
 from onnx.backend.test.loader import load_model_tests
 from torch import Tensor
 
+from ffebm import Executor
+from ffebm import compile as compile_plan
 from ffebm.ops import OPS
 from ffebm.runtime.kernels.dtypes import wide
+from tests.models import as_tuple
 from tests.onnx_interpreter import op_name, run_model, to_torch
 
 RTOL, ATOL = 1e-3, 1e-5
@@ -95,6 +98,40 @@ def fault(case: Case) -> str:
     except Exception as error:  # noqa: BLE001 - whatever it is, the case does not pass
         return _cause(case.model.graph, error)
     return ""
+
+
+def fault_in_plan(case: Case, *, constants: bool) -> str:
+    """Why a case does not pass when it is compiled and its plan runs; empty if it does.
+
+    Args:
+        case: A node case.
+        constants: Its inputs are constants of the model; all of it is computed in the compilation.
+    """
+    inputs, expected = case.data[0]
+    ports = [(port, x) for port, x in zip(case.model.graph.input, inputs, strict=False) if x is not None]
+    model = _with_constants(case.model, ports) if constants else case.model
+    try:
+        torch.manual_seed(0)
+        net = Executor(compile_plan(model, hardware="ideal"))
+        with torch.no_grad():
+            results = net(**({} if constants else {port.name: to_torch(x) for port, x in ports}))
+        compare(as_tuple(results), [to_torch(x) for x in expected])
+    except Exception as error:  # noqa: BLE001 - whatever it is, the case does not pass
+        return _cause(case.model.graph, error)
+    return ""
+
+
+def _with_constants(model: ModelProto, ports: Sequence[tuple[ValueInfoProto, object]]) -> ModelProto:
+    """The model without inputs; what it is fed is among its initializers."""
+    fixed = ModelProto()
+    fixed.CopyFrom(model)
+    del fixed.graph.input[:]
+    for port, x in ports:
+        tensor = TensorProto()
+        tensor.CopyFrom(x if isinstance(x, TensorProto) else numpy_helper.from_array(np.asarray(x)))
+        tensor.name = port.name
+        fixed.graph.initializer.append(tensor)
+    return fixed
 
 
 def compare(outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> None:

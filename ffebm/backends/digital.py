@@ -42,7 +42,7 @@ def emit_segments(graph: Graph) -> tuple[tuple[Segment, ...], dict[str, int], di
                 for v in n.outputs
                 if v in graph.outputs or any(of_node.get(r.name) != number for r in readers.get(v, []))
             ),
-            instructions=tuple(_instruction(node, tensors) for node in nodes),
+            instructions=tuple(instruction_of(node, tensors) for node in nodes),
         )
         segments.append(Segment(id=number, program=program))
     return tuple(segments), of_node, tensors
@@ -73,9 +73,16 @@ def _segments(graph: Graph) -> list[list[Node]]:
     return [[graph.nodes[position[name]] for name in group] for group in groups]
 
 
-def _instruction(
+def instruction_of(
     node: Node, tensors: dict[str, Array], renamed: Mapping[str, str] | None = None
 ) -> Instruction:
+    """A node as an instruction.
+
+    Args:
+        node: The node.
+        tensors: Takes the tensors of its attributes, by the names under which the instruction refers to them.
+        renamed: Constants of subgraphs, by their names in it.
+    """
     attrs: dict[str, Number | tuple[Number, ...]] = {}
     held: dict[str, str] = {}
     graphs: dict[str, Program] = {}
@@ -114,6 +121,6 @@ def _subprogram(graph: Graph, prefix: str, tensors: dict[str, Array], outside: M
     for node in graph.nodes:
         plain = Node(node.op, f"{prefix}.{node.name}", node.inputs, node.outputs, node.attrs, node.location)
         plain.inputs = [renamed.get(value, value) for value in node.inputs]
-        instructions.append(_instruction(plain, tensors, renamed))
+        instructions.append(instruction_of(plain, tensors, renamed))
     outputs = tuple(renamed.get(value, value) for value in graph.outputs)
     return Program(inputs=tuple(graph.inputs), outputs=outputs, instructions=tuple(instructions))

@@ -8,11 +8,11 @@ import msgspec
 from onnx import ModelProto
 
 from ffebm.backends.crossbar import emit_tiles
-from ffebm.backends.digital import emit_segments
+from ffebm.backends.digital import emit_segments, instruction_of
 from ffebm.compiler.from_onnx import from_onnx, without_weights
 from ffebm.errors import InternalError, UsageError
 from ffebm.hardware import Hardware, load_hardware
-from ffebm.ir import Graph, Node, Stage, TensorType, verify
+from ffebm.ir import Array, Graph, Node, Stage, TensorType, verify
 from ffebm.ops import OPS
 from ffebm.passes.canonicalize import Canonicalize
 from ffebm.passes.check_sizes import CheckSizes
@@ -53,7 +53,7 @@ class Pass(Protocol):
 def pass_order(options: Options, source: Literal["onnx", "torch"] = "onnx") -> tuple[Pass, ...]:
     """The passes, in order; a torch model tells weights from constants itself."""
     return (
-        *((FoldConstants(),) if source == "onnx" else ()),
+        *((FoldConstants(_by_kernels),) if source == "onnx" else ()),
         RemoveDead(),
         CheckSizes(),
         *((FoldBatchNorm(), RemoveDead()) if options.fold_batch_norm else ()),
@@ -64,6 +64,16 @@ def pass_order(options: Options, source: Literal["onnx", "torch"] = "onnx") -> t
         Partition(),
         Placement(),
     )
+
+
+def _by_kernels(node: Node, constants: Mapping[str, Array]) -> Mapping[str, Array]:
+    """Computes a node of constants that onnx's reference evaluator cannot."""
+    from ffebm.runtime.constant_evaluator import (
+        evaluate_constants,
+    )  # torch costs two seconds, which few models need to pay here
+
+    tensors: dict[str, Array] = {}
+    return evaluate_constants(instruction_of(node, tensors), {**constants, **tensors})
 
 
 def run_passes(graph: Graph, hardware: Hardware, passes: tuple[Pass, ...], progress: Progress | None) -> None:

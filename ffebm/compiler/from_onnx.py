@@ -14,7 +14,7 @@ import onnx.inliner
 from google.protobuf.message import DecodeError
 from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, numpy_helper
 
-from ffebm.compiler.onnx_structure import check_ops, check_structure, op_name
+from ffebm.compiler.onnx_structure import check_ops, check_structure, op_name, write_defaults
 from ffebm.errors import Location, ModelError
 from ffebm.ir import Array, Attr, Graph, Node, TensorType
 from ffebm.plan import Source
@@ -56,6 +56,7 @@ def from_onnx(model: str | Path | ModelProto, dims: Mapping[str, int]) -> Import
     check_ops(proto.graph, name)
     constants = _initializers(proto.graph, name)
     work = _without_large(proto, order, constants)
+    write_defaults(work.graph)
     _set_dims(work, dims, name)
     work = _convert(work, name)
     work = _infer(work, name)

@@ -3,11 +3,16 @@
 from collections.abc import Iterable, Iterator
 
 import networkx as nx
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, helper
 
 from ffebm.errors import Location, ModelError
 from ffebm.ops import OPS
 
+DEFAULTS: dict[str, dict[str, int | list[int]]] = {
+    "MeanVarianceNormalization": {"axes": [0, 2, 3]},
+    "STFT": {"onesided": 1},
+}
+"""Defaults of attributes that onnx's own shape inference forgets, by op."""
 CONVERTED = {"Upsample"}
 """Ops of old opsets that version conversion replaces."""
 
@@ -68,6 +73,14 @@ def check_ops(graph: GraphProto, name: str) -> None:
             hint="docs/ops.md lists the ops that ffebm runs",
             location=Location(name, next(iter(unknown.values()))[0]),
         )
+
+
+def write_defaults(graph: GraphProto) -> None:
+    """Write out the defaults that shape inference would miss."""
+    for node, _ in _all_nodes(graph):
+        for name, value in DEFAULTS.get(node.op_type, {}).items():
+            if node.domain in {"", "ai.onnx"} and all(attr.name != name for attr in node.attribute):
+                node.attribute.append(helper.make_attribute(name, value))
 
 
 def _all_nodes(graph: GraphProto) -> Iterator[tuple[NodeProto, str]]:

@@ -6,8 +6,9 @@ import numpy as np
 
 from ffebm.errors import Location, ModelError
 from ffebm.hardware import Hardware
-from ffebm.ir import Graph, Node, Stage, captured, holds_floats
+from ffebm.ir import Graph, Node, Stage, captured
 from ffebm.ops import Kind, kind_of
+from ffebm.tensor_file import storable
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,10 @@ def _check_filled(graph: Graph, value: str, location: Location | None) -> None:
 
 def _check_storable(graph: Graph, value: str) -> None:
     array = graph.constants[value]
-    if array.dtype.kind not in "iub" and not holds_floats(array):
+    if not storable(array):
         raise ModelError(
             f"{value!r} is of type {graph.types[value].dtype}",
-            allowed="bfloat16, float16, float32, float64, integers and booleans",
-            hint="cast the model's weights",
+            allowed="numbers and booleans",
             location=Location(graph.source, value),
         )
 

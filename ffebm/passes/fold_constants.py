@@ -1,6 +1,8 @@
 """Fold constants: compute what depends on constants alone, and tell weights from other constants."""
 
-from collections.abc import Iterator, Mapping
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,17 +12,28 @@ from onnx import ModelProto, numpy_helper
 from ffebm.errors import ModelError
 from ffebm.hardware import Hardware
 from ffebm.ir import Array, Graph, Node, Stage, TensorType, captured, holds_floats
+from ffebm.limits import FOLDED_BYTES
 from ffebm.ops import OPS, Kind
+
+Evaluate = Callable[[Node, Mapping[str, Array]], Mapping[str, Array]]
+"""Computes a node's outputs, by name, from the constants that it reads."""
+
+SHOWN = 1024
+"""Elements above which a constant's values are no shapes, so no shape inference needs them."""
 
 
 @dataclass(frozen=True)
 class FoldConstants:
-    """Folds constants with onnx's reference evaluator.
+    """Folds constants with onnx's reference evaluator, and with another one where that fails.
 
     Weights that pass through layout changes or casts on their way to an op are left alone, so that they keep
     their source names and can be trained.
+
+    Attributes:
+        evaluate: Computes what onnx's reference evaluator cannot; None: such a node is refused.
     """
 
+    evaluate: Evaluate | None = None
     name: str = "fold-constants"
     requires: Stage = Stage.IMPORTED
     ensures: Stage = Stage.IMPORTED
@@ -28,35 +41,117 @@ class FoldConstants:
     def run(self, graph: Graph, hardware: Hardware) -> None:
         """Fold what can be folded, then mark the trainable constants."""
         weights = _weight_values(graph)
+        live = _live_nodes(graph)
         kept = []
+        made = 0
         for node in graph.nodes:
-            inputs = captured(node)
-            if OPS[node.op].random or not all(v in graph.constants for v in inputs) or _has_graph(node):
-                kept.append(node)
-            elif node.op in {"Constant", "ConstantOfShape"}:
-                make = _constant if node.op == "Constant" else _constant_of_shape
-                _set_constant(graph, node.outputs[0], make(graph, node))
-            elif OPS[node.op].kind in {Kind.LAYOUT, Kind.CAST} and any(
-                v in weights and _may_train(graph, v) for v in inputs
-            ):
+            if id(node) not in live:
+                continue
+            if not _foldable(graph, node, weights):
                 kept.append(node)
             else:
-                _evaluate(graph, node)
+                made += _result_bytes(graph, node)
+                FOLDED_BYTES.check(made, f"constants of {made:,} bytes", node.location)
+                self._fold(graph, node)
         graph.nodes = kept
         _mark_trainable(graph)
 
+    def _fold(self, graph: Graph, node: Node) -> None:
+        feeds = {value: graph.constants[value] for value in captured(node)}
+        try:
+            results = _computed(graph, node, feeds)
+        except Exception as error:  # noqa: BLE001 - whatever it lacks, the kernels may have it
+            results = self._by_kernels(node, feeds, error)
+        for value in (value for value in node.outputs if value):
+            _set_constant(graph, value, results[value])
 
-def _evaluate(graph: Graph, node: Node) -> None:
-    from onnx.reference import ReferenceEvaluator  # costs import time that most models need not pay
-
-    feeds = {value: graph.constants[value] for value in captured(node)}
-    try:
-        results = ReferenceEvaluator(_single(node, feeds)).run(None, feeds)
-    except Exception as error:  # noqa: BLE001 - whatever the op raises, its inputs are at fault
+    def _by_kernels(self, node: Node, feeds: Mapping[str, Array], error: Exception) -> Mapping[str, Array]:
+        try:
+            if self.evaluate is not None:
+                return self.evaluate(node, feeds)
+        except Exception as other:  # noqa: BLE001 - both have failed, so the inputs are at fault
+            error.add_note(str(other))
         text = " ".join(str(error).split())
         raise ModelError(f"cannot be computed from its constants: {text}", location=node.location) from None
-    for value, result in zip([o for o in node.outputs if o], results, strict=True):
-        _set_constant(graph, value, np.asarray(result))
+
+
+def _live_nodes(graph: Graph) -> set[int]:
+    """The nodes on which an output depends, by identity; what is wrong with the others hurts nobody."""
+    live = set(graph.outputs)
+    nodes = set()
+    for node in reversed(graph.nodes):
+        if any(value in live for value in node.outputs):
+            live.update(captured(node))
+            nodes.add(id(node))
+    return nodes
+
+
+def _foldable(graph: Graph, node: Node, weights: set[str]) -> bool:
+    inputs = captured(node)
+    if OPS[node.op].random or not all(v in graph.constants for v in inputs) or _has_graph(node):
+        return False
+    passed_on = OPS[node.op].kind in {Kind.LAYOUT, Kind.CAST}
+    return not (passed_on and any(v in weights and _may_train(graph, v) for v in inputs))
+
+
+def _result_bytes(graph: Graph, node: Node) -> int:
+    """How much memory a node's results take, before they are made; what cannot be known counts nothing."""
+    known = [_bytes(graph.types.get(value)) for value in node.outputs if value]
+    if None in known:
+        known = _inferred_bytes(node, {value: graph.constants[value] for value in captured(node)})
+    return sum(size or 0 for size in known)
+
+
+def _bytes(known: TensorType | None) -> int | None:
+    if known is None or known.shape is None or not all(isinstance(d, int) for d in known.shape):
+        return None
+    try:
+        width = np.dtype(known.dtype).itemsize
+    except TypeError:  # a type that numpy lacks, of a byte or less
+        width = 1
+    return math.prod(int(d) for d in known.shape) * width
+
+
+def _inferred_bytes(node: Node, feeds: Mapping[str, Array]) -> list[int | None]:
+    """The same by shape inference, which sees the values of small inputs."""
+    try:
+        model = _single(node, feeds)
+        small = [numpy_helper.from_array(v, k) for k, v in feeds.items() if v.size <= SHOWN]
+        model.graph.initializer.extend(small)
+        done = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    except Exception:  # noqa: BLE001 - whatever is wrong with the node shows when it is computed
+        return []
+    types = [value.type.tensor_type for value in done.graph.output]
+    return [
+        math.prod(d.dim_value for d in t.shape.dim)
+        * onnx.helper.tensor_dtype_to_np_dtype(t.elem_type).itemsize
+        for t in types
+        if t.HasField("shape") and t.elem_type
+    ]
+
+
+def _computed(graph: Graph, node: Node, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
+    """A node's results by what needs no torch."""
+    if node.op == "Constant":
+        return {node.outputs[0]: _constant(graph, node)}
+    if node.op == "ConstantOfShape":
+        return {node.outputs[0]: _constant_of_shape(graph, node)}
+    return _by_reference(graph, node, feeds)
+
+
+def _by_reference(graph: Graph, node: Node, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    from onnx.reference import ReferenceEvaluator  # costs import time that most models need not pay
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # infinities and NaN are results like any other
+        results = ReferenceEvaluator(_single(node, feeds)).run(None, dict(feeds))
+    named = zip([o for o in node.outputs if o], results, strict=True)
+    arrays = {name: np.asarray(result) for name, result in named}
+    for name, array in arrays.items():
+        known = graph.types.get(name)
+        if known is not None and known.dtype not in {"unknown", str(array.dtype)}:
+            raise TypeError(f"{name!r} is {array.dtype}, not {known.dtype}")
+    return arrays
 
 
 def _constant(graph: Graph, node: Node) -> Array:
@@ -103,12 +198,12 @@ def _single(node: Node, feeds: Mapping[str, Array]) -> ModelProto:
     return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)])
 
 
-def _weight_values(graph: Graph) -> set[str]:
-    """Values that some op uses as a weight, directly or through layout changes or casts."""
+def _weight_values(graph: Graph, kind: Kind | None = None) -> set[str]:
+    """Values that some op (of a kind) uses as a weight, directly or through layout changes or casts."""
     wanted: set[str] = set()
     for node in _backwards(graph):
         op = OPS[node.op]
-        for position in op.weights:
+        for position in op.weights if kind in {None, op.kind} else ():
             if position < len(node.inputs):
                 wanted.add(node.inputs[position])
         if (op.kind is Kind.LAYOUT or node.op == "Cast") and node.outputs[0] in wanted:
@@ -131,14 +226,22 @@ def _may_train(graph: Graph, name: str) -> bool:
 
 
 def _mark_trainable(graph: Graph) -> None:
-    """A weight is a floating constant with an axis; in sums and products it has more than one element."""
+    """A weight is a finite floating constant with an axis; in sums and products it has several elements.
+
+    What holds an infinite number or a NaN masks something, and learns nothing. A linear map's weight is left
+    in, so that a diverged model is refused.
+    """
     wanted = _weight_values(graph)
     alone: set[str] = set()
     for node in _backwards(graph):
         if OPS[node.op].kind in {Kind.SUM, Kind.SCALE, Kind.ARITHMETIC}:
             alone.update(node.inputs)
+    linear = _weight_values(graph, Kind.LINEAR)
     graph.trainable = {
         name
         for name, array in graph.constants.items()
-        if name in wanted and _may_train(graph, name) and (array.size > 1 or name not in alone)
+        if name in wanted
+        and _may_train(graph, name)
+        and (array.size > 1 or name not in alone)
+        and (name in linear or bool(np.isfinite(array).all()))
     }

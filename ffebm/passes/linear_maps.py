@@ -7,14 +7,18 @@ import math
 
 import numpy as np
 
-from ffebm.errors import ModelError
 from ffebm.ir import Dim, Graph, Layout, Linear, Node, Pool, holds_floats
 from ffebm.ops import Kind, kind_of
+from ffebm.visible import visible
 from ffebm.work import stationary
 
 
 class Unfit(Exception):  # noqa: N818 - a reason, not an error
     """Why a node is digital."""
+
+
+OPEN = "a tile needs every size but the batch, and one is open"
+"""How the reason of a linear map of open size begins."""
 
 
 def unfit(graph: Graph, node: Node) -> Unfit:
@@ -33,7 +37,6 @@ def linear_of(graph: Graph, node: Node) -> tuple[Linear, tuple[int, ...]]:
 
     Raises:
         Unfit: If the weight is not stationary, or the map is of another form.
-        ModelError: If a size is unknown that its cost depends on.
     """
     if node.op in {"Conv", "ConvTranspose"}:
         return _convolution(graph, node), _known(graph, node)
@@ -68,14 +71,9 @@ def _known(graph: Graph, node: Node) -> tuple[int, ...]:
     shape = graph.shape(node.outputs[0])
     source = graph.shape(node.inputs[0])
     for value, sizes in ((node.inputs[0], source), (node.outputs[0], shape)):
-        unknown = None if sizes is None else [d for d in sizes[1:] if not isinstance(d, int)]
-        if unknown is None or unknown:
-            raise ModelError(
-                f"the size of {value!r} is unknown: {None if sizes is None else list(sizes)}",
-                allowed="only the first dimension, the batch, may be open",
-                hint="give the size with --dim NAME=SIZE, or export the model with a fixed shape",
-                location=node.location,
-            )
+        if sizes is None or not all(isinstance(d, int) for d in sizes[1:]):
+            listed = "" if sizes is None else f": {list(sizes)}"
+            raise Unfit(f"{OPEN} in {visible(value)!r}{listed}; --dim NAME=SIZE gives it")
     assert shape is not None  # the loop above has raised otherwise
     if len(shape) < 2:
         raise Unfit("its output has no batch axis")
@@ -193,7 +191,8 @@ def bias_shape_fits(graph: Graph, value: str, out: tuple[Dim, ...] | None) -> bo
     if not out or not holds_floats(array) or array.ndim > len(out):
         return False
     sizes = (1,) * (len(out) - array.ndim) + array.shape
-    return sizes[0] == 1 and all(s in {1, d} for s, d in zip(sizes[1:], out[1:], strict=True))
+    fits = bool(np.isfinite(array).all())  # an infinite number masks, and no layer can settle at it
+    return fits and sizes[0] == 1 and all(s in {1, d} for s, d in zip(sizes[1:], out[1:], strict=True))
 
 
 def scale_of(graph: Graph, node: Node) -> tuple[float, str]:

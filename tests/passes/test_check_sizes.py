@@ -2,8 +2,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper
+import torch
+from onnx import TensorProto, numpy_helper
 
+from ffebm import Executor
 from ffebm import compile as compile_plan
 from ffebm.errors import ModelError
 from tests.models import Builder
@@ -103,14 +105,37 @@ def test_a_window_larger_than_its_input() -> None:
     assert message(b, y) == "model:c: 'y' has a dimension of size 0: ['N', 1, 0, 0]; sizes of at least 1"
 
 
-def test_a_constant_of_a_type_that_no_unit_holds() -> None:
+def test_a_constant_that_is_a_text() -> None:
     b = Builder()
-    b.initializers.append(helper.make_tensor("w", TensorProto.FLOAT8E5M2, [2], [1.0, 2.0]))
-    y = b.node("CastLike", b.input("x", "N", 3), "w")
-    model = b.model(b.node("Cast", y, to=TensorProto.FLOAT))
+    b.initializers.append(numpy_helper.from_array(np.array(["a"], object), "w"))
+    y = b.node("Where", b.constant(np.ones(1, bool)), "w", "w")
+    model = b.model(b.node("Relu", b.input("x", "N", 3)), b.node("Identity", y))
+    model.graph.output[1].type.tensor_type.elem_type = TensorProto.STRING
     with pytest.raises(ModelError) as caught:
         compile_plan(model, hardware="ideal")
-    assert str(caught.value) == (
-        "model:w: 'w' is of type float8_e5m2; bfloat16, float16, float32, float64, integers and booleans"
-        "\n  hint: cast the model's weights"
-    )
+    assert "is of type object; numbers and booleans" in str(caught.value)
+
+
+@pytest.mark.parametrize("number", [np.inf, -np.inf, np.nan])
+def test_a_weight_of_a_linear_map_that_is_not_finite(number: float) -> None:
+    b = Builder()
+    w = b.constant(np.array([[1, number]], np.float32), "w")
+    y = b.node("MatMul", b.input("x", "N", 1), w, name="m")
+    assert message(b, y) == "model:w: weight 'w' holds a NaN or an infinite number; finite weights"
+
+
+def test_a_mask_that_is_not_finite_is_no_weight_and_no_bias() -> None:
+    b = Builder()
+    mask = b.constant(np.array([0, -np.inf, 0, 0], np.float32), "mask")
+    scores = b.node("MatMul", b.input("x", "N", 3), b.weight(3, 4, name="w"), name="m")
+    plan = compile_plan(b.model(b.node("Softmax", b.node("Add", scores, mask, name="a"))), hardware="ideal")
+    assert plan.trainable == ("w",)
+    assert {node.name: node.unit for node in plan.nodes if node.name in {"m", "a"}} == {
+        "m": "tile",
+        "a": "digital",
+    }
+    x = np.ones((2, 3), np.float32)
+    y = Executor(plan)(torch.from_numpy(x)).detach().numpy()
+    drive = x @ plan.weights["w"].astype(np.float32) + np.array([0, -np.inf, 0, 0])
+    expected = np.exp(drive) / np.exp(drive).sum(1, keepdims=True)
+    np.testing.assert_allclose(y, expected, rtol=1e-5)

@@ -7,6 +7,7 @@ Types narrower than a byte are held one element a byte: `torch.int4` and its lik
 from collections.abc import Sequence
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -78,6 +79,21 @@ _NARROW = {
 _FLOAT4 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 """The numbers of float4_e2m1 without their sign, by their three low bits."""
 
+_NAMED = {
+    "bfloat16": torch.bfloat16,
+    "float4_e2m1fn": torch.float4_e2m1fn_x2,
+    "float8_e4m3fn": torch.float8_e4m3fn,
+    "float8_e4m3fnuz": torch.float8_e4m3fnuz,
+    "float8_e5m2": torch.float8_e5m2,
+    "float8_e5m2fnuz": torch.float8_e5m2fnuz,
+    "float8_e8m0fnu": torch.float8_e8m0fnu,
+    "int2": _INT2,
+    "int4": _INT4,
+    "uint2": _UINT2,
+    "uint4": _UINT4,
+}
+"""The types that numpy lacks, by their names in ml_dtypes."""
+
 _LOWEST = torch.iinfo(torch.int64).min
 
 
@@ -104,10 +120,26 @@ def from_numpy(array: NDArray[Any], code: int) -> Tensor:
 
 
 def tensor_of(array: NDArray[Any]) -> Tensor:
-    """A copy of an array of a type that plans hold: one of numpy's, or bfloat16."""
-    if array.dtype.name == "bfloat16":
-        return torch.from_numpy(array.view(np.int16).copy()).view(torch.bfloat16)
-    return torch.from_numpy(array.copy())
+    """A copy of an array of a type that plans hold: one of numpy's, or one of ml_dtypes."""
+    dtype = _NAMED.get(array.dtype.name)
+    if dtype is None:
+        return torch.from_numpy(array.copy())
+    if dtype in _NARROW:
+        return torch.from_numpy(array.astype(np.int8)).view(dtype)
+    return torch.from_numpy(array.view(f"i{array.dtype.itemsize}").copy()).view(dtype)
+
+
+def array_of(tensor: Tensor) -> NDArray[Any]:
+    """The inverse of `tensor_of`."""
+    tensor = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
+    name = next((name for name, dtype in _NAMED.items() if dtype == tensor.dtype), None)
+    if name is None:
+        return np.array(tensor.numpy())
+    kind = np.dtype(getattr(ml_dtypes, name))
+    if tensor.dtype in _NARROW:
+        return tensor.view(torch.int8).numpy().astype(kind)
+    bits = {1: torch.int8, 2: torch.int16}[kind.itemsize]
+    return np.array(tensor.view(bits).numpy()).view(kind)
 
 
 def is_float(dtype: torch.dtype) -> bool:

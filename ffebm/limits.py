@@ -1,0 +1,68 @@
+"""How much a small file may ask for, and the environment variable that raises each bound.
+
+A model's weights are as large as its file, and are never bounded; what a few bytes can blow up is.
+"""
+
+import os
+from dataclasses import dataclass
+
+from ffebm.errors import Location, ModelError, UsageError
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A bound that the environment can raise.
+
+    Attributes:
+        variable: The environment variable.
+        default: The bound without it.
+        unit: What is counted.
+    """
+
+    variable: str
+    default: int
+    unit: str
+
+    @property
+    def value(self) -> int:
+        """The bound that holds now.
+
+        Raises:
+            UsageError: If the variable holds no whole number of at least 1.
+        """
+        text = os.environ.get(self.variable, "")
+        if not text:
+            return self.default
+        if not (text.isascii() and text.isdecimal() and 1 <= int(text[:20]) < 2**63):
+            raise UsageError(f"{self.variable}={text!r}", allowed="a whole number of at least 1")
+        return int(text)
+
+    @property
+    def allowed(self) -> str:
+        """The bound as text, for messages."""
+        return f"at most {self.value:,} {self.unit}"
+
+    @property
+    def hint(self) -> str:
+        """How to raise it, for messages."""
+        return f"if that is meant, set the environment variable {self.variable} to a larger number"
+
+    def check(self, count: int, found: str, location: Location | None = None) -> None:
+        """Refuse a model that asks for more.
+
+        Args:
+            count: How much it asks for.
+            found: The same in words.
+            location: Where.
+
+        Raises:
+            ModelError: If the count is above the bound.
+        """
+        if count > self.value:
+            raise ModelError(found, allowed=self.allowed, hint=self.hint, location=location)
+
+
+FOLDED_BYTES = Limit("FFEBM_MAX_FOLDED_BYTES", 2**30, "bytes of constants that are computed in a compilation")
+INLINED_NODES = Limit("FFEBM_MAX_INLINED_NODES", 10_000, "nodes, or ten times what the file holds")
+ARRAY_LINES = Limit("FFEBM_MAX_ARRAY_LINES", 65_536, "word lines or bit lines of one array")
+CONVERTER_SECONDS = Limit("FFEBM_MAX_CONVERTER_SECONDS", 120, "seconds for converting an opset")

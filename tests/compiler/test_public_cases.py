@@ -1,0 +1,60 @@
+"""Small models after public bug reports, with onnxruntime's outputs beside them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+import ffebm
+from ffebm.ir import Array
+from tests.models import as_tuple, relative_error
+
+CASES = Path(__file__).parents[1] / "cases"
+TOLERANCE = {"blocked_int4": 1e-2}
+"""onnxruntime multiplies by blocked weights in 8 bits; see the test of that case for the exact product."""
+
+
+def arrays(name: str, what: str) -> dict[str, Array]:
+    with np.load(CASES / f"{name}.npz") as file:
+        return {key.removeprefix(what): file[key] for key in file if key.startswith(what)}
+
+
+def outputs(plan: ffebm.Plan, feeds: Mapping[str, Array]) -> tuple[torch.Tensor, ...]:
+    return as_tuple(ffebm.Executor(plan)(**{name: torch.from_numpy(array) for name, array in feeds.items()}))
+
+
+@pytest.mark.parametrize("name", sorted(file.stem for file in CASES.glob("*.onnx")))
+def test_outputs_are_those_beside_the_model(name: str, tmp_path: Path) -> None:
+    plan = ffebm.compile(CASES / f"{name}.onnx", hardware="ideal")
+    plan.save(tmp_path / "plan")
+    assert ffebm.load_plan(tmp_path / "plan") == plan
+    found = outputs(plan, arrays(name, "in:"))
+    assert relative_error(found, list(arrays(name, "out:").values())) <= TOLERANCE.get(name, 1e-5)
+
+
+def test_blocked_weights_are_exact() -> None:
+    model = onnx.load(CASES / "blocked_int4.onnx")
+    held = {t.name: onnx.numpy_helper.to_array(t).astype(np.float64) for t in model.graph.initializer}
+    x = arrays("blocked_int4", "in:")["x"]
+    plan = ffebm.compile(model, hardware="ideal")
+    assert (
+        relative_error(
+            outputs(plan, {"x": x}), [x.astype(np.float64) @ (held["w"] * np.repeat(held["s"], 16, 0))]
+        )
+        <= 1e-6
+    )
+
+
+@pytest.mark.parametrize("length", [1, 3, 12])
+def test_a_sequence_of_any_length(length: int) -> None:
+    model = CASES / "dynseq_bert_script.onnx"
+    plan = ffebm.compile(model, hardware="ideal")
+    session = onnxruntime.InferenceSession(model)
+    rng = np.random.default_rng(length)
+    feeds: dict[str, Array] = {i.name: rng.integers(0, 2, (2, length)) for i in session.get_inputs()}
+    assert relative_error(outputs(plan, feeds), session.run(None, feeds)) <= 1e-5
+    assert any("one is open" in node.reason for node in plan.nodes if node.unit == "digital")
