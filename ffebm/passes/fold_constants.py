@@ -45,9 +45,7 @@ class FoldConstants:
         kept = []
         made = 0
         for node in graph.nodes:
-            if id(node) not in live:
-                continue
-            if not _foldable(graph, node, weights):
+            if id(node) not in live or not _foldable(graph, node, weights):
                 kept.append(node)
             else:
                 made += _result_bytes(graph, node)
