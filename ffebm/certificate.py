@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 
+from ffebm.decoded import decoded
 from ffebm.errors import Location, UsageError
 from ffebm.write_file import write_file
 
@@ -178,7 +179,7 @@ def load_certificate(path: Path) -> Certificate:
     """
     where = Location(str(path))
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=Certificate)
+        found = decoded(path.read_bytes(), Certificate)
     except OSError as error:
         raise UsageError(f"cannot be read: {error.strerror}", location=where) from None
     except msgspec.DecodeError as error:

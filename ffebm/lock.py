@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from ffebm.decoded import decoded
 from ffebm.errors import Location, UsageError
 
 PATIENCE_S = 0.3
@@ -95,7 +96,7 @@ def sign(number: int, owner: Owner) -> None:
 def owner_of(number: int) -> Owner | None:
     """Who owns, or owned, a lock; None if it was never written down."""
     try:
-        owner = msgspec.json.decode(os.pread(number, 4096, 0), type=Owner)
+        owner = decoded(os.pread(number, 4096, 0), Owner)
     except (OSError, msgspec.DecodeError):
         return None
     return None if "/" in owner.target or "\0" in owner.target else owner

@@ -16,6 +16,7 @@ import numpy as np
 import safetensors
 from msgspec import Meta
 
+from ffebm.decoded import decoded
 from ffebm.errors import Location, PlanError
 from ffebm.folder import read_folder, write_folder
 from ffebm.hardware import Crossbar, Hardware
@@ -313,7 +314,7 @@ def load_plan(path: str | Path) -> Plan:
     where = Location(str(folder))
     files = read_folder(folder, MANIFEST)
     try:
-        found = msgspec.json.decode(files[MANIFEST], type=_Version).schema
+        found = decoded(files[MANIFEST], _Version).schema
         if found != SCHEMA:
             raise PlanError(
                 f"the plan is of version {found}",
@@ -321,9 +322,9 @@ def load_plan(path: str | Path) -> Plan:
                 hint="compile the model again with this version",
                 location=where,
             )
-        manifest = msgspec.json.decode(files[MANIFEST], type=Manifest)
+        manifest = decoded(files[MANIFEST], Manifest)
         names = sorted(name for name in files if name.startswith("digital/"))
-        segments = tuple(msgspec.json.decode(files[name], type=Segment) for name in names)
+        segments = tuple(decoded(files[name], Segment) for name in names)
         weights = unpack(files[WEIGHTS])
         crossbars = unpack(files[CROSSBARS])
     except KeyError as error:

@@ -6,11 +6,14 @@ from typing import Any
 
 import msgspec
 
+from ffebm.decoded import decoded
 from ffebm.errors import Location, PlanError
 from ffebm.folder import Kind
 from ffebm.training import Training
 
 RECORD = "record.json"
+SCHEMA = 1
+"""Version of a run's folder; another version is refused."""
 RUN = Kind("run", "ffebm train PLAN --data DATA", "train again, or take an older copy of the folder")
 
 
@@ -40,6 +43,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """A training run so far.
 
     Attributes:
+        schema: Version of the format.
         plan: Digest of the plan's source model.
         hardware: Name and digest of the machine.
         samples: Digest of the training samples.
@@ -50,6 +54,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         groups: The optimiser's settings, as torch keeps them.
     """
 
+    schema: int = SCHEMA
     plan: str
     hardware: str
     samples: str
@@ -68,9 +73,35 @@ def run_record(files: Mapping[str, bytes], path: Path) -> RunRecord:
         path: The folder, for messages.
 
     Raises:
-        PlanError: If there is none, or it cannot be read.
+        PlanError: If there is none, or it cannot be read, is of another version or contradicts itself.
     """
+    where = Location(str(path))
     try:
-        return msgspec.json.decode(files[RECORD], type=RunRecord)
-    except (KeyError, msgspec.DecodeError) as error:
-        raise PlanError(f"the run record cannot be read: {error}", location=Location(str(path))) from None
+        content = files[RECORD]
+        found = decoded(content, _Version).schema
+        if found != SCHEMA:
+            raise PlanError(
+                f"the run is of version {found}",
+                allowed=f"this ffebm reads version {SCHEMA}",
+                hint="train again with this version",
+                location=where,
+            )
+        record = decoded(content, RunRecord)
+    except KeyError:
+        raise PlanError(f"{RECORD} is missing", hint=RUN.mended_by, location=where) from None
+    except msgspec.DecodeError as error:
+        raise PlanError(
+            f"the run record cannot be read: {error}", hint=RUN.mended_by, location=where
+        ) from None
+    for position, epoch in enumerate(record.epochs, 1):
+        if epoch.epoch != position:
+            raise PlanError(
+                f"the run record has epoch {epoch.epoch} in place {position}",
+                hint=RUN.mended_by,
+                location=where,
+            )
+    return record
+
+
+class _Version(msgspec.Struct):
+    schema: int = SCHEMA

@@ -18,6 +18,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "quantity",
         "loading_factor",
         "crossbar",
+        "decoded",
         "lock",
         "exchange",
         "scratch",

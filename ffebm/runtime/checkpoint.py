@@ -56,17 +56,41 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises:
         PlanError: If it is no run folder, or damaged.
     """
-    files = read_folder(path, RECORD, RUN)
+    return checkpoint_among(read_folder(path, RECORD, RUN), path)
+
+
+def checkpoint_among(files: Mapping[str, bytes], path: Path) -> Checkpoint:
+    """The checkpoint among the files of a run's folder.
+
+    Args:
+        files: Their contents by name.
+        path: The folder, for messages.
+
+    Raises:
+        PlanError: If there is none, or it cannot be read.
+    """
     record = run_record(files, path)
+    where = Location(str(path))
+    if CHECKPOINT not in files:
+        raise PlanError(f"{CHECKPOINT} is missing", hint=RUN.mended_by, location=where)
     try:
         tensors = safetensors.torch.load(files[CHECKPOINT])
-    except (KeyError, safetensors.SafetensorError) as error:
-        raise PlanError(f"the checkpoint cannot be read: {error}", location=Location(str(path))) from None
-    weights, state, cells = (
-        {k.removeprefix(kind): v for k, v in tensors.items() if k.startswith(kind)}
-        for kind in ("weights/", "optimizer/", "cells/")
-    )
-    return Checkpoint(record, weights, state, cells)
+    except (safetensors.SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise PlanError(
+            f"the checkpoint cannot be read: {error}", hint=RUN.mended_by, location=where
+        ) from None
+    kinds: dict[str, dict[str, Tensor]] = {"weights": {}, "optimizer": {}, "cells": {}}
+    for name, tensor in tensors.items():
+        kind, _, own = name.partition("/")
+        if kind not in kinds:
+            raise PlanError(
+                f"the checkpoint holds {name!r}",
+                allowed="weights/…, optimizer/… and cells/…",
+                hint=RUN.mended_by,
+                location=where,
+            )
+        kinds[kind][own] = tensor
+    return Checkpoint(record, kinds["weights"], kinds["optimizer"], kinds["cells"])
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], tuple[dict[str, Any], ...]]:
@@ -83,12 +107,12 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor]
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, checkpoint: Checkpoint) -> None:
-    """Give an optimiser the state of a checkpoint."""
+    """Give an optimiser the state and the learning rate of a checkpoint that fits it."""
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in checkpoint.state.items():
         index, _, key = name.partition(".")
         state.setdefault(int(index), {})[key] = tensor
     document = optimizer.state_dict()
     for group, saved in zip(document["param_groups"], checkpoint.record.groups, strict=True):
-        group.update(saved)
+        group["lr"] = saved.get("lr", group["lr"])
     optimizer.load_state_dict({"state": state, "param_groups": document["param_groups"]})

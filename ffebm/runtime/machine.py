@@ -104,6 +104,18 @@ class Machine:
             for key, tensor in array.tile.state().items()
         }
 
+    def programmed_cells(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What cells that learn in place hold behind a first run with some weights, up to noise.
+
+        Nothing changes: another machine of this kind is programmed.
+        """
+        if not self.learns_in_place:
+            return {}
+        source = torch.Generator(self._generator.device)
+        fresh = Machine(self._plan, source, self._name, self._tiles)
+        fresh.learn({name: weight.detach().clone() for name, weight in weights.items()})
+        return fresh.cells()
+
     def restore(self, cells: Mapping[str, Tensor], weights: Callable[[str], Tensor]) -> None:
         """Take up what `cells` returned; weights that learn get the values that their cells hold."""
         for name, array in self._arrays.items():

@@ -30,6 +30,7 @@ from ffebm.runtime.differences import differing
 from ffebm.runtime.executor import Executor
 from ffebm.runtime.gradient import EP, Gradient, Implicit, Unrolled
 from ffebm.runtime.optimizer import make_optimizer
+from ffebm.runtime.resuming import check_fits, expected, spoilt
 from ffebm.runtime.save_onnx import model_files, source_model
 from ffebm.runtime.settling import Equilibrium
 from ffebm.training import Training
@@ -95,6 +96,7 @@ class Trainer:
         """Continue from the run folder.
 
         Raises:
+            PlanError: If the folder holds no run, or what it holds does not fit.
             UsageError: If the run is another plan's, or was started with other settings.
         """
         if self.folder is None:
@@ -120,6 +122,7 @@ class Trainer:
                     hint="resume with the same settings (--epochs may grow at a constant rate)",
                     location=Location(str(self.folder)),
                 )
+        check_fits(checkpoint, expected(self.net, self.optimizer), self.folder)
         held = {**self.net.weights(), **self.net.running_statistics()}
         with torch.no_grad():
             for name, tensor in held.items():
@@ -264,6 +267,12 @@ class Trainer:
         )
 
     def _save(self) -> None:
+        name = spoilt(self.net)
+        if name:
+            raise UsageError(
+                f"weight {name!r} holds a NaN or an infinite number behind epoch {len(self.epochs)}",
+                hint="try a smaller --lr; the run folder still holds the epoch before",
+            )
         if self.folder is None:
             return
         held = {**self.net.weights(), **self.net.running_statistics()}

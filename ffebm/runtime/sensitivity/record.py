@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ffebm.decoded import decoded
 from ffebm.errors import Location, UsageError
 from ffebm.plan import Plan
 from ffebm.runtime.calibration import calibrated_on, calibration_batch
@@ -232,7 +233,7 @@ def read_record(path: Path, hint: str) -> Record:
     """
     where = Location(str(path))
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=Record)
+        found = decoded(path.read_bytes(), Record)
     except OSError as error:
         raise UsageError(f"cannot be read: {error.strerror}", hint=hint, location=where) from None
     except msgspec.DecodeError as error:
