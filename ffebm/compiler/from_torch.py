@@ -146,9 +146,26 @@ def _read_program(program: ExportedProgram, name: str) -> tuple[ExportedProgram,
     try:
         return program, read_program(program, name)
     except NotInvertibleError:
-        with _quiet():
-            functional = program.run_decompositions({})
+        functional = _decomposed(program, name)
     return functional, read_program(functional, name)
+
+
+def _decomposed(program: ExportedProgram, name: str) -> ExportedProgram:
+    """The program without writes in place."""
+    with _quiet():
+        try:
+            functional: ExportedProgram = program.run_decompositions({})
+        except Exception as error:  # torch raises whatever its ops raise
+            raise ModelError(
+                f"torch cannot take its writes in place apart: {_first_line(error)}",
+                hint="write it with ops that make new tensors",
+                location=Location(name),
+            ) from error
+    return functional
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def _export(
@@ -164,9 +181,8 @@ def _export(
             shapes = _shapes(sizes, model, example) if dynamic else None
             return export(model, example.args, example.kwargs, dynamic_shapes=shapes)
         except Exception as error:  # torch.export raises whatever the model raises
-            first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             raise ModelError(
-                f"torch.export refuses it: {first.strip()}",
+                f"torch.export refuses it: {_first_line(error)}",
                 hint="torch.export.export(module, inputs) shows where; Python that branches on values of "
                 "tensors can use torch.cond",
                 location=Location(name),

@@ -256,8 +256,16 @@ class _Reader:
         defaults = {a.name: a.default_value for a in target._schema.arguments if a.has_default_value()}
         return {k: v for k, v in given.items() if isinstance(v, fx.Node) or not _same(v, k, defaults)}
 
-    def emit(self, node: fx.Node, target: Any, arguments: dict[str, object]) -> str:
+    def emit(
+        self, node: fx.Node, target: Any, arguments: dict[str, object], made: Tensor | None = None
+    ) -> str:
         """Add a call; its arguments may hold nodes of torch's graph or names of values.
+
+        Args:
+            node: Where it stands in torch's graph.
+            target: The op.
+            arguments: By their names in the op's schema.
+            made: What it makes, without data; what the node holds if left out.
 
         Returns:
             Name of its first output.
@@ -266,16 +274,18 @@ class _Reader:
         attrs = {key: _encoded(self, value, inputs) for key, value in arguments.items()}
         schema = target._schema
         op = f"{schema.name.replace('::', '.')}.{schema.overload_name or 'default'}"
-        outputs = self.append(node, op, inputs, attrs)
+        outputs = self.append(node, op, inputs, attrs, made)
         if isinstance(node.meta.get("val"), tuple | list):
             self.parts[node] = outputs
         self.aliases.make(node, outputs[0])
         return outputs[0]
 
-    def append(self, node: fx.Node, op: str, inputs: list[str], attrs: dict[str, Attr]) -> list[str]:
-        """Add a node; its outputs are typed as export saw them."""
+    def append(
+        self, node: fx.Node, op: str, inputs: list[str], attrs: dict[str, Attr], made: Tensor | None = None
+    ) -> list[str]:
+        """Add a node; its outputs are typed as export saw them, or as `made`."""
         name = self.fresh(node.name)
-        made = node.meta.get("val")
+        made = node.meta.get("val") if made is None else made
         many = isinstance(made, tuple | list)
         outputs = [f"{name}.{i}" for i in range(len(made))] if many else [name]  # type: ignore[arg-type]
         for output, value in zip(outputs, made if many else (made,), strict=True):  # type: ignore[arg-type]

@@ -11,6 +11,9 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, fx
+from torch.utils import _pytree as pytree
+
+from ffebm.compiler.torch_schemas import Functional, functional_of
 
 
 class NotInvertibleError(Exception):
@@ -30,8 +33,10 @@ class Emitter(Protocol):
     def arguments(self, node: fx.Node) -> dict[str, object]:
         """Arguments of a call by name."""
 
-    def emit(self, node: fx.Node, target: Any, arguments: dict[str, object]) -> str:
-        """Add a call; name of its first output."""
+    def emit(
+        self, node: fx.Node, target: Any, arguments: dict[str, object], made: Tensor | None = None
+    ) -> str:
+        """Add a call that makes what the node holds, or `made`; name of its first output."""
 
     def part(self, node: fx.Node) -> str:
         """The output of a call that an item takes."""
@@ -105,21 +110,38 @@ class Aliases:
         return self._value[node]
 
     def write(self, node: fx.Node) -> None:
-        """An op that writes its first argument in place."""
+        """An op that writes a tensor, in place or as its `out`: the op that makes the new value instead."""
         target: Any = node.target
-        schema = target._schema
-        name = schema.name.split("::")[1]
-        written = [a.name for a in schema.arguments if a.alias_info is not None and a.alias_info.is_write]
-        plain = getattr(torch.ops.aten, name.removesuffix("_"), None)
-        plain = getattr(plain, schema.overload_name or "default", None)
-        first = node.args[0] if node.args else None
-        if len(written) != 1 or not name.endswith("_") or plain is None or not isinstance(first, fx.Node):
-            raise NotInvertibleError(f"{schema.name} writes {', '.join(written)}")
-        self.read(first)
+        form = functional_of(target)
         arguments = self._emitter.arguments(node)
-        value = self._copied(node) if name == "copy_" else self._emitter.emit(node, plain, arguments)
-        self._set(self._root(first), value)
-        self._same[node] = first
+        place = arguments.get(form.written) if form is not None else None
+        if form is None or not isinstance(place, fx.Node):
+            raise NotInvertibleError(f"{target} writes more than one tensor, or torch has no form without")
+
+        root = self._root(place)
+        if torch.Tag.inplace_view in target.tags and (root in self._base or root in self._base.values()):
+            raise NotInvertibleError(f"{target} turns a value that shares its memory")
+        self.read(place)
+        copies = target._schema.name == "aten::copy_"
+        value = self._copied(node) if copies else self._computed(node, form, arguments)
+        self._set(self._root(place), value)
+        self._same[node] = place
+
+    def _computed(self, node: fx.Node, form: Functional, arguments: dict[str, object]) -> str:
+        """What an op writes, in the element type of where it is written."""
+        given = form.arguments(arguments)
+        held = node.meta["val"]
+        if torch.Tag.inplace_view in node.target.tags:  # type: ignore[union-attr] # an overload
+            return self._emitter.emit(node, form.target, given)
+
+        made = _evaluated(form.target, given, held)
+        if made.shape != held.shape:
+            raise NotInvertibleError(f"{node.target} enlarges what it writes")
+        if made.dtype == held.dtype:
+            return self._emitter.emit(node, form.target, given)
+        value = self._emitter.emit(node, form.target, given, made)
+        cast: dict[str, object] = {"self": Named(value), "dtype": held.dtype}
+        return self._emitter.emit(node, torch.ops.aten.to.dtype, cast)
 
     def _copied(self, node: fx.Node) -> str:
         """What a copy leaves behind: the source in the target's shape and element type."""
@@ -180,6 +202,19 @@ class Aliases:
         else:
             raise NotInvertibleError(f"a write through {name}")
         return self._emitter.emit(base, target, arguments)
+
+
+def _evaluated(target: Any, arguments: dict[str, object], like: Any) -> Tensor:
+    """What a call would make, without data; `like` is a tensor of the same export."""
+    try:
+        given = pytree.tree_map(
+            lambda value: value.meta["val"] if isinstance(value, fx.Node) else value, arguments
+        )
+        with like.fake_mode:
+            made: Tensor = target(**given)
+    except Exception as error:  # whatever torch raises, the call is then left to its own decompositions
+        raise NotInvertibleError(f"{target} cannot be evaluated here") from error
+    return made
 
 
 def _storages(node: fx.Node) -> list[int]:

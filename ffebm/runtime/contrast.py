@@ -109,7 +109,7 @@ def _feeds(free: FreePoint, response: Response, gradients: Gradients) -> None:
                 grad = feed.weight_grad(free.inputs[feed.source], y, free.weights[feed.weight])
                 gradients.add_weight(feed.weight, grad)
             if feed.bias is not None and free.wants_weight(feed.bias):
-                gradients.add_weight(feed.bias, feed.bias_grad(y))
+                gradients.add_weight(feed.bias, feed.bias_grad(y, free.weights[feed.bias]))
 
 
 def _couplings(free: FreePoint, response: Response, gradients: Gradients) -> None:
@@ -122,4 +122,5 @@ def _couplings(free: FreePoint, response: Response, gradients: Gradients) -> Non
             grad = coupling.weight_grad(z, y, free.weights[coupling.weight])
             gradients.add_weight(coupling.weight, grad)
         if coupling.bias is not None and free.wants_weight(coupling.bias):
-            gradients.add_weight(coupling.bias, coupling.bias_grad(y_adjoint))
+            bias = free.weights[coupling.bias]
+            gradients.add_weight(coupling.bias, coupling.bias_grad(y_adjoint, bias))

@@ -149,10 +149,10 @@ class Coupling:
             raise TypeError("an identity has no weight")
         return weight_grad(self._linear, _apply(self._before, z), y, weight)
 
-    def bias_grad(self, y: Tensor) -> Tensor:
-        """Gradient of <y, W z + bias> with respect to the bias, summed over the batch."""
+    def bias_grad(self, y: Tensor, bias: Tensor) -> Tensor:
+        """Gradient of <y, W z + bias> with respect to the bias, in its shape, summed over the batch."""
         axis = self._bias_axis(y.dim())
-        return y.sum([d for d in range(y.dim()) if d != axis])
+        return y.sum([d for d in range(y.dim()) if d != axis]).reshape(bias.shape)
 
     def bias_drive(self, weights: Weights) -> Tensor | None:
         """P of the bias alone, [1, *layer]: a constant drive; None without one."""
