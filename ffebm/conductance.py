@@ -47,17 +47,44 @@ def from_matrix(linear: Linear, matrix: Matrix, shape: tuple[int, ...]) -> Matri
     return (matrix if linear.op == "Conv" else matrix.swapaxes(1, 2)).reshape(shape)
 
 
-def full_scale(piece: Matrix) -> Matrix:
-    """The weight that a whole conductance range stands for: the largest magnitude; 1 for a zero matrix.
+def full_scale(piece: Matrix, *, by_column: bool = False) -> Matrix:
+    """The largest magnitude of a piece or of each of its columns; 1 where all weights are zero.
 
     Args:
         piece: [..., n_out, n_in].
+        by_column: Of each column, which is a row here.
 
     Returns:
-        [..., 1, 1].
+        [..., 1, 1]; [..., n_out, 1] by column.
     """
-    largest = _largest(_largest(abs(piece)))[..., None, None]
+    largest = _largest_weight(piece, by_column=by_column)
     return largest + (largest == 0)
+
+
+def weight_range(piece: Matrix, crossbar: Crossbar, fan_in: int) -> Matrix:
+    """The weight at the end of the range of weights, of a piece or of each of its columns.
+
+    The largest weight takes the share `omega` of the range. Cells that learn in place start with room for
+    `update.range` times the largest weight, which counts as no less than `update.spread` / sqrt(fan-in): what
+    an initialisation usually spreads over, so that a layer that starts small or at zero can still learn.
+
+    Args:
+        piece: [..., n_out, n_in].
+        crossbar: The tile.
+        fan_in: Inputs of the whole layer.
+
+    Returns:
+        [..., 1, 1]; [..., n_out, 1] by column; 1 where all weights are zero and none learn.
+
+    Source: `weight_scaling_omega` and `weight_scaling_columnwise` of IBM/aihwkit, MappingParameter; spread of
+    initialisations: LeCun et al. 1998, Efficient BackProp, section 4.6.
+    """
+    by_column, law = crossbar.scale == "column", crossbar.update
+    if law is None:
+        return full_scale(piece, by_column=by_column) / crossbar.omega
+    largest, least = _largest_weight(piece, by_column=by_column), law.spread / fan_in**0.5
+    largest = largest * (largest >= least) + least * (largest < least)
+    return (largest + (largest == 0)) * law.range.value
 
 
 def to_levels(piece: Matrix, scale: Matrix, crossbar: Crossbar) -> Matrix:
@@ -65,7 +92,7 @@ def to_levels(piece: Matrix, scale: Matrix, crossbar: Crossbar) -> Matrix:
 
     Args:
         piece: Weights, [..., n_out, n_in].
-        scale: From `full_scale`.
+        scale: From `weight_range`.
         crossbar: The tile.
 
     Returns:
@@ -79,7 +106,7 @@ def range_scale(scale: Matrix, crossbar: Crossbar, index: int = 0) -> Matrix:
     """The weight that a difference of g_max - g_min stands for in a slice.
 
     Args:
-        scale: From `full_scale`.
+        scale: From `weight_range`.
         crossbar: The tile.
         index: The slice, the one of the lowest digit first.
     """
@@ -178,6 +205,12 @@ def adc_range(digits: Matrix, crossbar: Crossbar, spread: Matrix | None = None) 
         likely, reachable = _largest(likely)[..., None], _largest(reachable)[..., None]
     smaller = likely * (likely <= reachable) + reachable * (reachable < likely)
     return (smaller + (smaller == 0))[..., None]
+
+
+def _largest_weight(piece: Matrix, *, by_column: bool) -> Matrix:
+    """[..., 1, 1], or [..., n_out, 1] by column."""
+    columns = _largest(abs(piece))[..., None]
+    return columns if by_column else _largest(columns[..., 0])[..., None, None]
 
 
 def _largest(values: Matrix) -> Matrix:

@@ -192,6 +192,8 @@ class Update(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         asymmetry: By how much a pulse up is larger than the mean, and one down smaller, as a share.
         noise: Standard deviation of a pulse from cycle to cycle, as a share of it.
         range: The weight at the end of the range, in units of the largest one that was programmed first.
+        spread: That largest one counts as no less than spread / sqrt(fan-in): 1 is the bound of torch's
+            uniform initialisation; 0 takes it as it is.
         time: Of an update of an array, all lines in parallel.
         energy: Of one cell in one update.
         remedy: What is done about asymmetric and coarse pulses.
@@ -205,6 +207,7 @@ class Update(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     range: Ratio
     time: Time
     energy: Energy
+    spread: Annotated[float, Meta(ge=0, le=1000)] = 1.0
     remedy: Accumulate | Transfer | None = None
 
 
@@ -232,6 +235,11 @@ class Crossbar(
         mapping: "differential": a weight is the difference of two cells. "offset": a weight is the difference
             between its cell and that of a column which all weights of a row share; the currents are
             subtracted before the ADC.
+        scale: What is scaled to the range of weights by a digital factor of its own: a "piece" of a matrix as
+            a whole, or each "column" (output) of it, whose factor then multiplies what is read, and the
+            inputs of a transposed read before their DACs.
+        omega: Share of the range that the largest weight of a piece or column takes; above 1 larger weights
+            are clipped to the end of the range.
         slices: Arrays over which the digits of a weight are spread, with base `cell.levels`.
         mismatch: Standard deviation, between cells, of the relative difference between the conductance that
             the transposed read meets and the one that the forward read meets; drawn once for a machine.
@@ -248,6 +256,8 @@ class Crossbar(
     read_time: Time
     write_time: Time
     mapping: Literal["differential", "offset"] = "differential"
+    scale: Literal["piece", "column"] = "piece"
+    omega: Annotated[float, Meta(gt=0, le=1000)] = 1.0
     slices: Annotated[int, Meta(ge=1, le=32)] = 1
     mismatch: Ratio | None = None
     wires: Wires | None = None

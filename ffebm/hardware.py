@@ -357,6 +357,9 @@ def _crossbar_problems(tile: Crossbar) -> Iterator[tuple[str, str, str]]:
             f"{tile.slices} slices of {tile.cell.levels} levels",
             f"fewer than {MOST_LEVELS} steps of a weight",
         )
+    if tile.omega != 1.0 and tile.update is not None:
+        found = f"omega {tile.omega:g} beside an update with a range"
+        yield ".omega", found, "omega is for tiles that are programmed; tile.update.range says the same"
     if tile.update is not None:
         yield from _update_problems(tile, tile.update)
     if tile.dac.slice_bits is not None and tile.dac.slice_bits >= tile.dac.bits:

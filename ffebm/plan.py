@@ -152,7 +152,8 @@ class Piece(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
         row: First word line on the crossbar.
         col: First bit-line pair on the crossbar.
         scale: Weight that the whole conductance range stands for; 1 on an exact tile. With bit slices that of
-            the first one; the next one's is `levels` times as much.
+            the first one; the next one's is `levels` times as much. Where columns differ, the largest; all
+            are `piece<id>.scale`.
         adc_range: Largest output that the ADCs resolve until a run calibrates them on data, in units of scale
             times the largest input; 0 on an exact tile. Where lines or slices differ, the largest; all are
             `piece<id>.adc_range`.

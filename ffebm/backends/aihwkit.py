@@ -11,6 +11,7 @@ import numpy as np
 import safetensors.numpy
 
 from ffebm.backends.export import (
+    SCALES,
     Export,
     held_matrix,
     layer_name,
@@ -21,7 +22,7 @@ from ffebm.backends.export import (
     slice_ranges,
     source_line,
 )
-from ffebm.conductance import range_scale
+from ffebm.conductance import range_scale, to_matrix
 from ffebm.hardware import Crossbar
 from ffebm.ir import Array, Linear
 from ffebm.plan import Plan
@@ -70,11 +71,18 @@ PROGRAMMING_NOISE = {programming}  # microsiemens, of a cell
 READ_NOISE = {read}  # of a pair, in units of the conductance range
 
 
-def _config(out_bound: float) -> TorchInferenceRPUConfig:
-    """A crossbar whose ADCs reach `out_bound`, in units of the largest weight times the largest input."""
+def _config(out_bound: float, omega: float = 1.0) -> TorchInferenceRPUConfig:
+    """A crossbar whose ADCs reach `out_bound`, in units of the range of weights times the largest input.
+
+    The largest weight takes the share `omega` of the range of weights.
+    """
     config = TorchInferenceRPUConfig(
         mapping=MappingParameter(
-            digital_bias=True, weight_scaling_omega=1.0, max_input_size={rows}, max_output_size={cols}
+            digital_bias=True,
+            weight_scaling_omega=omega,
+            weight_scaling_columnwise={by_column},
+            max_input_size={rows},
+            max_output_size={cols},
         ),
         forward=IOParameters(
             inp_bound=1.0,
@@ -166,6 +174,7 @@ def _crossbar(tile: Crossbar) -> str:
         read=repr(math.sqrt(2.0) * cell.read_noise.value * ranges),
         rows=tile.rows,
         cols=tile.cols,
+        by_column=tile.scale == "column",
         dac_steps=2**tile.dac.bits - 2,
         adc_steps=2**tile.adc.bits - 2,
     )
@@ -177,7 +186,7 @@ def _expressible(linear: Linear) -> bool:
 
 
 def _ranges(plan: Plan, weight: str) -> list[float]:
-    """The ADC range of each piece, its slices added, in units of its largest weight."""
+    """The ADC range of each piece, its slices added, in units of its range of weights."""
     tile = plan.hardware.tiles.tile
     assert isinstance(tile, Crossbar)  # exact tiles have none
     return [
@@ -191,7 +200,23 @@ def _entries(plan: Plan, kept: dict[str, Linear]) -> Iterator[str]:
     """A layer a line; all tiles of a layer share one ADC range, the largest of its pieces."""
     exact = not isinstance(plan.hardware.tiles.tile, Crossbar)
     for weight in kept:
-        yield f"{layer_name(weight)!r}: _config({'' if exact else repr(max(_ranges(plan, weight)))})"
+        settings = [] if exact else [repr(max(_ranges(plan, weight))), *_omega(plan, kept[weight])]
+        yield f"{layer_name(weight)!r}: _config({', '.join(settings)})"
+
+
+def _omega(plan: Plan, linear: Linear) -> list[str]:
+    """The share of the range of weights that the largest weight takes, of the piece that uses most of it."""
+    tile = plan.hardware.tiles.tile
+    assert isinstance(tile, Crossbar)  # exact tiles have no range
+    if tile.update is None:
+        return [f"omega={tile.omega}"] if tile.omega != 1.0 else []
+    matrices = to_matrix(linear, plan.weights[linear.weight])
+    shares = [
+        abs(matrices[p.group, slice(*p.outputs), slice(*p.inputs)]).max() * range_scale(1.0, tile) / p.scale
+        for _, p in plan.pieces()
+        if p.weight == linear.weight
+    ]
+    return [f"omega={max(shares):.6g}"] if max(shares) > 0 else []
 
 
 def _excluded(plan: Plan, kept: dict[str, Linear]) -> list[str]:
@@ -214,7 +239,7 @@ def _torch_weight(plan: Plan, linear: Linear) -> Array:
 def _notes(plan: Plan, maps: dict[str, Linear], kept: dict[str, Linear]) -> Iterator[str]:
     yield from settling_notes(plan)
     yield from sharing_notes(plan)
-    yield from missing_notes(plan)
+    yield from missing_notes(plan, frozenset({SCALES}))
     for weight in maps:
         if weight not in kept:
             kind = "transposed" if maps[weight].op == "ConvTranspose" else "grouped"

@@ -19,8 +19,8 @@ def emit_tiles(graph: Graph, hardware: Hardware) -> tuple[tuple[TilePlan, ...], 
         The tiles in use, and the target conductances of their pieces in siemens: `piece<id>.plus` and
         `piece<id>.minus`, [n_in, n_out] ([n_in, 1] for an offset column; with bit slices, [slices, …] of
         these).
-        Ranges that differ between lines or slices: `piece<id>.adc_range` and `.adc_range_t`. Exact tiles have
-        none.
+        Ranges that differ between lines or slices: `piece<id>.adc_range` and `.adc_range_t`; scales of
+        columns: `piece<id>.scale`, [n_out]. Exact tiles have none.
     """
     tile = hardware.tiles.tile
     linears = {
@@ -54,7 +54,7 @@ def _program(
 ) -> dict[str, float]:
     """Write a part's conductances; its scale and converter ranges."""
     piece = matrix[part.group, part.outputs[0] : part.outputs[1], part.inputs[0] : part.inputs[1]]
-    scale = conductance.full_scale(piece)
+    scale = conductance.weight_range(piece, crossbar, matrix.shape[-1])
     digits = conductance.to_digits(conductance.to_levels(piece, scale, crossbar), crossbar)
     # Siemens are too small for half precision.
     pairs = [conductance.to_pair(d.astype(np.float32), crossbar, k) for k, d in enumerate(digits)]
@@ -68,8 +68,11 @@ def _program(
     if ranges.size > 1 or ranges_t.size > 1:
         arrays[f"{name}.adc_range"] = ranges.astype(np.float32)
         arrays[f"{name}.adc_range_t"] = ranges_t.astype(np.float32)
+    scales = conductance.range_scale(scale, crossbar)[:, 0]
+    if scales.size > 1:
+        arrays[f"{name}.scale"] = scales.astype(np.float32)
     return {
-        "scale": float(conductance.range_scale(scale, crossbar).item()),
+        "scale": float(scales.max()),
         "adc_range": float(ranges.max()),
         "adc_range_t": float(ranges_t.max()),
     }

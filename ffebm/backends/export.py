@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ffebm.conductance import full_scale, range_scale, to_digits, to_levels, to_matrix
+from ffebm.conductance import range_scale, to_digits, to_levels, to_matrix, weight_range
 from ffebm.hardware import Crossbar
 from ffebm.ir import Array, Linear
 from ffebm.plan import Piece, Plan
@@ -45,7 +45,7 @@ def held_slices(plan: Plan, linear: Linear, piece: Piece) -> list[Array]:
     tile = plan.hardware.tiles.tile
     if not isinstance(tile, Crossbar):
         return [np.ascontiguousarray(part)]
-    scale = full_scale(part)
+    scale = weight_range(part, tile, matrix.shape[-1])
     digits = to_digits(to_levels(part, scale, tile), tile)
     shares = [digit / (tile.cell.levels - 1) for digit in digits]
     return [
@@ -103,7 +103,7 @@ def sharing_notes(plan: Plan) -> list[str]:
     ]
 
 
-WEIGHT_SLICES, INPUT_SLICES = "weights in slices", "inputs in slices"
+WEIGHT_SLICES, INPUT_SLICES, SCALES = "weights in slices", "inputs in slices", "scales of single columns"
 
 
 def effects(plan: Plan) -> list[str]:
@@ -116,6 +116,7 @@ def effects(plan: Plan) -> list[str]:
         WEIGHT_SLICES: tile.slices > 1,
         INPUT_SLICES: tile.dac.slice_bits is not None,
         "offset columns": tile.mapping == "offset",
+        SCALES: tile.scale == "column",
         "ADC ranges of single lines": tile.adc.range == "column",
         "write-and-verify": cell.verify is not None,
         "variation between cells": cell.variation is not None,

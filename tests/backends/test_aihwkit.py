@@ -5,7 +5,7 @@ import re
 import runpy
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -16,12 +16,14 @@ from torch import Tensor, nn
 
 from ffebm.backends.aihwkit import export_aihwkit
 from ffebm.compiler.driver import compile_model
+from ffebm.conductance import adc_range, to_levels, weight_range
 from ffebm.hardware import Crossbar, Hardware, load_hardware
 from ffebm.plan import Plan
 from ffebm.runtime.executor import Executor
 from ffebm.runtime.tiles.crossbar import CrossbarTile
 from tests.backends.exported import adc_limit, changed, dense_plan, image_plan, quiet, written
-from tests.machines import crossbars
+from tests.machines import crossbars, ratio
+from tests.runtime.tiles.test_pulses import law
 
 needs_aihwkit = pytest.mark.skipif(
     importlib.util.find_spec("aihwkit") is None, reason="aihwkit is not installed: pip install aihwkit"
@@ -95,6 +97,47 @@ def tile_pair(machine: Hardware, weight: Tensor, make: Callable[[float], Any]) -
     theirs = TorchInferenceTile(*weight.shape, make(adc_limit(machine, weight)))
     theirs.set_weights(exact.read())
     return ours, theirs
+
+
+@needs_aihwkit
+@pytest.mark.parametrize("scale", ["piece", "column"])
+@pytest.mark.parametrize("omega", [1.0, 51 / 127])
+def test_weights_are_scaled_as_aihwkit_scales_them(
+    scale: Literal["piece", "column"], omega: float, tmp_path: Path
+) -> None:
+    from aihwkit.nn import AnalogLinear
+
+    machine = changed(quiet(crossbars(4, 64, 64)), scale=scale, omega=omega)
+    tile = machine.tiles.tile
+    assert isinstance(tile, Crossbar)
+    module = loaded(dense_plan(machine), tmp_path / "x")
+    torch.manual_seed(0)
+    weight, x = torch.randn(30, 50) * torch.logspace(-2, 1, 30)[:, None], torch.randn(64, 50)
+    ours = CrossbarTile(tile, torch.Generator())
+    ours.program(weight)
+    reach = weight_range(weight, tile, 50)
+    limit = adc_range(to_levels(weight, reach, tile), tile)
+    layer = AnalogLinear(50, 30, bias=False, rpu_config=module["_config"](float(limit), omega))
+    layer.set_weights(ours.read())
+    theirs = layer.analog_module.get_mapping_scales()
+    assert torch.allclose(ours.reach[:, 0].expand(30), theirs.expand(30), rtol=1e-5)
+    found, expected = ours.mvm(x), layer.eval()(x).detach()
+    code = reach[:, 0] * float(limit) / 127 * x.abs().amax(1, keepdim=True)
+    steps = (found - expected).abs() / code
+    assert float(steps.max()) < 1.01
+    assert float((steps > 0.5).float().mean()) < 0.002
+
+
+@needs_aihwkit
+def test_a_plan_with_scales_says_so_to_aihwkit(tmp_path: Path) -> None:
+    machine = changed(quiet(crossbars(16, 12, 8)), scale="column", omega=0.4)
+    plan = dense_plan(machine)
+    for config in loaded(plan, tmp_path / "x")["RPU"].values():
+        assert config.mapping.weight_scaling_omega == 0.4
+        assert config.mapping.weight_scaling_columnwise
+    learning = changed(machine, scale="piece", omega=1.0, update=law(range=ratio(2.0), spread=0.0))
+    for config in loaded(dense_plan(learning), tmp_path / "y")["RPU"].values():
+        assert config.mapping.weight_scaling_omega == pytest.approx(0.5)
 
 
 @needs_aihwkit

@@ -93,6 +93,20 @@ def test_a_weight_that_blocks_share_is_placed_once() -> None:
     assert [p.weight for _, p in plan.pieces()] == ["w"]
 
 
+def test_scales_of_columns(tmp_path: Path) -> None:
+    plan = plan_of(scale="column")
+    plan.save(tmp_path / "plan")
+    assert load_plan(tmp_path / "plan") == plan
+    for _, piece in plan.pieces():
+        scales = plan.crossbars[f"piece{piece.id}.scale"].astype(float)
+        wanted = plan.weights["w"][slice(*piece.inputs), slice(*piece.outputs)]
+        np.testing.assert_allclose(scales, np.abs(wanted).max(0), rtol=1e-6)
+        assert piece.scale == pytest.approx(scales.max())
+        plus, minus = (plan.crossbars[f"piece{piece.id}.{side}"].astype(float) for side in ("plus", "minus"))
+        held = scales * (plus - minus) / (25e-6 - 0.25e-6)
+        assert (np.abs(held - wanted) <= scales * (0.5 / 127 + 1e-6)).all()
+
+
 @pytest.mark.parametrize("mapping", ["differential", "offset"])
 @pytest.mark.parametrize("slices", [1, 2])
 @pytest.mark.parametrize("by_column", [False, True])

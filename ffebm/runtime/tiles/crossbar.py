@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ffebm.conductance import adc_range, full_scale, range_scale, to_levels, uniform_deviation
+from ffebm.conductance import adc_range, range_scale, to_levels, uniform_deviation, weight_range
 from ffebm.errors import InternalError
 from ffebm.hardware import Crossbar
 from ffebm.runtime.tiles.calibration import Calibration, LineMeter
@@ -29,6 +29,7 @@ class CrossbarTile:
         name: Of the tile in its machine: tiles of one name have the same cells and converters.
         index: The slice of the weight that it holds.
         frozen: Noise of a circuit that settles by itself: reads then pass no converters.
+        fan_in: Inputs of the whole layer; None are those of the tile.
     """
 
     def __init__(
@@ -38,9 +39,11 @@ class CrossbarTile:
         name: str = "",
         index: int = 0,
         frozen: FrozenNoise | None = None,
+        fan_in: int | None = None,
     ) -> None:
         self._crossbar = crossbar
         self._frozen = frozen
+        self._fan_in = fan_in
         self._products: dict[bool, ArrayProduct] = {}
         self._generator = generator
         self._name = name
@@ -61,9 +64,7 @@ class CrossbarTile:
     @torch.no_grad()
     def program(self, weight: Tensor) -> None:
         """Quantise a weight, [..., n_out, n_in], and write it with programming noise."""
-        scale = full_scale(weight)
-        if self._crossbar.update is not None:
-            scale = scale * self._crossbar.update.range.value  # room to grow
+        scale = weight_range(weight, self._crossbar, self._fan_in or weight.shape[-1])
         self.write(to_levels(weight, scale, self._crossbar), range_scale(scale, self._crossbar))
 
     @torch.no_grad()
@@ -72,7 +73,7 @@ class CrossbarTile:
 
         Args:
             digits: In level steps.
-            scale: The weight that the whole conductance range stands for, [..., 1, 1].
+            scale: The weight that the whole conductance range stands for, [..., 1, 1] or [..., n_out, 1].
         """
         n_out, n_in = digits.shape[-2:]
         if n_in > self._crossbar.rows or n_out > self._crossbar.cols:
@@ -118,7 +119,7 @@ class CrossbarTile:
 
     @property
     def reach(self) -> Tensor:
-        """The weight at the end of the range of weights, [..., 1, 1]."""
+        """The weight at the end of the range of weights, [..., 1, 1] or [..., n_out, 1]."""
         return self._programmed() * (self._crossbar.top_level / (self._crossbar.cell.levels - 1))
 
     @torch.no_grad()
@@ -127,7 +128,7 @@ class CrossbarTile:
 
         Args:
             weight: In shares of the range of weights, -1 to 1, [..., n_out, n_in].
-            reach: The weight at the end of the range, [..., 1, 1].
+            reach: The weight at the end of the range, [..., 1, 1] or [..., n_out, 1].
         """
         self._scale = reach * ((self._crossbar.cell.levels - 1) / self._crossbar.top_level)
         self._digits = weight * self._crossbar.top_level
@@ -177,7 +178,7 @@ class CrossbarTile:
         self._products.clear()
 
     def _programmed(self) -> Tensor:
-        """The scale of the weight, [..., 1, 1]."""
+        """The scale of the weight, [..., 1, 1] or [..., n_out, 1]."""
         if self._scale is None:
             raise InternalError("a tile is used before it is programmed")
         return self._scale
@@ -186,6 +187,18 @@ class CrossbarTile:
         """The same, with the compensation of drift."""
         scale, factor = self._programmed(), self._cells.compensation()
         return scale if factor is None else scale * factor
+
+    def _read_scale(self, *, transposed: bool) -> Tensor:
+        """The factor of what is read, [..., 1, 1] or [..., n_out, 1].
+
+        Those of columns multiply what drives them in a transposed read.
+        """
+        scale = self._scale_now()
+        return torch.ones_like(scale[..., :1, :]) if transposed and self._by_column else scale
+
+    @property
+    def _by_column(self) -> bool:
+        return self._crossbar.scale == "column"
 
     def _lines(self, *, transposed: bool) -> Tensor:
         """Digits by the lines that are read, [..., n_out, n_in]."""
@@ -207,7 +220,7 @@ class CrossbarTile:
 
     def _readout(self, *, transposed: bool) -> Readout:
         if transposed not in self._readouts:
-            scale = self._scale_now()
+            scale = self._read_scale(transposed=transposed)
             held = self._cells.held(transposed=transposed)
             if transposed:
                 held = held.mT
@@ -221,13 +234,15 @@ class CrossbarTile:
     def _product(self, *, transposed: bool) -> ArrayProduct:
         """The array without converters."""
         if transposed not in self._products:
-            scale, held = self._scale_now(), self._cells.held(transposed=transposed)
+            scale, held = self._read_scale(transposed=transposed), self._cells.held(transposed=transposed)
             column, noise = read_noise(self._crossbar, transposed=transposed)
             weight = (held.mT if transposed else held) * scale
             self._products[transposed] = ArrayProduct(weight, scale * noise if noise else None, column)
         return self._products[transposed]
 
     def _read(self, vectors: Tensor, *, transposed: bool) -> Tensor:
+        if transposed and self._by_column:
+            vectors = vectors * self._scale_now().mT
         if self._frozen is not None:
             return self._product(transposed=transposed).of(vectors.mT, self._frozen.reads)[1].mT
         meter = self._meters.get(transposed)

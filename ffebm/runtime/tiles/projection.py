@@ -187,20 +187,25 @@ def crossbar_projection(
         frozen: Read noise of a circuit that settles by itself.
     """
     numbers = count()
+    fan_in = max(piece.inputs[1] for piece in pieces)
 
     def make() -> Tile:
-        return make_tile(crossbar, generator, f"{machine}/{linear.weight}/{next(numbers)}", frozen)
+        return make_tile(crossbar, generator, f"{machine}/{linear.weight}/{next(numbers)}", frozen, fan_in)
 
     return TileProjection(linear, MasteredTile(linear, SplitTile(pieces, make)), frozen)
 
 
 def make_tile(
-    crossbar: Crossbar, generator: torch.Generator, name: str, frozen: FrozenNoise | None = None
+    crossbar: Crossbar,
+    generator: torch.Generator,
+    name: str,
+    frozen: FrozenNoise | None = None,
+    fan_in: int | None = None,
 ) -> Tile:
-    """A tile as it is described; `name` is its own in its machine."""
+    """A tile as it is described; `name` is its own in its machine, `fan_in` is that of its layer."""
     if crossbar.slices > 1:
         return SlicedTile(crossbar, lambda k: CrossbarTile(crossbar, generator, f"{name}/slice {k}", k))
-    tile, law = CrossbarTile(crossbar, generator, name, frozen=frozen), crossbar.update
+    tile, law = CrossbarTile(crossbar, generator, name, frozen=frozen, fan_in=fan_in), crossbar.update
     if law is None or law.remedy is None:
         return tile
     if isinstance(law.remedy, Transfer):

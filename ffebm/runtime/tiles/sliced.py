@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from ffebm.conductance import full_scale, range_scale, to_digits, to_levels
+from ffebm.conductance import range_scale, to_digits, to_levels, weight_range
 from ffebm.hardware import Crossbar
 from ffebm.runtime.tiles.calibration import Calibration
 from ffebm.runtime.tiles.crossbar import CrossbarTile
@@ -31,7 +31,7 @@ class SlicedTile:
     @torch.no_grad()
     def program(self, weight: Tensor) -> None:
         """Quantise a weight, [..., n_out, n_in], and write its digits."""
-        scale = full_scale(weight)
+        scale = weight_range(weight, self._crossbar, weight.shape[-1])
         digits = to_digits(to_levels(weight, scale, self._crossbar), self._crossbar)
         for index, (tile, digit) in enumerate(zip(self._slices, digits, strict=True)):
             tile.write(digit, range_scale(scale, self._crossbar, index))

@@ -165,3 +165,19 @@ def test_accumulated_steps_arrive_to_a_pulse_where_others_go_astray() -> None:
     assert float(errors[1].abs().max()) <= 1.001
     # each update is one pulse with a chance of 0.1: a variance of 0.09
     assert float(errors[0].std()) == pytest.approx((400 * 0.09) ** 0.5, rel=0.3)
+
+
+def test_a_layer_that_starts_at_zero_learns_as_one_that_does_not() -> None:
+    """Its pulses have the size of a usual start; without a spread they would follow its first weights."""
+    target = 0.1 * random(6, 8, seed=3)
+
+    def distance(first: float, spread: float) -> float:
+        tile = tile_of(described(spread=spread))
+        tile.program(first * random(6, 8))
+        for _ in range(200):
+            tile.update(0.2 * (target - tile.read()))
+        return float((tile.read() - target).norm() / target.norm())
+
+    for first in (1e-3, 0.0):
+        assert distance(first, spread=1.0) < 0.2
+    assert distance(1e-3, spread=0.0) > 0.9
