@@ -34,6 +34,17 @@ from ffebm.plan import Plan, load_plan
 
 MACHINES = ("ideal", "reference", "isaac", "hermes", "resistive")
 EPOCHS = 5
+FIGURES = (
+    "kills",
+    "absent until the next command",
+    "killed before the first checkpoint",
+    "lost",
+    "left something beside it",
+    "litter behind the next command",
+    "runs that ended",
+    "other bits",
+)
+"""In the order in which they are shown."""
 
 
 def small_model() -> ModelProto:
@@ -235,16 +246,20 @@ def main() -> None:
     def show(name: str, seen: Counter[str]) -> None:
         nonlocal bad
         bad += seen["lost"] + seen["litter behind the next command"] + seen["other bits"]
-        print(f"{name}: {', '.join(f'{count} {what}' for what, count in seen.items())}", flush=True)
+        whats = [what for what in FIGURES if what in seen]
+        print(f"{name}: {', '.join(f'{seen[what]} {what}' for what in whats)}", flush=True)
 
     if options.saves:
         show("saves", kill_saves(options.saves, rng, one_step=True))
     if options.two_steps:
         show("saves in two steps", kill_saves(options.two_steps, rng, one_step=False))
     if options.runs:
+        # before the forks, so that all is loaded once; torch's optimisers load its compiler
+        import torch._dynamo  # noqa: F401
+
         import ffebm.cli
         import ffebm.runtime.data
-        import ffebm.runtime.training  # noqa: F401 - before the forks, so that all is loaded once
+        import ffebm.runtime.training  # noqa: F401
 
         for machine in options.machines:
             show(f"training on {machine}", kill_runs(machine, options.runs, rng))

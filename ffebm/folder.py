@@ -244,7 +244,7 @@ def _steadily(path: Path, work: Callable[[int], _T]) -> _T:
         number = _opened(path, deadline)
         try:
             with suppress(OSError):  # without locks, files that vanish tell
-                fcntl.flock(number, fcntl.LOCK_SH)
+                fcntl.flock(number, fcntl.LOCK_SH | fcntl.LOCK_NB)
             if is_same(number, path) or time.monotonic() > deadline:
                 return work(number)
         except (PlanError, OSError):

@@ -7,6 +7,7 @@ them there mean that the process died between two renames, and `new`, which is w
 place.
 """
 
+import errno
 import os
 import re
 import shutil
@@ -74,10 +75,13 @@ def is_awaited(target: Path) -> bool:
 
 
 def flush(path: Path) -> None:
-    """Have a file or folder on the disk."""
+    """Have a file or folder on the disk; some file systems do not know that of folders."""
     number = os.open(path, os.O_RDONLY)
     try:
         os.fsync(number)
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP, errno.EBADF}:
+            raise
     finally:
         os.close(number)
 
