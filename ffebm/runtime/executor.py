@@ -4,6 +4,7 @@ Digital nodes run by their kernels, energy blocks settle on their tiles; both ar
 `loss.backward()` computes the hybrid gradient and any torch optimiser trains the weights.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -68,6 +69,7 @@ class Executor(nn.Module):
         self._tiles = known_tiles(plan, tiles or {})
         self._name = str(seed)
         self._machine: Machine | None = None
+        self._elapsed: float | None = None
         self.trace: Trace | None = None
         self.updates: dict[str, Tensor] = {}
         self._names = {name: f"w:{name.replace('%', '%25').replace('.', '%2E')}" for name in plan.weights}
@@ -142,6 +144,7 @@ class Executor(nn.Module):
         self.generator = torch.Generator(self._device).manual_seed(own)
         noise = torch.Generator(self._device).manual_seed(seed)
         self._machine = Machine(self.plan, noise, self._name, self._tiles)
+        self._machine.at(self._elapsed)
         self.restore_cells(kept)
 
     @property
@@ -158,6 +161,34 @@ class Executor(nn.Module):
     def restore_cells(self, cells: Mapping[str, Tensor]) -> None:
         """Take up what `machine.cells()` returned; weights get the values that their cells hold."""
         self.machine.restore(cells, self._tensor)
+
+    @contextmanager
+    def at(self, seconds: float) -> Iterator[None]:
+        """Inside, tiles are read as they are so long after they were programmed; nothing is written for it.
+
+        Drift is a function of the time since programming, so times may come in any order. Until the start of
+        drift, cells hold what was programmed. A digital compensation of drift is that of the time.
+
+        Args:
+            seconds: From programming to every read, instead of `drift.elapsed` of the hardware description.
+
+        Raises:
+            UsageError: If the time is negative or no number, or if no cell drifts.
+        """
+        if not seconds >= 0 or math.isinf(seconds):
+            raise UsageError(f"{seconds} s after programming", allowed="a finite time of 0 s or more")
+        if not self.machine.drifts:
+            raise UsageError(
+                f"the tiles as they are {seconds:g} s after programming, but no cell drifts",
+                hint="a hardware description gives drift with tiles.tile.cell.drift",
+            )
+        before, self._elapsed = self._elapsed, float(seconds)
+        self.machine.at(self._elapsed)
+        try:
+            yield
+        finally:
+            self._elapsed = before
+            self.machine.at(before)
 
     def calibrate(
         self,

@@ -78,6 +78,17 @@ class Machine:
             for array in self._arrays.values():
                 array.tile.calibrate(stage)
 
+    @property
+    def drifts(self) -> bool:
+        """Some cells change with the time since they were programmed."""
+        tiles = (self._tile(weight) for weight in self._arrays)
+        return any(tile is not None and tile.cell.drift is not None for tile in tiles)
+
+    def at(self, seconds: float | None) -> None:
+        """Reads come so long after programming; None is as the cells are described."""
+        for array in self._arrays.values():
+            array.tile.at(seconds)
+
     def readings(self) -> dict[str, Readings]:
         """What the ADCs have read since each weight was programmed, by its source name."""
         return {name: array.tile.readings() for name, array in self._arrays.items()}

@@ -1,9 +1,66 @@
 import pytest
 import torch
-from torch import nn
+from msgspec.structs import replace
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import ffebm
+from ffebm.errors import UsageError
+from ffebm.hardware import Crossbar, Hardware
+from tests.machines import crossbars, ratio
+from tests.runtime.tiles.bench import drift, with_cell
+
+
+def drifting(elapsed: float) -> Hardware:
+    """Crossbars whose cells drift, with programming noise and without read noise."""
+    machine = crossbars(8, 16, 16)
+    assert isinstance(machine.tiles.tile, Crossbar)
+    aged = drift(0.05, 0.02, elapsed, compensated=True)
+    tile = with_cell(machine.tiles.tile, drift=aged, read_noise=ratio(0.0))
+    return replace(machine, tiles=replace(machine.tiles, tile=tile))
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(24, 20), nn.ReLU(), nn.Linear(20, 5))
+
+
+def executor(hardware: Hardware | str) -> ffebm.Executor:
+    return ffebm.Executor(ffebm.compile(network(), (torch.rand(2, 24),), hardware=hardware))
+
+
+@torch.no_grad()
+def test_tiles_at_any_time_after_one_programming() -> None:
+    x = torch.rand(7, 24)
+    net = executor(drifting(100.0))
+    now: Tensor = net(x)
+    for seconds in (1e6, 10.0, 1.0, 1e3):  # forth and back
+        with net.at(seconds):
+            found = net(x)
+            with net.at(1e9):
+                assert not torch.equal(net(x), found)
+            assert torch.equal(net(x), found)
+        assert torch.equal(found, executor(drifting(seconds))(x))
+        assert torch.equal(net(x), now)
+    with net.at(0.0):
+        assert torch.equal(net(x), executor(drifting(1.0))(x))  # drift has not started
+    with net.at(1e6):
+        net.reseed(0)
+        assert torch.equal(net(x), executor(drifting(1e6))(x))
+
+
+def test_times_that_are_none() -> None:
+    net = executor(drifting(100.0))
+    for seconds in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(UsageError) as caught, net.at(seconds):
+            pass
+        assert str(caught.value) == f"{seconds} s after programming; a finite time of 0 s or more"
+    with pytest.raises(UsageError) as caught, executor("reference").at(3600.0):
+        pass
+    assert str(caught.value) == (
+        "the tiles as they are 3600 s after programming, but no cell drifts\n"
+        "  hint: a hardware description gives drift with tiles.tile.cell.drift"
+    )
 
 
 @pytest.mark.slow

@@ -26,6 +26,7 @@ class CellArray:
 
     Attributes:
         conductance: As written, siemens.
+        elapsed: Seconds from programming to reads; None takes those of the description.
     """
 
     def __init__(self, cell: Cell, generator: torch.Generator, name: str) -> None:
@@ -34,6 +35,7 @@ class CellArray:
         self._name = name
         self._nature: dict[str, Tensor] = {}
         self.conductance = torch.empty(0)
+        self.elapsed: float | None = None
 
     def write(self, target: Tensor) -> None:
         """Bring every cell to its target, siemens, as well as it goes.
@@ -70,14 +72,15 @@ class CellArray:
     def seen(self) -> Tensor:
         """Conductances at the time of a read, siemens.
 
-        G(t) = G(t0) (t / t0)^-nu, with nu of each cell from a normal distribution.
+        G(t) = G(t0) (t / t0)^-nu, with nu of each cell from a normal distribution; up to t0, G(t0).
 
         Source: Joshi et al. 2020 (arXiv 1906.03138); IBM/aihwkit, inference/noise/pcm.py.
         """
         drift = self._cell.drift
         if drift is None:
             return self.conductance
-        ratio = drift.elapsed.value / drift.start.value
+        elapsed = drift.elapsed.value if self.elapsed is None else self.elapsed
+        ratio = max(1.0, elapsed / drift.start.value)
         nu = drift.exponent.value
         if drift.spread.value == 0:
             return self.conductance * math.exp(-nu * math.log(ratio))
@@ -246,6 +249,11 @@ class PairedCells:
     def digits(self) -> Tensor:
         """What the pairs stand for as written, in level steps, [..., n_out, n_in]."""
         return (self.plus - self.minus) * ((self._crossbar.cell.levels - 1) / self._span)
+
+    def at(self, seconds: float | None) -> None:
+        """Reads come so long after programming; None is as described."""
+        self._held.clear()
+        self._up.elapsed = self._down.elapsed = seconds
 
     def state(self) -> dict[str, Tensor]:
         """The conductances as written."""

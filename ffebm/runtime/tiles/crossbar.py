@@ -136,6 +136,11 @@ class CrossbarTile:
         self._forget()
         self._total, self._clipped = 0, None
 
+    def at(self, seconds: float | None) -> None:
+        """Reads come so long after programming; None is as described."""
+        self._cells.at(seconds)
+        self._forget()
+
     @torch.no_grad()
     def calibrate(self, stage: Calibration) -> None:
         """Measure what reaches the ADCs, then set their ranges by it.

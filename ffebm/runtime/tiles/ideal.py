@@ -43,6 +43,9 @@ class IdealTile:
         """None: an exact tile has no converters."""
         return Readings()
 
+    def at(self, seconds: float | None) -> None:
+        """Nothing: an exact tile does not drift."""
+
     def calibrate(self, stage: Calibration) -> None:
         """Nothing: an exact tile has no converters."""
 

@@ -57,6 +57,10 @@ class AccumulatingTile:
         """Of the tile."""
         return self._tile.readings()
 
+    def at(self, seconds: float | None) -> None:
+        """Reads of the tile come so long after programming."""
+        self._tile.at(seconds)
+
     def calibrate(self, stage: Calibration) -> None:
         """Set the ADC ranges of the tile by data."""
         self._tile.calibrate(stage)
@@ -125,6 +129,11 @@ class TransferTile:
     def readings(self) -> Readings:
         """Of the slow array: those that take part in products."""
         return self._slow.readings()
+
+    def at(self, seconds: float | None) -> None:
+        """Reads of both arrays come so long after programming."""
+        self._slow.at(seconds)
+        self._fast.at(seconds)
 
     def calibrate(self, stage: Calibration) -> None:
         """Set the ADC ranges of the slow array by data; the fast one is read line by line."""

@@ -56,6 +56,11 @@ class SlicedTile:
         """Of all slices together."""
         return sum((tile.readings() for tile in self._slices), Readings())
 
+    def at(self, seconds: float | None) -> None:
+        """Reads of all slices come so long after programming."""
+        for tile in self._slices:
+            tile.at(seconds)
+
     def calibrate(self, stage: Calibration) -> None:
         """Set the ADC ranges of each slice by data."""
         for tile in self._slices:

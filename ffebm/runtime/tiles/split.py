@@ -107,6 +107,11 @@ class SplitTile:
         """Of all tiles together."""
         return sum((tile.readings() for _, tile in self._parts), Readings())
 
+    def at(self, seconds: float | None) -> None:
+        """Reads of all tiles come so long after programming."""
+        for _, tile in self._parts:
+            tile.at(seconds)
+
     def calibrate(self, stage: Calibration) -> None:
         """Set the ADC ranges of each tile by data."""
         for _, tile in self._parts:

@@ -57,6 +57,9 @@ class Tile(Protocol):
     def readings(self) -> Readings:
         """What the ADCs have read since the tile was programmed."""
 
+    def at(self, seconds: float | None) -> None:
+        """Reads come so long after programming, as cells that drift then are; None is as described."""
+
     def calibrate(self, stage: Calibration) -> None:
         """Set the ranges of ADCs that follow data.
 
