@@ -1,10 +1,15 @@
 """An energy block as one differentiable function: forward settles freely, backward estimates the gradient.
 
+Whatever the model's type, a block is computed in float32 (in float64 if the model is): what is analog has no
+type, and sums of squares do not fit in 16 bits.
+
 A chain of blocks and digital parts is then ordinary autograd, and `loss.backward()` is the hybrid gradient.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any
 
 import torch
@@ -21,6 +26,7 @@ from ffebm.runtime.interaction import Weights
 from ffebm.runtime.phase import Phase, Ties
 from ffebm.runtime.projection import Projection
 from ffebm.runtime.settling import Equilibrium, Rule, relax, require_settled
+from ffebm.runtime.tiles.master import analog
 
 Cost = Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Mapping[str, Tensor]], Tensor]
 """cost(block outputs, tail inputs, tail weights) -> a scalar, the mean over the batch."""
@@ -79,11 +85,11 @@ class BlockRuntime:
         Raises:
             NotSettledError: Only if `settle` is strict.
         """
-        job = _Job(self._circuit, settle, gradient)
-        tensors = [inputs[name] for name in self.block.inputs] + [
-            weights[name] for name in self.block.weights()
-        ]
-        outputs: tuple[Tensor, ...] = _Block.apply(job, *tensors)  # type: ignore[no-untyped-call]
+        given = self._given(inputs, weights)
+        job = _Job(self._circuit, settle, gradient, _common_type(given))
+        with _own_precision(given):
+            found: tuple[Tensor, ...] = _Block.apply(job, *map(analog, given))  # type: ignore[no-untyped-call]
+        outputs = [job.outside(output) for output in found]
         return dict(zip(self.block.outputs, outputs, strict=True)), job.equilibrium
 
     def run_with_cost(
@@ -108,13 +114,25 @@ class BlockRuntime:
         Raises:
             NotSettledError: Only if `settle` is strict.
         """
-        job = _Job(self._circuit, settle, gradient, tail)
-        given = [inputs[name] for name in self.block.inputs] + [
-            weights[name] for name in self.block.weights()
-        ]
+        given = self._given(inputs, weights)
+        job = _Job(self._circuit, settle, gradient, _common_type(given), tail)
         behind = [*tail.inputs.values(), *tail.weights.values()]
-        loss: Tensor = _BlockWithCost.apply(job, *given, *behind)  # type: ignore[no-untyped-call]
+        loss: Tensor = _BlockWithCost.apply(job, *map(analog, given), *behind)  # type: ignore[no-untyped-call]
         return loss, job.equilibrium
+
+    def _given(self, inputs: Mapping[str, Tensor], weights: Weights) -> list[Tensor]:
+        """Inputs and weights in the block's order."""
+        return [inputs[name] for name in self.block.inputs] + [weights[name] for name in self.block.weights()]
+
+
+def _common_type(given: Sequence[Tensor]) -> torch.dtype:
+    """The type of what leaves a block: that of what enters, where its floats are promoted as in torch."""
+    return reduce(torch.promote_types, (t.dtype for t in given if t.is_floating_point()))
+
+
+def _own_precision(given: Sequence[Tensor]) -> AbstractContextManager[None]:
+    """Inside, torch's automatic mixed precision is off: a block has a type of its own."""
+    return torch.autocast(given[0].device.type, enabled=False)
 
 
 @dataclass
@@ -124,6 +142,7 @@ class _Job:
     circuit: Circuit
     settings: Settle
     gradient: Gradient
+    dtype: torch.dtype
     tail: Tail | None = None
     ties: Ties = field(default_factory=dict)
     result: list[Equilibrium] = field(default_factory=list)
@@ -131,6 +150,10 @@ class _Job:
     @property
     def equilibrium(self) -> Equilibrium:
         return self.result[0]
+
+    def outside(self, state: Tensor) -> Tensor:
+        """A state in the model's own type."""
+        return state.to(self.dtype)
 
     @property
     def n_tensors(self) -> int:
@@ -143,11 +166,10 @@ class _Job:
         return [self.circuit.position[name] for name in self.circuit.block.outputs]
 
     def named(self, tensors: Sequence[Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Inputs and weights by name."""
+        """Inputs and weights by name; weights as new tensors, which tiles hold against what they hold."""
         names = self.circuit.block.inputs
-        weights = zip(
-            self.circuit.block.weights(), map(self.circuit.arrange, tensors[len(names) :]), strict=True
-        )
+        fresh = (self.circuit.arrange(tensor.detach()) for tensor in tensors[len(names) :])
+        weights = zip(self.circuit.block.weights(), fresh, strict=True)
         return dict(zip(names, tensors[: len(names)], strict=True)), dict(weights)
 
     def relax(self, tensors: Sequence[Tensor]) -> tuple[Drives, Phase]:
@@ -237,7 +259,7 @@ class _TailAt:
         given = self._tensors if tensors is None else tensors
         n = len(self._tail.inputs)
         outputs = {
-            name: state[layer]
+            name: self._job.outside(state[layer])
             for name, layer in zip(self._job.circuit.block.outputs, self._job.outputs, strict=True)
         }
         inputs = dict(zip(self._tail.inputs, given[:n], strict=True))

@@ -24,15 +24,25 @@ from ffebm.program import Instruction
 from ffebm.runtime.digital_program import UPDATE, Binding, run_instruction, values_read
 from ffebm.runtime.energy_block import BlockRuntime, Tail
 from ffebm.runtime.gradient import EP, Gradient
+from ffebm.runtime.inputs import LossFunction, check_calibration, check_shape, flat_names
 from ffebm.runtime.kernels.dtypes import tensor_of
 from ffebm.runtime.machine import Machine, known_tiles
 from ffebm.runtime.save_onnx import save_onnx
 from ffebm.runtime.settling import Equilibrium
+from ffebm.runtime.state import (
+    MACHINE,
+    RANDOM,
+    TILE,
+    Findings,
+    Origin,
+    is_own,
+    known_device,
+    origin_of,
+    restore_generator,
+    under,
+)
 from ffebm.runtime.tiles.noise import machine_source
 from ffebm.runtime.trace import Trace, marked
-
-LossFunction = Callable[..., Tensor]
-"""loss_fn(outputs, target) -> scalar."""
 
 
 class Executor(nn.Module):
@@ -73,6 +83,14 @@ class Executor(nn.Module):
         self.trace: Trace | None = None
         self.updates: dict[str, Tensor] = {}
         self._names = {name: f"w:{name.replace('%', '%25').replace('.', '%2E')}" for name in plan.weights}
+        with torch.inference_mode(mode=False):  # weights outlive the mode in which they are made
+            self._register(plan)
+        self._steps = tuple(_steps(plan))
+        self._device = torch.device("cpu")
+        self.reseed(seed)
+        self.eval()
+
+    def _register(self, plan: Plan) -> None:
         trainable = set(plan.trainable)
         for name, array in plan.weights.items():
             tensor = tensor_of(array)
@@ -80,31 +98,30 @@ class Executor(nn.Module):
                 self.register_parameter(self._names[name], nn.Parameter(tensor))
             else:
                 self.register_buffer(self._names[name], tensor)
-        self._steps = tuple(_steps(plan))
-        self._device = torch.device("cpu")
-        self.reseed(seed)
-        self.eval()
 
     # --- weights -------------------------------------------------------------------------------------
 
     def weights(self) -> dict[str, nn.Parameter]:
         """The trainable weights by their names in the source model.
 
+        One that is pruned or parametrised is the value that the module computes with, not a parameter.
+
         Where cells learn in place, a weight that has changed since the last run is a step of its cells, and
         gets the value that they now hold.
         """
         found = self._trainable()
-        if self._has_run:
-            self.machine.learn(found)
-        return found
+        if not self._has_run:
+            return found
+        self.machine.learn(found)
+        computed: dict[str, Any] = {
+            name: self.machine.value(name, weight)
+            for name, weight in found.items()
+            if not isinstance(weight, nn.Parameter)
+        }
+        return {**found, **computed}
 
     def _trainable(self) -> dict[str, nn.Parameter]:
-        found = {}
-        for name in self.plan.trainable:
-            parameter = self._parameters[self._names[name]]
-            assert parameter is not None  # registered in the constructor
-            found[name] = parameter
-        return found
+        return {name: getattr(self, self._names[name]) for name in self.plan.trainable}
 
     def running_statistics(self) -> dict[str, Tensor]:
         """The running statistics of batch normalisation by their names in the source model."""
@@ -138,14 +155,18 @@ class Executor(nn.Module):
 
         ADC ranges are those for uniform inputs again, until `calibrate` sets them.
         """
-        kept = {} if self._machine is None else self._machine.cells()
+        kept = {} if self._machine is None else self._machine.learnt()
+        self._build(seed)
+        self.machine.take_up(kept, self._tensor)
+
+    def _build(self, seed: int) -> None:
+        """A machine that holds nothing yet, and all randomness at its start."""
         self._seed = seed
         own = machine_source(f"{seed}/model").initial_seed()
         self.generator = torch.Generator(self._device).manual_seed(own)
-        noise = torch.Generator(self._device).manual_seed(seed)
-        self._machine = Machine(self.plan, noise, self._name, self._tiles)
+        self._noise = torch.Generator(self._device).manual_seed(seed)
+        self._machine = Machine(self.plan, self._noise, self._name, self._tiles)
         self._machine.at(self._elapsed)
-        self.restore_cells(kept)
 
     @property
     def machine(self) -> Machine:
@@ -190,6 +211,73 @@ class Executor(nn.Module):
             self._elapsed = before
             self.machine.at(before)
 
+    # --- state ---------------------------------------------------------------------------------------
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        machine = self.machine
+        origin = Origin(
+            seed=str(self._seed),
+            machine=self._name,
+            device=str(self._device),
+            programmed=machine.programmed,
+            cells=machine.meaning(),
+        )
+        destination[prefix + MACHINE] = origin.as_tensor()
+        for name, generator in self._generators().items():
+            destination[prefix + name] = generator.get_state()
+        for name, tensor in machine.state().items():
+            destination[f"{prefix}{TILE}{name}"] = tensor.detach()
+
+    def _load_from_state_dict(  # noqa: PLR0913 -- as torch calls it
+        self,
+        state_dict: Mapping[str, Any],
+        prefix: str,
+        local_metadata: Mapping[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        mine = {k: v for k, v in under(state_dict, prefix).items() if is_own(k)}
+        rest = {k: v for k, v in state_dict.items() if k.removeprefix(prefix) not in mine}
+        super()._load_from_state_dict(
+            rest, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+        findings = self._load_machine(mine)
+        if strict:
+            missing_keys += [prefix + key for key in findings.missing]
+            unexpected_keys += [prefix + key for key in findings.unexpected]
+        error_msgs += findings.errors
+
+    def _load_machine(self, state: Mapping[str, Tensor]) -> Findings:
+        """Take up what a state dictionary holds beside weights.
+
+        Without it, tiles are programmed with what weights have changed; these are no steps of cells.
+        """
+        if MACHINE not in state:
+            self.machine.renew()
+            return Findings(missing=[MACHINE], unexpected=list(state))
+        origin = origin_of(state[MACHINE])
+        if origin is None:
+            return Findings(errors=[f"{MACHINE} is not the origin of a state dictionary"])
+        ours = self.machine.meaning()
+        if origin.cells != ours:
+            return Findings(errors=[f"the state is that of other tiles: {origin.cells}; these are {ours}"])
+        self._device, self._name = known_device(origin.device), origin.machine
+        self._build(int(origin.seed))
+        findings = self.machine.load(state, origin.programmed, self._tensor)
+        self._has_run = bool(self.machine.programmed)
+        if str(self._device) == origin.device:
+            for name, generator in self._generators().items():
+                restore_generator(generator, state, name, findings)
+        return findings
+
+    def _generators(self) -> dict[str, torch.Generator]:
+        return {f"{RANDOM}model": self.generator, f"{RANDOM}tiles": self._noise}
+
+    # --- calibration ---------------------------------------------------------------------------------
+
     def calibrate(
         self,
         x: Tensor | tuple[Tensor, ...],
@@ -216,7 +304,7 @@ class Executor(nn.Module):
                 unknown, of another shape, hold no samples or a NaN, or if a line carries what is not finite.
         """
         inputs = x if isinstance(x, tuple) else (x,)
-        _check_calibration(self.plan.inputs, inputs, target, loss_fn)
+        check_calibration(self.plan.inputs, inputs, target, loss_fn)
         if not self.machine.follows_data:
             return
         self._prepared(inputs, {})  # on their device
@@ -279,7 +367,8 @@ class Executor(nn.Module):
         """What the model keeps for its next run; what this run has read stays as it was, for backward."""
         for name, value in self.updates.items():
             if self._names[name] in self._buffers:
-                self._buffers[self._names[name]] = value.detach().clone()
+                with torch.inference_mode(mode=False):
+                    self._buffers[self._names[name]] = value.detach().clone()
             else:
                 with torch.no_grad():
                     self._tensor(name).copy_(value)
@@ -327,7 +416,7 @@ class Executor(nn.Module):
         ports = self.plan.inputs
         names = [port.name for port in ports]
         inputs = [leaf for leaf in pytree.tree_leaves(nested) if isinstance(leaf, Tensor)]
-        named = _flat_names(by_name)
+        named = flat_names(by_name)
         if len(inputs) > len(names):
             raise UsageError(f"{len(inputs)} inputs", allowed=f"the model takes {names}")
         values = dict(zip(names, inputs, strict=False))
@@ -341,7 +430,7 @@ class Executor(nn.Module):
         if missing:
             raise UsageError(f"input {missing[0]!r} is missing", allowed=f"the model takes {names}")
         for port in ports:
-            _check_shape(port.name, port.type.shape, tuple(values[port.name].shape))
+            check_shape(port.name, port.type.shape, tuple(values[port.name].shape))
             self._check_type(port, values[port.name])
         return values
 
@@ -480,42 +569,3 @@ def _steps(plan: Plan) -> list[_DigitalStep | _BlockStep]:
             _DigitalStep(runner, last) if isinstance(runner, Instruction) else _BlockStep(runner, last)
         )
     return runners[::-1]
-
-
-def _flat_names(named: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Named tensors; one inside a nested argument is named after the way to it, as torch.export does."""
-    found = {}
-    for path, leaf in pytree.tree_flatten_with_path(dict(named))[0]:
-        if isinstance(leaf, Tensor):
-            keys = (getattr(key, "key", getattr(key, "idx", getattr(key, "name", key))) for key in path)
-            found["_".join(str(key) for key in keys)] = leaf
-    return found
-
-
-def _check_calibration(
-    ports: Sequence[Port], inputs: tuple[Any, ...], target: Tensor | None, loss_fn: LossFunction | None
-) -> None:
-    """A loss goes with a target, and every input holds samples that lines can carry."""
-    if (target is None) != (loss_fn is None):
-        found = "a target without a loss_fn" if loss_fn is None else "a loss_fn without a target"
-        raise UsageError(found, allowed="both, or neither for a pass forward only")
-    tensors = (leaf for leaf in pytree.tree_leaves(inputs) if isinstance(leaf, Tensor))
-    for port, value in zip(ports, tensors, strict=False):
-        if value.ndim and not len(value):
-            raise UsageError(f"input {port.name!r} holds no samples", allowed="at least one")
-        if value.is_floating_point() and bool(torch.isnan(value).any()):  # a mask may be -inf
-            raise UsageError(f"input {port.name!r} holds a NaN", allowed="numbers")
-
-
-def _check_shape(name: str, expected: tuple[int | str, ...] | None, found: tuple[int, ...]) -> None:
-    """The batch may be of any size; every other known size must fit."""
-    if expected is None:
-        return
-    fits = len(expected) == len(found) and all(
-        not isinstance(want, int) or want == have
-        for want, have in list(zip(expected, found, strict=False))[1:]
-    )
-    if not fits:
-        raise UsageError(
-            f"input {name!r} is {list(found)}", allowed=f"{list(expected)}, the batch of any size"
-        )

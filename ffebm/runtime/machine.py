@@ -1,6 +1,6 @@
 """The simulated machine of a plan: its energy blocks on their tiles."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
 
@@ -13,11 +13,12 @@ from ffebm.ir import EnergyBlock
 from ffebm.plan import Plan
 from ffebm.runtime.edge import Edge
 from ffebm.runtime.energy_block import BlockRuntime
+from ffebm.runtime.state import TILE, Findings, under
 from ffebm.runtime.tiles.calibration import Calibration
 from ffebm.runtime.tiles.master import MasteredTile
 from ffebm.runtime.tiles.noise import FrozenNoise
 from ffebm.runtime.tiles.projection import TileProjection, crossbar_projection
-from ffebm.runtime.tiles.tile import Readings
+from ffebm.runtime.tiles.tile import SPREAD, Readings
 
 
 class Machine:
@@ -127,6 +128,81 @@ class Machine:
         fresh.learn({name: weight.detach().clone() for name, weight in weights.items()})
         return fresh.cells()
 
+    @property
+    def programmed(self) -> tuple[str, ...]:
+        """The weights that the cells hold by now."""
+        return tuple(name for name, array in self._arrays.items() if array.is_programmed)
+
+    def meaning(self) -> dict[str, str]:
+        """What a conductance stands for, by the weight that the cells are for."""
+        return {name: _meaning(self._tile(name)) for name in self._arrays}
+
+    def value(self, name: str, weight: Tensor) -> Tensor:
+        """What the cells hold of a weight, in its layout; the weight itself where it lies on none."""
+        array = self._arrays.get(name)
+        if array is None or not array.is_learning:
+            return weight
+        held = array.value(weight).to(weight.dtype)
+        return held + (weight - weight.detach())  # its gradient is the weight's
+
+    def state(self) -> dict[str, Tensor]:
+        """All that tiles hold, `<weight>/<name>`, to go on from: cells, calibration, what they were told.
+
+        A weight's own slashes are escaped.
+        """
+        return {
+            f"{_escaped(name)}/{key}": tensor
+            for name, array in self._arrays.items()
+            for key, tensor in array.state().items()
+        }
+
+    def learnt(self) -> dict[str, Tensor]:
+        """The same of cells that learn in place, without what calibrations have found."""
+        learning = {_escaped(name) for name, array in self._arrays.items() if array.is_learning}
+        return {
+            name: tensor
+            for name, tensor in self.state().items()
+            if self.learns_in_place and name.rsplit("/", 1)[0] in learning and SPREAD not in name
+        }
+
+    def renew(self) -> None:
+        """The next change of a weight is programmed, not a step of its cells."""
+        for array in self._arrays.values():
+            array.renew()
+
+    def take_up(self, state: Mapping[str, Tensor], weights: Callable[[str], Tensor]) -> None:
+        """Take up a `state`, or a part of it, of a machine with the same tiles."""
+        for name, array in self._arrays.items():
+            own = under(state, f"{_escaped(name)}/")
+            if own:
+                device = weights(name).device
+                array.restore({key: tensor.to(device) for key, tensor in own.items()})
+
+    def load(
+        self, state: Mapping[str, Tensor], names: Sequence[str], weights: Callable[[str], Tensor]
+    ) -> Findings:
+        """Take up what a file holds, as far as it is right; tiles for which it is not hold nothing.
+
+        Args:
+            state: As `state` returns it, each name behind `TILE`.
+            names: The weights that it should hold.
+            weights: The weight of a name.
+        """
+        findings = Findings()
+        for name in names:
+            if name not in self._arrays:
+                findings.unexpected.append(f"{TILE}{_escaped(name)}/")
+                continue
+            prefix, array, weight = f"{TILE}{_escaped(name)}/", self._arrays[name], weights(name)
+            own = under(state, prefix)
+            if findings.compare(own, array.blank(weight), prefix):
+                array.restore({key: tensor.to(weight.device) for key, tensor in own.items()})
+            else:
+                array.empty()
+        known = tuple(f"{TILE}{_escaped(name)}/" for name in names)
+        findings.unexpected += [k for k in state if k.startswith(TILE) and not k.startswith(known)]
+        return findings
+
     def restore(self, cells: Mapping[str, Tensor], weights: Callable[[str], Tensor]) -> None:
         """Take up what `cells` returned; weights that learn get the values that their cells hold."""
         for name, array in self._arrays.items():
@@ -160,6 +236,21 @@ class Machine:
         usual = self._plan.hardware.tiles.tile
         tile = self._tiles.get(weight, usual)
         return tile if isinstance(tile, Crossbar) else None
+
+
+def _escaped(name: str) -> str:
+    return name.replace("%", "%25").replace("/", "%2F")
+
+
+def _meaning(tile: Crossbar | None) -> str:
+    """What a conductance stands for in a tile."""
+    if tile is None:
+        return "exact"
+    cell = tile.cell
+    return (
+        f"{tile.slices} x {cell.levels} levels from {cell.g_min.value:g} to {cell.g_max.value:g} S, "
+        f"{tile.mapping}"
+    )
 
 
 def known_tiles(plan: Plan, tiles: Mapping[str, Crossbar | None]) -> dict[str, Crossbar | None]:

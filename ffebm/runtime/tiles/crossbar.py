@@ -12,7 +12,10 @@ from ffebm.runtime.tiles.calibration import Calibration, LineMeter
 from ffebm.runtime.tiles.cells import PairedCells
 from ffebm.runtime.tiles.noise import FrozenNoise
 from ffebm.runtime.tiles.readout import ArrayProduct, Readout, read_noise, readout
-from ffebm.runtime.tiles.tile import Readings
+from ffebm.runtime.tiles.tile import SPREAD, Readings
+
+_SPREADS = {False: f"{SPREAD}forward", True: f"{SPREAD}transposed"}
+"""Names in a state by direction."""
 
 
 class CrossbarTile:
@@ -164,12 +167,18 @@ class CrossbarTile:
         self._forget()
 
     def state(self) -> dict[str, Tensor]:
-        """What the tile goes on from; not its calibration."""
-        return {**self._cells.state(), "scale": self._programmed(), "digits": self._digits}
+        """What the tile goes on from."""
+        found = {**self._cells.state(), "scale": self._programmed(), "digits": self._digits}
+        if self._crossbar.follows_data:
+            for transposed, key in _SPREADS.items():
+                uniform = torch.ones_like(self._lines(transposed=transposed)[..., 0])
+                found[key] = self._spreads.get(transposed, uniform)
+        return found
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take up a state."""
         self._scale, self._digits = state["scale"], state["digits"]
+        self._spreads = {transposed: state[key] for transposed, key in _SPREADS.items() if key in state}
         self._cells.restore(state)
         self._forget()
 

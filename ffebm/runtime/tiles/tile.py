@@ -14,6 +14,9 @@ from torch import Tensor
 
 from ffebm.runtime.tiles.calibration import Calibration
 
+SPREAD = "spread."
+"""Begins the names, in a state, of what a calibration has found."""
+
 
 @dataclass(frozen=True)
 class Readings:
@@ -69,7 +72,7 @@ class Tile(Protocol):
         """
 
     def state(self) -> dict[str, Tensor]:
-        """What the tile holds, for it to go on from; not its noise."""
+        """What the tile holds and what calibrations have found, for it to go on from; not its noise."""
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take up a state of a tile like this one."""

@@ -41,7 +41,7 @@ def test_a_parameter_is_programmed_once_for_each_change(
         projection.product_t(out, weight.detach(), (4,))
         projection.product(z, weight)
         assert tile.times == step
-        assert torch.equal(out, z @ weight)
+        torch.testing.assert_close(out, z @ weight)
         weight.grad = torch.ones(4, 3, dtype=torch.float64)
         optimizer.step()
 
@@ -50,12 +50,12 @@ def test_new_values_are_seen_however_they_come(projection: TileProjection, tile:
     weight, z = nn.Parameter(random(4, 3)), random(2, 4, seed=1)
     projection.product(z, weight)
     weight.data = random(4, 3, seed=2)
-    assert torch.equal(projection.product(z, weight), z @ weight)
+    torch.testing.assert_close(projection.product(z, weight), z @ weight)
     weight = nn.Parameter(random(4, 3, seed=3))
-    assert torch.equal(projection.product(z, weight), z @ weight)
+    torch.testing.assert_close(projection.product(z, weight), z @ weight)
     with torch.no_grad():
         weight.copy_(random(4, 3, seed=4))
-    assert torch.equal(projection.product(z, weight), z @ weight)
+    torch.testing.assert_close(projection.product(z, weight), z @ weight)
     assert tile.times == 4
 
 

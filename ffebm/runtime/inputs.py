@@ -1,0 +1,53 @@
+"""What an Executor is given: inputs by name, of the right shape, with samples."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from ffebm.errors import UsageError
+from ffebm.plan import Port
+
+LossFunction = Callable[..., Tensor]
+"""loss_fn(outputs, target) -> scalar."""
+
+
+def flat_names(named: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Named tensors; one inside a nested argument is named after the way to it, as torch.export does."""
+    found = {}
+    for path, leaf in pytree.tree_flatten_with_path(dict(named))[0]:
+        if isinstance(leaf, Tensor):
+            keys = (getattr(key, "key", getattr(key, "idx", getattr(key, "name", key))) for key in path)
+            found["_".join(str(key) for key in keys)] = leaf
+    return found
+
+
+def check_calibration(
+    ports: Sequence[Port], inputs: tuple[Any, ...], target: Tensor | None, loss_fn: LossFunction | None
+) -> None:
+    """A loss goes with a target, and every input holds samples that lines can carry."""
+    if (target is None) != (loss_fn is None):
+        found = "a target without a loss_fn" if loss_fn is None else "a loss_fn without a target"
+        raise UsageError(found, allowed="both, or neither for a pass forward only")
+    tensors = (leaf for leaf in pytree.tree_leaves(inputs) if isinstance(leaf, Tensor))
+    for port, value in zip(ports, tensors, strict=False):
+        if value.ndim and not len(value):
+            raise UsageError(f"input {port.name!r} holds no samples", allowed="at least one")
+        if value.is_floating_point() and bool(torch.isnan(value).any()):  # a mask may be -inf
+            raise UsageError(f"input {port.name!r} holds a NaN", allowed="numbers")
+
+
+def check_shape(name: str, expected: tuple[int | str, ...] | None, found: tuple[int, ...]) -> None:
+    """The batch may be of any size; every other known size must fit."""
+    if expected is None:
+        return
+    fits = len(expected) == len(found) and all(
+        not isinstance(want, int) or want == have
+        for want, have in list(zip(expected, found, strict=False))[1:]
+    )
+    if not fits:
+        raise UsageError(
+            f"input {name!r} is {list(found)}", allowed=f"{list(expected)}, the batch of any size"
+        )
