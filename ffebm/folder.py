@@ -10,6 +10,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import shutil
 import stat
 import time
 from collections.abc import Callable, Mapping
@@ -22,11 +23,13 @@ from typing import TypeVar
 from ffebm.errors import Location, PlanError
 from ffebm.exchange import exchange
 from ffebm.lock import is_same
-from ffebm.scratch import NEW, OLD, OWNER, collect, flush, is_awaited, scratch_beside
+from ffebm.scratch import NEW, OLD, OWNER, collect, flush, makers, scratch_beside
 
 SUMS = "SHA256SUMS"
 PATIENCE_S = 10.0
 """How long a reader tries to meet a folder that others keep replacing."""
+MOMENT_S = 0.2
+"""How long a reader waits for a folder that others make and that may or may not have been there before."""
 _TAKEN = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}
 """What a rename says if something has taken the name meanwhile."""
 _T = TypeVar("_T")
@@ -161,8 +164,8 @@ def _place(scratch: Path, path: Path, check: Callable[[Path], None]) -> None:
     flush(path.parent)
 
 
-def _moved(fresh: Path, path: Path) -> bool:
-    """Where nothing was."""
+def _moved(fresh: Path, path: Path, back: Path | None = None) -> bool:
+    """Where nothing is; if the disk refuses, what was there before comes back."""
     if os.path.lexists(path):
         return False
     try:
@@ -170,6 +173,8 @@ def _moved(fresh: Path, path: Path) -> bool:
     except OSError as error:
         if error.errno in _TAKEN:
             return False
+        if back is not None:
+            os.rename(back, path)
         raise
     return True
 
@@ -198,13 +203,10 @@ def _moved_both(scratch: Path, path: Path) -> bool:
     except FileNotFoundError:
         return False
     flush(scratch)
-    try:
-        os.rename(fresh, path)
-    except OSError:
-        if not os.path.lexists(path):
-            os.rename(old, path)
-        raise
-    return True
+    if _moved(fresh, path, back=old):
+        return True
+    shutil.rmtree(old)  # another process has put its own where it was
+    return False
 
 
 # --- reading -----------------------------------------------------------------------------------------
@@ -255,13 +257,17 @@ def _steadily(path: Path, work: Callable[[int], _T]) -> _T:
 
 
 def _opened(path: Path, deadline: float) -> int:
+    """The open folder; one that another process is about to put into its place is waited for."""
+    soon = time.monotonic() + MOMENT_S
     while True:
         collect(path.parent)
-        is_coming = is_awaited(path)
         try:
             return os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         except FileNotFoundError:
-            if not is_coming or time.monotonic() > deadline:
+            folders = makers(path)
+            is_between = any((folder / OLD).exists() for folder in folders)
+            is_coming = bool(folders) or path.exists()
+            if not is_coming or time.monotonic() > (deadline if is_between else soon):
                 raise
         time.sleep(0.001)
 

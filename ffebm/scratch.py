@@ -64,14 +64,14 @@ def collect(folder: Path) -> None:
                 _collect_scratch(Path(entry.path))
 
 
-def is_awaited(target: Path) -> bool:
-    """A living process is between two renames: the target will be there in a moment."""
+def makers(target: Path) -> list[Path]:
+    """Scratch folders in which something for a target is made."""
     try:
         names = [name for name in os.listdir(target.parent) if _SCRATCH.fullmatch(name)]
     except OSError:
-        return False
+        return []
     folders = [target.with_name(name) for name in names]
-    return any((folder / OLD).exists() and _target_of(folder) == target.name for folder in folders)
+    return [folder for folder in folders if _target_of(folder) == target.name]
 
 
 def flush(path: Path) -> None:

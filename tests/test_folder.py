@@ -153,7 +153,7 @@ def test_a_reader_beside_a_writer_sees_one_of_the_two(tmp_path: Path, swap: str)
             write_folder(target, ANOTHER, "main.json")
             write_folder(target, FILES, "main.json")
 
-    writers = [threading.Thread(target=write)]
+    writers = [threading.Thread(target=write) for _ in range(2)]
     for writer in writers:
         writer.start()
     try:
@@ -190,7 +190,7 @@ def test_a_reader_has_the_files_that_it_has_opened(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_several_writers_leave_one_whole_folder(tmp_path: Path) -> None:
+def test_several_writers_leave_one_whole_folder(tmp_path: Path, swap: str) -> None:
     target = tmp_path / "out"
 
     def write(number: int) -> None:
