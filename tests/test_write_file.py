@@ -47,9 +47,14 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
 def test_what_fails_while_it_is_written_leaves_the_older_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_file(path, b"one")
-    with pytest.raises(ZeroDivisionError), replacing(path) as fresh:
-        fresh.write_bytes(b"tw")
-        _ = 1 / 0
+
+    def failing() -> None:
+        with replacing(path) as fresh:
+            fresh.write_bytes(b"tw")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        failing()
     assert path.read_bytes() == b"one"
 
     def full() -> None:

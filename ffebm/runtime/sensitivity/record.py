@@ -1,6 +1,7 @@
 """What a study of sensitivity has measured so far, as a file that it continues from."""
 
 import hashlib
+import math
 from pathlib import Path
 from typing import Literal
 
@@ -178,8 +179,25 @@ def packed(values: Tensor) -> bytes:
 
 
 def unpacked(held: bytes, *shape: int) -> Tensor:
-    """What `packed` wrote, as a tensor of that shape."""
-    return torch.from_numpy(np.frombuffer(held, "<f4").astype(np.float32)).reshape(shape)
+    """What `packed` wrote, as a tensor of that shape; a size of -1 is what is left.
+
+    Raises:
+        UsageError: If it is of another size, or holds a NaN.
+    """
+    numbers, known = len(held) // 4, math.prod(size for size in shape if size >= 0)
+    fits = numbers % max(1, known) == 0 and numbers > 0 if -1 in shape else numbers == known
+    if len(held) % 4 or not fits:
+        raise UsageError(
+            f"the record of the study holds {len(held)} bytes of logits, which do not fit its setup",
+            hint="name another file with -o, or delete this one",
+        )
+    found = torch.from_numpy(np.frombuffer(held, "<f4").astype(np.float32)).reshape(shape)
+    if bool(torch.isnan(found).any()):
+        raise UsageError(
+            "the record of the study holds logits that are no numbers",
+            hint="name another file with -o, or delete this one",
+        )
+    return found
 
 
 def save_record(record: Record, path: Path) -> None:
