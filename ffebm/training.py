@@ -4,11 +4,17 @@ import json
 import math
 import tomllib
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 from ffebm.errors import Location, UsageError
+
+Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+"""What torch counts or seeds with."""
+Factor = Annotated[float, Meta(ge=-3.4e38, le=3.4e38)]
+"""What weights in 32 bits can be multiplied with."""
 
 
 class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -41,13 +47,13 @@ class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """
 
     data: str
-    epochs: int = 10
-    batch: int = 32
+    epochs: Count = 10
+    batch: Count = 32
     optimizer: str = "Adam"
-    lr: float = 1e-3
-    min_lr: float = 0.0
-    weight_decay: float | None = None
-    momentum: float | None = None
+    lr: Factor = 1e-3
+    min_lr: Factor = 0.0
+    weight_decay: Factor | None = None
+    momentum: Factor | None = None
     clip_norm: float | None = None
     schedule: str = "constant"
     gradient: str = "ep"
@@ -58,8 +64,8 @@ class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     flip: bool = False
-    crop: int = 0
-    seed: int = 0
+    crop: Count = 0
+    seed: Count = 0
 
 
 def strength(text: str) -> float | Literal["auto"]:

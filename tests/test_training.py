@@ -35,6 +35,21 @@ KNOWN = ", ".join(Training.__struct_fields__)
             'epochs = "3"\n',
             f"settings of training: Expected `int`, got `str` - at `$.epochs`; {KNOWN}",
         ),
+        *(
+            (
+                f"{name} = {2**31}\n",
+                f"settings of training: Expected `int` <= 2147483647 - at `$.{name}`; {KNOWN}",
+            )
+            for name in ("epochs", "batch", "crop", "seed")
+        ),
+        *(
+            (
+                f"{name} = 1e39\n",
+                f"settings of training: Expected `float` <= 3.4e+38 - at `$.{name}`; {KNOWN}",
+            )
+            for name in ("lr", "min_lr", "weight_decay", "momentum")
+        ),
+        ("seed = -1\n", f"settings of training: Expected `int` >= 0 - at `$.seed`; {KNOWN}"),
         ("epochs =", "cannot be read: Invalid value (at end of document)"),
     ],
 )
