@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from ffebm.errors import FfebmError
+from ffebm.errors import FfebmError, NotSettledWarning
 from ffebm.hardware import Hardware, load_hardware
 from ffebm.plan import Plan, Settle, load_plan
 
@@ -19,6 +19,7 @@ __all__ = [
     "FfebmError",
     "Hardware",
     "Implicit",
+    "NotSettledWarning",
     "Plan",
     "Settle",
     "Unrolled",

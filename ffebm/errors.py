@@ -7,6 +7,8 @@ FfebmError                 one message: where, what was found, what is allowed, 
 ├── UsageError             an option, an argument or a data file is wrong
 ├── NotSettledError        a strict energy block did not reach its equilibrium
 └── InternalError          a fact that ffebm itself should have kept is broken
+
+NotSettledWarning          an energy block did not reach its equilibrium, and the run goes on
 """
 
 from dataclasses import dataclass
@@ -76,3 +78,22 @@ class NotSettledError(FfebmError):
 
 class InternalError(FfebmError):
     """A fact that ffebm itself should have kept is broken; a fault of ours."""
+
+
+class NotSettledWarning(UserWarning):
+    """An energy block did not reach its equilibrium, and the run goes on.
+
+    Attributes:
+        block: Its name.
+        share: Of samples that did not settle, in (0, 1].
+        residual: The largest; infinite if a state is not finite.
+    """
+
+    def __init__(self, block: str, share: float, residual: float, hint: str) -> None:
+        self.block = block
+        self.share = share
+        self.residual = residual
+        super().__init__(
+            f"{block} did not settle in {100 * share:.1f} % of samples (residual up to {residual:.2g}); "
+            f"{hint}"
+        )

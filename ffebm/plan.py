@@ -393,14 +393,14 @@ def _node_problems(plan: Plan) -> Iterator[str]:
 
 def _order_problems(plan: Plan, known: set[str]) -> Iterator[str]:
     """The inference runs every digital node and block once, each after what it reads."""
-    left: dict[tuple[str, str], Instruction | EnergyBlock] = {}
+    left: dict[tuple[str, str | int | None], Instruction | EnergyBlock] = {}
     left |= {("digital", i.name): i for segment in plan.segments for i in segment.program.instructions}
-    left |= {("free", block.name): block for block in plan.blocks}
+    left |= {("free", block.id): block for block in plan.blocks}
     for step in plan.inference.steps:
         if step.kind not in {"digital", "free"}:
             continue
-        runner = left.pop((step.kind, step.name), None)
-        if runner is None:
+        runner = left.pop((step.kind, step.name if step.kind == "digital" else step.block), None)
+        if runner is None or runner.name != step.name:
             yield f"step {step.id} runs {step.name!r}, which is unknown or has run already"
             return
         for value in runner.inputs:
@@ -408,7 +408,7 @@ def _order_problems(plan: Plan, known: set[str]) -> Iterator[str]:
                 yield f"step {step.id} ({step.name}) reads {value!r} before it is made"
         known.update(runner.outputs)
     if left:
-        yield f"no step runs {min(name for _, name in left)!r}"
+        yield f"no step runs {min(str(runner.name) for runner in left.values())!r}"
     for port in plan.outputs:
         if port.name not in known:
             yield f"output {port.name!r} is never made"
@@ -501,6 +501,7 @@ def _schedule_problems(plan: Plan, schedule: Schedule) -> Iterator[str]:
     tiles = {f"tile{tile.id}" for tile in plan.tiles}
     units = tiles | {f"digital{i}" for i in range(plan.hardware.digital.count)} | {"network"}
     free: dict[str, float] = {}
+    blocks = {None, *(block.id for block in plan.blocks)}
     for position, step in enumerate(schedule.steps):
         if step.id != position or any(not 0 <= before < len(schedule.steps) for before in step.after):
             yield f"step {step.id} stands at position {position}, or waits for an unknown step"
@@ -513,6 +514,8 @@ def _schedule_problems(plan: Plan, schedule: Schedule) -> Iterator[str]:
             if free.get(unit, 0.0) > step.start_s:
                 yield f"step {step.id} starts before {unit} is free"
             free[unit] = step.end_s
+        if step.block not in blocks or (step.block is None and step.kind in {"free", "nudged", "contrast"}):
+            yield f"step {step.id} works for block {step.block}, which there is not"
         if any(schedule.steps[before].end_s > step.start_s for before in step.after):
             yield f"step {step.id} starts before a step that it waits for has ended"
 

@@ -45,7 +45,7 @@ StepKind = Literal["transfer", "digital", "free", "nudged", "loss", "digital_bac
 """`nudged` is one of the two nudged phases; `contrast` makes weight gradients from the nudged states."""
 
 
-class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Something that a unit does without a break.
 
     Attributes:
@@ -57,6 +57,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         end_s: When it ends, seconds.
         after: Ids of the steps that it waits for.
         cost: Energy and conversions.
+        block: Id of the energy block that it works for; None if a digital node, the loss or a value alone.
     """
 
     id: int
@@ -67,6 +68,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     end_s: float
     after: tuple[int, ...]
     cost: Cost
+    block: int | None = None
 
 
 class Schedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -11,6 +11,7 @@ NAMES = {
     "FfebmError",
     "Hardware",
     "Implicit",
+    "NotSettledWarning",
     "Plan",
     "Settle",
     "Unrolled",

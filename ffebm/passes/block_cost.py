@@ -81,48 +81,6 @@ class BlockCost:
             return _sum([back, self._relaxes(relaxation, outputs, states)])
         return _sum([back, *self._sweeps(sweeps if self.internal else 1)])
 
-    def update(self) -> Phase:
-        """Programming every cell once, row by row, or pulses in place; tiles work side by side."""
-        tile = self.hardware.tiles.tile
-        if not isinstance(tile, Crossbar):
-            return Phase(tile.write_time.value, Cost())
-        if tile.update is not None:
-            return self._pulses(tile, tile.update)
-        rows: dict[int, int] = defaultdict(int)
-        cells = 0
-        for weight in self.block.weights():
-            for part in self.graph.parts.get(weight, ()):
-                rows[self.graph.places[part].tile] += part.n_in
-                cells += cells_of(part, tile)
-        verify = tile.cell.verify
-        # a row waits for its slowest cell
-        seconds = max(rows.values(), default=0) * tile.write_time.value * (verify.writes if verify else 1)
-        return Phase(seconds, Cost(array=cells * tile.cell.write_energy.value * writes_of(tile.cell)))
-
-    def _pulses(self, tile: Crossbar, law: Update) -> Phase:
-        """An update in place: all lines of a part at once, the parts of a tile in turn.
-
-        With a transfer, a second array takes every update; its reads, line by line, and the updates of the
-        first are shared out over the updates between two transfers.
-        """
-        share = 1.0 / law.remedy.every if isinstance(law.remedy, Transfer) else 0.0
-        busy: dict[int, float] = defaultdict(float)
-        total = Cost()
-        for weight in self.block.weights():
-            for part in self.graph.parts.get(weight, ()):
-                read = _read_cost(self.hardware, [part], part.n_in, backwards=False)
-                seconds = law.time.value * (1 + share) + share * part.n_in * self._read_time()
-                busy[self.graph.places[part].tile] += seconds
-                pulses = part.n_in * part.n_out * tile.cells_a_weight * law.energy.value * (1 + share)
-                total += Cost(
-                    array=pulses + share * read.array,
-                    dac=share * read.dac,
-                    adc=share * read.adc,
-                    dac_count=round(share * read.dac_count),
-                    adc_count=round(share * read.adc_count),
-                )
-        return Phase(max(busy.values(), default=0.0), total)
-
     def state_elements(self) -> int:
         """Elements of all layers together."""
         return self.batch * sum(math.prod(layer.shape) for layer in self.block.layers)
@@ -201,15 +159,9 @@ class BlockCost:
             for part in self.graph.parts[linear.weight]:
                 by_tile[self.graph.places[part].tile].append(part)
             for number, parts in by_tile.items():
-                busy[number] += vectors * self._rounds(parts) * self._read_time()
+                busy[number] += vectors * self._rounds(parts) * _read_time(self.hardware)
                 total += _read_cost(self.hardware, parts, vectors, backwards=transposed)
         return Phase(max(busy.values(), default=0.0), total)
-
-    def _read_time(self) -> float:
-        tile = self.hardware.tiles.tile
-        if isinstance(tile, Crossbar):
-            return (tile.dac.time.value + tile.read_time.value + tile.adc.time.value) * tile.dac.slices
-        return tile.read_time.value
 
     def _rounds(self, parts: list[Part]) -> int:
         """Reads in turn that one product takes on a tile: parts share a read if they share no line."""
@@ -228,6 +180,69 @@ class BlockCost:
             else:
                 rounds.append([rows, cols])
         return len(rounds)
+
+
+def update_of(graph: Graph, hardware: Hardware, weights: Iterable[str]) -> tuple[Phase, tuple[int, ...]]:
+    """Programming the cells of some weights once, row by row, or pulses in place; tiles work side by side.
+
+    Args:
+        graph: A placed graph.
+        hardware: The machine.
+        weights: Weights by source name.
+
+    Returns:
+        What it takes, and the tiles that it is done on.
+    """
+    parts = [part for weight in weights for part in graph.parts.get(weight, ())]
+    tiles = tuple(sorted({graph.places[part].tile for part in parts}))
+    tile = hardware.tiles.tile
+    if not isinstance(tile, Crossbar):
+        return Phase(tile.write_time.value if parts else 0.0, Cost()), tiles
+    if tile.update is not None:
+        return _pulses(graph, hardware, tile.update, parts), tiles
+
+    rows: dict[int, int] = defaultdict(int)
+    for part in parts:
+        rows[graph.places[part].tile] += part.n_in
+    cells = sum(cells_of(part, tile) for part in parts)
+    verify = tile.cell.verify
+    # a row waits for its slowest cell
+    seconds = max(rows.values(), default=0) * tile.write_time.value * (verify.writes if verify else 1)
+    return Phase(seconds, Cost(array=cells * tile.cell.write_energy.value * writes_of(tile.cell))), tiles
+
+
+def _pulses(graph: Graph, hardware: Hardware, law: Update, parts: Iterable[Part]) -> Phase:
+    """An update in place: all lines of a part at once, the parts of a tile in turn.
+
+    With a transfer, a second array takes every update; its reads, line by line, and the updates of the first
+    are shared out over the updates between two transfers.
+    """
+    tile = hardware.tiles.tile
+    assert isinstance(tile, Crossbar)  # only crossbars learn in place
+    share = 1.0 / law.remedy.every if isinstance(law.remedy, Transfer) else 0.0
+    busy: dict[int, float] = defaultdict(float)
+    total = Cost()
+    for part in parts:
+        read = _read_cost(hardware, [part], part.n_in, backwards=False)
+        seconds = law.time.value * (1 + share) + share * part.n_in * _read_time(hardware)
+        busy[graph.places[part].tile] += seconds
+        pulses = part.n_in * part.n_out * tile.cells_a_weight * law.energy.value * (1 + share)
+        total += Cost(
+            array=pulses + share * read.array,
+            dac=share * read.dac,
+            adc=share * read.adc,
+            dac_count=round(share * read.dac_count),
+            adc_count=round(share * read.adc_count),
+        )
+    return Phase(max(busy.values(), default=0.0), total)
+
+
+def _read_time(hardware: Hardware) -> float:
+    """One read of a tile."""
+    tile = hardware.tiles.tile
+    if isinstance(tile, Crossbar):
+        return (tile.dac.time.value + tile.read_time.value + tile.adc.time.value) * tile.dac.slices
+    return tile.read_time.value
 
 
 def positions(interaction: Interaction, linear: Linear) -> int:

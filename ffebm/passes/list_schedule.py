@@ -20,6 +20,7 @@ class Task:
         seconds: How long.
         after: Positions of the tasks that it waits for; all are earlier in the list.
         cost: Energy and conversions.
+        block: Id of the energy block that it works for, if it is one.
     """
 
     kind: StepKind
@@ -28,6 +29,7 @@ class Task:
     seconds: float
     after: tuple[int, ...]
     cost: Cost
+    block: int | None = None
 
 
 def list_schedule(tasks: list[Task]) -> Schedule:
@@ -54,6 +56,7 @@ def list_schedule(tasks: list[Task]) -> Schedule:
             end_s=starts[index] + tasks[index].seconds,
             after=tuple(sorted(number[before] for before in tasks[index].after)),
             cost=tasks[index].cost,
+            block=tasks[index].block,
         )
         for position, index in enumerate(order)
     )

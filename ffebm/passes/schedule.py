@@ -1,19 +1,20 @@
 """Schedule: one inference and one training step as tasks on units, then as steps with times.
 
 A training step is: the free phases and digital nodes in order; the loss; then from the last block back, the
-two nudged phases, the contrast of their states (weight gradients) and digital backward; updates last. Values
-that cross units travel over the network. Weights are on their tiles before an inference starts.
+two nudged phases, the contrast of their states (weight gradients) and digital backward; updates last. A
+weight that several blocks or nodes share has one update, by the sum of its gradients, after the last read of
+it. Values that cross units travel over the network. Weights are on their tiles before an inference starts.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ffebm.hardware import Crossbar, Hardware
 from ffebm.ir import EnergyBlock, Graph, Node, captured
-from ffebm.passes.block_cost import BlockCost
+from ffebm.passes.block_cost import BlockCost, update_of
 from ffebm.passes.list_schedule import Task, list_schedule
 from ffebm.plan import Settle
 from ffebm.step import Cost, Schedule, StepKind
-from ffebm.work import elements, macs, operations, parameters, rows
+from ffebm.work import elements, macs, operations, rows
 
 LOSS_OPERATIONS = 8.0
 """Digital operations an output element for a loss and its derivative (as softmax with cross-entropy)."""
@@ -55,6 +56,7 @@ class _Item:
     block: EnergyBlock | None
     reads: list[str]
     makes: list[str]
+    position: int = -1
     forward: int = -1
     backward: int = -1
     key: str = field(default="")
@@ -69,12 +71,14 @@ class _Tasks:
         self.settle = settle
         self.batch = batch_of(graph)
         self.tasks: list[Task] = []
-        self.items = _items(graph)
+        self.items = [replace(item, position=n) for n, item in enumerate(_items(graph))]
         self.maker = {value: item for item in self.items for value in item.makes}
         self.moved: dict[tuple[str, str], int] = {}
         self.load = [0.0] * hardware.digital.count
         self.costs = {b.id: BlockCost(graph, hardware, b, self._vectors(b)) for b in graph.blocks}
         self.learns = self._learning()
+        self.gradients: dict[tuple[int, ...], list[int]] = {}
+        self.users = self._users()
 
     def _vectors(self, block: EnergyBlock) -> int:
         """Samples that settle in a block: its rows, where batch and sequence are one axis."""
@@ -91,7 +95,8 @@ class _Tasks:
             else:
                 phase = self.costs[item.block.id].free(self.settle.free_sweeps)
                 units = self._tiles(item.block)
-                item.forward = self._add("free", item.block.name, units, phase.seconds, after, phase.cost)
+                task = Task("free", item.block.name, units, phase.seconds, after, phase.cost)
+                item.forward = self._append(task, item.block)
 
     def _bring(self, value: str, item: _Item) -> int:
         """The task after which a value is where an item needs it; -1 if it is there from the start."""
@@ -106,14 +111,18 @@ class _Tasks:
             self.moved[value, where] = self._transfer(value, (source,) if source >= 0 else ())
         return self.moved[value, where]
 
-    def _transfer(self, name: str, after: tuple[int, ...], times: int = 1, size: int | None = None) -> int:
+    def _transfer(
+        self, name: str, after: tuple[int, ...], bits: float | None = None, block: EnergyBlock | None = None
+    ) -> int:
+        """A value, or so many bits of a block, over the network."""
         network, digital = self.hardware.network, self.hardware.digital
-        count = elements(self.graph, name) if size is None else size
-        bits = count * digital.value_bits * times
+        if bits is None:
+            bits = elements(self.graph, name) * digital.value_bits
         seconds = network.latency.value + bits / network.bit_rate.value
         energy = bits * network.bit_energy.value * network.hops.value
         memory = bits * digital.memory_energy.value
-        return self._add("transfer", name, ("network",), seconds, after, Cost(network=energy, memory=memory))
+        cost = Cost(network=energy, memory=memory)
+        return self._append(Task("transfer", name, ("network",), seconds, after, cost), block)
 
     def _digital(self, kind: StepKind, node: Node, after: tuple[int, ...], times: int = 1) -> int:
         """A node on a digital unit; `times` as much work as its forward run."""
@@ -124,7 +133,12 @@ class _Tasks:
         return self._compute(kind, node.name, after, (products, rest, moved))
 
     def _compute(
-        self, kind: StepKind, name: str, after: tuple[int, ...], work: tuple[float, float, float]
+        self,
+        kind: StepKind,
+        name: str,
+        after: tuple[int, ...],
+        work: tuple[float, float, float],
+        block: EnergyBlock | None = None,
     ) -> int:
         """Multiply-accumulates, other operations and moved elements on the least loaded digital unit."""
         products, rest, moved = work
@@ -134,22 +148,17 @@ class _Tasks:
         memory = moved * digital.value_bits * digital.memory_energy.value
         unit = min(range(digital.count), key=lambda index: (self.load[index], index))
         self.load[unit] += seconds
-        return self._add(kind, name, (f"digital{unit}",), seconds, after, Cost(digital=energy, memory=memory))
+        cost = Cost(digital=energy, memory=memory)
+        return self._append(Task(kind, name, (f"digital{unit}",), seconds, after, cost), block)
+
+    def _append(self, task: Task, block: EnergyBlock | None = None) -> int:
+        """Add a task, which may work for a block."""
+        found = task if block is None else replace(task, block=block.id)
+        self.tasks.append(replace(found, after=tuple(sorted(set(found.after)))))
+        return len(self.tasks) - 1
 
     def _tiles(self, block: EnergyBlock) -> tuple[str, ...]:
         return tuple(f"tile{number}" for number in self.costs[block.id].tiles)
-
-    def _add(
-        self,
-        kind: StepKind,
-        name: str,
-        units: tuple[str, ...],
-        seconds: float,
-        after: tuple[int, ...],
-        cost: Cost,
-    ) -> int:
-        self.tasks.append(Task(kind, name, units, seconds, tuple(sorted(set(after))), cost))
-        return len(self.tasks) - 1
 
     # --- backward ------------------------------------------------------------------------------------
 
@@ -179,17 +188,15 @@ class _Tasks:
                 self._block_backward(item, item.block, arrived, wanted)
             for value in wanted:
                 arrived.setdefault(value, []).append(self._send_back(value, item))
+        self._updates_of_shared()
 
     def _node_backward(self, item: _Item, after: tuple[int, ...], wanted: list[str]) -> None:
         node = item.nodes[0]
-        weights = parameters(self.graph, node)
-        times = (1 if weights else 0) + (1 if wanted else 0)
+        trained = self._trained(item)
+        times = (1 if trained else 0) + (1 if wanted else 0)
         item.backward = self._digital("digital_backward", node, (*after, item.forward), max(1, times))
-        if weights:
-            self._digital_update(node.name, (item.backward,), weights)
-
-    def _digital_update(self, name: str, after: tuple[int, ...], weights: int) -> int:
-        return self._compute("update", name, after, (0, UPDATE_OPERATIONS * weights, 2 * weights))
+        if trained:
+            self._learn(item, item.backward)
 
     def _block_backward(
         self, item: _Item, block: EnergyBlock, arrived: dict[str, list[int]], wanted: list[str]
@@ -198,23 +205,66 @@ class _Tasks:
         currents = [self._transfer(v, tuple(arrived[v])) for v in block.outputs if v in arrived]
         up = cost.nudged(self.settle.nudged_sweeps)
         down = cost.nudged(self.settle.nudged_sweeps, to_inputs=wanted)
-        plus = self._add(
-            "nudged", f"{block.name} +beta", units, up.seconds, (*currents, item.forward), up.cost
+        plus = Task("nudged", f"{block.name} +beta", units, up.seconds, (*currents, item.forward), up.cost)
+        after = (self._append(plus, block),)
+        minus = self._append(
+            Task("nudged", f"{block.name} -beta", units, down.seconds, after, down.cost), block
         )
-        minus = self._add("nudged", f"{block.name} -beta", units, down.seconds, (plus,), down.cost)
         item.backward = minus
-        trained = [w for w in block.weights() if w in self.graph.trainable]
-        if not trained:
+        if not self._trained(item):
             return
-        states = self._transfer(block.name, (minus,), times=2, size=cost.state_elements())
         moved = 2 * cost.state_elements()
-        contrast = self._compute("contrast", block.name, (states,), (cost.contrast_macs(), 0, moved))
-        weights = sum(self.graph.constants[w].size for w in trained)
-        master = self._digital_update(block.name, (contrast,), weights)
+        states = self._transfer(block.name, (minus,), moved * self.hardware.digital.value_bits, block)
+        work = (cost.contrast_macs(), 0, moved)
+        self._learn(item, self._compute("contrast", block.name, (states,), work, block))
+
+    # --- updates -------------------------------------------------------------------------------------
+
+    def _trained(self, item: _Item) -> list[str]:
+        """The trainable weights that an item reads, each once."""
+        read = item.block.weights() if item.block is not None else captured(item.nodes[0])
+        return [w for w in dict.fromkeys(read) if w in self.graph.trainable]
+
+    def _users(self) -> dict[str, tuple[int, ...]]:
+        """For each trainable weight the items that read it, by position."""
+        found: dict[str, tuple[int, ...]] = {}
+        for position, item in enumerate(self.items):
+            for weight in self._trained(item):
+                found[weight] = (*found.get(weight, ()), position)
+        return found
+
+    def _learn(self, item: _Item, gradient: int) -> None:
+        """An item's gradients are there; what it alone reads is updated, the rest waits for the others."""
+        for users in dict.fromkeys(self.users[weight] for weight in self._trained(item)):
+            self.gradients.setdefault(users, []).append(gradient)
+            if users == (item.position,):
+                self._update(users)
+
+    def _updates_of_shared(self) -> None:
+        for users in list(self.gradients):
+            if len(users) > 1:
+                self._update(users)
+
+    def _update(self, users: tuple[int, ...]) -> None:
+        """One step of the weights that exactly these items read, after everything that reads them."""
+        items = [self.items[position] for position in users]
+        reads = [task for item in items for task in (item.forward, item.backward) if task >= 0]
+        weights = [weight for weight, by in self.users.items() if by == users]
+        size = sum(self.graph.constants[weight].size for weight in weights)
+        owner = next((item.block for item in items if item.block is not None), None)
+        name = items[0].nodes[0].name if owner is None else owner.name
+        work = (0, UPDATE_OPERATIONS * size, 2 * size)
+        after = (*self.gradients[users], *(reads if len(users) > 1 else ()))
+        master = self._compute("update", name, after, work, owner)
+        if owner is None:
+            return
+        if not any(self.graph.parts.get(weight) for weight in weights):
+            return  # biases stay digital
         if isinstance(self.hardware.tiles.tile, Crossbar):
-            master = self._transfer(block.name, (master,), size=weights)
-        write = cost.update()
-        self._add("update", block.name, units, write.seconds, (master,), write.cost)
+            master = self._transfer(name, (master,), size * self.hardware.digital.value_bits, owner)
+        write, tiles = update_of(self.graph, self.hardware, weights)
+        units = tuple(f"tile{number}" for number in tiles)
+        self._append(Task("update", name, units, write.seconds, (master,), write.cost), owner)
 
     def _send_back(self, value: str, item: _Item) -> int:
         """Carry an error current to the unit that made a value."""

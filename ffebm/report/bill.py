@@ -164,7 +164,7 @@ def bill(plan: Plan, schedule: Schedule) -> Bill:
     for step in schedule.steps:
         parts.setdefault(owners.of(step), []).append(step)
         kinds.setdefault(step.kind, []).append(step)
-        if step.kind in {"digital", "digital_backward", "update"} and step.name in owners.nodes:
+        if step.kind in {"digital", "digital_backward", "update"} and step.block is None:
             seconds, joules = nodes.get(step.name, (0.0, 0.0))
             nodes[step.name] = (seconds + step.end_s - step.start_s, joules + step.cost.energy)
     return Bill(
@@ -184,7 +184,6 @@ class _Owners:
 
     def __init__(self, plan: Plan) -> None:
         self.nodes = {node.name: ("segment", node.segment) for node in plan.nodes if node.segment is not None}
-        self.blocks = {block.name: ("block", block.id) for block in plan.blocks}
         self.makers: dict[str, tuple[str, int]] = {}
         for node in plan.nodes:
             owner = ("block", node.block) if node.block is not None else self.nodes[node.name]
@@ -192,16 +191,13 @@ class _Owners:
 
     def of(self, step: Step) -> tuple[str, int]:
         """Kind and number of the part that a step works for."""
+        if step.block is not None:
+            return ("block", step.block)
         if step.kind == "loss":
             return ("loss", -1)
         if step.kind == "transfer":
-            return self.makers.get(step.name) or self.blocks.get(step.name) or ("inputs", -1)
-        if step.kind in {"digital", "digital_backward"}:
-            return self.nodes[step.name]
-        block = step.name.removesuffix(" +beta").removesuffix(" -beta")
-        if step.kind == "update" and step.name in self.nodes and step.name not in self.blocks:
-            return self.nodes[step.name]
-        return self.blocks[block]
+            return self.makers.get(step.name, ("inputs", -1))
+        return self.nodes[step.name]
 
 
 def _row(kind: str, number: int, steps: list[Step]) -> Row:

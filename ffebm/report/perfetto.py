@@ -74,8 +74,10 @@ def _threads(process: int, schedule: Schedule) -> dict[str, int]:
 
 
 def _slices(plan: Plan, process: int, schedule: Schedule) -> Iterator[Event]:
-    threads, blocks = _threads(process, schedule), _blocks(plan)
+    threads, makers = _threads(process, schedule), _makers(plan)
+    names: dict[int | None, str] = {block.id: block.name for block in plan.blocks}
     for step in schedule.steps:
+        block = names.get(_block_of(step, makers))
         start, end = nanoseconds(step.start_s), nanoseconds(step.end_s)
         for position, unit in enumerate(step.units):
             yield {
@@ -86,27 +88,26 @@ def _slices(plan: Plan, process: int, schedule: Schedule) -> Iterator[Event]:
                 "tid": threads[unit],
                 "ts": start / 1000,
                 "dur": (end - start) / 1000,
-                "args": _arguments(step, blocks, first=position == 0),
+                "args": _arguments(step, block, first=position == 0),
             }
 
 
-def _blocks(plan: Plan) -> dict[str, str]:
-    """The block that each value comes from, by the value's name."""
-    names = {block.id: block.name for block in plan.blocks}
+def _makers(plan: Plan) -> dict[str, int]:
+    """The id of the block that makes each value, by the value's name."""
     return {
-        value: names[node.block]
-        for node in plan.nodes
-        if node.block is not None
-        for value in node.outputs
-        if value
-    } | {name: name for name in names.values()}
+        value: node.block for node in plan.nodes if node.block is not None for value in node.outputs if value
+    }
 
 
-def _arguments(step: Step, blocks: Mapping[str, str], *, first: bool) -> dict[str, Argument]:
+def _block_of(step: Step, makers: Mapping[str, int]) -> int | None:
+    """The block that a step works for, or whose value it moves."""
+    return makers.get(step.name) if step.block is None and step.kind == "transfer" else step.block
+
+
+def _arguments(step: Step, block: str | None, *, first: bool) -> dict[str, Argument]:
     found: dict[str, Argument] = {"step": step.id, "units": ", ".join(step.units)}
-    name = step.name.removesuffix(" +beta").removesuffix(" -beta") if step.kind == "nudged" else step.name
-    if step.kind not in {"digital", "digital_backward", "loss"} and name in blocks:
-        found["block"] = blocks[name]
+    if block is not None:
+        found["block"] = block
     found |= {"start_s": _rounded(step.start_s), "end_s": _rounded(step.end_s)}
     if not first:
         return found | {"cost": f"counted on {step.units[0]}"}

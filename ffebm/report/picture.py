@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
 
+from ffebm.ir import EnergyBlock
 from ffebm.plan import Plan, engineering, share
 from ffebm.visible import visible
 
@@ -84,7 +85,7 @@ def _subtitle(plan: Plan) -> str:
 
 def _boxes(plan: Plan) -> Iterator[_Box]:
     ops = {node.name: node.op for node in plan.nodes}
-    blocks = {block.name: block for block in plan.blocks}
+    blocks: dict[int | None, EnergyBlock] = {block.id: block for block in plan.blocks}
     yield _Box("port", "input", tuple(f"{port.name} {port.type}" for port in plan.inputs))
     digital: list[str] = []
     for step in plan.inference.steps:
@@ -95,7 +96,7 @@ def _boxes(plan: Plan) -> Iterator[_Box]:
             digital = []
             lines = [
                 f"{layer.value}: {layer.activation.op} {'x'.join(map(str, layer.shape))}"
-                for layer in blocks[step.name].layers
+                for layer in blocks[step.block].layers
             ]
             tiles = f"{', '.join(step.units[:3])}{' …' if len(step.units) > 3 else ''}"
             yield _Box("tile", f"{step.name} on {tiles}", tuple(lines))

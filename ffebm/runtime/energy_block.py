@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from ffebm.errors import UsageError
 from ffebm.ir import EnergyBlock
 from ffebm.plan import Settle
 from ffebm.runtime.circuit import Circuit, Drives
@@ -25,11 +25,14 @@ from ffebm.runtime.gradient import EP, ErrorCurrent, Gradient
 from ffebm.runtime.interaction import Weights
 from ffebm.runtime.phase import Phase, Ties
 from ffebm.runtime.projection import Projection
-from ffebm.runtime.settling import Equilibrium, Rule, relax, require_settled
+from ffebm.runtime.settling import Equilibrium, Outcome, Rule, relax, require_settled
 from ffebm.runtime.tiles.master import analog
 
 Cost = Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Mapping[str, Tensor]], Tensor]
 """cost(block outputs, tail inputs, tail weights) -> a scalar, the mean over the batch."""
+
+Watch = Callable[[Outcome], None]
+"""Told how each phase went; the outcome of a nudged one has its strength."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +44,22 @@ class Tail:
             leave nothing behind.
         inputs: What else it reads (targets, values from before the block), by name.
         weights: Its weights by source name.
+        arrived: Called in a backward pass when the error current has come to the block.
     """
 
     cost: Cost
     inputs: Mapping[str, Tensor]
     weights: Mapping[str, Tensor]
+    arrived: Callable[[], None] | None = None
 
 
 class BlockRuntime:
-    """Runs one energy block."""
+    """Runs one energy block.
+
+    Attributes:
+        block: The block.
+        watch: Told how each of its phases went; None tells nobody.
+    """
 
     def __init__(
         self,
@@ -66,6 +76,7 @@ class BlockRuntime:
             edge: The converters at its edge, if it settles by itself.
         """
         self.block = block
+        self.watch: Watch | None = None
         self._circuit = Circuit(block, projections or {}, edge)
 
     def run(
@@ -86,7 +97,7 @@ class BlockRuntime:
             NotSettledError: Only if `settle` is strict.
         """
         given = self._given(inputs, weights)
-        job = _Job(self._circuit, settle, gradient, _common_type(given))
+        job = _Job(self._circuit, settle, gradient, _common_type(given), watch=self.watch)
         with _own_precision(given):
             found: tuple[Tensor, ...] = _Block.apply(job, *map(analog, given))  # type: ignore[no-untyped-call]
         outputs = [job.outside(output) for output in found]
@@ -99,7 +110,8 @@ class BlockRuntime:
 
         With `EP(cost=True)` the nudge is the gradient of the cost at the nudged state, evaluated anew in each
         sweep, and the gradients of the tail are means over the nudged states. Other estimators use the error
-        current at the free state, as `run` does.
+        current at the free state, as `run` does. What else the cost depends on (weights that it penalises, a
+        loss with parameters of its own) gets its gradient at the free state, where it is exact.
 
         Args:
             inputs: Clamped inputs by value name, [batch, *shape].
@@ -114,10 +126,12 @@ class BlockRuntime:
         Raises:
             NotSettledError: Only if `settle` is strict.
         """
-        given = self._given(inputs, weights)
-        job = _Job(self._circuit, settle, gradient, _common_type(given), tail)
+        given, records = self._given(inputs, weights), torch.is_grad_enabled()
+        job = _Job(self._circuit, settle, gradient, _common_type(given), tail, self.watch, records)
         behind = [*tail.inputs.values(), *tail.weights.values()]
         loss: Tensor = _BlockWithCost.apply(job, *map(analog, given), *behind)  # type: ignore[no-untyped-call]
+        if job.closure is not None:
+            loss, job.closure = _Joined.apply(loss, job.closure), None  # type: ignore[no-untyped-call]
         return loss, job.equilibrium
 
     def _given(self, inputs: Mapping[str, Tensor], weights: Weights) -> list[Tensor]:
@@ -137,15 +151,30 @@ def _own_precision(given: Sequence[Tensor]) -> AbstractContextManager[None]:
 
 @dataclass
 class _Job:
-    """What one run is asked for, and what it leaves beside its outputs."""
+    """What one run is asked for, and what it leaves beside its outputs.
+
+    Attributes:
+        circuit: The block.
+        settings: How to settle.
+        gradient: How gradients are estimated.
+        tail: What follows a block that its loss nudges.
+        watch: Told how each phase went.
+        records: Whether autograd records what runs.
+        ties: Couplings whose winners share.
+        result: Where the block settled.
+        closure: The loss at the free state as a function of what only its own code reads; None if nothing is.
+    """
 
     circuit: Circuit
     settings: Settle
     gradient: Gradient
     dtype: torch.dtype
     tail: Tail | None = None
+    watch: Watch | None = None
+    records: bool = False
     ties: Ties = field(default_factory=dict)
     result: list[Equilibrium] = field(default_factory=list)
+    closure: Tensor | None = None
 
     @property
     def equilibrium(self) -> Equilibrium:
@@ -188,7 +217,17 @@ class _Job:
         self.result.append(Equilibrium(**vars(outcome), state=states))
         if self.settings.strict:
             require_settled(self.circuit.block.name, outcome, rule)
+        self._tell(outcome)
         return drives, phase
+
+    def end_backward(self, outcome: Outcome) -> None:
+        """Note how the backward pass went."""
+        self.equilibrium.backward = outcome
+        self._tell(outcome)
+
+    def _tell(self, outcome: Outcome) -> None:
+        if self.watch is not None:
+            self.watch(outcome)
 
 
 class _Block(torch.autograd.Function):
@@ -203,15 +242,18 @@ class _Block(torch.autograd.Function):
         return tuple(state[layer] for layer in job.outputs)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         job: _Job = ctx.job
         delta = {layer: grad for layer, grad in zip(job.outputs, grads, strict=True) if grad is not None}
-        free, _ = _restore(ctx)
-        if not delta:
-            return (None,) * len(ctx.needs_input_grad)
-        gradients, job.equilibrium.backward = job.gradient.gradients(free, ErrorCurrent(delta))
-        return None, *_in_order(free, gradients)
+        saved = ctx.saved_tensors  # to be asked for once, or checkpoints cannot recompute them
+        with torch.no_grad():
+            free = _restore(ctx, saved)
+            if not delta:
+                return (None,) * len(ctx.needs_input_grad)
+            gradients, outcome = job.gradient.gradients(free, ErrorCurrent(delta))
+            found = _in_order(free, gradients)
+        job.end_backward(outcome)
+        return None, *_only_once(job, found, [*delta.values(), *saved[: ctx.n_given]])
 
 
 class _BlockWithCost(torch.autograd.Function):
@@ -221,28 +263,85 @@ class _BlockWithCost(torch.autograd.Function):
     def forward(ctx: Any, job: _Job, *tensors: Tensor) -> Tensor:
         drives, phase = job.relax(tensors[: job.n_tensors])
         _save(ctx, job, tensors, drives, phase)
-        return _TailAt(job, tensors[job.n_tensors :]).cost(job.circuit.sensed(phase.settled_state()))
+        state = job.circuit.sensed(phase.settled_state())
+        with torch.set_grad_enabled(job.records):
+            # the tail's tensors are detached, so what still asks for a gradient is the loss function's own
+            loss = _TailAt(job, tensors[job.n_tensors :]).cost(state)
+        job.closure = loss if loss.requires_grad else None
+        return loss.detach()
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         job: _Job = ctx.job
-        free, behind = _restore(ctx)
-        tail = _TailAt(job, behind)
-        state = job.circuit.sensed(free.phase.settled_state())
-        gradient, delta = job.gradient, tail.delta(state)
-        if isinstance(gradient, EP) and gradient.cost:
-            nudged = gradient.nudge(free, ErrorCurrent(delta, tail.delta))
-            gradients, outcome = nudged.gradients(free), nudged.outcome
-            # with one point the free state is as good, and exact
-            at = nudged.states() if gradient.points > 1 else [state]
-        else:
-            gradients, outcome = gradient.gradients(free, ErrorCurrent(delta))
-            at = [state]
-        job.equilibrium.backward = outcome
         wants = ctx.needs_input_grad[1 + job.n_tensors :]
-        found = [*_in_order(free, gradients), *tail.gradients(at, wants)]
-        return None, *(None if g is None else g * grad for g in found)
+        saved = ctx.saved_tensors
+        with torch.no_grad():
+            free = _restore(ctx, saved)
+            tail = _TailAt(job, saved[job.n_tensors : ctx.n_given])
+            gradients, at = _behind_loss(job, free, tail)
+            found = [*_in_order(free, gradients), *tail.gradients(at, wants)]
+            scaled = tuple(None if g is None else g * grad for g in found)
+        return None, *_only_once(job, scaled, [grad, *saved[: ctx.n_given]])
+
+
+def _behind_loss(job: _Job, free: FreePoint, tail: "_TailAt") -> tuple[Gradients, list[list[Tensor]]]:
+    """Gradients of a block by the loss behind it, and the states at which the tail has its own."""
+    state = job.circuit.sensed(free.phase.settled_state())
+    if not free.wanted:
+        return Gradients({}, {}), [state]
+
+    gradient, delta = job.gradient, tail.delta(state)
+    tail.arrived()
+    if not (isinstance(gradient, EP) and gradient.cost):
+        gradients, outcome = gradient.gradients(free, ErrorCurrent(delta))
+        job.end_backward(outcome)
+        return gradients, [state]
+
+    nudged = gradient.nudge(free, ErrorCurrent(delta, tail.delta))
+    job.end_backward(nudged.outcome)
+    # with one point the free state is as good, and exact
+    return nudged.gradients(free), nudged.states() if gradient.points > 1 else [state]
+
+
+class _Joined(torch.autograd.Function):
+    """A loss; its gradient goes to the block and its tail, and to what only the loss function reads."""
+
+    @staticmethod
+    def forward(ctx: Any, loss: Tensor, closure: Tensor) -> Tensor:
+        return loss.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        return grad, grad
+
+
+class _OnlyOnce(torch.autograd.Function):
+    """Gradients as they are, made from tensors that are given too; another derivative is refused."""
+
+    @staticmethod
+    def forward(ctx: Any, name: str, count: int, *tensors: Tensor) -> tuple[Tensor, ...]:
+        ctx.name = name
+        return tuple(tensor.clone() for tensor in tensors[:count])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> None:
+        raise UsageError(
+            f"the gradient of {ctx.name} is differentiated again",
+            allowed="first derivatives: an estimate of a gradient has none of its own",
+            hint="leave gradient penalties to digital layers, or take differences of outputs",
+        )
+
+
+def _only_once(
+    job: _Job, found: tuple[Tensor | None, ...], origins: Sequence[Tensor]
+) -> tuple[Tensor | None, ...]:
+    """Gradients that, where autograd records the backward pass, refuse to be differentiated again."""
+    origins = [origin for origin in origins if origin.requires_grad]
+    given = [g for g in found if g is not None]
+    if not torch.is_grad_enabled() or not given or not origins:
+        return found
+    kept = iter(_OnlyOnce.apply(job.circuit.block.name, len(given), *given, *origins))  # type: ignore[no-untyped-call]
+    return tuple(None if g is None else next(kept) for g in found)
 
 
 class _TailAt:
@@ -264,6 +363,11 @@ class _TailAt:
         }
         inputs = dict(zip(self._tail.inputs, given[:n], strict=True))
         return self._tail.cost(outputs, inputs, dict(zip(self._tail.weights, given[n:], strict=True)))
+
+    def arrived(self) -> None:
+        """The error current has come to the block."""
+        if self._tail.arrived is not None:
+            self._tail.arrived()
 
     def delta(self, state: Sequence[Tensor]) -> dict[int, Tensor]:
         """Gradient of the loss at the output layers."""
@@ -310,12 +414,12 @@ def _save(ctx: Any, job: _Job, tensors: Sequence[Tensor], drives: Drives, phase:
     ctx.save_for_backward(*tensors, *drives.layers, *drives.indices, *phase.state, *phase.indices)
 
 
-def _restore(ctx: Any) -> tuple[FreePoint, list[Tensor]]:
-    """The settled block, and the tensors of the tail."""
+def _restore(ctx: Any, saved: Sequence[Tensor]) -> FreePoint:
+    """The settled block."""
     job: _Job = ctx.job
     circuit = job.circuit
-    given = list(ctx.saved_tensors[: ctx.n_given])
-    kept = iter(ctx.saved_tensors[ctx.n_given :])
+    given = list(saved[: ctx.n_given])
+    kept = iter(saved[ctx.n_given :])
 
     def take(n: int) -> list[Tensor | None]:
         return [next(kept) for _ in range(n)]
@@ -328,4 +432,4 @@ def _restore(ctx: Any) -> tuple[FreePoint, list[Tensor]]:
     kinds = [("input", name) for name in inputs] + [("weight", name) for name in weights]
     wants = ctx.needs_input_grad[1 : 1 + job.n_tensors]
     wanted = frozenset(kind for kind, wants_it in zip(kinds, wants, strict=True) if wants_it)
-    return FreePoint(circuit, inputs, weights, drives, phase, job.settings, wanted), given[job.n_tensors :]
+    return FreePoint(circuit, inputs, weights, drives, phase, job.settings, wanted)

@@ -42,7 +42,8 @@ from ffebm.runtime.state import (
     under,
 )
 from ffebm.runtime.tiles.noise import machine_source
-from ffebm.runtime.trace import Trace, marked
+from ffebm.runtime.trace import BACKWARD, Trace, marked, marked_again
+from ffebm.runtime.unsettled import Notices
 
 
 class Executor(nn.Module):
@@ -75,6 +76,7 @@ class Executor(nn.Module):
         self._settled: dict[int, Equilibrium] = {}
         self._has_run = False
         self.calibrating = False
+        self.notices = Notices()
         self._seed = seed
         self._tiles = known_tiles(plan, tiles or {})
         self._name = str(seed)
@@ -167,6 +169,7 @@ class Executor(nn.Module):
         self._noise = torch.Generator(self._device).manual_seed(seed)
         self._machine = Machine(self.plan, self._noise, self._name, self._tiles)
         self._machine.at(self._elapsed)
+        self.notices.watch(self._machine.blocks.values(), self.settle)
 
     @property
     def machine(self) -> Machine:
@@ -380,7 +383,8 @@ class Executor(nn.Module):
         Args:
             x: The input; a tuple if the model takes several.
             target: What `loss_fn` compares the outputs with.
-            loss_fn: loss_fn(outputs, target) -> scalar, a mean over the batch.
+            loss_fn: loss_fn(outputs, target) -> scalar, a mean over the batch. What else it reads (weights
+                that it penalises, parameters of its own) gets a gradient too.
         """
         inputs = x if isinstance(x, tuple) else (x,)
         if not (isinstance(self.gradient, EP) and self.gradient.cost and self.blocks):
@@ -391,7 +395,7 @@ class Executor(nn.Module):
             step.run(self, values)
         block = self._steps[last]
         assert isinstance(block, _BlockStep)  # `last` was chosen so
-        behind = _TailRun(self, self._steps[last + 1 :], values, lambda found: loss_fn(found, target))
+        behind = _TailRun(self, block.block, self._steps[last + 1 :], values, lambda y: loss_fn(y, target))
         inputs_of = {name: self.lookup(values, name) for name in block.block.inputs}
         weights = {name: self._tensor(name) for name in block.block.weights()}
         loss, equilibrium = self.blocks[block.block.id].run_with_cost(
@@ -480,11 +484,24 @@ class _DigitalStep:
                 if name in net.plan.buffers:
                     net.lookup({}, name).copy_(value)
 
-    def compute(self, net: Executor, values: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Add the outputs to the values; returns new running statistics."""
+    def compute(
+        self, net: Executor, values: dict[str, Tensor], noted: list[bool] | None = None
+    ) -> dict[str, Tensor]:
+        """Add the outputs to the values; returns new running statistics.
+
+        Args:
+            net: The network.
+            values: Of this run.
+            noted: Of a step that runs again, whether its backward run was noted.
+        """
         binding = Binding(partial(net.lookup, values), net.training, net.generator)
         outputs, statistics = run_instruction(self.instruction, binding)
-        values.update(marked(net.trace, "digital", self.instruction.name, outputs))
+        if noted is None:
+            values.update(marked(net.trace, "digital", self.instruction.name, outputs))
+        elif net.trace is not None:
+            values.update(marked_again(net.trace, "digital", self.instruction.name, outputs, noted))
+        else:
+            values.update(outputs)
         return statistics
 
 
@@ -513,12 +530,15 @@ class _TailRun:
     def __init__(
         self,
         net: Executor,
+        block: EnergyBlock,
         steps: Sequence["_DigitalStep | _BlockStep"],
         values: dict[str, Tensor],
         loss_fn: Callable[[Tensor | tuple[Tensor, ...]], Tensor],
     ) -> None:
         self.net = net
+        self.block = block
         self.steps = [step for step in steps if isinstance(step, _DigitalStep)]
+        self.noted: list[list[bool]] = [[] for _ in self.steps]
         self.values = values
         self.loss_fn = loss_fn
         self.random = net.generator.get_state()
@@ -530,7 +550,11 @@ class _TailRun:
         read |= {port.name for port in self.net.plan.outputs}
         inputs = {n: v for n, v in self.values.items() if n in read and v.is_floating_point()}
         weights = {name: weight for name, weight in self.net.weights().items() if name in read}
-        return Tail(self.cost, inputs, weights)
+        return Tail(self.cost, inputs, weights, partial(self._note, BACKWARD["free"]))
+
+    def _note(self, kind: str) -> None:
+        if self.net.trace is not None:
+            self.net.trace.steps.append((kind, self.block.name))
 
     def cost(
         self, outputs: Mapping[str, Tensor], inputs: Mapping[str, Tensor], weights: Mapping[str, Tensor]
@@ -539,13 +563,15 @@ class _TailRun:
         net = self.net
         values = {**self.values, **inputs, **weights, **outputs}
         resumes = net.generator.get_state()
-        if not self.first:
+        if self.first:
+            self._note("free")
+        else:
             net.generator.set_state(self.random)
-        for step in self.steps:
+        for step, noted in zip(self.steps, self.noted, strict=True):
             if self.first:
                 step.run(net, values)
             else:
-                step.compute(net, values)
+                step.compute(net, values, noted)
         if not self.first:
             net.generator.set_state(resumes)
         self.first = False
@@ -555,12 +581,12 @@ class _TailRun:
 def _steps(plan: Plan) -> list[_DigitalStep | _BlockStep]:
     """The plan's inference as things to run, each with the values that nothing reads after it."""
     instructions = {i.name: i for segment in plan.segments for i in segment.program.instructions}
-    blocks = {block.name: block for block in plan.blocks}
+    blocks: dict[int | None, EnergyBlock] = {block.id: block for block in plan.blocks}
     steps = [step for step in plan.inference.steps if step.kind in {"digital", "free"}]
     kept = {port.name for port in plan.outputs} | plan.weights.keys()
     runners: list[_DigitalStep | _BlockStep] = []
     for step in reversed(steps):
-        runner = instructions[step.name] if step.kind == "digital" else blocks[step.name]
+        runner = instructions[step.name] if step.kind == "digital" else blocks[step.block]
         reads = values_read(runner) if isinstance(runner, Instruction) else set(runner.inputs)
         touched = reads | {value for value in runner.outputs if value}
         last = tuple(sorted(touched - kept))

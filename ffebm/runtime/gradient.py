@@ -127,7 +127,7 @@ class EP:
         if self.points > 2 and free.settle.anderson:
             rule = replace(rule, settle=msgspec.structs.replace(rule.settle, anderson=0))
         outcome = relax(phase, rule)
-        outcome.beta = self.beta
+        outcome.beta, outcome.reached = self.beta, rule.sweeps >= rule.reach
         phase.state = list(free.circuit.sensed(phase.settled_state()))
         return Nudged(phase, betas, scale, self.points, outcome)
 

@@ -47,6 +47,7 @@ class Outcome:
         period: Sweeps after which a sample that did not converge repeats itself; 0 if it does not; [batch],
             integers.
         beta: Strength of the nudge; None in a free phase.
+        reached: There were sweeps enough for the nudge to reach every layer.
     """
 
     residual: Tensor
@@ -55,6 +56,7 @@ class Outcome:
     rate: Tensor
     period: Tensor
     beta: float | None = None
+    reached: bool = True
 
 
 @dataclass

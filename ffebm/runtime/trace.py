@@ -27,7 +27,13 @@ def marked(trace: Trace | None, kind: str, name: str, outputs: Mapping[str, Tens
     if trace is None:
         return dict(outputs)
     trace.steps.append((kind, name))
-    noted: list[bool] = []
+    return marked_again(trace, kind, name, outputs, [])
+
+
+def marked_again(
+    trace: Trace, kind: str, name: str, outputs: Mapping[str, Tensor], noted: list[bool]
+) -> dict[str, Tensor]:
+    """The same for a step that has been noted forward and runs once more; `noted` is shared by its runs."""
     result = {}
     for value, tensor in outputs.items():
         if tensor.requires_grad:

@@ -73,6 +73,7 @@ def gradient(net: Executor, data: Data) -> list[Tensor]:
     return list(torch.autograd.grad(loss, [net.weights()["hidden"], net.weights()["readout"]]))
 
 
+@pytest.mark.filterwarnings("ignore::ffebm.NotSettledWarning")  # reads are noisy
 @pytest.mark.parametrize("block_size", [1, 2])
 def test_calibration_ends_clipping_and_saves_the_gradient(block_size: int) -> None:
     data = samples()

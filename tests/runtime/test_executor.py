@@ -1,3 +1,5 @@
+from typing import Any
+
 import networkx as nx
 import pytest
 import torch
@@ -6,7 +8,8 @@ from hypothesis import strategies as st
 from onnx import ModelProto, helper
 from torch import Tensor, nn
 
-from ffebm import EP, Executor, Plan, Settle
+import ffebm
+from ffebm import EP, Executor, Implicit, Plan, Settle
 from ffebm import compile as compile_plan
 from ffebm.compiler.driver import compile_model
 from ffebm.errors import UsageError
@@ -177,7 +180,8 @@ def test_equilibria_are_kept_in_order() -> None:
     y = b.node("Relu", b.node("MatMul", y, b.weight(4, 4)), out="s1")
     y = b.node("Relu", b.node("MatMul", y, b.weight(4, 4)), out="s2")
     net = Executor(compile_plan(b.model(y), hardware="ideal", block_size=2), settle=Settle(free_sweeps=9))
-    net(torch.randn(5, 4))
+    with pytest.warns(ffebm.NotSettledWarning, match=r"block0 did not settle in \d+\.\d % of samples"):
+        net(torch.randn(5, 4))
     assert [sorted(e.state) for e in net.equilibria] == [["s0", "s1"], ["s2"]]
     assert all(e.converged.shape == (5,) for e in net.equilibria)
 
@@ -199,6 +203,7 @@ def test_a_loss_of_several_inputs() -> None:
 # --- the plan's own steps ----------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore::ffebm.NotSettledWarning")  # three sweeps are too few
 @settings(max_examples=40, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(model=random_models(), block_size=st.integers(1, 3))
 def test_a_run_follows_the_schedule(model: ModelProto, block_size: int) -> None:
@@ -214,7 +219,11 @@ def test_a_run_follows_the_schedule(model: ModelProto, block_size: int) -> None:
     assert net.trace is None
     inference = [(s.kind, s.name) for s in plan.inference.steps if s.kind in {"digital", "free"}]
     assert forward == inference
-    backward = trace.steps[len(forward) :]
+    follows_training(plan, trace.steps[len(forward) :])
+
+
+def follows_training(plan: Plan, backward: list[tuple[str, str]]) -> None:
+    """Each backward step of the schedule once, and none before what it waits for."""
     assert len(set(backward)) == len(backward)
     scheduled = nx.DiGraph()
     for step in plan.training.steps:
@@ -227,6 +236,147 @@ def test_a_run_follows_the_schedule(model: ModelProto, block_size: int) -> None:
     for node, index in keys.items():
         behind = [keys[later] for later in nx.descendants(scheduled, node) if later in keys]
         assert all(index <= later for later in behind)
+
+
+@pytest.mark.filterwarnings("ignore::ffebm.NotSettledWarning")  # three sweeps are too few
+@settings(max_examples=25, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(model=random_models(), block_size=st.integers(1, 3), points=st.integers(1, 2))
+def test_a_run_nudged_by_its_loss_follows_the_schedule(
+    model: ModelProto, block_size: int, points: int
+) -> None:
+    settle = Settle(free_sweeps=3, nudged_sweeps=3)
+    plan = compile_model(model, hardware="ideal", block_size=block_size, settle=settle)
+    net = Executor(plan, gradient=EP(points=points, cost=True))
+    feeds = tensors(random_feeds(model))
+    inputs = tuple(feeds[port.name] for port in plan.inputs)
+
+    def squares(outputs: Tensor | tuple[Tensor, ...], _: Tensor) -> Tensor:
+        return torch.stack([y.square().mean() for y in as_tuple(outputs)]).sum()
+
+    with net.record() as trace:
+        loss = net.loss(inputs, torch.zeros(()), squares)
+        forward = list(trace.steps)
+        if loss.requires_grad:
+            loss.backward()  # type: ignore[no-untyped-call]
+    assert forward == [(s.kind, s.name) for s in plan.inference.steps if s.kind in {"digital", "free"}]
+    follows_training(plan, trace.steps[len(forward) :])
+
+
+def deep(**options: Any) -> Executor:
+    """A block of three layers and a digital softmax."""
+    b = Builder(seed=2)
+    y = b.input("x", "N", 4)
+    for k in range(3):
+        y = b.node("Tanh", b.node("MatMul", y, b.weight(4, 4, gain=0.4, name=f"w{k}")))
+    plan = compile_plan(b.model(b.node("Softmax", y)), hardware="ideal", block_size=3)
+    return Executor(plan, **options)
+
+
+def test_a_block_that_does_not_settle_warns_once() -> None:
+    net = deep(settle=Settle(free_sweeps=2, nudged_sweeps=1))
+    x = torch.randn(5, 4)
+
+    def run_twice() -> None:
+        for _ in range(2):
+            net(x).square().sum().backward()
+
+    with pytest.warns(ffebm.NotSettledWarning) as caught:
+        run_twice()
+    found = [w.message for w in caught]
+    assert all(isinstance(w, ffebm.NotSettledWarning) and w.block == "block0" for w in found)
+    (free,) = (w for w in found if "free_sweeps" in str(w))
+    (nudged,) = (w for w in found if "nudged_sweeps" in str(w))
+    assert isinstance(free, ffebm.NotSettledWarning)
+    (equilibrium,) = net.equilibria
+    assert free.share == float((~equilibrium.converged).double().mean())
+    assert free.residual == float(equilibrium.residual.max())
+    assert str(free) == (
+        f"block0 did not settle in {100 * free.share:.1f} % of samples (residual up to {free.residual:.2g}); "
+        "try more free_sweeps, anderson=5, or relaxation=0.5 in Settle"
+    )
+    assert str(nudged).endswith("the nudge has not reached every layer: more nudged_sweeps in Settle")
+    net.reseed(0)
+    with pytest.warns(ffebm.NotSettledWarning):
+        net(x)
+    net.reseed(0)
+    net.notices.enabled = False
+    net(x)
+
+
+def test_a_block_that_settles_does_not_warn() -> None:
+    for tol in (None, 1e-3):
+        net = deep(settle=Settle(tol=tol))
+        net(torch.randn(5, 4)).square().sum().backward()
+
+
+@pytest.mark.parametrize("cost", [False, True])
+def test_a_second_derivative_is_refused(cost: bool) -> None:
+    net = deep(gradient=EP(cost=cost))
+    x = torch.randn(5, 4, requires_grad=True)
+
+    def gradient(create_graph: bool) -> Tensor:
+        loss = net.loss(x, torch.zeros(5, 4), nn.functional.mse_loss)
+        return torch.autograd.grad(loss, x, create_graph=create_graph)[0]
+
+    torch.testing.assert_close(gradient(create_graph=True).detach(), gradient(create_graph=False))
+    for inputs in (None, list(net.weights().values()), [x]):
+        penalty = gradient(create_graph=True).square().sum()
+        with pytest.raises(UsageError) as caught:
+            penalty.backward(inputs=inputs)  # type: ignore[no-untyped-call]
+        assert str(caught.value) == (
+            "the gradient of block0 is differentiated again; first derivatives: an estimate of a gradient "
+            "has none of its own\n  hint: leave gradient penalties to digital layers, or take differences of "
+            "outputs"
+        )
+
+
+@pytest.mark.parametrize("points", [1, 2])
+def test_what_only_the_loss_reads_gets_its_gradient(points: int) -> None:
+    """A penalty of weights, a temperature, a loss module, and a target from another network."""
+    x, target = torch.randn(6, 4), torch.arange(6) % 4
+    found = []
+    for gradient in (Implicit(), EP(1e-3, points, cost=True)):
+        torch.manual_seed(0)
+        net = deep(gradient=gradient, settle=Settle(free_sweeps=200, nudged_sweeps=100))
+        temperature, head = torch.tensor(0.7, requires_grad=True), nn.Linear(4, 4)
+        teacher = nn.Linear(4, 4)
+        soft = teacher(x)  # made before the loss is called
+        penalty = sum((w.square().sum() for w in net.weights().values()), torch.zeros(()))
+
+        def loss_fn(
+            y: Tensor,
+            classes: Tensor,
+            temperature: Tensor = temperature,
+            head: nn.Module = head,
+            soft: Tensor = soft,
+            penalty: Tensor = penalty,
+        ) -> Tensor:
+            likelihood = nn.functional.cross_entropy(head(y) / temperature, classes)
+            return likelihood + nn.functional.mse_loss(y, soft) + 0.3 * penalty
+
+        loss = net.loss(x, target, loss_fn)
+        (2.0 * loss).backward()  # type: ignore[no-untyped-call]
+        leaves = [*net.weights().values(), temperature, *head.parameters(), *teacher.parameters()]
+        found.append((loss.detach(), [leaf.grad for leaf in leaves]))
+    (loss, exact), (ours, grads) = found
+    torch.testing.assert_close(ours, loss)
+    for grad, expected in zip(grads, exact, strict=True):
+        assert grad is not None
+        assert expected is not None
+        torch.testing.assert_close(grad, expected, rtol=2e-2, atol=2e-4)
+    # where the state does not come between, at the free state: no error of the nudge
+    for grad, expected in zip(grads[3:], exact[3:], strict=True):
+        torch.testing.assert_close(grad, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_a_loss_under_no_grad_records_nothing() -> None:
+    net = deep(gradient=EP(cost=True))
+    weight = net.weights()["w0"]
+    with torch.no_grad():
+        loss = net.loss(
+            torch.randn(2, 4), torch.zeros(2, 4), lambda y, t: (y - t).square().mean() + weight.sum()
+        )
+    assert not loss.requires_grad
 
 
 def test_a_network_can_be_cast() -> None:

@@ -58,7 +58,7 @@ class Bench:
 
     def exact(self, gradient: Gradient, settle: Settle | None = None) -> tuple[Grads, list[Equilibrium]]:
         """Gradients on exact tiles in 64 bits."""
-        net = Executor(self._ideal, settle or self.settled(), gradient, self.seed).double()
+        net = self._quiet(Executor(self._ideal, settle or self.settled(), gradient, self.seed).double())
         return self._gradients(net, torch.float64)
 
     def measured(
@@ -75,18 +75,23 @@ class Bench:
         if adc_bits is not None:
             plan = msgspec.structs.replace(plan, hardware=_with_bits(plan.hardware, adc_bits))
         settle = msgspec.structs.replace(plan.settle, strict=False)
-        net = Executor(plan, settle, gradient, self.seed)
+        net = self._quiet(Executor(plan, settle, gradient, self.seed))
         dtype = torch.float32 if single else torch.float64
         return self._gradients(net.to(dtype), dtype)
 
     @torch.no_grad()
     def equilibria(self, settle: Settle, exact: bool = True) -> list[Equilibrium]:
         """Where the blocks settle, without a backward pass."""
-        net = Executor(self._ideal if exact else self.plan, settle, seed=self.seed).double()
+        net = self._quiet(Executor(self._ideal if exact else self.plan, settle, seed=self.seed).double())
         net.train(self.trains)
         self._calibrate(net, torch.float64)
         net(*_as(self.probe.inputs, torch.float64))
         return net.equilibria
+
+    def _quiet(self, net: Executor) -> Executor:
+        """The certificate tells how blocks settled."""
+        net.notices.enabled = False
+        return net
 
     def _calibrate(self, net: Executor, dtype: torch.dtype) -> None:
         if self.probe.calibration is not None:

@@ -102,6 +102,7 @@ class Meter:
     def _net(self, tiles: Tiles, gradient: Gradient, seed: int = 0, backward: bool = False) -> Executor:
         """The plan on these tiles, their ADC ranges calibrated for what is to be measured."""
         net = Executor(self.plan, gradient=gradient, seed=seed, tiles=tiles)
+        net.notices.enabled = False  # the figures are of whatever state the sweeps reach
         x, y = calibration_batch(self.data)
         if backward:
             net.calibrate(floats(x), y, _cross_entropy)
