@@ -158,6 +158,9 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return min(known, key=lambda row: -math.inf if row.cosine is None else row.cosine, default=None)
 
 
+EXACT = 1e-12
+"""Relative error below which a gradient in 64 bits is exact but for rounding."""
+
 SAME = 1e-3
 """Relative distance within which two equilibria count as the same."""
 

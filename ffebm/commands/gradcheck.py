@@ -1,6 +1,8 @@
 """`ffebm gradcheck`."""
 
 from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from typer import Option
 
-from ffebm.certificate import Certificate, save_certificate
+from ffebm.certificate import EXACT, Certificate, save_certificate
 from ffebm.commands.console import LARGEST, DataFolder, PlanPath, err, out
 from ffebm.errors import UsageError
 from ffebm.plan import Plan, load_plan
@@ -163,9 +165,16 @@ def _settling(certificate: Certificate) -> Table:
 
 def _betas(certificate: Certificate) -> Table:
     table = _table("nudging strength", "beta", "largest error", "smallest cosine")
-    for point in certificate.betas:
-        table.add_row(f"{point.beta:g}", f"{point.error:.2e}", f"{point.cosine:.6f}")
+    rows = [((_error(p.error), f"{p.cosine:.6f}"), f"{p.beta:g}") for p in certificate.betas]
+    for figures, alike in groupby(rows, key=itemgetter(0)):
+        betas = [beta for _, beta in alike]
+        table.add_row(betas[0] if len(betas) == 1 else f"{betas[0]} to {betas[-1]}", *figures)
     return table
+
+
+def _error(value: float) -> str:
+    """A relative error; what is left of one below rounding says nothing."""
+    return f"{value:.2e}" if value >= EXACT else f"<{EXACT:.0e}"
 
 
 def _needs(certificate: Certificate) -> Table:

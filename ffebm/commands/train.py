@@ -123,7 +123,6 @@ def _train(
     from ffebm.runtime.training import Trainer, estimator
 
     net = Executor(plan, gradient=estimator(training), seed=training.seed)
-    net.notices.enabled = False  # each epoch tells it
     trainer = Trainer(net, load_data(training.data, data_folder), training, folder, device)
     if resume:
         trainer.resume()

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from ffebm.hardware import Crossbar, Hardware
+from ffebm.hardware import Crossbar, Hardware, Transfer
 from ffebm.passes.schedule import LOSS_OPERATIONS, UPDATE_OPERATIONS
 from ffebm.plan import Plan
 from ffebm.step import Cost, Schedule, Step
@@ -117,7 +117,9 @@ def _update(hardware: Hardware, what: str) -> tuple[str, ...]:
     """Constants behind an update of cells: pulses in place, or writes, verified ones too."""
     tile = hardware.tiles.tile
     if isinstance(tile, Crossbar) and tile.update is not None:
-        return (f"tiles.tile.update.{what}",)
+        # a transfer reads the array that learns, line by line; what its reads take in energy stands by itself
+        reads = READ if what == "time" and isinstance(tile.update.remedy, Transfer) else ()
+        return (f"tiles.tile.update.{what}", *reads)
     if isinstance(tile, Crossbar) and tile.cell.verify is not None and what == "energy":
         noise = "tiles.tile.cell.programming_noise"
         return ("tiles.tile.cell.write_energy", "tiles.tile.cell.verify.tolerance", noise)

@@ -76,6 +76,7 @@ class Trainer:
         self, net: Executor, data: Data, training: Training, folder: Path | None = None, device: str = "cpu"
     ) -> None:
         self.net = net
+        self.net.notices.enabled = False  # each epoch tells how blocks settled
         self.training = _checked(training)
         self.folder = folder
         self.device = _device(device)

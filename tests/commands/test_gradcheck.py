@@ -97,3 +97,17 @@ def test_samples_of_a_file(run: Run, plan: Path, tmp_path: Path) -> None:
 def test_bad_options(run: Run, plan: Path, tmp_path: Path, options: tuple[str, ...], message: str) -> None:
     assert run("gradcheck", plan, *options) == (2, "", message)
     assert not (tmp_path / "plan.gradcheck.json").exists()
+
+
+def test_strengths_that_do_alike_are_one_row(run: Run, tmp_path: Path) -> None:
+    b = Builder()
+    onnx.save(b.model(b.node("MatMul", b.input("x", "N", 4), b.weight(4, 3, name="w"))), tmp_path / "m.onnx")
+    run("compile", tmp_path / "m.onnx", "-o", tmp_path / "plan", "--hardware", "ideal")
+    code, out, _ = run("gradcheck", tmp_path / "plan", "--samples", "3")
+    assert code == 0
+    rows = out.split("nudging strength")[1].splitlines()[2:]
+    # a linear layer answers alike to every strength
+    assert [row.split() for row in rows if row.endswith("1.000000")] == [
+        ["5", "to", "0.001", "<1e-12", "1.000000"]
+    ]
+    assert "power of" not in out

@@ -252,6 +252,35 @@ def test_parts_of_one_tile_share_a_read_if_they_share_no_line() -> None:
     assert free.end_s - free.start_s == pytest.approx(4 * 10)
 
 
+def shared(*, digital: bool) -> Plan:
+    """Two layers of 4 units with one weight, another between them; the last may be digital."""
+    b = Builder()
+    w = b.weight(4, 4, name="w")
+    y = b.node("Relu", b.node("MatMul", b.input("x", 2, 4), w, name="first"))
+    y = b.node("Relu", b.node("MatMul", y, b.weight(4, 4, name="own"), name="middle"))
+    y = b.node("MatMul", y, w, name="last")
+    options: dict[str, Any] = {"digital": ["last"]} if digital else {}
+    return compile_plan(b.model(y), hardware=round_numbers(), settle=SETTLE, **options)
+
+
+@pytest.mark.parametrize("digital", [False, True])
+def test_a_shared_weight_has_one_update_after_its_last_read(digital: bool) -> None:
+    plan = shared(digital=digital)
+    steps = plan.training.steps
+    assert [block.weights() for block in plan.blocks] == [("w",), ("own",), ("w",)][: 2 if digital else 3]
+    writes = {s.units: s for s in steps if s.kind == "update" and s.cost.array}
+    masters = [s for s in steps if s.kind == "update" and not s.cost.array]
+    assert len(writes) == len(masters) == 2
+    assert [s.cost.digital for s in masters] == [2 * 16 * 3.0] * 2  # 2 operations for each of 16 weights
+    (last,) = (s for units, s in writes.items() if units == next(s for s in steps if s.block == 0).units)
+    kinds = {"free", "nudged", "contrast", "digital", "digital_backward"}
+    readers = [s for s in steps if s.kind in kinds and (s.block in (0, 2) or s.name == "last")]
+    assert len(readers) == (6 if digital else 8)
+    assert max(s.end_s for s in readers) <= last.start_s
+    assert last.cost.array == 2 * 16 * 100.0
+    check(plan, plan.training)
+
+
 def order_of(steps: tuple[Step, ...]) -> dict[tuple[str, str], int]:
     return {(s.kind, s.name): s.id for s in steps}
 

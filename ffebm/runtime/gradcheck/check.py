@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import msgspec
 import torch
 
-from ffebm.certificate import SAME, BetaPoint, Certificate, Fidelity, Need, Settling, Truncation
+from ffebm.certificate import EXACT, SAME, BetaPoint, Certificate, Fidelity, Need, Settling, Truncation
 from ffebm.errors import UsageError
 from ffebm.runtime.calibration import calibrated_on
 from ffebm.runtime.contrast import FreePoint
@@ -259,7 +259,7 @@ def _betas(
 
 def slope(points: Sequence[BetaPoint]) -> float | None:
     """Slope of log error over log beta, where the error is below 30 % and above ten times the floor."""
-    floor = min((point.error for point in points), default=0.0)
+    floor = max(min((point.error for point in points), default=0.0), EXACT)
     chosen = [p for p in points if 10 * floor < p.error < 0.3]
     if len(chosen) < 3:
         return None
