@@ -23,8 +23,11 @@ def to_matrix(linear: Linear, weight: Matrix) -> Matrix:
         weight: As the source model stores it.
 
     Returns:
-        [groups, n_out, n_in]. A convolution's n_in runs over channels, then the kernel.
+        [groups, n_out, n_in], of a numpy array in single precision at least: levels do not fit in 16 bits. A
+        convolution's n_in runs over channels, then the kernel.
     """
+    if hasattr(weight, "astype") and weight.dtype.itemsize < 4:
+        weight = weight.astype("float32")
     if linear.op == "MatMul":
         return (weight if linear.transposed else weight.T)[None]
     groups = linear.groups

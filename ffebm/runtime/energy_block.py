@@ -250,6 +250,8 @@ class _Block(torch.autograd.Function):
             free = _restore(ctx, saved)
             if not delta:
                 return (None,) * len(ctx.needs_input_grad)
+            if not any(grad.numel() for grad in delta.values()):  # an empty batch
+                return None, *_in_order(free, Gradients({}, {}))
             gradients, outcome = job.gradient.gradients(free, ErrorCurrent(delta))
             found = _in_order(free, gradients)
         job.end_backward(outcome)

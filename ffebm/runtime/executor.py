@@ -24,7 +24,7 @@ from ffebm.program import Instruction
 from ffebm.runtime.digital_program import UPDATE, Binding, run_instruction, values_read
 from ffebm.runtime.energy_block import BlockRuntime, Tail
 from ffebm.runtime.gradient import EP, Gradient
-from ffebm.runtime.inputs import LossFunction, check_calibration, check_shape, flat_names
+from ffebm.runtime.inputs import LossFunction, check_calibration, inputs_by_name
 from ffebm.runtime.kernels.dtypes import tensor_of
 from ffebm.runtime.machine import Machine, known_tiles
 from ffebm.runtime.save_onnx import save_onnx
@@ -349,6 +349,11 @@ class Executor(nn.Module):
         Raises:
             UsageError: If inputs are missing, unknown or of another shape.
         """
+        if torch.compiler.is_compiling():
+            return _uncompiled(self._run, inputs, named)
+        return self._run(inputs, named)
+
+    def _run(self, inputs: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
         values = self._prepared(inputs, named)
         for step in self._steps:
             step.run(self, values)
@@ -389,6 +394,12 @@ class Executor(nn.Module):
         inputs = x if isinstance(x, tuple) else (x,)
         if not (isinstance(self.gradient, EP) and self.gradient.cost and self.blocks):
             return loss_fn(self(*inputs), target)
+        if torch.compiler.is_compiling():
+            loss: Tensor = _uncompiled(self._loss_with_cost, inputs, target, loss_fn)
+            return loss
+        return self._loss_with_cost(inputs, target, loss_fn)
+
+    def _loss_with_cost(self, inputs: tuple[Tensor, ...], target: Tensor, loss_fn: LossFunction) -> Tensor:
         values = self._prepared(inputs, {})
         last = max(i for i, step in enumerate(self._steps) if isinstance(step, _BlockStep))
         for step in self._steps[:last]:
@@ -407,35 +418,15 @@ class Executor(nn.Module):
 
     def _prepared(self, inputs: tuple[Tensor, ...], named: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The inputs as values of a new run, on whose device everything random then is."""
-        values = self._inputs(inputs, named)
+        values = inputs_by_name(self.plan.inputs, inputs, named)
+        for port in self.plan.inputs:
+            self._check_type(port, values[port.name])
         device = next(iter(values.values())).device if values else self._device
         if device != self._device:
             self._device = device
             self.reseed(self._seed)
         self._settled, self._has_run = {}, True
         self.machine.learn(self._trainable())
-        return values
-
-    def _inputs(self, nested: tuple[Any, ...], by_name: Mapping[str, Any]) -> dict[str, Tensor]:
-        ports = self.plan.inputs
-        names = [port.name for port in ports]
-        inputs = [leaf for leaf in pytree.tree_leaves(nested) if isinstance(leaf, Tensor)]
-        named = flat_names(by_name)
-        if len(inputs) > len(names):
-            raise UsageError(f"{len(inputs)} inputs", allowed=f"the model takes {names}")
-        values = dict(zip(names, inputs, strict=False))
-        for name, value in named.items():
-            if name not in names or name in values:
-                raise UsageError(
-                    f"input {name!r} is unknown or given twice", allowed=f"the model takes {names}"
-                )
-            values[name] = value
-        missing = [name for name in names if name not in values]
-        if missing:
-            raise UsageError(f"input {missing[0]!r} is missing", allowed=f"the model takes {names}")
-        for port in ports:
-            check_shape(port.name, port.type.shape, tuple(values[port.name].shape))
-            self._check_type(port, values[port.name])
         return values
 
     def _check_type(self, port: Port, value: Tensor) -> None:
@@ -463,6 +454,16 @@ class Executor(nn.Module):
     def lookup(self, values: Mapping[str, Tensor], name: str) -> Tensor:
         """A value of this run, or a weight."""
         return values[name] if name in values else self._tensor(name)
+
+
+def _call(run: Callable[..., Any], *given: Any) -> Any:
+    return run(*given)
+
+
+_uncompiled = torch._disable_dynamo(
+    _call
+)  # the public one imports the compiler, 1.5 s, though nobody compiles
+"""Calls as it is what a compiler cannot trace: a block settles until it has settled."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,38 @@ LossFunction = Callable[..., Tensor]
 """loss_fn(outputs, target) -> scalar."""
 
 
-def flat_names(named: Mapping[str, Any]) -> dict[str, Tensor]:
+def inputs_by_name(
+    ports: Sequence[Port], nested: tuple[Any, ...], by_name: Mapping[str, Any]
+) -> dict[str, Tensor]:
+    """The inputs of a run by name.
+
+    Args:
+        ports: What the model takes.
+        nested: In the model's order; nested ones as the torch model takes them.
+        by_name: The others.
+
+    Raises:
+        UsageError: If inputs are missing, unknown or of another shape.
+    """
+    names = [port.name for port in ports]
+    inputs = [leaf for leaf in pytree.tree_leaves(nested) if isinstance(leaf, Tensor)]
+    named = _flat_names(by_name)
+    if len(inputs) > len(names):
+        raise UsageError(f"{len(inputs)} inputs", allowed=f"the model takes {names}")
+    values = dict(zip(names, inputs, strict=False))
+    for name, value in named.items():
+        if name not in names or name in values:
+            raise UsageError(f"input {name!r} is unknown or given twice", allowed=f"the model takes {names}")
+        values[name] = value
+    missing = [name for name in names if name not in values]
+    if missing:
+        raise UsageError(f"input {missing[0]!r} is missing", allowed=f"the model takes {names}")
+    for port in ports:
+        _check_shape(port.name, port.type.shape, tuple(values[port.name].shape))
+    return values
+
+
+def _flat_names(named: Mapping[str, Any]) -> dict[str, Tensor]:
     """Named tensors; one inside a nested argument is named after the way to it, as torch.export does."""
     found = {}
     for path, leaf in pytree.tree_flatten_with_path(dict(named))[0]:
@@ -39,7 +70,7 @@ def check_calibration(
             raise UsageError(f"input {port.name!r} holds a NaN", allowed="numbers")
 
 
-def check_shape(name: str, expected: tuple[int | str, ...] | None, found: tuple[int, ...]) -> None:
+def _check_shape(name: str, expected: tuple[int | str, ...] | None, found: tuple[int, ...]) -> None:
     """The batch may be of any size; every other known size must fit."""
     if expected is None:
         return

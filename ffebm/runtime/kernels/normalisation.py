@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ffebm.errors import UsageError
 from ffebm.runtime.kernels.call import Call, Kernel
 from ffebm.runtime.kernels.dtypes import TORCH_DTYPES, axis_of
 
@@ -18,8 +19,16 @@ def batch_normalization(
     The attribute `unbiased`, which ONNX does not have, makes the running variance torch's, by n - 1.
     """
     training = call.training or call.integer("training_mode") != 0
+    if training and x.numel() == x.shape[1]:
+        raise UsageError(  # in torch's words
+            f"Expected more than 1 value per channel when training, got input size {x.shape}",
+            hint="leave out a last batch of one (drop_last=True), or run in eval()",
+        )
     dtype = torch.promote_types(x.dtype, torch.promote_types(scale.dtype, mean.dtype))
     wide, scale, bias = x.to(dtype), scale.to(dtype), bias.to(dtype)
+    if not x.numel():  # torch's own kernel divides by the size in its backward pass
+        empty = _channelwise(wide, scale, bias).to(x.dtype)
+        return (empty, mean, var) if training else empty
     old_mean, old_var = (None, None) if training else (mean.to(dtype), var.to(dtype))
     epsilon = call.number("epsilon", 1e-5)
     y, batch_mean, inverse = torch.native_batch_norm(
