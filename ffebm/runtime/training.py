@@ -13,8 +13,9 @@ from torch.nn import functional
 from torch.nn.utils import clip_grad_norm_
 
 from ffebm.errors import Location, UsageError
+from ffebm.folder import read_folder
 from ffebm.lock import claimed
-from ffebm.run_record import Epoch, RunRecord
+from ffebm.run_record import RECORD, RUN, Epoch, RunRecord, run_record
 from ffebm.runtime.calibration import calibrated_on, calibration_batch
 from ffebm.runtime.checkpoint import (
     Checkpoint,
@@ -141,7 +142,9 @@ class Trainer:
         """Train; yields the figures of each epoch after its checkpoint is written.
 
         Raises:
-            UsageError: If another process trains in the run folder, or the loss is not finite.
+            PlanError: If something else is in the run folder's place.
+            UsageError: If there is a run in the folder that was not resumed, another process trains in it, or
+                the loss or a weight is not finite.
         """
         if self.folder is None:
             yield from self._run(progress)
@@ -151,11 +154,23 @@ class Trainer:
 
     def _run(self, progress: Progress | None) -> Iterator[Epoch]:
         if not self.epochs:
+            self._check_free()
             self._save()
         while len(self.epochs) < self.training.epochs:
             self.epochs.append(self._epoch(len(self.epochs) + 1, progress))
             self._save()
             yield self.epochs[-1]
+
+    def _check_free(self) -> None:
+        """A new run replaces none that has got anywhere."""
+        if self.folder is None or not (self.folder / RECORD).exists():
+            return
+        if run_record(read_folder(self.folder, RECORD, RUN), self.folder).epochs:
+            raise UsageError(
+                "there is a run in it already",
+                hint="`resume` continues it; or train in another folder",
+                location=Location(str(self.folder)),
+            )
 
     def accuracy(self) -> float:
         """Share of test samples that are classified correctly."""

@@ -312,6 +312,16 @@ def test_another_run_cannot_be_resumed(started: Path, other: str) -> None:
         assert head.endswith(": lr = 0.01; now asked for: lr = 0.5")
 
 
+def test_a_run_is_not_replaced_by_a_new_one(started: Path) -> None:
+    before = load_checkpoint(started).record
+    with pytest.raises(UsageError) as caught:
+        next(Trainer(Executor(tiny("ideal")), samples(), TRAINING, started).run())
+    assert str(caught.value) == (
+        f"{started}: there is a run in it already\n  hint: `resume` continues it; or train in another folder"
+    )
+    assert load_checkpoint(started).record == before
+
+
 def test_no_folder_to_resume_from() -> None:
     with pytest.raises(UsageError, match=r"^there is no run folder to resume from$"):
         Trainer(Executor(tiny("ideal")), samples(), TRAINING).resume()
