@@ -44,7 +44,8 @@ def _clip(graph: Graph, node: Node) -> Activation | None:
     for position in (1, 2):
         if len(node.inputs) > position and node.inputs[position]:
             constant = graph.constants.get(node.inputs[position])
-            if constant is None or constant.size != 1 or not holds_floats(constant):
+            trains = node.inputs[position] in graph.trainable
+            if constant is None or constant.size != 1 or not holds_floats(constant) or trains:
                 return None
             value = float(constant.ravel()[0])
             bounds[position - 1] = value if np.isfinite(value) else None

@@ -24,6 +24,7 @@ from ffebm.ir import Array, EnergyBlock, Part, TensorType, holds_floats
 from ffebm.program import Instruction, Segment
 from ffebm.step import Schedule
 from ffebm.tensor_file import pack, unpack
+from ffebm.visible import visible
 from ffebm.work import stationary
 
 SCHEMA = 1
@@ -84,6 +85,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         fold_batch_norm: Batch normalisation was folded into the weights: the plan is for inference only.
         dims: Sizes given to named dimensions of the model.
         digital: Weights and nodes that were kept digital on request, by name.
+        trainable: Constants that train on request, by name; * stands for anything.
     """
 
     block_size: int | tuple[int, ...] = 1
@@ -91,6 +93,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     fold_batch_norm: bool = False
     dims: dict[str, int] = {}
     digital: tuple[str, ...] = ()
+    trainable: tuple[str, ...] = ()
 
 
 class Structure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -280,6 +283,14 @@ class Plan(Manifest, kw_only=True, forbid_unknown_fields=True, eq=False):
         for node in self.nodes:
             names.update((name, None) for name in sorted(stationary(node.op, node.inputs, self.weights)))
         return list(names)
+
+    def tied(self) -> list[tuple[str, list[str]]]:
+        """Weights that several nodes read, with the names of these nodes."""
+        readers: dict[str, list[str]] = {name: [] for name in self.trainable}
+        for node in self.nodes:
+            for name in readers.keys() & {*node.inputs}:
+                readers[name].append(node.name)
+        return [(name, nodes) for name, nodes in readers.items() if len(nodes) > 1]
 
     def save(self, path: str | Path) -> None:
         """Write the plan folder; all of it or nothing.
@@ -549,6 +560,9 @@ def _summary_lines(plan: Plan) -> Iterator[str]:
     analog = share(sum(node.macs for node in tile_nodes), macs)
     yield f"work        {analog} of {macs:,} multiply-accumulates on tiles"
     yield f"weights     {share(held, weights)} of {weights:,} on tiles"
+    for name, nodes in plan.tied():
+        tie = visible(f"{name} is one weight in {', '.join(nodes)}")
+        yield textwrap.fill(tie, 80, initial_indent="tied        ", subsequent_indent=" " * 12)
     used = sum(tile.used for tile in plan.tiles)
     room = sum(tile.rows * tile.cols for tile in plan.tiles)
     count = plan.hardware.tiles.count

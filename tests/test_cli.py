@@ -147,6 +147,9 @@ def test_explain_gives_every_node_a_unit_and_a_reason(plan: Path, run: Run) -> N
         "digital because:\n"
         "  1 node, 0.0 % of multiply-accumulates, 0.0 % of weights:\n"
         "      couples the units of a layer, so it is no activation of an energy\n"
+        "\n"
+        "trains:\n"
+        "  w1, b1, w2\n"
     )
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ffebm import compile as compile_plan
 from ffebm.passes.fold_constants import FoldConstants
+from ffebm.passes.roles import Roles
 from ffebm.report.terminal import explain_lines
 from ffebm.work import elements, macs, operations, parameters, sizes
 from tests.machines import crossbars
@@ -162,6 +163,7 @@ def test_multiply_accumulates_and_weights(case: str) -> None:
     y = b.node("Cast", build(b, b.input("x", "N", 4, 4, 4)), to=TensorProto.FLOAT)
     graph = imported(b.model(y, opset=opset))
     FoldConstants().run(graph, crossbars(1, 1, 1))
+    Roles().run(graph, crossbars(1, 1, 1))
     node = next(node for node in reversed(graph.nodes) if node.op == case.split()[0])
     assert (macs(graph, node), parameters(graph, node)) == (products, weights)
 

@@ -47,6 +47,10 @@ def compile(  # noqa: A001, PLR0913 - the command's name; a command's options ar
     digital: Annotated[
         list[str] | None, Option(metavar="NAME", help="Keep this weight or node digital; repeatable.")
     ] = None,
+    trainable: Annotated[
+        list[str] | None,
+        Option(metavar="NAME", help="Train this constant too; * stands for anything; repeatable."),
+    ] = None,
     report: Annotated[
         bool, Option("--report", help="Write a page that shows the plan, PLAN.html, too.")
     ] = False,
@@ -75,6 +79,7 @@ def compile(  # noqa: A001, PLR0913 - the command's name; a command's options ar
         fold_batch_norm=fold_batch_norm,
         dims=_dims(dim or []),
         digital=digital or (),
+        trainable=trainable or (),
         progress=_print_graph if print_passes else None,
     )
     folder = output or Path(f"{model.stem}.plan")

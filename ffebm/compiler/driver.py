@@ -13,7 +13,6 @@ from ffebm.compiler.from_onnx import from_onnx, without_weights
 from ffebm.errors import InternalError, UsageError
 from ffebm.hardware import Hardware, load_hardware
 from ffebm.ir import Array, Graph, Node, Stage, TensorType, verify
-from ffebm.ops import OPS
 from ffebm.passes.canonicalize import Canonicalize
 from ffebm.passes.check_sizes import CheckSizes
 from ffebm.passes.energy_blocks import EnergyBlocks
@@ -22,6 +21,7 @@ from ffebm.passes.fold_constants import FoldConstants
 from ffebm.passes.partition import Partition
 from ffebm.passes.placement import Placement
 from ffebm.passes.remove_dead import RemoveDead
+from ffebm.passes.roles import Roles, running_statistics
 from ffebm.passes.schedule import Schedules, batch_of
 from ffebm.passes.tiling import Tiling
 from ffebm.plan import SCHEMA, Options, Plan, PlanNode, Port, Settle, Source
@@ -53,8 +53,9 @@ class Pass(Protocol):
 def pass_order(options: Options, source: Literal["onnx", "torch"] = "onnx") -> tuple[Pass, ...]:
     """The passes, in order; a torch model tells weights from constants itself."""
     return (
-        *((FoldConstants(_by_kernels),) if source == "onnx" else ()),
+        *((FoldConstants(_by_kernels, options.trainable),) if source == "onnx" else ()),
         RemoveDead(),
+        Roles(options.trainable, decides=source == "onnx"),
         CheckSizes(),
         *((FoldBatchNorm(), RemoveDead()) if options.fold_batch_norm else ()),
         Canonicalize(),
@@ -102,6 +103,7 @@ def compile_model(  # noqa: PLR0913 - the public entry point; every option has a
     fold_batch_norm: bool = False,
     dims: Mapping[str, int] | None = None,
     digital: Sequence[str] = (),
+    trainable: Sequence[str] | None = None,
     progress: Progress | None = None,
 ) -> Plan:
     """Compile a model into a plan.
@@ -118,6 +120,7 @@ def compile_model(  # noqa: PLR0913 - the public entry point; every option has a
         fold_batch_norm: Fold batch normalisation into the weights before it; the plan is for inference only.
         dims: Sizes for named dimensions of an ONNX model.
         digital: Names of weights and nodes that stay digital, whatever fits on tiles.
+        trainable: Names of constants that train beside weights and biases; * stands for anything.
         progress: Called after each pass.
 
     Raises:
@@ -125,7 +128,7 @@ def compile_model(  # noqa: PLR0913 - the public entry point; every option has a
         HardwareError: If the hardware description is wrong.
         UsageError: If an option is wrong.
     """
-    options = _options(block_size, boundary, fold_batch_norm, dims or {}, digital)
+    options = _options(block_size, boundary, fold_batch_norm, dims or {}, digital, trainable or ())
     settle = _checked(settle or Settle())
     machine = load_hardware(hardware)
     if not isinstance(model, str | Path | ModelProto):
@@ -181,6 +184,7 @@ def _options(
     fold: bool,
     dims: Mapping[str, int],
     digital: Sequence[str],
+    trainable: Sequence[str],
 ) -> Options:
     sizes = block_size if isinstance(block_size, int) else tuple(block_size)
     listed = (sizes,) if isinstance(sizes, int) else sizes
@@ -195,8 +199,16 @@ def _options(
             raise UsageError(f"dimension {name!r} is {size!r}", allowed="a whole number of at least 1")
     if isinstance(digital, str) or not all(isinstance(name, str) for name in digital):
         raise UsageError(f"digital={digital!r}", allowed="a list of names of weights and nodes")
-    names = tuple(dict.fromkeys(digital))
-    return Options(block_size=sizes, boundary=boundary, fold_batch_norm=fold, dims=dict(dims), digital=names)
+    if isinstance(trainable, str) or not all(isinstance(name, str) for name in trainable):
+        raise UsageError(f"trainable={trainable!r}", allowed="a list of names of constants")
+    return Options(
+        block_size=sizes,
+        boundary=boundary,
+        fold_batch_norm=fold,
+        dims=dict(dims),
+        digital=tuple(dict.fromkeys(digital)),
+        trainable=tuple(dict.fromkeys(trainable)),
+    )
 
 
 def _emit(graph: Graph, hardware: Hardware, source: Source, options: Options, settle: Settle) -> Plan:
@@ -204,13 +216,6 @@ def _emit(graph: Graph, hardware: Hardware, source: Source, options: Options, se
     segments, segment_of, tensors = emit_segments(graph)
     tiles, crossbars = emit_tiles(graph, hardware)
     schedules = Schedules(settle)
-    buffers = [
-        node.inputs[position]
-        for node in graph.nodes
-        if node.op in OPS
-        for position in OPS[node.op].buffers
-        if position < len(node.inputs) and node.inputs[position] in graph.constants
-    ]
     return Plan(
         schema=SCHEMA,
         source=source,
@@ -220,7 +225,7 @@ def _emit(graph: Graph, hardware: Hardware, source: Source, options: Options, se
         inputs=tuple(_port(graph, value) for value in graph.inputs),
         outputs=tuple(_port(graph, value) for value in graph.outputs),
         trainable=tuple(name for name in graph.constants if name in graph.trainable),
-        buffers=tuple(dict.fromkeys(buffers)),
+        buffers=running_statistics(graph),
         types=dict(sorted(graph.types.items())),
         nodes=tuple(_node(graph, node, segment_of) for node in graph.nodes),
         blocks=tuple(graph.blocks),

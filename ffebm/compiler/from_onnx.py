@@ -14,6 +14,7 @@ import onnx.inliner
 from google.protobuf.message import DecodeError
 from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, numpy_helper
 
+from ffebm.compiler.onnx_roles import apart
 from ffebm.compiler.onnx_structure import check_ops, check_structure, op_name, write_defaults
 from ffebm.errors import Location, ModelError
 from ffebm.ir import Array, Attr, Graph, Node, TensorType
@@ -54,6 +55,7 @@ def from_onnx(model: str | Path | ModelProto, dims: Mapping[str, int]) -> Import
     proto = _inlined(model if isinstance(model, ModelProto) else _load(Path(model)), name)
     order = check_structure(proto, name)
     check_ops(proto.graph, name)
+    proto, merged = apart(proto)
     constants = _initializers(proto.graph, name)
     work = _without_large(proto, order, constants)
     write_defaults(work.graph)
@@ -61,9 +63,18 @@ def from_onnx(model: str | Path | ModelProto, dims: Mapping[str, int]) -> Import
     work = _convert(work, name)
     work = _infer(work, name)
     graph = _graph(work, constants, name)
+    graph.notes.extend(_merged(merged))
     opset = next((o.version for o in proto.opset_import if o.domain in {"", "ai.onnx"}), 0)
     source = Source(name=name, format="onnx", digest=_digest(proto, constants), opset=opset)
     return Imported(graph, source, proto)
+
+
+def _merged(names: list[str]) -> list[str]:
+    """What the user should know of constants that were merged."""
+    if not names:
+        return []
+    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return [f"each place that read {shown} has a constant of its own: the exporter had merged equal ones"]
 
 
 def _load(path: Path) -> ModelProto:

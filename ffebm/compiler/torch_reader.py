@@ -119,6 +119,7 @@ class _Reader:
         owner = owners.setdefault(id(tensor), target)
         self.aliases.make(node, owner)
         if owner != target:
+            self.graph.notes.append(f"{target} is {owner}: they are tied, one weight under both names")
             return
         self.graph.constants[owner] = self._array(tensor, owner)
         self.graph.types[owner] = self.type_of(tensor)

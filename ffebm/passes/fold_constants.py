@@ -1,9 +1,10 @@
-"""Fold constants: compute what depends on constants alone, and tell weights from other constants."""
+"""Fold constants: compute what depends on constants alone."""
 
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 import numpy as np
 import onnx
@@ -31,28 +32,30 @@ class FoldConstants:
 
     Attributes:
         evaluate: Computes what onnx's reference evaluator cannot; None: such a node is refused.
+        kept: Names of constants that are to train; * stands for anything.
     """
 
     evaluate: Evaluate | None = None
+    kept: tuple[str, ...] = ()
     name: str = "fold-constants"
     requires: Stage = Stage.IMPORTED
     ensures: Stage = Stage.IMPORTED
 
     def run(self, graph: Graph, hardware: Hardware) -> None:
-        """Fold what can be folded, then mark the trainable constants."""
+        """Fold what can be folded."""
         weights = _weight_values(graph)
+        kept_values = {name for name in graph.constants if any(fnmatchcase(name, p) for p in self.kept)}
         live = _live_nodes(graph)
         kept = []
         made = 0
         for node in graph.nodes:
-            if id(node) not in live or not _foldable(graph, node, weights):
+            if id(node) not in live or not _foldable(graph, node, weights, kept_values):
                 kept.append(node)
             else:
                 made += _result_bytes(graph, node)
                 FOLDED_BYTES.check(made, f"constants of {made:,} bytes", node.location)
                 self._fold(graph, node)
         graph.nodes = kept
-        _mark_trainable(graph)
 
     def _fold(self, graph: Graph, node: Node) -> None:
         feeds = {value: graph.constants[value] for value in captured(node)}
@@ -84,9 +87,11 @@ def _live_nodes(graph: Graph) -> set[int]:
     return nodes
 
 
-def _foldable(graph: Graph, node: Node, weights: set[str]) -> bool:
+def _foldable(graph: Graph, node: Node, weights: set[str], kept: set[str]) -> bool:
     inputs = captured(node)
     if OPS[node.op].random or not all(v in graph.constants for v in inputs) or _has_graph(node):
+        return False
+    if any(v in kept and holds_floats(graph.constants[v]) for v in inputs):
         return False
     passed_on = OPS[node.op].kind in {Kind.LAYOUT, Kind.CAST}
     return not (passed_on and any(v in weights and _may_train(graph, v) for v in inputs))
@@ -196,12 +201,12 @@ def _single(node: Node, feeds: Mapping[str, Array]) -> ModelProto:
     return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)])
 
 
-def _weight_values(graph: Graph, kind: Kind | None = None) -> set[str]:
-    """Values that some op (of a kind) uses as a weight, directly or through layout changes or casts."""
+def _weight_values(graph: Graph) -> set[str]:
+    """Values that some op uses as a weight, directly or through layout changes or casts."""
     wanted: set[str] = set()
     for node in _backwards(graph):
         op = OPS[node.op]
-        for position in op.weights if kind in {None, op.kind} else ():
+        for position in op.weights:
             if position < len(node.inputs):
                 wanted.add(node.inputs[position])
         if (op.kind is Kind.LAYOUT or node.op == "Cast") and node.outputs[0] in wanted:
@@ -221,25 +226,3 @@ def _backwards(graph: Graph) -> Iterator[Node]:
 def _may_train(graph: Graph, name: str) -> bool:
     array = graph.constants[name]
     return holds_floats(array) and array.ndim >= 1
-
-
-def _mark_trainable(graph: Graph) -> None:
-    """A weight is a finite floating constant with an axis; in sums and products it has several elements.
-
-    What holds an infinite number or a NaN masks something, and learns nothing. A linear map's weight is left
-    in, so that a diverged model is refused.
-    """
-    wanted = _weight_values(graph)
-    alone: set[str] = set()
-    for node in _backwards(graph):
-        if OPS[node.op].kind in {Kind.SUM, Kind.SCALE, Kind.ARITHMETIC}:
-            alone.update(node.inputs)
-    linear = _weight_values(graph, Kind.LINEAR)
-    graph.trainable = {
-        name
-        for name, array in graph.constants.items()
-        if name in wanted
-        and _may_train(graph, name)
-        and (array.size > 1 or name not in alone)
-        and (name in linear or bool(np.isfinite(array).all()))
-    }

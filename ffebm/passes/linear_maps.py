@@ -203,8 +203,10 @@ def scale_of(graph: Graph, node: Node) -> tuple[float, str]:
     """
     for position in (1,) if node.op == "Div" else (0, 1):
         array = graph.constants.get(node.inputs[position])
-        if array is None or node.inputs[position] in graph.trainable:
+        if array is None or array.size > 1:
             continue
+        if node.inputs[position] in graph.trainable:
+            raise Unfit("product with a number that trains")
         if array.size == 1 and holds_floats(array) and np.isfinite(array).all() and array.ravel()[0] > 0:
             factor = float(array.ravel()[0])
             return 1 / factor if node.op == "Div" else factor, node.inputs[1 - position]

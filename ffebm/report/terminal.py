@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 
 from ffebm.hardware import load_hardware, shipped_hardware
+from ffebm.ir import holds_floats
 from ffebm.plan import Options, Plan, Settle, share
 from ffebm.report.reasons import reasons
 from ffebm.visible import visible
@@ -30,6 +31,8 @@ def explain_lines(plan: Plan, chosen: str | None = None) -> Iterator[str]:
         return
     yield ""
     yield from _shares(plan)
+    yield ""
+    yield from _training(plan)
 
 
 def _indented(text: str, columns: int) -> str:
@@ -53,6 +56,32 @@ def _shares(plan: Plan) -> Iterator[str]:
         yield _indented(visible(reason.text), 6)
 
 
+def _training(plan: Plan) -> Iterator[str]:
+    """What training changes and what it leaves, and why."""
+    read = {value for node in plan.nodes for value in node.inputs}
+    others = [
+        name
+        for name, array in plan.weights.items()
+        if name in read
+        and name not in {*plan.trainable, *plan.buffers}
+        and holds_floats(array)
+        and array.ndim
+    ]
+    why = "buffers and parameters without requires_grad"
+    if plan.source.format == "onnx":
+        why = "neither weights, nor biases or scales behind them; --trainable NAME trains them"
+    for title, names in (
+        ("trains", plan.trainable),
+        ("follows the data in training, as running statistics", plan.buffers),
+        (f"does not train: {why}", others),
+    ):
+        if names or title == "trains":
+            yield f"{title}:"
+            yield _indented(", ".join(map(visible, names)) or "nothing", 2)
+    for name, nodes in plan.tied():
+        yield _indented(visible(f"tied: {name} is one weight in {', '.join(nodes)}"), 0)
+
+
 def compile_words(plan: Plan, digital: Sequence[str] = ()) -> list[str]:
     """The command that compiles the plan's ONNX source again as it was, with more names kept digital.
 
@@ -71,7 +100,8 @@ def compile_words(plan: Plan, digital: Sequence[str] = ()) -> list[str]:
     words += _words({**msgspec.structs.asdict(options), **msgspec.structs.asdict(settle)}, _DEFAULTS)
     words += [word for name, size in options.dims.items() for word in ("--dim", f"{name}={size}")]
     names = dict.fromkeys((*options.digital, *digital))
-    return words + [word for name in names for word in ("--digital", name)]
+    words += [word for name in names for word in ("--digital", name)]
+    return words + [word for name in options.trainable for word in ("--trainable", name)]
 
 
 _DEFAULTS = {**msgspec.structs.asdict(Options()), **msgspec.structs.asdict(Settle())}
@@ -80,7 +110,7 @@ _DEFAULTS = {**msgspec.structs.asdict(Options()), **msgspec.structs.asdict(Settl
 def _words(chosen: Mapping[str, object], usual: Mapping[str, object]) -> Iterator[str]:
     """Options that are not as usual, as words of a command; those that can be given often are left out."""
     for name, value in chosen.items():
-        if name in {"dims", "digital"} or value == usual[name]:
+        if name in {"dims", "digital", "trainable"} or value == usual[name]:
             continue
         yield f"--{name.replace('_', '-')}"
         if value is not True:

@@ -12,7 +12,7 @@ from tests.models import Builder
 from tests.passes.common import imported, rewritten
 
 
-def test_constants_are_folded_and_weights_are_told_apart(golden: Callable[[str], None]) -> None:
+def test_constants_are_folded_and_weights_stay(golden: Callable[[str], None]) -> None:
     b = Builder()
     x = b.input("x", "N", 4)
     w = b.node("ConstantOfShape", b.shape(4, 4), value=numpy_helper.from_array(np.array([0.5], np.float32)))

@@ -65,6 +65,7 @@ def test_the_order_of_the_passes() -> None:
     assert names == [
         "fold-constants",
         "remove-dead",
+        "roles",
         "check-sizes",
         "fold-batch-norm",
         "remove-dead",

@@ -1,0 +1,243 @@
+"""What trains, from ONNX and from torch, and what is asked for beside."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import ffebm
+from ffebm.errors import UsageError
+from ffebm.report.terminal import compile_words, explain_lines
+from tests.models import Builder, oracle, random_feeds, relative_error, tensors
+
+Build = Callable[[Builder, str], str]
+
+
+def written_norm(b: Builder, x: str, *, centred: bool, divides: bool) -> str:
+    """A normalisation over the last axis, in parts."""
+    if centred:
+        x = b.node("Sub", x, b.node("ReduceMean", x, b.constant(np.array([-1]))))
+        square = b.node("Mul", x, x)
+    else:
+        square = b.node("Pow", x, b.constant(2.0))
+    mean = b.node("ReduceMean", square, b.constant(np.array([-1])))
+    root = b.node("Sqrt", b.node("Add", mean, b.constant(1e-5)))
+    if divides:
+        return b.node("Div", x, root)
+    return b.node("Mul", b.node("Div", b.constant(1.0), root), x)
+
+
+def product(b: Builder, x: str) -> str:
+    return b.node("MatMul", x, b.weight(8, 8, name="w"))
+
+
+CASES: dict[str, tuple[Build, set[str]]] = {
+    "bias": (lambda b, x: b.node("Add", product(b, x), b.weight(8, name="c")), {"w", "c"}),
+    "bias in front": (lambda b, x: b.node("Add", b.weight(1, 1, 8, name="c"), product(b, x)), {"w", "c"}),
+    "bias behind heads": (
+        lambda b, x: b.node(
+            "Add", b.node("Reshape", product(b, x), b.shape(0, 5, 2, 4)), b.weight(2, 4, name="c")
+        ),
+        {"w", "c"},
+    ),
+    "bias of a sum": (
+        lambda b, x: b.node("Add", b.node("Add", x, product(b, x)), b.weight(8, name="c")),
+        {"w", "c"},
+    ),
+    "bias of one output": (
+        lambda b, x: b.node("Add", b.node("MatMul", x, b.weight(8, 1, name="w")), b.weight(1, name="c")),
+        {"w", "c"},
+    ),
+    "turned bias": (
+        lambda b, x: b.node(
+            "Add", product(b, x), b.node("Reshape", b.weight(8, 1, name="c"), b.shape(1, 1, 8))
+        ),
+        {"w", "c"},
+    ),
+    "position table": (lambda b, x: b.node("Add", product(b, x), b.weight(5, 8, name="pos")), {"w"}),
+    "position table alone": (lambda b, x: b.node("Add", x, b.weight(5, 8, name="pos")), set()),
+    "mask": (
+        lambda b, x: b.node("Add", product(b, x), b.constant(np.full(8, -np.inf, np.float32), "mask")),
+        {"w"},
+    ),
+    "mean and deviation": (
+        lambda b, x: product(
+            b, b.node("Div", b.node("Sub", x, b.weight(8, name="mean")), b.weight(8, name="std"))
+        ),
+        {"w"},
+    ),
+    "batch normalisation in evaluation": (
+        lambda b, x: b.node(
+            "Add", b.node("Mul", product(b, x), b.weight(8, name="gain")), b.weight(8, name="shift")
+        ),
+        {"w", "gain", "shift"},
+    ),
+    "gain of an input": (lambda b, x: product(b, b.node("Mul", x, b.weight(8, name="gain"))), {"w"}),
+    "shift behind an activation": (
+        lambda b, x: b.node("Add", b.node("Relu", product(b, x)), b.weight(8, name="c")),
+        {"w"},
+    ),
+    "RMS norm": (
+        lambda b, x: b.node(
+            "Mul", written_norm(b, x, centred=False, divides=False), b.weight(8, name="gain")
+        ),
+        {"gain"},
+    ),
+    "layer norm": (
+        lambda b, x: b.node(
+            "Add",
+            b.node("Mul", b.weight(8, name="gain"), written_norm(b, x, centred=True, divides=True)),
+            b.weight(8, name="shift"),
+        ),
+        {"gain", "shift"},
+    ),
+    "normalised, then a position table": (
+        lambda b, x: b.node(
+            "Add",
+            b.node("Mul", written_norm(b, x, centred=True, divides=True), b.weight(8, name="gain")),
+            b.weight(5, 8, name="pos"),
+        ),
+        {"gain"},
+    ),
+    "softmax in parts": (
+        lambda b, x: b.node(
+            "Mul",
+            b.node(
+                "Div", b.node("Exp", x), b.node("ReduceSum", b.node("Exp", x), b.constant(np.array([-1])))
+            ),
+            b.weight(8, name="gain"),
+        ),
+        set(),
+    ),
+    "norm in one": (
+        lambda b, x: b.node("LayerNormalization", x, b.weight(8, name="gain"), b.weight(8, name="shift")),
+        {"gain", "shift"},
+    ),
+    "slope": (lambda b, x: b.node("PRelu", x, b.weight(8, name="slope")), {"slope"}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_trains_of_an_onnx_model(case: str) -> None:
+    build, expected = CASES[case]
+    b = Builder()
+    model = b.model(build(b, b.input("x", "N", 5, 8)))
+    plan = ffebm.compile(model, hardware="ideal")
+    assert set(plan.trainable) == expected
+    feeds = random_feeds(model)
+    with torch.no_grad():
+        found = ffebm.Executor(plan)(*tensors(feeds).values())
+    if case != "mask":
+        assert relative_error((found,), oracle(model, feeds)) < 1e-5
+
+
+def test_an_embedding_trains_and_a_list_of_numbers_does_not() -> None:
+    b = Builder()
+    x = b.input("x", "N", 3, dtype=7)
+    y = b.node("Gather", b.weight(6, 8, name="table"), x)
+    z = b.node("Gather", b.weight(6, name="numbers"), x)
+    plan = ffebm.compile(b.model(y, z), hardware="ideal")
+    assert plan.trainable == ("table",)
+
+
+def asked(*patterns: str) -> ffebm.Plan:
+    b = Builder()
+    x = b.input("x", "N", 5, 8)
+    y = b.node("Add", b.node("Sub", x, b.weight(8, name="in.mean")), b.weight(5, 8, name="in.pos"))
+    y = b.node("Clip", product(b, y), b.constant(-1.0, "low"), b.constant(1.0, "high"))
+    return ffebm.compile(
+        b.model(b.node("Mul", y, b.constant(0.5, "half"))), hardware="ideal", trainable=patterns
+    )
+
+
+@pytest.mark.parametrize(
+    ("patterns", "expected"),
+    [
+        ((), {"w"}),
+        (("in.pos",), {"w", "in.pos"}),
+        (("in.*", "half"), {"w", "in.pos", "in.mean", "half"}),
+        (("low", "high"), {"w", "low", "high"}),
+        (("*",), {"w", "in.pos", "in.mean", "half", "low", "high"}),
+    ],
+)
+def test_what_is_asked_for_trains_too(patterns: tuple[str, ...], expected: set[str]) -> None:
+    plan = asked(*patterns)
+    assert set(plan.trainable) == expected
+    assert plan.options.trainable == patterns
+    words = compile_words(plan)
+    assert [word for pattern in patterns for word in ("--trainable", pattern)] == words[
+        len(words) - 2 * len(patterns) :
+    ]
+
+    net = ffebm.Executor(plan, gradient=ffebm.Implicit()).train()
+    data = torch.randn(4, 5, 8, generator=torch.manual_seed(0))
+    net.loss(data, torch.zeros(4, 5, 8), torch.nn.functional.mse_loss).backward()  # type: ignore[no-untyped-call]
+    grads = {name: weight.grad for name, weight in net.weights().items()}
+    assert all(grad is not None and float(grad.abs().max()) > 0 for grad in grads.values())
+
+
+def test_a_name_that_no_constant_has() -> None:
+    with pytest.raises(UsageError) as caught:
+        asked("in.position")
+    assert str(caught.value) == (
+        "model: no constant is called 'in.position', so none trains; names of floating-point constants, but "
+        "running statistics; * stands for anything\n  hint: there are in.pos"
+    )
+
+
+def test_names_come_as_a_list() -> None:
+    b = Builder()
+    model = b.model(product(b, b.input("x", "N", 5, 8)))
+    with pytest.raises(UsageError, match=r"^trainable='w'; a list of names of constants$"):
+        ffebm.compile(model, trainable="w")
+
+
+class Parts(nn.Module):
+    """A parameter, a frozen one, a buffer, and one weight under two names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.norm = nn.Linear(8, 8), nn.Linear(8, 8), nn.BatchNorm1d(8)
+        self.second.weight = self.first.weight
+        self.gain, self.frozen = nn.Parameter(torch.ones(8)), nn.Parameter(torch.ones(8), requires_grad=False)
+        self.register_buffer("shift", torch.ones(8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(self.second(self.first(x).relu()))
+        made: Tensor = y * self.gain * self.frozen + self.shift
+        return made
+
+
+def test_a_torch_model_says_itself_what_trains() -> None:
+    model, x = Parts().eval(), torch.randn(4, 8)
+    plan = ffebm.compile(model, (x,), hardware="ideal")
+    parameters = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert set(plan.trainable) == parameters
+    assert set(plan.buffers) == {"norm.running_mean", "norm.running_var", "norm.num_batches_tracked"}
+    assert [name for name, _ in plan.tied()] == ["first.weight"]
+    assert "second.weight is first.weight: they are tied, one weight under both names" in plan.notes
+    more = ffebm.compile(model, (x,), hardware="ideal", trainable=["shift", "frozen"])
+    assert set(more.trainable) == parameters | {"shift", "frozen"}
+
+    text = "\n".join(explain_lines(plan))
+    assert "\ndoes not train: buffers and parameters without requires_grad:\n  frozen, shift\n" in text
+    assert "\nfollows the data in training, as running statistics:\n" in text
+    assert "tied: first.weight is one weight in linear, linear_1" in text
+
+
+def test_a_running_statistic_does_not_train() -> None:
+    with pytest.raises(UsageError, match=r"no constant is called 'norm\.running_mean', so none trains"):
+        ffebm.compile(Parts().eval(), (torch.randn(4, 8),), hardware="ideal", trainable=["norm.running_mean"])
+
+
+def test_explain_lists_what_trains() -> None:
+    lines = "\n".join(explain_lines(asked())).splitlines()
+    at = lines.index("trains:")
+    assert lines[at:] == [
+        "trains:",
+        "  w",
+        "does not train: neither weights, nor biases or scales behind them; --trainable NAME trains them:",
+        "  in.mean, in.pos",
+    ]
