@@ -111,7 +111,7 @@ class EP:
         """Settle under the nudge, all points as one batch, from the free state."""
         if self.beta == "auto":
             return replace(self, beta=self._measured(free, current)).nudge(free, current)
-        betas = self._betas(self.beta)
+        betas = self._betas(self.beta, free)
         if self.points > 2:
             _require_holomorphic(free)
         if free.circuit.edge is not None:
@@ -140,7 +140,7 @@ class EP:
         def answer(beta: float) -> list[Tensor]:
             nudged = replace(self, beta=beta).nudge(free, current)
             at = nudged.states()
-            pairs = zip(at[0], at[1] if self.points == 2 else rest, strict=True)
+            pairs = zip(at[0], at[1] if len(at) > 1 else rest, strict=True)
             return [_times(a - b, nudged.scale / (self.points * beta)) for a, b in pairs]
 
         if free.circuit.beta is None:
@@ -149,9 +149,11 @@ class EP:
             free.circuit.beta = choose_beta(answer, rounding, self.points == 1)
         return free.circuit.beta
 
-    def _betas(self, beta: float) -> list[complex]:
+    def _betas(self, beta: float, free: FreePoint) -> list[complex]:
         if self.points == 1:
-            return [beta]
+            # what the free phase leaves unsettled would count as answer, so that it goes on beside the nudge
+            is_rough = free.settle.tol is not None and free.circuit.edge is None
+            return [beta, 0.0] if is_rough else [beta]
         if self.points == 2:
             return [beta, -beta]
         # the other half of the circle are their conjugates, with conjugate states
@@ -291,7 +293,7 @@ def _nudged_phase(free: FreePoint, current: ErrorCurrent, betas: list[complex], 
 def _answer(betas: list[complex], points: int, rest: list[Tensor]) -> Answer:
     """What must settle: half a difference, a difference to the free state, or the mean around a circle."""
     if points == 1:
-        return Answer((1.0,), tuple(rest))
+        return Answer((1.0,), tuple(rest)) if len(betas) == 1 else Answer((1.0, -1.0))
     if points == 2:
         return Answer((0.5, -0.5))
     pairs = [1 if k == 0 or 2 * k == points else 2 for k in range(len(betas))]
@@ -333,11 +335,14 @@ def _points(state: list[Tensor], n: int) -> list[list[Tensor]]:
 
 
 def _secant_response(free: FreePoint, nudged: Nudged) -> Response:
-    """From the difference between two states: both nudged, or one nudged and the free one."""
+    """From the difference between two states: both nudged, or one nudged and the free one.
+
+    The free one may have settled on beside the nudged one.
+    """
     phase, couplings = nudged.phase, free.circuit.couplings
-    is_centered = nudged.points == 2
-    at_rest = [] if is_centered else free.circuit.sensed(free.phase.settled_state())
-    step = (nudged.betas[0] - nudged.betas[1]) if is_centered else nudged.betas[0]
+    has_both = len(nudged.betas) == 2
+    at_rest = [] if has_both else free.circuit.sensed(free.phase.settled_state())
+    step = (nudged.betas[0] - nudged.betas[1]) if has_both else nudged.betas[0]
     factor = -nudged.scale / step.real
 
     def compare(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -346,12 +351,12 @@ def _secant_response(free: FreePoint, nudged: Nudged) -> Response:
 
     def layer(index: int) -> tuple[Tensor, Tensor]:
         s = phase.settled_state()[index]
-        return compare(*s.chunk(2)) if is_centered else compare(s, at_rest[index])
+        return compare(*s.chunk(2)) if has_both else compare(s, at_rest[index])
 
     def spread(index: int) -> tuple[Tensor, Tensor]:
         coupling, target = couplings[index], free.circuit.target(index)
         y = coupling.spread(phase.settled_state()[target], phase.index(index))
-        if is_centered:
+        if has_both:
             return compare(*y.chunk(2))
         return compare(y, coupling.spread(at_rest[target], free.phase.index(index)))
 

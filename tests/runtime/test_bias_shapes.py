@@ -65,6 +65,7 @@ def test_the_gradient_of_a_bias_has_its_shape(op: str, shape: tuple[int, ...], t
     assert not torch.allclose(found, y.detach(), atol=1e-3)
 
 
+@pytest.mark.filterwarnings("ignore::ffebm.NotSettledWarning")  # two layers of random weights
 @pytest.mark.parametrize("size", [1, 2])
 def test_a_bias_of_one_row_trains_in_a_block(size: int, tmp_path: Path) -> None:
     b = Builder()

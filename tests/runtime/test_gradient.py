@@ -102,7 +102,10 @@ def cosines(found: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str, 
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-@pytest.mark.parametrize("options", [{"beta": 0.02}, {"beta": 0.2}, {"beta": 0.02, "relative": False}])
+@pytest.mark.parametrize(
+    "options",
+    [{"beta": 0.02}, {"beta": 0.02, "points": 1}, {"beta": 0.2}, {"beta": 0.02, "relative": False}],
+)
 def test_a_tolerance_waits_for_the_answer_of_every_layer(options: Any, dtype: torch.dtype) -> None:
     case = deep_chain()
     case = Case(
