@@ -57,7 +57,7 @@ def train(row: Row, seed: int, epochs: int) -> tuple[float, float]:
     trainer = Trainer(net, load_data("digits"), training)
     started = time.perf_counter()
     *_, last = trainer.run()
-    return 100 * last.test_accuracy, time.perf_counter() - started
+    return 100 * (last.test_accuracy or 0.0), time.perf_counter() - started
 
 
 def main() -> None:

@@ -171,7 +171,8 @@ def train(run: Run, data_folder: Path | None, out: Path) -> Result:
     for epoch in trainer.run(watch):
         print(
             f"{run.name}  epoch {epoch.epoch:>3} of {run.epochs}  loss {epoch.loss:.4f}  "
-            f"held out {100 * epoch.test_accuracy:.1f} %  {epoch.sweeps:.1f} sweeps  {epoch.seconds:.0f} s",
+            f"held out {100 * (epoch.test_accuracy or 0.0):.1f} %  {epoch.sweeps:.1f} sweeps  "
+            f"{epoch.seconds:.0f} s",
             flush=True,
         )
     memory, last = _memory(run.device) - idle, trainer.epochs[-1]

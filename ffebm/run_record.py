@@ -23,8 +23,15 @@ class Epoch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     Attributes:
         epoch: Number, from 1.
         loss: Mean training loss.
-        train_accuracy: Share of training samples classified correctly while training.
-        test_accuracy: Share of test samples classified correctly after the epoch.
+        train_accuracy: Share of training labels classified correctly while training; None without classes.
+        test_accuracy: Share of test labels classified correctly after the epoch; None without classes.
+        test_loss: Mean loss of the test samples after the epoch.
+        average_accuracy: As test_accuracy, with the average of the weights; None without one.
+        average_loss: As test_loss, with the average of the weights; None without one.
+        validation_accuracy: As test_accuracy on samples held out, with the average of the weights if there is
+            one; None if none are held out.
+        validation_loss: As test_loss on them, likewise.
+        lr: Learning rate of the last step.
         unsettled: Share of samples and blocks whose free phase did not settle.
         sweeps: Mean sweeps of a block's free phase.
         seconds: Wall-clock time.
@@ -32,11 +39,35 @@ class Epoch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     epoch: int
     loss: float
-    train_accuracy: float
-    test_accuracy: float
+    train_accuracy: float | None
+    test_accuracy: float | None
+    test_loss: float | None = None
+    average_accuracy: float | None = None
+    average_loss: float | None = None
+    validation_accuracy: float | None = None
+    validation_loss: float | None = None
+    lr: float | None = None
     unsettled: float
     sweeps: float = 0.0
     seconds: float
+
+    @property
+    def figure(self) -> float:
+        """What early stopping and the schedule "plateau" wait for to grow.
+
+        It is the accuracy, or the negative loss where nothing is right or wrong: of the samples held out to
+        validate on, else of the average of the weights, else of the weights themselves.
+        """
+        for accuracy, loss in (
+            (self.validation_accuracy, self.validation_loss),
+            (self.average_accuracy, self.average_loss),
+            (self.test_accuracy, self.test_loss),
+        ):
+            if accuracy is not None:
+                return accuracy
+            if loss is not None:
+                return -loss
+        return -self.loss
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -52,6 +83,10 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         training: The settings.
         epochs: Figures, one an epoch.
         groups: The optimiser's settings, as torch keeps them.
+        loss: What is made small, in words.
+        class_weights: The weight of each class; empty if all weigh alike.
+        scaler: The scale of gradients in "fp16", as torch keeps it.
+        threads: Threads that torch computed with; 0 in records that do not say it.
     """
 
     schema: int = SCHEMA
@@ -63,6 +98,10 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     training: Training
     epochs: tuple[Epoch, ...] = ()
     groups: tuple[dict[str, Any], ...] = ()
+    loss: str = ""
+    class_weights: tuple[float, ...] = ()
+    scaler: dict[str, int | float] = {}
+    threads: int = 0
 
 
 def run_record(files: Mapping[str, bytes], path: Path) -> RunRecord:

@@ -26,13 +26,29 @@ class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         batch: Samples a step.
         optimizer: Name of a class in torch.optim.
         lr: Learning rate.
-        min_lr: Learning rate that the "cosine" schedule ends with.
+        min_lr: Learning rate that the schedules "cosine", "linear" and "plateau" end with.
         weight_decay: L2 penalty; None leaves it to the optimiser.
         momentum: Momentum; None leaves it to the optimiser.
         clip_norm: Longest gradient, over all weights together, that a step takes; a longer one is shortened.
             None leaves all as they are. Where an equilibrium jumps under a nudge, a gradient by "ep" is far
             too long.
-        schedule: Learning rate over epochs: "constant" or "cosine".
+        schedule: Learning rate over the run, by a class of torch: "constant", "cosine", "step", "multistep",
+            "exponential", "linear", "onecycle" or "plateau".
+        schedule_by: What the schedule counts: "epochs", or "steps" of the optimiser.
+        warmup: Epochs or steps in which the rate grows linearly from a hundredth to its value.
+        drop_every: Epochs or steps between two drops of "step"; epochs without an improvement before one of
+            "plateau".
+        milestones: Epochs or steps at which "multistep" drops.
+        drop_factor: What a drop multiplies the rate by, and "exponential" after each epoch or step.
+        score: Output that the loss reads; empty for the first.
+        loss: Name of the loss; empty for cross-entropy of class numbers, mean squared error of other numbers.
+        class_weights: "balanced", or the weight of each class; empty weighs all alike.
+        ignore_label: Class number of labels that are left out.
+        accumulate: Batches whose gradients make one step; their mean is that of the larger batch.
+        ema: Decay of an average of the weights over steps, which is evaluated and saved beside them.
+        validation: Share of the training samples that are held out to validate on.
+        patience: Epochs without an improvement after which training stops; the best weights are kept.
+        precision: "fp32"; or "bf16" or "fp16", in which digital ops run under torch's autocast.
         gradient: Estimator: "ep", "implicit" or "unrolled".
         beta: Nudging strength of "ep"; "auto" finds it from the noise of the tiles.
         cost: "ep" nudges the last block with the cost itself, evaluated anew in each sweep, and all blocks in
@@ -56,6 +72,20 @@ class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     momentum: Factor | None = None
     clip_norm: float | None = None
     schedule: str = "constant"
+    schedule_by: str = "epochs"
+    warmup: int = 0
+    drop_every: int | None = None
+    milestones: tuple[int, ...] = ()
+    drop_factor: float | None = None
+    score: str = ""
+    loss: str = ""
+    class_weights: Literal["balanced"] | tuple[float, ...] = ()
+    ignore_label: int | None = None
+    accumulate: int = 1
+    ema: float | None = None
+    validation: float = 0.0
+    patience: int | None = None
+    precision: str = "fp32"
     gradient: str = "ep"
     beta: float | Literal["auto"] = 0.1
     cost: bool = False

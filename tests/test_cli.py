@@ -300,7 +300,9 @@ def test_without_analog_weights_there_are_no_ranges(
     )
     assert run("run", plan, "--input", x, "--output", y) == (0, f"outputs written to {y}\n", "")
     out = run("train", plan, "--data", data, "--epochs", "1", "--run", tmp_path / "r")[1]
-    assert out.startswith("epoch   1  loss ")
+    assert out.startswith(
+        "loss: cross-entropy of output 'y', by the log of its probabilities\nepoch   1  loss "
+    )
     assert load_checkpoint(tmp_path / "r").record.calibration == ""
 
 
@@ -404,7 +406,7 @@ def test_trained_model_runs_in_onnxruntime(plan: Path, data: Path, run: Run, tmp
             "Adam takes no momentum",
         ),
         (["train", "PLAN", "--data", "DATA", "--gradient", "x"], "gradient 'x'; ep, implicit, unrolled"),
-        (["train", "PLAN", "--data", "DATA", "--schedule", "x"], "schedule 'x'; constant or cosine"),
+        (["train", "PLAN", "--data", "DATA", "--schedule", "x"], "schedule 'x'; constant, cosine, step"),
         (["train", "PLAN", "--data", "DATA", "--device", "x"], "device 'x' cannot be used: "),
         (["train", "PLAN", "--data", "DATA", "--clip-norm", "inf"], "clip_norm is inf; a finite number"),
         (["train", "PLAN", "--data", "DATA", "--settings", "CLIP"], "clip_norm is inf; a finite number"),
@@ -464,7 +466,7 @@ def test_resuming_with_other_settings_is_refused(plan: Path, data: Path, run: Ru
     assert err == (
         f"error: {plan}.run: the run was started with other settings: lr = 0.001, beta = 0.1; "
         "now asked for: lr = 0.5, beta = 0.2\n"
-        "  hint: resume with the same settings (--epochs may grow at a constant rate)\n"
+        "  hint: resume with the same settings (--epochs may grow unless the schedule ends with it)\n"
     )
 
 

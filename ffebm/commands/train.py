@@ -1,7 +1,8 @@
 """`ffebm train`."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -14,6 +15,13 @@ from ffebm.plan import Plan, load_plan
 from ffebm.run_record import Epoch
 from ffebm.scratch import collect
 from ffebm.training import Training, read_settings, strength, training_from
+from ffebm.visible import visible
+
+if TYPE_CHECKING:
+    from ffebm.runtime.training import Trainer
+
+LARGEST_FILE = 1 << 24
+"""Bytes of a file of class weights."""
 
 
 def train(  # noqa: PLR0913 - a command's options are its arguments
@@ -35,7 +43,57 @@ def train(  # noqa: PLR0913 - a command's options are its arguments
     clip_norm: Annotated[
         float | None, Option(help="Longest gradient that a step takes, over all weights together.")
     ] = None,
-    schedule: Annotated[str | None, Option(help="constant or cosine. [default: constant]")] = None,
+    schedule: Annotated[
+        str | None,
+        Option(
+            help="constant, cosine, step, multistep, exponential, linear, onecycle or plateau. "
+            "[default: constant]"
+        ),
+    ] = None,
+    schedule_by: Annotated[
+        str | None, Option(help="What the schedule counts: epochs or steps. [default: epochs]")
+    ] = None,
+    warmup: Annotated[
+        int | None, Option(help="Epochs or steps in which the rate grows to its value.", min=0)
+    ] = None,
+    drop_every: Annotated[
+        int | None,
+        Option(help="step: epochs or steps between drops; plateau: epochs without an improvement.", min=1),
+    ] = None,
+    milestones: Annotated[
+        str | None, Option(help="multistep: epochs or steps at which the rate drops: 30,60.")
+    ] = None,
+    drop_factor: Annotated[
+        float | None,
+        Option(help="What a drop multiplies the rate by. [default: 0.1; exponential needs it]"),
+    ] = None,
+    score: Annotated[str | None, Option(help="Output that the loss reads. [default: the first]")] = None,
+    loss: Annotated[
+        str | None,
+        Option(
+            help="cross-entropy, nll, mse, l1, huber, bce or bce-with-logits. "
+            "[default: cross-entropy for class numbers, mse for other numbers]"
+        ),
+    ] = None,
+    class_weights: Annotated[
+        str | None, Option(help="balanced, a number for each class (1,2,0.5), or a file of them.")
+    ] = None,
+    ignore_label: Annotated[int | None, Option(help="Class number of labels that are left out.")] = None,
+    accumulate: Annotated[
+        int | None, Option(help="Batches whose gradients make one step. [default: 1]", min=1, max=LARGEST)
+    ] = None,
+    ema: Annotated[
+        float | None, Option(help="Decay of an average of the weights, tested and saved beside them.")
+    ] = None,
+    validation: Annotated[
+        float | None, Option(help="Share of the training samples that are held out to validate on.")
+    ] = None,
+    patience: Annotated[
+        int | None, Option(help="Epochs without an improvement before training stops.", min=1)
+    ] = None,
+    precision: Annotated[
+        str | None, Option(help="fp32, bf16 or fp16, for what is digital. [default: fp32]")
+    ] = None,
     gradient: Annotated[str | None, Option(help="ep, implicit or unrolled. [default: ep]")] = None,
     beta: Annotated[str | None, Option(help="Nudging strength, or auto. [default: 0.1]")] = None,
     cost: Annotated[
@@ -77,6 +135,20 @@ def train(  # noqa: PLR0913 - a command's options are its arguments
         "momentum": momentum,
         "clip_norm": clip_norm,
         "schedule": schedule,
+        "schedule_by": schedule_by,
+        "warmup": warmup,
+        "drop_every": drop_every,
+        "milestones": None if milestones is None else _wholes("milestones", milestones),
+        "drop_factor": drop_factor,
+        "score": score,
+        "loss": loss,
+        "class_weights": None if class_weights is None else _class_weights(class_weights),
+        "ignore_label": ignore_label,
+        "accumulate": accumulate,
+        "ema": ema,
+        "validation": validation,
+        "patience": patience,
+        "precision": precision,
         "gradient": gradient,
         "beta": None if beta is None else strength(beta),
         "cost": cost,
@@ -115,9 +187,38 @@ def _numbers(name: str, text: str | None) -> tuple[float, ...] | None:
         raise UsageError(f"--{name} {text}", allowed="a number, or several separated by commas") from None
 
 
+def _wholes(name: str, text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"--{name} {text}", allowed="whole numbers separated by commas") from None
+
+
+def _class_weights(text: str) -> object:
+    """`balanced`, numbers, or those of a file, between commas, blanks or line ends."""
+    path = Path(text)
+    if text == "balanced":
+        return text
+    if not path.is_file():
+        numbers = text
+    elif path.stat().st_size > LARGEST_FILE:
+        raise UsageError(
+            f"--class-weights {text}: it holds {path.stat().st_size} bytes", allowed="a number a class"
+        )
+    else:
+        numbers = path.read_bytes().decode("utf-8", errors="replace")
+    try:
+        return tuple(float(part) for part in numbers.replace(",", " ").split())
+    except ValueError:
+        allowed = "balanced, a number for each class separated by commas, or a file of them"
+        raise UsageError(f"--class-weights {text}", allowed=allowed) from None
+
+
 def _train(
     plan: Plan, training: Training, folder: Path, resume: bool, data_folder: Path | None, device: str
 ) -> None:
+    import torch
+
     from ffebm.runtime.data import load_data
     from ffebm.runtime.executor import Executor
     from ffebm.runtime.training import Trainer, estimator
@@ -126,8 +227,17 @@ def _train(
     trainer = Trainer(net, load_data(training.data, data_folder), training, folder, device)
     if resume:
         trainer.resume()
+        threads = torch.get_num_threads()
+        if trainer.threads not in {0, threads}:
+            err.print(
+                f"warning: the run was begun with {trainer.threads} threads, now there are {threads}: "
+                "torch may add up in another order, and the run may end with other bits",
+                markup=False,
+            )
     if trainer.calibration:
         out.print(f"{trainer.calibration}, after 0, 1, 2, 4, 8 … steps of each epoch", markup=False)
+    if str(trainer.loss) != f"cross-entropy of output {plan.outputs[0].name!r}":
+        out.print(f"loss: {visible(str(trainer.loss))}", markup=False)
     columns = (TextColumn("epoch {task.description}"), BarColumn(), TextColumn("{task.fields[loss]}"))
     with Progress(*columns, TimeRemainingColumn(), console=err, transient=True) as bar:
         task = bar.add_task(str(len(trainer.epochs) + 1), loss="")
@@ -143,15 +253,39 @@ def _train(
             done = len(trainer.epochs)
             err.print(f"interrupted behind epoch {done}; --resume continues there", markup=False)
             raise
-    if trainer.epochs:
-        out.print(f"test accuracy {100 * trainer.epochs[-1].test_accuracy:.2f} %", markup=False)
+    for line in _outcome(trainer):
+        out.print(line, markup=False)
+
+
+def _outcome(trainer: "Trainer") -> Iterator[str]:
+    """How the run ended."""
+    if not trainer.epochs:
+        return
+    last = trainer.epochs[-1]
+    if trainer.has_stopped:
+        yield f"stopped: nothing better for {trainer.training.patience} epochs"
+    if trainer.best:
+        yield f"best: epoch {trainer.best_epoch}"
+    if last.test_accuracy is None:
+        yield f"test loss {last.test_loss:.4f}"
+    else:
+        yield f"test accuracy {100 * last.test_accuracy:.2f} %"
 
 
 def _epoch_text(epoch: "Epoch") -> str:
     from ffebm.runtime.settling import SETTLED
 
     settled = f", {100 * epoch.unsettled:.1f} % not settled to {SETTLED:g}" if epoch.unsettled else ""
-    return (
-        f"epoch {epoch.epoch:>3}  loss {epoch.loss:.4f}  train {100 * epoch.train_accuracy:.2f} %  "
-        f"test {100 * epoch.test_accuracy:.2f} %  {epoch.seconds:.1f} s{settled}"
-    )
+    parts = [f"epoch {epoch.epoch:>3}", f"loss {epoch.loss:.4f}"]
+    if epoch.train_accuracy is not None:
+        parts.append(f"train {100 * epoch.train_accuracy:.2f} %")
+    for name, accuracy, loss in (
+        ("test", epoch.test_accuracy, epoch.test_loss),
+        ("average", epoch.average_accuracy, epoch.average_loss),
+        ("validation", epoch.validation_accuracy, epoch.validation_loss),
+    ):
+        if accuracy is not None:
+            parts.append(f"{name} {100 * accuracy:.2f} %")
+        elif loss is not None:
+            parts.append(f"{name} loss {loss:.4f}")
+    return f"{'  '.join(parts)}  {epoch.seconds:.1f} s{settled}"

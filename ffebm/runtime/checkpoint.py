@@ -14,6 +14,8 @@ from ffebm.folder import read_folder, write_folder
 from ffebm.run_record import RECORD, RUN, RunRecord, run_record
 
 CHECKPOINT = "checkpoint.safetensors"
+KINDS = ("weights", "optimizer", "cells", "average", "best")
+"""What tensors of a checkpoint are, in the order of `Checkpoint`; their names begin with it."""
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
@@ -24,12 +26,16 @@ class Checkpoint(msgspec.Struct, frozen=True):
         weights: Weights and running statistics by source name.
         state: The optimiser's tensors, `<parameter>.<name>`.
         cells: What cells that learn in place hold; empty where a digital master copy learns.
+        average: The average of the weights over steps; empty if none is taken.
+        best: Weights and running statistics of the best epoch; empty if they are not kept.
     """
 
     record: RunRecord
     weights: dict[str, Tensor]
     state: dict[str, Tensor]
     cells: dict[str, Tensor] = {}
+    average: dict[str, Tensor] = {}
+    best: dict[str, Tensor] = {}
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint, model: Mapping[str, bytes]) -> None:
@@ -38,11 +44,13 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, model: Mapping[str, byte
     Args:
         path: The folder.
         checkpoint: What to write.
-        model: The trained model as files by name; empty if it is none of ONNX.
+        model: The trained models as files by name; empty if the source is none of ONNX.
     """
     tensors = {f"weights/{k}": v for k, v in checkpoint.weights.items()}
     tensors |= {f"optimizer/{k}": v for k, v in checkpoint.state.items()}
     tensors |= {f"cells/{k}": v for k, v in checkpoint.cells.items()}
+    tensors |= {f"average/{k}": v for k, v in checkpoint.average.items()}
+    tensors |= {f"best/{k}": v for k, v in checkpoint.best.items()}
     files = {
         RECORD: msgspec.json.format(msgspec.json.encode(checkpoint.record), indent=1),
         CHECKPOINT: safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}),
@@ -79,18 +87,18 @@ def checkpoint_among(files: Mapping[str, bytes], path: Path) -> Checkpoint:
         raise PlanError(
             f"the checkpoint cannot be read: {error}", hint=RUN.mended_by, location=where
         ) from None
-    kinds: dict[str, dict[str, Tensor]] = {"weights": {}, "optimizer": {}, "cells": {}}
+    kinds: dict[str, dict[str, Tensor]] = {kind: {} for kind in KINDS}
     for name, tensor in tensors.items():
         kind, _, own = name.partition("/")
         if kind not in kinds:
             raise PlanError(
                 f"the checkpoint holds {name!r}",
-                allowed="weights/…, optimizer/… and cells/…",
+                allowed=", ".join(f"{kind}/…" for kind in KINDS),
                 hint=RUN.mended_by,
                 location=where,
             )
         kinds[kind][own] = tensor
-    return Checkpoint(record, kinds["weights"], kinds["optimizer"], kinds["cells"])
+    return Checkpoint(record, *kinds.values())
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], tuple[dict[str, Any], ...]]:

@@ -1,6 +1,8 @@
 """How a plan classifies labelled samples."""
 
-import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -8,7 +10,7 @@ from torch import Tensor
 from ffebm.errors import UsageError
 from ffebm.plan import Plan
 from ffebm.runtime.data import Data
-from ffebm.runtime.data.samples import floats
+from ffebm.runtime.data.samples import as_input
 from ffebm.runtime.executor import Executor
 
 BATCH = 256
@@ -16,10 +18,10 @@ BATCH = 256
 
 
 def fitted(plan: Plan, data: Data, pad: bool = False) -> Data:
-    """The samples in the model's shape, smaller images padded with zeros if `pad` says so.
+    """The samples in the model's shape and kind, smaller images padded with zeros if `pad` says so.
 
     Raises:
-        UsageError: If the model takes several inputs, or the samples or their classes are not its.
+        UsageError: If the model takes several inputs, or the samples are not its.
     """
     ports = plan.inputs
     if len(ports) != 1 or ports[0].type.shape is None:
@@ -30,13 +32,49 @@ def fitted(plan: Plan, data: Data, pad: bool = False) -> Data:
         )
     shape = ports[0].type.shape
     shaped = data.shaped(shape[1:] if shape else (), pad)
-    _check_labels(plan, shaped)
-    return shaped
+    for x in (shaped.x_train, shaped.x_test):
+        if not len(x):
+            raise UsageError(f"{data.name} leaves no samples to train or test on", allowed="more samples")
+        if x.is_floating_point() and not bool(torch.isfinite(x).all()):
+            raise UsageError(f"{data.name} holds a NaN or an infinite number", allowed="finite numbers")
+    for y in (shaped.y_train, shaped.y_test):
+        if y.is_floating_point() and not bool(torch.isfinite(y).all()):
+            raise UsageError(
+                f"labels of {data.name} hold a NaN or an infinite number", allowed="finite numbers"
+            )
+    dtype = input_dtype(plan)
+    return replace(
+        shaped,
+        x_train=_held(shaped.x_train, dtype, data.name),
+        x_test=_held(shaped.x_test, dtype, data.name),
+    )
+
+
+def input_dtype(plan: Plan) -> torch.dtype:
+    """The type of the model's first input."""
+    name = plan.inputs[0].type.dtype
+    found = getattr(torch, name, None)
+    if not isinstance(found, torch.dtype):
+        raise UsageError(f"the model takes {name}", allowed="numbers of a type that torch computes with")
+    return found
+
+
+def _held(x: Tensor, dtype: torch.dtype, name: str) -> Tensor:
+    """Samples as they are kept in memory: whole numbers for a model that takes such, else float32."""
+    if x.dtype == torch.uint8:  # bytes of images, which `as_input` scales
+        return x
+    if dtype.is_floating_point:
+        return x.float()
+    kept = x.to(dtype)
+    if not torch.equal(kept.to(x.dtype), x):
+        found = str(dtype).removeprefix("torch.")
+        raise UsageError(f"samples of {name} are no {found}, which the model takes", allowed="whole numbers")
+    return kept
 
 
 def logits(net: Executor, x: Tensor) -> Tensor:
-    """The first output, [batch, classes], of samples [batch, *shape]; bytes count as 0 to 1."""
-    return logits_of(net(floats(x)))
+    """The first output, [batch, classes], of samples [batch, *shape]; bytes of images count as 0 to 1."""
+    return logits_of(net(as_input(x, input_dtype(net.plan))))
 
 
 def logits_of(outputs: Tensor | tuple[Tensor, ...]) -> Tensor:
@@ -50,28 +88,17 @@ def hits(found: Tensor, y: Tensor) -> int:
 
 
 @torch.no_grad()
-def all_logits(net: Executor, x: Tensor) -> Tensor:
-    """Logits of many samples, [samples, classes], in evaluation mode."""
+def all_logits(net: Executor, x: Tensor, rows: Callable[[Any], Tensor] = logits_of) -> Tensor:
+    """Logits of many samples, [samples, classes], in evaluation mode.
+
+    Args:
+        net: The network.
+        x: The samples.
+        rows: Logits among the outputs; of the first if not given.
+    """
     was_training = net.training
     net.eval()
-    found = torch.cat([logits(net, part) for part in torch.split(x, BATCH)])
+    dtype = input_dtype(net.plan)
+    found = torch.cat([rows(net(as_input(part, dtype))) for part in torch.split(x, BATCH)])
     net.train(was_training)
     return found
-
-
-def _check_labels(plan: Plan, data: Data) -> None:
-    """Class numbers must be outputs of the model, samples finite, and the test set not empty."""
-    shape = plan.outputs[0].type.shape if plan.outputs else None
-    sizes = [size for size in (shape or ())[1:] if isinstance(size, int)]
-    classes = math.prod(sizes) if shape is not None and len(sizes) == len(shape) - 1 else None
-    for x, y in ((data.x_train, data.y_train), (data.x_test, data.y_test)):
-        if not len(x):
-            raise UsageError(f"{data.name} leaves no samples to train or test on", allowed="more samples")
-        if x.is_floating_point() and not bool(torch.isfinite(x).all()):
-            raise UsageError(f"{data.name} holds a NaN or an infinite number", allowed="finite numbers")
-        low, high = int(y.min()), int(y.max())
-        if low < 0 or (classes is not None and high >= classes):
-            raise UsageError(
-                f"{data.name} has class numbers from {low} to {high}",
-                allowed=f"the model tells {classes} classes, 0 to {(classes or 0) - 1}",
-            )

@@ -101,6 +101,10 @@ class Executor(nn.Module):
             else:
                 self.register_buffer(self._names[name], tensor)
 
+    def unprogrammed(self) -> "Executor":
+        """Another network of the same plan and machine; nothing is programmed, weights are the plan's."""
+        return Executor(self.plan, self.settle, self.gradient, int(self._name), self._tiles)
+
     # --- weights -------------------------------------------------------------------------------------
 
     def weights(self) -> dict[str, nn.Parameter]:
@@ -407,11 +411,12 @@ class Executor(nn.Module):
         block = self._steps[last]
         assert isinstance(block, _BlockStep)  # `last` was chosen so
         behind = _TailRun(self, block.block, self._steps[last + 1 :], values, lambda y: loss_fn(y, target))
-        inputs_of = {name: self.lookup(values, name) for name in block.block.inputs}
         weights = {name: self._tensor(name) for name in block.block.weights()}
-        loss, equilibrium = self.blocks[block.block.id].run_with_cost(
-            inputs_of, weights, behind.tail(), self.settle, self.gradient
-        )
+        inputs_of = {name: _unreduced(self.lookup(values, name), weights) for name in block.block.inputs}
+        with torch.autocast(self._device.type, enabled=False):
+            loss, equilibrium = self.blocks[block.block.id].run_with_cost(
+                inputs_of, weights, behind.tail(), self.settle, self.gradient
+            )
         self._settled[block.block.id] = equilibrium
         self._update_buffers()
         return loss
@@ -514,9 +519,10 @@ class _BlockStep:
     last_reads: tuple[str, ...]
 
     def run(self, net: Executor, values: dict[str, Tensor]) -> None:
-        inputs = {name: net.lookup(values, name) for name in self.block.inputs}
         weights = {name: net.lookup({}, name) for name in self.block.weights()}
-        outputs, equilibrium = net.blocks[self.block.id].run(inputs, weights, net.settle, net.gradient)
+        inputs = {name: _unreduced(net.lookup(values, name), weights) for name in self.block.inputs}
+        with torch.autocast(net._device.type, enabled=False):
+            outputs, equilibrium = net.blocks[self.block.id].run(inputs, weights, net.settle, net.gradient)
         net.note_equilibrium(self.block.id, equilibrium)
         values.update(marked(net.trace, "free", self.block.name, outputs))
 
@@ -596,3 +602,10 @@ def _steps(plan: Plan) -> list[_DigitalStep | _BlockStep]:
             _DigitalStep(runner, last) if isinstance(runner, Instruction) else _BlockStep(runner, last)
         )
     return runners[::-1]
+
+
+def _unreduced(value: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+    """An input of a block in the type of its weights, which autocast leaves as they are."""
+    dtype = next((weight.dtype for weight in weights.values()), value.dtype)
+    narrow = torch.is_autocast_enabled(value.device.type) and value.is_floating_point()
+    return value.to(dtype) if narrow else value

@@ -12,10 +12,10 @@ from ffebm.errors import Location, UsageError
 from ffebm.ir import Array
 from ffebm.plan import Plan, Port
 from ffebm.runtime.calibration import calibrated_on, calibration_batch, follows_data
-from ffebm.runtime.classification import fitted
+from ffebm.runtime.classification import fitted, input_dtype
 from ffebm.runtime.data import Data
 from ffebm.runtime.data.npz import npz_names, read_npz
-from ffebm.runtime.data.samples import floats
+from ffebm.runtime.data.samples import as_input
 from ffebm.runtime.executor import Executor
 from ffebm.runtime.settling import listed_samples
 from ffebm.write_file import replacing
@@ -154,7 +154,7 @@ def _calibration(plan: Plan, data: Data) -> torch.Tensor:
             "calibration 'data'",
             hint="leave --calibrate out",
         )
-    return floats(calibration_batch(fitted(plan, data))[0])
+    return as_input(calibration_batch(fitted(plan, data))[0], input_dtype(plan))
 
 
 def check_outputs(

@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from ffebm.run_record import RUN
 from ffebm.runtime.checkpoint import Checkpoint, optimizer_state
 from ffebm.runtime.executor import Executor
 from ffebm.runtime.kernels.dtypes import tensor_of
+from ffebm.training import Training
 
 Tensors = Mapping[str, Tensor]
 
@@ -29,6 +30,9 @@ class Expected:
         groups: The optimiser's settings.
         cells: What cells that learn in place hold.
         odd: Weights that are not finite in the plan.
+        average: The average of the weights; empty if none is taken.
+        best: Weights and running statistics of the best epoch; empty if they are not kept.
+        scaler: The scale of gradients; empty if they have none.
     """
 
     weights: Tensors
@@ -36,15 +40,27 @@ class Expected:
     groups: tuple[dict[str, Any], ...]
     cells: Tensors
     odd: frozenset[str]
+    average: Tensors = field(default_factory=dict)
+    best: Tensors = field(default_factory=dict)
+    scaler: Mapping[str, int | float] = field(default_factory=dict)
 
 
-def expected(net: Executor, optimizer: torch.optim.Optimizer) -> Expected:
-    """What the checkpoint of a run of a network and its optimiser looks like; neither changes."""
+def expected(
+    net: Executor, optimizer: torch.optim.Optimizer, training: Training, scaler: Mapping[str, int | float]
+) -> Expected:
+    """What the checkpoint of a run looks like; nothing changes.
+
+    Args:
+        net: Its network.
+        optimizer: Its optimiser.
+        training: Its settings.
+        scaler: The scale of its gradients.
+    """
     twin = copy.deepcopy(optimizer)
     for group in twin.param_groups:
         for parameter in group["params"]:
             parameter.grad = torch.ones_like(parameter)
-    twin.step()
+    type(twin).step(twin)  # a schedule has put a step of its own on the one that trains
     weights = {**net.weights(), **net.running_statistics()}
     held = {name: tensor.detach().clone() for name, tensor in weights.items()}
     return Expected(
@@ -53,6 +69,9 @@ def expected(net: Executor, optimizer: torch.optim.Optimizer) -> Expected:
         groups=optimizer_state(optimizer)[1],
         cells=net.machine.programmed_cells({n: t for n, t in held.items() if n in net.plan.trainable}),
         odd=not_finite({name: tensor_of(net.plan.weights[name]) for name in held}),
+        average={} if training.ema is None else {name: held[name] for name in net.plan.trainable},
+        best={} if training.patience is None else held,
+        scaler=scaler,
     )
 
 
@@ -100,6 +119,13 @@ def _problems(checkpoint: Checkpoint, run: Expected) -> Iterator[str]:
     yield from _differences("cells", checkpoint.cells, run.cells, whole=begun)
     for name in sorted(not_finite(checkpoint.cells)):
         yield f"cells {name!r} hold a NaN or an infinite number"
+    yield from _differences("average", checkpoint.average, run.average, whole=begun)
+    yield from _differences("best", checkpoint.best, run.best, whole=begun)
+    for name in sorted((not_finite(checkpoint.average) | not_finite(checkpoint.best)) - run.odd):
+        yield f"the average or best {name!r} holds a NaN or an infinite number"
+    scaler = checkpoint.record.scaler
+    if scaler.keys() != run.scaler.keys() or not all(0 <= value < math.inf for value in scaler.values()):
+        yield f"the scale of gradients is {scaler}"
 
 
 def _differences(kind: str, found: Tensors, wanted: Tensors, *, whole: bool) -> Iterator[str]:

@@ -76,7 +76,7 @@ FIT = "the checkpoint does not fit: "
         (on_arrays(lambda a: a.update({"weights/w": a["weights/c7"]})), f"{FIT}weight 'w' is unknown{MEND}"),
         (
             on_arrays(lambda a: a.update({"w": a["weights/c7"]})),
-            f"the checkpoint holds 'w'; weights/…, optimizer/… and cells/…{MEND}",
+            f"the checkpoint holds 'w'; weights/…, optimizer/…, cells/…, average/…, best/…{MEND}",
         ),
         (
             on_arrays(lambda a: a.update({"weights/c7": a["weights/c7"].T.copy()})),
@@ -195,8 +195,10 @@ def test_a_run_that_spoils_its_weights_keeps_the_checkpoint_before(
     with pytest.raises(UsageError) as caught:
         next(epochs)
     assert str(caught.value) == (
-        "weight 'c7' holds a NaN or an infinite number behind epoch 2\n"
-        "  hint: try a smaller --lr; the run folder still holds the epoch before"
+        "weight 'c7' reaches nan in step 1 of epoch 2; "
+        "at most 1e+06 times the first loss, and finite weights\n"
+        "  hint: try a smaller --lr, --clip-norm, --warmup or another --beta; what epoch 1 has left stays, "
+        "for --resume"
     )
     assert read_folder(tmp_path / "run", RECORD) == kept
 
@@ -211,7 +213,7 @@ def replace_data(trainer: Trainer) -> object:
 def faults(whole: Files, n: int, seed: int) -> tuple[int, int]:
     """How many mutants were accepted and refused; anything else is raised."""
     trainer = Trainer(Executor(tiny("ideal")), samples(), SETTINGS)
-    fits = expected(trainer.net, trainer.optimizer)
+    fits = expected(trainer.net, trainer.optimizer, trainer.training, {})
     accepted = refused = 0
     for what, files in mutants(whole, n, seed):
         try:

@@ -1,4 +1,5 @@
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -184,9 +185,7 @@ def test_an_augmented_run_resumes_with_the_same_bits(tmp_path: Path) -> None:
 def test_the_cosine_ends_above_its_least_rate() -> None:
     training = replace(TRAINING, schedule="cosine", lr=0.01, min_lr=0.002)
     trainer = Trainer(Executor(tiny("ideal", 1)), samples(), training)
-    rates = []
-    for _ in trainer.run():
-        rates.append(trainer.optimizer.param_groups[0]["lr"])
+    rates = [epoch.lr for epoch in trainer.run()]
     expected = [0.006 + 0.004 * math.cos(math.pi * n / 4) for n in range(4)]
     assert rates == pytest.approx(expected)
 
@@ -307,7 +306,9 @@ def test_another_run_cannot_be_resumed(started: Path, other: str) -> None:
     kind = "other" if other in {"hardware", "settings"} else "another"
     head, _, hint = str(caught.value).partition("\n")
     assert head.startswith(f"{started}: the run was started with {kind} {other}: ")
-    assert hint == "  hint: resume with the same settings (--epochs may grow at a constant rate)"
+    assert (
+        hint == "  hint: resume with the same settings (--epochs may grow unless the schedule ends with it)"
+    )
     if other == "settings":
         assert head.endswith(": lr = 0.01; now asked for: lr = 0.5")
 
@@ -334,11 +335,15 @@ def test_no_folder_to_resume_from() -> None:
         ({"batch": 0}, "batch is 0; at least 1"),
         ({"lr": -1.0}, "lr is -1.0; at least 0"),
         ({"lr": float("nan")}, "lr is nan; at least 0"),
-        ({"schedule": "steps"}, "schedule 'steps'; constant or cosine"),
+        (
+            {"schedule": "steps"},
+            "schedule 'steps'; constant, cosine, step, multistep, exponential, linear, onecycle, plateau",
+        ),
         ({"min_lr": 0.1, "schedule": "cosine"}, "min_lr is 0.1; from 0 to lr, 0.01"),
         (
             {"min_lr": 1e-3},
-            "min_lr is 0.001 at a constant rate\n  hint: add --schedule cosine, or leave it out",
+            "min_lr is 0.001 with schedule 'constant'\n"
+            "  hint: leave --min-lr out, or choose --schedule cosine, linear, plateau",
         ),
         *(
             (
@@ -400,7 +405,27 @@ def test_a_loss_that_grows_beyond_all_bounds() -> None:
     trainer = Trainer(Executor(tiny("ideal")), samples(), replace(TRAINING, optimizer="SGD", lr=1e38))
     with pytest.raises(FfebmError) as caught:
         list(trainer.run())
-    assert str(caught.value) == ("the loss is nan in epoch 1\n  hint: try a smaller --lr, or another --beta")
+    assert re.fullmatch(
+        r"weight 'c\d' reaches \d\.\d+e\+37 in step 1 of epoch 1; "
+        r"at most 1e\+06 times the first loss, and finite weights\n"
+        r"  hint: try a smaller --lr, --clip-norm, --warmup or another --beta",
+        str(caught.value),
+    )
+
+
+def test_a_loss_that_explodes_stops_and_keeps_what_was_before(tmp_path: Path) -> None:
+    settings = replace(TRAINING, optimizer="SGD", lr=0.01, epochs=2)
+    trainer = Trainer(Executor(tiny("ideal", 1)), samples(), settings, tmp_path / "run")
+    epochs = trainer.run()
+    next(epochs)
+    for group in trainer.optimizer.param_groups:
+        group["lr"] = 1e9
+    with pytest.raises(UsageError) as caught:
+        next(epochs)
+    found = str(caught.value)
+    assert re.match(r"the loss is \d\.\d+e\+\d+ in step \d of epoch 2, \d\.\d+ at first; ", found)
+    assert found.endswith("--beta; what epoch 1 has left stays, for --resume")
+    assert len(load_checkpoint(tmp_path / "run").record.epochs) == 1
 
 
 def test_samples_that_cannot_be_learnt() -> None:
@@ -414,7 +439,12 @@ def test_samples_that_cannot_be_learnt() -> None:
     assert message(data) == "made up holds a NaN or an infinite number; finite numbers"
     data = samples()
     data.y_test[0] = 100
-    assert message(data).startswith("made up has class numbers from 0 to 100; the model tells ")
+    output = Executor(tiny("ideal")).plan.outputs[0].name
+    assert message(data) == (
+        f"output {output!r} is float32[Nx3], labels of made up are class numbers from 0 to 100 [N]; "
+        "one score a class, [N, C] with C at least 101\n"
+        "  hint: --loss is cross-entropy; others are nll, mse, l1, huber, bce, bce-with-logits"
+    )
 
 
 def test_resuming_on_other_data_is_refused(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from ffebm.runtime.data.samples import Data, held_out, tensors
 
 
 def arrays(path: Path) -> Data:
-    """Samples `x` and class numbers `y`; without `x_test` and `y_test` a fifth is held out.
+    """Samples `x` and labels `y`, one a sample; without `x_test` and `y_test` a fifth is held out.
 
     Raises:
         UsageError: If arrays are missing or do not fit each other.
@@ -36,17 +36,22 @@ def arrays(path: Path) -> Data:
             allowed=f"one of x is {list(x.shape[1:])}",
             location=where,
         )
+    if y_test.shape[1:] != y.shape[1:] or (y_test.dtype.kind == "f") != (y.dtype.kind == "f"):
+        raise UsageError(
+            f"y_test is {y_test.dtype}{list(y_test.shape)}",
+            allowed=f"as y, {y.dtype}{list(y.shape)}",
+            location=where,
+        )
     return tensors(path.name, (x, y), (x_test, y_test))
 
 
 def _labelled(held: Mapping[str, Array], samples: str, labels: str, where: Location) -> tuple[Array, Array]:
-    """Samples and their class numbers, checked."""
+    """Samples and their labels, checked; images stay the numbers that they are, not 0 to 1."""
     x, y = held[samples], held[labels]
-    fits = x.ndim > 0 and y.ndim == 1 and len(x) == len(y) >= 2
-    if not fits or y.dtype.kind not in "iu" or x.dtype.kind not in "fiu":
+    if x.ndim == 0 or y.ndim == 0 or len(x) != len(y) or len(x) < 2:
         raise UsageError(
             f"{samples} is {x.dtype}{list(x.shape)}, {labels} is {y.dtype}{list(y.shape)}",
-            allowed=f"numbers in {samples}, one whole class number each in {labels}, at least 2 samples",
+            allowed=f"an entry of {labels} for each of {samples}, at least 2 of them",
             location=where,
         )
-    return x.astype(np.float32), y
+    return x.astype(np.int16) if x.dtype == np.uint8 else x, y

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ffebm.errors import UsageError
 from ffebm.runtime.data.augment import augmented
-from ffebm.runtime.data.samples import Data, floats
+from ffebm.runtime.data.samples import Data, as_input, floats
 from ffebm.training import Training
 
 
@@ -21,12 +21,14 @@ class Preparation:
         std: Divided by, as mean.
         flip: Training images are mirrored at random.
         crop: Pixels by which training images are shifted at most.
+        dtype: Of the model's input; whole numbers stay what they are.
     """
 
     mean: Tensor
     std: Tensor
     flip: bool
     crop: int
+    dtype: torch.dtype = torch.float32
 
     def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """A batch as the model sees it.
@@ -37,11 +39,18 @@ class Preparation:
         """
         if generator is not None:
             x = augmented(x, self.flip, self.crop, generator)
-        return (floats(x) - self.mean.to(x.device)) / self.std.to(x.device)
+        if not self.dtype.is_floating_point:
+            return as_input(x, self.dtype)
+        return ((floats(x) - self.mean.to(x.device)) / self.std.to(x.device)).to(self.dtype)
 
 
-def preparation(training: Training, data: Data) -> Preparation:
+def preparation(training: Training, data: Data, dtype: torch.dtype = torch.float32) -> Preparation:
     """What the settings ask for.
+
+    Args:
+        training: The settings.
+        data: Samples in the model's shape.
+        dtype: Of the model's input.
 
     Raises:
         UsageError: If the samples cannot be treated so.
@@ -52,6 +61,9 @@ def preparation(training: Training, data: Data) -> Preparation:
             f"a sample of {data.name} is {list(sizes)}, no image [channels, height, width]",
             hint="leave --flip and --crop out",
         )
+    if (training.mean or training.std) and not dtype.is_floating_point:
+        found = str(dtype).removeprefix("torch.")
+        raise UsageError(f"the model takes {found}", hint="leave --mean and --std out")
     if training.crop < 0:
         raise UsageError(f"crop is {training.crop}", allowed="at least 0")
     if not all(0 < std < math.inf for std in training.std):
@@ -62,7 +74,7 @@ def preparation(training: Training, data: Data) -> Preparation:
         _by_channel(name, values, sizes, fallback)
         for name, values, fallback in (("mean", training.mean, 0.0), ("std", training.std, 1.0))
     )
-    return Preparation(mean, std, training.flip, training.crop)
+    return Preparation(mean, std, training.flip, training.crop, dtype)
 
 
 def _by_channel(name: str, values: tuple[float, ...], sizes: tuple[int, ...], fallback: float) -> Tensor:

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from ffebm.errors import UsageError
 from ffebm.plan import Plan, Port
 from ffebm.runtime.calibration import SAMPLES, calibration_batch
-from ffebm.runtime.classification import fitted, logits_of
+from ffebm.runtime.classification import fitted, input_dtype
 from ffebm.runtime.data import Data
 from ffebm.runtime.data.preparation import preparation
 from ffebm.runtime.inference import read_inputs
 from ffebm.runtime.kernels.dtypes import tensor_of
+from ffebm.runtime.loss import Loss, loss_of
 from ffebm.training import Training
 
 Batch = tuple[tuple[Tensor, ...], Tensor | None]
@@ -29,14 +29,16 @@ class Probe:
     Attributes:
         name: What they are.
         inputs: In the model's order, [batch, …].
-        target: Class numbers, [batch]; None compares with random directions.
+        target: Labels, [batch, …]; None compares with random directions.
         calibration: What ADC ranges are calibrated on; None leaves them as they are for uniform inputs.
+        of_labels: The loss against labels.
     """
 
     name: str
     inputs: tuple[Tensor, ...]
     target: Tensor | None = None
     calibration: Batch | None = None
+    of_labels: Loss | None = None
 
     @property
     def samples(self) -> int:
@@ -44,16 +46,16 @@ class Probe:
         return len(self.inputs[0])
 
     def loss(self, outputs: Tensor | tuple[Tensor, ...], target: Tensor) -> Tensor:
-        """Cross-entropy with the classes; else, of each output s, mean over samples of <r, s> + |s|^2 / 2.
+        """The loss against labels; else, of each output s, mean over samples of <r, s> + |s|^2 / 2.
 
         The directions r are fixed cosines, and both terms are divided by the number of elements.
 
         Args:
             outputs: Of the model.
-            target: Class numbers, [batch]; empty if there are none.
+            target: Labels, [batch, …]; empty if there are none.
         """
-        if self.target is not None:
-            return functional.cross_entropy(logits_of(outputs), target)
+        if self.of_labels is not None:
+            return self.of_labels(outputs, target)
         total = torch.zeros((), dtype=torch.float64)
         for k, s in enumerate(outputs if isinstance(outputs, tuple) else (outputs,)):
             if not s.is_floating_point():
@@ -71,11 +73,12 @@ def labelled(plan: Plan, data: Data, training: Training, samples: int) -> Probe:
         UsageError: If the data does not fit the model.
     """
     fit = fitted(plan, data, training.pad)
-    prepare = preparation(training, fit)
+    loss = loss_of(plan, fit, training)
+    prepare = preparation(training, fit, input_dtype(plan))
     x, y = prepare(fit.x_train[:samples]), fit.y_train[:samples]
     seen, classes = calibration_batch(fit)
     name = f"the first {len(x)} training samples of {data.name}"
-    return Probe(name, (x,), y, ((prepare(seen),), classes))
+    return Probe(name, (x,), y, ((prepare(seen),), classes), loss)
 
 
 def from_file(plan: Plan, path: Path, samples: int) -> Probe:

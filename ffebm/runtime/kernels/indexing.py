@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ffebm.errors import UsageError
 from ffebm.runtime.kernels.call import Call, Kernel
 from ffebm.runtime.kernels.dtypes import axis_of, ordered, unordered, wide
 
@@ -21,7 +22,16 @@ def gather(call: Call, x: Tensor, indices: Tensor) -> Tensor:
     axis = axis_of(call.integer("axis"), x.ndim)
     n = x.shape[axis]
     flat = _from_front(indices.reshape(-1), n)
-    return x.index_select(axis, flat).reshape((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
+    try:
+        slices = x.index_select(axis, flat)
+    except IndexError:
+        low, high = int(indices.min()), int(indices.max())
+        raise UsageError(
+            f"Gather reads at {low} to {high} of an axis of {n}",
+            allowed=f"{-n} to {n - 1}",
+            hint="tokens or positions of the input are beyond the model's table",
+        ) from None
+    return slices.reshape((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
 
 
 def gather_elements(call: Call, x: Tensor, indices: Tensor) -> Tensor:

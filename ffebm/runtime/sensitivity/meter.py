@@ -2,22 +2,25 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Literal
 
 import msgspec
 import torch
 from msgspec import Meta
 from torch import Tensor
-from torch.nn import functional
 
+from ffebm.errors import UsageError
 from ffebm.hardware import Crossbar
 from ffebm.plan import Plan
 from ffebm.runtime.calibration import calibration_batch
-from ffebm.runtime.classification import all_logits, hits, logits, logits_of
+from ffebm.runtime.classification import all_logits, hits, input_dtype
 from ffebm.runtime.data import Data
-from ffebm.runtime.data.samples import floats
+from ffebm.runtime.data.samples import as_input
 from ffebm.runtime.executor import Executor
 from ffebm.runtime.gradient import EP, Gradient, Implicit
+from ffebm.runtime.loss import Loss, loss_of
+from ffebm.training import Training
 
 Tiles = Mapping[str, Crossbar | None]
 """What weights lie on, by source name; None computes exactly."""
@@ -54,6 +57,21 @@ class Meter:
     data: Data
     effort: Effort
 
+    @cached_property
+    def loss(self) -> Loss:
+        """The loss of the first output against one class number a sample.
+
+        Raises:
+            UsageError: If the data has no such labels, or the output no score a class.
+        """
+        y = self.data.y_train
+        if y.is_floating_point() or y.ndim != 1:
+            raise UsageError(
+                f"labels of {self.data.name} are {str(y.dtype).removeprefix('torch.')}{list(y.shape)}",
+                allowed="one class number a sample, of which a share is classified correctly",
+            )
+        return loss_of(self.plan, self.data, Training(data=self.data.name))
+
     def labels(self) -> Tensor:
         """Classes of the samples of an accuracy, [samples]."""
         return self.data.y_test[self._picked()]
@@ -70,12 +88,14 @@ class Meter:
         """
         picked = self._picked()
         x = self.data.x_test[picked if places is None else picked[places]]
-        return torch.stack([all_logits(self._net(tiles, EP(), s), x) for s in range(self.effort.seeds)])
+        nets = (self._net(tiles, EP(), seed) for seed in range(self.effort.seeds))
+        return torch.stack([all_logits(net, x, self.loss.scores) for net in nets])
 
     def confirmed(self, tiles: Tiles) -> float:
         """Share of the whole test set that is classified correctly, with noise that no search has seen."""
         x, y, seeds = self.data.x_test, self.data.y_test, self.effort.seeds
-        right = sum(hits(all_logits(self._net(tiles, EP(), s), x), y) for s in range(seeds, 2 * seeds))
+        nets = (self._net(tiles, EP(), seed) for seed in range(seeds, 2 * seeds))
+        right = sum(hits(all_logits(net, x, self.loss.scores), y) for net in nets)
         return right / (seeds * len(x))
 
     def gradients(self, tiles: Tiles, *, exact: bool = False) -> dict[str, Tensor]:
@@ -87,7 +107,7 @@ class Meter:
         """
         net = self._net(tiles, Implicit() if exact else EP(beta=self.effort.beta), backward=True)
         x, y = self._probe()
-        functional.cross_entropy(logits(net, x), y).backward()  # type: ignore[no-untyped-call]
+        self.loss(net(self._input(x)), y).backward()  # type: ignore[no-untyped-call]
         return {name: w.grad for name, w in net.weights().items() if w.grad is not None}
 
     def _picked(self) -> Tensor:
@@ -105,10 +125,13 @@ class Meter:
         net.notices.enabled = False  # the figures are of whatever state the sweeps reach
         x, y = calibration_batch(self.data)
         if backward:
-            net.calibrate(floats(x), y, _cross_entropy)
+            net.calibrate(self._input(x), y, self.loss)
         else:
-            net.calibrate(floats(x))
+            net.calibrate(self._input(x))
         return net
+
+    def _input(self, x: Tensor) -> Tensor:
+        return as_input(x, input_dtype(self.plan))
 
 
 def cosine(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> float:
@@ -116,7 +139,3 @@ def cosine(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> float:
     a, b = (torch.cat([part.flatten() for part in parts]).double() for parts in (ours, theirs))
     lengths = float(a.norm() * b.norm())
     return float(a @ b) / lengths if lengths else float(bool((a == b).all()))
-
-
-def _cross_entropy(outputs: Tensor | tuple[Tensor, ...], target: Tensor) -> Tensor:
-    return functional.cross_entropy(logits_of(outputs), target)

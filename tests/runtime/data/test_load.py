@@ -91,22 +91,20 @@ ARRAYS: dict[str, tuple[dict[str, Any], str]] = {
     "no labels": ({"x": X}, "it has no array 'y', only ['x']; arrays x and y"),
     "other length": (
         {"x": X, "y": Y[:3]},
-        "x is float64[4, 2], y is int64[3]; "
-        "numbers in x, one whole class number each in y, at least 2 samples",
+        "x is float64[4, 2], y is int64[3]; an entry of y for each of x, at least 2 of them",
     ),
     "one number": (
         {"x": np.float64(1), "y": Y},
-        "x is float64[], y is int64[4]; numbers in x, one whole class number each in y, at least 2 samples",
+        "x is float64[], y is int64[4]; an entry of y for each of x, at least 2 of them",
     ),
-    "no classes": (
-        {"x": X, "y": X[:, 0]},
-        "x is float64[4, 2], y is float64[4]; "
-        "numbers in x, one whole class number each in y, at least 2 samples",
+    "numbers and classes": (
+        {"x": X, "y": X, "x_test": X, "y_test": Y},
+        "y_test is int64[4]; as y, float64[4, 2]",
     ),
     "test labels": (
         {"x": X, "y": Y, "x_test": X, "y_test": Y[:2]},
         "x_test is float64[4, 2], y_test is int64[2]; "
-        "numbers in x_test, one whole class number each in y_test, at least 2 samples",
+        "an entry of y_test for each of x_test, at least 2 of them",
     ),
     "test samples": (
         {"x": X, "y": Y, "x_test": X[:, :1], "y_test": Y},

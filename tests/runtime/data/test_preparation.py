@@ -76,7 +76,7 @@ def test_small_images_are_padded_and_their_channel_repeated() -> None:
     assert shaped.x_train.untyped_storage().nbytes() == 5 * 7 * 6  # the repeated channel takes no memory
 
 
-@pytest.mark.parametrize("sample", [(3, 3, 4), (2, 4, 4), (7,), (3, "n", 4)])
+@pytest.mark.parametrize("sample", [(3, 3, 4), (2, 4, 4), (7,), (3, "n", 5)])
 def test_images_that_cannot_be_padded(sample: tuple[int | str, ...]) -> None:
     with pytest.raises(UsageError) as caught:
         images().shaped(sample, pad=True)
