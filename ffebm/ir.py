@@ -467,9 +467,9 @@ def _verify_blocks(graph: Graph) -> None:
     for position, block in enumerate(graph.blocks):
         if block.id != position:
             raise InternalError(f"{block.name} stands at position {position}")
+        known = {*block.inputs, *(layer.value for layer in block.layers)}
         for layer, interaction in block.interactions():
-            inside = interaction.source in {peer.value for peer in block.layers}
-            if not inside and interaction.source not in block.inputs:
+            if interaction.source not in known:
                 raise InternalError(f"{layer.value} of {block.name} reads unknown {interaction.source}")
     latest: dict[str, int] = dict.fromkeys([*graph.inputs, *graph.constants], -1)
     for node in graph.nodes:

@@ -10,18 +10,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
-import onnx.inliner
 from google.protobuf.message import DecodeError
 from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, numpy_helper
 
+from ffebm.compiler.isolated import isolated
+from ffebm.compiler.onnx_functions import inlined
 from ffebm.compiler.onnx_roles import apart
+from ffebm.compiler.onnx_schema import check_nodes
 from ffebm.compiler.onnx_structure import check_ops, check_structure, op_name, write_defaults
+from ffebm.compiler.onnx_text import readable
 from ffebm.errors import Location, ModelError
 from ffebm.ir import Array, Attr, Graph, Node, TensorType
 from ffebm.plan import Source
 
 OPSET = 20
 """Older models are converted up to this opset; the kernels implement it and what newer ones add."""
+LONG = 100_000
+"""Elements above which a vector's values are not followed."""
 LARGE = 1024
 """Elements above which a constant is kept out of onnx's passes; no shape is computed from so many."""
 
@@ -52,20 +57,21 @@ def from_onnx(model: str | Path | ModelProto, dims: Mapping[str, int]) -> Import
         ModelError: If it is not a valid model, or one that cannot be compiled; with the node.
     """
     name = "model" if isinstance(model, ModelProto) else Path(model).name
-    proto = _inlined(model if isinstance(model, ModelProto) else _load(Path(model)), name)
+    given = model if isinstance(model, ModelProto) else _load(Path(model))
+    proto = _inlined(readable(given), name)
     order = check_structure(proto, name)
     check_ops(proto.graph, name)
+    _check_opset(proto, name)
+    check_nodes(proto, name)
     proto, merged = apart(proto)
     constants = _initializers(proto.graph, name)
     work = _without_large(proto, order, constants)
     write_defaults(work.graph)
     _set_dims(work, dims, name)
     work = _convert(work, name)
-    work = _infer(work, name)
-    graph = _graph(work, constants, name)
+    graph = _graph(_infer(work, name), constants, name)
     graph.notes.extend(_merged(merged))
-    opset = next((o.version for o in proto.opset_import if o.domain in {"", "ai.onnx"}), 0)
-    source = Source(name=name, format="onnx", digest=_digest(proto, constants), opset=opset)
+    source = Source(name=name, format="onnx", digest=_digest(proto, constants), opset=_opset(proto))
     return Imported(graph, source, proto)
 
 
@@ -104,13 +110,7 @@ def _inlined(model: ModelProto, name: str) -> ModelProto:
     """The model with calls of its own functions replaced by their bodies."""
     if not model.functions:
         return model
-    bare = _without_initializers(model)
-    try:
-        flat = onnx.inliner.inline_local_functions(bare)
-    except (RuntimeError, ValueError) as error:
-        raise ModelError(
-            f"its functions cannot be inlined: {_one_line(error)}", location=Location(name)
-        ) from None
+    flat = inlined(_without_initializers(model), name)
     flat.graph.initializer.extend(model.graph.initializer)
     return flat
 
@@ -128,17 +128,23 @@ def _digest(model: ModelProto, constants: Mapping[str, Array]) -> str:
 
 
 def _initializers(graph: GraphProto, name: str) -> dict[str, Array]:
-    arrays: dict[str, Array] = {}
-    for tensor in graph.initializer:
-        try:
-            arrays[tensor.name] = numpy_helper.to_array(tensor)
-        except (ValueError, TypeError, KeyError) as error:
-            raise ModelError(
-                f"its data does not have the shape {list(tensor.dims)}: {error}",
-                hint="export the model again",
-                location=Location(name, tensor.name),
-            ) from None
-    return arrays
+    return {tensor.name: _array(tensor, Location(name, tensor.name)) for tensor in graph.initializer}
+
+
+def _array(tensor: TensorProto, where: Location) -> Array:
+    """A tensor of the model as an array."""
+    if tensor.data_type not in TensorProto.DataType.values() or not tensor.data_type:
+        raise ModelError(f"its data are of the unknown type {tensor.data_type}", location=where)
+    if any(size < 0 for size in tensor.dims):
+        raise ModelError(f"its data have the shape {list(tensor.dims)}", location=where)
+    try:
+        return numpy_helper.to_array(tensor)
+    except (ValueError, TypeError, KeyError, IndexError, MemoryError, OSError) as error:
+        raise ModelError(
+            f"its data does not have the shape {list(tensor.dims)}: {_one_line(error)}",
+            hint="export the model again",
+            location=where,
+        ) from None
 
 
 def _without_large(model: ModelProto, order: list[int], constants: Mapping[str, Array]) -> ModelProto:
@@ -192,35 +198,56 @@ def _set_dims(model: ModelProto, dims: Mapping[str, int], name: str) -> None:
             value.type.tensor_type.ClearField("shape")
 
 
-def _convert(model: ModelProto, name: str) -> ModelProto:
-    """Bring the model to the kernels' opset."""
-    opset = next((o.version for o in model.opset_import if o.domain in {"", "ai.onnx"}), OPSET)
+def _check_opset(model: ModelProto, name: str) -> None:
     latest = onnx.defs.onnx_opset_version()
-    if opset > latest:
+    opset = _opset(model)
+    if not 1 <= opset <= latest:
         raise ModelError(
             f"opset {opset}",
             allowed=f"onnx {onnx.__version__} knows opsets up to {latest}",
             hint="install a newer onnx, or export the model with an older opset",
             location=Location(name),
         )
+
+
+def _opset(model: ModelProto) -> int:
+    return next((o.version for o in model.opset_import if o.domain in {"", "ai.onnx"}), OPSET)
+
+
+def _convert(model: ModelProto, name: str) -> ModelProto:
+    """Bring the model to the kernels' opset, where onnx's converter cannot take this process down."""
+    opset = _opset(model)
+    if opset >= OPSET:
+        return model
+    converter = onnx.version_converter
+
+    def convert(data: bytes) -> bytes:
+        return bytes(converter.convert_version(onnx.load_from_string(data), OPSET).SerializeToString())
+
+    errors = (RuntimeError, ValueError, converter.ConvertError, onnx.shape_inference.InferenceError)
     try:
-        return onnx.version_converter.convert_version(model, OPSET) if opset < OPSET else model
-    except (
-        RuntimeError,
-        ValueError,
-        onnx.version_converter.ConvertError,
-        onnx.shape_inference.InferenceError,
-    ) as error:
+        return onnx.load_from_string(isolated(convert, model.SerializeToString(), errors))
+    except ModelError as error:
         raise ModelError(
-            f"opset {opset} cannot be converted to {OPSET}: {_one_line(error)}",
-            hint="export the model with a newer opset",
+            f"opset {opset} cannot be converted to {OPSET}: {' '.join(error.found.split())}",
+            allowed=error.allowed,
+            hint=error.hint or "export the model with a newer opset",
             location=Location(name),
         ) from None
 
 
-def _infer(model: ModelProto, name: str) -> ModelProto:
+def _infer(model: ModelProto, name: str) -> list[ModelProto]:
+    """The model with shapes: what follows from shapes alone, and what follows from values too.
+
+    onnx follows the values of vectors element by element, so a long one among them would cost more than all
+    else: its length is hidden, and if one appears in between, values are not followed at all.
+    """
     try:
-        return onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+        plain = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
+        found = {value.name for value in (*plain.graph.value_info, *plain.graph.output) if _long(value)}
+        if found - {value.name for value in model.graph.input}:
+            return [plain]
+        return [plain, onnx.shape_inference.infer_shapes(_with_short(model), True, True, True)]
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
         text = _one_line(error)
         node = next((n for n in model.graph.node if n.name and f"node name: {n.name})" in text), None)
@@ -231,6 +258,22 @@ def _infer(model: ModelProto, name: str) -> ModelProto:
         ) from None
 
 
+def _long(value: onnx.ValueInfoProto) -> bool:
+    dims = value.type.tensor_type.shape.dim
+    return len(dims) == 1 and dims[0].dim_value > LONG
+
+
+def _with_short(model: ModelProto) -> ModelProto:
+    """The model with the lengths of long vectors among its inputs left open."""
+    if not any(_long(value) for value in model.graph.input):
+        return model
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    for value in filter(_long, copy.graph.input):
+        value.type.tensor_type.shape.dim[0].dim_param = f"length of {value.name}"
+    return copy
+
+
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
@@ -238,17 +281,29 @@ def _one_line(error: Exception) -> str:
 # --- the graph ---------------------------------------------------------------------------------------
 
 
-def _graph(model: ModelProto, constants: Mapping[str, Array], name: str) -> Graph:
-    proto = model.graph
+def _graph(inferred: list[ModelProto], constants: Mapping[str, Array], name: str) -> Graph:
+    proto = inferred[-1].graph
     graph = Graph(name=proto.name or name, source=name)
     graph.constants = dict(constants)
-    graph.constants.update((t.name, numpy_helper.to_array(t)) for t in proto.initializer)
+    graph.constants.update((t.name, _array(t, Location(name, t.name))) for t in proto.initializer)
     graph.inputs = [i.name for i in proto.input if i.name not in graph.constants]
     graph.outputs = [o.name for o in proto.output]
-    graph.types = _types(proto)
+    for model in inferred:
+        for value, known in _types(model.graph).items():
+            graph.types[value] = _known(graph.types.get(value), known)
     graph.types.update((key, array_type(array)) for key, array in graph.constants.items())
     graph.nodes = _nodes(proto, name)
     return graph
+
+
+def _known(one: TensorType | None, other: TensorType) -> TensorType:
+    """What two inferences know together; a number says more than a name."""
+    if one is None or one.shape is None:
+        return other
+    if other.shape is None or len(one.shape) != len(other.shape):
+        return one
+    dims = (a if isinstance(a, int) else b for a, b in zip(one.shape, other.shape, strict=True))
+    return TensorType(other.dtype if one.dtype == "unknown" else one.dtype, tuple(dims))
 
 
 def _types(proto: GraphProto) -> dict[str, TensorType]:
@@ -290,14 +345,14 @@ def _attr(attr: AttributeProto, source: str, where: Location) -> Attr:
         inner = Graph(name=attr.g.name, source=source)
         inner.inputs = [i.name for i in attr.g.input]
         inner.outputs = [o.name for o in attr.g.output]
-        inner.constants = {t.name: numpy_helper.to_array(t) for t in attr.g.initializer}
+        inner.constants = {t.name: _array(t, where) for t in attr.g.initializer}
         inner.nodes = _nodes(attr.g, source)
         inner.types = _types(attr.g)
         inner.types.update((key, array_type(array)) for key, array in inner.constants.items())
         return inner
     value = onnx.helper.get_attribute_value(attr)
     if isinstance(value, TensorProto):
-        return numpy_helper.to_array(value)
+        return _array(value, where)
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     if isinstance(value, (int, float)):

@@ -35,8 +35,12 @@ def check_structure(model: ModelProto, name: str) -> list[int]:
         raise ModelError("not an ONNX model: it has no graph", hint="export it again", location=where)
     if model.graph.sparse_initializer:
         raise ModelError("sparse initializers", allowed="dense ones", location=where)
+    _check_ports(model.graph, name)
     makers = _makers(model.graph, name)
     outside = {i.name for i in model.graph.input} | {i.name for i in model.graph.initializer}
+    fed_and_made = sorted(outside & makers.keys())
+    if fed_and_made:
+        raise ModelError(f"value {fed_and_made[0]!r} is fed and made", location=where)
     for index, node in enumerate(model.graph.node):
         for value in _reads(node):
             if value not in outside and value not in makers:
@@ -45,10 +49,47 @@ def check_structure(model: ModelProto, name: str) -> list[int]:
                     hint="an initializer is missing, or a name is misspelt",
                     location=_place(name, node, index),
                 )
+        _check_inner(node, _place(name, node, index))
     for output in model.graph.output:
         if output.name not in makers and output.name not in outside:
             raise ModelError(f"output {output.name!r} is never made", location=where)
     return _order(model.graph, makers, name)
+
+
+def _check_ports(graph: GraphProto, name: str) -> None:
+    """Inputs and outputs are tensors, and none is named twice."""
+    for ports, what in ((graph.input, "input"), (graph.output, "output")):
+        seen: set[str] = set()
+        for port in ports:
+            where = Location(name, port.name)
+            if port.name in seen or not port.name:
+                raise ModelError(f"two {what}s are named {port.name!r}, or one has no name", location=where)
+            seen.add(port.name)
+            kind = port.type
+            if kind.HasField("optional_type"):  # an optional that holds a tensor is one
+                kind = kind.optional_type.elem_type
+            if not kind.HasField("tensor_type"):
+                found = (kind.WhichOneof("value") or "value of no type").removesuffix("_type")
+                raise ModelError(f"the {what} is a {found}", allowed="tensors", location=where)
+
+
+def _check_inner(node: NodeProto, where: Location) -> None:
+    """In a subgraph, too, every value is made once, before it is read."""
+    for attr in node.attribute:
+        if attr.type != AttributeProto.GRAPH:
+            continue
+        fed = {i.name for i in attr.g.input} | {i.name for i in attr.g.initializer}
+        later = {value for inner in attr.g.node for value in inner.output if value}
+        for inner in attr.g.node:
+            early = [value for value in _reads(inner) if value in later]
+            twice = [value for value in inner.output if value and value not in later]
+            if early or twice or fed & set(inner.output):
+                value = (early or twice or sorted(fed & set(inner.output)))[0]
+                raise ModelError(
+                    f"in {attr.name}, {value!r} is read before it is made, or made twice", location=where
+                )
+            later -= set(inner.output)
+            _check_inner(inner, where)
 
 
 def op_name(node: NodeProto) -> str:
@@ -63,7 +104,7 @@ def check_ops(graph: GraphProto, name: str) -> None:
         ModelError: With all that are missing and the nodes that want them.
     """
     unknown: dict[str, list[str]] = {}
-    for node, label in _all_nodes(graph):
+    for node, label in all_nodes(graph):
         if op_name(node) not in OPS and op_name(node) not in CONVERTED:
             unknown.setdefault(op_name(node), []).append(label)
     if unknown:
@@ -77,19 +118,19 @@ def check_ops(graph: GraphProto, name: str) -> None:
 
 def write_defaults(graph: GraphProto) -> None:
     """Write out the defaults that shape inference would miss."""
-    for node, _ in _all_nodes(graph):
+    for node, _ in all_nodes(graph):
         for name, value in DEFAULTS.get(node.op_type, {}).items():
             if node.domain in {"", "ai.onnx"} and all(attr.name != name for attr in node.attribute):
                 node.attribute.append(helper.make_attribute(name, value))
 
 
-def _all_nodes(graph: GraphProto) -> Iterator[tuple[NodeProto, str]]:
+def all_nodes(graph: GraphProto) -> Iterator[tuple[NodeProto, str]]:
     """Every node with its name."""
     for index, node in enumerate(graph.node):
         yield node, node.name or f"{node.op_type}_{index}"
         for attr in node.attribute:
             if attr.type == AttributeProto.GRAPH:
-                yield from _all_nodes(attr.g)
+                yield from all_nodes(attr.g)
 
 
 def _makers(graph: GraphProto, name: str) -> dict[str, int]:

@@ -44,13 +44,14 @@ class Canonicalize:
 
 
 def _read_weights_directly(graph: Graph) -> None:
-    producers, consumers = graph.producers(), graph.consumers()
+    consumers = graph.consumers()
     for node in graph.nodes:
         if node.op == "Cast" and node.inputs[0] in graph.trainable:
             _cast_once(graph, node, consumers)
+    roots = _roots(graph)
     for node in graph.nodes:
         for position, value in enumerate(node.inputs):
-            root, turned = _root(graph, value, producers)
+            root, turned = roots.get(value, (value, False))
             if root == value or root not in graph.constants:
                 continue
             if turned and (position != 1 or node.op not in {"MatMul", "Gemm"}):
@@ -60,15 +61,15 @@ def _read_weights_directly(graph: Graph) -> None:
                 node.attrs["transB"] = 0 if node.attrs.get("transB") else 1
 
 
-def _root(graph: Graph, value: str, producers: dict[str, Node]) -> tuple[str, bool]:
-    """What a value is behind Identity and transposed matrices, and whether it is transposed."""
-    turned = False
-    view = producers.get(value)
-    while view is not None and (view.op == "Identity" or _turns(graph, view)):
-        turned ^= view.op == "Transpose"
-        value = view.inputs[0]
-        view = producers.get(value)
-    return value, turned
+def _roots(graph: Graph) -> dict[str, tuple[str, bool]]:
+    """What each value is behind Identity and transposed matrices, and whether it is transposed."""
+    roots: dict[str, tuple[str, bool]] = {}
+    for node in graph.nodes:
+        turns = _turns(graph, node)
+        if node.op == "Identity" or turns:
+            root, turned = roots.get(node.inputs[0], (node.inputs[0], False))
+            roots[node.outputs[0]] = root, turned ^ turns
+    return roots
 
 
 def _turns(graph: Graph, node: Node) -> bool:

@@ -107,6 +107,7 @@ class _Former:
         self.graph = graph
         self.options = options
         self.readers = graph.consumers()
+        self.makers = graph.producers()
         self.views: dict[str, _View] = {}
         self.drives: dict[str, _Drive] = {}
         self.formed: dict[str, _Formed] = {}
@@ -158,7 +159,7 @@ class _Former:
         self._write()
 
     def _linear(self, node: Node) -> None:
-        linear, out_shape = linear_of(self.graph, node)
+        linear, out_shape = linear_of(self.graph, node, self.makers)
         self.seen.add(linear.weight)
         if linear.weight in self.options.digital:
             raise Unfit(ON_REQUEST)

@@ -4,6 +4,7 @@ Each function returns the part, or raises `Unfit` with the reason why the node i
 """
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -32,34 +33,38 @@ def unfit(graph: Graph, node: Node) -> Unfit:
     )
 
 
-def linear_of(graph: Graph, node: Node) -> tuple[Linear, tuple[int, ...]]:
+def linear_of(graph: Graph, node: Node, makers: Mapping[str, Node]) -> tuple[Linear, tuple[int, ...]]:
     """A linear map with a stationary weight, and its output's shape without the batch.
+
+    Args:
+        graph: The graph.
+        node: The node.
+        makers: The node that makes each value.
 
     Raises:
         Unfit: If the weight is not stationary, or the map is of another form.
     """
     if node.op in {"Conv", "ConvTranspose"}:
-        return _convolution(graph, node), _known(graph, node)
+        return _convolution(graph, node, makers), _known(graph, node)
     if node.op == "Gemm":
-        return _gemm(graph, node), _known(graph, node)
+        return _gemm(graph, node, makers), _known(graph, node)
     if node.op == "MatMul":
-        return _matmul(graph, node), _known(graph, node)
+        return _matmul(graph, node, makers), _known(graph, node)
     raise Unfit(f"{node.op} is not an energy block's linear map yet")
 
 
-def _weight(graph: Graph, node: Node, position: int = 1) -> str:
-    name = node.inputs[position]
+def _weight(graph: Graph, node: Node, makers: Mapping[str, Node]) -> str:
+    name = node.inputs[1]
     array = graph.constants.get(name)
     if array is None:
-        raise Unfit(_missing_weight(graph, name))
+        raise Unfit(_missing_weight(graph, makers, name))
     if not holds_floats(array):
         raise Unfit(f"its weight is {array.dtype}; tiles hold floating-point weights")
     return name
 
 
-def _missing_weight(graph: Graph, name: str) -> str:
+def _missing_weight(graph: Graph, makers: Mapping[str, Node], name: str) -> str:
     """Why a value is no stationary weight: it is computed, if only by layout changes."""
-    makers = graph.producers()
     while name in makers and kind_of(makers[name].op) is Kind.LAYOUT:
         name = makers[name].inputs[0]
     if name in graph.constants:
@@ -80,8 +85,8 @@ def _known(graph: Graph, node: Node) -> tuple[int, ...]:
     return tuple(int(d) for d in shape[1:])
 
 
-def _convolution(graph: Graph, node: Node) -> Linear:
-    weight = _weight(graph, node)
+def _convolution(graph: Graph, node: Node, makers: Mapping[str, Node]) -> Linear:
+    weight = _weight(graph, node, makers)
     bias = node.inputs[2] if len(node.inputs) > 2 and node.inputs[2] else None
     if bias is not None and bias not in graph.constants:
         raise Unfit("its bias is computed at run time")
@@ -107,10 +112,10 @@ def _ints(node: Node, name: str, axes: int, default: int = 1) -> tuple[int, ...]
     return tuple(int(v) for v in value) if isinstance(value, tuple) else (default,) * axes
 
 
-def _gemm(graph: Graph, node: Node) -> Linear:
+def _gemm(graph: Graph, node: Node, makers: Mapping[str, Node]) -> Linear:
     if node.attrs.get("transA") or any(node.attrs.get(k, 1.0) != 1.0 for k in ("alpha", "beta")):
         raise Unfit("a Gemm with transA, or with alpha or beta other than 1")
-    weight = _weight(graph, node)
+    weight = _weight(graph, node, makers)
     transposed = bool(node.attrs.get("transB"))
     bias = node.inputs[2] if len(node.inputs) > 2 and node.inputs[2] else None
     if bias is not None:
@@ -121,10 +126,10 @@ def _gemm(graph: Graph, node: Node) -> Linear:
     return Linear(op="MatMul", weight=weight, bias=bias, transposed=transposed)
 
 
-def _matmul(graph: Graph, node: Node) -> Linear:
+def _matmul(graph: Graph, node: Node, makers: Mapping[str, Node]) -> Linear:
     if node.inputs[0] in graph.constants and node.inputs[1] not in graph.constants:
         raise Unfit("its stationary weight stands on the left, so it mixes the batch axis")
-    weight = _weight(graph, node)
+    weight = _weight(graph, node, makers)
     if graph.constants[weight].ndim != 2:
         raise Unfit("its stationary weight is not one matrix")
     source = graph.shape(node.inputs[0])

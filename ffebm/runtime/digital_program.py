@@ -7,12 +7,15 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from ffebm.errors import Location, ModelError
 from ffebm.program import Instruction, Program
 from ffebm.runtime.kernels import Call, kernel_of
 
 UPDATE = "UpdateBuffer"
 RUNNING_STATISTICS = {"BatchNormalization": (3, 4), UPDATE: (0,)}
 """Input positions of running statistics, which such a kernel returns anew behind its result in training."""
+UNUSABLE = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
+"""What kernels raise when their inputs or attributes do not fit, which no compiler can always know before."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +51,27 @@ def run_instruction(
         generator=binding.generator,
     )
     inputs = [binding.lookup(name) if name else None for name in instruction.inputs]
-    result = kernel_of(instruction.op)(call, *inputs)
+    try:
+        result = kernel_of(instruction.op)(call, *inputs)
+    except torch.OutOfMemoryError:
+        raise
+    except UNUSABLE as error:
+        raise ModelError(
+            f"{instruction.op} cannot be computed: {_brief(error)}",
+            hint="check the shapes and types of what it reads",
+            location=Location(instruction.name),
+        ) from error
     results = result if isinstance(result, tuple) else (result,)
     outputs = {name: value for name, value in zip(instruction.outputs, results, strict=False) if name}
     positions = RUNNING_STATISTICS.get(instruction.op, ())
     fresh = zip((instruction.inputs[p] for p in positions), results[1:], strict=False)
     return outputs, dict(fresh) if binding.training or instruction.op == UPDATE else {}
+
+
+def _brief(error: Exception) -> str:
+    """What torch says, without the trace of its own source that may follow."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def _run_graph(program: Program, binding: Binding, *inputs: Tensor) -> tuple[Tensor, ...]:

@@ -1,0 +1,112 @@
+"""Does every node fit onnx's description of its op: inputs, outputs, attributes and their types."""
+
+from functools import cache
+
+import onnx
+from onnx import AttributeProto, ModelProto, NodeProto
+from onnx.defs import OpSchema
+
+from ffebm.compiler.onnx_structure import all_nodes, op_name
+from ffebm.errors import Location, ModelError
+from ffebm.visible import visible
+
+MANY = 2**31 - 1
+"""How many inputs onnx gives an op that takes any number."""
+
+
+def check_nodes(model: ModelProto, name: str) -> None:
+    """Check every node, those of subgraphs too, against the schema of its op in the model's opset.
+
+    Args:
+        model: The model; its opset is one that onnx knows.
+        name: How the user named it.
+
+    Raises:
+        ModelError: With the first node that does not fit.
+    """
+    opsets = {"" if o.domain == "ai.onnx" else o.domain: o.version for o in model.opset_import}
+    for node, label in all_nodes(model.graph):
+        domain = "" if node.domain == "ai.onnx" else node.domain
+        where = Location(name, label)
+        if domain not in opsets:
+            raise ModelError(
+                f"{op_name(node)} is of domain {domain!r}, which the model does not import",
+                allowed=f"it imports {sorted(opsets)}",
+                location=where,
+            )
+        schema = _schema(node.op_type, opsets[domain], domain)
+        if schema is not None:
+            problem = _problem(node, schema)
+            if problem is not None:
+                found, allowed = problem
+                raise ModelError(f"{node.op_type}: {found}", allowed=allowed, location=where)
+        elif not domain:
+            raise ModelError(f"opset {opsets['']} has no op {node.op_type}", location=where)
+
+
+@cache
+def _schema(op: str, opset: int, domain: str) -> OpSchema | None:
+    try:
+        schema = onnx.defs.get_schema(op, opset, domain)
+    except onnx.defs.SchemaError:
+        return None
+    return None if schema.deprecated else schema
+
+
+def _problem(node: NodeProto, schema: OpSchema) -> tuple[str, str] | None:
+    """What does not fit, and what is allowed; None if all does."""
+    return (
+        _wrong_number(len(node.input), schema.min_input, schema.max_input, "inputs")
+        or _wrong_number(len(node.output), schema.min_output, schema.max_output, "outputs")
+        or _left_out(node, schema)
+        or _wrong_attribute(node, schema)
+    )
+
+
+def _wrong_number(count: int, least: int, most: int, what: str) -> tuple[str, str] | None:
+    if least <= count <= most:
+        return None
+    bounds = f"{least}" if least == most else f"{least} or more" if most >= MANY else f"{least} to {most}"
+    return f"{count} {what}", f"{bounds} are allowed"
+
+
+def _left_out(node: NodeProto, schema: OpSchema) -> tuple[str, str] | None:
+    for given, formals, what in (
+        (node.input, schema.inputs, "input"),
+        (node.output, schema.outputs, "output"),
+    ):
+        for value, formal in zip(given, formals, strict=False):
+            if not value and formal.option == OpSchema.FormalParameterOption.Single:
+                return f"{what} {formal.name} is left out", "it is needed"
+    return None
+
+
+def _wrong_attribute(node: NodeProto, schema: OpSchema) -> tuple[str, str] | None:
+    given: set[str] = set()
+    for attr in node.attribute:
+        known = _attributes(schema).get(attr.name)
+        if attr.name in given:
+            return f"attribute {attr.name!r} is given twice", "each once"
+        given.add(attr.name)
+        if known is None:
+            if attr.name.startswith("__"):  # what tools leave for themselves
+                continue
+            listed = ", ".join(sorted(_attributes(schema))) or "none"
+            return f"attribute {visible(attr.name)!r} is unknown", f"its attributes are {listed}"
+        if attr.type != known[0]:
+            kinds = AttributeProto.AttributeType
+            found = kinds.Name(attr.type) if attr.type in kinds.values() else str(attr.type)
+            return f"attribute {attr.name!r} is {found}", f"{kinds.Name(known[0])} is needed"
+    missing = [key for key, (_, required) in _attributes(schema).items() if required and key not in given]
+    return (f"attribute {missing[0]!r} is missing", "it is needed") if missing else None
+
+
+def _attributes(schema: OpSchema) -> dict[str, tuple[int, bool]]:
+    """Type, and whether it is needed, of each attribute of an op."""
+    return _attributes_of(schema.name, schema.since_version, schema.domain)
+
+
+@cache
+def _attributes_of(op: str, version: int, domain: str) -> dict[str, tuple[int, bool]]:
+    attributes = onnx.defs.get_schema(op, version, domain).attributes
+    return {key: (int(attr.type.value), attr.required) for key, attr in attributes.items()}

@@ -1,0 +1,464 @@
+"""Damages ONNX models in ways that a seed repeats: attributes, shapes, types, names, edges, bytes.
+
+python -m tests.mutate_models 1000 [seed]     checks so many mutants and prints what is wrong
+"""
+
+import json
+import os
+import random
+import resource
+import select
+import signal
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+import ffebm
+from ffebm.errors import FfebmError, InternalError
+from ffebm.ir import Array
+from ffebm.ops import OPS
+from tests.conformance import cases
+from tests.models import as_tuple
+
+SECONDS, BYTES = 20, 4 * 2**30
+"""What a mutant may cost at most."""
+RTOL, ATOL = 1e-3, 1e-4
+ODD_NUMBERS = (0, 1, -1, 2, 3, 7, 255, -128, 2**31 - 1, 2**31, -(2**31), 2**40, 2**62)
+ODD_FLOATS = (0.0, -0.0, 1.0, -1.0, 1e-30, 1e30, float("inf"), float("-inf"), float("nan"))
+ODD_NAMES = ("", "x", "block0", "a.b", "a/b", "%2E", "\u202eabc", "é" * 40, "n" * 3000, "\x1b[31m", "w:x")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What became of a mutant.
+
+    Attributes:
+        seed: Number of the mutant.
+        model: Name of the model that it was.
+        kind: "refused", "same", "alone" (only ffebm runs it), or a fault: "other result", "traceback",
+            "crash", "hang", "memory", "fails at run".
+        text: What was said.
+    """
+
+    seed: int
+    model: str
+    kind: str
+    text: str = ""
+
+    @property
+    def fault(self) -> bool:
+        """Whether ffebm is at fault."""
+        return self.kind not in {"refused", "same", "alone", "sided"}
+
+
+# --- mutations ---------------------------------------------------------------------------------------
+
+Change = Callable[[ModelProto, random.Random], None]
+
+
+def _nodes(model: ModelProto) -> list[NodeProto]:
+    found: list[NodeProto] = []
+    graphs = [model.graph]
+    while graphs:
+        graph = graphs.pop()
+        for node in graph.node:
+            found.append(node)
+            graphs.extend(attr.g for attr in node.attribute if attr.type == AttributeProto.GRAPH)
+    return found
+
+
+def _some_node(model: ModelProto, rng: random.Random) -> NodeProto:
+    return rng.choice(_nodes(model))
+
+
+def _values(model: ModelProto) -> list[str]:
+    made = [value for node in _nodes(model) for value in node.output]
+    return [*made, *(port.name for port in (*model.graph.input, *model.graph.initializer)), ""]
+
+
+def change_attribute(model: ModelProto, rng: random.Random) -> None:
+    """Another value in an attribute, another type, one dropped, doubled or unknown."""
+    node = _some_node(model, rng)
+    if not node.attribute or rng.random() < 0.1:
+        name = rng.choice(("axis", "to", "odd", "keepdims"))
+        node.attribute.append(helper.make_attribute(name, rng.choice(ODD_NUMBERS)))
+        return
+    attr = rng.choice(node.attribute)
+    choice = rng.random()
+    if choice < 0.1:
+        node.attribute.remove(attr)
+    elif choice < 0.15:
+        attr.type = rng.choice([0, *AttributeProto.AttributeType.values()])
+    elif choice < 0.2:
+        node.attribute.append(attr)
+    else:
+        _change_value(attr, rng)
+
+
+def _change_value(attr: AttributeProto, rng: random.Random) -> None:
+    if attr.type == AttributeProto.INT:
+        attr.i = rng.choice((*ODD_NUMBERS, attr.i + 1, attr.i - 1))
+    elif attr.type == AttributeProto.FLOAT:
+        attr.f = rng.choice(ODD_FLOATS)
+    elif attr.type == AttributeProto.INTS and attr.ints:
+        attr.ints[rng.randrange(len(attr.ints))] = rng.choice(ODD_NUMBERS)
+    elif attr.type == AttributeProto.INTS:
+        attr.ints.append(rng.choice(ODD_NUMBERS))
+    elif attr.type == AttributeProto.STRING:
+        attr.s = rng.choice((b"", b"\xff", b"SAME_UPPER", b"ij,jk->ik", b"odd", attr.s[:-1]))
+    elif attr.type == AttributeProto.TENSOR:
+        _damage_tensor(attr.t, rng)
+
+
+def _damage_tensor(tensor: TensorProto, rng: random.Random) -> None:
+    choice = rng.random()
+    if choice < 0.3:
+        tensor.data_type = rng.choice([0, 99, *TensorProto.DataType.values()])
+    elif choice < 0.6 and tensor.dims:
+        tensor.dims[rng.randrange(len(tensor.dims))] = rng.choice(ODD_NUMBERS)
+    elif choice < 0.7:
+        tensor.dims.append(rng.choice((0, 1, 1, 2, -1)))
+    elif choice < 0.8 and tensor.dims:
+        tensor.dims.pop()
+    elif tensor.raw_data:
+        data = bytearray(tensor.raw_data)
+        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        tensor.raw_data = bytes(data)
+    else:
+        tensor.raw_data = b"\0" * rng.choice((1, 4, 8))
+
+
+def change_tensor(model: ModelProto, rng: random.Random) -> None:
+    """Another type, shape or number in a constant."""
+    if model.graph.initializer:
+        _damage_tensor(rng.choice(model.graph.initializer), rng)
+
+
+def change_port(model: ModelProto, rng: random.Random) -> None:
+    """Another shape or type of an input, an output or a value in between."""
+    ports: Sequence[ValueInfoProto] = [*model.graph.input, *model.graph.output, *model.graph.value_info]
+    if not ports:
+        return
+    port = rng.choice(ports)
+    tensor = port.type.tensor_type
+    choice = rng.random()
+    if choice < 0.2:
+        tensor.elem_type = rng.choice([0, 99, *TensorProto.DataType.values()])
+    elif choice < 0.3:
+        tensor.ClearField("shape")
+    elif choice < 0.35:
+        port.type.Clear()
+    elif choice < 0.4:
+        port.type.map_type.key_type = TensorProto.INT64
+    elif choice < 0.5:
+        tensor.shape.dim.add().dim_value = rng.choice((0, 1, 2, 5))
+    elif tensor.shape.dim:
+        dim = rng.choice(tensor.shape.dim)
+        if rng.random() < 0.5:
+            dim.dim_value = rng.choice(ODD_NUMBERS)
+        else:
+            dim.dim_param = rng.choice(("N", "T", *ODD_NAMES))
+
+
+def change_name(model: ModelProto, rng: random.Random) -> None:
+    """Another name, everywhere or in one place."""
+    name = rng.choice(ODD_NAMES)
+    node = _some_node(model, rng)
+    choice = rng.random()
+    if choice < 0.3:
+        node.name = name
+    elif choice < 0.4:
+        node.op_type = rng.choice(sorted(OPS))
+    elif choice < 0.45:
+        node.domain = rng.choice(("ai.onnx", "com.microsoft", "odd", name))
+    elif choice < 0.7:
+        _rename(model, rng.choice(_values(model)), name)
+    elif node.input:
+        node.input[rng.randrange(len(node.input))] = name
+
+
+def _rename(model: ModelProto, old: str, new: str) -> None:
+    for node in _nodes(model):
+        node.input[:] = [new if value == old else value for value in node.input]
+        node.output[:] = [new if value == old else value for value in node.output]
+    for port in (*model.graph.input, *model.graph.output, *model.graph.initializer, *model.graph.value_info):
+        port.name = new if port.name == old else port.name
+
+
+def change_edges(model: ModelProto, rng: random.Random) -> None:
+    """A node reads another value, drops or swaps inputs, is doubled, dropped or moved."""
+    node = _some_node(model, rng)
+    choice = rng.random()
+    if choice < 0.4 and node.input:
+        node.input[rng.randrange(len(node.input))] = rng.choice(_values(model))
+    elif choice < 0.5:
+        node.input.append(rng.choice(_values(model)))
+    elif choice < 0.6 and node.input:
+        node.input.pop()
+    elif choice < 0.7:
+        node.input[:] = list(node.input)[::-1]
+    elif choice < 0.8 and len(model.graph.node) > 1:
+        model.graph.node.remove(rng.choice(model.graph.node))
+    elif choice < 0.9:
+        model.graph.node.add().CopyFrom(node)
+    elif node.output:
+        node.output[rng.randrange(len(node.output))] = rng.choice((*_values(model), "new"))
+
+
+def change_versions(model: ModelProto, rng: random.Random) -> None:
+    """Another opset or format version."""
+    if rng.random() < 0.2:
+        model.ir_version = rng.choice((0, 3, 4, 8, 13, 10**6))
+    elif model.opset_import:
+        rng.choice(model.opset_import).version = rng.choice(
+            (0, 1, 6, 7, 9, 11, 13, 17, 19, 21, 23, 26, 99, -1)
+        )
+
+
+CHANGES: tuple[Change, ...] = (
+    change_attribute, change_attribute, change_tensor, change_port, change_port, change_name, change_edges,
+    change_edges, change_versions,
+)  # fmt: skip
+
+
+def damaged_bytes(data: bytes, rng: random.Random) -> bytes:
+    """A file with bytes changed, cut off or doubled."""
+    changed = bytearray(data)
+    for _ in range(rng.choice((1, 1, 2, 8))):
+        changed[rng.randrange(len(changed))] = rng.randrange(256)
+    choice = rng.random()
+    if choice < 0.2:
+        return bytes(changed[: rng.randrange(len(changed))])
+    return bytes(changed) + (data[: rng.randrange(64)] if choice < 0.3 else b"")
+
+
+def mutant(models: Sequence[tuple[str, ModelProto]], seed: int) -> tuple[str, bytes]:
+    """The damaged file of a seed, and the name of the model that it was."""
+    rng = random.Random(seed)
+    name, model = models[rng.randrange(len(models))]
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    if rng.random() < 0.5:
+        _make_constant(copy, rng)
+    for _ in range(rng.choice((1, 1, 1, 2, 3))):
+        try:
+            rng.choice(CHANGES)(copy, rng)
+        except (TypeError, ValueError):  # a number that the field does not hold
+            continue
+    data = copy.SerializeToString()
+    return name, damaged_bytes(data, rng) if rng.random() < 0.15 else data
+
+
+def _make_constant(model: ModelProto, rng: random.Random) -> None:
+    """Some input becomes a constant of small numbers."""
+    for port in list(model.graph.input):
+        if rng.random() < 0.5 and (array := _array_for(port, rng.randrange(100))) is not None:
+            model.graph.initializer.append(numpy_helper.from_array(array, port.name))
+            model.graph.input.remove(port)
+
+
+def _array_for(port: ValueInfoProto, seed: int) -> Array | None:
+    """Something to feed; None if it would be large, or is no tensor of numbers."""
+    tensor = port.type.tensor_type
+    sizes = [d.dim_value if d.HasField("dim_value") else 2 for d in tensor.shape.dim]
+    if any(size < 0 for size in sizes) or np.prod(sizes, dtype=np.float64) > 10**6:
+        return None
+    try:
+        dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+    except KeyError:
+        return None
+    rng = np.random.default_rng(seed)
+    if dtype.kind not in "fiub":
+        return None
+    numbers = rng.standard_normal(sizes) if dtype.kind == "f" else rng.integers(0, 3, sizes)
+    return np.asarray(numbers).astype(dtype)
+
+
+# --- checks ------------------------------------------------------------------------------------------
+
+
+def examine(data: bytes, folder: Path) -> tuple[str, str]:
+    """What becomes of a file: a kind of `Finding`, and a text."""
+    path = folder / "mutant.onnx"
+    path.write_bytes(data)
+    try:
+        plan = ffebm.compile(path, hardware="ideal")
+    except InternalError as error:
+        return "traceback", f"compile: {error}"
+    except FfebmError as error:
+        return "refused", str(error)
+    feeds = _feeds(path)
+    if feeds is None:
+        return "alone", "no inputs can be made"
+    trusted = _trusted(data, feeds)
+    try:
+        with torch.no_grad():
+            results = ffebm.Executor(plan)(**{name: torch.from_numpy(array) for name, array in feeds.items()})
+    except InternalError as error:
+        return "traceback", f"run: {error}"
+    except FfebmError as error:
+        return ("fails at run" if trusted is not None else "refused"), str(error)
+    if trusted is None:
+        return "alone", ""
+    if any(OPS[node.op].random for node in plan.nodes if node.op in OPS):
+        return "same", "random"
+    if _alike(as_tuple(results), trusted):
+        return "same", ""
+    reference = _reference(data, feeds)
+    if reference is not None and _alike(as_tuple(results), reference):
+        return "sided", "onnx's reference evaluator agrees with ffebm, not with onnxruntime"
+    return "other result", str([str(node.op) for node in plan.nodes])
+
+
+def _feeds(path: Path) -> dict[str, Array] | None:
+    model = onnx.load(path)
+    constants = {tensor.name for tensor in model.graph.initializer}
+    feeds = {}
+    for number, port in enumerate(port for port in model.graph.input if port.name not in constants):
+        array = _array_for(port, number)
+        if array is None or isinstance(port.name, bytes):
+            return None
+        feeds[port.name] = array
+    return feeds
+
+
+def _trusted(data: bytes, feeds: dict[str, Array]) -> list[Array] | None:
+    """Onnxruntime's outputs; None if it does not run the model."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        results = session.run(None, feeds)
+    except Exception:  # noqa: BLE001 - it refuses, in one way or another
+        return None
+    return results if all(isinstance(result, np.ndarray) for result in results) else None
+
+
+def _reference(data: bytes, feeds: dict[str, Array]) -> list[Array] | None:
+    try:
+        return list(ReferenceEvaluator(onnx.load_from_string(data)).run(None, dict(feeds)))
+    except Exception:  # noqa: BLE001 - it does not run the model
+        return None
+
+
+def _alike(results: Sequence[torch.Tensor], expected: Sequence[Array]) -> bool:
+    for y, want in zip(results, expected, strict=True):
+        if tuple(y.shape) != np.shape(want):
+            return False
+        if want.dtype.kind not in "fiub" or y.dtype.itemsize < 1:
+            continue
+        found = y.detach().double().numpy()
+        if not np.allclose(found, np.asarray(want, np.float64), RTOL, ATOL, equal_nan=True):
+            return False
+    return True
+
+
+def check(models: Sequence[tuple[str, ModelProto]], seeds: Sequence[int], folder: Path) -> list[Finding]:
+    """Examine mutants in a process of its own, and in another one whenever that is lost."""
+    findings: list[Finding] = []
+    while len(findings) < len(seeds):
+        findings.extend(_batch(models, seeds[len(findings) :], folder))
+    return findings
+
+
+def _batch(models: Sequence[tuple[str, ModelProto]], seeds: Sequence[int], folder: Path) -> list[Finding]:
+    """Findings up to the first mutant that crashes or hangs the process, or takes too much memory."""
+    here, there = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(here)
+        _examine_all(models, seeds, folder, there)
+    os.close(there)
+    findings: list[Finding] = []
+    kind, rest = "crash", b""
+    try:
+        while len(findings) < len(seeds):
+            if not select.select([here], [], [], SECONDS)[0]:
+                kind = "hang"
+                break
+            part = os.read(here, 1 << 16)
+            if not part:
+                break
+            *lines, rest = (rest + part).split(b"\n")
+            findings.extend(Finding(**json.loads(line)) for line in lines)
+    finally:
+        os.close(here)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    if len(findings) < len(seeds):
+        seed = seeds[len(findings)]
+        findings.append(Finding(seed, mutant(models, seed)[0], kind))
+    return findings
+
+
+def _place(error: Exception) -> str:
+    """The last line of ours that an error passed."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if frame.filename.startswith(str(Path(ffebm.__file__).parent))]
+    last = (ours or frames)[-1]
+    return f"{last.filename}:{last.lineno}"
+
+
+def _examine_all(
+    models: Sequence[tuple[str, ModelProto]], seeds: Sequence[int], folder: Path, pipe: int
+) -> None:
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + BYTES, used + BYTES))
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    for seed in seeds:
+        name, data = mutant(models, seed)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                kind, text = examine(data, folder)
+        except MemoryError:
+            kind, text = "memory", ""
+        except Exception as error:  # noqa: BLE001 - this is what is looked for
+            kind, text = "traceback", f"{_place(error)} {type(error).__name__}: {error}"
+        line = json.dumps(asdict(Finding(seed, name, kind, text[:600])))
+        os.write(pipe, line.encode() + b"\n")
+    os._exit(0)
+
+
+def seed_models() -> list[tuple[str, ModelProto]]:
+    """Small models to damage: onnx's node cases, and the cases beside the tests."""
+    folder = Path(__file__).parent / "cases"
+    small = [(file.stem, onnx.load(file)) for file in sorted(folder.glob("*.onnx"))]
+    nodes = [
+        (case.name, case.model)
+        for case in cases()
+        if case.kind in {"node", "simple", "pytorch-operator"} and case.model.ByteSize() < 20_000
+    ]
+    return [*nodes, *(entry for entry in small for _ in range(20))]
+
+
+def main() -> None:
+    """Check mutants and print what is wrong."""
+    import tempfile
+
+    count, first = int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        findings = check(seed_models(), range(first, first + count), Path(folder))
+    kinds: dict[str, int] = {}
+    for finding in findings:
+        kinds[finding.kind] = kinds.get(finding.kind, 0) + 1
+        if finding.fault:
+            print(finding.seed, finding.model, finding.kind, finding.text)  # noqa: T201
+    print(kinds, f"{time.monotonic() - started:.0f} s")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
