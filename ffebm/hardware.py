@@ -29,6 +29,7 @@ from ffebm.crossbar import (
     Wires,
 )
 from ffebm.errors import HardwareError, Location
+from ffebm.limits import ARRAY_LINES
 from ffebm.quantity import (
     Bits,
     Conductance,
@@ -292,6 +293,15 @@ def _check(hardware: Hardware, source: str) -> None:
             )
         if isinstance(quantity, Rate) and quantity.value == 0:
             raise HardwareError("a rate of 0/s", allowed="more than 0", location=Location(source, name))
+    tile = hardware.tiles.tile
+    lines = max(tile.rows, tile.cols) if isinstance(tile, Crossbar) else 0
+    if lines > ARRAY_LINES.value:
+        raise HardwareError(
+            f"an array of {lines:,} lines",
+            allowed=ARRAY_LINES.allowed,
+            hint=ARRAY_LINES.hint,
+            location=Location(source, "tiles.tile"),
+        )
     for name, found, allowed in _tiles_problems(hardware.tiles):
         raise HardwareError(found, allowed=allowed, location=Location(source, f"tiles{name}"))
 

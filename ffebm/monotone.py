@@ -1,6 +1,6 @@
 """Which nodes are monotone activations, and with which parameters."""
 
-import numpy as np
+import math
 
 from ffebm.ir import Activation, Graph, Node, holds_floats
 from ffebm.ops import OPS, Kind
@@ -32,6 +32,8 @@ def activation_of(graph: Graph, node: Node) -> Activation | None:
     alpha, beta = DEFAULTS.get(node.op, (0.0, 0.0))
     alpha = _number(node, "alpha", alpha)
     beta = _number(node, "gamma" if node.op == "Selu" else "beta", beta)
+    if not (math.isfinite(alpha) and math.isfinite(beta)):
+        return None
     if alpha < 0 or (node.op == "Celu" and alpha == 0):
         return None
     if node.op == "Selu" and beta <= 0:
@@ -48,7 +50,10 @@ def _clip(graph: Graph, node: Node) -> Activation | None:
             if constant is None or constant.size != 1 or not holds_floats(constant) or trains:
                 return None
             value = float(constant.ravel()[0])
-            bounds[position - 1] = value if np.isfinite(value) else None
+            if math.isfinite(value):
+                bounds[position - 1] = value
+            elif value != (-math.inf if position == 1 else math.inf):
+                return None
     low, high = bounds
     if low is not None and high is not None and low >= high:
         return None

@@ -104,6 +104,11 @@ CASES: dict[str, tuple[Callable[[str], str], str]] = {
         lambda text: text.replace("rows = 256", "rows = 256\nlines = 3"),
         "tiles.tile: Object contains unknown field `lines`" + HINT,
     ),
+    "an array of a million columns": (
+        lambda text: text.replace("cols = 256", "cols = 1000000"),
+        "tiles.tile: an array of 1,000,000 lines; at most 65,536 word lines or bit lines of one array"
+        "\n  hint: if that is meant, set the environment variable FFEBM_MAX_ARRAY_LINES to a larger number",
+    ),
     "missing key": (
         lambda text: text.replace("rows = 256\n", ""),
         "tiles.tile: Object missing required field `rows`" + HINT,

@@ -1,10 +1,14 @@
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from onnx import numpy_helper
 
+import ffebm
 from ffebm.ir import Activation, Graph, Node
 from ffebm.monotone import activation_of
+from tests.models import Builder, oracle, random_feeds, tensors
 
 
 def found(op: str, *bounds: Any, **attrs: Any) -> Activation | None:
@@ -54,3 +58,25 @@ def test_parameters(op: str, attrs: dict[str, float], expected: Activation | Non
 )
 def test_bounds_of_a_clip(bounds: tuple[Any, ...], expected: Activation | None) -> None:
     assert found("Clip", *bounds) == expected
+
+
+@pytest.mark.parametrize("number", [float("inf"), float("-inf"), float("nan")])
+@pytest.mark.parametrize("op", ["Clip-low", "Clip-high", "LeakyRelu", "Elu", "HardSigmoid"])
+def test_parameters_that_are_no_finite_numbers(op: str, number: float, tmp_path: Path) -> None:
+    b = Builder()
+    drive = b.node("MatMul", b.input("x", "N", 4), b.weight(4, 5))
+    if op == "Clip-low":
+        y = b.node("Clip", drive, b.constant(np.float32(number)))
+    elif op == "Clip-high":
+        y = b.node("Clip", drive, "", b.constant(np.float32(number)))
+    else:
+        y = b.node(op, drive, alpha=number)
+    model = b.model(y)
+    feeds = random_feeds(model)
+    ffebm.compile(model, hardware="ideal").save(tmp_path / "plan")
+    found = ffebm.Executor(ffebm.load_plan(tmp_path / "plan"))(**tensors(feeds))
+    expected = oracle(model, feeds)[0]
+    if op.startswith("Clip"):  # onnxruntime ignores a bound that is no number; onnx's evaluator does not
+        bound = np.maximum if op == "Clip-low" else np.minimum
+        expected = bound(feeds["x"] @ numpy_helper.to_array(model.graph.initializer[0]), np.float32(number))
+    np.testing.assert_allclose(found.detach().numpy(), expected, rtol=1e-5, atol=1e-6)

@@ -62,7 +62,7 @@ def _be_the_child(
 def _received(pipe: int, child: int) -> bytes:
     """All that the child sends; nothing if it crashes."""
     deadline = time.monotonic() + CONVERTER_SECONDS.value
-    parts = []
+    parts: list[bytes] = []
     try:
         while True:
             ready, _, _ = select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))

@@ -109,4 +109,9 @@ def _attributes(schema: OpSchema) -> dict[str, tuple[int, bool]]:
 @cache
 def _attributes_of(op: str, version: int, domain: str) -> dict[str, tuple[int, bool]]:
     attributes = onnx.defs.get_schema(op, version, domain).attributes
-    return {key: (int(attr.type.value), attr.required) for key, attr in attributes.items()}
+    return {key: (_number(attr.type), attr.required) for key, attr in attributes.items()}
+
+
+def _number(kind: OpSchema.AttrType) -> int:
+    """The number that a model gives a type of attribute."""
+    return AttributeProto.AttributeType.Value(kind.name)

@@ -46,6 +46,8 @@ class Call:
 
     def number(self, name: str, default: float = 0.0) -> float:
         """The attribute `name` as a float."""
+        if name in self.tensors:  # the plan's JSON holds no infinity and no NaN
+            return float(self.tensors[name])
         value = self.attrs.get(name, default)
         if not isinstance(value, int | float):
             raise self.unusable(name, value, "a number is needed")
@@ -64,6 +66,8 @@ class Call:
 
     def numbers(self, name: str, default: tuple[float, ...] = ()) -> tuple[float, ...]:
         """The attribute `name` as a tuple of floats."""
+        if name in self.tensors:
+            return tuple(self.tensors[name].tolist())
         return self._items(name, default, float)
 
     def texts(self, name: str, default: tuple[str, ...] = ()) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ def _reduced(call: Call, function: Reduction, x: Tensor, axes: Tensor | None) ->
     if noop or x.ndim == 0:  # what the reduction does to a single element remains
         return function(x.unsqueeze(0), [0], False)
     over = axes_of(chosen, x.ndim) if chosen else list(range(x.ndim))
-    return function(x, over, bool(call.integer("keepdims", 1)))
+    return function(x, over, call.integer("keepdims", 1) == 1)
 
 
 def reduce_max(call: Call, x: Tensor, axes: Tensor | None = None) -> Tensor:
@@ -109,7 +109,7 @@ def arg_min(call: Call, x: Tensor) -> Tensor:
 
 
 def _arg(call: Call, x: Tensor, find: Callable[[Tensor, int, bool], Tensor]) -> Tensor:
-    axis, keep = call.integer("axis"), bool(call.integer("keepdims", 1))
+    axis, keep = call.integer("axis"), call.integer("keepdims", 1) == 1
     if not call.integer("select_last_index"):
         return find(x, axis, keep)
     return x.shape[axis] - 1 - find(x.flip(axis), axis, keep)

@@ -14,6 +14,8 @@ def constant(call: Call) -> Tensor:
     if "value" in call.tensors:
         return call.tensors["value"]
     for name in ("value_int", "value_ints", "value_float", "value_floats"):
+        if name in call.tensors:  # infinite, or no number
+            return call.tensors[name]
         if name in call.attrs:
             dtype = torch.int64 if "int" in name else torch.float32
             return torch.tensor(call.attrs[name], dtype=dtype)
