@@ -75,7 +75,7 @@ def test_parameters_that_are_no_finite_numbers(op: str, number: float, tmp_path:
     feeds = random_feeds(model)
     ffebm.compile(model, hardware="ideal").save(tmp_path / "plan")
     found = ffebm.Executor(ffebm.load_plan(tmp_path / "plan"))(**tensors(feeds))
-    expected = oracle(model, feeds)[0]
+    expected: Any = oracle(model, feeds)[0]
     if op.startswith("Clip"):  # onnxruntime ignores a bound that is no number; onnx's evaluator does not
         bound = np.maximum if op == "Clip-low" else np.minimum
         expected = bound(feeds["x"] @ numpy_helper.to_array(model.graph.initializer[0]), np.float32(number))

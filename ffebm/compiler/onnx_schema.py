@@ -1,6 +1,7 @@
 """Does every node fit onnx's description of its op: inputs, outputs, attributes and their types."""
 
 from functools import cache
+from typing import Any
 
 import onnx
 from onnx import AttributeProto, ModelProto, NodeProto
@@ -112,6 +113,6 @@ def _attributes_of(op: str, version: int, domain: str) -> dict[str, tuple[int, b
     return {key: (_number(attr.type), attr.required) for key, attr in attributes.items()}
 
 
-def _number(kind: OpSchema.AttrType) -> int:
-    """The number that a model gives a type of attribute."""
-    return AttributeProto.AttributeType.Value(kind.name)
+def _number(kind: Any) -> int:
+    """The number that a model gives a type of attribute; onnx does not declare the members of its enumeration."""
+    return int(kind.value)
