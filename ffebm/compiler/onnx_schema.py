@@ -114,5 +114,5 @@ def _attributes_of(op: str, version: int, domain: str) -> dict[str, tuple[int, b
 
 
 def _number(kind: Any) -> int:
-    """The number that a model gives a type of attribute; onnx does not declare the members of its enumeration."""
+    """The number that a model gives a type of attribute; onnx does not declare its enumeration."""
     return int(kind.value)
