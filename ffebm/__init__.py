@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from ffebm.errors import FfebmError, NotSettledWarning
+from ffebm.errors import FfebmError, NotSettledWarning, SmallStepWarning
 from ffebm.hardware import Hardware, load_hardware
 from ffebm.plan import Plan, Settle, load_plan
 
@@ -22,6 +22,7 @@ __all__ = [
     "NotSettledWarning",
     "Plan",
     "Settle",
+    "SmallStepWarning",
     "Unrolled",
     "compile",
     "load_hardware",

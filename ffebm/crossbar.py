@@ -129,9 +129,26 @@ class Dac(Converter, frozen=True, forbid_unknown_fields=True, kw_only=True, omit
         slice_bits: Bits of an input's magnitude that one read takes, lowest first: the array is read several
             times for one product, and what the ADCs read is shifted and added digitally. None takes all at
             once.
+        range: What the largest code stands for in a forward read. "vector": the largest magnitude of each
+            input vector, found digitally before it is converted; "fixed": `limit`; "data": set by samples,
+            one for all lines of a piece, once a run has some, and by vector before. Transposed reads, whose
+            error currents have no size of their own, go by vector.
+        limit: Of a fixed range, in the unit of the model's values; larger inputs are clipped.
+        sigmas: Of a range by data, |mean| + so many standard deviations of the inputs, at most the largest
+            one seen. None: what the bits serve best, `loading_factor`.
+
+    Source: input ranges of IBM/aihwkit, InputRangeParameter; range by vector: noise management ABS_MAX there.
     """
 
     slice_bits: Annotated[int, Meta(ge=1)] | None = None
+    range: Literal["vector", "fixed", "data"] = "vector"
+    limit: Annotated[float, Meta(gt=0)] | None = None
+    sigmas: Annotated[float, Meta(gt=0)] | None = None
+
+    @property
+    def deviations(self) -> float:
+        """A range by data, in standard deviations of the inputs."""
+        return loading_factor(self.bits) if self.sigmas is None else self.sigmas
 
     @property
     def slices(self) -> int:
@@ -269,9 +286,14 @@ class Crossbar(
         return loading_factor(self.adc.bits) if self.adc_sigmas is None else self.adc_sigmas.value
 
     @property
-    def follows_data(self) -> bool:
+    def adc_follows_data(self) -> bool:
         """The ranges of the ADCs follow samples once a run has some."""
         return self.adc.range in {"calibrated", "column"} and self.adc.calibration == "data"
+
+    @property
+    def follows_data(self) -> bool:
+        """Some ranges of converters follow samples once a run has some."""
+        return self.adc_follows_data or self.dac.range == "data"
 
     @property
     def top_level(self) -> int:

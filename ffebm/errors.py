@@ -9,6 +9,7 @@ FfebmError                 one message: where, what was found, what is allowed, 
 └── InternalError          a fact that ffebm itself should have kept is broken
 
 NotSettledWarning          an energy block did not reach its equilibrium, and the run goes on
+SmallStepWarning           a weight that learns in place asks for less than a pulse
 """
 
 from dataclasses import dataclass
@@ -97,3 +98,7 @@ class NotSettledWarning(UserWarning):
             f"{block} did not settle in {100 * share:.1f} % of samples (residual up to {residual:.2g}); "
             f"{hint}"
         )
+
+
+class SmallStepWarning(UserWarning):
+    """Cells that learn in place are asked for less than a pulse."""

@@ -323,6 +323,9 @@ def _tiles_problems(tiles: Tiles) -> Iterator[tuple[str, str, str]]:
     elif tiles.tile.adc.range not in {"calibrated", "maximal"}:
         found = f"{tiles.tile.adc.range!r} with continuous settling"
         yield ".tile.adc.range", found, "'calibrated' or 'maximal'"
+    elif tiles.tile.dac.range != "vector":
+        found = f"{tiles.tile.dac.range!r} with continuous settling"
+        yield ".tile.dac.range", found, "'vector': each sample sets its own range"
     elif tiles.tile.adc.calibration == "uniform":
         found = "calibration 'uniform' with continuous settling"
         yield ".tile.adc.calibration", found, "none: each sample sets its own range"
@@ -372,11 +375,23 @@ def _crossbar_problems(tile: Crossbar) -> Iterator[tuple[str, str, str]]:
         yield ".omega", found, "omega is for tiles that are programmed; tile.update.range says the same"
     if tile.update is not None:
         yield from _update_problems(tile, tile.update)
-    if tile.dac.slice_bits is not None and tile.dac.slice_bits >= tile.dac.bits:
+    yield from _dac_problems(tile.dac)
+
+
+def _dac_problems(dac: Dac) -> Iterator[tuple[str, str, str]]:
+    """Contradictions of a DAC."""
+    if (dac.limit is None) == (dac.range == "fixed"):
+        found = "no limit" if dac.limit is None else f"limit {dac.limit:g}"
+        yield ".dac.limit", f"range {dac.range!r} with {found}", "a fixed range has a limit, others none"
+    if dac.sigmas is not None and dac.range != "data":
+        yield ".dac.sigmas", f"range {dac.range!r} with sigmas", "only a range by 'data' takes sigmas"
+    if dac.range == "data" and dac.slice_bits is not None:
+        yield ".dac.range", "range 'data' with input slices", "'vector' or 'fixed'"
+    if dac.slice_bits is not None and dac.slice_bits >= dac.bits:
         yield (
             ".dac.slice_bits",
-            f"slices of {tile.dac.slice_bits} bits",
-            f"at most the {tile.dac.bits - 1} of a magnitude",
+            f"slices of {dac.slice_bits} bits",
+            f"at most the {dac.bits - 1} of a magnitude",
         )
 
 

@@ -14,6 +14,7 @@ NAMES = {
     "NotSettledWarning",
     "Plan",
     "Settle",
+    "SmallStepWarning",
     "Unrolled",
     "compile",
     "load_hardware",

@@ -116,6 +116,7 @@ def effects(plan: Plan) -> list[str]:
         WEIGHT_SLICES: tile.slices > 1,
         INPUT_SLICES: tile.dac.slice_bits is not None,
         "offset columns": tile.mapping == "offset",
+        "input ranges of DACs": tile.dac.range != "vector",
         SCALES: tile.scale == "column",
         "ADC ranges of single lines": tile.adc.range == "column",
         "write-and-verify": cell.verify is not None,

@@ -221,6 +221,7 @@ def _train(
 
     from ffebm.runtime.data import load_data
     from ffebm.runtime.executor import Executor
+    from ffebm.runtime.tiles.tile import limits_met
     from ffebm.runtime.training import Trainer, estimator
 
     net = Executor(plan, gradient=estimator(training), seed=training.seed)
@@ -255,6 +256,8 @@ def _train(
             raise
     for line in _outcome(trainer):
         out.print(line, markup=False)
+    for line in limits_met(trainer.net.health()):
+        err.print(visible(line), markup=False)
 
 
 def _outcome(trainer: "Trainer") -> Iterator[str]:

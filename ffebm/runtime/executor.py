@@ -42,6 +42,7 @@ from ffebm.runtime.state import (
     under,
 )
 from ffebm.runtime.tiles.noise import machine_source
+from ffebm.runtime.tiles.tile import Health
 from ffebm.runtime.trace import BACKWARD, Trace, marked, marked_again
 from ffebm.runtime.unsettled import Notices
 
@@ -189,6 +190,14 @@ class Executor(nn.Module):
     def restore_cells(self, cells: Mapping[str, Tensor]) -> None:
         """Take up what `machine.cells()` returned; weights get the values that their cells hold."""
         self.machine.restore(cells, self._tensor)
+
+    def health(self) -> dict[str, Health]:
+        """What has met an end of its range since each weight was programmed, by its name in the source model.
+
+        Weights at the end of their range, clipped inputs of DACs and readings of ADCs, and steps below a
+        pulse of cells that learn in place.
+        """
+        return self.machine.health()
 
     @contextmanager
     def at(self, seconds: float) -> Iterator[None]:

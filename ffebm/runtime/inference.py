@@ -18,6 +18,7 @@ from ffebm.runtime.data.npz import npz_names, read_npz
 from ffebm.runtime.data.samples import as_input
 from ffebm.runtime.executor import Executor
 from ffebm.runtime.settling import listed_samples
+from ffebm.runtime.tiles.tile import limits_met
 from ffebm.write_file import replacing
 
 BESIDE = ("y", "x_test", "y_test")
@@ -130,6 +131,7 @@ def infer(
                 f"warning: {block.name} did not settle in {100 * loose:.1f} % of samples "
                 f"(residual up to {worst:.2g}); compile with --relaxation 0.5 or more --free-sweeps"
             )
+    notes += limits_met(net.health())
     names = [port.name for port in plan.outputs]
     notes += _not_finite(dict(zip(names, outputs, strict=True)))
     return {n: v.detach().cpu().numpy() for n, v in zip(names, outputs, strict=True)}, notes

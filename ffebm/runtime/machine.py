@@ -18,7 +18,7 @@ from ffebm.runtime.tiles.calibration import Calibration
 from ffebm.runtime.tiles.master import MasteredTile
 from ffebm.runtime.tiles.noise import FrozenNoise
 from ffebm.runtime.tiles.projection import TileProjection, crossbar_projection
-from ffebm.runtime.tiles.tile import SPREAD, Readings
+from ffebm.runtime.tiles.tile import SPREAD, Health, Readings
 
 
 class Machine:
@@ -89,6 +89,10 @@ class Machine:
         """Reads come so long after programming; None is as the cells are described."""
         for array in self._arrays.values():
             array.tile.at(seconds)
+
+    def health(self) -> dict[str, Health]:
+        """What has met an end of its range since each weight was programmed, by its source name."""
+        return {name: array.tile.health() for name, array in self._arrays.items()}
 
     def readings(self) -> dict[str, Readings]:
         """What the ADCs have read since each weight was programmed, by its source name."""

@@ -102,6 +102,7 @@ def in_place(remedy: Accumulate | Transfer | None, base: str = "reference") -> H
 REMEDIES = {"plain": None, "accumulate": Accumulate(), "transfer": Transfer(every=3, rate=ratio(0.5))}
 
 
+@pytest.mark.filterwarnings("ignore::ffebm.errors.SmallStepWarning")  # 18 weights, small first steps
 @pytest.mark.parametrize("remedy", REMEDIES)
 def test_cells_learn_in_place(remedy: str) -> None:
     plan = tiny(in_place(REMEDIES[remedy]), 1)

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from ffebm.errors import UsageError
@@ -15,9 +16,18 @@ class LineMeter:
 
     A read whose inputs are all zero tells nothing, since every other vector is scaled to its largest
     magnitude; it is left out.
+
+    Args:
+        absolute: Measures in units of what a full-scale input of 1 gives, not of each vector's largest
+            magnitude: the range of the DACs will be another than while it is measured.
+
+    Attributes:
+        scale: What full-scale inputs stand for in the next read, [..., 1, batch] or [..., 1, 1].
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, absolute: bool = False) -> None:
+        self._absolute = absolute
+        self.scale: Tensor | None = None
         self._count: Tensor | None = None
         self._sum: Tensor | None = None
         self._power: Tensor | None = None
@@ -39,6 +49,8 @@ class LineMeter:
             )
         driven = (inputs != 0).any(-2, keepdim=True)
         seen = outputs.double() * driven  # moments of many numbers: the variance is a difference
+        if self._absolute and self.scale is not None:
+            seen = seen * self.scale
         self._count = _plus(self._count, driven.sum(-1))
         self._sum = _plus(self._sum, seen.sum(-1))
         self._power = _plus(self._power, seen.square().sum(-1))
@@ -55,6 +67,39 @@ class LineMeter:
         count = self._count.clamp(min=1)
         mean = self._sum / count
         return mean.abs() + sigmas * (self._power / count - mean.square()).clamp(min=0).sqrt()
+
+
+class InputMeter:
+    """Mean, standard deviation and largest magnitude of what drives an array, all lines together."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._sum: Tensor | None = None
+        self._power: Tensor | None = None
+        self._largest: Tensor | None = None
+
+    def see(self, vectors: Tensor) -> None:
+        """Take in vectors, [..., batch, n_in]; size one where arrays share them."""
+        seen, axes = vectors.double(), (-2, -1)
+        if not seen.numel():
+            return
+        self._count += seen.shape[-2] * seen.shape[-1]
+        self._sum = _plus(self._sum, seen.sum(axes, keepdim=True))
+        self._power = _plus(self._power, seen.square().sum(axes, keepdim=True))
+        largest = seen.abs().amax(axes, keepdim=True)
+        self._largest = largest if self._largest is None else torch.maximum(self._largest, largest)
+
+    def reach(self, sigmas: float) -> Tensor | None:
+        """|mean| + sigmas x standard deviation, at most the largest magnitude, [..., 1, 1]; None if unread.
+
+        1 where all inputs were zero.
+        """
+        if self._sum is None or self._power is None or self._largest is None:
+            return None
+        mean = self._sum / self._count
+        deviation = (self._power / self._count - mean.square()).clamp(min=0).sqrt()
+        found = torch.minimum(mean.abs() + sigmas * deviation, self._largest)
+        return torch.where(found > 0, found, 1.0)
 
 
 def _plus(total: Tensor | None, part: Tensor) -> Tensor:

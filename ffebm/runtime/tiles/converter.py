@@ -18,17 +18,21 @@ def top_code(bits: int) -> int:
     return int(2 ** (bits - 1) - 1)
 
 
-def drive(values: Tensor, bits: int) -> tuple[Tensor, Tensor]:
-    """DACs: each vector, scaled to its own largest magnitude, as codes.
+def drive(values: Tensor, bits: int, limit: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """DACs: each vector, scaled to its own largest magnitude or clipped to a range, as codes.
 
     Args:
         values: Vectors over lines, [..., lines, batch].
         bits: Resolution of the DACs.
+        limit: What the largest code stands for, [..., 1, 1]; None is each vector's largest magnitude.
 
     Returns:
-        Codes, [..., lines, batch], and what the largest code stands for, [..., 1, batch]. A vector that is
-        zero, or so small that its scale would overflow, has zero codes.
+        Codes, [..., lines, batch], and what the largest code stands for, [..., 1, batch] or the limit. A
+        vector that is zero, or so small that its scale would overflow, has zero codes.
     """
+    if limit is not None:
+        top = top_code(bits)
+        return (values * (top / limit)).round_().clamp_(-top, top), limit
     codes = values.abs()
     largest = codes.amax(dim=-2, keepdim=True)  # many times faster than torch's norms and aminmax
     scale = top_code(bits) / largest

@@ -8,14 +8,20 @@ from torch import Tensor
 from ffebm.conductance import adc_range, range_scale, to_levels, uniform_deviation, weight_range
 from ffebm.errors import InternalError
 from ffebm.hardware import Crossbar
-from ffebm.runtime.tiles.calibration import Calibration, LineMeter
+from ffebm.runtime.tiles.calibration import Calibration, InputMeter, LineMeter
 from ffebm.runtime.tiles.cells import PairedCells
 from ffebm.runtime.tiles.noise import FrozenNoise
 from ffebm.runtime.tiles.readout import ArrayProduct, Readout, read_noise, readout
-from ffebm.runtime.tiles.tile import SPREAD, Readings
+from ffebm.runtime.tiles.tile import SPREAD, Health, Readings
+
+BEYOND = 1.0 + 1e-5
+"""What rounding alone does not exceed."""
 
 _SPREADS = {False: f"{SPREAD}forward", True: f"{SPREAD}transposed"}
 """Names in a state by direction."""
+
+_INPUTS = f"{SPREAD}inputs"
+"""Name in a state of the range of DACs that follow data; 0 before there was any."""
 
 
 class CrossbarTile:
@@ -56,8 +62,11 @@ class CrossbarTile:
         self._readouts: dict[bool, Readout] = {}
         self._meters: dict[bool, LineMeter] = {}  # by direction, while ranges are calibrated
         self._spreads: dict[bool, Tensor] = {}  # by direction: see `adc_range`
+        self._input_meter: InputMeter | None = None
+        self._input_limit: Tensor | None = None  # of DACs whose range follows data, once it is set
         self._total = 0
         self._clipped: Tensor | None = None
+        self._counts: dict[str, tuple[int, Tensor | int]] = {}  # see `_count`
 
     @property
     def clipped(self) -> float:
@@ -69,6 +78,7 @@ class CrossbarTile:
         """Quantise a weight, [..., n_out, n_in], and write it with programming noise."""
         scale = weight_range(weight, self._crossbar, self._fan_in or weight.shape[-1])
         self.write(to_levels(weight, scale, self._crossbar), range_scale(scale, self._crossbar))
+        self._count("weights", weight.abs() > scale * BEYOND)
 
     @torch.no_grad()
     def write(self, digits: Tensor, scale: Tensor) -> None:
@@ -87,7 +97,7 @@ class CrossbarTile:
         self._scale, self._digits = scale, digits
         self._cells.program(digits)
         self._forget()
-        self._total, self._clipped = 0, None
+        self._total, self._clipped, self._counts = 0, None, {}
 
     @torch.no_grad()
     def read(self) -> Tensor:
@@ -116,7 +126,10 @@ class CrossbarTile:
         if law is None:
             self._cells.move(step / self._programmed())
         else:
-            self._cells.pulse(step / self.reach, law)
+            change = step / self.reach
+            self._cells.pulse(change, law)
+            wanted = change != 0
+            self._count("steps", (wanted & (change.abs() < law.pulse.value)), of=wanted)
             self._digits = self._cells.digits()
         self._forget()
 
@@ -137,7 +150,7 @@ class CrossbarTile:
         self._digits = weight * self._crossbar.top_level
         self._cells.put(self._digits)
         self._forget()
-        self._total, self._clipped = 0, None
+        self._total, self._clipped, self._counts = 0, None, {}
 
     def at(self, seconds: float | None) -> None:
         """Reads come so long after programming; None is as described."""
@@ -155,13 +168,23 @@ class CrossbarTile:
         if not self._crossbar.follows_data or self._frozen is not None:
             return
         if stage == "measure":
-            self._meters = {False: LineMeter(), True: LineMeter()}
+            by_data = self._crossbar.dac.range == "data"
+            self._input_meter = InputMeter() if by_data else None
+            self._meters = {False: LineMeter(absolute=by_data), True: LineMeter()}
             return
         meters, self._meters = self._meters, {}
+        inputs, self._input_meter = self._input_meter, None
         if stage == "drop":
+            return
+        if inputs is not None:
+            limit = inputs.reach(self._crossbar.dac.deviations)
+            self._input_limit = self._input_limit if limit is None else limit
+        if not self._crossbar.adc_follows_data:
             return
         for transposed, meter in meters.items():
             codes = meter.reach(self._crossbar.deviations)
+            if codes is not None and not transposed and inputs is not None and self._input_limit is not None:
+                codes = codes / self._input_limit[..., 0]
             if codes is not None:
                 self._spreads[transposed] = self._spread(codes, transposed=transposed)
         self._forget()
@@ -169,7 +192,10 @@ class CrossbarTile:
     def state(self) -> dict[str, Tensor]:
         """What the tile goes on from."""
         found = {**self._cells.state(), "scale": self._programmed(), "digits": self._digits}
-        if self._crossbar.follows_data:
+        if self._crossbar.dac.range == "data":
+            limit = torch.zeros_like(self._programmed()[..., :1, :])
+            found[_INPUTS] = limit if self._input_limit is None else limit + self._input_limit
+        if self._crossbar.adc_follows_data:
             for transposed, key in _SPREADS.items():
                 uniform = torch.ones_like(self._lines(transposed=transposed)[..., 0])
                 found[key] = self._spreads.get(transposed, uniform)
@@ -179,12 +205,26 @@ class CrossbarTile:
         """Take up a state."""
         self._scale, self._digits = state["scale"], state["digits"]
         self._spreads = {transposed: state[key] for transposed, key in _SPREADS.items() if key in state}
+        limit = state.get(_INPUTS)
+        self._input_limit = None if limit is None or not bool(limit.all()) else _shared(limit)
         self._cells.restore(state)
         self._forget()
 
     def readings(self) -> Readings:
         """What the ADCs have read, in both directions, since the tile was programmed."""
         return Readings(self._total, 0 if self._clipped is None else int(self._clipped))
+
+    def health(self) -> Health:
+        """What has met an end of its range since the tile was programmed.
+
+        Of cells that learn in place, the weights that are at an end now; of others, those that were to be
+        programmed beyond it.
+        """
+        weights = self._tally("weights")
+        if self._crossbar.update is not None:
+            ended = self._digits.abs() * BEYOND >= self._crossbar.top_level
+            weights = Readings(ended.numel(), int(ended.sum()))
+        return Health(weights, self._tally("inputs"), self.readings(), self._tally("steps"))
 
     def _forget(self) -> None:
         """What followed from the cells."""
@@ -254,16 +294,54 @@ class CrossbarTile:
             self._products[transposed] = ArrayProduct(weight, scale * noise if noise else None, column)
         return self._products[transposed]
 
+    def _dac_limit(self, vectors: Tensor) -> Tensor | None:
+        """Range of the DACs in a forward read, [..., 1, 1]; None is each vector's largest magnitude."""
+        dac = self._crossbar.dac
+        if self._input_meter is not None:
+            self._input_meter.see(vectors)
+            return None
+        if dac.limit is not None:
+            return vectors.new_full((1, 1), dac.limit)
+        return None if self._input_limit is None else self._input_limit.to(vectors)
+
+    def _count(self, what: str, hit: Tensor, of: Tensor | None = None) -> None:
+        """Count what is hit: weights beyond the range, inputs that are clipped, steps below a pulse.
+
+        Args:
+            what: Which of them.
+            hit: True for each.
+            of: True for all that count; None counts all.
+        """
+        total = hit.numel() if of is None else int(of.sum())
+        before, found = self._counts.get(what, (0, 0))
+        self._counts[what] = (before + total, found + hit.sum())
+
+    def _tally(self, what: str) -> Readings:
+        total, found = self._counts.get(what, (0, 0))
+        return Readings(total, int(found))
+
     def _read(self, vectors: Tensor, *, transposed: bool) -> Tensor:
         if transposed and self._by_column:
             vectors = vectors * self._scale_now().mT
         if self._frozen is not None:
             return self._product(transposed=transposed).of(vectors.mT, self._frozen.reads)[1].mT
         meter = self._meters.get(transposed)
-        out, clipped = self._readout(transposed=transposed).read(vectors, self._generator, meter)
+        limit = None if transposed else self._dac_limit(vectors)
+        read = self._readout(transposed=transposed).read
+        out, clipped = read(vectors, self._generator, meter, limit)
         if meter is not None:
             return out
+        if limit is not None:
+            self._count("inputs", vectors.abs() > limit)
         # an input slice is a reading of its own
         self._total += out.numel() * self._crossbar.dac.slices
         self._clipped = clipped if self._clipped is None else self._clipped + clipped
         return out
+
+
+def _shared(limit: Tensor) -> Tensor:
+    """Of size one along dimensions where arrays are alike: they share their inputs."""
+    for d in range(limit.ndim):
+        first = limit.narrow(d, 0, 1)
+        limit = first if torch.equal(first.expand_as(limit), limit) else limit
+    return limit

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ffebm.errors import InternalError
 from ffebm.runtime.tiles.calibration import Calibration
-from ffebm.runtime.tiles.tile import Readings
+from ffebm.runtime.tiles.tile import Health, Readings
 
 
 class IdealTile:
@@ -42,6 +42,10 @@ class IdealTile:
     def readings(self) -> Readings:
         """None: an exact tile has no converters."""
         return Readings()
+
+    def health(self) -> Health:
+        """Nothing: an exact tile has no ranges."""
+        return Health()
 
     def at(self, seconds: float | None) -> None:
         """Nothing: an exact tile does not drift."""

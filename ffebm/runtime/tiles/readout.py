@@ -112,7 +112,11 @@ class Readout:
     slice_bits: int | None
 
     def read(
-        self, x: Tensor, generator: torch.Generator, meter: LineMeter | None = None
+        self,
+        x: Tensor,
+        generator: torch.Generator,
+        meter: LineMeter | None = None,
+        limit: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Products of the array with vectors.
 
@@ -120,11 +124,14 @@ class Readout:
             x: [..., batch, n_in]; size one where arrays share it.
             generator: Source of read noise.
             meter: Measures what reaches the ADCs, which then neither clip nor round.
+            limit: Range of the DACs, [..., 1, 1]; None is each vector's largest magnitude.
 
         Returns:
             Products, [..., batch, n_out], and how many readings were clipped, a scalar.
         """
-        codes, largest = drive(x.mT, self.dac_bits)
+        codes, largest = drive(x.mT, self.dac_bits, limit)
+        if meter is not None:
+            meter.scale = largest
         if self.slice_bits is None:
             out, clipped = self._once(codes, generator, meter)
         else:

@@ -1,6 +1,7 @@
 """Remedies for devices whose pulses are coarse or asymmetric."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -8,7 +9,7 @@ from torch import Tensor
 from ffebm.hardware import Transfer, Update
 from ffebm.runtime.tiles.calibration import Calibration
 from ffebm.runtime.tiles.crossbar import CrossbarTile
-from ffebm.runtime.tiles.tile import Readings
+from ffebm.runtime.tiles.tile import Health, Readings
 
 
 class AccumulatingTile:
@@ -56,6 +57,10 @@ class AccumulatingTile:
     def readings(self) -> Readings:
         """Of the tile."""
         return self._tile.readings()
+
+    def health(self) -> Health:
+        """Of the tile, whose pulses are whole."""
+        return self._tile.health()
 
     def at(self, seconds: float | None) -> None:
         """Reads of the tile come so long after programming."""
@@ -129,6 +134,10 @@ class TransferTile:
     def readings(self) -> Readings:
         """Of the slow array: those that take part in products."""
         return self._slow.readings()
+
+    def health(self) -> Health:
+        """Of the slow array; steps are those of the fast one."""
+        return replace(self._slow.health(), steps=self._fast.health().steps)
 
     def at(self, seconds: float | None) -> None:
         """Reads of both arrays come so long after programming."""

@@ -1,6 +1,7 @@
 """A weight whose digits are spread over several arrays."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -8,8 +9,8 @@ from torch import Tensor
 from ffebm.conductance import range_scale, to_digits, to_levels, weight_range
 from ffebm.hardware import Crossbar
 from ffebm.runtime.tiles.calibration import Calibration
-from ffebm.runtime.tiles.crossbar import CrossbarTile
-from ffebm.runtime.tiles.tile import Readings
+from ffebm.runtime.tiles.crossbar import BEYOND, CrossbarTile
+from ffebm.runtime.tiles.tile import Health, Readings
 
 
 class SlicedTile:
@@ -27,11 +28,13 @@ class SlicedTile:
     def __init__(self, crossbar: Crossbar, make_slice: Callable[[int], CrossbarTile]) -> None:
         self._crossbar = crossbar
         self._slices = [make_slice(index) for index in range(crossbar.slices)]
+        self._weights = Readings()
 
     @torch.no_grad()
     def program(self, weight: Tensor) -> None:
         """Quantise a weight, [..., n_out, n_in], and write its digits."""
         scale = weight_range(weight, self._crossbar, weight.shape[-1])
+        self._weights = Readings(weight.numel(), int((weight.abs() > scale * BEYOND).sum()))
         digits = to_digits(to_levels(weight, scale, self._crossbar), self._crossbar)
         for index, (tile, digit) in enumerate(zip(self._slices, digits, strict=True)):
             tile.write(digit, range_scale(scale, self._crossbar, index))
@@ -55,6 +58,10 @@ class SlicedTile:
     def readings(self) -> Readings:
         """Of all slices together."""
         return sum((tile.readings() for tile in self._slices), Readings())
+
+    def health(self) -> Health:
+        """Of all slices together; weights count once."""
+        return replace(sum((tile.health() for tile in self._slices), Health()), weights=self._weights)
 
     def at(self, seconds: float | None) -> None:
         """Reads of all slices come so long after programming."""

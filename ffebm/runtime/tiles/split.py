@@ -1,5 +1,6 @@
 """A matrix over several tiles."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -7,10 +8,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ffebm.errors import InternalError
+from ffebm.errors import InternalError, SmallStepWarning
 from ffebm.plan import Piece
 from ffebm.runtime.tiles.calibration import Calibration
-from ffebm.runtime.tiles.tile import Readings, Tile
+from ffebm.runtime.tiles.tile import Health, Readings, Tile
 
 Span = tuple[int, int]
 """First and last-but-one index."""
@@ -53,6 +54,8 @@ class SplitTile:
     def __init__(self, pieces: Sequence[Piece], make_tile: Callable[[], Tile]) -> None:
         """Take one tile from `make_tile` for each stack of equal pieces."""
         self._parts = [(stack, make_tile()) for stack in stacks(pieces)]
+        self._weight = pieces[0].weight
+        self._warned = False
         self._n_cells = sum(piece.n_in * piece.n_out for piece in pieces)
         self._shape = (
             1 + max(piece.group for piece in pieces),
@@ -102,10 +105,15 @@ class SplitTile:
         """[groups, n_out, n_in]."""
         for stack, tile in self._parts:
             tile.update(_cut(step, stack))
+        self._warn()
 
     def readings(self) -> Readings:
         """Of all tiles together."""
         return sum((tile.readings() for _, tile in self._parts), Readings())
+
+    def health(self) -> Health:
+        """Of all tiles together."""
+        return sum((tile.health() for _, tile in self._parts), Health())
 
     def at(self, seconds: float | None) -> None:
         """Reads of all tiles come so long after programming."""
@@ -125,6 +133,21 @@ class SplitTile:
         """Take up a state."""
         for n, (_, tile) in enumerate(self._parts):
             tile.restore({k.removeprefix(f"{n}."): t for k, t in state.items() if k.startswith(f"{n}.")})
+
+    def _warn(self) -> None:
+        """Say it if all steps of the first update are below a pulse; later ones shrink as training ends."""
+        if self._warned:
+            return
+        steps = self.health().steps
+        self._warned = steps.total > 0
+        if 0 < steps.total == steps.clipped:
+            warnings.warn(
+                f"{self._weight!r} learns in place, and all {steps.total} steps of its first update are "
+                "below a pulse of its cells: few cells move, by whole pulses and at random; take a larger "
+                "learning rate, or tiles.tile.update.remedy of type 'accumulate'",
+                SmallStepWarning,
+                stacklevel=2,
+            )
 
 
 def _cut(weight: Tensor, stack: Stack) -> Tensor:

@@ -6,7 +6,7 @@ and converters of its own; where an input has size one there, the arrays share i
 differentiable: gradients of energy blocks come from their equilibria.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -39,6 +39,45 @@ class Readings:
         return Readings(self.total + other.total, self.clipped + other.clipped)
 
 
+@dataclass(frozen=True)
+class Health:
+    """What of a tile has met an end of its range since it was programmed: all, and those beyond.
+
+    Attributes:
+        weights: Weights at or beyond the end of the range of weights.
+        inputs: Conversions of DACs with a range of their own, clipped ones.
+        readings: Readings of ADCs, clipped ones.
+        steps: Steps of cells that learn in place, those below a pulse: each gets one by chance, or none.
+    """
+
+    weights: Readings = Readings()
+    inputs: Readings = Readings()
+    readings: Readings = Readings()
+    steps: Readings = Readings()
+
+    def __add__(self, other: "Health") -> "Health":
+        return Health(
+            self.weights + other.weights,
+            self.inputs + other.inputs,
+            self.readings + other.readings,
+            self.steps + other.steps,
+        )
+
+
+def limits_met(found: Mapping[str, Health], least: float = 1e-3) -> Iterator[str]:
+    """A line for each weight of which a share of at least `least` has met an end of its range."""
+    for name, health in found.items():
+        shares = {
+            "weights at the end of their range": health.weights.share,
+            "inputs clipped by DACs": health.inputs.share,
+            "readings clipped by ADCs": health.readings.share,
+            "steps below a pulse": health.steps.share,
+        }
+        said = [f"{100 * share:.1f} % of {what}" for what, share in shares.items() if share >= least]
+        if said:
+            yield f"{name}: {', '.join(said)}"
+
+
 class Tile(Protocol):
     """A stationary weight with its product, its transposed product and its update."""
 
@@ -59,6 +98,9 @@ class Tile(Protocol):
 
     def readings(self) -> Readings:
         """What the ADCs have read since the tile was programmed."""
+
+    def health(self) -> Health:
+        """What has met an end of its range since the tile was programmed."""
 
     def at(self, seconds: float | None) -> None:
         """Reads come so long after programming, as cells that drift then are; None is as described."""
