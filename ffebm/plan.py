@@ -22,6 +22,7 @@ from ffebm.folder import read_folder, write_folder
 from ffebm.hardware import Crossbar, Hardware
 from ffebm.ir import Array, EnergyBlock, Part, TensorType, holds_floats
 from ffebm.program import Instruction, Segment
+from ffebm.program_check import program_problems
 from ffebm.step import Schedule
 from ffebm.tensor_file import pack, unpack
 from ffebm.visible import visible
@@ -381,6 +382,7 @@ def _problems(plan: Plan) -> Iterator[str]:
         for weight in block.weights():
             if weight not in plan.weights:
                 yield f"weight {weight!r} of {block.name} has no values"
+    yield from program_problems(plan.segments, plan.weights)
     yield from _order_problems(plan, known)
     yield from _node_problems(plan)
     yield from _tile_problems(plan)

@@ -33,7 +33,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "run_record",
     ),
     ("ir",),
-    ("ops", "work", "monotone", "conductance", "tensor_file"),
+    ("ops", "work", "monotone", "conductance", "tensor_file", "torch_ops", "program_check"),
     ("plan",),
     ("passes", "backends", "runtime", "recipes"),
     ("compiler", "report"),

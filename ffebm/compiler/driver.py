@@ -10,7 +10,7 @@ from onnx import ModelProto
 from ffebm.backends.crossbar import emit_tiles
 from ffebm.backends.digital import emit_segments, instruction_of
 from ffebm.compiler.from_onnx import from_onnx, without_weights
-from ffebm.errors import InternalError, UsageError
+from ffebm.errors import InternalError, Location, ModelError, UsageError
 from ffebm.hardware import Hardware, load_hardware
 from ffebm.ir import Array, Graph, Node, Stage, TensorType, verify
 from ffebm.passes.canonicalize import Canonicalize
@@ -25,6 +25,7 @@ from ffebm.passes.roles import Roles, running_statistics
 from ffebm.passes.schedule import Schedules, batch_of
 from ffebm.passes.tiling import Tiling
 from ffebm.plan import SCHEMA, Options, Plan, PlanNode, Port, Settle, Source
+from ffebm.program_check import program_problems
 from ffebm.work import macs, parameters
 
 Progress = Callable[[str, Graph], None]
@@ -175,6 +176,14 @@ def _compile_torch(
     run_passes(imported.graph, hardware, pass_order(options, "torch"), progress)
     plan = _emit(imported.graph, hardware, imported.source, options, settle)
     plan.structure = imported.structure
+    problem = next(program_problems(plan.segments, plan.weights), None)
+    if problem is not None:
+        raise ModelError(
+            problem,
+            allowed="ops that only compute new tensors",
+            hint="docs/plan.md says what a plan may run",
+            location=Location(imported.source.name),
+        )
     return plan
 
 

@@ -4,24 +4,26 @@ An instruction holds an argument under its name in torch's schema: a plain value
 in a list, `%n`, `%none` or a number. `train.NAME` is what the argument is while the network trains.
 """
 
-from collections.abc import Callable
-from functools import cache, reduce
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ffebm.errors import ModelError
+from ffebm.limits import VALUE_ELEMENTS
 from ffebm.runtime.kernels.call import Call
+from ffebm.torch_ops import DTYPES, TRAIN, op_problem, overload
 
-TRAIN = "train."
-"""Prefix of what an argument is while the network trains."""
+UNFOLD_BACKWARD = "aten.unfold_backward.default"
+"""The inverse of cutting into windows: what a write through such a view becomes."""
 
 
 def torch_op(call: Call, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
     """Run an op by its name in torch, `namespace.name.overload`."""
-    overload = _overload(call.op)
-    schema = overload._schema.arguments
+    function = _function(call.op)
+    schema = function._schema.arguments
     makes_anew = not any("Tensor" in str(argument.real_type) for argument in schema)
     given: dict[str, Any] = {**call.attrs, **{name: held.item() for name, held in call.tensors.items()}}
     if call.training:
@@ -39,19 +41,40 @@ def torch_op(call: Call, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
             named[argument.name] = value
         else:
             args.append(value)
-    return _tensors(overload(*args, **named))
+    if call.op == UNFOLD_BACKWARD:
+        _check_windows(*args)
+    if makes_anew:
+        _check_size(call.op, function(*args, **{**named, "device": "meta"}))
+    result = _tensors(function(*args, **named))
+    return torch.zeros_like(result) if isinstance(result, Tensor) and _is_stray(call.op) else result
 
 
 @cache
-def _overload(op: str) -> Any:
-    namespace, *path = op.split(".")
-    try:
-        return reduce(getattr, path, getattr(torch.ops, namespace))
-    except AttributeError:
+def _function(op: str) -> Any:
+    """The overload; one that may not run is refused here too, whoever made the plan."""
+    problem = op_problem(op)
+    if problem:
         raise ModelError(
-            f"no torch op is named {op!r}",
-            hint="import the package that registers it, or take the torch that compiled the plan",
-        ) from None
+            problem, hint="import the package that registers it, or take the torch that compiled the plan"
+        )
+    return overload(op)
+
+
+def _check_size(op: str, made: Tensor) -> None:
+    """Nothing a few bytes ask for takes all memory."""
+    VALUE_ELEMENTS.check(made.numel(), f"{op} makes {made.numel():,} elements")
+
+
+def _check_windows(windows: Tensor, sizes: Sequence[int], dim: int, size: int, step: int) -> None:
+    """The sum of windows into what they were cut from; torch does not look whether they could be."""
+    source = torch.empty(tuple(sizes), device="meta")
+    if source.unfold(dim, size, step).shape != windows.shape:
+        raise ModelError(f"{UNFOLD_BACKWARD} of windows {list(windows.shape)} into {list(sizes)}")
+
+
+def _is_stray(op: str) -> bool:
+    """Whether an op returns whatever lay in memory before."""
+    return op.split(".")[1].removeprefix("new_").startswith("empty")
 
 
 def _decoded(value: object, kind: str, inputs: tuple[Tensor, ...], call: Call) -> object:
@@ -71,14 +94,25 @@ def _decoded(value: object, kind: str, inputs: tuple[Tensor, ...], call: Call) -
     return value
 
 
+_WORDS: dict[str, Any] = {
+    **{name: getattr(torch, name) for name in sorted(DTYPES)},
+    "channels_last": torch.channels_last,
+    "channels_last_3d": torch.channels_last_3d,
+    "contiguous_format": torch.contiguous_format,
+    "preserve_format": torch.preserve_format,
+    "strided": torch.strided,
+}
+"""Element types, formats and layouts by their names."""
+
+
 def _device(call: Call) -> torch.device:
     return torch.device("cpu") if call.generator is None else call.generator.device
 
 
 _DECODERS: dict[str, Callable[[str, Call], object]] = {
-    "ScalarType": lambda text, _: getattr(torch, text),
-    "MemoryFormat": lambda text, _: getattr(torch, text),
-    "Layout": lambda text, _: getattr(torch, text),
+    "ScalarType": lambda text, _: _WORDS[text],
+    "MemoryFormat": lambda text, _: _WORDS[text],
+    "Layout": lambda text, _: _WORDS[text],
     "Device": lambda _, call: _device(call),
     "Int": lambda text, _: int(text),
     "int": lambda text, _: int(text),
