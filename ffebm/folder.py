@@ -86,26 +86,33 @@ def write_folder(path: Path, files: Mapping[str, bytes], marker: str, kind: Kind
 
 def _check_replaceable(path: Path, marker: str, kind: Kind, where: Location) -> None:
     """Refuse to replace anything but an empty folder or one whose every file its own list names."""
+    in_the_way = PlanError(
+        f"it exists and holds no {marker}",
+        allowed=f"a new folder, an empty one or an older {kind.noun}",
+        hint="choose another path",
+        location=where,
+    )
+
+    def check(
+        folder: int,
+    ) -> None:  # raises in there, so that a folder that others replace is looked at again
+        foreign = _foreign(folder, marker, path)
+        if foreign == ".":
+            raise in_the_way
+        if foreign:
+            raise PlanError(
+                f"it holds {foreign!r}, which would be lost",
+                allowed=f"a folder with nothing but the files that {SUMS} names",
+                hint="move the file away, or choose another path",
+                location=where,
+            )
+
     try:
-        foreign = _steadily(path, lambda number: _foreign(number, marker, path))
+        _steadily(path, check)
     except FileNotFoundError:
         return
     except NotADirectoryError:
-        foreign = "."
-    if foreign == ".":
-        raise PlanError(
-            f"it exists and holds no {marker}",
-            allowed=f"a new folder, an empty one or an older {kind.noun}",
-            hint="choose another path",
-            location=where,
-        )
-    if foreign:
-        raise PlanError(
-            f"it holds {foreign!r}, which would be lost",
-            allowed=f"a folder with nothing but the files that {SUMS} names",
-            hint="move the file away, or choose another path",
-            location=where,
-        )
+        raise in_the_way from None
 
 
 def _foreign(folder: int, marker: str, path: Path) -> str:
