@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from ffebm.errors import UsageError
-from ffebm.hardware import Crossbar
 from ffebm.ir import EnergyBlock
 from ffebm.plan import Plan, Port, Settle
 from ffebm.program import Instruction
@@ -26,7 +25,7 @@ from ffebm.runtime.energy_block import BlockRuntime, Tail
 from ffebm.runtime.gradient import EP, Gradient
 from ffebm.runtime.inputs import LossFunction, check_calibration, inputs_by_name
 from ffebm.runtime.kernels.dtypes import tensor_of
-from ffebm.runtime.machine import Machine, known_tiles
+from ffebm.runtime.machine import Machine, TileChoice, known_tiles
 from ffebm.runtime.save_onnx import save_onnx
 from ffebm.runtime.settling import Equilibrium
 from ffebm.runtime.state import (
@@ -39,11 +38,13 @@ from ffebm.runtime.state import (
     known_device,
     origin_of,
     restore_generator,
+    torch_state,
     under,
 )
 from ffebm.runtime.tiles.noise import machine_source
 from ffebm.runtime.tiles.tile import Health
 from ffebm.runtime.trace import BACKWARD, Trace, marked, marked_again
+from ffebm.runtime.uncompiled import uncompiled
 from ffebm.runtime.unsettled import Notices
 
 
@@ -59,7 +60,8 @@ class Executor(nn.Module):
         gradient: How gradients of energy blocks are estimated.
         seed: Seed of everything random: programming and read noise, dropout; and of the machine, which stays
             the same when the rest is reseeded: its devices' variation, stuck cells, converter errors.
-        tiles: What weights lie on instead of the plan's tiles, by source name; None computes exactly.
+        tiles: What weights lie on instead of the plan's tiles, by source name: a tile, or the tiles of a
+            hardware description, its name or file; None computes exactly. Blocks settle as the plan's do.
     """
 
     def __init__(
@@ -68,18 +70,18 @@ class Executor(nn.Module):
         settle: Settle | None = None,
         gradient: Gradient | None = None,
         seed: int = 0,
-        tiles: Mapping[str, Crossbar | None] | None = None,
+        tiles: Mapping[str, TileChoice] | None = None,
     ) -> None:
         super().__init__()
         self.plan = plan
         self.settle = settle or plan.settle
         self.gradient = gradient or EP()
         self._settled: dict[int, Equilibrium] = {}
-        self._has_run = False
+        self._has_run, self._batches = False, 0
         self.calibrating = False
         self.notices = Notices()
         self._seed = seed
-        self._tiles = known_tiles(plan, tiles or {})
+        self._tiles = known_tiles(plan, {} if tiles is None else tiles)
         self._name = str(seed)
         self._machine: Machine | None = None
         self._elapsed: float | None = None
@@ -133,6 +135,18 @@ class Executor(nn.Module):
     def running_statistics(self) -> dict[str, Tensor]:
         """The running statistics of batch normalisation by their names in the source model."""
         return {name: self._tensor(name) for name in self.plan.buffers}
+
+    def torch_state(self, module: nn.Module) -> dict[str, Any]:
+        """All that torch needs to go on: `module.load_state_dict(net.torch_state(module))`.
+
+        Args:
+            module: The one that the plan was compiled from, or one like it. What the plan does not hold stays
+                as it is there; counters of batches go on from theirs.
+
+        Raises:
+            UsageError: If the module lacks what this plan trains.
+        """
+        return torch_state(module, {**self.weights(), **self.running_statistics()}, self._batches)
 
     def _tensor(self, name: str) -> Tensor:
         tensor: Tensor = getattr(self, self._names[name])
@@ -232,13 +246,8 @@ class Executor(nn.Module):
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
         machine = self.machine
-        origin = Origin(
-            seed=str(self._seed),
-            machine=self._name,
-            device=str(self._device),
-            programmed=machine.programmed,
-            cells=machine.meaning(),
-        )
+        found = (machine.programmed, machine.meaning(), self._batches)
+        origin = Origin(str(self._seed), self._name, str(self._device), *found)
         destination[prefix + MACHINE] = origin.as_tensor()
         for name, generator in self._generators().items():
             destination[prefix + name] = generator.get_state()
@@ -283,7 +292,7 @@ class Executor(nn.Module):
         self._device, self._name = known_device(origin.device), origin.machine
         self._build(int(origin.seed))
         findings = self.machine.load(state, origin.programmed, self._tensor)
-        self._has_run = bool(self.machine.programmed)
+        self._has_run, self._batches = bool(self.machine.programmed), origin.batches
         if str(self._device) == origin.device:
             for name, generator in self._generators().items():
                 restore_generator(generator, state, name, findings)
@@ -363,7 +372,7 @@ class Executor(nn.Module):
             UsageError: If inputs are missing, unknown or of another shape.
         """
         if torch.compiler.is_compiling():
-            return _uncompiled(self._run, inputs, named)
+            return uncompiled(self._run, inputs, named)
         return self._run(inputs, named)
 
     def _run(self, inputs: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
@@ -386,6 +395,7 @@ class Executor(nn.Module):
 
     def _update_buffers(self) -> None:
         """What the model keeps for its next run; what this run has read stays as it was, for backward."""
+        self._batches += self.training and not self.calibrating
         for name, value in self.updates.items():
             if self._names[name] in self._buffers:
                 with torch.inference_mode(mode=False):
@@ -408,7 +418,7 @@ class Executor(nn.Module):
         if not (isinstance(self.gradient, EP) and self.gradient.cost and self.blocks):
             return loss_fn(self(*inputs), target)
         if torch.compiler.is_compiling():
-            loss: Tensor = _uncompiled(self._loss_with_cost, inputs, target, loss_fn)
+            loss: Tensor = uncompiled(self._loss_with_cost, inputs, target, loss_fn)
             return loss
         return self._loss_with_cost(inputs, target, loss_fn)
 
@@ -468,16 +478,6 @@ class Executor(nn.Module):
     def lookup(self, values: Mapping[str, Tensor], name: str) -> Tensor:
         """A value of this run, or a weight."""
         return values[name] if name in values else self._tensor(name)
-
-
-def _call(run: Callable[..., Any], *given: Any) -> Any:
-    return run(*given)
-
-
-_uncompiled = torch._disable_dynamo(
-    _call
-)  # the public one imports the compiler, 1.5 s, though nobody compiles
-"""Calls as it is what a compiler cannot trace: a block settles until it has settled."""
 
 
 @dataclass(frozen=True)

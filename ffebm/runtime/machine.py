@@ -3,12 +3,13 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ffebm.errors import UsageError
-from ffebm.hardware import Crossbar
+from ffebm.hardware import Crossbar, Hardware, load_hardware
 from ffebm.ir import EnergyBlock
 from ffebm.plan import Plan
 from ffebm.runtime.edge import Edge
@@ -54,8 +55,11 @@ class Machine:
     @property
     def learns_in_place(self) -> bool:
         """Cells take steps by a law of their own; else a digital master copy takes them and is programmed."""
-        tile = self._plan.hardware.tiles.tile
-        return isinstance(tile, Crossbar) and tile.update is not None
+        return any(self._learns(name) for name in self._arrays)
+
+    def _learns(self, name: str) -> bool:
+        tile = self._tile(name)
+        return tile is not None and tile.update is not None
 
     @property
     def follows_data(self) -> bool:
@@ -104,10 +108,9 @@ class Machine:
         Args:
             weights: The trainable weights by source name.
         """
-        if self.learns_in_place:
-            for name, array in self._arrays.items():
-                if name in weights:
-                    array.learn(weights[name])
+        for name, array in self._arrays.items():
+            if name in weights and self._learns(name):
+                array.learn(weights[name])
 
     def cells(self) -> dict[str, Tensor]:
         """What cells that learn in place hold, to go on from; nothing where a master copy says it all."""
@@ -257,17 +260,48 @@ def _meaning(tile: Crossbar | None) -> str:
     )
 
 
-def known_tiles(plan: Plan, tiles: Mapping[str, Crossbar | None]) -> dict[str, Crossbar | None]:
+TileChoice = Crossbar | Hardware | str | Path | None
+"""A tile, or the hardware description that it is part of, or that one's name or file; None is exact."""
+
+
+def known_tiles(plan: Plan, tiles: Mapping[str, TileChoice]) -> dict[str, Crossbar | None]:
     """What weights lie on instead of the plan's tiles, checked.
 
     Raises:
-        UsageError: If the plan has not placed a weight on tiles of that kind.
+        UsageError: If it is no mapping of tiles, the plan has not placed a weight on tiles of that kind, or a
+            piece does not fit.
+        HardwareError: If there is no such hardware description.
     """
+    if not isinstance(tiles, Mapping):
+        raise UsageError(f"tiles={tiles!r}", allowed=f"a tile for each weight by name: {_ALLOWED}")
     kinds = {piece.weight: tile.kind for tile, piece in plan.pieces()}
-    for name, tile in tiles.items():
+    found = {name: _tile_of(name, choice) for name, choice in tiles.items()}
+    for name, tile in found.items():
         if name not in kinds or (tile is not None and kinds[name] != "crossbar"):
             raise UsageError(
                 f"a tile for {name!r}, which lies on {kinds.get(name, 'no')} tile of the plan",
                 allowed="weights that the plan has placed on crossbars",
             )
-    return dict(tiles)
+    for _, piece in plan.pieces():
+        chosen = found.get(piece.weight)
+        if chosen is not None and (piece.n_in > chosen.rows or piece.n_out > chosen.cols):
+            raise UsageError(
+                f"a tile of {chosen.rows} x {chosen.cols} for {piece.weight!r}, of which the plan has placed "
+                f"{piece.n_in} x {piece.n_out} on one",
+                hint="compile for a machine with tiles of that size",
+            )
+    return found
+
+
+_ALLOWED = "a hardware description, its name or file, its tile (Crossbar), or None for exact products"
+
+
+def _tile_of(name: str, choice: object) -> Crossbar | None:
+    """The tile that is meant."""
+    if choice is None or isinstance(choice, Crossbar):
+        return choice
+    machine = load_hardware(choice) if isinstance(choice, str | Path) else choice
+    if not isinstance(machine, Hardware):
+        raise UsageError(f"a tile for {name!r} is {choice!r}", allowed=_ALLOWED)
+    tile = machine.tiles.tile
+    return tile if isinstance(tile, Crossbar) else None

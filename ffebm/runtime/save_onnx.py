@@ -47,7 +47,7 @@ def source_model(plan: Plan, learnt: Mapping[str, Array], path: Path) -> ModelPr
     if not plan.model:
         raise UsageError(
             f"{plan.source.name} was no ONNX model",
-            hint="give the weights to the torch module: module.load_state_dict(net.weights(), strict=False)",
+            hint="give the weights to the torch module: module.load_state_dict(net.torch_state(module))",
             location=where,
         )
     if plan.options.fold_batch_norm:

@@ -5,10 +5,13 @@ All of it is tensors, so that it can be saved in any way in which weights are.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from ffebm.errors import UsageError
 
 MACHINE = "machine"
 """The name of the origin, JSON as bytes."""
@@ -29,6 +32,7 @@ class Origin(msgspec.Struct, frozen=True):
         device: Where the randomness is drawn.
         programmed: Weights whose tiles have been programmed.
         cells: What a conductance means on the tiles of each weight.
+        batches: Batches seen in training.
     """
 
     seed: str
@@ -36,6 +40,7 @@ class Origin(msgspec.Struct, frozen=True):
     device: str
     programmed: tuple[str, ...]
     cells: dict[str, str]
+    batches: int
 
     def as_tensor(self) -> Tensor:
         """JSON as bytes."""
@@ -104,3 +109,37 @@ def known_device(name: str) -> torch.device:
         return torch.device(name)
     except (RuntimeError, AssertionError):
         return torch.device("cpu")
+
+
+def torch_state(module: nn.Module, learnt: Mapping[str, Tensor], batches: int) -> dict[str, Any]:
+    """The state dictionary of a module with what was learnt in place of its own.
+
+    Args:
+        module: The one that a plan was compiled from.
+        learnt: Weights and running statistics by their names there.
+        batches: What counters of batch normalisations are to be ahead.
+
+    Raises:
+        UsageError: If the module lacks what was learnt.
+    """
+    own = dict(module.state_dict())
+    lacking = [name for name in learnt if name not in own]
+    if lacking:
+        raise UsageError(
+            f"the module holds no {lacking[0]!r}",
+            allowed="a module like the one that the plan was compiled from",
+            hint="a plan from ONNX gives its model back with save_onnx",
+        )
+    # names of one tied tensor share its memory
+    at = {_place(own[name]): tensor for name, tensor in learnt.items() if own[name].numel()}
+    found = {name: at.get(_place(t), t) if isinstance(t, Tensor) else t for name, t in own.items()}
+    found |= learnt
+    for name in own:
+        owner, _, last = name.rpartition("num_batches_tracked")
+        if not last and f"{owner}running_mean" in learnt:
+            found[name] = own[name] + batches
+    return {name: t.detach() if isinstance(t, Tensor) else t for name, t in found.items()}
+
+
+def _place(tensor: Tensor) -> tuple[object, ...]:
+    return tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 from msgspec.structs import replace
@@ -90,3 +92,37 @@ def test_a_last_layer_learns_in_place_from_any_start() -> None:
     found = [loss(factor) for factor in (1.0, 0.1, 0.01, 0.001)]
     assert max(found) < 0.8
     assert max(found) - min(found) < 0.2
+
+
+def test_tiles_are_what_is_meant(tmp_path: Path) -> None:
+    plan = ffebm.compile(network(), (torch.rand(2, 24),), hardware="reference")
+    x = torch.rand(4, 24)
+    machine = ffebm.load_hardware("hermes")
+    file = tmp_path / "own.toml"
+    shipped = Path(ffebm.__file__).parent / "hardware" / "hermes.toml"
+    file.write_text(shipped.read_text(encoding="utf-8"), encoding="utf-8")
+    with torch.no_grad():
+        expected = ffebm.Executor(plan, tiles={"0.weight": machine.tiles.tile})(x)  # type: ignore[dict-item]
+        assert not torch.equal(expected, ffebm.Executor(plan)(x))
+        for choice in ("hermes", machine, file, str(file)):
+            assert torch.equal(ffebm.Executor(plan, tiles={"0.weight": choice})(x), expected)
+        exact = ffebm.Executor(plan, tiles={"0.weight": None})(x)
+        assert torch.equal(ffebm.Executor(plan, tiles={"0.weight": "ideal"})(x), exact)
+
+
+def test_tiles_that_mean_nothing() -> None:
+    plan = ffebm.compile(network(), (torch.rand(2, 24),), hardware="reference")
+    allowed = "a hardware description, its name or file, its tile (Crossbar), or None for exact products"
+    with pytest.raises(UsageError) as caught:
+        ffebm.Executor(plan, tiles={"0.weight": {"rows": 8}})  # type: ignore[dict-item]
+    assert str(caught.value) == f"a tile for '0.weight' is {{'rows': 8}}; {allowed}"
+    with pytest.raises(UsageError) as caught:
+        ffebm.Executor(plan, tiles="hermes")  # type: ignore[arg-type]
+    assert str(caught.value) == f"tiles='hermes'; a tile for each weight by name: {allowed}"
+    small = crossbars(8, 16, 16).tiles.tile
+    with pytest.raises(UsageError) as caught:
+        ffebm.Executor(plan, tiles={"0.weight": small})  # type: ignore[dict-item]
+    assert str(caught.value) == (
+        "a tile of 16 x 16 for '0.weight', of which the plan has placed 24 x 20 on one\n"
+        "  hint: compile for a machine with tiles of that size"
+    )

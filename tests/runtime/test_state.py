@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ffebm import Executor, Plan, Settle
 from ffebm import compile as compile_plan
+from ffebm.errors import UsageError
 from tests.runtime.test_weights import MACHINES, same_state
 
 SETTLE = Settle(free_sweeps=3, nudged_sweeps=3)
@@ -172,3 +173,51 @@ def test_a_copy_is_independent() -> None:
     step(other)
     other.calibrate(samples()[0])
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+
+
+def test_a_module_goes_on_from_what_was_learnt() -> None:
+    torch.manual_seed(0)
+    x = torch.cat([torch.randn(32, 1, 4, 4) + 3.0, torch.randn(32, 1, 4, 4) - 3.0])
+    y = torch.arange(64) // 32
+    norm = nn.BatchNorm2d(3)
+    model = nn.Sequential(nn.Conv2d(1, 3, 3), norm, nn.ReLU(), nn.Flatten(), nn.Linear(12, 4))
+    model(x)  # its counter is not at 0
+    net = Executor(compile_plan(model, (x[:2],), hardware="ideal"))
+    optimizer = torch.optim.Adam(net.weights().values(), lr=0.02)
+    net.train()
+    for _ in range(20):
+        optimizer.zero_grad()
+        net.loss(x, y, nn.functional.cross_entropy).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    net.eval()
+    model.load_state_dict(net.torch_state(model))
+    model.eval()
+    assert norm.num_batches_tracked is not None
+    assert int(norm.num_batches_tracked) == 21
+    with torch.no_grad():
+        assert (model(x).argmax(1) == y).all()
+        torch.testing.assert_close(model(x), net(x), rtol=1e-4, atol=1e-4)
+
+
+def test_a_tied_weight_goes_back_under_all_its_names() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 5), nn.ReLU(), nn.Linear(5, 5)).eval()
+    model[2].weight = model[0].weight
+    x = torch.randn(3, 5)
+    net = Executor(compile_plan(model, (x,), hardware="ideal"))
+    with torch.no_grad():
+        for weight in net.weights().values():
+            weight.mul_(-2.0)
+    model.load_state_dict(net.torch_state(model))
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), net(x))
+
+
+def test_a_module_of_another_kind() -> None:
+    net = Executor(plan_for("ideal"))
+    with pytest.raises(UsageError) as caught:
+        net.torch_state(nn.Linear(2, 2))
+    assert str(caught.value) == (
+        "the module holds no '0.weight'; a module like the one that the plan was compiled from\n"
+        "  hint: a plan from ONNX gives its model back with save_onnx"
+    )
