@@ -39,7 +39,7 @@ def test_a_checkpointed_run_has_the_gradient_of_a_plain_one(hardware: str) -> No
         cross_entropy(run(net, given), y).backward()  # type: ignore[no-untyped-call]
         found.append([given.grad, *(w.grad for w in net.weights().values())])
     for plain, checkpointed in zip(*found, strict=True):
-        assert torch.equal(plain, checkpointed)  # type: ignore[arg-type]
+        assert torch.equal(plain, checkpointed)
     net = network(hardware)
     cross_entropy(checkpoint(net, x, use_reentrant=False), y).backward()  # type: ignore[no-untyped-call]
     assert all(w.grad is not None for w in net.weights().values())
