@@ -210,6 +210,33 @@ CASES: dict[str, tuple[Callable[[str], str], str]] = {
         lambda text: text.replace("[tiles.tile.dac]\nbits = 8", "[tiles.tile.dac]\nslice_bits = 8\nbits = 8"),
         "tiles.tile.dac.slice_bits: slices of 8 bits; at most the 7 of a magnitude",
     ),
+    "a fixed range of DACs without a limit": (
+        lambda text: text.replace("[tiles.tile.dac]", '[tiles.tile.dac]\nrange = "fixed"'),
+        "tiles.tile.dac.limit: range 'fixed' with no limit; a fixed range has a limit, others none",
+    ),
+    "a limit of DACs whose range is another": (
+        lambda text: text.replace("[tiles.tile.dac]", "[tiles.tile.dac]\nlimit = 2.0"),
+        "tiles.tile.dac.limit: range 'vector' with limit 2; a fixed range has a limit, others none",
+    ),
+    "sigmas of a fixed range of DACs": (
+        lambda text: text.replace(
+            "[tiles.tile.dac]", '[tiles.tile.dac]\nrange = "fixed"\nlimit = 2.0\nsigmas = 3.0'
+        ),
+        "tiles.tile.dac.sigmas: range 'fixed' with sigmas; only a range by 'data' takes sigmas",
+    ),
+    "a range of DACs by data with input slices": (
+        lambda text: text.replace("[tiles.tile.dac]", '[tiles.tile.dac]\nrange = "data"\nslice_bits = 1'),
+        "tiles.tile.dac.range: range 'data' with input slices; 'vector' or 'fixed'",
+    ),
+    "a continuous range of DACs": (
+        lambda text: by_itself(text).replace("[tiles.tile.dac]", '[tiles.tile.dac]\nrange = "data"'),
+        "tiles.tile.dac.range: 'data' with continuous settling; 'vector': each sample sets its own range",
+    ),
+    "omega beside a range": (
+        lambda text: learning(text).replace("rows = 256", "rows = 256\nomega = 0.5"),
+        "tiles.tile.omega: omega 0.5 beside an update with a range; omega is for tiles that are programmed; "
+        "tile.update.range says the same",
+    ),
     "continuous without a relaxation": (
         lambda text: text.replace('"clocked"', '"continuous"'),
         "tiles.settling: 'continuous' with no relaxation; continuous settling has one, clocked none",

@@ -51,6 +51,10 @@ def export_qonnx(plan: Plan, peaks: Mapping[str, float] | None = None) -> Export
             hint="export the torch model to ONNX, and compile that",
         )
     edges = dac_edges(plan)
+    tile = plan.hardware.tiles.tile
+    limit = tile.dac.limit if isinstance(tile, Crossbar) else None
+    if limit is not None:  # DACs with a fixed range: what the samples reach does not matter
+        peaks = dict.fromkeys(edges, limit)
     scales = {name: _scale(plan, peak) for name, peak in (peaks or {}).items() if name in edges}
     notes = tuple(_notes(plan, problems, edges, peaks is not None))
     files = {_file(segment): _model(plan, segment, edges, scales, notes) for segment in kept}

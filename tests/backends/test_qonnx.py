@@ -19,9 +19,10 @@ from torch import nn
 from ffebm.backends.qonnx import dac_edges, export_qonnx
 from ffebm.compiler.driver import compile_model
 from ffebm.errors import UsageError
+from ffebm.hardware import Crossbar
 from ffebm.plan import Plan, Port
 from ffebm.runtime.executor import Executor
-from tests.backends.exported import INPUTS, dense_plan, image_plan, quiet
+from tests.backends.exported import INPUTS, changed, dense_plan, image_plan, quiet
 from tests.machines import crossbars
 from tests.models import Builder
 
@@ -93,6 +94,18 @@ def test_a_tile_takes_what_a_quant_node_makes_as_it_is() -> None:
     np.testing.assert_allclose(
         outputs["logits"].detach(), values["logits"], rtol=0, atol=1e-4 * abs(values["logits"]).max()
     )
+
+
+def test_a_fixed_range_of_dacs_is_a_constant_scale() -> None:
+    machine = quiet(crossbars(16, 12, 8))
+    assert isinstance(machine.tiles.tile, Crossbar)
+    dac = replace(machine.tiles.tile.dac, range="fixed", limit=2.0)
+    plan = dense_plan(changed(machine, dac=dac))
+    for exported in (export_qonnx(plan), export_qonnx(plan, {"gate": 0.5})):
+        model = onnx.load_from_string(exported.files["segment0000.onnx"])
+        constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+        assert constants["gate.dac.scale"] == pytest.approx(2.0 / 127)
+        assert not any("hls4ml and FINN want a constant" in note for note in exported.notes)
 
 
 @needs_qonnx
