@@ -22,6 +22,7 @@ from ffebm.ir import EnergyBlock, Graph, Stage
 from ffebm.passes.canonicalize import Canonicalize
 from ffebm.passes.placement import Placement
 from ffebm.plan import Options
+from ffebm.step import Step
 from tests.machines import crossbars
 from tests.models import (
     Builder,
@@ -180,17 +181,18 @@ def test_deeper_blocks_compile_load_run_and_train(
 def layer_by_layer(plan: Plan) -> Plan:
     """The same plan with a block for each layer, in order: no layer feels the ones above."""
     blocks: list[EnergyBlock] = []
-    names: dict[str, list[str]] = {}
+    single_blocks: dict[int | None, list[EnergyBlock]] = {}
     for block in plan.blocks:
         for layer in block.layers:
             sources = tuple(dict.fromkeys(i.source for i in layer.interactions))
             blocks.append(EnergyBlock(len(blocks), sources, (layer,), (layer.value,)))
-            names.setdefault(block.name, []).append(blocks[-1].name)
-    steps = [
-        replace(step, name=name)
-        for step in plan.inference.steps
-        for name in (names[step.name] if step.kind == "free" else [step.name])
-    ]
+            single_blocks.setdefault(block.id, []).append(blocks[-1])
+    steps: list[Step] = []
+    for step in plan.inference.steps:
+        if step.kind == "free":
+            steps += [replace(step, name=b.name, block=b.id) for b in single_blocks[step.block]]
+        else:
+            steps.append(step)
     single = copy(plan)
     single.blocks = tuple(blocks)
     single.inference = replace(plan.inference, steps=tuple(steps))
