@@ -394,8 +394,11 @@ def _batch(models: Sequence[tuple[str, ModelProto]], seeds: Sequence[int], folde
     here, there = os.pipe()
     child = os.fork()
     if not child:
-        os.close(here)
-        _examine_all(models, seeds, folder, there)
+        try:
+            os.close(here)
+            _examine_all(models, seeds, folder, there)
+        finally:  # nothing of the parent may be cleaned up twice
+            os._exit(0)
     os.close(there)
     findings: list[Finding] = []
     kind, rest = "crash", b""
@@ -446,7 +449,6 @@ def _examine_all(
             kind, text = "traceback", f"{_place(error)} {type(error).__name__}: {error}"
         line = json.dumps(asdict(Finding(seed, name, kind, text[:600])))
         os.write(pipe, line.encode() + b"\n")
-    os._exit(0)
 
 
 def seed_models() -> list[tuple[str, ModelProto]]:

@@ -1,5 +1,6 @@
 """Does every node fit onnx's description of its op: inputs, outputs, attributes and their types."""
 
+import re
 from functools import cache
 from typing import Any
 
@@ -11,6 +12,7 @@ from ffebm.compiler.onnx_structure import all_nodes, op_name
 from ffebm.errors import Location, ModelError
 from ffebm.visible import visible
 
+EQUATION = re.compile(r"{term}(,{term})*(->{term})?".replace("{term}", r"[A-Za-z]*(\.\.\.)?[A-Za-z]*"))
 MANY = 2**31 - 1
 """How many inputs onnx gives an op that takes any number."""
 
@@ -61,6 +63,7 @@ def _problem(node: NodeProto, schema: OpSchema) -> tuple[str, str] | None:
         or _wrong_number(len(node.output), schema.min_output, schema.max_output, "outputs")
         or _left_out(node, schema)
         or _wrong_attribute(node, schema)
+        or _wrong_equation(node)
     )
 
 
@@ -100,6 +103,15 @@ def _wrong_attribute(node: NodeProto, schema: OpSchema) -> tuple[str, str] | Non
             return f"attribute {attr.name!r} is {found}", f"{kinds.Name(known[0])} is needed"
     missing = [key for key, (_, required) in _attributes(schema).items() if required and key not in given]
     return (f"attribute {missing[0]!r} is missing", "it is needed") if missing else None
+
+
+def _wrong_equation(node: NodeProto) -> tuple[str, str] | None:
+    """An Einsum that is no equation, in which onnx's shape inference may not find its way out."""
+    for attr in node.attribute if node.op_type == "Einsum" else ():
+        text = attr.s.decode("utf-8", "backslashreplace")
+        if attr.name == "equation" and not EQUATION.fullmatch(text.replace(" ", "")):
+            return f"equation {visible(text)!r}", "letters and '...' between commas, with or without '->'"
+    return None
 
 
 def _attributes(schema: OpSchema) -> dict[str, tuple[int, bool]]:

@@ -92,6 +92,10 @@ REFUSED: dict[str, tuple[Callable[[], ModelProto], str]] = {
         lambda: of_node("Einsum"),
         "model:n: Einsum: attribute 'equation' is missing; it is needed",
     ),
+    "no equation": (
+        lambda: of_node("Einsum", helper.make_attribute("equation", "-")),
+        "model:n: Einsum: equation '-'; letters and '...' between commas, with or without '->'",
+    ),
     "an unknown attribute": (
         lambda: of_node("Relu", helper.make_attribute("slope", 1)),
         "model:n: Relu: attribute 'slope' is unknown; its attributes are none",
