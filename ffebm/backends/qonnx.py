@@ -3,7 +3,9 @@
 Source of the format: the Quant operator of fastmachinelearning/qonnx, domain `qonnx.custom_op.general`.
 """
 
-from collections.abc import Iterator, Mapping
+import ast
+import operator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -205,7 +207,7 @@ def _model(
         f"segment{segment.id:04}",
         [_port(plan, name) for name in program.inputs],
         outputs,
-        [numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in constants.items()],
+        [numpy_helper.from_array(np.asarray(array, order="C"), name) for name, array in constants.items()],
     )
     model: ModelProto = helper.make_model(
         graph,
@@ -214,9 +216,28 @@ def _model(
         producer_name="ffebm",
         doc_string="\n".join([source_line(plan), *notes]),
     )
-    onnx.checker.check_model(model)
+    model = _typed(plan, model)
+    if all(port.type.tensor_type.HasField("shape") for port in model.graph.output):
+        onnx.checker.check_model(model)  # which wants a shape of outputs that a loop makes
     content: bytes = model.SerializeToString(deterministic=True)
     return content
+
+
+def _typed(plan: Plan, model: ModelProto) -> ModelProto:
+    """The model with the types of all values, which tools that run it node by node look up."""
+    typed = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    found = {value.name: value for value in [*typed.graph.value_info, *typed.graph.output]}
+    for node in typed.graph.node:
+        for name in node.output:
+            known = found.get(name)
+            if (
+                name
+                and (known is None or not known.type.tensor_type.HasField("shape"))
+                and name in plan.types
+            ):
+                place = known if known is not None else typed.graph.value_info.add()
+                place.CopyFrom(_port(plan, name))
+    return typed
 
 
 def _read(program: Program) -> dict[str, None]:
@@ -235,8 +256,39 @@ def _port(plan: Plan, name: str, called: str = "") -> ValueInfoProto:
     dtype = np.dtype(known.dtype) if known else np.dtype(np.float32)
     shape = None
     if known and known.shape is not None:
-        shape = [plan.batch if isinstance(size, str) else size for size in known.shape]
+        opened = {size for port in plan.inputs for size in port.type.shape or () if isinstance(size, str)}
+        shape = [_size(size, dict.fromkeys(opened, plan.batch)) for size in known.shape]
     return helper.make_tensor_value_info(called or name, helper.np_dtype_to_tensor_dtype(dtype), shape)
+
+
+def _size(size: int | str, opened: Mapping[str, int]) -> int | None:
+    """A size: a number, one that is open in an input, or arithmetic on those. None if it is not known."""
+    if isinstance(size, int) or size in opened:
+        return size if isinstance(size, int) else opened[size]
+    try:
+        return _evaluated(ast.parse(size, mode="eval").body, opened)
+    except SyntaxError:  # a name that a model gives may be any text
+        return None
+
+
+def _evaluated(term: ast.expr, opened: Mapping[str, int]) -> int | None:
+    if isinstance(term, ast.Name):
+        return opened.get(term.id)
+    if isinstance(term, ast.Constant) and isinstance(term.value, int):
+        return term.value
+    if isinstance(term, ast.BinOp) and type(term.op) in _ARITHMETIC:
+        left, right = (_evaluated(side, opened) for side in (term.left, term.right))
+        if left is not None and right:
+            return _ARITHMETIC[type(term.op)](left, right)
+    return None
+
+
+_ARITHMETIC: dict[type[ast.operator], Callable[..., int]] = {
+    ast.Add: operator.add,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mult: operator.mul,
+    ast.Sub: operator.sub,
+}
 
 
 def _quant(
@@ -291,13 +343,16 @@ def _vector_scale(
 def _node(plan: Plan, instruction: Instruction) -> NodeProto:
     node = helper.make_node(instruction.op, instruction.inputs, instruction.outputs, instruction.name)
     schema = defs.get_schema(instruction.op, OPSET)
-    values: dict[str, object] = {**instruction.attrs}
+    values: dict[str, Any] = {**instruction.attrs}
     for key, name in instruction.tensors.items():
         array = plan.weights[name]
         plain = schema.attributes[key].type != defs.OpSchema.AttrType.TENSOR
         values[key] = array.tolist() if plain else numpy_helper.from_array(np.asarray(array), name)
     for key, inner in instruction.graphs.items():
         values[key] = _graph(plan, inner, f"{instruction.name}.{key}")
+        if instruction.op == "Loop":  # runtimes want the number of the pass typed
+            number = helper.make_tensor_value_info(inner.inputs[0], onnx.TensorProto.INT64, [])
+            values[key].input[0].CopyFrom(number)
     for key, value in sorted(values.items()):
         kind = schema.attributes[key].type
         number = onnx.AttributeProto.AttributeType.Value(str(kind).rpartition(".")[2])
@@ -319,6 +374,6 @@ def _graph(plan: Plan, program: Program, name: str) -> GraphProto:
     return helper.make_graph(
         [_node(plan, instruction) for instruction in program.instructions],
         name,
-        [_port(plan, value) for value in program.inputs],
-        [_port(plan, value) for value in program.outputs],
+        [ValueInfoProto(name=value) for value in program.inputs],  # typed by what the op hands in
+        [ValueInfoProto(name=value) for value in program.outputs],
     )

@@ -2,7 +2,7 @@
 
 import importlib.util
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +44,8 @@ def values_of(plan: Plan, names: list[str], *inputs: torch.Tensor) -> dict[str, 
 def executed(content: bytes, feeds: Mapping[str, Floats]) -> dict[str, Floats]:
     from qonnx.core.modelwrapper import ModelWrapper
     from qonnx.core.onnx_exec import execute_onnx
-    from qonnx.transformation.infer_shapes import InferShapes
 
-    model = ModelWrapper(onnx.load_from_string(content)).transform(InferShapes())
-    found: dict[str, Floats] = execute_onnx(model, dict(feeds))
+    found: dict[str, Floats] = execute_onnx(ModelWrapper(onnx.load_from_string(content)), dict(feeds))
     return found
 
 
@@ -75,6 +73,122 @@ def test_segments_compute_what_the_plan_does() -> None:
     step = values["gate"].max() / 127
     codes = first["gate.dac"] / step
     np.testing.assert_allclose(codes, np.rint(values["gate"] / step), atol=1e-3)
+
+
+class Shifted(nn.Module):
+    """Sizes that are arithmetic on the batch, and rows of several open sizes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        self.out = nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        rows = self.layer(x).tanh().reshape(-1, 8)
+        made: torch.Tensor = self.out(rows).softmax(-1)
+        return made
+
+
+def attention_model(b: Builder) -> str:
+    """Attention in parts with a mask, and one row of its result, by an index without axes."""
+    x = b.input("x", "N", 5, 8)
+    scores = b.node("MatMul", b.node("MatMul", x, b.weight(8, 8)), b.node("Transpose", x, perm=[0, 2, 1]))
+    mask = b.constant(np.triu(np.full((5, 5), -np.inf, np.float32), 1))
+    kept = b.node("Softmax", b.node("Add", b.node("Div", scores, b.constant(2.8)), mask), axis=-1)
+    row = b.node("Gather", b.node("MatMul", kept, x), b.constant(np.array(2)), axis=1)
+    normal = b.node("LayerNormalization", row, b.weight(8), b.weight(8))
+    return b.node("Gelu", b.node("Gemm", normal, b.weight(8, 4), b.weight(4)))
+
+
+def loop_plan() -> Plan:
+    """A loop that carries floats, counts in integers, and collects shapes."""
+    b, h = Builder(), onnx.helper
+    x = b.input("x", 1, 4)
+    body = h.make_graph(
+        [
+            h.make_node("Cast", ["i"], ["number"], to=onnx.TensorProto.FLOAT),
+            h.make_node("Mul", ["state", "number"], ["scaled"]),
+            h.make_node("Add", ["scaled", x], ["next"]),
+            h.make_node("Identity", ["go"], ["on"]),
+            h.make_node("Shape", ["next"], ["sizes"]),
+        ],
+        "body",
+        [
+            h.make_tensor_value_info("i", onnx.TensorProto.INT64, []),
+            h.make_tensor_value_info("go", onnx.TensorProto.BOOL, []),
+            h.make_tensor_value_info("state", onnx.TensorProto.FLOAT, [1, 4]),
+        ],
+        [
+            h.make_tensor_value_info("on", onnx.TensorProto.BOOL, []),
+            h.make_tensor_value_info("next", onnx.TensorProto.FLOAT, [1, 4]),
+            h.make_tensor_value_info("sizes", onnx.TensorProto.INT64, [2]),
+        ],
+    )
+    counts = [b.constant(np.array(3)), b.constant(np.array(True))]
+    b.nodes.append(h.make_node("Loop", [*counts, x], ["y", "all"], "loop", body=body))
+    model = b.model("y", "all")
+    model.graph.output[1].type.tensor_type.elem_type = onnx.TensorProto.INT64
+    return compile_model(model, hardware="ideal")
+
+
+def plans() -> dict[str, Callable[[], Plan]]:
+    """Plans with many kinds of segments."""
+
+    def attention() -> Plan:
+        b = Builder()
+        return compile_model(b.model(attention_model(b)), hardware=quiet(crossbars(16, 12, 8)))
+
+    def rows() -> Plan:
+        return compile_model(Shifted().eval(), (torch.randn(2, 5, 8),), hardware=quiet(crossbars(16, 12, 8)))
+
+    return {
+        "dense": dense_plan, "convolution": convolution_plan, "attention": attention,
+        "rows": rows, "loop": loop_plan,
+    }  # fmt: skip
+
+
+@needs_qonnx
+@pytest.mark.parametrize("name", plans())
+@pytest.mark.filterwarnings(
+    "ignore::UserWarning:qonnx.core.onnx_exec"
+)  # of sizes that a loop makes as it runs
+def test_every_segment_runs_in_qonnx_and_in_onnxruntime(name: str) -> None:
+    plan = plans()[name]()
+    exported, held = export_qonnx(plan), {port.name: port for port in plan.inputs}
+    torch.manual_seed(0)
+    feeds = {
+        port.name: torch.randn([plan.batch if isinstance(d, str) else d for d in port.type.shape or ()])
+        for port in plan.inputs
+    }
+    for segment in plan.segments:
+        content = exported.files.get(f"segment{segment.id:04}.onnx")
+        if content is None:
+            continue
+        read, made = list(segment.program.inputs), list(segment.program.outputs)
+        inner = [value for value in dict.fromkeys([*read, *made]) if value not in held]
+        values = values_of(plan, inner, *feeds.values()) | {k: v.numpy() for k, v in feeds.items()}
+        given = {value: values[value] for value in read}
+        found = executed(content, given)
+        if not any(node.domain for node in onnx.load_from_string(content).graph.node):
+            session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+            found |= dict(zip(made, session.run(made, given), strict=True))
+        for value in made:
+            assert found[value].shape == values[value].shape
+            np.testing.assert_allclose(found[value], values[value], rtol=1e-5, atol=1e-6)
+
+
+@needs_qonnx
+def test_the_example_of_the_documentation_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = dense_plan()
+    for name, content in export_qonnx(plan).files.items():
+        (tmp_path / name).write_bytes(content)
+    text = Path("docs/export.md").read_text(encoding="utf-8")
+    (code,) = [part for part in text.split("```python\n")[1:] if part.startswith("import onnx\nfrom qonnx")]
+    values = values_of(plan, ["hidden", "gate"], torch.randn(1, INPUTS))
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"hidden": values["hidden"]}
+    exec(code.partition("```")[0], names)
+    np.testing.assert_allclose(names["outputs"]["gate"], values["gate"], rtol=1e-6)
 
 
 @needs_qonnx
