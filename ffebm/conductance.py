@@ -51,7 +51,7 @@ def from_matrix(linear: Linear, matrix: Matrix, shape: tuple[int, ...]) -> Matri
 
 
 def full_scale(piece: Matrix, *, by_column: bool = False) -> Matrix:
-    """The largest magnitude of a piece or of each of its columns; 1 where all weights are zero.
+    """The largest magnitude of a piece or of each of its columns.
 
     Args:
         piece: [..., n_out, n_in].
@@ -60,8 +60,7 @@ def full_scale(piece: Matrix, *, by_column: bool = False) -> Matrix:
     Returns:
         [..., 1, 1]; [..., n_out, 1] by column.
     """
-    largest = _largest_weight(piece, by_column=by_column)
-    return largest + (largest == 0)
+    return _largest_weight(piece, by_column=by_column)
 
 
 def weight_range(piece: Matrix, crossbar: Crossbar, fan_in: int) -> Matrix:
@@ -77,7 +76,8 @@ def weight_range(piece: Matrix, crossbar: Crossbar, fan_in: int) -> Matrix:
         fan_in: Inputs of the whole layer.
 
     Returns:
-        [..., 1, 1]; [..., n_out, 1] by column; 1 where all weights are zero and none learn.
+        [..., 1, 1]; [..., n_out, 1] by column; 0 where all weights are zero and none learn: what their cells
+        hold then counts for nothing, noise included.
 
     Source: `weight_scaling_omega` and `weight_scaling_columnwise` of IBM/aihwkit, MappingParameter; spread of
     initialisations: LeCun et al. 1998, Efficient BackProp, section 4.6.
@@ -102,7 +102,7 @@ def to_levels(piece: Matrix, scale: Matrix, crossbar: Crossbar) -> Matrix:
         Whole numbers in [-top_level, top_level], in the type of `piece`.
     """
     top = crossbar.top_level
-    return (piece / scale * top).round().clip(-top, top)
+    return (piece / (scale + (scale == 0)) * top).round().clip(-top, top)
 
 
 def range_scale(scale: Matrix, crossbar: Crossbar, index: int = 0) -> Matrix:

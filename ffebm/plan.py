@@ -462,7 +462,7 @@ def _tile_problems(plan: Plan) -> Iterator[str]:
 def _piece_problems(plan: Plan, tile: TilePlan, piece: Piece) -> Iterator[str]:
     if piece.weight not in plan.weights:
         yield f"piece {piece.id} holds unknown weight {piece.weight!r}"
-    if not piece.scale > 0:
+    if not piece.scale >= 0:
         yield f"piece {piece.id} has a scale of {piece.scale}"
     if piece.row < 0 or piece.col < 0 or piece.n_in < 1 or piece.n_out < 1:
         yield f"piece {piece.id} has no valid place"

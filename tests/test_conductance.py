@@ -18,8 +18,8 @@ WEIGHT = torch.tensor([[0.5, -2.0, 0.25], [0.0, 0.0, 0.0], [0.1, 0.05, -0.2]])
     [
         ({}, [[2.0]]),
         ({"omega": 0.5}, [[4.0]]),
-        ({"scale": "column"}, [[2.0], [1.0], [0.2]]),
-        ({"scale": "column", "omega": 2.0}, [[1.0], [0.5], [0.1]]),
+        ({"scale": "column"}, [[2.0], [0.0], [0.2]]),
+        ({"scale": "column", "omega": 2.0}, [[1.0], [0.0], [0.1]]),
         # room for twice the largest weight, and for twice 1 / sqrt(16) at least
         ({"update": law(range=ratio(2.0))}, [[4.0]]),
         ({"update": law(range=ratio(2.0)), "scale": "column"}, [[4.0], [0.5], [0.5]]),

@@ -115,7 +115,7 @@ def _entry(plan: Plan, place: TilePlan, piece: Piece, index: int) -> dict[str, A
     tile = plan.hardware.tiles.tile
     largest, name, update = float(np.abs(plan.weights[piece.weight]).max()) or 1.0, f"piece{piece.id}", {}
     if isinstance(tile, Crossbar):
-        largest = piece.scale * tile.cell.levels**index
+        largest = piece.scale * tile.cell.levels**index or 1.0  # CrossSim divides by it
         name += f".slice{index}" if tile.slices > 1 else ""
         span = 1.0 - tile.cell.g_min.value / tile.cell.g_max.value
         for direction in ("mvm", "vmm"):

@@ -75,12 +75,15 @@ def test_an_exact_tile_has_no_conductances() -> None:
     assert (piece.scale, piece.adc_range, piece.inputs, piece.outputs) == (1.0, 0.0, (0, 5), (0, 700))
 
 
-def test_a_weight_of_zeros() -> None:
+def test_a_weight_of_zeros(tmp_path: Path) -> None:
     b = Builder()
     w = b.constant(np.zeros((3, 3), np.float32))
     plan = compile_plan(b.model(b.node("MatMul", b.input("x", "N", 3), w)), hardware="reference")
     (piece,) = [p for _, p in plan.pieces()]
-    assert (piece.scale, piece.adc_range) == (1.0, 1.0)
+    assert (piece.scale, piece.adc_range) == (0.0, 1.0)
+    plan.save(tmp_path / "plan")
+    assert load_plan(tmp_path / "plan") == plan
+    assert not Executor(plan)(torch.ones(2, 3)).any()  # no noise of a range that is not there
     assert np.array_equal(plan.crossbars["piece0.plus"], plan.crossbars["piece0.minus"])
 
 

@@ -123,7 +123,9 @@ class CrossbarTile:
         programmed.
         """
         law = self._crossbar.update
-        if law is None:
+        if law is None and not bool(self._programmed().all()):
+            self.program(self.read() + step)  # zeros have no range to move in
+        elif law is None:
             self._cells.move(step / self._programmed())
         else:
             change = step / self.reach

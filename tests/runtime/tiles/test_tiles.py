@@ -320,3 +320,27 @@ def test_all_effects_work_together(mapping: str) -> None:
     assert all(torch.equal(a, b) for a, b in zip(found, numbers(0, "a"), strict=True))
     for other in (numbers(1, "a"), numbers(0, "b")):
         assert not any(torch.equal(a, b) for a, b in zip(found, other, strict=True))
+
+
+@pytest.mark.parametrize("slices", [1, 2])
+@pytest.mark.parametrize("scale", ["piece", "column"])
+def test_zeros_are_exactly_zero(slices: int, scale: str) -> None:
+    noisy = crossbar(levels=16, programming=0.1, reading=0.1)
+    tile = make_tile(replace(noisy, slices=slices, scale=scale), source(), "0")  # type: ignore[arg-type]
+    tile.program(torch.zeros(2, 6, 8))
+    assert not tile.read().any()
+    assert not tile.mvm(random(2, 5, 8, dtype=torch.float32)).any()
+    assert not tile.mvm_t(random(2, 5, 6, dtype=torch.float32)).any()
+    step = random(2, 6, 8, dtype=torch.float32)
+    tile.update(step)
+    assert (tile.read() - step).norm() < step.norm()  # from then on a weight like any other
+
+
+def test_a_piece_of_zeros_is_exact_beside_others() -> None:
+    tile = make_tile(crossbar(programming=0.1, reading=0.1), source(), "0")
+    weight = random(2, 6, 8)
+    weight[0] = 0.0
+    tile.program(weight)
+    found = tile.mvm(random(2, 5, 8))
+    assert not found[0].any()
+    assert found[1].all()
