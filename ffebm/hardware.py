@@ -80,6 +80,9 @@ __all__ = [
 MOST_LEVELS = 2**52
 """Whole numbers above it are not exact in a float of double precision."""
 
+SMALLEST, LARGEST = 1e-30, 1e30
+"""Bounds of a constant in its unit: far outside of physics, and sums of their quotients stay finite."""
+
 
 class Exact(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="exact"):
     """A tile that computes exactly, whatever the size of its matrices.
@@ -259,7 +262,7 @@ def _decode(text: str, source: str) -> Hardware:
             hint="docs/hardware.md lists the keys; every constant is {value, unit, source}",
             location=Location(source, where),
         ) from None
-    _check(hardware, source)
+    check_hardware(hardware, source)
     return hardware
 
 
@@ -284,12 +287,26 @@ def _literals(kind: inspect.Type, names: Sequence[str]) -> Iterator[object]:
         yield from kind.values
 
 
-def _check(hardware: Hardware, source: str) -> None:
-    """What single fields cannot say."""
+def check_hardware(hardware: Hardware, source: str) -> None:
+    """What single fields cannot say.
+
+    Args:
+        hardware: A description.
+        source: Where it comes from, for messages.
+
+    Raises:
+        HardwareError: If it contradicts itself, or a constant is outside of its bounds.
+    """
     for name, quantity in hardware.quantities():
         if not math.isfinite(quantity.value):
             raise HardwareError(
                 f"a value of {quantity.value}", allowed="a finite number", location=Location(source, name)
+            )
+        if quantity.value and not SMALLEST <= quantity.value <= LARGEST:
+            raise HardwareError(
+                f"a value of {quantity.value:g} {quantity.unit}",  # type: ignore[attr-defined] # each kind has one
+                allowed=f"0, or {SMALLEST:g} to {LARGEST:g}",
+                location=Location(source, name),
             )
         if isinstance(quantity, Rate) and quantity.value == 0:
             raise HardwareError("a rate of 0/s", allowed="more than 0", location=Location(source, name))

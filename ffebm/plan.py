@@ -17,18 +17,19 @@ import safetensors
 from msgspec import Meta
 
 from ffebm.decoded import decoded
-from ffebm.errors import Location, PlanError
+from ffebm.errors import HardwareError, Location, PlanError
 from ffebm.folder import read_folder, write_folder
-from ffebm.hardware import Crossbar, Hardware
+from ffebm.hardware import Crossbar, Hardware, check_hardware
 from ffebm.ir import Array, EnergyBlock, Part, TensorType, holds_floats
 from ffebm.program import Instruction, Segment
 from ffebm.program_check import program_problems
-from ffebm.step import Schedule
+from ffebm.step import Schedule, schedule_problems
+from ffebm.structure import Structure, structure_problems
 from ffebm.tensor_file import pack, unpack
 from ffebm.visible import visible
 from ffebm.work import stationary
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the plan format; another version is refused."""
 MANIFEST, WEIGHTS, CROSSBARS = "plan.json", "weights.safetensors", "crossbars.safetensors"
 MODEL = "source.onnx"
@@ -95,18 +96,6 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     dims: dict[str, int] = {}
     digital: tuple[str, ...] = ()
     trainable: tuple[str, ...] = ()
-
-
-class Structure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How a torch model's results are nested.
-
-    Attributes:
-        tree: Lists, tuples and dictionaries, as torch's pytree writes them down.
-        leaves: The leaves in order: an output's name, or what the model always returns there.
-    """
-
-    tree: str
-    leaves: tuple[str | bool | int | float | None, ...]
 
 
 class Port(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -267,6 +256,9 @@ class Plan(Manifest, kw_only=True, forbid_unknown_fields=True, eq=False):
             _same_arrays(getattr(self, f), getattr(other, f)) for f in arrays
         )
 
+    def __ne__(self, other: object) -> bool:
+        return not self == other  # msgspec's own compares identities
+
     def __repr__(self) -> str:
         size = f"{len(self.nodes)} nodes, {len(self.blocks)} blocks"
         return f"<Plan of {self.source.name} for {self.hardware.name}: {size}>"
@@ -346,6 +338,12 @@ def load_plan(path: str | Path) -> Plan:
         raise PlanError(f"cannot be read: {error}", hint="compile again", location=where) from None
     plain = {name: getattr(manifest, name) for name in Manifest.__struct_fields__}
     plan = Plan(**plain, segments=segments, weights=weights, crossbars=crossbars, model=files.get(MODEL, b""))
+    try:
+        check_hardware(plan.hardware, str(folder))
+    except HardwareError as error:
+        raise PlanError(
+            f"its hardware: {error.found}", allowed=error.allowed, location=error.location
+        ) from None
     problem = next(_problems(plan), None)
     if problem is not None:
         raise PlanError(problem, hint="compile the model again", location=where)
@@ -384,10 +382,12 @@ def _problems(plan: Plan) -> Iterator[str]:
                 yield f"weight {weight!r} of {block.name} has no values"
     yield from program_problems(plan.segments, plan.weights)
     yield from _order_problems(plan, known)
+    yield from structure_problems(plan.structure, {*plan.weights, *(port.name for port in plan.outputs)})
     yield from _node_problems(plan)
     yield from _tile_problems(plan)
+    units = {f"tile{t.id}" for t in plan.tiles} | {f"digital{i}" for i in range(plan.hardware.digital.count)}
     for schedule in (plan.inference, plan.training):
-        yield from _schedule_problems(plan, schedule)
+        yield from schedule_problems(schedule, {*units, "network"}, len(plan.blocks))
 
 
 def _node_problems(plan: Plan) -> Iterator[str]:
@@ -508,29 +508,6 @@ def _conductance_problems(plan: Plan, piece: Piece) -> Iterator[str]:
             array.min() >= tile.cell.g_min.value * 0.999 and array.max() <= tile.cell.g_max.value * 1.001
         ):
             yield f"conductances {name!r} leave the range of the cells"
-
-
-def _schedule_problems(plan: Plan, schedule: Schedule) -> Iterator[str]:
-    tiles = {f"tile{tile.id}" for tile in plan.tiles}
-    units = tiles | {f"digital{i}" for i in range(plan.hardware.digital.count)} | {"network"}
-    free: dict[str, float] = {}
-    blocks = {None, *(block.id for block in plan.blocks)}
-    for position, step in enumerate(schedule.steps):
-        if step.id != position or any(not 0 <= before < len(schedule.steps) for before in step.after):
-            yield f"step {step.id} stands at position {position}, or waits for an unknown step"
-            return
-        if not 0 <= step.start_s <= step.end_s:
-            yield f"step {step.id} runs from {step.start_s} s to {step.end_s} s"
-        for unit in step.units:
-            if unit not in units:
-                yield f"step {step.id} runs on unknown unit {unit!r}"
-            if free.get(unit, 0.0) > step.start_s:
-                yield f"step {step.id} starts before {unit} is free"
-            free[unit] = step.end_s
-        if step.block not in blocks or (step.block is None and step.kind in {"free", "nudged", "contrast"}):
-            yield f"step {step.id} works for block {step.block}, which there is not"
-        if any(schedule.steps[before].end_s > step.start_s for before in step.after):
-            yield f"step {step.id} starts before a step that it waits for has ended"
 
 
 # --- summary -----------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """A schedule: steps with times, energies and conversions."""
 
+from collections.abc import Collection, Iterator
 from typing import Literal
 
 import msgspec
@@ -105,3 +106,31 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         for step in self.steps:
             total += step.cost
         return total
+
+
+def schedule_problems(schedule: Schedule, units: Collection[str], n_blocks: int) -> Iterator[str]:
+    """Contradictions, as text.
+
+    Args:
+        schedule: Of a plan.
+        units: What the machine has.
+        n_blocks: How many energy blocks the plan has.
+    """
+    free: dict[str, float] = {}
+    blocks = {None, *range(n_blocks)}
+    for position, step in enumerate(schedule.steps):
+        if step.id != position or any(not 0 <= before < len(schedule.steps) for before in step.after):
+            yield f"step {step.id} stands at position {position}, or waits for an unknown step"
+            return
+        if not 0 <= step.start_s <= step.end_s:
+            yield f"step {step.id} runs from {step.start_s} s to {step.end_s} s"
+        for unit in step.units:
+            if unit not in units:
+                yield f"step {step.id} runs on unknown unit {unit!r}"
+            if free.get(unit, 0.0) > step.start_s:
+                yield f"step {step.id} starts before {unit} is free"
+            free[unit] = step.end_s
+        if step.block not in blocks or (step.block is None and step.kind in {"free", "nudged", "contrast"}):
+            yield f"step {step.id} works for block {step.block}, which there is not"
+        if any(schedule.steps[before].end_s > step.start_s for before in step.after):
+            yield f"step {step.id} starts before a step that it waits for has ended"

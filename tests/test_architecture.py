@@ -25,6 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "folder",
         "hardware",
         "step",
+        "structure",
         "program",
         "chart",
         "training",

@@ -141,6 +141,10 @@ CASES: dict[str, tuple[Callable[[str], str], str]] = {
         lambda text: text.replace("value = 256e9", "value = 0.0"),
         "network.bit_rate: a rate of 0/s; more than 0",
     ),
+    "a rate whose times overflow": (
+        lambda text: text.replace("value = 256e9", "value = 5e-324"),
+        "network.bit_rate: a value of 4.94066e-324 1/s; 0, or 1e-30 to 1e+30",
+    ),
     "no tiles": (
         lambda text: text.replace("count = 64", "count = 0"),
         "tiles.count: Expected `int` >= 1" + HINT,

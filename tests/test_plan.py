@@ -46,6 +46,7 @@ def folder(plan: Plan, tmp_path: Path) -> Path:
 
 def test_what_is_saved_is_loaded(plan: Plan, folder: Path) -> None:
     assert load_plan(folder) == plan
+    assert (load_plan(folder) != plan) is False
     assert load_plan(str(folder)) == plan
     files = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
     assert files == [
@@ -145,8 +146,8 @@ def set_at(*path: str | int, to: Any) -> Callable[[Any], None]:
 
 
 def test_an_unknown_version(folder: Path) -> None:
-    assert refused(folder, set_at("schema", to=2)) == (
-        "the plan is of version 2; this ffebm reads version 1\n"
+    assert refused(folder, set_at("schema", to=1)) == (
+        "the plan is of version 1; this ffebm reads version 2\n"
         "  hint: compile the model again with this version"
     )
 
@@ -264,6 +265,13 @@ def test_a_step_that_no_segment_holds(folder: Path) -> None:
 def test_conductances_outside_the_cells_range(folder: Path, plan: Plan) -> None:
     found = refused(folder, set_at("hardware", "tiles", "tile", "cell", "g_max", "value", to=1e-6))
     assert "leave the range of the cells" in found
+
+
+def test_hardware_that_no_description_may_hold(folder: Path) -> None:
+    found = refused(folder, set_at("hardware", "network", "bit_rate", "value", to=5e-324))
+    assert found.endswith(
+        "plan:network.bit_rate: its hardware: a value of 4.94066e-324 1/s; 0, or 1e-30 to 1e+30"
+    )
 
 
 def test_a_foreign_folder_is_not_overwritten(plan: Plan, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ dropout and attention are still whole.
 import hashlib
 import logging
 import warnings
+from collections import OrderedDict, defaultdict, namedtuple
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
@@ -24,7 +25,8 @@ from ffebm.compiler.torch_reader import Leaf, NotInvertibleError, Reading, read_
 from ffebm.compiler.torch_twins import take_onnx_names
 from ffebm.errors import Location, ModelError, UsageError
 from ffebm.ir import Graph
-from ffebm.plan import Source, Structure
+from ffebm.plan import Source
+from ffebm.structure import Kind, Nest, Structure, structure_problems
 
 BATCH = "batch"
 """Name of the size that is open."""
@@ -270,11 +272,49 @@ def _structure(program: ExportedProgram, leaves: tuple[Leaf, ...], graph: Graph)
     if list(leaves) == graph.outputs and (tree.is_leaf() or (len(leaves) > 1 and _plain(tree))):
         return None
     try:
-        with _quiet():
-            return Structure(tree=pytree.treespec_dumps(tree), leaves=leaves)
-    except (NotImplementedError, TypeError, ValueError):
+        return Structure(tree=_nest(tree), leaves=leaves)
+    except TypeError:
         graph.notes.append(f"results come as a tuple: {tree.type.__name__} cannot be written down")
         return None
+
+
+def _nest(tree: Any) -> Nest | None:
+    """A tree of torch's as containers of the closed set; None for a leaf.
+
+    Raises:
+        TypeError: If it holds another container, or keys that are no names or numbers.
+    """
+    if tree.is_leaf():
+        return None
+    kind, keys = _kind_and_keys(tree)
+    items = tuple(_nest(child) for child in tree.children())
+    if not all(isinstance(key, str | bool | int | float) for key in keys):
+        raise TypeError("a key is no name and no number")
+    name = tree.type.__name__ if kind == "record" else ""
+    if kind == "namedtuple":
+        name = tree.context.__name__
+    nest = Nest(kind=kind, items=items, keys=keys, name=name)
+    if next(structure_problems(Structure(tree=nest, leaves=(None,) * tree.num_leaves), ()), None) is not None:
+        raise TypeError("its names are no names of Python")
+    return nest
+
+
+def _kind_and_keys(tree: Any) -> tuple[Kind, tuple[Any, ...]]:
+    context = tree.context
+    if tree.type in {tuple, list}:
+        return ("tuple" if tree.type is tuple else "list"), ()
+    if tree.type in {dict, OrderedDict}:
+        return "dict", tuple(context)
+    if tree.type is defaultdict:
+        return "dict", tuple(context[1])
+    if tree.type is namedtuple:
+        return "namedtuple", tuple(context._fields)
+    # classes that are registered with torch: what stands beside the values are their names
+    lists = isinstance(context, list | tuple)
+    names = context[0] if lists and context and isinstance(context[0], list | tuple) else context
+    if not isinstance(names, list | tuple) or len(names) != tree.num_children:
+        raise TypeError("no names of its fields are known")
+    return "record", tuple(names)
 
 
 def _plain(tree: Any) -> bool:

@@ -46,6 +46,13 @@ from ffebm.runtime.tiles.tile import Health
 from ffebm.runtime.trace import BACKWARD, Trace, marked, marked_again
 from ffebm.runtime.uncompiled import uncompiled
 from ffebm.runtime.unsettled import Notices
+from ffebm.structure import Record, nested
+
+pytree.register_pytree_node(
+    Record,
+    lambda record: (list(record.values()), (record.class_name, tuple(record))),
+    lambda values, named: Record(named[0], dict(zip(named[1], values, strict=True))),
+)
 
 
 class Executor(nn.Module):
@@ -391,7 +398,7 @@ class Executor(nn.Module):
             outputs = tuple(self.lookup(values, port.name) for port in self.plan.outputs)
             return outputs[0] if len(outputs) == 1 else outputs
         leaves = [self.lookup(values, leaf) if isinstance(leaf, str) else leaf for leaf in structure.leaves]
-        return pytree.tree_unflatten(leaves, pytree.treespec_loads(structure.tree))
+        return nested(structure, leaves)
 
     def _update_buffers(self) -> None:
         """What the model keeps for its next run; what this run has read stays as it was, for backward."""
