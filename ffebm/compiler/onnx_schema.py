@@ -13,6 +13,13 @@ from ffebm.errors import Location, ModelError
 from ffebm.visible import visible
 
 EQUATION = re.compile(r"{term}(,{term})*(->{term})?".replace("{term}", r"[A-Za-z]*(\.\.\.)?[A-Za-z]*"))
+REDUCTIONS: dict[str, frozenset[bytes]] = {
+    **dict.fromkeys(
+        ("NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss"), frozenset({b"mean", b"none", b"sum"})
+    ),
+    **dict.fromkeys(("ScatterElements", "ScatterND"), frozenset({b"add", b"max", b"min", b"mul", b"none"})),
+}
+"""What `reduction` may be; of other texts each evaluator makes something else."""
 MANY = 2**31 - 1
 """How many inputs onnx gives an op that takes any number."""
 
@@ -64,6 +71,7 @@ def _problem(node: NodeProto, schema: OpSchema) -> tuple[str, str] | None:
         or _left_out(node, schema)
         or _wrong_attribute(node, schema)
         or _wrong_equation(node)
+        or _wrong_reduction(node)
     )
 
 
@@ -82,6 +90,9 @@ def _left_out(node: NodeProto, schema: OpSchema) -> tuple[str, str] | None:
         for value, formal in zip(given, formals, strict=False):
             if not value and formal.option == OpSchema.FormalParameterOption.Single:
                 return f"{what} {formal.name} is left out", "it is needed"
+    variadic = OpSchema.FormalParameterOption.Variadic
+    if schema.inputs and schema.inputs[-1].option == variadic and "" in node.input[len(schema.inputs) - 1 :]:
+        return f"one of its inputs {schema.inputs[-1].name} is left out", "each is needed"
     return None
 
 
@@ -111,6 +122,15 @@ def _wrong_equation(node: NodeProto) -> tuple[str, str] | None:
         text = attr.s.decode("utf-8", "backslashreplace")
         if attr.name == "equation" and not EQUATION.fullmatch(text.replace(" ", "")):
             return f"equation {visible(text)!r}", "letters and '...' between commas, with or without '->'"
+    return None
+
+
+def _wrong_reduction(node: NodeProto) -> tuple[str, str] | None:
+    known = REDUCTIONS.get(node.op_type)
+    for attr in node.attribute if known else ():
+        if known and attr.name == "reduction" and attr.s not in known:
+            text = visible(attr.s.decode("utf-8", "backslashreplace"))
+            return f"reduction {text!r}", f"one of {sorted(name.decode() for name in known)}"
     return None
 
 

@@ -34,6 +34,12 @@ def of_node(op: str, *attributes: AttributeProto, inputs: int = 1) -> ModelProto
     return b.model("y")
 
 
+def with_nothing(op: str) -> ModelProto:
+    model = of_node(op, inputs=2)
+    model.graph.node[0].input[1] = ""
+    return model
+
+
 def undefined_tensor() -> ModelProto:
     b = Builder()
     b.nodes.append(helper.make_node("Constant", [], ["c"], "n"))
@@ -95,6 +101,14 @@ REFUSED: dict[str, tuple[Callable[[], ModelProto], str]] = {
     "no equation": (
         lambda: of_node("Einsum", helper.make_attribute("equation", "-")),
         "model:n: Einsum: equation '-'; letters and '...' between commas, with or without '->'",
+    ),
+    "a sum of nothing": (
+        lambda: with_nothing("Sum"),
+        "model:n: Sum: one of its inputs data_0 is left out; each is needed",
+    ),
+    "an unknown reduction": (
+        lambda: of_node("ScatterND", helper.make_attribute("reduction", "odd"), inputs=3),
+        "model:n: ScatterND: reduction 'odd'; one of ['add', 'max', 'min', 'mul', 'none']",
     ),
     "an unknown attribute": (
         lambda: of_node("Relu", helper.make_attribute("slope", 1)),
