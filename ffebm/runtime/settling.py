@@ -284,8 +284,16 @@ def _by_sample(phase: Phase, rule: Rule) -> Tensor:
 
 def _are_finite(phase: Phase, rule: Rule) -> Tensor:
     """Whether each sample's state is finite."""
-    found = [torch.isfinite(s).flatten(1).all(1) for s in phase.settled_state()]
+    found = [_finite(s) for s in phase.settled_state()]
     return torch.stack(found).all(0).view(rule.nodes, -1).all(0)
+
+
+def _finite(state: Tensor) -> Tensor:
+    """Samples whose state is finite, [batch]; by extremes, so that a large map is not copied."""
+    parts = (torch.view_as_real(state) if state.is_complex() else state).flatten(1)
+    if not parts.shape[1]:
+        return parts.new_ones(len(parts), dtype=torch.bool)
+    return torch.isfinite(parts.amin(1)) & torch.isfinite(parts.amax(1))
 
 
 def _unmoved(phase: Phase, rule: Rule, sweeps: int) -> Outcome:
