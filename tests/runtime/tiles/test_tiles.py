@@ -326,7 +326,7 @@ def test_all_effects_work_together(mapping: str) -> None:
 @pytest.mark.parametrize("scale", ["piece", "column"])
 def test_zeros_are_exactly_zero(slices: int, scale: str) -> None:
     noisy = crossbar(levels=16, programming=0.1, reading=0.1)
-    tile = make_tile(replace(noisy, slices=slices, scale=scale), source(), "0")  # type: ignore[arg-type]
+    tile = make_tile(replace(noisy, slices=slices, scale=scale), source(), "0")
     tile.program(torch.zeros(2, 6, 8))
     assert not tile.read().any()
     assert not tile.mvm(random(2, 5, 8, dtype=torch.float32)).any()
