@@ -320,7 +320,8 @@ class Executor(nn.Module):
 
         The samples pass through the plan while these ADCs neither clip nor round. Each range then is
         `deviations` standard deviations of what its line, or the heaviest line of a piece, carried, in each
-        direction for itself. Without a loss there is no backward pass: transposed reads that only a gradient
+        direction for itself; so are the ranges of DACs that follow data, in forward reads. Without a loss
+        there is no backward pass: transposed reads that only a gradient
         needs keep their ranges. Weights, running statistics and what the model's own random ops draw next
         stay as they are. Ranges follow the weights when these are programmed again, but not a change of the
         data's course: calibrate again after some training. Without ADCs whose ranges follow data, nothing
