@@ -43,10 +43,18 @@ class Precision:
         Args:
             optimizer: The optimiser.
             before: Called when gradients have their own scale.
+
+        Raises:
+            UsageError: If the rate is too large for torch's numbers.
         """
         self._scaler.unscale_(optimizer)
         before()
-        self._scaler.step(optimizer)
+        try:
+            self._scaler.step(optimizer)
+        except RuntimeError as error:
+            if "overflow" not in str(error):
+                raise
+            raise UsageError(f"the optimiser's step overflows: {error}", hint="try a smaller --lr") from None
         self._scaler.update()
 
     def state(self) -> dict[str, int | float]:

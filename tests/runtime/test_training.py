@@ -414,6 +414,15 @@ def test_a_loss_that_grows_beyond_all_bounds() -> None:
     )
 
 
+def test_a_rate_that_torch_cannot_multiply_by() -> None:
+    with pytest.raises(UsageError) as caught:
+        run(tiny("ideal"), replace(TRAINING, lr=1e38))
+    assert str(caught.value) == (
+        "the optimiser's step overflows: value cannot be converted to type float without overflow\n"
+        "  hint: try a smaller --lr"
+    )
+
+
 def test_a_loss_that_explodes_stops_and_keeps_what_was_before(tmp_path: Path) -> None:
     settings = replace(TRAINING, optimizer="SGD", lr=0.01, epochs=2)
     trainer = Trainer(Executor(tiny("ideal", 1)), samples(), settings, tmp_path / "run")
