@@ -16,6 +16,7 @@ import numpy as np
 import safetensors
 from msgspec import Meta
 
+from ffebm.conductance import to_matrix
 from ffebm.decoded import decoded
 from ffebm.errors import HardwareError, Location, PlanError
 from ffebm.folder import read_folder, write_folder
@@ -23,6 +24,7 @@ from ffebm.hardware import Crossbar, Hardware, check_hardware
 from ffebm.ir import Array, EnergyBlock, Part, TensorType, holds_floats
 from ffebm.program import Instruction, Segment
 from ffebm.program_check import program_problems
+from ffebm.programming import PROGRAMMED, programming_problems
 from ffebm.step import Schedule, schedule_problems
 from ffebm.structure import Structure, structure_problems
 from ffebm.tensor_file import pack, unpack
@@ -443,20 +445,16 @@ def _tile_problems(plan: Plan) -> Iterator[str]:
         cells[piece.weight] = cells.get(piece.weight, 0) + piece.n_in * piece.n_out
         parts.setdefault((piece.weight, piece.group), []).append(piece)
     for (weight, group), held in parts.items():
-        matrix = TilePlan(
-            id=group,
-            kind="exact",
-            rows=1,
-            cols=1,
-            dac_bits=0,
-            adc_bits=0,
-            pieces=tuple(map(_in_matrix, held)),
-        )
+        inside = tuple(map(_in_matrix, held))
+        matrix = TilePlan(id=group, kind="exact", rows=1, cols=1, dac_bits=0, adc_bits=0, pieces=inside)
         if any(True for _ in _overlaps(matrix)):
             yield f"an element of {weight!r} lies on tiles twice"
     for weight, count in cells.items():
         if weight in plan.weights and plan.weights[weight].size != count:
             yield f"{count} of the {plan.weights[weight].size} elements of {weight!r} lie on tiles"
+    crossbar = plan.hardware.tiles.tile
+    for _, piece in plan.pieces() if isinstance(crossbar, Crossbar) else ():
+        yield from _programming_problems(plan, piece, crossbar)
 
 
 def _piece_problems(plan: Plan, tile: TilePlan, piece: Piece) -> Iterator[str]:
@@ -508,6 +506,25 @@ def _conductance_problems(plan: Plan, piece: Piece) -> Iterator[str]:
             array.min() >= tile.cell.g_min.value * 0.999 and array.max() <= tile.cell.g_max.value * 1.001
         ):
             yield f"conductances {name!r} leave the range of the cells"
+
+
+def _programming_problems(plan: Plan, piece: Piece, tile: Crossbar) -> Iterator[str]:
+    linears = (i.linear for block in plan.blocks for _, i in block.interactions() if i.linear is not None)
+    linear = next((linear for linear in linears if linear.weight == piece.weight), None)
+    if linear is None or piece.weight not in plan.weights:
+        yield f"piece {piece.id} holds {piece.weight!r}, which no block uses"
+        return
+    held = ((name, plan.crossbars.get(f"piece{piece.id}.{name}")) for name in PROGRAMMED)
+    stored = {name: array for name, array in held if array is not None}
+    try:
+        settings = {name: getattr(piece, name) for name in ("scale", "adc_range", "adc_range_t")}
+        matrix = to_matrix(linear, plan.weights[piece.weight])
+        wrong = next(programming_problems(matrix, piece, tile, stored, settings), None)
+    except (IndexError, ValueError, TypeError, ZeroDivisionError) as error:
+        yield f"piece {piece.id} is no part of {piece.weight!r} ({error})"
+        return
+    if wrong is not None:
+        yield f"{wrong} of piece {piece.id} is not what {piece.weight!r} says"
 
 
 # --- summary -----------------------------------------------------------------------------------------

@@ -113,7 +113,7 @@ def _filled(nest: Nest | None, left: Iterator[Any]) -> Any:
     names = [str(key) for key in nest.keys]
     if nest.kind == "record":
         return Record(nest.name, dict(zip(names, items, strict=True)))
-    return namedtuple(nest.name, names)(*items)  # type: ignore[misc] # its names are data, and checked
+    return namedtuple(nest.name, names)(*items)  # its names are data, and checked
 
 
 def _nests(tree: Nest | None) -> tuple[list[Nest], int]:

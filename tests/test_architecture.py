@@ -34,7 +34,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "run_record",
     ),
     ("ir",),
-    ("ops", "work", "monotone", "conductance", "tensor_file", "torch_ops", "program_check"),
+    ("ops", "work", "monotone", "conductance", "tensor_file", "torch_ops", "program_check", "programming"),
     ("plan",),
     ("passes", "backends", "runtime", "recipes"),
     ("compiler", "report"),

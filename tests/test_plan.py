@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
@@ -272,6 +273,19 @@ def test_hardware_that_no_description_may_hold(folder: Path) -> None:
     assert found.endswith(
         "plan:network.bit_rate: its hardware: a value of 4.94066e-324 1/s; 0, or 1e-30 to 1e+30"
     )
+
+
+def test_conductances_that_are_not_those_of_the_weights(plan: Plan, folder: Path) -> None:
+    flat = {name: np.full_like(a, a.mean()) for name, a in plan.crossbars.items()}
+    msgspec.structs.replace(plan, crossbars=flat).save(folder)
+    with pytest.raises(PlanError, match="minus of piece 1 is not what 'c6' says"):
+        load_plan(folder)
+
+
+def test_a_scale_that_is_not_that_of_the_weights(folder: Path) -> None:
+    found = refused(folder, set_at("tiles", 0, "pieces", 0, "scale", to=0.123))
+    assert " is not what" in found
+    assert found.startswith("scale of piece ")
 
 
 def test_a_foreign_folder_is_not_overwritten(plan: Plan, tmp_path: Path) -> None:

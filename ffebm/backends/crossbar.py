@@ -1,11 +1,10 @@
 """Crossbar backend: weights become differential conductance pairs with a scale and converter ranges."""
 
-import numpy as np
-
 from ffebm import conductance
 from ffebm.hardware import Crossbar, Hardware
-from ffebm.ir import Array, Graph, Part
+from ffebm.ir import Array, Graph
 from ffebm.plan import Piece, TilePlan
+from ffebm.programming import programmed
 
 
 def emit_tiles(graph: Graph, hardware: Hardware) -> tuple[tuple[TilePlan, ...], dict[str, Array]]:
@@ -33,7 +32,10 @@ def emit_tiles(graph: Graph, hardware: Hardware) -> tuple[tuple[TilePlan, ...], 
         matrix = conductance.to_matrix(linears[weight], graph.constants[weight])
         for part in parts:
             place = graph.places[part]
-            settings = _program(matrix, part, tile, arrays, count) if isinstance(tile, Crossbar) else {}
+            settings: dict[str, float] = {}
+            if isinstance(tile, Crossbar):
+                held, settings = programmed(matrix, part, tile)
+                arrays |= {f"piece{count}.{name}": array for name, array in held.items()}
             piece = Piece(
                 id=count,
                 weight=weight,
@@ -47,35 +49,6 @@ def emit_tiles(graph: Graph, hardware: Hardware) -> tuple[tuple[TilePlan, ...], 
             pieces.setdefault(place.tile, []).append(piece)
             count += 1
     return tuple(_tile(number, pieces[number], hardware) for number in sorted(pieces)), arrays
-
-
-def _program(
-    matrix: Array, part: Part, crossbar: Crossbar, arrays: dict[str, Array], number: int
-) -> dict[str, float]:
-    """Write a part's conductances; its scale and converter ranges."""
-    piece = matrix[part.group, part.outputs[0] : part.outputs[1], part.inputs[0] : part.inputs[1]]
-    scale = conductance.weight_range(piece, crossbar, matrix.shape[-1])
-    digits = conductance.to_digits(conductance.to_levels(piece, scale, crossbar), crossbar)
-    # Siemens are too small for half precision.
-    pairs = [conductance.to_pair(d.astype(np.float32), crossbar, k) for k, d in enumerate(digits)]
-    plus, minus = (np.stack([np.swapaxes(pair[side], -1, -2) for pair in pairs]) for side in (0, 1))
-    ranges = np.stack([conductance.adc_range(d, crossbar)[..., 0] for d in digits])
-    ranges_t = np.stack([conductance.adc_range(d.T, crossbar)[..., 0] for d in digits])
-    if crossbar.slices == 1:
-        plus, minus, ranges, ranges_t = plus[0], minus[0], ranges[0], ranges_t[0]
-    name = f"piece{number}"
-    arrays[f"{name}.plus"], arrays[f"{name}.minus"] = plus, minus
-    if ranges.size > 1 or ranges_t.size > 1:
-        arrays[f"{name}.adc_range"] = ranges.astype(np.float32)
-        arrays[f"{name}.adc_range_t"] = ranges_t.astype(np.float32)
-    scales = conductance.range_scale(scale, crossbar)[:, 0]
-    if scales.size > 1:
-        arrays[f"{name}.scale"] = scales.astype(np.float32)
-    return {
-        "scale": float(scales.max()),
-        "adc_range": float(ranges.max()),
-        "adc_range_t": float(ranges_t.max()),
-    }
 
 
 def _tile(number: int, pieces: list[Piece], hardware: Hardware) -> TilePlan:
