@@ -452,9 +452,7 @@ def _tile_problems(plan: Plan) -> Iterator[str]:
     for weight, count in cells.items():
         if weight in plan.weights and plan.weights[weight].size != count:
             yield f"{count} of the {plan.weights[weight].size} elements of {weight!r} lie on tiles"
-    crossbar = plan.hardware.tiles.tile
-    for _, piece in plan.pieces() if isinstance(crossbar, Crossbar) else ():
-        yield from _programming_problems(plan, piece, crossbar)
+    yield from (problem for _, piece in plan.pieces() for problem in _programming_problems(plan, piece))
 
 
 def _piece_problems(plan: Plan, tile: TilePlan, piece: Piece) -> Iterator[str]:
@@ -508,7 +506,9 @@ def _conductance_problems(plan: Plan, piece: Piece) -> Iterator[str]:
             yield f"conductances {name!r} leave the range of the cells"
 
 
-def _programming_problems(plan: Plan, piece: Piece, tile: Crossbar) -> Iterator[str]:
+def _programming_problems(plan: Plan, piece: Piece) -> Iterator[str]:
+    if not isinstance(tile := plan.hardware.tiles.tile, Crossbar):
+        return
     linears = (i.linear for block in plan.blocks for _, i in block.interactions() if i.linear is not None)
     linear = next((linear for linear in linears if linear.weight == piece.weight), None)
     if linear is None or piece.weight not in plan.weights:
