@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Literal
 
 import ffebm
-from ffebm.runtime.data import load_data
-from ffebm.runtime.training import Trainer, estimator
-from ffebm.training import Training
+from ffebm.training.data import load_data
+from ffebm.training.settings import Training
+from ffebm.training.trainer import Trainer, estimator
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 

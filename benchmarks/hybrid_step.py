@@ -26,14 +26,14 @@ import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
 from published_loop import Join, Loop, LoopBlock
 from torch import Tensor
 
-from ffebm.ir import Activation, EnergyBlock, Interaction, Layer, Layout, Linear, Pool
-from ffebm.plan import Settle
+from ffebm.graph.graph import Activation, EnergyBlock, Interaction, Layer, Layout, Linear, Pool
+from ffebm.plan.plan import Settle
 from ffebm.recipes.network import COLOURS, SIDE
 from ffebm.recipes.paper import RECIPES, SPLITTING_SMALL
-from ffebm.runtime.data import Data, load_data
-from ffebm.runtime.data.samples import floats
-from ffebm.runtime.energy_block import BlockRuntime, Tail
-from ffebm.runtime.gradient import EP, Gradient, Implicit
+from ffebm.runtime.blocks.block_runtime import BlockRuntime, Tail
+from ffebm.runtime.blocks.estimators.gradient import EP, Gradient, Implicit
+from ffebm.training.data import Data, load_data
+from ffebm.training.data.samples import floats
 
 CLASSES = 10
 BETA = 0.2

@@ -29,8 +29,8 @@ import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 import ffebm
-import ffebm.folder
-from ffebm.plan import Plan, load_plan
+import ffebm.files.folder
+from ffebm.plan.plan import Plan, load_plan
 
 MACHINES = ("ideal", "reference", "isaac", "hermes", "resistive")
 EPOCHS = 5
@@ -134,9 +134,9 @@ def kill_saves(kills: int, rng: random.Random, *, one_step: bool) -> Counter[str
     """Figures of kills in saves over a plan."""
     seen: Counter[str] = Counter()
     plans = (small_plan("reference"), small_plan("ideal"))
-    exchange = ffebm.folder.exchange
+    exchange = ffebm.files.folder.exchange
     if not one_step:
-        ffebm.folder.exchange = lambda *_: False
+        ffebm.files.folder.exchange = lambda *_: False
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "small.plan"
         known = []
@@ -162,7 +162,7 @@ def kill_saves(kills: int, rng: random.Random, *, one_step: bool) -> Counter[str
                 plans[0].save(path)
             seen["lost"] += contents(path) not in known
             seen["litter behind the next command"] += bool(hidden(path.parent))
-    ffebm.folder.exchange = exchange
+    ffebm.files.folder.exchange = exchange
     return seen
 
 
@@ -181,7 +181,7 @@ def train(arguments: list[str]) -> Callable[[], None]:
 
 def kill_runs(machine: str, kills: int, rng: random.Random) -> Counter[str]:
     """Figures of kills in training on a machine."""
-    from ffebm.runtime.checkpoint import load_checkpoint
+    from ffebm.training.checkpoint import load_checkpoint
 
     seen: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as name:
@@ -256,10 +256,6 @@ def main() -> None:
     if options.runs:
         # before the forks, so that all is loaded once; torch's optimisers load its compiler
         import torch._dynamo  # noqa: F401
-
-        import ffebm.cli
-        import ffebm.runtime.data
-        import ffebm.runtime.training  # noqa: F401
 
         for machine in options.machines:
             show(f"training on {machine}", kill_runs(machine, options.runs, rng))

@@ -18,16 +18,16 @@ from noise_models import NETWORKS, Network
 from torch.nn import functional
 
 import ffebm
-from ffebm.chart import Chart, Curve, draw
-from ffebm.crossbar import Crossbar, Drift
-from ffebm.quantity import Ratio, Time
-from ffebm.runtime.calibration import calibration_batch
-from ffebm.runtime.classification import all_logits, hits, logits
-from ffebm.runtime.data import Data, load_data
-from ffebm.runtime.data.samples import floats
-from ffebm.runtime.sensitivity.meter import cosine
-from ffebm.runtime.training import Trainer
-from ffebm.training import Training
+from ffebm.hardware.crossbar import Crossbar, Drift
+from ffebm.hardware.quantity import Ratio, Time
+from ffebm.report.pictures.chart import Chart, Curve, draw
+from ffebm.studies.sensitivity.meter import cosine
+from ffebm.training.calibration import calibration_batch
+from ffebm.training.classification import all_logits, hits, logits
+from ffebm.training.data import Data, load_data
+from ffebm.training.data.samples import floats
+from ffebm.training.settings import Training
+from ffebm.training.trainer import Trainer
 
 ROOT = Path(__file__).parent.parent
 KEPT, DOCS = ROOT / "out" / "noise", ROOT / "docs"

@@ -19,16 +19,16 @@ from torch import nn
 from torch.nn import functional
 
 import ffebm
-from ffebm.crossbar import Crossbar
-from ffebm.hardware import Hardware
-from ffebm.quantity import Ratio
-from ffebm.runtime.classification import fitted
-from ffebm.runtime.data import Data, load_data
-from ffebm.runtime.data.samples import floats
-from ffebm.runtime.sensitivity.meter import Effort, Meter
-from ffebm.runtime.sensitivity.record import Offer, Record, load_record, save_record, setup_of
-from ffebm.runtime.sensitivity.study import Study
-from ffebm.runtime.sensitivity.units import units_of
+from ffebm.hardware.crossbar import Crossbar
+from ffebm.hardware.description import Hardware
+from ffebm.hardware.quantity import Ratio
+from ffebm.studies.sensitivity.meter import Effort, Meter
+from ffebm.studies.sensitivity.record import Offer, Record, load_record, save_record, setup_of
+from ffebm.studies.sensitivity.study import Study
+from ffebm.studies.sensitivity.units import units_of
+from ffebm.training.classification import fitted
+from ffebm.training.data import Data, load_data
+from ffebm.training.data.samples import floats
 
 PROGRAMMING, READING = 0.03, 0.02
 """Deviations as shares of the range of conductances."""

@@ -16,8 +16,8 @@ from compile import branching
 from playwright.sync_api import Page, sync_playwright
 
 from ffebm.compiler.driver import compile_model
-from ffebm.plan import Plan
-from ffebm.report.facts import facts
+from ffebm.plan.plan import Plan
+from ffebm.report.facts.facts import facts
 from ffebm.report.page import page
 
 CHROMIUM = "/usr/bin/chromium"

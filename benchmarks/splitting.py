@@ -37,10 +37,10 @@ from splitting_table import NAMES, Method, Result, Row, claims, report, table_li
 import ffebm
 from ffebm.recipes.paper import RECIPES, SPLITTING_SMALL
 from ffebm.recipes.recipe import IMAGES
-from ffebm.runtime.data import Data, load_data
-from ffebm.runtime.gradient import Gradient
-from ffebm.runtime.training import Trainer
-from ffebm.training import Training
+from ffebm.runtime.blocks.estimators.gradient import Gradient
+from ffebm.training.data import Data, load_data
+from ffebm.training.settings import Training
+from ffebm.training.trainer import Trainer
 
 Start = Literal["zero", "feedforward"]
 Winners = Literal["sharp", "shared"]

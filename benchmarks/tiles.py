@@ -19,10 +19,10 @@ from msgspec.structs import replace
 from torch import Tensor, nn
 
 import ffebm
-from ffebm.backends.aihwkit import export_aihwkit
-from ffebm.hardware import Crossbar, Hardware, load_hardware
-from ffebm.ir import Linear
-from ffebm.plan import Piece
+from ffebm.exporters.aihwkit import export_aihwkit
+from ffebm.graph.graph import Linear
+from ffebm.hardware.description import Crossbar, Hardware, load_hardware
+from ffebm.plan.plan import Piece
 from ffebm.runtime.tiles.ideal import IdealTile
 from ffebm.runtime.tiles.projection import crossbar_projection
 

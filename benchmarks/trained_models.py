@@ -17,8 +17,8 @@ import onnxruntime
 import torch
 
 import ffebm
-from ffebm.hardware import Crossbar, Hardware, load_hardware
-from ffebm.plan import share
+from ffebm.hardware.description import Crossbar, Hardware, load_hardware
+from ffebm.plan.plan import share
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the inputs are those of the tests
 

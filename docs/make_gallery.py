@@ -19,13 +19,13 @@ from ffebm.commands.gradcheck import gradcheck
 from ffebm.commands.sensitivity import sensitivity
 from ffebm.commands.train import train
 from ffebm.compiler.driver import compile_model
-from ffebm.plan import Plan, Settle, load_plan
-from ffebm.report.certificate_facts import read_certificate
-from ffebm.report.comparison import comparison
-from ffebm.report.facts import facts
+from ffebm.plan.plan import Plan, Settle, load_plan
+from ffebm.report.facts.certificate_facts import read_certificate
+from ffebm.report.facts.comparison import comparison
+from ffebm.report.facts.facts import facts
+from ffebm.report.facts.run_facts import read_run
+from ffebm.report.facts.sensitivity_facts import read_sensitivity
 from ffebm.report.page import comparison_page, page
-from ffebm.report.run_facts import read_run
-from ffebm.report.sensitivity_facts import read_sensitivity
 
 ROOT = Path(__file__).parents[1]
 LIGHT = Path(onnx.__file__).parent / "backend/test/data/light"

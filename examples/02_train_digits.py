@@ -8,7 +8,7 @@ from digits_model import digits_model
 from torch.nn.functional import cross_entropy
 
 import ffebm
-from ffebm.runtime.data import load_data
+from ffebm.training.data import load_data
 
 epochs = int(sys.argv[1]) if len(sys.argv) > 1 else 4
 data = load_data("digits")

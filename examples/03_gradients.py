@@ -5,7 +5,7 @@ from digits_model import digits_model
 from torch.nn.functional import cosine_similarity, cross_entropy
 
 import ffebm
-from ffebm.runtime.data import load_data
+from ffebm.training.data import load_data
 
 data = load_data("digits")
 x, y = data.x_train[:16].double(), data.y_train[:16]

@@ -3,14 +3,14 @@
 from typing import TYPE_CHECKING, Any
 
 from ffebm.errors import FfebmError, NotSettledWarning, SmallStepWarning
-from ffebm.hardware import Hardware, load_hardware
-from ffebm.plan import Plan, Settle, load_plan
+from ffebm.hardware.description import Hardware, load_hardware
+from ffebm.plan.plan import Plan, Settle, load_plan
 
 if TYPE_CHECKING:
     from ffebm.compiler.driver import compile_model as compile  # noqa: A004 - the public verb
+    from ffebm.runtime.blocks.estimators.gradient import EP, Implicit, Unrolled
+    from ffebm.runtime.blocks.settling.settling import Equilibrium
     from ffebm.runtime.executor import Executor
-    from ffebm.runtime.gradient import EP, Implicit, Unrolled
-    from ffebm.runtime.settling import Equilibrium
 
 __all__ = [
     "EP",
@@ -30,11 +30,11 @@ __all__ = [
 ]
 
 _LAZY = {
-    "EP": ("ffebm.runtime.gradient", "EP"),
-    "Equilibrium": ("ffebm.runtime.settling", "Equilibrium"),
+    "EP": ("ffebm.runtime.blocks.estimators.gradient", "EP"),
+    "Equilibrium": ("ffebm.runtime.blocks.settling.settling", "Equilibrium"),
     "Executor": ("ffebm.runtime.executor", "Executor"),
-    "Implicit": ("ffebm.runtime.gradient", "Implicit"),
-    "Unrolled": ("ffebm.runtime.gradient", "Unrolled"),
+    "Implicit": ("ffebm.runtime.blocks.estimators.gradient", "Implicit"),
+    "Unrolled": ("ffebm.runtime.blocks.estimators.gradient", "Unrolled"),
     "compile": ("ffebm.compiler.driver", "compile_model"),
 }
 """Names that need torch or onnx: imported when first used, because torch costs two seconds."""

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ffebm import Executor
 from ffebm import compile as compile_plan
-from ffebm.ops import OPS
+from ffebm.graph.ops import OPS
 from ffebm.runtime.kernels.dtypes import wide
 from tests.models import as_tuple
 from tests.onnx_interpreter import op_name, run_model, to_torch

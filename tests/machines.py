@@ -4,7 +4,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from ffebm.hardware import (
+from ffebm.hardware.description import (
     Conductance,
     Crossbar,
     Energy,

@@ -14,7 +14,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from ffebm.run_record import RECORD
+from ffebm.training.record import RECORD
 
 CHECKPOINT = "checkpoint.safetensors"
 Files = dict[str, bytes]

@@ -19,11 +19,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 import ffebm
 from ffebm import cli
-from ffebm.plan import load_plan
+from ffebm.plan.plan import load_plan
 from ffebm.recipes.paper import RECIPES
-from ffebm.report.terminal import compile_words
-from ffebm.runtime.checkpoint import load_checkpoint
-from tests.test_lock import holding
+from ffebm.report.terminal.words import compile_words
+from ffebm.training.checkpoint import load_checkpoint
+from tests.files.test_lock import holding
 
 Run = Callable[..., tuple[int, str, str]]
 HEADS = re.compile(r"^(\w+) -+$", re.MULTILINE)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 import ffebm
-from ffebm.runtime.gradient import Gradient
+from ffebm.runtime.blocks.estimators.gradient import Gradient
 
 Example = tuple[Any, ...] | dict[str, Any]
 

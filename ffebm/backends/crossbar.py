@@ -1,10 +1,10 @@
 """Crossbar backend: weights become differential conductance pairs with a scale and converter ranges."""
 
-from ffebm import conductance
-from ffebm.hardware import Crossbar, Hardware
-from ffebm.ir import Array, Graph
-from ffebm.plan import Piece, TilePlan
-from ffebm.programming import programmed
+from ffebm.graph.graph import Array, Graph
+from ffebm.hardware.description import Crossbar, Hardware
+from ffebm.plan import conductance
+from ffebm.plan.plan import Piece, TilePlan
+from ffebm.plan.programming import programmed
 
 
 def emit_tiles(graph: Graph, hardware: Hardware) -> tuple[tuple[TilePlan, ...], dict[str, Array]]:

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 import networkx as nx
 import numpy as np
 
-from ffebm.ir import Array, Graph, Node, captured
-from ffebm.program import Instruction, Number, Program, Segment
+from ffebm.graph.graph import Array, Graph, Node, captured
+from ffebm.plan.program import Instruction, Number, Program, Segment
 
 
 def emit_segments(graph: Graph) -> tuple[tuple[Segment, ...], dict[str, int], dict[str, Array]]:

@@ -10,11 +10,11 @@ from typer import Argument, Option
 from ffebm.commands.console import out
 from ffebm.commands.report import write_report
 from ffebm.errors import UsageError
-from ffebm.plan import Settle
+from ffebm.plan.plan import Settle
 from ffebm.visible import visible_lines
 
 if TYPE_CHECKING:
-    from ffebm.ir import Graph
+    from ffebm.graph.graph import Graph
 
 
 def compile(  # noqa: A001, PLR0913 - the command's name; a command's options are its arguments

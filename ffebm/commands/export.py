@@ -8,8 +8,8 @@ from typer import Option
 
 from ffebm.commands.console import PlanPath, err, out
 from ffebm.errors import PlanError, UsageError
-from ffebm.folder import Kind, read_folder, write_folder
-from ffebm.plan import Plan, Port, load_plan
+from ffebm.files.folder import Kind, read_folder, write_folder
+from ffebm.plan.plan import Plan, Port, load_plan
 from ffebm.visible import visible
 
 EXPORT = Kind("export", "ffebm export PLAN --to TOOL", "export the plan again")
@@ -24,8 +24,8 @@ def export(
     ] = None,
 ) -> None:
     """Write a plan as other simulators and tools read it, and say what they cannot express."""
-    from ffebm.backends.exporters import EXPORTERS
-    from ffebm.backends.qonnx import export_qonnx
+    from ffebm.exporters.catalogue import EXPORTERS
+    from ffebm.exporters.qonnx import export_qonnx
 
     if to not in EXPORTERS:
         raise UsageError(f"--to {to}", allowed=", ".join(EXPORTERS))
@@ -43,8 +43,8 @@ def export(
 
 def _peaks(plan: Plan, data: Path) -> dict[str, float]:
     """Largest magnitude of each value that digital segments hand to DACs, over some samples."""
-    from ffebm.backends.qonnx import dac_edges
-    from ffebm.runtime.inference import infer, read_inputs
+    from ffebm.exporters.qonnx import dac_edges
+    from ffebm.studies.inference import infer, read_inputs
 
     inputs = read_inputs(plan, data)
     ports = tuple(Port(name, plan.types[name]) for name in dac_edges(plan))

@@ -10,18 +10,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from typer import Option
 
-from ffebm.certificate import EXACT, Certificate, save_certificate
 from ffebm.commands.console import LARGEST, DataFolder, PlanPath, err, out
 from ffebm.errors import UsageError
-from ffebm.plan import Plan, load_plan
-from ffebm.training import Training, read_settings, strength, training_from
+from ffebm.files.write_file import write_file
+from ffebm.plan.plan import Plan, load_plan
+from ffebm.studies.gradcheck.certificate import EXACT, Certificate, save_certificate
+from ffebm.training.settings import Training, read_settings, strength, training_from
 from ffebm.visible import visible
-from ffebm.write_file import write_file
 
 if TYPE_CHECKING:
-    from ffebm.runtime.gradcheck.bench import Bench
-    from ffebm.runtime.gradcheck.check import Effort
-    from ffebm.runtime.gradcheck.probe import Probe
+    from ffebm.studies.gradcheck.bench import Bench
+    from ffebm.studies.gradcheck.check import Effort
+    from ffebm.studies.gradcheck.probe import Probe
 
 
 def gradcheck(  # noqa: PLR0913 - a command's options are its arguments
@@ -49,10 +49,10 @@ def gradcheck(  # noqa: PLR0913 - a command's options are its arguments
     svg: Annotated[Path | None, Option(help="Picture. [default: beside the certificate]")] = None,
 ) -> None:
     """Hold the gradients of a plan against the exact adjoint, weight by weight."""
-    from ffebm.runtime.gradcheck.bench import Bench
-    from ffebm.runtime.gradcheck.check import Effort
-    from ffebm.runtime.gradcheck.picture import picture
-    from ffebm.runtime.training import estimator
+    from ffebm.report.pictures.certificate import picture
+    from ffebm.studies.gradcheck.bench import Bench
+    from ffebm.studies.gradcheck.check import Effort
+    from ffebm.training.trainer import estimator
 
     if (data is not None) + (input is not None) > 1:
         raise UsageError("--data and --input", allowed="one of them")
@@ -91,8 +91,8 @@ def _training(
 def _probe(
     plan: Plan, training: Training, folder: Path | None, file: Path | None, samples: int, seed: int
 ) -> "Probe":
-    from ffebm.runtime.data import load_data
-    from ffebm.runtime.gradcheck import probe
+    from ffebm.studies.gradcheck import probe
+    from ffebm.training.data import load_data
 
     if folder is not None and (file is not None or training.data == NO_DATA):
         raise UsageError("--data-folder without --data", hint="name the data with --data")
@@ -104,7 +104,7 @@ def _probe(
 
 
 def _watched(bench: "Bench", effort: "Effort") -> Certificate:
-    from ffebm.runtime.gradcheck.check import check
+    from ffebm.studies.gradcheck.check import check
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=err, transient=True) as bar:

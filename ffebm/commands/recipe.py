@@ -7,7 +7,7 @@ from typer import Argument, Option
 
 from ffebm.commands.console import LARGEST, out
 from ffebm.errors import UsageError
-from ffebm.write_file import write_file
+from ffebm.files.write_file import write_file
 
 
 def recipe(
@@ -29,7 +29,7 @@ def recipe(
     if name not in RECIPES:
         raise UsageError(f"no recipe is called {name!r}", allowed=", ".join(RECIPES))
     from ffebm.compiler.driver import compile_model
-    from ffebm.training import settings_text
+    from ffebm.training.settings import settings_text
 
     chosen = RECIPES[name]
     data = data or chosen.training.data

@@ -8,12 +8,12 @@ from typer import Argument, Option
 
 from ffebm.commands.console import PlanPath, out
 from ffebm.errors import UsageError
-from ffebm.plan import Plan, load_plan
-from ffebm.write_file import write_file
+from ffebm.files.write_file import write_file
+from ffebm.plan.plan import Plan, load_plan
 
 if TYPE_CHECKING:
-    from ffebm.report.comparison import Comparison
-    from ffebm.report.facts import Facts
+    from ffebm.report.facts.comparison import Comparison
+    from ffebm.report.facts.facts import Facts
 
 
 def report(  # noqa: PLR0913 - a command's options are its arguments
@@ -58,10 +58,10 @@ def _alone(given: dict[str, Path | None]) -> None:
 
 
 def _facts(plan: Path, run: Path | None, certificate: Path | None, sensitivity: Path | None) -> "Facts":
-    from ffebm.report.certificate_facts import read_certificate
-    from ffebm.report.facts import facts
-    from ffebm.report.run_facts import read_run
-    from ffebm.report.sensitivity_facts import read_sensitivity
+    from ffebm.report.facts.certificate_facts import read_certificate
+    from ffebm.report.facts.facts import facts
+    from ffebm.report.facts.run_facts import read_run
+    from ffebm.report.facts.sensitivity_facts import read_sensitivity
 
     loaded = load_plan(plan)
     return facts(
@@ -73,14 +73,14 @@ def _facts(plan: Path, run: Path | None, certificate: Path | None, sensitivity: 
 
 
 def _compared(plan: Path, other: Path) -> "Comparison":
-    from ffebm.report.comparison import comparison
+    from ffebm.report.facts.comparison import comparison
 
     return comparison(load_plan(plan), load_plan(other), (str(plan), str(other)))
 
 
 def write_report(plan: Plan, path: Path) -> None:
     """Write a plan's page and say so."""
-    from ffebm.report.facts import facts
+    from ffebm.report.facts.facts import facts
     from ffebm.report.page import page
 
     write_file(path, page(facts(plan)).encode("utf-8"))

@@ -7,7 +7,7 @@ from typer import Option
 
 from ffebm.commands.console import LARGEST, DataFolder, PlanPath, err, out
 from ffebm.errors import UsageError
-from ffebm.plan import load_plan
+from ffebm.plan.plan import load_plan
 from ffebm.visible import visible
 
 
@@ -25,8 +25,8 @@ def run(  # noqa: PLR0913 - a command's options are its arguments
     device: Annotated[str, Option(help="Where to compute: cpu, cuda …")] = "cpu",
 ) -> None:
     """Run a plan on the samples of a file."""
-    from ffebm.runtime.data import load_data
-    from ffebm.runtime.inference import check_outputs, infer, read_inputs, write_outputs
+    from ffebm.studies.inference import check_outputs, infer, read_inputs, write_outputs
+    from ffebm.training.data import load_data
 
     if tolerance is not None and not tolerance >= 0:
         raise UsageError(f"--tolerance {tolerance}", allowed="0 or more")

@@ -14,20 +14,20 @@ from typer import Option
 
 from ffebm.commands.console import DATA, LARGEST, DataFolder, PlanPath, err, out
 from ffebm.errors import UsageError
-from ffebm.lock import claimed
-from ffebm.plan import Plan, load_plan, share
-from ffebm.report.terminal import compile_words
-from ffebm.training import strength
+from ffebm.files.lock import claimed
+from ffebm.files.write_file import write_file
+from ffebm.plan.plan import Plan, load_plan, share
+from ffebm.report.terminal.words import compile_words
+from ffebm.training.settings import strength
 from ffebm.visible import visible
-from ffebm.write_file import write_file
 
 if TYPE_CHECKING:
-    from ffebm.runtime.data import Data
-    from ffebm.runtime.sensitivity.effects import Axis
-    from ffebm.runtime.sensitivity.meter import Effort
-    from ffebm.runtime.sensitivity.record import Offer
-    from ffebm.runtime.sensitivity.study import Levels, Method, Study
-    from ffebm.runtime.sensitivity.units import By
+    from ffebm.studies.sensitivity.effects import Axis
+    from ffebm.studies.sensitivity.meter import Effort
+    from ffebm.studies.sensitivity.record import Offer
+    from ffebm.studies.sensitivity.study import Levels, Method, Study
+    from ffebm.studies.sensitivity.units import By
+    from ffebm.training.data import Data
 
 HEADS: "dict[Axis, str]" = {"noise": "noise x", "bits": "bits "}
 """In front of a level at the head of a column."""
@@ -55,9 +55,9 @@ def sensitivity(  # noqa: PLR0913 - a command's options are its arguments
     svg: Annotated[Path | None, Option(help="Picture. [default: beside the record]")] = None,
 ) -> None:
     """Find what noise and converters do to each block, and the partition that keeps an accuracy."""
-    from ffebm.runtime.data import load_data
-    from ffebm.runtime.sensitivity.meter import Effort
-    from ffebm.runtime.sensitivity.picture import picture
+    from ffebm.report.pictures.sensitivity import picture
+    from ffebm.studies.sensitivity.meter import Effort
+    from ffebm.training.data import load_data
 
     levels: Levels = {
         "noise": _numbers("noise", noise, lambda level: 0 <= level < math.inf, "0 or more"),
@@ -89,11 +89,11 @@ def sensitivity(  # noqa: PLR0913 - a command's options are its arguments
 
 
 def _study(plan: Plan, data: "Data", by: "By", effort: "Effort", path: Path) -> "Study":
-    from ffebm.runtime.classification import fitted
-    from ffebm.runtime.sensitivity.meter import Meter
-    from ffebm.runtime.sensitivity.record import load_record, save_record, setup_of
-    from ffebm.runtime.sensitivity.study import Study
-    from ffebm.runtime.sensitivity.units import units_of
+    from ffebm.studies.sensitivity.meter import Meter
+    from ffebm.studies.sensitivity.record import load_record, save_record, setup_of
+    from ffebm.studies.sensitivity.study import Study
+    from ffebm.studies.sensitivity.units import units_of
+    from ffebm.training.classification import fitted
 
     fit = fitted(plan, data)
     record = load_record(path, setup_of(plan, fit, by, effort), units_of(plan, by))
@@ -102,7 +102,7 @@ def _study(plan: Plan, data: "Data", by: "By", effort: "Effort", path: Path) -> 
 
 def _fitting(study: "Study", levels: "Levels") -> "Levels":
     """The levels without noise if the machine has none: multiples of nothing tell nothing."""
-    from ffebm.runtime.sensitivity.effects import has_noise
+    from ffebm.studies.sensitivity.effects import has_noise
 
     if has_noise(study.crossbar) or not levels["noise"]:
         return levels

@@ -9,8 +9,8 @@ from typer import Option
 
 from ffebm.commands.console import PlanPath, out, print_tables, tables
 from ffebm.errors import UsageError
-from ffebm.plan import Plan, load_plan
-from ffebm.write_file import write_file
+from ffebm.files.write_file import write_file
+from ffebm.plan.plan import Plan, load_plan
 
 
 def show(  # noqa: PLR0913 - a command's options are its arguments
@@ -47,8 +47,8 @@ def show(  # noqa: PLR0913 - a command's options are its arguments
 
 
 def _print(plan: Plan, chosen: list[str], *, whole: bool) -> None:
-    from ffebm.report.facts import facts
-    from ffebm.report.sections import SECTIONS, View
+    from ffebm.report.facts.facts import facts
+    from ffebm.report.terminal.sections import SECTIONS, View
 
     unknown = [name for name in chosen if name not in SECTIONS]
     if unknown:
@@ -66,14 +66,14 @@ def _print(plan: Plan, chosen: list[str], *, whole: bool) -> None:
 
 
 def _draw(plan: Plan, path: Path) -> None:
-    from ffebm.report.picture import picture
+    from ffebm.report.pictures.partition import picture
 
     write_file(path, picture(plan).encode())
     out.print(f"picture written to {path}", markup=False)
 
 
 def _annotate(plan: Plan, path: Path) -> None:
-    from ffebm.report.netron import annotated
+    from ffebm.report.viewers.netron import annotated
     from ffebm.runtime.save_onnx import write_model
 
     write_model(annotated(plan, path), path)
@@ -81,14 +81,14 @@ def _annotate(plan: Plan, path: Path) -> None:
 
 
 def _trace(plan: Plan, path: Path) -> None:
-    from ffebm.report.perfetto import trace
+    from ffebm.report.viewers.perfetto import trace
 
     write_file(path, trace(plan))
     out.print(f"trace written to {path}", markup=False)
 
 
 def _dot(plan: Plan, path: Path) -> None:
-    from ffebm.report.dot import dot
+    from ffebm.report.viewers.dot import dot
 
     write_file(path, dot(plan).encode())
     out.print(f"graph written to {path}", markup=False)

@@ -10,15 +10,15 @@ from typer import Option
 
 from ffebm.commands.console import DATA, LARGEST, DataFolder, PlanPath, err, out
 from ffebm.errors import UsageError
-from ffebm.lock import claimed
-from ffebm.plan import Plan, load_plan
-from ffebm.run_record import Epoch
-from ffebm.scratch import collect
-from ffebm.training import Training, read_settings, strength, training_from
+from ffebm.files.lock import claimed
+from ffebm.files.scratch import collect
+from ffebm.plan.plan import Plan, load_plan
+from ffebm.training.record import Epoch
+from ffebm.training.settings import Training, read_settings, strength, training_from
 from ffebm.visible import visible
 
 if TYPE_CHECKING:
-    from ffebm.runtime.training import Trainer
+    from ffebm.training.trainer import Trainer
 
 LARGEST_FILE = 1 << 24
 """Bytes of a file of class weights."""
@@ -122,7 +122,7 @@ def train(  # noqa: PLR0913 - a command's options are its arguments
     resume: Annotated[bool, Option(help="Continue the run in that folder.")] = False,
 ) -> None:
     """Train a plan; every epoch leaves a checkpoint, the trained model lies beside it as ONNX."""
-    from ffebm.runtime.checkpoint import load_checkpoint
+    from ffebm.training.checkpoint import load_checkpoint
 
     given: dict[str, object] = {
         "data": data,
@@ -219,10 +219,10 @@ def _train(
 ) -> None:
     import torch
 
-    from ffebm.runtime.data import load_data
     from ffebm.runtime.executor import Executor
     from ffebm.runtime.tiles.tile import limits_met
-    from ffebm.runtime.training import Trainer, estimator
+    from ffebm.training.data import load_data
+    from ffebm.training.trainer import Trainer, estimator
 
     net = Executor(plan, gradient=estimator(training), seed=training.seed)
     trainer = Trainer(net, load_data(training.data, data_folder), training, folder, device)
@@ -276,7 +276,7 @@ def _outcome(trainer: "Trainer") -> Iterator[str]:
 
 
 def _epoch_text(epoch: "Epoch") -> str:
-    from ffebm.runtime.settling import SETTLED
+    from ffebm.runtime.blocks.settling.settling import SETTLED
 
     settled = f", {100 * epoch.unsettled:.1f} % not settled to {SETTLED:g}" if epoch.unsettled else ""
     parts = [f"epoch {epoch.epoch:>3}", f"loss {epoch.loss:.4f}"]

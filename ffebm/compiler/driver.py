@@ -9,10 +9,11 @@ from onnx import ModelProto
 
 from ffebm.backends.crossbar import emit_tiles
 from ffebm.backends.digital import emit_segments, instruction_of
-from ffebm.compiler.from_onnx import from_onnx, without_weights
+from ffebm.compiler.onnx.from_onnx import from_onnx, without_weights
 from ffebm.errors import InternalError, Location, ModelError, UsageError
-from ffebm.hardware import Hardware, load_hardware
-from ffebm.ir import Array, Graph, Node, Stage, TensorType, verify
+from ffebm.graph.graph import Array, Graph, Node, Stage, TensorType, verify
+from ffebm.graph.work import macs, parameters
+from ffebm.hardware.description import Hardware, load_hardware
 from ffebm.passes.canonicalize import Canonicalize
 from ffebm.passes.check_sizes import CheckSizes
 from ffebm.passes.energy_blocks import EnergyBlocks
@@ -22,11 +23,10 @@ from ffebm.passes.partition import Partition
 from ffebm.passes.placement import Placement
 from ffebm.passes.remove_dead import RemoveDead
 from ffebm.passes.roles import Roles, running_statistics
-from ffebm.passes.schedule import Schedules, batch_of
 from ffebm.passes.tiling import Tiling
-from ffebm.plan import SCHEMA, Options, Plan, PlanNode, Port, Settle, Source
-from ffebm.program_check import program_problems
-from ffebm.work import macs, parameters
+from ffebm.plan.plan import SCHEMA, Options, Plan, PlanNode, Port, Settle, Source
+from ffebm.plan.program_check import program_problems
+from ffebm.scheduling.schedules import Schedules, batch_of
 
 Progress = Callable[[str, Graph], None]
 """Called with a pass's name and the graph after it."""
@@ -164,9 +164,9 @@ def _compile_torch(
     settle: Settle,
     progress: Progress | None,
 ) -> Plan:
-    from ffebm.compiler.from_torch import (
-        from_torch,
-    )  # torch costs two seconds, which ONNX models need not pay
+    from ffebm.compiler.torch.from_torch import (
+        from_torch,  # torch costs two seconds, which ONNX models need not pay
+    )
 
     if options.dims:
         raise UsageError(

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import onnx
 
 from ffebm.errors import ModelError
-from ffebm.hardware import Hardware
-from ffebm.ir import Graph, Node, Stage, TensorType
-from ffebm.monotone import activation_of
+from ffebm.graph.graph import Graph, Node, Stage, TensorType
+from ffebm.graph.monotone import activation_of
+from ffebm.hardware.description import Hardware
 from ffebm.passes.open_rows import flatten_open_rows
 
 WINDOWS = {"Conv", "ConvTranspose", "MaxPool", "AveragePool"}

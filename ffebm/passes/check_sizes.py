@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ffebm.errors import Location, ModelError
-from ffebm.hardware import Hardware
-from ffebm.ir import Graph, Node, Stage, captured
-from ffebm.ops import Kind, kind_of
-from ffebm.tensor_file import storable
+from ffebm.graph.graph import Graph, Node, Stage, captured
+from ffebm.graph.ops import Kind, kind_of
+from ffebm.hardware.description import Hardware
+from ffebm.plan.tensor_file import storable
 
 
 @dataclass(frozen=True)

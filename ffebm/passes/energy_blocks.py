@@ -16,10 +16,21 @@ from typing import Literal
 import msgspec
 
 from ffebm.errors import Location, UsageError
-from ffebm.hardware import Hardware
-from ffebm.ir import Activation, EnergyBlock, Graph, Interaction, Layer, Layout, Linear, Node, Stage, captured
-from ffebm.monotone import activation_of
-from ffebm.ops import OPS, Kind, kind_of
+from ffebm.graph.graph import (
+    Activation,
+    EnergyBlock,
+    Graph,
+    Interaction,
+    Layer,
+    Layout,
+    Linear,
+    Node,
+    Stage,
+    captured,
+)
+from ffebm.graph.monotone import activation_of
+from ffebm.graph.ops import OPS, Kind, kind_of
+from ffebm.hardware.description import Hardware
 from ffebm.passes.linear_maps import Unfit, bias_shape_fits, layout_of, linear_of, pool_of, scale_of, unfit
 
 ON_REQUEST = "kept digital on request"

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ffebm.hardware import Hardware
-from ffebm.ir import Graph, Node, Stage, TensorType
+from ffebm.graph.graph import Graph, Node, Stage, TensorType
+from ffebm.hardware.description import Hardware
 
 
 @dataclass(frozen=True)

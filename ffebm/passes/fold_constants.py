@@ -11,10 +11,10 @@ import onnx
 from onnx import ModelProto, numpy_helper
 
 from ffebm.errors import ModelError
-from ffebm.hardware import Hardware
-from ffebm.ir import Array, Graph, Node, Stage, TensorType, captured, holds_floats
+from ffebm.graph.graph import Array, Graph, Node, Stage, TensorType, captured, holds_floats
+from ffebm.graph.ops import OPS, Kind
+from ffebm.hardware.description import Hardware
 from ffebm.limits import FOLDED_BYTES
-from ffebm.ops import OPS, Kind
 
 Evaluate = Callable[[Node, Mapping[str, Array]], Mapping[str, Array]]
 """Computes a node's outputs, by name, from the constants that it reads."""

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ffebm.ir import Dim, Graph, Layout, Linear, Node, Pool, holds_floats
-from ffebm.ops import Kind, kind_of
+from ffebm.graph.graph import Dim, Graph, Layout, Linear, Node, Pool, holds_floats
+from ffebm.graph.ops import Kind, kind_of
+from ffebm.graph.work import stationary
 from ffebm.visible import visible
-from ffebm.work import stationary
 
 
 class Unfit(Exception):  # noqa: N818 - a reason, not an error

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ffebm.ir import Array, Dim, Graph, Node, TensorType
+from ffebm.graph.graph import Array, Dim, Graph, Node, TensorType
 
 
 def flatten_open_rows(graph: Graph) -> None:

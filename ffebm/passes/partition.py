@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import msgspec
 
 from ffebm.errors import HardwareError, Location
-from ffebm.hardware import Crossbar, Hardware
-from ffebm.ir import EnergyBlock, Graph, Node, Part, Stage
-from ffebm.passes.packing import Packer
-from ffebm.work import macs
+from ffebm.graph.graph import EnergyBlock, Graph, Node, Part, Stage
+from ffebm.graph.work import macs
+from ffebm.hardware.description import Crossbar, Hardware
+from ffebm.mapping.packing import Packer
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ Blocks are placed in the order in which the partition took them, so what fitted 
 from dataclasses import dataclass
 
 from ffebm.errors import InternalError
-from ffebm.hardware import Hardware
-from ffebm.ir import Graph, Stage
+from ffebm.graph.graph import Graph, Stage
+from ffebm.hardware.description import Hardware
 from ffebm.passes.partition import by_saving, packer_for, parts_of
 
 

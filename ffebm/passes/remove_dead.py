@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from ffebm.hardware import Hardware
-from ffebm.ir import Graph, Stage, captured
-from ffebm.ops import Kind, kind_of
+from ffebm.graph.graph import Graph, Stage, captured
+from ffebm.graph.ops import Kind, kind_of
+from ffebm.hardware.description import Hardware
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from ffebm.errors import Location, UsageError
-from ffebm.hardware import Hardware
-from ffebm.ir import Graph, Node, Stage, holds_floats
-from ffebm.ops import OPS, Kind, kind_of
+from ffebm.graph.graph import Graph, Node, Stage, holds_floats
+from ffebm.graph.ops import OPS, Kind, kind_of
+from ffebm.hardware.description import Hardware
 
 NORMALISATIONS = frozenset(
     {

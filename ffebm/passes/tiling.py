@@ -7,8 +7,8 @@ one dense matrix full of zeros.
 
 from dataclasses import dataclass
 
-from ffebm.hardware import Crossbar, Hardware
-from ffebm.ir import Array, Graph, Linear, Part, Stage
+from ffebm.graph.graph import Array, Graph, Linear, Part, Stage
+from ffebm.hardware.description import Crossbar, Hardware
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ Where this departs from the published settings files, and why:
 
 from typing import Literal
 
-from ffebm.plan import Settle
+from ffebm.plan.plan import Settle
 from ffebm.recipes.network import Layer, Network
 from ffebm.recipes.recipe import Recipe
-from ffebm.training import Training
+from ffebm.training.settings import Training
 
 Norms = Literal["first", "all"]
 

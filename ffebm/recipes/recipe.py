@@ -7,9 +7,9 @@ import msgspec
 from onnx import ModelProto
 
 from ffebm.errors import UsageError
-from ffebm.plan import Settle
+from ffebm.plan.plan import Settle
 from ffebm.recipes.network import Network
-from ffebm.training import Training
+from ffebm.training.settings import Training
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ import jinja2
 import msgspec
 from markupsafe import Markup
 
-from ffebm.hardware import Crossbar, Hardware
-from ffebm.report.comparison import Comparison
-from ffebm.report.facts import Facts
+from ffebm.hardware.description import Crossbar, Hardware
+from ffebm.report.facts.comparison import Comparison
+from ffebm.report.facts.facts import Facts
 from ffebm.report.plain import plain_fields
 from ffebm.visible import visible
 

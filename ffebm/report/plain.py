@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from ffebm.hardware import Quantity
+from ffebm.hardware.description import Quantity
 
 
 def plain_fields(prefix: str, part: msgspec.Struct) -> Iterator[tuple[str, str]]:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import torch
 
-from ffebm.ir import Array
-from ffebm.program import Instruction
+from ffebm.graph.graph import Array
+from ffebm.plan.program import Instruction
 from ffebm.runtime.digital_program import Binding, run_instruction
 from ffebm.runtime.kernels.dtypes import array_of, tensor_of
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ffebm.errors import Location, ModelError
-from ffebm.program import Instruction, Program
+from ffebm.plan.program import Instruction, Program
 from ffebm.runtime.kernels import Call, kernel_of
 
 UPDATE = "UpdateBuffer"

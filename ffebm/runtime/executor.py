@@ -17,17 +17,18 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from ffebm.errors import UsageError
-from ffebm.ir import EnergyBlock
-from ffebm.plan import Plan, Port, Settle
-from ffebm.program import Instruction
+from ffebm.graph.graph import EnergyBlock
+from ffebm.plan.plan import Plan, Port, Settle
+from ffebm.plan.program import Instruction
+from ffebm.plan.structure import Record, nested
+from ffebm.runtime.blocks.block_runtime import BlockRuntime, Tail
+from ffebm.runtime.blocks.estimators.gradient import EP, Gradient
+from ffebm.runtime.blocks.settling.settling import Equilibrium
 from ffebm.runtime.digital_program import UPDATE, Binding, run_instruction, values_read
-from ffebm.runtime.energy_block import BlockRuntime, Tail
-from ffebm.runtime.gradient import EP, Gradient
 from ffebm.runtime.inputs import LossFunction, check_calibration, inputs_by_name
 from ffebm.runtime.kernels.dtypes import tensor_of
 from ffebm.runtime.machine import Machine, TileChoice, known_tiles
 from ffebm.runtime.save_onnx import save_onnx
-from ffebm.runtime.settling import Equilibrium
 from ffebm.runtime.state import (
     MACHINE,
     RANDOM,
@@ -46,7 +47,6 @@ from ffebm.runtime.tiles.tile import Health
 from ffebm.runtime.trace import BACKWARD, Trace, marked, marked_again
 from ffebm.runtime.uncompiled import uncompiled
 from ffebm.runtime.unsettled import Notices
-from ffebm.structure import Record, nested
 
 pytree.register_pytree_node(
     Record,

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from ffebm.errors import UsageError
-from ffebm.hardware import Crossbar, Hardware, load_hardware
-from ffebm.ir import EnergyBlock
-from ffebm.plan import Plan
-from ffebm.runtime.edge import Edge
-from ffebm.runtime.energy_block import BlockRuntime
+from ffebm.graph.graph import EnergyBlock
+from ffebm.hardware.description import Crossbar, Hardware, load_hardware
+from ffebm.plan.plan import Plan
+from ffebm.runtime.blocks.block_runtime import BlockRuntime
+from ffebm.runtime.blocks.edge import Edge
 from ffebm.runtime.state import TILE, Findings, under
-from ffebm.runtime.tiles.calibration import Calibration
+from ffebm.runtime.tiles.lines.calibration import Calibration
 from ffebm.runtime.tiles.master import MasteredTile
 from ffebm.runtime.tiles.noise import FrozenNoise
 from ffebm.runtime.tiles.projection import TileProjection, crossbar_projection

@@ -8,9 +8,9 @@ from onnx import ModelProto, TensorProto, numpy_helper
 from onnx.external_data_helper import set_external_data
 
 from ffebm.errors import Location, UsageError
-from ffebm.ir import Array
-from ffebm.plan import Plan
-from ffebm.write_file import write_file
+from ffebm.files.write_file import write_file
+from ffebm.graph.graph import Array
+from ffebm.plan.plan import Plan
 
 TOO_LARGE = 2**31 - 2**20
 """Bytes above which protobuf refuses a file, with a margin; weights then go into a file beside it."""

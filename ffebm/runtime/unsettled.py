@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from functools import partial
 
 from ffebm.errors import NotSettledWarning
-from ffebm.plan import Settle
-from ffebm.runtime.energy_block import BlockRuntime
-from ffebm.runtime.settling import Outcome
+from ffebm.plan.plan import Settle
+from ffebm.runtime.blocks.block_runtime import BlockRuntime
+from ffebm.runtime.blocks.settling.settling import Outcome
 
 
 class Notices:

@@ -7,12 +7,12 @@ from typing import Any
 from msgspec.structs import replace
 from torch import Tensor
 
-from ffebm.backends.export import Export
 from ffebm.compiler.driver import compile_model
-from ffebm.conductance import adc_range, full_scale, range_scale, to_levels
-from ffebm.folder import write_folder
-from ffebm.hardware import Crossbar, Hardware
-from ffebm.plan import Plan
+from ffebm.exporters.export import Export
+from ffebm.files.folder import write_folder
+from ffebm.hardware.description import Crossbar, Hardware
+from ffebm.plan.conductance import adc_range, full_scale, range_scale, to_levels
+from ffebm.plan.plan import Plan
 from tests.machines import crossbars
 from tests.models import Builder
 

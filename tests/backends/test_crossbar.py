@@ -9,8 +9,8 @@ from msgspec.structs import replace
 
 from ffebm import Executor, Plan, load_plan
 from ffebm import compile as compile_plan
-from ffebm.conductance import HEADROOM, to_matrix
-from ffebm.hardware import Crossbar, load_hardware
+from ffebm.hardware.description import Crossbar, load_hardware
+from ffebm.plan.conductance import HEADROOM, to_matrix
 from tests.machines import crossbars
 from tests.models import Builder
 

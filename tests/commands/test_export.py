@@ -9,7 +9,7 @@ import pytest
 from onnx import numpy_helper
 
 from ffebm import cli
-from ffebm.backends.exporters import EXPORTERS
+from ffebm.exporters.catalogue import EXPORTERS
 from tests.backends.exported import INPUTS, dense_plan
 
 Run = Callable[..., tuple[int, str, str]]

@@ -8,7 +8,7 @@ import onnx
 import pytest
 
 from ffebm import cli
-from ffebm.certificate import load_certificate
+from ffebm.studies.gradcheck.certificate import load_certificate
 from tests.models import Builder
 
 Run = Callable[..., tuple[int, str, str]]

@@ -9,11 +9,11 @@ import onnx
 import pytest
 
 from ffebm import cli
-from ffebm.certificate import load_certificate
-from ffebm.plan import load_plan
-from ffebm.report.comparison import Comparison
-from ffebm.report.facts import Facts, facts
+from ffebm.plan.plan import load_plan
+from ffebm.report.facts.comparison import Comparison
+from ffebm.report.facts.facts import Facts, facts
 from ffebm.report.page import facts_of
+from ffebm.studies.gradcheck.certificate import load_certificate
 from tests.models import Builder
 
 Run = Callable[..., tuple[int, str, str]]

@@ -10,8 +10,8 @@ import torch
 from onnx import TensorProto
 
 from ffebm import cli
-from ffebm.run_record import RunRecord
-from ffebm.runtime.checkpoint import Checkpoint, load_checkpoint
+from ffebm.training.checkpoint import Checkpoint, load_checkpoint
+from ffebm.training.record import RunRecord
 from tests.models import Builder
 
 Run = Callable[..., tuple[int, str, str]]
@@ -93,7 +93,7 @@ def test_a_transformer_is_trained_recorded_and_resumed(
     assert record.epochs[-1].loss < record.epochs[0].loss
     assert {"trained.onnx", "averaged.onnx", "best.onnx"} <= {path.name for path in whole.iterdir()}
 
-    from ffebm.runtime.training import Trainer
+    from ffebm.training.trainer import Trainer
 
     seen: list[int] = []
     step = Trainer._epoch

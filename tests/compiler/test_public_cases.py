@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import ffebm
-from ffebm.ir import Array
+from ffebm.graph.graph import Array
 from tests.models import as_tuple, relative_error
 
 CASES = Path(__file__).parents[1] / "cases"

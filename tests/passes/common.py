@@ -3,10 +3,10 @@
 from onnx import ModelProto
 
 from ffebm.compiler.driver import Pass, pass_order, run_passes
-from ffebm.compiler.from_onnx import from_onnx
-from ffebm.hardware import Hardware, load_hardware
-from ffebm.ir import Graph
-from ffebm.plan import Options
+from ffebm.compiler.onnx.from_onnx import from_onnx
+from ffebm.graph.graph import Graph
+from ffebm.hardware.description import Hardware, load_hardware
+from ffebm.plan.plan import Options
 
 
 def imported(model: ModelProto) -> Graph:

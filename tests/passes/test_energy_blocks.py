@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from ffebm.compiler.driver import compile_model, run_passes
 from ffebm.errors import UsageError
-from ffebm.hardware import load_hardware
-from ffebm.ir import Graph
-from ffebm.plan import Options
+from ffebm.graph.graph import Graph
+from ffebm.hardware.description import load_hardware
+from ffebm.plan.plan import Options
 from ffebm.runtime.executor import Executor
 from tests.models import Builder, oracle, random_feeds, relative_error, tensors
 from tests.passes.common import before

@@ -11,7 +11,7 @@ import torch
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 import ffebm
-from ffebm.ir import Array, Layer
+from ffebm.graph.graph import Array, Layer
 
 rng = np.random.default_rng(0)
 

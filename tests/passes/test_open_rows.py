@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 import ffebm
-from ffebm.hardware import load_hardware
+from ffebm.hardware.description import load_hardware
 from tests.models import Builder, oracle
 from tests.passes.common import before
 

@@ -15,14 +15,14 @@ from onnx import ModelProto
 
 from ffebm import Executor, Plan, Settle, load_plan
 from ffebm.compiler.driver import compile_model, pass_order, run_passes
-from ffebm.compiler.from_onnx import from_onnx
+from ffebm.compiler.onnx.from_onnx import from_onnx
 from ffebm.errors import InternalError
-from ffebm.hardware import load_hardware
-from ffebm.ir import EnergyBlock, Graph, Stage
+from ffebm.graph.graph import EnergyBlock, Graph, Stage
+from ffebm.hardware.description import load_hardware
 from ffebm.passes.canonicalize import Canonicalize
 from ffebm.passes.placement import Placement
-from ffebm.plan import Options
-from ffebm.step import Step
+from ffebm.plan.plan import Options
+from ffebm.plan.schedule import Step
 from tests.machines import crossbars
 from tests.models import (
     Builder,

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from onnx import ModelProto
 
 from ffebm.compiler.driver import compile_model
-from ffebm.conductance import to_matrix
+from ffebm.plan.conductance import to_matrix
 from tests.machines import crossbars
 from tests.models import random_models
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import ffebm
 from ffebm.errors import UsageError
-from ffebm.report.terminal import compile_words, explain_lines
+from ffebm.report.terminal.words import compile_words, explain_lines
 from tests.models import Builder, oracle, random_feeds, relative_error, tensors
 
 Build = Callable[[Builder, str], str]

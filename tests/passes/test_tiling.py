@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ffebm import compile as compile_plan
-from ffebm.conductance import to_matrix
-from ffebm.ir import Linear
+from ffebm.graph.graph import Linear
 from ffebm.passes.tiling import even_cuts, matrix_size
+from ffebm.plan.conductance import to_matrix
 from tests.machines import crossbars
 from tests.models import Builder
 

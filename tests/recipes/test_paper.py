@@ -9,8 +9,8 @@ from ffebm import compile as compile_plan
 from ffebm.errors import UsageError
 from ffebm.recipes.paper import RECIPES, SPLITTING_SMALL
 from ffebm.recipes.recipe import IMAGES, Recipe
-from ffebm.runtime.data import load_data
-from ffebm.runtime.data.fashion_mnist import FASHION_MNIST
+from ffebm.training.data import load_data
+from ffebm.training.data.fashion_mnist import FASHION_MNIST
 
 CONV_WEIGHTS = {"splitting-small": 4.43e6, "splitting-large": 10.77e6, "scaling-large": 13.236e6}
 """13.245 million in the published file, with its 258 channels."""

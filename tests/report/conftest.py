@@ -13,8 +13,8 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from ffebm import compile as compile_plan
 from ffebm.compiler.driver import compile_model
-from ffebm.plan import Plan
-from ffebm.report.facts import facts
+from ffebm.plan.plan import Plan
+from ffebm.report.facts.facts import facts
 from ffebm.report.page import page
 from tests.models import Builder
 from tests.report.digits import digits_model

@@ -1,13 +1,13 @@
 """Certificates and studies made up for a plan: no figure was measured."""
 
-from ffebm.certificate import BetaPoint, Certificate, Fidelity, Need, Settling, Truncation
-from ffebm.plan import Plan
-from ffebm.report.run_facts import RunFacts
-from ffebm.run_record import Epoch
-from ffebm.runtime.sensitivity.effects import Axis
-from ffebm.runtime.sensitivity.meter import Effort
-from ffebm.runtime.sensitivity.record import SCHEMA, Alone, Offer, Point, Record, Setup, identity_of
-from ffebm.runtime.sensitivity.units import units_of
+from ffebm.plan.plan import Plan
+from ffebm.report.facts.run_facts import RunFacts
+from ffebm.studies.gradcheck.certificate import BetaPoint, Certificate, Fidelity, Need, Settling, Truncation
+from ffebm.studies.sensitivity.effects import Axis
+from ffebm.studies.sensitivity.meter import Effort
+from ffebm.studies.sensitivity.record import SCHEMA, Alone, Offer, Point, Record, Setup, identity_of
+from ffebm.studies.sensitivity.units import units_of
+from ffebm.training.record import Epoch
 
 LEVELS: tuple[tuple[Axis, float], ...] = (("noise", 0.0), ("noise", 2.0), ("bits", 4.0), ("bits", 8.0))
 

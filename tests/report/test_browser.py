@@ -7,9 +7,9 @@ import pytest
 from playwright.sync_api import Page
 
 from ffebm.compiler.driver import compile_model
-from ffebm.plan import Plan
-from ffebm.report.comparison import comparison
-from ffebm.report.facts import facts
+from ffebm.plan.plan import Plan
+from ffebm.report.facts.comparison import comparison
+from ffebm.report.facts.facts import facts
 from ffebm.report.page import comparison_page
 from tests.models import Builder
 from tests.report.digits import digits_model

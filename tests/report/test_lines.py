@@ -7,7 +7,7 @@ from onnx import ModelProto
 from playwright.sync_api import Page
 
 from ffebm.compiler.driver import compile_model
-from ffebm.plan import Plan
+from ffebm.plan.plan import Plan
 from tests.models import Builder
 
 Open = Callable[..., Page]

@@ -9,9 +9,9 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from ffebm.hardware import Crossbar
-from ffebm.plan import Plan, Source
-from ffebm.report.facts import facts
+from ffebm.hardware.description import Crossbar
+from ffebm.plan.plan import Plan, Source
+from ffebm.report.facts.facts import facts
 from ffebm.report.page import embedded, facts_of, page
 from tests.report.conftest import WICKED
 

@@ -7,11 +7,11 @@ import msgspec
 import pytest
 from playwright.sync_api import Page
 
-from ffebm.plan import Plan
-from ffebm.report.facts import Facts, facts
+from ffebm.plan.plan import Plan
+from ffebm.report.facts.facts import Facts, facts
+from ffebm.report.facts.sensitivity_facts import SensitivityFacts, read_sensitivity
 from ffebm.report.page import facts_of, page
-from ffebm.report.sensitivity_facts import SensitivityFacts, read_sensitivity
-from ffebm.runtime.sensitivity.record import save_record
+from ffebm.studies.sensitivity.record import save_record
 from tests.report.conftest import WICKED
 from tests.report.measured import certificate_of, run_of, study_of
 

@@ -16,11 +16,11 @@ import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
 from safetensors import safe_open
 from torch import Tensor
 
-from ffebm.ir import Activation, EnergyBlock, Interaction, Layer, Layout, Linear, Pool
-from ffebm.plan import Settle
-from ffebm.runtime.energy_block import BlockRuntime, Tail
-from ffebm.runtime.gradient import EP, Gradient
-from ffebm.runtime.settling import Equilibrium
+from ffebm.graph.graph import Activation, EnergyBlock, Interaction, Layer, Layout, Linear, Pool
+from ffebm.plan.plan import Settle
+from ffebm.runtime.blocks.block_runtime import BlockRuntime, Tail
+from ffebm.runtime.blocks.estimators.gradient import EP, Gradient
+from ffebm.runtime.blocks.settling.settling import Equilibrium
 
 FOLDER = Path(__file__).parent.parent / "golden" / "published"
 NAMES = tuple(sorted(path.stem for path in FOLDER.glob("*.safetensors")))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd import gradcheck
 
-from ffebm.ops import OPS, Kind
+from ffebm.graph.ops import OPS, Kind
 from ffebm.runtime.kernels import KERNELS, Call, Subgraph
 from ffebm.runtime.kernels.call import Value
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ffebm import Executor
 from ffebm import compile as compile_plan
-from ffebm.ops import OPS
+from ffebm.graph.ops import OPS
 from ffebm.runtime.kernels import KERNELS, Call
 from ffebm.runtime.kernels.call import Value
 from tests.models import Builder, oracle, random_feeds, tensors

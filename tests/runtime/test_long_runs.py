@@ -9,12 +9,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ffebm import Executor
 from ffebm.errors import UsageError
-from ffebm.runtime.checkpoint import load_checkpoint
-from ffebm.runtime.classification import all_logits
-from ffebm.runtime.data.samples import split_off
-from ffebm.runtime.training import Trainer, estimator
-from ffebm.training import Training
-from tests.runtime.test_training import final, samples, tiny
+from ffebm.training.checkpoint import load_checkpoint
+from ffebm.training.classification import all_logits
+from ffebm.training.data.samples import split_off
+from ffebm.training.settings import Training
+from ffebm.training.trainer import Trainer, estimator
+from tests.training.test_trainer import final, samples, tiny
 
 SETTINGS = Training(data="made up", epochs=2, batch=8, lr=0.02, gradient="implicit")
 

@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 
 import ffebm
 from ffebm.errors import UsageError
-from ffebm.hardware import Crossbar, Hardware
+from ffebm.hardware.description import Crossbar, Hardware
 from tests.machines import crossbars, ratio
 from tests.runtime.tiles.bench import drift, with_cell
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from ffebm.plan import Settle
-from ffebm.runtime.gradient import EP, Implicit
+from ffebm.plan.plan import Settle
+from ffebm.runtime.blocks.estimators.gradient import EP, Implicit
 from tests.runtime.published import NAMES, ROUNDED, Published
 
 

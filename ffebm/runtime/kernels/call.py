@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ffebm.errors import ModelError
-from ffebm.program import Number
+from ffebm.plan.program import Number
 
 Value = Number | tuple[Number, ...]
 Subgraph = Callable[..., tuple[Tensor, ...]]

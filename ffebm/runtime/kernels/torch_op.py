@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ffebm.errors import ModelError
 from ffebm.limits import VALUE_ELEMENTS
+from ffebm.plan.torch_ops import DTYPES, TRAIN, op_problem, overload
 from ffebm.runtime.kernels.call import Call
-from ffebm.torch_ops import DTYPES, TRAIN, op_problem, overload
 
 UNFOLD_BACKWARD = "aten.unfold_backward.default"
 """The inverse of cutting into windows: what a write through such a view becomes."""

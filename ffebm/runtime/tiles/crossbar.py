@@ -5,13 +5,13 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ffebm.conductance import adc_range, range_scale, to_levels, uniform_deviation, weight_range
 from ffebm.errors import InternalError
-from ffebm.hardware import Crossbar
-from ffebm.runtime.tiles.calibration import Calibration, InputMeter, LineMeter
-from ffebm.runtime.tiles.cells import PairedCells
+from ffebm.hardware.description import Crossbar
+from ffebm.plan.conductance import adc_range, range_scale, to_levels, uniform_deviation, weight_range
+from ffebm.runtime.tiles.devices.cells import PairedCells
+from ffebm.runtime.tiles.lines.calibration import Calibration, InputMeter, LineMeter
+from ffebm.runtime.tiles.lines.readout import ArrayProduct, Readout, read_noise, readout
 from ffebm.runtime.tiles.noise import FrozenNoise
-from ffebm.runtime.tiles.readout import ArrayProduct, Readout, read_noise, readout
 from ffebm.runtime.tiles.tile import SPREAD, Health, Readings
 
 BEYOND = 1.0 + 1e-5

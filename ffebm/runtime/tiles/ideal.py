@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ffebm.errors import InternalError
-from ffebm.runtime.tiles.calibration import Calibration
+from ffebm.runtime.tiles.lines.calibration import Calibration
 from ffebm.runtime.tiles.tile import Health, Readings
 
 

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from ffebm.conductance import from_matrix, to_matrix
-from ffebm.ir import Linear
+from ffebm.graph.graph import Linear
+from ffebm.plan.conductance import from_matrix, to_matrix
 from ffebm.runtime.tiles.tile import Tile
 
 KNOWN = "known"

@@ -7,9 +7,9 @@ from math import prod
 import torch
 from torch import Tensor
 
-from ffebm.hardware import Crossbar, Transfer
-from ffebm.ir import Linear
-from ffebm.plan import Piece
+from ffebm.graph.graph import Linear
+from ffebm.hardware.description import Crossbar, Transfer
+from ffebm.plan.plan import Piece
 from ffebm.runtime.tiles.crossbar import CrossbarTile
 from ffebm.runtime.tiles.master import MasteredTile
 from ffebm.runtime.tiles.noise import FrozenNoise

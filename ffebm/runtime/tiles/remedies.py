@@ -6,9 +6,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ffebm.hardware import Transfer, Update
-from ffebm.runtime.tiles.calibration import Calibration
+from ffebm.hardware.description import Transfer, Update
 from ffebm.runtime.tiles.crossbar import CrossbarTile
+from ffebm.runtime.tiles.lines.calibration import Calibration
 from ffebm.runtime.tiles.tile import Health, Readings
 
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ffebm.conductance import range_scale, to_digits, to_levels, weight_range
-from ffebm.hardware import Crossbar
-from ffebm.runtime.tiles.calibration import Calibration
+from ffebm.hardware.description import Crossbar
+from ffebm.plan.conductance import range_scale, to_digits, to_levels, weight_range
 from ffebm.runtime.tiles.crossbar import BEYOND, CrossbarTile
+from ffebm.runtime.tiles.lines.calibration import Calibration
 from ffebm.runtime.tiles.tile import Health, Readings
 
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ffebm.errors import InternalError, SmallStepWarning
-from ffebm.plan import Piece
-from ffebm.runtime.tiles.calibration import Calibration
+from ffebm.plan.plan import Piece
+from ffebm.runtime.tiles.lines.calibration import Calibration
 from ffebm.runtime.tiles.tile import Health, Readings, Tile
 
 Span = tuple[int, int]

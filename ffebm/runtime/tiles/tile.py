@@ -12,7 +12,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from ffebm.runtime.tiles.calibration import Calibration
+from ffebm.runtime.tiles.lines.calibration import Calibration
 
 SPREAD = "spread."
 """Begins the names, in a state, of what a calibration has found."""

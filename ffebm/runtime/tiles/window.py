@@ -8,7 +8,7 @@ from math import prod
 from torch import Tensor
 from torch.nn import functional
 
-from ffebm.ir import Linear
+from ffebm.graph.graph import Linear
 
 Band = tuple[slice, ...]
 """Windows beside each other: a range of them along each axis."""

@@ -6,8 +6,8 @@ import torch
 from msgspec.structs import replace
 from torch import Tensor
 
-from ffebm.hardware import Crossbar, Drift, load_hardware
-from ffebm.plan import Piece
+from ffebm.hardware.description import Crossbar, Drift, load_hardware
+from ffebm.plan.plan import Piece
 from tests.machines import ratio, seconds
 
 

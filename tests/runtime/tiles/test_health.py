@@ -5,14 +5,14 @@ import torch
 from msgspec.structs import replace
 
 from ffebm.errors import SmallStepWarning
-from ffebm.hardware import Accumulate, Crossbar, Transfer
+from ffebm.hardware.description import Accumulate, Crossbar, Transfer
 from ffebm.runtime.tiles.crossbar import CrossbarTile
 from ffebm.runtime.tiles.projection import make_tile
 from ffebm.runtime.tiles.split import SplitTile
 from ffebm.runtime.tiles.tile import Health, Readings, Tile, limits_met
 from tests.machines import ratio
 from tests.runtime.tiles.bench import clipping, convert, crossbar, pieces, random, sized, source, with_dac
-from tests.runtime.tiles.test_pulses import law
+from tests.runtime.tiles.devices.test_pulses import law
 
 
 def split(described: Crossbar, n_out: int, n_in: int) -> SplitTile:

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from torch import Tensor
 
-from ffebm.conductance import to_matrix
-from ffebm.hardware import Crossbar
-from ffebm.ir import Linear
+from ffebm.graph.graph import Linear
+from ffebm.hardware.description import Crossbar
+from ffebm.plan.conductance import to_matrix
 from ffebm.runtime.tiles import projection as module
 from ffebm.runtime.tiles.projection import TileProjection, crossbar_projection
 from ffebm.runtime.tiles.split import SplitTile

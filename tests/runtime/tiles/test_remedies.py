@@ -5,14 +5,14 @@ import torch
 from msgspec.structs import replace
 from torch import Tensor
 
-from ffebm.hardware import Accumulate, Crossbar, Stuck, Transfer
+from ffebm.hardware.description import Accumulate, Crossbar, Stuck, Transfer
 from ffebm.runtime.tiles.crossbar import CrossbarTile
 from ffebm.runtime.tiles.projection import make_tile
 from ffebm.runtime.tiles.remedies import AccumulatingTile, TransferTile
 from ffebm.runtime.tiles.tile import Tile
 from tests.machines import ratio
 from tests.runtime.tiles.bench import crossbar, random, source, with_cell
-from tests.runtime.tiles.test_pulses import law
+from tests.runtime.tiles.devices.test_pulses import law
 
 
 def described(remedy: Accumulate | Transfer | None = None, **changes: Any) -> Crossbar:

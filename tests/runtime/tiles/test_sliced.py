@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from ffebm.conductance import full_scale
-from ffebm.hardware import Crossbar
+from ffebm.hardware.description import Crossbar
+from ffebm.plan.conductance import full_scale
 from ffebm.runtime.tiles.crossbar import CrossbarTile
 from ffebm.runtime.tiles.sliced import SlicedTile
 from tests.runtime.tiles.bench import crossbar, random, source, with_cell

@@ -9,12 +9,20 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from torch import Tensor
 
-from ffebm.conductance import HEADROOM, adc_range, full_scale, range_scale, to_digits, to_levels, weight_range
 from ffebm.errors import InternalError
-from ffebm.hardware import Crossbar, Resistance, Stuck, Verify, Wires
-from ffebm.runtime.tiles.converter import top_code
+from ffebm.hardware.description import Crossbar, Resistance, Stuck, Verify, Wires
+from ffebm.plan.conductance import (
+    HEADROOM,
+    adc_range,
+    full_scale,
+    range_scale,
+    to_digits,
+    to_levels,
+    weight_range,
+)
 from ffebm.runtime.tiles.crossbar import CrossbarTile
 from ffebm.runtime.tiles.ideal import IdealTile
+from ffebm.runtime.tiles.lines.converter import top_code
 from ffebm.runtime.tiles.projection import make_tile
 from ffebm.runtime.tiles.split import SplitTile
 from ffebm.runtime.tiles.tile import Readings, Tile

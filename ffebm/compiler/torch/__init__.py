@@ -1,0 +1,1 @@
+"""PyTorch in: a module or an exported program becomes a graph."""

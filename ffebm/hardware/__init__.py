@@ -1,0 +1,1 @@
+"""Machines: what they are made of, as plain data with units and sources."""

@@ -1,0 +1,307 @@
+"""What a crossbar is made of: cells, converters, wires, and what each of them gets wrong.
+
+Every effect is a table or a quantity that may be left out; what is left out is off and costs nothing.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from ffebm.hardware.loading_factor import loading_factor
+from ffebm.hardware.quantity import Conductance, Count, Energy, Ratio, Resistance, Time
+
+
+class Verify(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Write-and-verify: a cell that is off by more than the tolerance is written again.
+
+    Attributes:
+        writes: Most writes of one cell, the first one included.
+        tolerance: Largest error of a cell that is left alone, as a share of g_max - g_min.
+    """
+
+    writes: Annotated[int, Meta(ge=2, le=1000)]
+    tolerance: Ratio
+
+
+class Stuck(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Cells that cannot be written; which ones is drawn once for a machine.
+
+    Attributes:
+        at_min: Share of cells that stay at g_min.
+        at_max: Share of cells that stay at g_max.
+    """
+
+    at_min: Ratio
+    at_max: Ratio
+
+
+class Drift(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Conductances that decay with the time since they were programmed.
+
+    Attributes:
+        exponent: Mean drift exponent nu of the cells.
+        spread: Standard deviation of nu between cells, drawn once for a machine.
+        start: Time after programming from which the law holds, t0; programmed values are those of t0.
+        elapsed: Time from programming to every read.
+        compensation: "global": one digital factor an array makes up for the mean decay.
+    """
+
+    exponent: Ratio
+    spread: Ratio
+    start: Time
+    elapsed: Time
+    compensation: Literal["none", "global"] = "none"
+
+
+class Cell(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """One memory element of a crossbar.
+
+    Attributes:
+        levels: Conductances that a cell can be programmed to, evenly spaced.
+        g_min: Smallest conductance.
+        g_max: Largest conductance.
+        programming_noise: Standard deviation of a programmed conductance, as a share of g_max - g_min.
+        read_noise: Standard deviation of a conductance at each read, as a share of g_max - g_min.
+        read_energy: Of one cell in one read.
+        write_energy: Of one cell programmed once.
+        verify: How cells are written again that missed their target.
+        variation: Standard deviation, between cells, of the factor by which a write misses its target: drawn
+            once for a machine, so the same at every write.
+        stuck: Cells that cannot be written.
+        drift: How conductances decay.
+    """
+
+    levels: Annotated[int, Meta(ge=2)]
+    g_min: Conductance
+    g_max: Conductance
+    programming_noise: Ratio
+    read_noise: Ratio
+    read_energy: Energy
+    write_energy: Energy
+    verify: Verify | None = None
+    variation: Ratio | None = None
+    stuck: Stuck | None = None
+    drift: Drift | None = None
+
+
+class Wires(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Resistance of the wires from cell to cell.
+
+    Attributes:
+        row: Of a word line, from one cell to the next, and from the driver to the first.
+        column: Of a bit line, from one cell to the next, and from the last to the virtual ground.
+        solver: "exact": every node of the array; "fast": right to first order in the resistance.
+    """
+
+    row: Resistance
+    column: Resistance
+    solver: Literal["exact", "fast"] = "exact"
+
+
+class Converter(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """A digital-to-analog or analog-to-digital converter, one a line.
+
+    Attributes:
+        bits: Resolution, sign included.
+        energy: Of one conversion.
+        time: Of one conversion.
+        offset: Standard deviation, between converters, of what each adds, as a share of its range.
+        gain: Standard deviation, between converters, of the relative error of each one's gain.
+    """
+
+    bits: Annotated[int, Meta(ge=2, le=24)]
+    energy: Energy
+    time: Time
+    offset: Ratio | None = None
+    gain: Ratio | None = None
+
+    @property
+    def top(self) -> int:
+        """The largest code; codes are symmetric."""
+        return int(2 ** (self.bits - 1) - 1)
+
+
+class Dac(Converter, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """Drives a line.
+
+    Attributes:
+        slice_bits: Bits of an input's magnitude that one read takes, lowest first: the array is read several
+            times for one product, and what the ADCs read is shifted and added digitally. None takes all at
+            once.
+        range: What the largest code stands for in a forward read. "vector": the largest magnitude of each
+            input vector, found digitally before it is converted; "fixed": `limit`; "data": set by samples,
+            one for all lines of a piece, once a run has some, and by vector before. Transposed reads, whose
+            error currents have no size of their own, go by vector.
+        limit: Of a fixed range, in the unit of the model's values; larger inputs are clipped.
+        sigmas: Of a range by data, |mean| + so many standard deviations of the inputs, at most the largest
+            one seen. None: what the bits serve best, `loading_factor`.
+
+    Source: input ranges of IBM/aihwkit, InputRangeParameter; range by vector: noise management ABS_MAX there.
+    """
+
+    slice_bits: Annotated[int, Meta(ge=1)] | None = None
+    range: Literal["vector", "fixed", "data"] = "vector"
+    limit: Annotated[float, Meta(gt=0)] | None = None
+    sigmas: Annotated[float, Meta(gt=0)] | None = None
+
+    @property
+    def deviations(self) -> float:
+        """A range by data, in standard deviations of the inputs."""
+        return loading_factor(self.bits) if self.sigmas is None else self.sigmas
+
+    @property
+    def slices(self) -> int:
+        """Reads of the array for one product."""
+        return 1 if self.slice_bits is None else -(-(self.bits - 1) // self.slice_bits)
+
+    @property
+    def top_step(self) -> int:
+        """The largest number of steps that one read drives a line with."""
+        return self.top if self.slice_bits is None else int(2**self.slice_bits - 1)
+
+
+class Adc(Converter, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """Reads a line.
+
+    Attributes:
+        range: What the largest code stands for. "calibrated": `deviations` of the heaviest line's
+            output, the same for all lines of a piece; "column": of each line's own output; "maximal": the
+            most that the heaviest line can reach; "level": such that a code is a level of a cell times a step
+            of the DAC, so that sums within the codes are exact.
+        calibration: Which outputs a calibrated range, as a whole or by column, is for. "data": those of a
+            batch of samples, once a run has some, as converters of inference chips are set; before that, and
+            with "uniform", those of inputs spread evenly over [-1, 1].
+
+    Source: ADC ranges calibrated on profiled outputs, Xiao et al. 2022 (arXiv 2109.01262) and CrossSim.
+    """
+
+    range: Literal["calibrated", "column", "maximal", "level"] = "calibrated"
+    calibration: Literal["data", "uniform"] = "data"
+
+
+class Accumulate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="accumulate"):
+    """Mixed precision, for coarse pulses: steps add up digitally, and whole pulses go to the cells."""
+
+
+class Transfer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="transfer"):
+    """Tiki-Taka, for asymmetric pulses: a fast array takes the steps; what it holds moves on to the slow one.
+
+    Attributes:
+        every: Updates from one transfer to the next.
+        rate: Share of what the fast array holds that a transfer asks of the slow one.
+    """
+
+    every: Count
+    rate: Ratio
+
+
+class Update(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """Learning in place: cells take pulses that move them a little, by a law of their own.
+
+    Weights are counted in shares of their range, from -1 to 1.
+
+    Attributes:
+        bounds: "soft": a pulse shrinks in proportion to the distance from the bound that it leads to;
+            "hard": it stays the same up to the bound.
+        pulse: Mean size of a pulse up and one down at a weight of 0.
+        pulses: Most pulses of one weight in one update.
+        asymmetry: By how much a pulse up is larger than the mean, and one down smaller, as a share.
+        noise: Standard deviation of a pulse from cycle to cycle, as a share of it.
+        range: The weight at the end of the range, in units of the largest one that was programmed first.
+        spread: That largest one counts as no less than spread / sqrt(fan-in): 1 is the bound of torch's
+            uniform initialisation; 0 takes it as it is.
+        time: Of an update of an array, all lines in parallel.
+        energy: Of one cell in one update.
+        remedy: What is done about asymmetric and coarse pulses.
+    """
+
+    bounds: Literal["soft", "hard"]
+    pulse: Ratio
+    pulses: Count
+    asymmetry: Ratio
+    noise: Ratio
+    range: Ratio
+    time: Time
+    energy: Energy
+    spread: Annotated[float, Meta(ge=0, le=1000)] = 1.0
+    remedy: Accumulate | Transfer | None = None
+
+
+class Crossbar(
+    msgspec.Struct,
+    frozen=True,
+    forbid_unknown_fields=True,
+    kw_only=True,
+    tag="crossbar",
+    omit_defaults=True,
+):
+    """A tile with arrays of cells and converters on their lines.
+
+    Attributes:
+        rows: Word lines; each takes one input.
+        cols: Outputs. Each has a bit line for each cell of its weights: two in a differential array, one in
+            an array with an offset column; in each of `slices` arrays.
+        cell: The memory element.
+        dac: Drives the lines that inputs are on.
+        adc: Reads the lines that outputs are on.
+        adc_sigmas: The ADC's range, in standard deviations of a line's output; for ranges that are
+            calibrated, as a whole or by column. None: what its bits serve best, `loading_factor`.
+        read_time: Of the array in one read, without converters.
+        write_time: Of one row programmed once.
+        mapping: "differential": a weight is the difference of two cells. "offset": a weight is the difference
+            between its cell and that of a column which all weights of a row share; the currents are
+            subtracted before the ADC.
+        scale: What is scaled to the range of weights by a digital factor of its own: a "piece" of a matrix as
+            a whole, or each "column" (output) of it, whose factor then multiplies what is read, and the
+            inputs of a transposed read before their DACs.
+        omega: Share of the range that the largest weight of a piece or column takes; above 1 larger weights
+            are clipped to the end of the range.
+        slices: Arrays over which the digits of a weight are spread, with base `cell.levels`.
+        mismatch: Standard deviation, between cells, of the relative difference between the conductance that
+            the transposed read meets and the one that the forward read meets; drawn once for a machine.
+        wires: Resistance of the wires; the array of a piece is as large as the piece.
+        update: How cells learn in place; without it a digital master copy learns and is programmed.
+    """
+
+    rows: Count
+    cols: Count
+    cell: Cell
+    dac: Dac
+    adc: Adc
+    adc_sigmas: Ratio | None = None
+    read_time: Time
+    write_time: Time
+    mapping: Literal["differential", "offset"] = "differential"
+    scale: Literal["piece", "column"] = "piece"
+    omega: Annotated[float, Meta(gt=0, le=1000)] = 1.0
+    slices: Annotated[int, Meta(ge=1, le=32)] = 1
+    mismatch: Ratio | None = None
+    wires: Wires | None = None
+    update: Update | None = None
+
+    @property
+    def deviations(self) -> float:
+        """A calibrated range of the ADCs, in standard deviations of a line's output."""
+        return loading_factor(self.adc.bits) if self.adc_sigmas is None else self.adc_sigmas.value
+
+    @property
+    def adc_follows_data(self) -> bool:
+        """The ranges of the ADCs follow samples once a run has some."""
+        return self.adc.range in {"calibrated", "column"} and self.adc.calibration == "data"
+
+    @property
+    def follows_data(self) -> bool:
+        """Some ranges of converters follow samples once a run has some."""
+        return self.adc_follows_data or self.dac.range == "data"
+
+    @property
+    def top_level(self) -> int:
+        """Steps from a weight of zero to the largest one; all slices together."""
+        steps = int(self.cell.levels**self.slices) - 1
+        return steps if self.mapping == "differential" else steps // 2
+
+    @property
+    def cells_a_weight(self) -> int:
+        """Cells of one weight, without an offset column."""
+        return self.slices * (2 if self.mapping == "differential" else 1)

@@ -1,0 +1,1 @@
+"""What a block could be on a machine, and what that costs."""

@@ -1,0 +1,303 @@
+"""What one phase of an energy block costs on its tiles.
+
+Each interaction inside a block costs one product and one transposed product a sweep; an interaction from a
+clamped input costs one product in the free phase, which the nudged phases reuse. Layers of one colour update
+at once, so a sweep takes the sum over colours of the busiest tile's reads. Activations and partial sums are
+digital operations beside the converters; their energy counts, and their time hides behind the reads.
+
+Where blocks settle by themselves, a phase takes the time and the energy of the relaxation, and converters
+work at the block's edge only.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ffebm.graph.graph import EnergyBlock, Graph, Interaction, Layer, Linear, Part
+from ffebm.graph.ops import OPS
+from ffebm.hardware.description import Cell, Crossbar, Hardware, Relaxation, Transfer, Update
+from ffebm.plan.schedule import Cost
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Time and cost of one phase.
+
+    Attributes:
+        seconds: How long the block's tiles are busy.
+        cost: Energy and conversions.
+    """
+
+    seconds: float
+    cost: Cost
+
+
+class BlockCost:
+    """Costs of one placed block.
+
+    Args:
+        graph: A placed graph.
+        hardware: The machine.
+        block: One of the graph's blocks.
+        batch: Samples that settle.
+    """
+
+    def __init__(self, graph: Graph, hardware: Hardware, block: EnergyBlock, batch: int) -> None:
+        self.graph = graph
+        self.hardware = hardware
+        self.block = block
+        self.batch = batch
+        inside = {layer.value for layer in block.layers}
+        self.internal = [(la, i) for la, i in block.interactions() if i.source in inside]
+        self.clamped = [(la, i) for la, i in block.interactions() if i.source not in inside]
+        colours = block.colours()
+        self.colour = {layer.value: colours[n] for n, layer in enumerate(block.layers)}
+
+    @property
+    def tiles(self) -> tuple[int, ...]:
+        """Tiles that hold a part of the block."""
+        parts = [p for w in self.block.weights() for p in self.graph.parts.get(w, ())]
+        return tuple(sorted({self.graph.places[part].tile for part in parts}))
+
+    def free(self, sweeps: int) -> Phase:
+        """The free phase: the clamped drive once, then the sweeps; one is exact if no layer feels another."""
+        relaxation = self.hardware.tiles.relaxation
+        if relaxation is not None:
+            outputs = sum(math.prod(la.shape) for la in self.block.layers if la.value in self.block.outputs)
+            inputs = {i.source: math.prod(i.source_shape) for _, i in self.clamped}
+            return self._relaxes(relaxation, sum(inputs.values()), outputs)
+        drive = self._reads([(i, False) for _, i in self.clamped])
+        return _sum([drive, *self._sweeps(sweeps if self.internal else 1)])
+
+    def nudged(self, sweeps: int, *, to_inputs: Iterable[str] = ()) -> Phase:
+        """One nudged phase, and the transposed reads that carry the error current to `to_inputs`."""
+        wanted = set(to_inputs)
+        back = self._reads([(i, True) for _, i in self.clamped if i.source in wanted])
+        relaxation = self.hardware.tiles.relaxation
+        if relaxation is not None:
+            outputs = sum(math.prod(la.shape) for la in self.block.layers if la.value in self.block.outputs)
+            states = sum(math.prod(layer.shape) for layer in self.block.layers)
+            return _sum([back, self._relaxes(relaxation, outputs, states)])
+        return _sum([back, *self._sweeps(sweeps if self.internal else 1)])
+
+    def state_elements(self) -> int:
+        """Elements of all layers together."""
+        return self.batch * sum(math.prod(layer.shape) for layer in self.block.layers)
+
+    def contrast_macs(self) -> int:
+        """Multiply-accumulates of the weight gradients: one outer product a clamped drive, two inside."""
+        once = sum(self._macs(i) for _, i in self.clamped)
+        return self.batch * (once + 2 * sum(self._macs(i) for _, i in self.internal))
+
+    def _macs(self, interaction: Interaction) -> int:
+        linear = interaction.linear
+        if linear is None:
+            return 0
+        cells = sum(p.n_in * p.n_out for p in self.graph.parts[linear.weight])
+        return cells * positions(interaction, linear)
+
+    def _relaxes(self, relaxation: Relaxation, driven: int, sensed: int) -> Phase:
+        """A phase of a circuit that settles by itself, one sample after the other.
+
+        Every cell dissipates all through the phase. The windows of a convolution settle at once, as if each
+        had an array of its own.
+
+        Args:
+            relaxation: The circuit.
+            driven: Elements of a sample that pass DACs at the start.
+            sensed: Elements of a sample that pass ADCs at the end.
+        """
+        tile = self.hardware.tiles.tile
+        assert isinstance(tile, Crossbar)  # the description has been checked
+        cells = 0
+        for _, interaction in self.block.interactions():
+            if interaction.linear is not None:
+                parts = self.graph.parts[interaction.linear.weight]
+                held = sum(cells_of(part, tile) for part in parts)
+                cells += held * positions(interaction, interaction.linear)
+        dacs, adcs = self.batch * driven, self.batch * sensed
+        cost = Cost(
+            array=self.batch * cells * relaxation.joules,
+            dac=dacs * tile.dac.energy.value,
+            adc=adcs * tile.adc.energy.value,
+            dac_count=dacs,
+            adc_count=adcs,
+        )
+        return Phase(self.batch * (tile.dac.time.value + relaxation.seconds + tile.adc.time.value), cost)
+
+    def _sweeps(self, count: int) -> list[Phase]:
+        """Phases of one sweep, one a colour, each `count` times."""
+        phases = []
+        for colour in range(max(self.colour.values()) + 1):
+            reads = [(i, False) for layer, i in self.internal if self.colour[layer.value] == colour]
+            reads += [(i, True) for _, i in self.internal if self.colour[i.source] == colour]
+            layers = [layer for layer in self.block.layers if self.colour[layer.value] == colour]
+            once = _sum([self._reads(reads), self._activations(layers)])
+            phases.append(Phase(once.seconds * count, once.cost.times(count)))
+        return phases
+
+    def _activations(self, layers: list[Layer]) -> Phase:
+        operations = 0.0
+        for layer in layers:
+            activation = layer.activation.op
+            work = OPS[activation].work if activation in OPS else 0.0
+            operations += math.prod(layer.shape) * (work + len(layer.interactions) + len(layer.biases))
+        energy = operations * self.batch * self.hardware.digital.op_energy.value
+        return Phase(0.0, Cost(digital=energy))
+
+    def _reads(self, reads: list[tuple[Interaction, bool]]) -> Phase:
+        """Products that run together, some transposed; tiles work side by side, a tile's reads in turn."""
+        busy: dict[int, float] = defaultdict(float)
+        total = Cost()
+        for interaction, transposed in reads:
+            linear = interaction.linear
+            if linear is None:
+                continue
+            vectors = self.batch * positions(interaction, linear)
+            by_tile: dict[int, list[Part]] = defaultdict(list)
+            for part in self.graph.parts[linear.weight]:
+                by_tile[self.graph.places[part].tile].append(part)
+            for number, parts in by_tile.items():
+                busy[number] += vectors * self._rounds(parts) * _read_time(self.hardware)
+                total += _read_cost(self.hardware, parts, vectors, backwards=transposed)
+        return Phase(max(busy.values(), default=0.0), total)
+
+    def _rounds(self, parts: list[Part]) -> int:
+        """Reads in turn that one product takes on a tile: parts share a read if they share no line."""
+        if not isinstance(self.hardware.tiles.tile, Crossbar) or len(parts) == 1:
+            return 1
+        rounds: list[list[int]] = []
+        for part in parts:
+            place = self.graph.places[part]
+            rows = ((1 << part.n_in) - 1) << place.row
+            cols = ((1 << part.n_out) - 1) << place.col
+            for taken in rounds:
+                if not (taken[0] & rows or taken[1] & cols):
+                    taken[0] |= rows
+                    taken[1] |= cols
+                    break
+            else:
+                rounds.append([rows, cols])
+        return len(rounds)
+
+
+def update_of(graph: Graph, hardware: Hardware, weights: Iterable[str]) -> tuple[Phase, tuple[int, ...]]:
+    """Programming the cells of some weights once, row by row, or pulses in place; tiles work side by side.
+
+    Args:
+        graph: A placed graph.
+        hardware: The machine.
+        weights: Weights by source name.
+
+    Returns:
+        What it takes, and the tiles that it is done on.
+    """
+    parts = [part for weight in weights for part in graph.parts.get(weight, ())]
+    tiles = tuple(sorted({graph.places[part].tile for part in parts}))
+    tile = hardware.tiles.tile
+    if not isinstance(tile, Crossbar):
+        return Phase(tile.write_time.value if parts else 0.0, Cost()), tiles
+    if tile.update is not None:
+        return _pulses(graph, hardware, tile.update, parts), tiles
+
+    rows: dict[int, int] = defaultdict(int)
+    for part in parts:
+        rows[graph.places[part].tile] += part.n_in
+    cells = sum(cells_of(part, tile) for part in parts)
+    verify = tile.cell.verify
+    # a row waits for its slowest cell
+    seconds = max(rows.values(), default=0) * tile.write_time.value * (verify.writes if verify else 1)
+    return Phase(seconds, Cost(array=cells * tile.cell.write_energy.value * writes_of(tile.cell))), tiles
+
+
+def _pulses(graph: Graph, hardware: Hardware, law: Update, parts: Iterable[Part]) -> Phase:
+    """An update in place: all lines of a part at once, the parts of a tile in turn.
+
+    With a transfer, a second array takes every update; its reads, line by line, and the updates of the first
+    are shared out over the updates between two transfers.
+    """
+    tile = hardware.tiles.tile
+    assert isinstance(tile, Crossbar)  # only crossbars learn in place
+    share = 1.0 / law.remedy.every if isinstance(law.remedy, Transfer) else 0.0
+    busy: dict[int, float] = defaultdict(float)
+    total = Cost()
+    for part in parts:
+        read = _read_cost(hardware, [part], part.n_in, backwards=False)
+        seconds = law.time.value * (1 + share) + share * part.n_in * _read_time(hardware)
+        busy[graph.places[part].tile] += seconds
+        pulses = part.n_in * part.n_out * tile.cells_a_weight * law.energy.value * (1 + share)
+        total += Cost(
+            array=pulses + share * read.array,
+            dac=share * read.dac,
+            adc=share * read.adc,
+            dac_count=round(share * read.dac_count),
+            adc_count=round(share * read.adc_count),
+        )
+    return Phase(max(busy.values(), default=0.0), total)
+
+
+def _read_time(hardware: Hardware) -> float:
+    """One read of a tile."""
+    tile = hardware.tiles.tile
+    if isinstance(tile, Crossbar):
+        return (tile.dac.time.value + tile.read_time.value + tile.adc.time.value) * tile.dac.slices
+    return tile.read_time.value
+
+
+def positions(interaction: Interaction, linear: Linear) -> int:
+    """Input vectors of one sample: output pixels of a convolution, rows of a matrix product."""
+    if linear.op == "Conv":
+        return math.prod(interaction.linear_shape[1:])
+    if linear.op == "MatMul":
+        return math.prod(interaction.linear_shape[:-1])
+    shape = interaction.source_shape
+    for layout in interaction.before:
+        if layout.op == "Reshape":
+            shape = layout.sizes
+        else:
+            shape = tuple(shape[axis - 1] for axis in layout.sizes[1:])
+    return math.prod(shape[1:])
+
+
+def _read_cost(hardware: Hardware, parts: list[Part], vectors: int, *, backwards: bool) -> Cost:
+    tile = hardware.tiles.tile
+    if not isinstance(tile, Crossbar):
+        return Cost()
+    rows, cols = sum(p.n_in for p in parts), sum(p.n_out for p in parts)
+    dacs, adcs = (cols, rows) if backwards else (rows, cols)
+    reads = vectors * tile.dac.slices
+    dacs, adcs = reads * dacs * tile.slices, reads * adcs * tile.slices
+    return Cost(
+        array=reads * sum(cells_of(part, tile) for part in parts) * tile.cell.read_energy.value,
+        dac=dacs * tile.dac.energy.value,
+        adc=adcs * tile.adc.energy.value,
+        dac_count=dacs,
+        adc_count=adcs,
+    )
+
+
+def cells_of(part: Part, tile: Crossbar) -> int:
+    """Cells that hold a part, those of its offset column included."""
+    column = part.n_in * tile.slices if tile.mapping == "offset" else 0
+    return part.n_in * part.n_out * tile.cells_a_weight + column
+
+
+def writes_of(cell: Cell) -> float:
+    """Mean number of writes of a cell.
+
+    A write that misses by a normal error of deviation sigma is within the tolerance with p = erf(tolerance /
+    (sigma sqrt(2))); of at most n writes (1 - (1 - p)^n) / p are made.
+    """
+    if cell.verify is None:
+        return 1.0
+    sigma = cell.programming_noise.value
+    p = math.erf(cell.verify.tolerance.value / (sigma * math.sqrt(2.0))) if sigma else 1.0
+    return float((1.0 - (1.0 - p) ** cell.verify.writes) / p) if p else float(cell.verify.writes)
+
+
+def _sum(phases: list[Phase]) -> Phase:
+    total = Cost()
+    for phase in phases:
+        total += phase.cost
+    return Phase(sum(phase.seconds for phase in phases), total)

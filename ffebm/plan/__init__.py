@@ -1,0 +1,1 @@
+"""The plan: what a compiled model is, in memory and on disk."""

@@ -1,0 +1,221 @@
+"""From weights to conductances and converter ranges.
+
+The compiler maps with numpy, the runtime with torch whenever a weight has changed; both call these functions,
+which use only what the two kinds of array share.
+"""
+
+from typing import Any
+
+from ffebm.graph.graph import Linear
+from ffebm.hardware.description import Crossbar
+
+HEADROOM = 1.05
+"""Noise pushes a column over what its weights can reach; so much is still resolved."""
+Matrix = Any
+"""A numpy array or a torch tensor; what goes in comes out."""
+
+
+def to_matrix(linear: Linear, weight: Matrix) -> Matrix:
+    """A weight as the matrices that its crossbars hold.
+
+    Args:
+        linear: The linear map.
+        weight: As the source model stores it.
+
+    Returns:
+        [groups, n_out, n_in], of a numpy array in single precision at least: levels do not fit in 16 bits. A
+        convolution's n_in runs over channels, then the kernel.
+    """
+    if hasattr(weight, "astype") and weight.dtype.itemsize < 4:
+        weight = weight.astype("float32")
+    if linear.op == "MatMul":
+        return (weight if linear.transposed else weight.T)[None]
+    groups = linear.groups
+    if linear.op == "Conv":
+        return weight.reshape(groups, weight.shape[0] // groups, -1)
+    # A transposed convolution spreads pixels: n_in are channels, n_out runs over channels, then the kernel.
+    return weight.reshape(groups, weight.shape[0] // groups, -1).swapaxes(1, 2)
+
+
+def from_matrix(linear: Linear, matrix: Matrix, shape: tuple[int, ...]) -> Matrix:
+    """The inverse of `to_matrix`.
+
+    Args:
+        linear: The linear map.
+        matrix: [groups, n_out, n_in].
+        shape: Of the weight as the source model stores it.
+    """
+    if linear.op == "MatMul":
+        return matrix[0] if linear.transposed else matrix[0].T
+    return (matrix if linear.op == "Conv" else matrix.swapaxes(1, 2)).reshape(shape)
+
+
+def full_scale(piece: Matrix, *, by_column: bool = False) -> Matrix:
+    """The largest magnitude of a piece or of each of its columns.
+
+    Args:
+        piece: [..., n_out, n_in].
+        by_column: Of each column, which is a row here.
+
+    Returns:
+        [..., 1, 1]; [..., n_out, 1] by column.
+    """
+    return _largest_weight(piece, by_column=by_column)
+
+
+def weight_range(piece: Matrix, crossbar: Crossbar, fan_in: int) -> Matrix:
+    """The weight at the end of the range of weights, of a piece or of each of its columns.
+
+    The largest weight takes the share `omega` of the range. Cells that learn in place start with room for
+    `update.range` times the largest weight, which counts as no less than `update.spread` / sqrt(fan-in): what
+    an initialisation usually spreads over, so that a layer that starts small or at zero can still learn.
+
+    Args:
+        piece: [..., n_out, n_in].
+        crossbar: The tile.
+        fan_in: Inputs of the whole layer.
+
+    Returns:
+        [..., 1, 1]; [..., n_out, 1] by column; 0 where all weights are zero and none learn: what their cells
+        hold then counts for nothing, noise included.
+
+    Source: `weight_scaling_omega` and `weight_scaling_columnwise` of IBM/aihwkit, MappingParameter; spread of
+    initialisations: LeCun et al. 1998, Efficient BackProp, section 4.6.
+    """
+    by_column, law = crossbar.scale == "column", crossbar.update
+    if law is None:
+        return full_scale(piece, by_column=by_column) / crossbar.omega
+    largest, least = _largest_weight(piece, by_column=by_column), law.spread / fan_in**0.5
+    largest = largest * (largest >= least) + least * (largest < least)
+    return (largest + (largest == 0)) * law.range.value
+
+
+def to_levels(piece: Matrix, scale: Matrix, crossbar: Crossbar) -> Matrix:
+    """A weight in steps: what its cells are to differ by, all slices together.
+
+    Args:
+        piece: Weights, [..., n_out, n_in].
+        scale: From `weight_range`.
+        crossbar: The tile.
+
+    Returns:
+        Whole numbers in [-top_level, top_level], in the type of `piece`.
+    """
+    top = crossbar.top_level
+    return (piece / (scale + (scale == 0)) * top).round().clip(-top, top)
+
+
+def range_scale(scale: Matrix, crossbar: Crossbar, index: int = 0) -> Matrix:
+    """The weight that a difference of g_max - g_min stands for in a slice.
+
+    Args:
+        scale: From `weight_range`.
+        crossbar: The tile.
+        index: The slice, the one of the lowest digit first.
+    """
+    top = crossbar.cell.levels - 1
+    return scale * (top * crossbar.cell.levels**index / crossbar.top_level)
+
+
+def to_digits(signed_levels: Matrix, crossbar: Crossbar) -> list[Matrix]:
+    """What each slice holds of a weight, the lowest digit first.
+
+    In a differential array the digits of the magnitude, with the weight's sign. With an offset column the
+    digits of level + top_level, less those of top_level, which the column holds.
+
+    Args:
+        signed_levels: From `to_levels`, [..., n_out, n_in].
+        crossbar: The tile.
+
+    Returns:
+        One array a slice, whole numbers in [-(levels - 1), levels - 1].
+    """
+    if crossbar.slices == 1:
+        return [signed_levels]
+    base = crossbar.cell.levels
+    if crossbar.mapping == "offset":
+        shifted = signed_levels + crossbar.top_level
+        return [
+            shifted // base**k % base - crossbar.top_level // base**k % base for k in range(crossbar.slices)
+        ]
+    sign = 1.0 - 2.0 * (signed_levels < 0)
+    return [abs(signed_levels) // base**k % base * sign for k in range(crossbar.slices)]
+
+
+def to_pair(digits: Matrix, crossbar: Crossbar, index: int = 0) -> tuple[Matrix, Matrix]:
+    """Target conductances of the two cells that a weight is the difference of, siemens.
+
+    Args:
+        digits: From `to_digits`, [..., n_out, n_in]; they need not be whole.
+        crossbar: The tile.
+        index: The slice.
+
+    Returns:
+        The cells that count up, [..., n_out, n_in], and those that count down: as many in a differential
+        array, where the unused one rests at g_min, or the offset column, [..., 1, n_in].
+    """
+    low, high = crossbar.cell.g_min.value, crossbar.cell.g_max.value
+    step = (high - low) / (crossbar.cell.levels - 1)
+    if crossbar.mapping == "offset":
+        middle = crossbar.top_level // crossbar.cell.levels**index % crossbar.cell.levels
+        return low + (digits + middle) * step, low + middle * step + 0 * digits[..., :1, :]
+    return low + digits.clip(0, None) * step, low + (-digits).clip(0, None) * step
+
+
+def uniform_deviation(digits: Matrix, crossbar: Crossbar) -> Matrix:
+    """Standard deviation of each line's output for inputs spread evenly over [-1, 1], whose own is 1/sqrt(3).
+
+    Args:
+        digits: From `to_digits`, [..., n_out, n_in].
+        crossbar: The tile.
+
+    Returns:
+        [..., n_out], for full-range weights of 1.
+    """
+    weight = digits / (crossbar.cell.levels - 1)
+    return ((weight * weight).sum(-1) / 3.0) ** 0.5
+
+
+def adc_range(digits: Matrix, crossbar: Crossbar, spread: Matrix | None = None) -> Matrix:
+    """Largest output that an ADC of a piece resolves, for inputs in [-1, 1] and full-range weights of 1.
+
+    A calibrated range takes `deviations` standard deviations of the output of the heaviest line (a range by
+    column, of each line), and never more than what the line can reach, with `HEADROOM` for noise; the maximal
+    range is what the heaviest line can reach.
+
+    With a range by level, one code is one level of a cell times one step of the DAC.
+
+    Args:
+        digits: From `to_digits`, [..., n_out, n_in]; transposed for the transposed read.
+        crossbar: The tile.
+        spread: How many times the range for uniform inputs each line takes, [..., n_out]; None is 1.
+
+    Returns:
+        [..., 1, 1]; [..., n_out, 1] by column.
+    """
+    weight = digits / (crossbar.cell.levels - 1)
+    reachable = abs(weight).sum(-1) * HEADROOM
+    if crossbar.adc.range == "level":
+        steps = (crossbar.cell.levels - 1) * crossbar.dac.top_step
+        return 0 * reachable[..., :1, None] + crossbar.adc.top / steps
+    if crossbar.adc.range == "maximal":
+        reach = _largest(reachable)[..., None, None]
+        return reach + (reach == 0)
+    likely = uniform_deviation(digits, crossbar) * crossbar.deviations
+    if spread is not None:
+        likely = likely * spread
+    if crossbar.adc.range == "calibrated":
+        likely, reachable = _largest(likely)[..., None], _largest(reachable)[..., None]
+    smaller = likely * (likely <= reachable) + reachable * (reachable < likely)
+    return (smaller + (smaller == 0))[..., None]
+
+
+def _largest_weight(piece: Matrix, *, by_column: bool) -> Matrix:
+    """[..., 1, 1], or [..., n_out, 1] by column."""
+    columns = _largest(abs(piece))[..., None]
+    return columns if by_column else _largest(columns[..., 0])[..., None, None]
+
+
+def _largest(values: Matrix) -> Matrix:
+    """Maximum along the last axis; torch's `max` would return the positions too."""
+    return values.amax(-1) if hasattr(values, "amax") else values.max(-1)

@@ -1,0 +1,218 @@
+"""Bill: where energy, time and conversions of a schedule go, by block and by kind."""
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from ffebm.hardware.description import Crossbar, Hardware, Transfer
+from ffebm.plan.plan import Plan
+from ffebm.plan.schedule import Cost, Schedule, Step
+from ffebm.scheduling.schedules import LOSS_OPERATIONS, UPDATE_OPERATIONS
+
+COMPUTE = ("digital.mac_rate", "digital.op_rate")
+READ = ("tiles.tile.dac.time", "tiles.tile.read_time", "tiles.tile.adc.time")
+RELAXATION = ("tiles.relaxation.time_constant", "tiles.relaxation.time_constants")
+
+
+class Constant(msgspec.Struct, frozen=True, kw_only=True):
+    """A constant that figures rest on.
+
+    Attributes:
+        name: Dotted name.
+        value: In its unit.
+        unit: SI unit; "1" for none.
+        source: Where the value comes from.
+        assumption: Nobody measured or derived it for this machine.
+    """
+
+    name: str
+    value: float
+    unit: str
+    source: str
+    assumption: bool
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """What one part of the model or one kind of step takes.
+
+    Attributes:
+        name: A block, a digital segment, a kind of step, "loss" or "model inputs".
+        block: Id of the energy block, if it is one.
+        segment: Id of the digital segment, if it is one.
+        steps: Number of steps.
+        seconds: Their lengths together; steps of different units run side by side.
+        cost: Energy by kind and conversions.
+        energy: Joules together.
+    """
+
+    name: str
+    block: int | None
+    segment: int | None
+    steps: int
+    seconds: float
+    cost: Cost
+    energy: float
+
+
+class Bill(msgspec.Struct, frozen=True, kw_only=True):
+    """Where energy, time and conversions of a schedule go.
+
+    Attributes:
+        parts: By block and digital segment. A transfer counts for what makes its value.
+        kinds: By kind of step.
+        nodes: Seconds and joules of the steps done to single digital nodes, by name.
+    """
+
+    parts: tuple[Row, ...]
+    kinds: tuple[Row, ...]
+    nodes: dict[str, tuple[float, float]]
+
+
+def energy_basis(hardware: Hardware) -> dict[str, tuple[str, ...]]:
+    """Constants that each kind of energy is computed from."""
+    array: tuple[str, ...] = ("tiles.tile.cell.read_energy",)
+    if hardware.tiles.relaxation is not None:
+        array = (*array, *RELAXATION, "tiles.relaxation.voltage", "tiles.relaxation.conductance")
+    return _known(
+        hardware,
+        {
+            "array": (*array, *_update(hardware, "energy")),
+            "dac": ("tiles.tile.dac.energy",),
+            "adc": ("tiles.tile.adc.energy",),
+            "digital": ("digital.mac_energy", "digital.op_energy"),
+            "memory": ("digital.memory_energy",),
+            "network": ("network.bit_energy", "network.hops"),
+        },
+    )
+
+
+def time_basis(hardware: Hardware) -> dict[str, tuple[str, ...]]:
+    """Constants that the time of each kind of step is computed from."""
+    relaxes = hardware.tiles.relaxation is not None
+    return _known(
+        hardware,
+        {
+            "transfer": ("network.latency", "network.bit_rate"),
+            "digital": COMPUTE,
+            "free": (READ[0], *RELAXATION, READ[2]) if relaxes else READ,
+            "nudged": (*READ, *RELAXATION) if relaxes else READ,
+            "loss": ("digital.op_rate", "schedule.loss_operations"),
+            "digital_backward": COMPUTE,
+            "contrast": ("digital.mac_rate",),
+            "update": (*_update(hardware, "time"), "digital.op_rate", "schedule.update_operations"),
+        },
+    )
+
+
+def schedule_basis(schedule: Schedule, hardware: Hardware) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Constants that the time and the energy of a whole schedule are computed from."""
+    behind = time_basis(hardware)
+    kinds = dict.fromkeys(step.kind for step in schedule.steps)
+    times = dict.fromkeys(name for kind in kinds for name in behind[kind])
+    spent = [names for kind, names in energy_basis(hardware).items() if getattr(schedule.cost, kind)]
+    return tuple(times), tuple(dict.fromkeys(name for names in spent for name in names))
+
+
+def _update(hardware: Hardware, what: str) -> tuple[str, ...]:
+    """Constants behind an update of cells: pulses in place, or writes, verified ones too."""
+    tile = hardware.tiles.tile
+    if isinstance(tile, Crossbar) and tile.update is not None:
+        # a transfer reads the array that learns, line by line; what its reads take in energy stands by itself
+        reads = READ if what == "time" and isinstance(tile.update.remedy, Transfer) else ()
+        return (f"tiles.tile.update.{what}", *reads)
+    if isinstance(tile, Crossbar) and tile.cell.verify is not None and what == "energy":
+        noise = "tiles.tile.cell.programming_noise"
+        return ("tiles.tile.cell.write_energy", "tiles.tile.cell.verify.tolerance", noise)
+    return ("tiles.tile.cell.write_energy" if what == "energy" else "tiles.tile.write_time",)
+
+
+def _known(hardware: Hardware, basis: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """Those constants that a machine has: an exact tile has no converters."""
+    names = {constant.name for constant in constants(hardware)}
+    return {kind: tuple(name for name in wanted if name in names) for kind, wanted in basis.items()}
+
+
+def constants(hardware: Hardware) -> tuple[Constant, ...]:
+    """Every constant of a machine, then those of the schedule."""
+    of_machine = tuple(
+        Constant(
+            name=name,
+            value=q.value,
+            unit=str(getattr(q, "unit", "1")),
+            source=q.source,
+            assumption=q.assumption,
+        )
+        for name, q in hardware.quantities()
+    )
+    loss = "operations an output element for a loss and its derivative, as softmax with cross-entropy"
+    step = "operations a weight for an optimiser's step, as plain gradient descent"
+    return (
+        *of_machine,
+        Constant(
+            name="schedule.loss_operations", value=LOSS_OPERATIONS, unit="1", source=loss, assumption=True
+        ),
+        Constant(
+            name="schedule.update_operations", value=UPDATE_OPERATIONS, unit="1", source=step, assumption=True
+        ),
+    )
+
+
+def bill(plan: Plan, schedule: Schedule) -> Bill:
+    """Sort a schedule's steps by what they are done for."""
+    owners = _Owners(plan)
+    parts: dict[tuple[str, int], list[Step]] = {}
+    kinds: dict[str, list[Step]] = {}
+    nodes: dict[str, tuple[float, float]] = {}
+    for step in schedule.steps:
+        parts.setdefault(owners.of(step), []).append(step)
+        kinds.setdefault(step.kind, []).append(step)
+        if step.kind in {"digital", "digital_backward", "update"} and step.block is None:
+            seconds, joules = nodes.get(step.name, (0.0, 0.0))
+            nodes[step.name] = (seconds + step.end_s - step.start_s, joules + step.cost.energy)
+    return Bill(
+        parts=tuple(_row(kind, number, parts[kind, number]) for kind, number in _sorted(parts)),
+        kinds=tuple(_row(kind, -1, steps) for kind, steps in kinds.items()),
+        nodes=nodes,
+    )
+
+
+def _sorted(parts: Iterable[tuple[str, int]]) -> Iterator[tuple[str, int]]:
+    order = ("inputs", "block", "segment", "loss")
+    yield from sorted(parts, key=lambda part: (order.index(part[0]), part[1]))
+
+
+class _Owners:
+    """Finds the block or segment that a step works for."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.nodes = {node.name: ("segment", node.segment) for node in plan.nodes if node.segment is not None}
+        self.makers: dict[str, tuple[str, int]] = {}
+        for node in plan.nodes:
+            owner = ("block", node.block) if node.block is not None else self.nodes[node.name]
+            self.makers.update((value, owner) for value in node.outputs if value)
+
+    def of(self, step: Step) -> tuple[str, int]:
+        """Kind and number of the part that a step works for."""
+        if step.block is not None:
+            return ("block", step.block)
+        if step.kind == "loss":
+            return ("loss", -1)
+        if step.kind == "transfer":
+            return self.makers.get(step.name, ("inputs", -1))
+        return self.nodes[step.name]
+
+
+def _row(kind: str, number: int, steps: list[Step]) -> Row:
+    total = Cost()
+    for step in steps:
+        total += step.cost
+    names = {"inputs": "model inputs", "block": f"block{number}", "segment": f"segment{number}"}
+    return Row(
+        name=names.get(kind, kind),
+        block=number if kind == "block" else None,
+        segment=number if kind == "segment" else None,
+        steps=len(steps),
+        seconds=sum(step.end_s - step.start_s for step in steps),
+        cost=total,
+        energy=total.energy,
+    )

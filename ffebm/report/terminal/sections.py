@@ -1,0 +1,318 @@
+"""A plan's answers in the terminal, section by section: the page's own data as tables.
+
+In a pipe everything is plain characters, and long tables and names wrap: nothing is cut off.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from rich.box import SIMPLE_HEAD, Box
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ffebm.plan.plan import share
+from ffebm.plan.schedule import Cost
+from ffebm.report.facts.bill import Bill, Row
+from ffebm.report.facts.facts import Facts, quantity
+from ffebm.report.facts.parts import ranges
+from ffebm.report.facts.timeline import Timeline
+from ffebm.report.plain import plain_fields
+from ffebm.report.terminal.activity import activity, legend, words
+from ffebm.report.terminal.diagram import diagram
+from ffebm.report.terminal.marks import ENERGIES, MARK, Marks
+from ffebm.visible import visible
+
+ROWS = 24
+"""Rows that a long table shows unless all are asked for."""
+WIDE = 140
+"""Columns from which the table of parts also holds energies by kind."""
+PLAIN = Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
+"""Heads underlined by dashes: the tables of a pipe."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What is shown, where, and how much of it.
+
+    Attributes:
+        facts: The page's data.
+        console: Where it is printed.
+        whole: Show all rows of long tables, and every part of a large model.
+    """
+
+    facts: Facts
+    console: Console
+    whole: bool = False
+
+    @cached_property
+    def marks(self) -> Marks:
+        """Writes quantities."""
+        return Marks(self.facts)
+
+    def table(self, *heads: str, texts: int = 1) -> Table:
+        """A table; its first columns hold text that wraps, the others figures that do not."""
+        box = SIMPLE_HEAD if self.console.is_terminal else PLAIN
+        table = Table(box=box, pad_edge=False, show_edge=False, header_style="bold")
+        for place, head in enumerate(heads):
+            if place < texts:
+                table.add_column(head, overflow="fold")
+            else:
+                table.add_column(head, justify="right", no_wrap=True)
+        return table
+
+
+def _name(text: str) -> Text:
+    return Text(visible(text), overflow="fold")
+
+
+def _count(number: int) -> str:
+    return f"{number:,}"
+
+
+# --- what it is --------------------------------------------------------------------------------------
+
+
+def _summary(view: View) -> Iterator[RenderableType]:
+    facts = view.facts
+    size = facts.options.block_size
+    sizes = str(size) if isinstance(size, int) else ",".join(map(str, size))
+    yield _name(f"{facts.source.name} on {facts.hardware.name}")
+    yield _name(f"batch of {facts.batch}, block size {sizes}, boundary {facts.options.boundary}")
+    table = view.table("figure", "value", "", texts=3)
+    for figure in facts.figures:
+        table.add_row(figure.name, view.marks.figure(figure), figure.note)
+    yield table
+    assumed = sum(constant.assumption for constant in facts.constants)
+    yield Text(f"{MARK} rests on assumptions: {assumed} of {len(facts.constants)} constants are (see costs)")
+    yield from (_name(f"note: {note}") for note in facts.notes)
+
+
+def _flow(view: View) -> Iterator[RenderableType]:
+    yield from diagram(view.facts, view.console, whole=view.whole)
+
+
+def _tiles(view: View) -> Iterator[RenderableType]:
+    tiles = view.facts.tiles
+    if not tiles:
+        yield Text("none in use")
+        return
+    shown = tiles if view.whole else tiles[:ROWS]
+    table = view.table("held for", "tile", "cells", "used", "pieces")
+    for tile in shown:
+        blocks = {block for piece in tile.pieces for block in piece.blocks}
+        held = f"{'block' if len(blocks) == 1 else 'blocks'} {ranges(blocks)}"
+        used = share(tile.used, tile.rows * tile.cols)
+        table.add_row(held, str(tile.id), f"{tile.rows} × {tile.cols}", used, str(len(tile.pieces)))
+    if len(shown) < len(tiles):
+        rest = tiles[len(shown) :]
+        used = share(sum(tile.used for tile in rest), sum(tile.rows * tile.cols for tile in rest))
+        pieces = sum(len(tile.pieces) for tile in rest)
+        table.add_row(f"{len(rest)} more tiles: --all", "", "", used, str(pieces))
+    yield table
+    room = sum(tile.rows * tile.cols for tile in tiles)
+    used = share(sum(tile.used for tile in tiles), room)
+    yield Text(f"{len(tiles)} of {view.facts.hardware.tiles.count} tiles in use, {used} of their cell pairs")
+
+
+def _settling(view: View) -> Iterator[RenderableType]:
+    tiles = view.facts.hardware.tiles
+    relaxation = tiles.relaxation
+    when = "in every sweep"
+    if relaxation is not None:
+        assumed = any(q.assumption for q in (relaxation.time_constant, relaxation.time_constants))
+        when = f"once a phase of {quantity(relaxation.seconds, 's')}{MARK if assumed else ''}"
+    yield _name(f"{view.facts.hardware.name} settles in {tiles.settling} mode: converters work {when}")
+    coupled = [block for block in view.facts.blocks if len(block.layers) > 1]
+    yield Text(f"blocks of more than one layer: {len(coupled)} of {len(view.facts.blocks)}")
+    table = view.table("setting", "value", "", texts=3)
+    for name, value in plain_fields("", view.facts.settle):
+        table.add_row(name, value, SETTINGS[name])
+    yield table
+
+
+SETTINGS = {
+    "free_sweeps": "most sweeps of a free phase; one updates every layer once",
+    "nudged_sweeps": "most sweeps of a nudged phase",
+    "tol": "residual at which settling stops; - runs all sweeps",
+    "start": "state in which the free phase starts",
+    "relaxation": "step towards the update; below 1 damps, above over-relaxes",
+    "anderson": "states that Anderson acceleration remembers; 0 is off",
+    "winners": "whether winners of a max-pooling that tie share what comes back",
+    "strict": "a block that does not settle is an error",
+}
+"""What each setting of `Settle` means."""
+
+
+def _digital(view: View) -> Iterator[RenderableType]:
+    if not view.facts.reasons:
+        yield Text("nothing: every node runs on tiles")
+        return
+    table = view.table("reason", "nodes", "MACs", "weights")
+    for reason in view.facts.reasons:
+        table.add_row(_name(reason.text), _count(reason.nodes), reason.share, reason.weight_share)
+    yield table
+
+
+# --- time --------------------------------------------------------------------------------------------
+
+
+def _time(view: View) -> Iterator[RenderableType]:
+    for name, line in (("inference", view.facts.inference), ("training step", view.facts.training)):
+        yield Text(f"{name} of {view.facts.batch} sample(s), {_count(len(line.kind))} steps", "bold")
+        lasts, critical, bound = (
+            view.marks.seconds(value, line.kinds)
+            for value in (line.makespan_s, line.critical_path_s, line.lower_bound_s)
+        )
+        yield Text(
+            f"lasts {lasts}; critical path {critical}, busiest unit {line.busiest_unit or '-'}, "
+            f"{line.ratio:.3f} × lower bound {bound}"
+        )
+        yield Text()
+        yield from _units(view, line)
+        yield from _critical(view, line)
+        if line is not view.facts.training:
+            yield Text()
+
+
+def _units(view: View, line: Timeline) -> Iterator[RenderableType]:
+    order = sorted(range(len(line.units)), key=lambda unit: (-line.busy_s[unit], unit))
+    shown = sorted(order if view.whole else order[:ROWS])
+    busy = {unit: view.marks.seconds(line.busy_s[unit], line.kinds) for unit in shown}
+    # what the other columns, three gaps of three and the ends of the bar leave
+    names, times = (max(4, *map(len, column)) for column in (line.units, busy.values()))
+    taken = names + times + len("100.0 %") + 9 + 2
+    bars = activity(line, max(16, view.console.width - taken))
+    table = view.table("unit", "busy", "share", f"0 to {quantity(line.makespan_s, 's')}")
+    for unit in shown:
+        bar = Text(f"|{bars[unit]}|")
+        table.add_row(line.units[unit], busy[unit], share(line.busy_s[unit], line.makespan_s), bar)
+    yield table
+    yield Text(legend(line.kinds))
+    if len(shown) < len(order):
+        most = quantity(line.busy_s[order[ROWS]], "s")
+        yield Text(f"{len(order) - ROWS} more units, each busy for at most {most}: --all")
+
+
+def _critical(view: View, line: Timeline) -> Iterator[RenderableType]:
+    """What the longest chain is made of: by kind, and its longest steps in order."""
+    lengths = {step: line.end_s[step] - line.start_s[step] for step in line.critical}
+    yield Text()
+    table = view.table("critical path", "steps", "time", "share")
+    chains: dict[str, list[float]] = {}
+    for step, seconds in lengths.items():
+        chains.setdefault(line.kinds[line.kind[step]], []).append(seconds)
+    for kind, taken in sorted(chains.items(), key=lambda entry: -sum(entry[1])):
+        spent = sum(taken)
+        time = view.marks.seconds(spent, [kind])
+        table.add_row(words(kind), _count(len(taken)), time, share(spent, line.critical_path_s))
+    yield table
+    longest = sorted(lengths, key=lambda step: -lengths[step])
+    shown = {*(longest if view.whole else longest[:8])}
+    yield Text()
+    table = view.table("its longest steps", "", "on", "starts", "lasts", texts=3)
+    for step in (step for step in line.critical if step in shown):
+        kind = line.kinds[line.kind[step]]
+        units = ", ".join(line.units[unit] for unit in line.unit[step])
+        start, lasts = quantity(line.start_s[step], "s"), view.marks.seconds(lengths[step], [kind])
+        table.add_row(_name(line.names[line.name[step]]), words(kind), units, start, lasts)
+    if len(shown) < len(longest):
+        rest = sum(lengths[step] for step in longest if step not in shown)
+        table.add_row(f"{len(longest) - len(shown)} shorter steps: --all", "", "", "", quantity(rest, "s"))
+    yield table
+
+
+# --- costs -------------------------------------------------------------------------------------------
+
+
+def _costs(view: View) -> Iterator[RenderableType]:
+    facts = view.facts
+    for name, bill in (("inference", facts.inference_bill), ("training step", facts.training_bill)):
+        yield Text(f"{name} of {facts.batch} sample(s)", "bold")
+        for part in _bill(view, bill):
+            yield part
+            yield Text()
+    yield Text("time: lengths of steps together; units work side by side")
+    assumed = [constant for constant in facts.constants if constant.assumption]
+    if assumed:
+        yield Text(f"{MARK} rests on at least one of these assumptions")
+        yield Text()
+        table = view.table("constant", "value", "where it comes from", texts=3)
+        for constant in assumed:
+            unit = "" if constant.unit == "1" else f" {constant.unit}"
+            table.add_row(constant.name, f"{constant.value:.4g}{unit}", _name(constant.source))
+        yield table
+
+
+def _bill(view: View, bill: Bill) -> Iterator[RenderableType]:
+    kinds = [row.name for row in bill.kinds]
+    total = _together("together", bill.kinds)
+    rows = sorted(bill.parts, key=lambda row: -row.energy)
+    if not view.whole and len(rows) > ROWS:
+        rows = [*rows[:ROWS], _together(f"{len(rows) - ROWS} more: --all", rows[ROWS:])]
+    rows.append(total)
+    if view.console.width >= WIDE:
+        yield _rows(view, "by part", [(row, kinds) for row in rows], total, energies=True)
+    else:
+        yield _rows(view, "by part", [(row, kinds) for row in rows], total)
+        yield _energies(view, rows)
+    by_kind = [(row, [row.name]) for row in sorted(bill.kinds, key=lambda row: -row.energy)]
+    yield _rows(view, "by kind", [*by_kind, (total, kinds)], total)
+    table = view.table("by kind of energy", "energy", "share")
+    for kind, label in ENERGIES.items():
+        energy = view.marks.joules_of(kind, total.cost)
+        table.add_row(label, energy, share(getattr(total.cost, kind), total.energy))
+    yield table
+
+
+def _together(name: str, rows: Sequence[Row]) -> Row:
+    cost = sum((row.cost for row in rows), Cost())
+    return Row(
+        name=name,
+        block=None,
+        segment=None,
+        steps=sum(row.steps for row in rows),
+        seconds=sum(row.seconds for row in rows),
+        cost=cost,
+        energy=cost.energy,
+    )
+
+
+def _rows(
+    view: View, head: str, rows: list[tuple[Row, list[str]]], total: Row, *, energies: bool = False
+) -> Table:
+    kinds = list(ENERGIES) if energies else []
+    labels = [ENERGIES[kind] for kind in kinds]
+    table = view.table(head, "steps", "time", "energy", "share", *labels, "D/A count", "A/D count")
+    for row, behind in rows:
+        table.add_row(
+            words(row.name),
+            _count(row.steps),
+            view.marks.seconds(row.seconds, behind),
+            view.marks.joules(row.cost),
+            share(row.energy, total.energy),
+            *(view.marks.joules_of(kind, row.cost) for kind in kinds),
+            _count(row.cost.dac_count),
+            _count(row.cost.adc_count),
+        )
+    return table
+
+
+def _energies(view: View, rows: list[Row]) -> Table:
+    table = view.table("energy", *ENERGIES.values())
+    for row in rows:
+        table.add_row(row.name, *(view.marks.joules_of(kind, row.cost) for kind in ENERGIES))
+    return table
+
+
+SECTIONS: dict[str, Callable[[View], Iterator[RenderableType]]] = {
+    "summary": _summary,
+    "flow": _flow,
+    "tiles": _tiles,
+    "time": _time,
+    "costs": _costs,
+    "settling": _settling,
+    "digital": _digital,
+}
+"""In the order in which they are printed."""

@@ -1,0 +1,1 @@
+"""Energy blocks: how they settle, and the gradients that follow."""

@@ -1,0 +1,182 @@
+"""A block made ready to settle: its couplings, who neighbours whom, and the order of a sweep."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from ffebm.graph.graph import EnergyBlock
+from ffebm.runtime.blocks.coupling import Coupling, Weights
+from ffebm.runtime.blocks.edge import Edge
+from ffebm.runtime.blocks.physics.activation import bounds, steepest
+from ffebm.runtime.blocks.physics.pooling import arranged
+from ffebm.runtime.blocks.projection import Projection
+
+_LEAST_ANSWER = 1e-6
+"""Of a value to its own share; a weight of zeros has no answer at all."""
+
+
+class Circuit:
+    """The couplings of a block by the layers that they join.
+
+    Attributes:
+        block: The block.
+        layers: Its free layers.
+        position: Index of each free layer by its value name.
+        couplings: Interactions between two free layers.
+        feeds: Interactions from a clamped input.
+        into: For each layer, indices of the couplings that drive it bottom-up.
+        out_of: For each layer, indices of the couplings that it drives.
+        beta: Nudging strength that suits its noise, once it was measured.
+        colours: Layer indices by colour; layers of one colour do not interact.
+        edge: Converters at the edge of a block that settles by itself; None where every read converts.
+    """
+
+    def __init__(
+        self, block: EnergyBlock, projections: Mapping[int, Projection], edge: Edge | None = None
+    ) -> None:
+        """Prepare a block; `projections` holds a projection by position in `block.interactions()`."""
+        self.block = block
+        self.edge = edge
+        self.layers = block.layers
+        self.position = {layer.value: index for index, layer in enumerate(block.layers)}
+        self.couplings: list[Coupling] = []
+        self.feeds: list[Coupling] = []
+        self.into: list[list[int]] = [[] for _ in block.layers]
+        self.out_of: list[list[int]] = [[] for _ in block.layers]
+        for index, (layer, interaction) in enumerate(block.interactions()):
+            coupling = Coupling(layer, interaction, projections.get(index))
+            if interaction.source in self.position:
+                self.into[self.position[layer.value]].append(len(self.couplings))
+                self.out_of[self.position[interaction.source]].append(len(self.couplings))
+                self.couplings.append(coupling)
+            else:
+                self.feeds.append(coupling)
+        self.beta: float | None = None
+        self._has_image_maximum = any(coupling.is_image_maximum for coupling in self.couplings)
+        colours = block.colours()
+        self.colours = [
+            [layer for layer, colour in enumerate(colours) if colour == wanted]
+            for wanted in range(1 + max(colours, default=-1))
+        ]
+
+    def source(self, coupling: int) -> int:
+        """Index of the layer that a coupling starts from."""
+        return self.position[self.couplings[coupling].source]
+
+    def target(self, coupling: int) -> int:
+        """Index of the layer that a coupling drives."""
+        return self.position[self.couplings[coupling].target]
+
+    def arrange(self, values: Tensor) -> Tensor:
+        """Values in the memory order in which this block settles fastest.
+
+        Blocks with a maximum over images keep their channels last.
+        """
+        return arranged(values) if self._has_image_maximum else values
+
+    def is_coupled(self, layer: int) -> bool:
+        """Whether a layer has a free neighbour; one that has none settles in one update."""
+        return bool(self.into[layer] or self.out_of[layer])
+
+    def sweeps_to_all(self, order: Sequence[Sequence[int]], driven: Iterable[int]) -> int:
+        """Sweeps in which what drives some layers can reach all that are joined to them, at least one.
+
+        Args:
+            order: Layers in the order of a sweep, by colour.
+            driven: The layers that are driven.
+        """
+        driven, reached, sweeps = frozenset(driven), frozenset[int](), 0
+        while True:
+            before = len(reached)
+            for colour in order:
+                reached |= {layer for layer in colour if layer in driven or self._neighbours(layer) & reached}
+            if len(reached) == before:
+                return max(sweeps, 1)
+            sweeps += 1
+
+    def _neighbours(self, layer: int) -> set[int]:
+        below = {self.source(coupling) for coupling in self.into[layer]}
+        return below | {self.target(coupling) for coupling in self.out_of[layer]}
+
+    def ties(self, weights: Weights) -> dict[int, float]:
+        """Couplings with a maximum under a layer that can be negative, and the step of their shares.
+
+        A value answers to its own share by at most the slope of its source times the largest eigenvalue of
+        W^T W; the step is the inverse of that.
+        """
+        found = {}
+        for index, coupling in enumerate(self.couplings):
+            if coupling.is_max and bounds(self.layers[self.target(index)].activation)[0] < 0:
+                source = self.layers[self.source(index)].activation
+                answer = steepest(source) * coupling.gain(weights)
+                found[index] = 1 / max(answer, _LEAST_ANSWER)
+        return found
+
+    def begin_phase(self) -> None:
+        """A free or a nudged phase starts."""
+        if self.edge is not None:
+            self.edge.begin_phase()
+
+    def driven(self, name: str, values: Tensor) -> Tensor:
+        """Values as they enter the block, all through a phase."""
+        return values if self.edge is None else self.edge.drive(name, values)
+
+    def sensed(self, states: Sequence[Tensor]) -> list[Tensor]:
+        """The states of all layers as they are read outside, at the end of a phase."""
+        if self.edge is None:
+            return list(states)
+        return [self.edge.sense(layer.value, s) for layer, s in zip(self.layers, states, strict=True)]
+
+    def rounding(self, states: Sequence[Tensor]) -> list[Tensor]:
+        """Norm of the rounding error of each layer's state as `sensed`, scalars."""
+        if self.edge is None:
+            return [torch.finfo(s.dtype).eps * s.norm() for s in states]
+        return [self.edge.rounding(s) for s in states]
+
+    def read_back(self, feed: Coupling, current: Tensor, weights: Weights, index: Tensor | None) -> Tensor:
+        """An error current at a layer carried back to a clamped input: one transposed read."""
+        if self.edge is None:
+            return feed.pull(current, weights, index)
+        self.edge.begin_phase()
+        back = feed.pull(self.edge.drive(feed.target, current), weights, index)
+        return self.edge.sense(feed.source, back)
+
+    def constant_drives(self, inputs: Mapping[str, Tensor], weights: Weights) -> "Drives":
+        """What drives each layer all through a phase, times the activation's scale."""
+        drives: list[Tensor | None] = [None] * len(self.layers)
+        indices: list[Tensor | None] = []
+
+        def add(layer: int, drive: Tensor | None) -> None:
+            known = drives[layer]
+            drives[layer] = drive if known is None else known if drive is None else known + drive
+
+        for feed in self.feeds:
+            drive, index = feed.push(self.driven(feed.source, inputs[feed.source]), weights)
+            indices.append(index)
+            add(self.position[feed.target], drive)
+        for coupling in (*self.feeds, *self.couplings):
+            add(self.position[coupling.target], coupling.bias_drive(weights))
+        for position, layer in enumerate(self.layers):
+            for name in layer.biases:
+                bias = weights[name]
+                axes = 1 + len(layer.shape) - bias.dim()
+                add(position, bias[(None,) * axes] if axes > 0 else bias)
+            known = drives[position]
+            if known is not None and layer.activation.scale != 1.0:
+                known = known * layer.activation.scale
+            drives[position] = None if known is None else self.arrange(known)
+        return Drives(drives, indices)
+
+
+class Drives:
+    """Constant drives of a phase.
+
+    Attributes:
+        layers: For each layer its constant drive, [batch or 1, *layer]; None without one.
+        indices: For each feed, where its maximum was found.
+    """
+
+    def __init__(self, layers: list[Tensor | None], indices: list[Tensor | None]) -> None:
+        self.layers = layers
+        self.indices = indices

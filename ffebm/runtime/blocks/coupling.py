@@ -1,0 +1,232 @@
+"""One interaction of a block, -<s_layer, after(pool(W before(z)))>, used in both directions.
+
+The bias inside the pooling is a constant drive of the layer: a maximum commutes with a constant per channel,
+and an average is linear. So it is added once a phase, with the other constants, and `push` is without it.
+(Only a maximum along the last axis of a matrix product needs the bias before it.)
+"""
+
+import math
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from ffebm.graph.graph import Interaction, Layer, Layout
+from ffebm.runtime.blocks.physics.pooling import Pooling
+from ffebm.runtime.blocks.physics.shared_maximum import centred
+from ffebm.runtime.blocks.projection import ExactProjection, Projection, weight_grad
+
+Shape = tuple[int, ...]
+Weights = Mapping[str, Tensor]
+"""Weights and biases by source name."""
+
+
+class Coupling:
+    """An interaction bound to the projection that computes its products.
+
+    Attributes:
+        source: Value name of z.
+        target: Value name of the layer that it drives.
+        weight: Source name of W; None for an identity.
+        bias: Source name of the bias inside the pooling; None without one.
+        is_max: The pooling is a maximum, so the top-down drive depends on z.
+        is_image_maximum: The maximum is over images, [channels, height, width].
+        bias_decides: The bias takes part in the maximum, so a zero z drives the layer too.
+    """
+
+    def __init__(self, layer: Layer, interaction: Interaction, projection: Projection | None = None) -> None:
+        linear = interaction.linear
+        self.source = interaction.source
+        self.target = layer.value
+        self.weight = linear.weight if linear else None
+        self.bias = linear.bias if linear else None
+        self._linear = linear
+        self._projection = projection or (ExactProjection(linear) if linear else None)
+        self._pooling = Pooling(interaction.pool, interaction.linear_shape) if interaction.pool else None
+        self.is_max = self._pooling is not None and self._pooling.is_max
+        self._linear_shape = interaction.linear_shape
+        self.is_image_maximum = self.is_max and len(interaction.linear_shape) == 3
+        self._before, self._linear_in = _steps(interaction.before, interaction.source_shape)
+        pooled = self._pooling.shape if self._pooling else interaction.linear_shape
+        self._after, self._drive_shape = _steps(interaction.after, pooled)
+        self._layer_shape = layer.shape
+        # along the axis of a matrix product the bias differs inside a window, so it takes part in the maximum
+        self.bias_decides = self.is_max and linear is not None and linear.op == "MatMul"
+
+    def push(self, z: Tensor, weights: Weights) -> tuple[Tensor, Tensor | None]:
+        """Bottom-up drive P(W z), [batch, *layer], and where a maximum was found."""
+        if z.is_complex():
+            return _by_parts(lambda part: self.push(part, weights)[0], z), None
+        y = self._product(z, weights)
+        index = None
+        if self._pooling is not None:
+            if self.bias_decides and self.bias is not None:
+                y = y + weights[self.bias]
+            y, index = self._pooling.pool(y)
+        return self._to_layer(y), index
+
+    def push_shared(
+        self, z: Tensor, weights: Weights, before: Tensor | None, state: Tensor | None, step: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As `push` of a maximum whose winners may share.
+
+        Args:
+            z: State of the source, [batch, *source].
+            weights: Weights by source name.
+            before: The shares so far; None takes sharp winners.
+            state: State of the layer, [batch, *layer]; None is zero.
+            step: Size of the step of the shares.
+
+        Returns:
+            The drive, [batch, *layer]; the new shares, [batch, channels, windows, values]; and how much of
+            the state has moved between values, [batch, channels, windows].
+        """
+        assert self._pooling is not None  # only a maximum has shares
+        y = self._product(z, weights)
+        if self.bias_decides and self.bias is not None:
+            y = y + weights[self.bias]
+        above = None if state is None else self._pooling.over_windows(self._to_pooled(state))
+        shares = self._pooling.shares(y, before, above, step)
+        moved = torch.zeros_like(shares[..., 0])
+        if before is not None and above is not None:
+            moved = torch.linalg.vector_norm(shares - before, dim=-1) * above
+        return self._to_layer(self._pooling.pool(y)[0]), shares, moved
+
+    def answer(self, z: Tensor, weights: Weights, among: Tensor) -> Tensor:
+        """W z by window, less its mean among tied values, [batch, channels, windows, values]."""
+        assert self._pooling is not None  # only a maximum has ties
+        return centred(self._pooling.windows(self._product(z, weights)), among)
+
+    def fold(self, shared: Tensor) -> Tensor:
+        """What each value of the linear map gets from its windows, [batch, *linear]."""
+        assert self._pooling is not None  # only a maximum has windows
+        return self._pooling.fold(shared)
+
+    def pull_linear(self, y: Tensor, weights: Weights) -> Tensor:
+        """W^T y for y at the output of the linear map, [batch, *linear] -> [batch, *source]."""
+        if self._projection is not None and self.weight is not None:
+            y = self._projection.product_t(y, weights[self.weight], self._linear_in)
+        return _apply_transposed(self._before, y)
+
+    def gain(self, weights: Weights, rounds: int = 8) -> float:
+        """Largest eigenvalue of W^T W, by power iteration; 1 for an identity."""
+        if self._linear is None:
+            return 1.0
+        exact, weight = ExactProjection(self._linear), weights[self._linear.weight]
+        n = math.prod(self._linear_in)
+        v = torch.cos(torch.arange(n, dtype=weight.dtype, device=weight.device) ** 2)
+        v = v.reshape(1, *self._linear_in)
+        size = torch.ones((), dtype=weight.dtype, device=weight.device)
+        for _ in range(rounds):
+            v = v / torch.linalg.vector_norm(v).clamp(min=torch.finfo(v.dtype).tiny)
+            v = exact.product_t(exact.product(v, weight), weight, self._linear_in)
+            size = torch.linalg.vector_norm(v)
+        return float(size)
+
+    def push_at(self, z: Tensor, weights: Weights, index: Tensor | None) -> Tensor:
+        """P(W z) with the positions of the maximum frozen: linear in z."""
+        y = self._product(z, weights)
+        if self._pooling is not None:
+            y = self._pooling.gather(y, index)
+        return self._to_layer(y)
+
+    def pull(self, s: Tensor, weights: Weights, index: Tensor | None) -> Tensor:
+        """Top-down drive W^T P^T s, [batch, *source]."""
+        if s.is_complex():
+            return _by_parts(lambda part: self.pull(part, weights, index), s)
+        return self.pull_linear(self.spread(s, index), weights)
+
+    def spread(self, s: Tensor, index: Tensor | None) -> Tensor:
+        """P^T s: the layer's state at the output of the linear map, [batch, *linear]."""
+        if s.is_complex():
+            return _by_parts(lambda part: self.spread(part, index), s)
+        s = self._to_pooled(s)
+        return s if self._pooling is None else self._pooling.transpose(s, index)
+
+    def weight_grad(self, z: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+        """Gradient of <y, W before(z)> with respect to W, summed over the batch."""
+        if self._linear is None:
+            raise TypeError("an identity has no weight")
+        return weight_grad(self._linear, _apply(self._before, z), y, weight)
+
+    def bias_grad(self, y: Tensor, bias: Tensor) -> Tensor:
+        """Gradient of <y, W z + bias> with respect to the bias, in its shape, summed over the batch."""
+        axis = self._bias_axis(y.dim())
+        return y.sum([d for d in range(y.dim()) if d != axis]).reshape(bias.shape)
+
+    def bias_drive(self, weights: Weights) -> Tensor | None:
+        """P of the bias alone, [1, *layer]: a constant drive; None without one."""
+        if self.bias is None or self.bias_decides:
+            return None
+        bias = weights[self.bias]
+        shape = [1] * (1 + len(self._linear_shape))
+        shape[self._bias_axis(len(shape))] = -1
+        y = bias.reshape(shape).expand(1, *self._linear_shape)
+        if self._pooling is not None:
+            y = self._pooling.pool(y.contiguous())[0]
+        return self._to_layer(y)
+
+    def _product(self, z: Tensor, weights: Weights) -> Tensor:
+        z = _apply(self._before, z)
+        if self._projection is None or self.weight is None:
+            return z
+        return self._projection.product(z, weights[self.weight])
+
+    def _to_pooled(self, s: Tensor) -> Tensor:
+        """The transpose of `_to_layer`."""
+        if self._drive_shape != self._layer_shape:
+            s = s.sum_to_size(s.shape[0], *_aligned(self._drive_shape, self._layer_shape))
+            s = s.reshape(s.shape[0], *self._drive_shape)
+        return _apply_transposed(self._after, s)
+
+    def _to_layer(self, y: Tensor) -> Tensor:
+        y = _apply(self._after, y)
+        if self._drive_shape == self._layer_shape:
+            return y
+        y = y.reshape(y.shape[0], *_aligned(self._drive_shape, self._layer_shape))
+        return y.expand(y.shape[0], *self._layer_shape)
+
+    def _bias_axis(self, n_axes: int) -> int:
+        is_matrix = self._linear is not None and self._linear.op == "MatMul"
+        return n_axes - 1 if is_matrix else 1
+
+
+def _by_parts(linear: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
+    """A real linear map of complex values: real and imaginary parts as one batch."""
+    real, imaginary = linear(torch.cat([values.real, values.imag])).chunk(2)
+    return torch.complex(real, imaginary)
+
+
+_Step = tuple[Layout, Shape]
+"""A layout change and the shape before it, without the batch."""
+
+
+def _steps(layouts: tuple[Layout, ...], shape: Shape) -> tuple[tuple[_Step, ...], Shape]:
+    steps = []
+    for layout in layouts:
+        steps.append((layout, shape))
+        if layout.op == "Transpose":
+            shape = tuple(shape[axis - 1] for axis in layout.sizes[1:])
+        else:
+            shape = tuple(torch.empty(1, *shape, device="meta").reshape(1, *layout.sizes).shape[1:])
+    return tuple(steps), shape
+
+
+def _apply(steps: tuple[_Step, ...], z: Tensor) -> Tensor:
+    for layout, _ in steps:
+        z = z.permute(layout.sizes) if layout.op == "Transpose" else z.reshape(z.shape[0], *layout.sizes)
+    return z
+
+
+def _apply_transposed(steps: tuple[_Step, ...], y: Tensor) -> Tensor:
+    for layout, shape in reversed(steps):
+        if layout.op == "Transpose":
+            y = y.permute([layout.sizes.index(axis) for axis in range(len(layout.sizes))])
+        else:
+            y = y.reshape(y.shape[0], *shape)
+    return y
+
+
+def _aligned(shape: Shape, full: Shape) -> Shape:
+    """`shape` with leading ones, as long as `full`."""
+    return (1,) * (len(full) - len(shape)) + shape

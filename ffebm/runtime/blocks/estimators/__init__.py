@@ -1,0 +1,1 @@
+"""How the equilibrium answers to a nudge, and the gradients from it."""

@@ -1,0 +1,126 @@
+"""From the answer of an equilibrium to a nudge, the gradients of the loss.
+
+The energy is bilinear in the states and the weights that join them, so the difference of its gradients at two
+nudged states a and b is taken in the form
+
+    y_a z_a - y_b z_b = mean(y) (z_a - z_b) + (y_a - y_b) mean(z),
+
+which subtracts states before they are multiplied: at small beta little is lost to rounding.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ffebm.plan.plan import Settle
+from ffebm.runtime.blocks.circuit import Circuit, Drives
+from ffebm.runtime.blocks.coupling import Weights
+from ffebm.runtime.blocks.settling.phase import Phase
+
+
+@dataclass(frozen=True)
+class FreePoint:
+    """Where a block settled, as its gradient needs it.
+
+    Attributes:
+        circuit: The block.
+        inputs: Clamped inputs by value name.
+        weights: Weights and biases by source name.
+        drives: Constant drives of the phase.
+        phase: The settled phase.
+        settle: How it settled.
+        wanted: Names of the inputs and weights whose gradient is wanted.
+    """
+
+    circuit: Circuit
+    inputs: Mapping[str, Tensor]
+    weights: Weights
+    drives: Drives
+    phase: Phase
+    settle: Settle
+    wanted: frozenset[tuple[str, str]]
+
+    def wants_input(self, name: str) -> bool:
+        """Whether the gradient of a clamped input is wanted."""
+        return ("input", name) in self.wanted
+
+    def wants_weight(self, name: str | None) -> bool:
+        """Whether the gradient of a weight or bias is wanted."""
+        return ("weight", str(name)) in self.wanted
+
+
+@dataclass(frozen=True)
+class Response:
+    """How an equilibrium answers to a nudge.
+
+    Attributes:
+        adjoint: For each layer lambda = -ds/dbeta, [batch, *layer].
+        pair: For a coupling, values (z, y) stacked along the batch: the gradient of its weight is that of <y,
+            W z>. Also y of lambda alone, whose sum is the gradient of the bias.
+    """
+
+    adjoint: list[Tensor]
+    pair: Callable[[int], tuple[Tensor, Tensor, Tensor]]
+
+
+@dataclass
+class Gradients:
+    """Gradients of the loss.
+
+    Attributes:
+        inputs: With respect to the clamped inputs, by value name.
+        weights: With respect to weights and biases, by source name.
+    """
+
+    inputs: dict[str, Tensor]
+    weights: dict[str, Tensor]
+
+    def add_input(self, name: str, grad: Tensor) -> None:
+        """Add a contribution to the gradient of a clamped input."""
+        self.inputs[name] = self.inputs[name] + grad if name in self.inputs else grad
+
+    def add_weight(self, name: str, grad: Tensor) -> None:
+        """Add a contribution to the gradient of a weight or bias; one weight may have several places."""
+        self.weights[name] = self.weights[name] + grad if name in self.weights else grad
+
+
+def contrast(free: FreePoint, response: Response) -> Gradients:
+    """Gradients of the loss with respect to what is wanted, dL/dw = d/dbeta dE/dw and likewise for inputs."""
+    gradients = Gradients({}, {})
+    _feeds(free, response, gradients)
+    _couplings(free, response, gradients)
+    for layer, adjoint in zip(free.circuit.layers, response.adjoint, strict=True):
+        for name in layer.biases:
+            if free.wants_weight(name):
+                gradients.add_weight(name, adjoint.sum_to_size(free.weights[name].shape))
+    return gradients
+
+
+def _feeds(free: FreePoint, response: Response, gradients: Gradients) -> None:
+    """Only the layer's end of a feed moves, so one product serves each of its gradients."""
+    for feed, index in zip(free.circuit.feeds, free.drives.indices, strict=True):
+        adjoint = response.adjoint[free.circuit.position[feed.target]]
+        if free.wants_input(feed.source):
+            gradients.add_input(feed.source, free.circuit.read_back(feed, adjoint, free.weights, index))
+        if free.wants_weight(feed.weight) or free.wants_weight(feed.bias):
+            y = feed.spread(adjoint, index)
+            if feed.weight is not None and free.wants_weight(feed.weight):
+                grad = feed.weight_grad(free.inputs[feed.source], y, free.weights[feed.weight])
+                gradients.add_weight(feed.weight, grad)
+            if feed.bias is not None and free.wants_weight(feed.bias):
+                gradients.add_weight(feed.bias, feed.bias_grad(y, free.weights[feed.bias]))
+
+
+def _couplings(free: FreePoint, response: Response, gradients: Gradients) -> None:
+    """Both ends of a coupling move."""
+    for position, coupling in enumerate(free.circuit.couplings):
+        if not (free.wants_weight(coupling.weight) or free.wants_weight(coupling.bias)):
+            continue
+        z, y, y_adjoint = response.pair(position)
+        if coupling.weight is not None and free.wants_weight(coupling.weight):
+            grad = coupling.weight_grad(z, y, free.weights[coupling.weight])
+            gradients.add_weight(coupling.weight, grad)
+        if coupling.bias is not None and free.wants_weight(coupling.bias):
+            bias = free.weights[coupling.bias]
+            gradients.add_weight(coupling.bias, coupling.bias_grad(y_adjoint, bias))

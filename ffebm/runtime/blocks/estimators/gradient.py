@@ -1,0 +1,424 @@
+"""How the gradient of an energy block is estimated from the error current at its outputs.
+
+Every estimator finds how the equilibrium answers to a nudge, lambda = -ds/dbeta, and one bilinear contrast
+turns it into gradients. With D the slopes of the activations and J the symmetric matrix of couplings at the
+equilibrium,
+
+    lambda = D (delta + J lambda),   dL/dw = d/dbeta dE/dw,   dL/dx = d/dbeta dE/dx.
+
+Source: Nest & Ernoult 2024 (arXiv 2409.03306), Theorem 3.1; Scellier & Bengio 2017 (arXiv 1602.05179).
+"""
+
+import cmath
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import msgspec
+import torch
+from torch import Tensor
+
+from ffebm.errors import UsageError
+from ffebm.runtime.blocks.estimators.adjoint import solve_adjoint
+from ffebm.runtime.blocks.estimators.auto_beta import choose_beta
+from ffebm.runtime.blocks.estimators.contrast import FreePoint, Gradients, Response, contrast
+from ffebm.runtime.blocks.physics.activation import is_holomorphic
+from ffebm.runtime.blocks.settling.phase import Answer, Nudge, Phase
+from ffebm.runtime.blocks.settling.settling import Outcome, Rule, relax
+
+DEFAULT_BETA = 0.1
+
+CostGradient = Callable[[Sequence[Tensor]], dict[int, Tensor]]
+"""Gradient of the cost at the output layers, by layer, given the state of every layer."""
+
+
+@dataclass(frozen=True)
+class ErrorCurrent:
+    """What nudges a block.
+
+    Attributes:
+        delta: dL/ds at the output layers of the free equilibrium, by layer, [batch, *layer].
+        cost_gradient: The same as a function of the state, if the cost itself nudges.
+    """
+
+    delta: dict[int, Tensor]
+    cost_gradient: CostGradient | None = None
+
+    def largest(self) -> Tensor:
+        """The largest magnitude; a scalar tensor."""
+        return torch.stack([delta.detach().abs().max() for delta in self.delta.values()]).max()
+
+    def scale(self, relative: bool) -> Tensor:
+        """What each sample's current is divided by for the nudge; gradients are multiplied by it again.
+
+        Args:
+            relative: Each sample's largest magnitude, so that all are nudged alike in any unit of the loss.
+                Otherwise 1/batch, as a loss is usually a mean over the batch: a sample is nudged by its own
+                current, as the published method does, unless that exceeds 1 somewhere; then by as much less.
+
+        Returns:
+            [batch]; 0 without a current.
+        """
+        if not relative:
+            batch = len(next(iter(self.delta.values())))
+            largest = self.largest()
+            return torch.where(largest > 0, largest.clamp(min=1 / batch), 1 / batch).expand(batch)
+        sizes = [delta.detach().abs().flatten(1).amax(1) for delta in self.delta.values() if delta[0].numel()]
+        return torch.stack(sizes).amax(0)
+
+
+@dataclass(frozen=True)
+class EP:
+    """Equilibrium propagation: the block settles again under a weak nudge.
+
+    Attributes:
+        beta: Strength of the nudge; its sign matters for one point only. "auto" measures the noise of the
+            tiles and finds the strength for each block (`auto_beta`) when the block is first nudged after a
+            reseeding; `Equilibrium.backward.beta` tells it.
+        points: 2 nudges to both sides (error of order beta^2), 1 to one side (order beta), more on a circle
+            in the complex plane (order beta^points; smooth activations without kinks only).
+        cost: The last block is nudged by the cost itself, evaluated anew in each sweep, rather than by its
+            gradient at the free equilibrium.
+        relative: The nudge is measured by each sample's error current: beta is its largest value at the
+            block's outputs, whatever the unit of the loss. False nudges by beta times the sample's current as
+            it is, as the published method does: beta then has a meaning for one loss only.
+
+    Source: Laborieux et al. 2021 (arXiv 2006.03824) for two points; Laborieux & Zenke 2022 (arXiv 2209.00530)
+        for more.
+    """
+
+    beta: float | Literal["auto"] = DEFAULT_BETA
+    points: int = 2
+    cost: bool = False
+    relative: bool = True
+
+    def __post_init__(self) -> None:
+        if self.beta == "auto" and self.points > 2:
+            raise UsageError(f'beta="auto" with {self.points} points', allowed="1 or 2 points, or a number")
+        if self.beta != "auto" and (self.beta == 0 or not math.isfinite(self.beta)):
+            raise UsageError(f"beta is {self.beta}", allowed='a finite strength other than 0, or "auto"')
+        if self.points < 1 or (self.points > 2 and self.cost):
+            allowed = "at least 1; 1 or 2 if the cost itself nudges"
+            raise UsageError(f"{self.points} nudging points", allowed=allowed)
+
+    def gradients(self, free: FreePoint, current: ErrorCurrent) -> tuple[Gradients, Outcome]:
+        """Gradients of the loss, and how the nudged phases went."""
+        nudged = self.nudge(free, current)
+        return nudged.gradients(free), nudged.outcome
+
+    def nudge(self, free: FreePoint, current: ErrorCurrent) -> "Nudged":
+        """Settle under the nudge, all points as one batch, from the free state."""
+        if self.beta == "auto":
+            return replace(self, beta=self._measured(free, current)).nudge(free, current)
+        betas = self._betas(self.beta, free)
+        if self.points > 2:
+            _require_holomorphic(free)
+        if free.circuit.edge is not None:
+            _require_steady(free, current, self.points)
+        scale = current.scale(self.relative)
+        free.circuit.begin_phase()
+        phase = _nudged_phase(free, current, betas, scale)
+        phase.answer = _answer(betas, self.points, free.phase.settled_state())
+        # colours in reversed order, so that a nudge of the last layer spreads at once
+        order = free.circuit.colours[::-1]
+        reach = free.circuit.sweeps_to_all(order, current.delta)
+        rule = Rule(free.settle.nudged_sweeps, free.settle, order, len(betas), reach)
+        if self.points > 2 and free.settle.anderson:
+            rule = replace(rule, settle=msgspec.structs.replace(rule.settle, anderson=0))
+        outcome = relax(phase, rule)
+        outcome.beta, outcome.reached = self.beta, rule.sweeps >= rule.reach
+        phase.state = list(free.circuit.sensed(phase.settled_state()))
+        return Nudged(phase, betas, scale, self.points, outcome)
+
+    def _measured(self, free: FreePoint, current: ErrorCurrent) -> float:
+        """The strength that suits the block's noise, found once and kept; without a current, not yet."""
+        if not 0 < float(current.largest()) < math.inf:
+            return DEFAULT_BETA
+        rest = free.phase.settled_state()
+
+        def answer(beta: float) -> list[Tensor]:
+            nudged = replace(self, beta=beta).nudge(free, current)
+            at = nudged.states()
+            pairs = zip(at[0], at[1] if len(at) > 1 else rest, strict=True)
+            return [_times(a - b, nudged.scale / (self.points * beta)) for a, b in pairs]
+
+        if free.circuit.beta is None:
+            per_beta = current.scale(self.relative) * (math.sqrt(2.0) / self.points)  # two states differ
+            rounding = free.circuit.rounding([_times(s, per_beta) for s in rest])
+            free.circuit.beta = choose_beta(answer, rounding, self.points == 1)
+        return free.circuit.beta
+
+    def _betas(self, beta: float, free: FreePoint) -> list[complex]:
+        if self.points == 1:
+            # what the free phase leaves unsettled would count as answer, so that it goes on beside the nudge
+            is_rough = free.settle.tol is not None and free.circuit.edge is None
+            return [beta, 0.0] if is_rough else [beta]
+        if self.points == 2:
+            return [beta, -beta]
+        # the other half of the circle are their conjugates, with conjugate states
+        return [beta * cmath.exp(2j * math.pi * n / self.points) for n in range(self.points // 2 + 1)]
+
+
+@dataclass(frozen=True)
+class Implicit:
+    """The exact adjoint of the equilibrium, by a linear solve: the yardstick of the other estimators.
+
+    Attributes:
+        tol: Residual relative to the error current at which a sample's solve stops; in single precision at
+            least 1e-6.
+        max_iterations: Most applications of the coupling matrix.
+    """
+
+    tol: float = 1e-10
+    max_iterations: int = 500
+
+    def gradients(self, free: FreePoint, current: ErrorCurrent) -> tuple[Gradients, Outcome]:
+        """Gradients of the loss, and how the solve went."""
+        phase, couplings = free.phase, free.circuit.couplings
+        adjoint, outcome = solve_adjoint(phase, current.delta, self.tol, self.max_iterations)
+        state = phase.settled_state()
+
+        def pair(index: int) -> tuple[Tensor, Tensor, Tensor]:
+            source, target = free.circuit.source(index), free.circuit.target(index)
+            y = couplings[index].spread(state[target], phase.index(index))
+            y_adjoint = couplings[index].spread(adjoint.layers[target], phase.index(index))
+            if index in adjoint.ties:
+                y_adjoint = y_adjoint + couplings[index].fold(adjoint.ties[index])
+            return torch.cat([state[source], adjoint.layers[source]]), torch.cat([y_adjoint, y]), y_adjoint
+
+        return contrast(free, Response(adjoint.layers, pair)), outcome
+
+
+@dataclass(frozen=True)
+class Unrolled:
+    """Backpropagation through a few sweeps from the free equilibrium (truncated in time).
+
+    Attributes:
+        sweeps: Sweeps to go back through; each adds a term of the adjoint's Neumann series.
+
+    Source: Ernoult et al. 2019 (arXiv 1905.13633): equal to EP sweep by sweep as beta -> 0.
+    """
+
+    sweeps: int = 20
+
+    def __post_init__(self) -> None:
+        if self.sweeps < 1:
+            raise UsageError(f"{self.sweeps} sweeps to unroll", allowed="at least 1")
+
+    def gradients(self, free: FreePoint, current: ErrorCurrent) -> tuple[Gradients, Outcome]:
+        """Gradients of the loss; the outcome is that of one more sweep."""
+        inputs = {name: x.detach().requires_grad_(free.wants_input(name)) for name, x in free.inputs.items()}
+        weights = {
+            name: w.detach().requires_grad_(free.wants_weight(name)) for name, w in free.weights.items()
+        }
+        order = free.circuit.colours
+        with torch.enable_grad():
+            constant = free.circuit.constant_drives(inputs, weights).layers
+            phase = Phase(free.circuit, weights, constant, free.phase.batch, ties=free.phase.ties)
+            phase.state, phase.indices = list(free.phase.state), list(free.phase.indices)
+            for _ in range(self.sweeps):
+                phase.sweep(order, free.settle.relaxation)
+            leaves = {("input", name): x for name, x in inputs.items() if x.requires_grad}
+            leaves |= {("weight", name): w for name, w in weights.items() if w.requires_grad}
+            found = torch.autograd.grad(
+                [phase.settled_state()[layer] for layer in current.delta],
+                list(leaves.values()),
+                list(current.delta.values()),
+                allow_unused=True,
+            )
+        gradients = Gradients({}, {})
+        for (kind, name), grad in zip(leaves, found, strict=True):
+            if grad is not None:
+                (gradients.inputs if kind == "input" else gradients.weights)[name] = grad
+        probe = Phase(free.circuit, free.weights, free.drives.layers, free.phase.batch, ties=free.phase.ties)
+        probe.state, probe.indices = list(free.phase.state), list(free.phase.indices)
+        return gradients, relax(probe, Rule(1, free.settle, order))
+
+
+Gradient = EP | Implicit | Unrolled
+
+
+@dataclass(frozen=True)
+class Nudged:
+    """A block settled under its nudges.
+
+    Attributes:
+        phase: Rows by nudging point, then by sample.
+        betas: The points.
+        scale: What each sample's error current was divided by, [batch].
+        points: Of the estimator; complex conjugate ones are not settled.
+        outcome: How it went.
+    """
+
+    phase: Phase
+    betas: list[complex]
+    scale: Tensor
+    points: int
+    outcome: Outcome
+
+    def gradients(self, free: FreePoint) -> Gradients:
+        """Gradients from the contrast of the nudged states, or of one with the free state."""
+        response = _circle_response if self.points > 2 else _secant_response
+        return contrast(free, response(free, self))
+
+    def states(self) -> list[list[Tensor]]:
+        """The state of every layer at each point, [batch, *layer]."""
+        return _points(self.phase.settled_state(), len(self.betas))
+
+
+def _nudged_phase(free: FreePoint, current: ErrorCurrent, betas: list[complex], scale: Tensor) -> Phase:
+    n = len(betas)
+    divisor = torch.where(scale == 0, 1.0, scale)
+    constant: list[Tensor | None] = []
+    for layer, drive in enumerate(free.drives.layers):
+        if layer in current.delta and current.cost_gradient is None:
+            name = free.circuit.layers[layer].value
+            delta = _over(free.circuit.driven(name, current.delta[layer]), divisor)
+            delta = delta * free.circuit.layers[layer].activation.scale
+            constant.append(torch.cat([(0 if drive is None else drive) - beta * delta for beta in betas]))
+        else:
+            constant.append(drive if drive is None or len(drive) == 1 else _repeat(drive, n))
+    nudge = None
+    if current.cost_gradient is not None:
+        nudge = Nudge(frozenset(current.delta), _cost_nudge(current.cost_gradient, betas, divisor))
+    phase = Phase(free.circuit, free.weights, constant, n * free.phase.batch, nudge, free.phase.ties)
+    phase.state = [_repeat(s, n) for s in free.phase.settled_state()]
+    if any(isinstance(beta, complex) for beta in betas):
+        phase.state = [s + 0j for s in phase.settled_state()]
+    phase.indices = [None if index is None else _repeat(index, n) for index in free.phase.indices]
+    return phase
+
+
+def _answer(betas: list[complex], points: int, rest: list[Tensor]) -> Answer:
+    """What must settle: half a difference, a difference to the free state, or the mean around a circle."""
+    if points == 1:
+        return Answer((1.0,), tuple(rest)) if len(betas) == 1 else Answer((1.0, -1.0))
+    if points == 2:
+        return Answer((0.5, -0.5))
+    pairs = [1 if k == 0 or 2 * k == points else 2 for k in range(len(betas))]
+    factors = (p * beta.conjugate() / (points * abs(beta)) for p, beta in zip(pairs, betas, strict=True))
+    return Answer(tuple(factors))
+
+
+def _times(values: Tensor, factors: Tensor) -> Tensor:
+    """Values [batch, ...] times a factor a sample, [batch]."""
+    return values * factors.view(-1, *[1] * (values.dim() - 1))
+
+
+def _over(values: Tensor, divisors: Tensor) -> Tensor:
+    """Values [batch, ...] over a divisor a sample, [batch]; its inverse may be too large for a number."""
+    return values / divisors.view(-1, *[1] * (values.dim() - 1))
+
+
+def _repeat(tensor: Tensor, n: int) -> Tensor:
+    return tensor if n == 1 else torch.cat([tensor] * n)
+
+
+def _cost_nudge(
+    cost_gradient: CostGradient, betas: list[complex], divisor: Tensor
+) -> Callable[[Sequence[Tensor | None]], dict[int, Tensor]]:
+    def drives(state: Sequence[Tensor | None]) -> dict[int, Tensor]:
+        slopes = [cost_gradient(row) for row in _points([s for s in state if s is not None], len(betas))]
+        return {
+            layer: torch.cat(
+                [-beta.real * _over(slope[layer], divisor) for beta, slope in zip(betas, slopes, strict=True)]
+            )
+            for layer in slopes[0]
+        }
+
+    return drives
+
+
+def _points(state: list[Tensor], n: int) -> list[list[Tensor]]:
+    return [list(row) for row in zip(*(s.chunk(n) for s in state), strict=True)]
+
+
+def _secant_response(free: FreePoint, nudged: Nudged) -> Response:
+    """From the difference between two states: both nudged, or one nudged and the free one.
+
+    The free one may have settled on beside the nudged one.
+    """
+    phase, couplings = nudged.phase, free.circuit.couplings
+    has_both = len(nudged.betas) == 2
+    at_rest = [] if has_both else free.circuit.sensed(free.phase.settled_state())
+    step = (nudged.betas[0] - nudged.betas[1]) if has_both else nudged.betas[0]
+    factor = -nudged.scale / step.real
+
+    def compare(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """Answer to the nudge, and mean, of a value at two states."""
+        return _times(a - b, factor), (a + b).mul_(0.5)
+
+    def layer(index: int) -> tuple[Tensor, Tensor]:
+        s = phase.settled_state()[index]
+        return compare(*s.chunk(2)) if has_both else compare(s, at_rest[index])
+
+    def spread(index: int) -> tuple[Tensor, Tensor]:
+        coupling, target = couplings[index], free.circuit.target(index)
+        y = coupling.spread(phase.settled_state()[target], phase.index(index))
+        if has_both:
+            return compare(*y.chunk(2))
+        return compare(y, coupling.spread(at_rest[target], free.phase.index(index)))
+
+    layers = [layer(index) for index in range(len(free.circuit.layers))]
+
+    def pair(index: int) -> tuple[Tensor, Tensor, Tensor]:
+        y_adjoint, y = spread(index)
+        z_adjoint, z = layers[free.circuit.source(index)]
+        return torch.cat([z, z_adjoint]), torch.cat([y_adjoint, y]), y_adjoint
+
+    return Response([answer for answer, _ in layers], pair)
+
+
+def _circle_response(free: FreePoint, nudged: Nudged) -> Response:
+    """From states around a circle, (1/(N beta)) sum_n s_n omega^-n; real, as conjugate points pair up."""
+    phase, n = nudged.phase, nudged.points
+    factors = []
+    for k, beta in enumerate(nudged.betas):
+        pairs = 1 if k == 0 or 2 * k == n else 2
+        factors.append(-pairs / (n * beta))
+    weights = torch.tensor(factors, dtype=torch.complex128, device=nudged.scale.device)
+    by_row = (weights[:, None] * nudged.scale).flatten()
+
+    def weighted(values: Tensor) -> Tensor:
+        return _times(values, by_row.to(values.dtype))
+
+    def total(values: Tensor) -> Tensor:
+        return torch.stack(weighted(values).real.chunk(len(factors))).sum(0)
+
+    state = [s if s.is_complex() else s + 0j for s in phase.settled_state()]
+
+    def pair(index: int) -> tuple[Tensor, Tensor, Tensor]:
+        source, target = free.circuit.source(index), free.circuit.target(index)
+        y = free.circuit.couplings[index].spread(state[target], None)
+        z = state[source]
+        answer = weighted(y)
+        return torch.cat([z.real, z.imag]), torch.cat([answer.real, -answer.imag]), total(y)
+
+    return Response([total(s) for s in state], pair)
+
+
+def _require_steady(free: FreePoint, current: ErrorCurrent, points: int) -> None:
+    """A circuit that settles by itself is nudged by real currents that stay all through a phase."""
+    if current.cost_gradient is not None or points > 2:
+        nudge = "the cost itself" if current.cost_gradient is not None else f"{points} nudging points"
+        raise UsageError(
+            f"{free.circuit.block.name} settles by itself and cannot be nudged by {nudge}",
+            allowed="a constant current: EP(points=2) or EP(points=1)",
+        )
+
+
+def _require_holomorphic(free: FreePoint) -> None:
+    for layer in free.circuit.layers:
+        if not is_holomorphic(layer.activation):
+            raise UsageError(
+                f"{free.circuit.block.name}: {layer.activation.op} has kinks",
+                allowed="more than two nudging points need smooth activations",
+                hint="use EP(points=2)",
+            )
+    if any(coupling.is_max for coupling in free.circuit.couplings):
+        raise UsageError(
+            f"{free.circuit.block.name}: a maximum of complex values",
+            allowed="more than two nudging points need blocks without max-pooling",
+            hint="use EP(points=2)",
+        )

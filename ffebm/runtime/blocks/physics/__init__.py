@@ -1,0 +1,1 @@
+"""What a layer's energy is made of."""

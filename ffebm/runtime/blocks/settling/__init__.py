@@ -1,0 +1,1 @@
+"""One phase of a block, and when it ends."""

@@ -1,0 +1,1 @@
+"""Memory cells, their pulses and their wires."""

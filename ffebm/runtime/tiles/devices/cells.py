@@ -1,0 +1,283 @@
+"""Memory cells: how they are written, and what they hold when they are read."""
+
+import math
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from ffebm.hardware.description import Cell, Crossbar, Update
+from ffebm.plan.conductance import to_pair
+from ffebm.runtime.tiles.devices.pulses import pulsed
+from ffebm.runtime.tiles.devices.wires import conducted
+from ffebm.runtime.tiles.noise import machine_normals, machine_source, normals
+
+
+class CellArray:
+    """Cells of one kind.
+
+    What a cell is by nature (the factor by which its writes miss, whether it is stuck, how fast it drifts) is
+    drawn once for a machine; noise is drawn at each write.
+
+    Args:
+        cell: The memory element.
+        generator: Source of programming noise.
+        name: Of the array in its machine.
+
+    Attributes:
+        conductance: As written, siemens.
+        elapsed: Seconds from programming to reads; None takes those of the description.
+    """
+
+    def __init__(self, cell: Cell, generator: torch.Generator, name: str) -> None:
+        self._cell = cell
+        self._generator = generator
+        self._name = name
+        self._nature: dict[str, Tensor] = {}
+        self.conductance = torch.empty(0)
+        self.elapsed: float | None = None
+
+    def write(self, target: Tensor) -> None:
+        """Bring every cell to its target, siemens, as well as it goes.
+
+        A write moves a cell from g to
+
+            g' = g + (target - g) (1 + variation xi) + programming_noise (g_max - g_min) xi',    at least 0 S,
+
+        with xi fixed for a cell and xi' new at each write; the first write starts from 0 S. With
+        write-and-verify the cells that are off by more than the tolerance are written again. Stuck cells stay
+        where they are.
+
+        Source: additive programming noise as in IBM/aihwkit, inference/noise/pcm.py; write-and-verify,
+        Papandreou et al., ICECS 2010 (10.1109/ICECS.2010.5724687); stuck cells as Device_SAF of MNSIM 2.0.
+        """
+        found = self._written(target, None)
+        verify = self._cell.verify
+        for _ in range(verify.writes - 1 if verify else 0):
+            assert verify is not None
+            off = (found - target).abs_() > verify.tolerance.value * self._span
+            if not bool(off.any()):
+                break
+            found = torch.where(off, self._written(target, found), found)
+        self.conductance = self._stuck(found)
+
+    def put(self, conductance: Tensor) -> None:
+        """Set every cell exactly, but for stuck ones: to what pulses have made of it."""
+        self.conductance = self._stuck(conductance)
+
+    def factor(self, like: Tensor) -> Tensor | None:
+        """The factor of each cell's writes; None without variation."""
+        return None if self._cell.variation is None else self._natural("variation", self._variation, like)
+
+    def seen(self) -> Tensor:
+        """Conductances at the time of a read, siemens.
+
+        G(t) = G(t0) (t / t0)^-nu, with nu of each cell from a normal distribution; up to t0, G(t0).
+
+        Source: Joshi et al. 2020 (arXiv 1906.03138); IBM/aihwkit, inference/noise/pcm.py.
+        """
+        drift = self._cell.drift
+        if drift is None:
+            return self.conductance
+        elapsed = drift.elapsed.value if self.elapsed is None else self.elapsed
+        ratio = max(1.0, elapsed / drift.start.value)
+        nu = drift.exponent.value
+        if drift.spread.value == 0:
+            return self.conductance * math.exp(-nu * math.log(ratio))
+        spread = self._natural("drift", lambda like: machine_normals(like.shape, like, f"{self._name}/drift"))
+        decay = torch.exp((spread * drift.spread.value + nu) * -math.log(ratio))
+        return self.conductance * decay
+
+    @property
+    def _span(self) -> float:
+        return self._cell.g_max.value - self._cell.g_min.value
+
+    def _written(self, target: Tensor, start: Tensor | None) -> Tensor:
+        """After one write from `start`; None is 0 S."""
+        aim = target
+        if self._cell.variation is not None:
+            factor = self._natural("variation", self._variation, target)
+            aim = target * factor if start is None else start + (target - start) * factor
+        noise = self._cell.programming_noise.value
+        if noise == 0:
+            return aim.clamp(min=0.0) if self._cell.variation is not None else aim
+        drawn = normals(target.shape, target, self._generator)
+        return drawn.mul_(noise * self._span).add_(aim).clamp_(min=0.0)
+
+    def _variation(self, like: Tensor) -> Tensor:
+        assert self._cell.variation is not None
+        drawn = machine_normals(like.shape, like, f"{self._name}/variation")
+        return drawn.mul_(self._cell.variation.value).add_(1.0)
+
+    def _stuck(self, found: Tensor) -> Tensor:
+        stuck = self._cell.stuck
+        if stuck is None:
+            return found
+        at_min, at_max = stuck.at_min.value, stuck.at_max.value
+
+        def draw(like: Tensor) -> Tensor:
+            source = machine_source(f"{self._name}/stuck")
+            drawn = torch.rand(*like.shape, generator=source, dtype=torch.float64)
+            return ((drawn < at_min).byte() + 2 * (drawn >= 1.0 - at_max).byte()).to(like.device)
+
+        where = self._natural("stuck", draw, found)
+        found = torch.where(where == 1, self._cell.g_min.value, found)
+        return torch.where(where == 2, self._cell.g_max.value, found)
+
+    def _natural(self, what: str, draw: Callable[[Tensor], Tensor], like: Tensor | None = None) -> Tensor:
+        """A property of the cells, drawn when it is first needed."""
+        like = self.conductance if like is None else like
+        known = self._nature.get(what)
+        if known is None or known.shape != like.shape or known.device != like.device:
+            known = self._nature[what] = draw(like)
+        return known
+
+
+class PairedCells:
+    """Weights as differences: a weight of [-1, 1] is (plus - minus) / (g_max - g_min).
+
+    Args:
+        crossbar: The tile.
+        generator: Source of programming noise.
+        name: Of the tile in its machine.
+        index: The slice of the weight that is held.
+    """
+
+    def __init__(
+        self, crossbar: Crossbar, generator: torch.Generator, name: str = "", index: int = 0
+    ) -> None:
+        self._crossbar = crossbar
+        self._generator = generator
+        self._name = name
+        self._index = index
+        self._up = CellArray(crossbar.cell, generator, f"{name}/plus")
+        self._down = CellArray(crossbar.cell, generator, f"{name}/minus")
+        self._held: dict[bool, Tensor] = {}
+
+    @property
+    def plus(self) -> Tensor:
+        """Conductances of the cells that count up, as written, [..., n_out, n_in], siemens."""
+        return self._up.conductance
+
+    @property
+    def minus(self) -> Tensor:
+        """Those that count down: as many, or an offset column for all, [..., 1, n_in], siemens."""
+        return self._down.conductance
+
+    def program(self, digits: Tensor) -> None:
+        """Write every cell.
+
+        Args:
+            digits: Targets in level steps, [..., n_out, n_in]; they need not be whole.
+        """
+        self._held.clear()
+        plus, minus = to_pair(digits, self._crossbar, self._index)
+        self._up.write(plus)
+        self._down.write(minus)
+
+    def held(self, *, transposed: bool = False) -> Tensor:
+        """What the pairs stand for when they are read, [..., n_out, n_in], in units of the conductance range.
+
+        A transposed read meets conductances that differ by `mismatch` xi of their size, xi fixed for a cell.
+
+        Args:
+            transposed: As the transposed read meets it (in the same order of indices).
+        """
+        apart = transposed and self._crossbar.mismatch is not None
+        if apart not in self._held:
+            plus, minus = self._up.seen(), self._down.seen()
+            if apart:
+                plus, minus = self._mismatched(plus, "plus"), self._mismatched(minus, "minus")
+            self._held[apart] = self._difference(plus, minus)
+        return self._held[apart]
+
+    def compensation(self) -> Tensor | None:
+        """The factor that makes up for the mean drift of an array, [..., 1, 1]; None without one.
+
+        sum |w(t0)| / sum |w(t)| over the array: what a calibration read of every line finds then and now.
+
+        Source: Joshi et al. 2020 (arXiv 1906.03138): global drift compensation.
+        """
+        drift = self._crossbar.cell.drift
+        if drift is None or drift.compensation == "none":
+            return None
+        written = self._difference(self.plus, self.minus).abs().sum((-2, -1), keepdim=True)
+        now = self.held().abs().sum((-2, -1), keepdim=True)
+        return torch.where(now > 0, written / now.clamp(min=torch.finfo(now.dtype).tiny), 1.0)
+
+    def move(self, change: Tensor) -> None:
+        """Add to what the pairs stand for.
+
+        A simple law: a pair is written anew at the sum of what it holds and the change, limited to the
+        conductance range but not to levels, with programming noise; a pair that stays is left alone.
+
+        Args:
+            change: [..., n_out, n_in], in units of the whole conductance range.
+        """
+        self._held.clear()
+        plus, minus = self.plus, self.minus
+        top = min(self._crossbar.top_level, self._crossbar.cell.levels - 1)
+        now = (plus - minus) / self._span
+        self.program(((now + change) * (self._crossbar.cell.levels - 1)).clamp_(-top, top))
+        still = change == 0
+        self._up.conductance = torch.where(still, plus, self.plus)
+        if self._crossbar.mapping == "offset":
+            self._down.conductance = minus
+        else:
+            self._down.conductance = torch.where(still, minus, self.minus)
+
+    def pulse(self, change: Tensor, law: Update) -> None:
+        """Learn in place; see `pulsed`. Only one cell of a differential pair is off g_min, before and after.
+
+        Args:
+            change: [..., n_out, n_in], in shares of the range of weights, -1 to 1.
+            law: The device.
+        """
+        digits = self.digits()
+        weight = (digits / self._crossbar.top_level).clamp_(-1.0, 1.0)
+        after = pulsed(weight, change, law, self._generator, self._up.factor(self.plus))
+        self.put(torch.where(after == weight, digits, after * self._crossbar.top_level))
+
+    def put(self, digits: Tensor) -> None:
+        """Set every cell exactly, but for stuck ones and a written offset column; digits as for `program`."""
+        self._held.clear()
+        plus, minus = to_pair(digits, self._crossbar, self._index)
+        self._up.put(plus)
+        if self._crossbar.mapping == "differential" or not self.minus.numel():
+            self._down.put(minus)
+
+    def digits(self) -> Tensor:
+        """What the pairs stand for as written, in level steps, [..., n_out, n_in]."""
+        return (self.plus - self.minus) * ((self._crossbar.cell.levels - 1) / self._span)
+
+    def at(self, seconds: float | None) -> None:
+        """Reads come so long after programming; None is as described."""
+        self._held.clear()
+        self._up.elapsed = self._down.elapsed = seconds
+
+    def state(self) -> dict[str, Tensor]:
+        """The conductances as written."""
+        return {"plus": self.plus, "minus": self.minus}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take up a state."""
+        self._held.clear()
+        self._up.conductance, self._down.conductance = state["plus"], state["minus"]
+
+    @property
+    def _span(self) -> float:
+        return self._crossbar.cell.g_max.value - self._crossbar.cell.g_min.value
+
+    def _difference(self, plus: Tensor, minus: Tensor) -> Tensor:
+        """What bit lines find, in units of the conductance range: of two arrays, or of one and its column."""
+        wires = self._crossbar.wires
+        if wires is not None and self._crossbar.mapping == "offset":
+            plus, minus = conducted(torch.cat([plus, minus], -2), wires).tensor_split([-1], -2)
+        elif wires is not None:
+            plus, minus = conducted(plus, wires), conducted(minus, wires)
+        return (plus - minus) / self._span
+
+    def _mismatched(self, conductance: Tensor, side: str) -> Tensor:
+        assert self._crossbar.mismatch is not None
+        drawn = machine_normals(conductance.shape, conductance, f"{self._name}/mismatch {side}")
+        return conductance * drawn.mul_(self._crossbar.mismatch.value).add_(1.0)

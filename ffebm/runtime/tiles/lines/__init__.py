@@ -1,0 +1,1 @@
+"""What stands at the ends of lines: converters, and what they read."""

@@ -1,0 +1,121 @@
+"""Converters between digital numbers and the voltages and currents of lines.
+
+Both kinds are signed and symmetric: `bits` give the codes -top ... top with top = 2^(bits - 1) - 1.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ffebm.hardware.description import Converter
+from ffebm.runtime.tiles.noise import machine_normals
+
+
+def top_code(bits: int) -> int:
+    """The largest code of a signed converter."""
+    return int(2 ** (bits - 1) - 1)
+
+
+def drive(values: Tensor, bits: int, limit: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """DACs: each vector, scaled to its own largest magnitude or clipped to a range, as codes.
+
+    Args:
+        values: Vectors over lines, [..., lines, batch].
+        bits: Resolution of the DACs.
+        limit: What the largest code stands for, [..., 1, 1]; None is each vector's largest magnitude.
+
+    Returns:
+        Codes, [..., lines, batch], and what the largest code stands for, [..., 1, batch] or the limit. A
+        vector that is zero, or so small that its scale would overflow, has zero codes.
+    """
+    if limit is not None:
+        top = top_code(bits)
+        return (values * (top / limit)).round_().clamp_(-top, top), limit
+    codes = values.abs()
+    largest = codes.amax(dim=-2, keepdim=True)  # many times faster than torch's norms and aminmax
+    scale = top_code(bits) / largest
+    return torch.mul(values, scale.masked_fill_(scale.isinf(), 0.0), out=codes).round_(), largest
+
+
+def code_slices(codes: Tensor, bits: int, slice_bits: int) -> Iterator[tuple[int, Tensor]]:
+    """Input bit-slicing: the digits of signed codes, the lowest first.
+
+    codes = sum_k 2^(k slice_bits) digits_k, with digits of magnitude below 2^slice_bits and the sign of the
+    code.
+
+    Args:
+        codes: Whole numbers of at most `bits`, sign included.
+        bits: Resolution of the DACs.
+        slice_bits: Bits of the magnitude in one slice.
+
+    Returns:
+        Factor and digits of each slice.
+
+    Source: Shafiee et al., ISCA 2016 (ISAAC, 10.1109/ISCA.2016.12).
+    """
+    base, sign, rest = 2**slice_bits, codes.sign(), codes.abs()
+    for k in range(-(-(bits - 1) // slice_bits)):
+        higher = (rest / base).floor_()
+        yield base**k, (rest - higher * base).mul_(sign)
+        rest = higher
+
+
+def sense_(values: Tensor, bits: int) -> Tensor:
+    """ADCs: clip and quantise in place.
+
+    Args:
+        values: In units of one code.
+        bits: Resolution of the ADCs.
+
+    Returns:
+        How many were clipped, being half a code or more beyond the range; a scalar.
+    """
+    top = top_code(bits)
+    values.round_()
+    if _all_within(values, top):
+        return torch.zeros((), dtype=torch.int64)
+    clipped = values.abs().gt_(top).sum(-1).sum(dtype=torch.int64)
+    values.clamp_(-top, top)
+    return clipped
+
+
+@dataclass(frozen=True)
+class LineErrors:
+    """What the converters of some lines get wrong, each by itself and for good.
+
+    A converter turns a value v of its range [-1, 1] into gain v + offset.
+
+    Attributes:
+        gain: [..., lines, 1]; None where it is 1.
+        offset: [..., lines, 1]; None where it is 0.
+    """
+
+    gain: Tensor | None
+    offset: Tensor | None
+
+
+def line_errors(converter: Converter, shape: Sequence[int], like: Tensor, name: str) -> LineErrors:
+    """The errors of a machine's converters.
+
+    Args:
+        converter: Their kind.
+        shape: Of the lines, [..., lines].
+        like: Gives type and device.
+        name: Of the lines in their machine.
+    """
+    gain, offset = None, None
+    if converter.gain is not None:
+        gain = machine_normals(shape, like, f"{name}/gain").mul_(converter.gain.value).add_(1.0)[..., None]
+    if converter.offset is not None:
+        offset = machine_normals(shape, like, f"{name}/offset").mul_(converter.offset.value)[..., None]
+    return LineErrors(gain, offset)
+
+
+def _all_within(values: Tensor, top: int) -> bool:
+    """A quick check that spares the counting of clipped values; not on devices, which it would wait for."""
+    if values.device.type != "cpu" or not values.numel():
+        return False
+    low, high = values.aminmax()
+    return bool(-top <= low and high <= top)

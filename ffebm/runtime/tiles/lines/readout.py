@@ -1,0 +1,216 @@
+"""One direction of reading an array: DACs, the product with its read noise, ADCs."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ffebm.hardware.description import Crossbar
+from ffebm.runtime.tiles.lines.calibration import LineMeter
+from ffebm.runtime.tiles.lines.converter import LineErrors, code_slices, drive, line_errors, sense_
+from ffebm.runtime.tiles.noise import read_normals
+
+Column = Literal["none", "read", "driven"]
+"""An offset column is read beside the lines in the forward direction and driven in the transposed one."""
+
+
+@dataclass
+class ArrayProduct:
+    """Products of an array with vectors, under read noise.
+
+    A cell that misses its conductance by n adds n v to its line, each cell and read independently, so noise
+    is drawn at the outputs. With a deviation sigma of a cell, a line of a differential array gets a normal
+    number of deviation sqrt(2) sigma ||v||_2. With an offset column a line gets sigma ||v||_2 of its own and
+    as much in common with all lines of the array; read backwards, where the column is driven with the sum of
+    all inputs, sigma sqrt(||v||_2^2 + (sum v)^2) of its own.
+
+    Attributes:
+        weight: [..., n_out, n_in].
+        noise: Standard deviation of a cell (of a pair in a differential array) in units of the weight, [...,
+            1, 1] or [..., n_out, 1]; None without.
+        column: How an offset column takes part.
+
+    Source: the variance of a sum of independent normal numbers; a test draws every cell.
+    """
+
+    weight: Tensor
+    noise: Tensor | None
+    column: Column = "none"
+    _folded: dict[tuple[int, ...], Tensor] = field(default_factory=dict)
+
+    def of(self, vectors: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Multiply.
+
+        Args:
+            vectors: [..., n_in, batch]; size one where arrays share them.
+            generator: Source of read noise.
+
+        Returns:
+            A contiguous buffer and its view as products, [..., n_out, batch].
+        """
+        shared = [d for d, size in enumerate(self.weight.shape[:-2]) if vectors.shape[d] == 1 and size > 1]
+        flat = vectors.reshape(math.prod(vectors.shape[:-2]), *vectors.shape[-2:])
+        folded = self._fold(shared)
+        if self.noise is None:
+            buffer = torch.bmm(folded, flat)
+            return buffer, self._unfold(buffer, shared)
+        power = vectors.square().sum(dim=-2, keepdim=True)
+        if self.column == "driven":
+            power += vectors.sum(dim=-2, keepdim=True).square_()
+        buffer = read_normals((*folded.shape[:-1], flat.shape[-1]), folded, generator)
+        view = self._unfold(buffer, shared)
+        if self.column == "read":
+            view += read_normals((*view.shape[:-2], 1, view.shape[-1]), buffer, generator)
+        view *= self.noise * power.sqrt_()
+        return buffer.baddbmm_(folded, flat), view
+
+    def _order(self, shared: list[int]) -> list[int]:
+        """Leading dimensions, those along which the arrays share their inputs last."""
+        return [d for d in range(self.weight.ndim - 2) if d not in shared] + shared
+
+    def _fold(self, shared: list[int]) -> Tensor:
+        """The weight with arrays of the same inputs as one: [arrays, n_shared * n_out, n_in], inputs once."""
+        key = tuple(shared)
+        if key not in self._folded:
+            n_out, n_in = self.weight.shape[-2:]
+            rows = math.prod(self.weight.shape[d] for d in shared) * n_out
+            ordered = self.weight.permute(*self._order(shared), -2, -1)
+            self._folded[key] = ordered.reshape(-1, rows, n_in)
+        return self._folded[key]
+
+    def _unfold(self, buffer: Tensor, shared: list[int]) -> Tensor:
+        """[arrays, n_shared * n_out, batch] as [..., n_out, batch], a view."""
+        order, sizes = self._order(shared), self.weight.shape
+        view = buffer.view(*(sizes[d] for d in order), sizes[-2], buffer.shape[-1])
+        return view.permute(*(order.index(d) for d in range(len(order))), -2, -1)
+
+
+@dataclass(frozen=True)
+class Readout:
+    """An array as seen from the lines that are driven.
+
+    All of it works in codes: the factors of both converters are multiplied into the weight once, when it is
+    programmed, so that a product of codes is what the ADCs round.
+
+    Attributes:
+        product: The array; its weight is in ADC codes a driven code.
+        gain: What one ADC code stands for, [..., 1, 1] or [..., n_out, 1], in units of the weight times the
+            largest input.
+        bias: What the offsets of the converters add, [..., n_out, 1], in ADC codes; None without.
+        dac_bits: Resolution of the DACs.
+        adc_bits: Resolution of the ADCs.
+        slice_bits: Bits of an input that one read takes; None takes all at once.
+    """
+
+    product: ArrayProduct
+    gain: Tensor
+    bias: Tensor | None
+    dac_bits: int
+    adc_bits: int
+    slice_bits: int | None
+
+    def read(
+        self,
+        x: Tensor,
+        generator: torch.Generator,
+        meter: LineMeter | None = None,
+        limit: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Products of the array with vectors.
+
+        Args:
+            x: [..., batch, n_in]; size one where arrays share it.
+            generator: Source of read noise.
+            meter: Measures what reaches the ADCs, which then neither clip nor round.
+            limit: Range of the DACs, [..., 1, 1]; None is each vector's largest magnitude.
+
+        Returns:
+            Products, [..., batch, n_out], and how many readings were clipped, a scalar.
+        """
+        codes, largest = drive(x.mT, self.dac_bits, limit)
+        if meter is not None:
+            meter.scale = largest
+        if self.slice_bits is None:
+            out, clipped = self._once(codes, generator, meter)
+        else:
+            slices = code_slices(codes, self.dac_bits, self.slice_bits)
+            _, lowest = next(slices)
+            out, clipped = self._once(lowest, generator, meter)
+            for factor, digits in slices:
+                part, more = self._once(digits, generator, meter)
+                out.add_(part, alpha=factor)
+                clipped = clipped + more
+        return out.mul_(self.gain * largest).mT, clipped
+
+    def _once(
+        self, codes: Tensor, generator: torch.Generator, meter: LineMeter | None
+    ) -> tuple[Tensor, Tensor]:
+        """One read of the array: ADC codes, [..., n_out, batch], and how many were clipped."""
+        buffer, view = self.product.of(codes, generator)
+        if self.bias is not None:
+            view += self.bias
+        if meter is not None:
+            meter.see(view, codes)
+            return view, torch.zeros((), dtype=torch.int64)
+        return view, sense_(buffer, self.adc_bits)
+
+
+def readout(
+    held: Tensor,
+    scale: Tensor,
+    limit: Tensor,
+    crossbar: Crossbar,
+    *,
+    transposed: bool = False,
+    name: str = "",
+) -> Readout:
+    """The readout of programmed cells.
+
+    Args:
+        held: What the pairs stand for, [..., n_out, n_in], in units of the whole conductance range;
+            transposed for the transposed read.
+        scale: The weight that the whole conductance range stands for, [..., 1, 1].
+        limit: Range of the ADCs, [..., 1, 1] or [..., n_out, 1], from `conductance.adc_range`.
+        crossbar: The tile.
+        transposed: The read is the transposed one.
+        name: Of the lines in their machine.
+    """
+    dac, adc = crossbar.dac, crossbar.adc
+    top, top_out = dac.top_step, adc.top
+    driven = line_errors(dac, held.shape[:-2] + held.shape[-1:], held, f"{name}/dac")
+    sensed = line_errors(adc, held.shape[:-1], held, f"{name}/adc")
+    factor = top_out / (limit * top)
+    if sensed.gain is not None:
+        factor = factor * sensed.gain
+    weight = held * factor
+    bias = _bias(weight, driven, sensed, top, top_out)
+    if driven.gain is not None:
+        weight = weight * driven.gain.mT
+    column, noise = read_noise(crossbar, transposed=transposed)
+    return Readout(
+        ArrayProduct(weight, factor * noise if noise else None, column),
+        gain=scale * limit * top / (dac.top * top_out),
+        bias=bias,
+        dac_bits=dac.bits,
+        adc_bits=adc.bits,
+        slice_bits=dac.slice_bits,
+    )
+
+
+def read_noise(crossbar: Crossbar, *, transposed: bool) -> tuple[Column, float]:
+    """How an offset column takes part, and the deviation of a cell or pair as a share of the range."""
+    sigma = crossbar.cell.read_noise.value
+    if crossbar.mapping == "differential":
+        return "none", math.sqrt(2.0) * sigma
+    return ("driven" if transposed else "read"), sigma
+
+
+def _bias(weight: Tensor, driven: LineErrors, sensed: LineErrors, top: int, top_out: int) -> Tensor | None:
+    """What offsets of DACs and ADCs add to a reading, [..., n_out, 1], in ADC codes."""
+    bias = None if driven.offset is None else weight @ (driven.offset * top)
+    if sensed.offset is None:
+        return bias
+    own = sensed.offset * top_out
+    return own if bias is None else bias + own

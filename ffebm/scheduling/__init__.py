@@ -1,0 +1,1 @@
+"""When every unit does what: tasks, and a time for each."""

@@ -1,0 +1,316 @@
+"""Schedule: one inference and one training step as tasks on units, then as steps with times.
+
+A training step is: the free phases and digital nodes in order; the loss; then from the last block back, the
+two nudged phases, the contrast of their states (weight gradients) and digital backward; updates last. A
+weight that several blocks or nodes share has one update, by the sum of its gradients, after the last read of
+it. Values that cross units travel over the network. Weights are on their tiles before an inference starts.
+"""
+
+from dataclasses import dataclass, field, replace
+
+from ffebm.graph.graph import EnergyBlock, Graph, Node, captured
+from ffebm.graph.work import elements, macs, operations, rows
+from ffebm.hardware.description import Crossbar, Hardware
+from ffebm.mapping.block_cost import BlockCost, update_of
+from ffebm.plan.plan import Settle
+from ffebm.plan.schedule import Cost, Schedule, StepKind
+from ffebm.scheduling.list_schedule import Task, list_schedule
+
+LOSS_OPERATIONS = 8.0
+"""Digital operations an output element for a loss and its derivative (as softmax with cross-entropy)."""
+UPDATE_OPERATIONS = 2.0
+"""Digital operations a weight for an optimiser's step (plain gradient descent)."""
+
+
+@dataclass(frozen=True)
+class Schedules:
+    """Makes the two schedules of a placed graph."""
+
+    settle: Settle
+
+    def inference(self, graph: Graph, hardware: Hardware) -> Schedule:
+        """One inference."""
+        tasks = _Tasks(graph, hardware, self.settle)
+        tasks.forward()
+        return list_schedule(tasks.tasks)
+
+    def training(self, graph: Graph, hardware: Hardware) -> Schedule:
+        """One training step."""
+        tasks = _Tasks(graph, hardware, self.settle)
+        tasks.forward()
+        tasks.backward()
+        return list_schedule(tasks.tasks)
+
+
+def batch_of(graph: Graph) -> int:
+    """Samples of one run: the first size of the first input; 1 if it is open."""
+    shape = graph.shape(graph.inputs[0]) if graph.inputs else None
+    return shape[0] if shape and isinstance(shape[0], int) else 1
+
+
+@dataclass
+class _Item:
+    """A node or a whole block: what the schedule treats as one."""
+
+    nodes: list[Node]
+    block: EnergyBlock | None
+    reads: list[str]
+    makes: list[str]
+    position: int = -1
+    forward: int = -1
+    backward: int = -1
+    key: str = field(default="")
+
+
+class _Tasks:
+    """Collects tasks; `made` is the task that makes each value where it is wanted."""
+
+    def __init__(self, graph: Graph, hardware: Hardware, settle: Settle) -> None:
+        self.graph = graph
+        self.hardware = hardware
+        self.settle = settle
+        self.batch = batch_of(graph)
+        self.tasks: list[Task] = []
+        self.items = [replace(item, position=n) for n, item in enumerate(_items(graph))]
+        self.maker = {value: item for item in self.items for value in item.makes}
+        self.moved: dict[tuple[str, str], int] = {}
+        self.load = [0.0] * hardware.digital.count
+        self.costs = {b.id: BlockCost(graph, hardware, b, self._vectors(b)) for b in graph.blocks}
+        self.learns = self._learning()
+        self.gradients: dict[tuple[int, ...], list[int]] = {}
+        self.users = self._users()
+
+    def _vectors(self, block: EnergyBlock) -> int:
+        """Samples that settle in a block: its rows, where batch and sequence are one axis."""
+        return self.batch * rows(self.graph, block.outputs[0], self.batch)
+
+    # --- forward -------------------------------------------------------------------------------------
+
+    def forward(self) -> None:
+        """Tasks of one inference."""
+        for item in self.items:
+            after = tuple(sorted({self._bring(v, item) for v in item.reads} - {-1}))
+            if item.block is None:
+                item.forward = self._digital("digital", item.nodes[0], after)
+            else:
+                phase = self.costs[item.block.id].free(self.settle.free_sweeps)
+                units = self._tiles(item.block)
+                task = Task("free", item.block.name, units, phase.seconds, after, phase.cost)
+                item.forward = self._append(task, item.block)
+
+    def _bring(self, value: str, item: _Item) -> int:
+        """The task after which a value is where an item needs it; -1 if it is there from the start."""
+        if value in self.graph.constants:
+            return -1
+        maker = self.maker.get(value)
+        source = maker.forward if maker is not None else -1
+        if (maker is None or maker.block is None) and item.block is None:
+            return source
+        where = item.key
+        if (value, where) not in self.moved:
+            self.moved[value, where] = self._transfer(value, (source,) if source >= 0 else ())
+        return self.moved[value, where]
+
+    def _transfer(
+        self, name: str, after: tuple[int, ...], bits: float | None = None, block: EnergyBlock | None = None
+    ) -> int:
+        """A value, or so many bits of a block, over the network."""
+        network, digital = self.hardware.network, self.hardware.digital
+        if bits is None:
+            bits = elements(self.graph, name) * digital.value_bits
+        seconds = network.latency.value + bits / network.bit_rate.value
+        energy = bits * network.bit_energy.value * network.hops.value
+        memory = bits * digital.memory_energy.value
+        cost = Cost(network=energy, memory=memory)
+        return self._append(Task("transfer", name, ("network",), seconds, after, cost), block)
+
+    def _digital(self, kind: StepKind, node: Node, after: tuple[int, ...], times: int = 1) -> int:
+        """A node on a digital unit; `times` as much work as its forward run."""
+        products, rest = macs(self.graph, node) * times, operations(self.graph, node) * times
+        moved = sum(elements(self.graph, v) for v in {*captured(node), *node.outputs} if v) * times
+        if not products and not rest:
+            moved = 0  # a view moves nothing
+        return self._compute(kind, node.name, after, (products, rest, moved))
+
+    def _compute(
+        self,
+        kind: StepKind,
+        name: str,
+        after: tuple[int, ...],
+        work: tuple[float, float, float],
+        block: EnergyBlock | None = None,
+    ) -> int:
+        """Multiply-accumulates, other operations and moved elements on the least loaded digital unit."""
+        products, rest, moved = work
+        digital = self.hardware.digital
+        seconds = products / digital.mac_rate.value + rest / digital.op_rate.value
+        energy = products * digital.mac_energy.value + rest * digital.op_energy.value
+        memory = moved * digital.value_bits * digital.memory_energy.value
+        unit = min(range(digital.count), key=lambda index: (self.load[index], index))
+        self.load[unit] += seconds
+        cost = Cost(digital=energy, memory=memory)
+        return self._append(Task(kind, name, (f"digital{unit}",), seconds, after, cost), block)
+
+    def _append(self, task: Task, block: EnergyBlock | None = None) -> int:
+        """Add a task, which may work for a block."""
+        found = task if block is None else replace(task, block=block.id)
+        self.tasks.append(replace(found, after=tuple(sorted(set(found.after)))))
+        return len(self.tasks) - 1
+
+    def _tiles(self, block: EnergyBlock) -> tuple[str, ...]:
+        return tuple(f"tile{number}" for number in self.costs[block.id].tiles)
+
+    # --- backward ------------------------------------------------------------------------------------
+
+    def _learning(self) -> set[str]:
+        """Values that a trainable weight has shaped: where error currents must reach."""
+        learns: set[str] = set()
+        for item in self.items:
+            own = any(v in self.graph.trainable for node in item.nodes for v in node.inputs)
+            if own or any(v in learns for v in item.reads):
+                learns.update(item.makes)
+        return learns
+
+    def backward(self) -> None:
+        """Tasks of one training step behind its forward part."""
+        ends = {self.maker[v].forward for v in self.graph.outputs if v in self.maker}
+        size = sum(elements(self.graph, v) for v in self.graph.outputs)
+        loss = self._compute("loss", "loss", tuple(sorted(ends)), (0, LOSS_OPERATIONS * size, 2 * size))
+        arrived: dict[str, list[int]] = {value: [loss] for value in self.graph.outputs}
+        for item in reversed(self.items):
+            after = [task for value in item.makes for task in arrived.get(value, [])]
+            if not after or not any(value in self.learns for value in item.makes):
+                continue
+            wanted = [v for v in item.reads if v in self.learns]
+            if item.block is None:
+                self._node_backward(item, tuple(after), wanted)
+            else:
+                self._block_backward(item, item.block, arrived, wanted)
+            for value in wanted:
+                arrived.setdefault(value, []).append(self._send_back(value, item))
+        self._updates_of_shared()
+
+    def _node_backward(self, item: _Item, after: tuple[int, ...], wanted: list[str]) -> None:
+        node = item.nodes[0]
+        trained = self._trained(item)
+        times = (1 if trained else 0) + (1 if wanted else 0)
+        item.backward = self._digital("digital_backward", node, (*after, item.forward), max(1, times))
+        if trained:
+            self._learn(item, item.backward)
+
+    def _block_backward(
+        self, item: _Item, block: EnergyBlock, arrived: dict[str, list[int]], wanted: list[str]
+    ) -> None:
+        cost, units = self.costs[block.id], self._tiles(block)
+        currents = [self._transfer(v, tuple(arrived[v])) for v in block.outputs if v in arrived]
+        up = cost.nudged(self.settle.nudged_sweeps)
+        down = cost.nudged(self.settle.nudged_sweeps, to_inputs=wanted)
+        plus = Task("nudged", f"{block.name} +beta", units, up.seconds, (*currents, item.forward), up.cost)
+        after = (self._append(plus, block),)
+        minus = self._append(
+            Task("nudged", f"{block.name} -beta", units, down.seconds, after, down.cost), block
+        )
+        item.backward = minus
+        if not self._trained(item):
+            return
+        moved = 2 * cost.state_elements()
+        states = self._transfer(block.name, (minus,), moved * self.hardware.digital.value_bits, block)
+        work = (cost.contrast_macs(), 0, moved)
+        self._learn(item, self._compute("contrast", block.name, (states,), work, block))
+
+    # --- updates -------------------------------------------------------------------------------------
+
+    def _trained(self, item: _Item) -> list[str]:
+        """The trainable weights that an item reads, each once."""
+        read = item.block.weights() if item.block is not None else captured(item.nodes[0])
+        return [w for w in dict.fromkeys(read) if w in self.graph.trainable]
+
+    def _users(self) -> dict[str, tuple[int, ...]]:
+        """For each trainable weight the items that read it, by position."""
+        found: dict[str, tuple[int, ...]] = {}
+        for position, item in enumerate(self.items):
+            for weight in self._trained(item):
+                found[weight] = (*found.get(weight, ()), position)
+        return found
+
+    def _learn(self, item: _Item, gradient: int) -> None:
+        """An item's gradients are there; what it alone reads is updated, the rest waits for the others."""
+        for users in dict.fromkeys(self.users[weight] for weight in self._trained(item)):
+            self.gradients.setdefault(users, []).append(gradient)
+            if users == (item.position,):
+                self._update(users)
+
+    def _updates_of_shared(self) -> None:
+        for users in list(self.gradients):
+            if len(users) > 1:
+                self._update(users)
+
+    def _update(self, users: tuple[int, ...]) -> None:
+        """One step of the weights that exactly these items read, after everything that reads them."""
+        items = [self.items[position] for position in users]
+        reads = [task for item in items for task in (item.forward, item.backward) if task >= 0]
+        weights = [weight for weight, by in self.users.items() if by == users]
+        size = sum(self.graph.constants[weight].size for weight in weights)
+        owner = next((item.block for item in items if item.block is not None), None)
+        name = items[0].nodes[0].name if owner is None else owner.name
+        work = (0, UPDATE_OPERATIONS * size, 2 * size)
+        after = (*self.gradients[users], *(reads if len(users) > 1 else ()))
+        master = self._compute("update", name, after, work, owner)
+        if owner is None:
+            return
+        if not any(self.graph.parts.get(weight) for weight in weights):
+            return  # biases stay digital
+        if isinstance(self.hardware.tiles.tile, Crossbar):
+            master = self._transfer(name, (master,), size * self.hardware.digital.value_bits, owner)
+        write, tiles = update_of(self.graph, self.hardware, weights)
+        units = tuple(f"tile{number}" for number in tiles)
+        self._append(Task("update", name, units, write.seconds, (master,), write.cost), owner)
+
+    def _send_back(self, value: str, item: _Item) -> int:
+        """Carry an error current to the unit that made a value."""
+        maker = self.maker.get(value)
+        crosses = item.block is not None and (maker is None or maker.block is None)
+        return self._transfer(value, (item.backward,)) if crosses else item.backward
+
+
+def _items(graph: Graph) -> list[_Item]:
+    """Digital nodes and whole blocks in an order that respects what each reads."""
+    items: list[_Item] = []
+    blocks: dict[int, _Item] = {}
+    for node in graph.nodes:
+        if node.block is None:
+            items.append(
+                _Item([node], None, _fed(graph, node), [o for o in node.outputs if o], key="digital")
+            )
+        elif node.block not in blocks:
+            block = graph.blocks[node.block]
+            item = _Item([node], block, list(block.inputs), list(block.outputs), key=block.name)
+            blocks[node.block] = item
+            items.append(item)
+        else:
+            blocks[node.block].nodes.append(node)
+    return _in_order(items)
+
+
+def _fed(graph: Graph, node: Node) -> list[str]:
+    return [v for v in dict.fromkeys(captured(node)) if v not in graph.constants]
+
+
+def _in_order(items: list[_Item]) -> list[_Item]:
+    """Topological order; a block stands where its last input is made, which may be behind its first node."""
+    maker = {value: index for index, item in enumerate(items) for value in item.makes}
+    order: list[_Item] = []
+    done: set[int] = set()
+    for start in range(len(items)):
+        stack = [start]
+        while stack:
+            index = stack[-1]
+            missing = [maker[v] for v in items[index].reads if v in maker and maker[v] not in done]
+            if index in done or not missing:
+                stack.pop()
+                if index not in done:
+                    done.add(index)
+                    order.append(items[index])
+            else:
+                stack.extend(missing)
+    return order

@@ -1,0 +1,1 @@
+"""Trains a plan: settings, trainer, checkpoints, record, data."""

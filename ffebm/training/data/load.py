@@ -1,0 +1,58 @@
+"""Finds data by its name."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ffebm.errors import Location, UsageError
+from ffebm.training.data.arrays import arrays
+from ffebm.training.data.cifar import cifar_10, cifar_100
+from ffebm.training.data.digits import digits
+from ffebm.training.data.fashion_mnist import fashion_mnist
+from ffebm.training.data.imagenet32 import imagenet32
+from ffebm.training.data.samples import Data
+
+SOURCES: dict[str, Callable[[Path | None], Data]] = {
+    "fashion-mnist": fashion_mnist,
+    "cifar-10": cifar_10,
+    "cifar-100": cifar_100,
+    "imagenet32": imagenet32,
+}
+"""What reads each kind of data from a folder; None is its usual place, if it has one."""
+NAMES = ("digits", *SOURCES)
+
+
+def load_data(name: str, folder: Path | None = None) -> Data:
+    """Load data.
+
+    Args:
+        name: A name of `NAMES`, or the path of an .npz file with `x` and `y` (and, if it has a test set of
+            its own, `x_test` and `y_test`).
+        folder: Where the files are; None for Debian's place of Fashion-MNIST, and for data that is read from
+            no folder.
+
+    Raises:
+        UsageError: If there is no such data, it is damaged, or a folder is named that it is not read from.
+    """
+    if name in SOURCES:
+        return SOURCES[name](folder)
+    path = Path(name)
+    if name not in NAMES and path.suffix != ".npz":
+        raise _unknown(name)
+    if folder is not None:
+        raise UsageError(
+            f"{name} is read from no folder, but {folder} is named", hint="leave --data-folder out"
+        )
+    return digits() if name == "digits" else arrays(path)
+
+
+def _unknown(name: str) -> UsageError:
+    """What is wrong with a name that is neither of `NAMES` nor an .npz file's."""
+    if Path(name).is_file():
+        return UsageError(
+            "this is no .npz file",
+            allowed="arrays x and y, as numpy.savez writes them",
+            location=Location(name),
+        )
+    return UsageError(
+        f"no data is called {name!r}", allowed=f"{', '.join(NAMES)}, or the path of an .npz file"
+    )

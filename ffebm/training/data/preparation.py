@@ -1,0 +1,87 @@
+"""From samples in memory to what the model sees: device, augmentation, scale."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ffebm.errors import UsageError
+from ffebm.training.data.augment import augmented
+from ffebm.training.data.samples import Data, as_input, floats
+from ffebm.training.settings import Training
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What is done to each batch.
+
+    Attributes:
+        mean: Subtracted, [channels, 1, …] or a scalar.
+        std: Divided by, as mean.
+        flip: Training images are mirrored at random.
+        crop: Pixels by which training images are shifted at most.
+        dtype: Of the model's input; whole numbers stay what they are.
+    """
+
+    mean: Tensor
+    std: Tensor
+    flip: bool
+    crop: int
+    dtype: torch.dtype = torch.float32
+
+    def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """A batch as the model sees it.
+
+        Args:
+            x: Samples, [batch, …].
+            generator: Of the augmentation; None in a test, where there is none.
+        """
+        if generator is not None:
+            x = augmented(x, self.flip, self.crop, generator)
+        if not self.dtype.is_floating_point:
+            return as_input(x, self.dtype)
+        return ((floats(x) - self.mean.to(x.device)) / self.std.to(x.device)).to(self.dtype)
+
+
+def preparation(training: Training, data: Data, dtype: torch.dtype = torch.float32) -> Preparation:
+    """What the settings ask for.
+
+    Args:
+        training: The settings.
+        data: Samples in the model's shape.
+        dtype: Of the model's input.
+
+    Raises:
+        UsageError: If the samples cannot be treated so.
+    """
+    sizes = tuple(data.x_train.shape[1:])
+    if (training.flip or training.crop) and len(sizes) != 3:
+        raise UsageError(
+            f"a sample of {data.name} is {list(sizes)}, no image [channels, height, width]",
+            hint="leave --flip and --crop out",
+        )
+    if (training.mean or training.std) and not dtype.is_floating_point:
+        found = str(dtype).removeprefix("torch.")
+        raise UsageError(f"the model takes {found}", hint="leave --mean and --std out")
+    if training.crop < 0:
+        raise UsageError(f"crop is {training.crop}", allowed="at least 0")
+    if not all(0 < std < math.inf for std in training.std):
+        raise UsageError(f"std is {list(training.std)}", allowed="finite numbers above 0")
+    if not all(map(math.isfinite, training.mean)):
+        raise UsageError(f"mean is {list(training.mean)}", allowed="finite numbers")
+    mean, std = (
+        _by_channel(name, values, sizes, fallback)
+        for name, values, fallback in (("mean", training.mean, 0.0), ("std", training.std, 1.0))
+    )
+    return Preparation(mean, std, training.flip, training.crop, dtype)
+
+
+def _by_channel(name: str, values: tuple[float, ...], sizes: tuple[int, ...], fallback: float) -> Tensor:
+    if len(values) > 1 and (not sizes or len(values) != sizes[0]):
+        raise UsageError(
+            f"{len(values)} numbers in {name}", allowed=f"one, or one a channel of samples {list(sizes)}"
+        )
+    if len(values) < 2:
+        return torch.tensor(values[0] if values else fallback, dtype=torch.float32)
+    return torch.tensor(values, dtype=torch.float32).view(-1, *[1] * (len(sizes) - 1))

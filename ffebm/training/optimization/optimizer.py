@@ -1,0 +1,67 @@
+"""Makes the optimiser that the settings name."""
+
+import inspect
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+
+from ffebm.errors import UsageError
+from ffebm.runtime.executor import Executor
+from ffebm.training.settings import Training
+
+
+def make_optimizer(training: Training, net: Executor) -> torch.optim.Optimizer:
+    """The optimiser of that name, for the weights that are trained; the others ask for no gradient.
+
+    Raises:
+        UsageError: If there is no such optimiser, it takes no such setting, or there is nothing to train.
+    """
+    kind = _kind(training.optimizer)
+    weights = _trained(training, net)
+    settings: dict[str, Any] = {"lr": training.lr}
+    for name in ("weight_decay", "momentum"):
+        value = getattr(training, name)
+        if value is not None:
+            if name not in inspect.signature(kind).parameters:
+                raise UsageError(
+                    f"{kind.__name__} takes no {name}", hint=f"leave --{name.replace('_', '-')} out"
+                )
+            settings[name] = value
+    try:
+        optimizer: torch.optim.Optimizer = kind(weights, **settings)
+    except ValueError as error:
+        raise UsageError(f"{kind.__name__} cannot be used: {error}") from None
+    return optimizer
+
+
+def _kind(name: str) -> type[torch.optim.Optimizer]:
+    kinds = {
+        name.lower(): kind
+        for name, kind in vars(torch.optim).items()
+        if isinstance(kind, type)
+        and issubclass(kind, torch.optim.Optimizer)
+        and name not in {"Optimizer", "LBFGS", "SparseAdam"}
+    }
+    if name.lower() not in kinds:
+        names = ", ".join(sorted(k.__name__ for k in kinds.values()))
+        raise UsageError(f"no optimiser is called {name!r}", allowed=names)
+    return kinds[name.lower()]
+
+
+def _trained(training: Training, net: Executor) -> list[torch.nn.Parameter]:
+    """The weights that no pattern freezes."""
+    weights = net.weights()
+    frozen = set()
+    for pattern in training.freeze:
+        matching = {name for name in weights if fnmatchcase(name, pattern)}
+        if not matching:
+            raise UsageError(
+                f"no weight is called {pattern!r}, so none is frozen", allowed=", ".join(weights)
+            )
+        frozen |= matching
+    for name, weight in weights.items():
+        weight.requires_grad_(name not in frozen)
+    if weights.keys() == frozen:
+        raise UsageError("the model has no trainable weights")
+    return [weight for name, weight in weights.items() if name not in frozen]

@@ -1,0 +1,547 @@
+"""Trains a plan by hybrid gradients with any torch optimiser; every epoch leaves a checkpoint."""
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+
+from ffebm.errors import Location, UsageError
+from ffebm.files.folder import read_folder
+from ffebm.files.lock import claimed
+from ffebm.plan.plan import Plan
+from ffebm.runtime.blocks.estimators.gradient import EP, Gradient, Implicit, Unrolled
+from ffebm.runtime.blocks.settling.settling import Equilibrium
+from ffebm.runtime.executor import Executor
+from ffebm.runtime.save_onnx import model_files, source_model
+from ffebm.training.calibration import calibrated_on, calibration_batch
+from ffebm.training.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    optimizer_state,
+    restore_optimizer,
+    save_checkpoint,
+)
+from ffebm.training.classification import BATCH, fitted, input_dtype
+from ffebm.training.data import Data
+from ffebm.training.data.preparation import preparation
+from ffebm.training.data.samples import split_off
+from ffebm.training.differences import differing
+from ffebm.training.loss import loss_of
+from ffebm.training.optimization.average import Average
+from ffebm.training.optimization.optimizer import make_optimizer
+from ffebm.training.optimization.precision import Precision
+from ffebm.training.optimization.rates import TO_THE_END, Rates, checked_schedule
+from ffebm.training.record import RECORD, RUN, Epoch, RunRecord, run_record
+from ffebm.training.resuming import check_fits, expected, spoilt
+from ffebm.training.settings import Training
+
+TRAINED, AVERAGED, BEST = "trained.onnx", "averaged.onnx", "best.onnx"
+"""Models in the run's folder: as trained, with averaged weights, and that of the best epoch."""
+EXPLODED = 1e6
+"""A loss this many times the first one (or 1, if that is less) is beyond all bounds."""
+_LARGEST = float(torch.finfo(torch.float32).max) ** 0.5
+"""Of weights, whose squares must be finite."""
+_LEAST = float(torch.finfo(torch.float32).tiny)
+
+Progress = Callable[[int, int, float], None]
+"""Called after each step with samples seen in this epoch, samples an epoch has, and the mean loss so far."""
+
+
+def estimator(training: Training) -> Gradient:
+    """The gradient estimator that the settings name.
+
+    Raises:
+        UsageError: If there is none of that name.
+    """
+    kinds: dict[str, Gradient] = {
+        "ep": EP(beta=training.beta, cost=training.cost, relative=not training.cost),
+        "implicit": Implicit(),
+        "unrolled": Unrolled(),
+    }
+    if training.gradient not in kinds:
+        raise UsageError(f"gradient {training.gradient!r}", allowed=", ".join(kinds))
+    return kinds[training.gradient]
+
+
+class Trainer:
+    """One training run.
+
+    Args:
+        net: The network; its weights are trained in place.
+        data: Samples in any shape with the model's number of elements.
+        training: The settings.
+        folder: Where the run is recorded; None keeps no record.
+        device: Where to compute.
+
+    Raises:
+        UsageError: If the settings or the data do not fit.
+    """
+
+    def __init__(
+        self, net: Executor, data: Data, training: Training, folder: Path | None = None, device: str = "cpu"
+    ) -> None:
+        self.net = net
+        self.net.notices.enabled = False  # each epoch tells how blocks settled
+        self.training = _checked(training)
+        self.folder = folder
+        self.device = _device(device)
+        whole = fitted(net.plan, data, self.training.pad)
+        self.data, self.validation = split_off(whole, self.training.validation, self.training.seed)
+        self.loss = loss_of(net.plan, self.data, self.training)
+        self._prepare = preparation(self.training, self.data, input_dtype(net.plan))
+        self._precision = Precision(self.training.precision, self.device)
+        self._calibration = calibration_batch(self.data)
+        self._samples = _digest(_bytes(data.x_train), _bytes(data.y_train))
+        if net.plan.options.fold_batch_norm:
+            raise UsageError(
+                "the plan's batch normalisations are folded, for inference only",
+                hint="compile without --fold-batch-norm",
+            )
+        net.to(self.device)
+        self.optimizer = make_optimizer(self.training, net)
+        samples = self.training.batch * self.training.accumulate
+        self._rates = Rates(self.training, self.optimizer, -(-len(self.data.x_train) // samples))
+        self.average = None if self.training.ema is None else Average(self.training.ema, net)
+        self._bounded = [name for name, size in _largest(net).items() if size < _LARGEST]
+        self.best: dict[str, Tensor] = {}
+        self.threads = torch.get_num_threads()
+        self.epochs: list[Epoch] = []
+
+    def resume(self) -> None:
+        """Continue from the run folder.
+
+        Raises:
+            PlanError: If the folder holds no run, or what it holds does not fit.
+            UsageError: If the run is another plan's, or was started with other settings.
+        """
+        if self.folder is None:
+            raise UsageError("there is no run folder to resume from")
+        checkpoint = load_checkpoint(self.folder)
+        ours, theirs = self._record(), checkpoint.record
+        same = theirs.training
+        if self.training.schedule not in TO_THE_END and self.training.epochs >= len(theirs.epochs):
+            same = msgspec.structs.replace(same, epochs=self.training.epochs)
+        settings = differing(same, self.training)
+        for other, saved, mine in (
+            ("another plan", theirs.plan, ours.plan),
+            ("other hardware", theirs.hardware, ours.hardware),
+            ("other data", theirs.samples, ours.samples),
+            ("other settings", *settings),
+            ("another gradient", theirs.gradient, ours.gradient),
+            ("another calibration", theirs.calibration, ours.calibration),
+        ):
+            if mine != saved:
+                raise UsageError(
+                    f"the run was started with {other}: {saved or 'none'}",
+                    allowed=f"now asked for: {mine or 'none'}",
+                    hint="resume with the same settings (--epochs may grow unless the schedule ends with it)",
+                    location=Location(str(self.folder)),
+                )
+        wanted = expected(self.net, self.optimizer, self.training, self._precision.state())
+        check_fits(checkpoint, wanted, self.folder)
+        held = {**self.net.weights(), **self.net.running_statistics()}
+        with torch.no_grad():
+            for name, tensor in held.items():
+                tensor.copy_(checkpoint.weights[name])
+        self.net.restore_cells(checkpoint.cells)
+        self._rates.replay([epoch.figure for epoch in theirs.epochs])
+        restore_optimizer(self.optimizer, checkpoint)
+        self._precision.restore(theirs.scaler)
+        if self.average is not None:
+            self.average.restore(checkpoint.average, self.device)
+        self.best = dict(checkpoint.best)
+        self.threads = theirs.threads
+        self.epochs = list(theirs.epochs)
+
+    @property
+    def calibration(self) -> str:
+        """What ADC ranges are set by, in words; empty if samples have no say in them."""
+        return calibrated_on(self.net.plan, len(self._calibration[0]))
+
+    def run(self, progress: Progress | None = None) -> Iterator[Epoch]:
+        """Train; yields the figures of each epoch after its checkpoint is written.
+
+        Raises:
+            PlanError: If something else is in the run folder's place.
+            UsageError: If there is a run in the folder that was not resumed, another process trains in it, or
+                the loss or a weight is not finite.
+        """
+        if self.folder is None:
+            yield from self._run(progress)
+            return
+        with claimed(self.folder, "trains in it", "wait until it ends, or train in another folder"):
+            yield from self._run(progress)
+
+    def _run(self, progress: Progress | None) -> Iterator[Epoch]:
+        if not self.epochs:
+            self._check_free()
+            self._save()
+        while len(self.epochs) < self.training.epochs and not self.has_stopped:
+            self.epochs.append(self._epoch(len(self.epochs) + 1, progress))
+            self._rates.ended(self.epochs[-1].figure)
+            if self.training.patience is not None and self.best_epoch == len(self.epochs):
+                self.best = {name: tensor.detach().clone() for name, tensor in self._result().items()}
+            self._save()
+            yield self.epochs[-1]
+
+    def _check_free(self) -> None:
+        """A new run replaces none that has got anywhere."""
+        if self.folder is None or not (self.folder / RECORD).exists():
+            return
+        if run_record(read_folder(self.folder, RECORD, RUN), self.folder).epochs:
+            raise UsageError(
+                "there is a run in it already",
+                hint="`resume` continues it; or train in another folder",
+                location=Location(str(self.folder)),
+            )
+
+    @property
+    def best_epoch(self) -> int:
+        """Number of the epoch with the best figure, the first of equal ones; 0 before there is any."""
+        figures = [epoch.figure for epoch in self.epochs]
+        return 1 + figures.index(max(figures)) if figures else 0
+
+    @property
+    def has_stopped(self) -> bool:
+        """So many epochs as the patience says brought nothing better."""
+        patience = self.training.patience
+        return patience is not None and len(self.epochs) - self.best_epoch >= patience
+
+    def accuracy(self) -> float:
+        """Share of test labels that are classified correctly.
+
+        Raises:
+            UsageError: If the loss has no right and wrong.
+        """
+        return self.accuracy_on(self.data.x_test, self.data.y_test)
+
+    def accuracy_on(self, x: Tensor, y: Tensor) -> float:
+        """Share of labels that are classified correctly.
+
+        Args:
+            x: Samples in the model's shape, before their scale is changed.
+            y: Class numbers.
+
+        Raises:
+            UsageError: If the loss has no right and wrong.
+        """
+        found = self._measured(self.net, x, y)[1]
+        if found is None:
+            raise UsageError(f"with loss {self.loss.name!r} there is no accuracy", allowed="class numbers")
+        return found
+
+    @torch.no_grad()
+    def _measured(self, net: Executor, x: Tensor, y: Tensor) -> tuple[float, float | None]:
+        """Mean loss and accuracy of samples, in evaluation mode."""
+        was_training = net.training
+        net.eval()
+        total, amount, right, labels = 0.0, 0.0, 0, 0
+        for start in range(0, len(x), BATCH):
+            target = y[start : start + BATCH].to(self.device)
+            with self._precision.computing():
+                outputs = net(self._prepare(x[start : start + BATCH].to(self.device)))
+            share = self.loss.amount(target)
+            total, amount = total + float(self.loss(outputs, target)) * share, amount + share
+            right += self.loss.hits(self.loss.scores(outputs), target)
+            labels += self.loss.labels(target)
+        net.train(was_training)
+        return total / max(amount, _LEAST), right / max(labels, 1) if self.loss.counts else None
+
+    def _calibrate(self) -> None:
+        """Set ADC ranges that follow data by training samples, as weights are now, for training."""
+        x, y = (part.to(self.device) for part in self._calibration)
+        self.net.train()
+        with self._precision.computing():
+            self.net.calibrate(self._prepare(x), y, self.loss)
+
+    def _epoch(self, number: int, progress: Progress | None) -> Epoch:
+        """One pass over the samples; all its randomness follows from the seed and its number.
+
+        ADC ranges are calibrated again and again, as weights change most in the first steps: after 0, 1, 2,
+        4, 8 … steps, and at the end for the forward reads of the test.
+        """
+        started = time.perf_counter()
+        seed = self.training.seed * 100_003 + number
+        self.net.reseed(seed)
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.randperm(len(self.data.x_train), generator=generator)
+        tally = _Tally()
+        for step, picked in enumerate(torch.split(order, self.training.batch * self.training.accumulate)):
+            if step & (step - 1) == 0:
+                self._calibrate()
+            self._step(picked, generator, tally)
+            self._check(number, step + 1, tally)
+            self._rates.stepped()
+            if progress is not None:
+                progress(tally.seen, len(order), tally.loss)
+        rate = float(self.optimizer.param_groups[0]["lr"])
+        return Epoch(
+            epoch=number,
+            loss=tally.loss,
+            train_accuracy=tally.accuracy if self.loss.counts else None,
+            unsettled=tally.unsettled,
+            sweeps=tally.sweeps,
+            lr=rate,
+            **self._figures(seed),
+            seconds=time.perf_counter() - started,
+        )
+
+    def _step(self, picked: Tensor, generator: torch.Generator, tally: "_Tally") -> None:
+        """One step of the optimiser, of as many batches as the settings say.
+
+        Each batch counts by its share of what the mean of all of them is taken over.
+        """
+        whole = self.loss.amount(self.data.y_train[picked])
+        self.optimizer.zero_grad()
+        tally.begin()
+        for part in torch.split(picked, self.training.batch):
+            x = self._prepare(self.data.x_train[part].to(self.device), generator)
+            y = self.data.y_train[part].to(self.device)
+            share = self.loss.amount(y) / max(whole, _LEAST)
+            self.net.train()
+            with self._precision.computing():
+                loss, scores = self._loss(x, y)
+            tally.see(float(loss.detach()) * share, self.loss.hits(scores, y), self.loss.labels(y))
+            tally.settle(self.net.equilibria)
+            if math.isfinite(tally.step):
+                self._precision.backward(loss * share)
+        tally.end(whole, len(picked))
+        if math.isfinite(tally.step):
+            self._precision.step(self.optimizer, self._clip)
+            if self.average is not None:
+                self.average.update()
+
+    def _clip(self) -> None:
+        if self.training.clip_norm is not None:
+            clip_grad_norm_(self.net.weights().values(), self.training.clip_norm)
+
+    def _check(self, number: int, step: int, tally: "_Tally") -> None:
+        """Stop where the loss or a weight is beyond all bounds.
+
+        Raises:
+            UsageError: If it is.
+        """
+        first = self.epochs[0].loss if self.epochs else tally.first
+        sizes = _largest(self.net)
+        spoilt = next((name for name in self._bounded if not sizes[name] < _LARGEST), "")
+        if tally.step <= EXPLODED * max(1.0, abs(first)) and not spoilt:
+            return
+        found = f"the loss is {tally.step:.3g} in step {step} of epoch {number}, {first:.3g} at first"
+        if math.isfinite(tally.step) and spoilt:
+            found = f"weight {spoilt!r} reaches {sizes[spoilt]:.3g} in step {step} of epoch {number}"
+        kept = f"; what epoch {number - 1} has left stays, for --resume" if number > 1 else ""
+        raise UsageError(
+            found,
+            allowed=f"at most {EXPLODED:g} times the first loss, and finite weights",
+            hint=f"try a smaller --lr, --clip-norm, --warmup or another --beta{kept}",
+        )
+
+    def _figures(self, seed: int) -> dict[str, float | None]:
+        """What an epoch has reached, by names of `Epoch`."""
+        self._ready(self.net)
+        test = (self.data.x_test, self.data.y_test)
+        figures: dict[str, float | None] = {}
+        figures["test_loss"], figures["test_accuracy"] = self._measured(self.net, *test)
+        result = self.net
+        if self.average is not None and self.average.tensors:
+            result = self.average.network(seed)
+            self._ready(result)
+            figures["average_loss"], figures["average_accuracy"] = self._measured(result, *test)
+        if self.validation is not None:
+            figures["validation_loss"], figures["validation_accuracy"] = self._measured(
+                result, *self.validation
+            )
+        return figures
+
+    def _ready(self, net: Executor) -> None:
+        """Calibrate a network for the reads of a test."""
+        net.eval()
+        with self._precision.computing():
+            net.calibrate(self._prepare(self._calibration[0].to(self.device)))
+
+    def _loss(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss of a batch, and the scores at the free equilibrium."""
+        free: list[Tensor] = []
+
+        def cost(outputs: Any, target: Tensor) -> Tensor:
+            if not free:  # the first call is the one at the free equilibrium
+                free.append(self.loss.scores(outputs).detach())
+            return self.loss(outputs, target)
+
+        loss = self.net.loss(x, y, cost)
+        return loss, free[0]
+
+    def _result(self) -> dict[str, Tensor]:
+        """What the run has learnt so far: the average of the weights if there is one, and statistics."""
+        weights = self.net.weights() if self.average is None else self.average.tensors
+        return {**weights, **self.net.running_statistics()}
+
+    def _record(self) -> RunRecord:
+        plan = self.net.plan
+        return RunRecord(
+            plan=plan.source.digest,
+            hardware=f"{plan.hardware.name} {_digest(msgspec.json.encode(plan.hardware))}",
+            samples=self._samples,
+            gradient=f"{self.net.gradient}; {self.net.settle}; blocks {plan.options}",
+            calibration=self.calibration,
+            training=self.training,
+            epochs=tuple(self.epochs),
+            groups=optimizer_state(self.optimizer)[1],
+            loss=str(self.loss),
+            class_weights=() if self.loss.weights is None else tuple(self.loss.weights.tolist()),
+            scaler=self._precision.state(),
+            threads=torch.get_num_threads(),
+        )
+
+    def _save(self) -> None:
+        name = spoilt(self.net)
+        if name:
+            raise UsageError(
+                f"weight {name!r} holds a NaN or an infinite number behind epoch {len(self.epochs)}",
+                hint="try a smaller --lr; the run folder still holds the epoch before",
+            )
+        if self.folder is None:
+            return
+        held = {**self.net.weights(), **self.net.running_statistics()}
+        models = {TRAINED: held, BEST: self.best}
+        average = {} if self.average is None else self.average.tensors
+        if average:
+            models[AVERAGED] = {**average, **self.net.running_statistics()}
+        files: dict[str, bytes] = {}
+        for name, tensors in models.items():
+            files |= _as_onnx(self.net.plan, tensors, name) if tensors else {}
+        state = optimizer_state(self.optimizer)[0]
+        cells = self.net.machine.cells()
+        save_checkpoint(
+            self.folder, Checkpoint(self._record(), dict(held), state, cells, average, self.best), files
+        )
+
+
+class _Tally:
+    """Figures of an epoch while it runs."""
+
+    def __init__(self) -> None:
+        self.step, self.first, self.seen = 0.0, math.nan, 0
+        self._total, self._amount, self._right, self._labels = 0.0, 0.0, 0, 0
+        self._unsettled, self._sweeps, self._looked = 0.0, 0.0, 0
+
+    def begin(self) -> None:
+        """A step begins."""
+        self.step = 0.0
+
+    def see(self, loss: float, right: int, labels: int) -> None:
+        """A batch has run.
+
+        Args:
+            loss: Its part of the step's mean loss.
+            right: How many labels are right.
+            labels: How many labels there are.
+        """
+        self.step += loss
+        self._right += right
+        self._labels += labels
+
+    def end(self, amount: float, samples: int) -> None:
+        """A step has run.
+
+        Args:
+            amount: What its mean loss is taken over.
+            samples: How many samples it had.
+        """
+        self._total += self.step * amount
+        self._amount += amount
+        self.seen += samples
+        if math.isnan(self.first):
+            self.first = self.step
+
+    def settle(self, equilibria: list[Equilibrium]) -> None:
+        """Free phases have run."""
+        for equilibrium in equilibria:
+            self._unsettled += float((~equilibrium.converged).float().mean())
+            self._sweeps += float(equilibrium.sweeps.float().mean())
+            self._looked += 1
+
+    @property
+    def loss(self) -> float:
+        """Mean over what was seen."""
+        return self._total / max(self._amount, _LEAST)
+
+    @property
+    def accuracy(self) -> float:
+        """Share of labels that are right."""
+        return self._right / max(self._labels, 1)
+
+    @property
+    def unsettled(self) -> float:
+        """Share of samples and blocks whose free phase did not settle."""
+        return self._unsettled / max(1, self._looked)
+
+    @property
+    def sweeps(self) -> float:
+        """Mean sweeps of a free phase."""
+        return self._sweeps / max(1, self._looked)
+
+
+def _largest(net: Executor) -> dict[str, float]:
+    """The largest magnitude in each trainable weight; a NaN if it holds one."""
+    weights = {name: w.detach().abs().max().double() for name, w in net.weights().items() if w.numel()}
+    return dict(zip(weights, torch.stack(list(weights.values())).tolist(), strict=True)) if weights else {}
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    return tensor.contiguous().numpy().data.cast("B")
+
+
+def _digest(*parts: bytes | memoryview) -> str:
+    """Short name of some content."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()[:16]
+
+
+def _as_onnx(plan: Plan, tensors: Mapping[str, Tensor], name: str) -> dict[str, bytes]:
+    """A trained model as files by name; none if the source was no ONNX model."""
+    if not plan.model:
+        return {}
+    learnt = {k: v.detach().cpu().numpy() for k, v in tensors.items()}
+    return model_files(source_model(plan, learnt, Path(name)), name)
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, ImportError) as error:
+        first = str(error).splitlines()[0]
+        raise UsageError(f"device {name!r} cannot be used: {first}", hint="--device cpu") from None
+    return device
+
+
+def _checked(training: Training) -> Training:
+    for name, value, least in (
+        ("epochs", training.epochs, 1),
+        ("batch", training.batch, 1),
+        ("accumulate", training.accumulate, 1),
+        ("lr", training.lr, 0),
+    ):
+        if value < least or not math.isfinite(value):
+            raise UsageError(f"{name} is {value}", allowed=f"at least {least}")
+    if training.clip_norm is not None and not 0 < training.clip_norm < math.inf:
+        raise UsageError(
+            f"clip_norm is {training.clip_norm}", allowed="a finite number above 0", hint="leave it out"
+        )
+    for name, share, most in (("ema", training.ema or 0.0, 1), ("validation", training.validation, 1)):
+        if not 0 <= share < most:
+            raise UsageError(f"{name} is {share}", allowed=f"from 0 to below {most}")
+    if training.patience is not None and training.patience < 1:
+        raise UsageError(f"patience is {training.patience}", allowed="at least 1")
+    checked_schedule(training)
+    return training

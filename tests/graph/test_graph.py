@@ -1,0 +1,119 @@
+import numpy as np
+import pytest
+
+from ffebm.errors import InternalError
+from ffebm.graph.graph import (
+    Activation,
+    EnergyBlock,
+    Graph,
+    Interaction,
+    Layer,
+    Linear,
+    Node,
+    Part,
+    Stage,
+    TensorType,
+    captured,
+    verify,
+)
+
+
+def graph() -> Graph:
+    nodes = [
+        Node("MatMul", "m", ["x", "w"], ["h"], unit="tile", reason="r", block=0),
+        Node("Relu", "a", ["h"], ["s"], unit="tile", reason="r", block=0),
+        Node("Softmax", "p", ["s"], ["y"], unit="digital", reason="r"),
+    ]
+    layer = Layer(
+        "s", (2,), Activation("Relu"), (Interaction("x", (3,), (2,), linear=Linear("MatMul", "w")),)
+    )
+    return Graph(
+        "g",
+        inputs=["x"],
+        outputs=["y"],
+        nodes=nodes,
+        types={n: TensorType("float32", ("N", 3)) for n in ("x", "h", "s", "y", "w")},
+        constants={"w": np.zeros((3, 2), np.float32)},
+        blocks=[EnergyBlock(0, ("x",), (layer,), ("s",))],
+        parts={"w": (Part("w", 0, (0, 3), (0, 2)),)},
+        stage=Stage.PARTITIONED,
+    )
+
+
+def test_a_graph_as_text() -> None:
+    assert str(graph()) == (
+        "graph g (x) -> (y)\n"
+        "  input x: float32[Nx3]\n"
+        "  constant w: float32[Nx3]\n"
+        "  h = MatMul(x, w)  # tile block 0: r\n"
+        "  s = Relu(h)  # tile block 0: r\n"
+        "  y = Softmax(s)  # digital: r\n"
+        "  block0 (x) -> (s)\n"
+        "    s = Relu(MatMul(x, w))\n"
+    )
+    assert str(TensorType("int64")) == "int64[?]"
+
+
+def test_a_good_graph() -> None:
+    verify(graph())
+
+
+def broken(what: str) -> Graph:
+    g = graph()
+    if what == "name":
+        g.nodes[1].name = "m"
+    elif what == "order":
+        g.nodes = g.nodes[::-1]
+    elif what == "twice":
+        g.nodes[1].outputs = ["h"]
+    elif what == "output":
+        g.outputs = ["z"]
+    elif what == "reason":
+        g.nodes[2].reason = ""
+    elif what == "place":
+        g.stage = Stage.PLACED
+    elif what == "number":
+        block = g.blocks[0]
+        g.blocks[0] = EnergyBlock(1, block.inputs, block.layers, block.outputs)
+    elif what == "source":
+        g.blocks[0] = EnergyBlock(0, (), g.blocks[0].layers, ("s",))
+    elif what == "circle":
+        g.nodes.append(Node("MatMul", "back", ["y", "w"], ["z"], unit="tile", reason="r", block=0))
+    return g
+
+
+@pytest.mark.parametrize(
+    ("what", "expected"),
+    [
+        ("name", "two nodes are named m"),
+        ("order", "p reads s before it is made"),
+        ("twice", "h is made twice"),
+        ("output", "output z is never made"),
+        ("reason", "p has no unit or no reason"),
+        ("place", "Part(weight='w', group=0, inputs=(0, 3), outputs=(0, 2)) has no place"),
+        ("number", "block1 stands at position 0"),
+        ("source", "s of block0 reads unknown x"),
+        ("circle", "back makes block0 wait for itself"),
+    ],
+)
+def test_a_broken_fact(what: str, expected: str) -> None:
+    with pytest.raises(InternalError) as caught:
+        verify(broken(what))
+    assert str(caught.value) == expected
+
+
+def test_what_a_subgraph_reads_from_outside() -> None:
+    inner = Graph("inner", inputs=["i"], outputs=["o", "w"], constants={"c": np.zeros(1)})
+    inner.nodes = [Node("Add", "n", ["i", "x"], ["t"]), Node("Mul", "k", ["t", "c"], ["o"])]
+    node = Node("Loop", "l", ["count", ""], ["r"], {"body": inner})
+    assert captured(node) == ["count", "x", "w"]
+
+
+def test_colours_of_a_chain_with_a_skip() -> None:
+    def layer(value: str, *sources: str) -> Layer:
+        return Layer(value, (1,), Activation("Relu"), tuple(Interaction(s, (1,), (1,)) for s in sources))
+
+    chain = EnergyBlock(0, ("x",), (layer("a", "x"), layer("b", "a"), layer("c", "b")), ("c",))
+    assert chain.colours() == (0, 1, 0)
+    triangle = EnergyBlock(0, ("x",), (layer("a", "x"), layer("b", "a"), layer("c", "a", "b")), ("c",))
+    assert triangle.colours() == (0, 1, 2)

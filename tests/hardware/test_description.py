@@ -1,0 +1,312 @@
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from ffebm import FfebmError, load_hardware
+from ffebm.errors import HardwareError
+from ffebm.hardware.description import Crossbar, shipped_hardware
+
+TEXT = (resources.files("ffebm") / "hardware" / "reference.toml").read_text(encoding="utf-8")
+SOURCE = 'source = "chosen for a test"'
+VERIFY = f"""[tiles.tile.cell.verify]
+writes = 3
+tolerance = {{ value = 0, unit = "1", {SOURCE} }}
+"""
+STUCK = f"""[tiles.tile.cell.stuck]
+at_min = {{ value = 0.7, unit = "1", {SOURCE} }}
+at_max = {{ value = 0.5, unit = "1", {SOURCE} }}
+"""
+DRIFT = f"""[tiles.tile.cell.drift]
+exponent = {{ value = 0.05, unit = "1", {SOURCE} }}
+spread = {{ value = 0.01, unit = "1", {SOURCE} }}
+start = {{ value = 20, unit = "s", {SOURCE} }}
+elapsed = {{ value = 5, unit = "s", {SOURCE} }}
+"""
+RELAXATION = f"""[tiles.relaxation]
+time_constant = {{ value = 10e-9, unit = "s", {SOURCE} }}
+time_constants = {{ value = 10, unit = "1", {SOURCE} }}
+voltage = {{ value = 0.1, unit = "V", {SOURCE} }}
+conductance = {{ value = 10e-6, unit = "S", {SOURCE} }}
+"""
+
+
+UPDATE = f"""[tiles.tile.update]
+bounds = "soft"
+pulse = {{ value = 0.01, unit = "1", {SOURCE} }}
+pulses = 31
+asymmetry = {{ value = 0.25, unit = "1", {SOURCE} }}
+noise = {{ value = 0.3, unit = "1", {SOURCE} }}
+range = {{ value = 2, unit = "1", {SOURCE} }}
+time = {{ value = 256e-9, unit = "s", {SOURCE} }}
+energy = {{ value = 18e-15, unit = "J", {SOURCE} }}
+[tiles.tile.update.remedy]
+type = "transfer"
+every = 5
+rate = {{ value = 0.5, unit = "1", {SOURCE} }}
+"""
+
+
+def learning(text: str) -> str:
+    """A description whose cells learn in place."""
+    return text.replace("[tiles.tile.cell]", UPDATE + "[tiles.tile.cell]").replace(
+        "programming_noise = { value = 0.01", "programming_noise = { value = 0.02"
+    )
+
+
+def by_itself(text: str) -> str:
+    """A description with continuous settling."""
+    return text.replace('"clocked"', '"continuous"').replace("[tiles.tile]", RELAXATION + "[tiles.tile]")
+
+
+HINT = "\n  hint: docs/hardware.md lists the keys; every constant is {value, unit, source}"
+
+
+def test_these_are_shipped() -> None:
+    assert shipped_hardware() == ["hermes", "ideal", "isaac", "reference", "resistive"]
+
+
+@pytest.mark.parametrize("name", shipped_hardware())
+def test_shipped_descriptions_are_complete(name: str) -> None:
+    machine = load_hardware(name)
+    assert machine.name == name
+    assert machine.description.endswith(".")
+    quantities = dict(machine.quantities())
+    assert len(quantities) >= 10
+    for key, quantity in quantities.items():
+        assert quantity.source, key
+        if quantity.source.startswith("nominal"):
+            assert quantity.assumption, key
+
+
+def test_the_names_of_quantities() -> None:
+    quantities = dict(load_hardware("reference").quantities())
+    assert quantities["tiles.tile.cell.g_max"].value == 25e-6
+    assert quantities["network.hops"].value == 5.25
+    assert "digital.count" not in quantities
+
+
+def test_a_description_is_returned_as_it_is() -> None:
+    machine = load_hardware("reference")
+    assert load_hardware(machine) is machine
+    assert isinstance(machine.tiles.tile, Crossbar)
+
+
+def test_a_file_of_the_users_own(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(TEXT)
+    assert load_hardware(path) == load_hardware(str(path)) == load_hardware("reference")
+
+
+CASES: dict[str, tuple[Callable[[str], str], str]] = {
+    "unknown key": (
+        lambda text: text.replace("rows = 256", "rows = 256\nlines = 3"),
+        "tiles.tile: Object contains unknown field `lines`" + HINT,
+    ),
+    "an array of a million columns": (
+        lambda text: text.replace("cols = 256", "cols = 1000000"),
+        "tiles.tile: an array of 1,000,000 lines; at most 65,536 word lines or bit lines of one array"
+        "\n  hint: if that is meant, set the environment variable FFEBM_MAX_ARRAY_LINES to a larger number",
+    ),
+    "missing key": (
+        lambda text: text.replace("rows = 256\n", ""),
+        "tiles.tile: Object missing required field `rows`" + HINT,
+    ),
+    "wrong unit": (
+        lambda text: text.replace('value = 256e-9, unit = "s"', 'value = 256, unit = "ns"'),
+        "tiles.tile.read_time.unit: Invalid enum value 'ns'; 's'" + HINT,
+    ),
+    "wrong type": (
+        lambda text: text.replace("rows = 256", 'rows = "many"'),
+        "tiles.tile.rows: Expected `int`, got `str`" + HINT,
+    ),
+    "no source": (
+        lambda text: text.replace('source = "256-bit flits at 1 GHz"', 'source = ""'),
+        "network.bit_rate.source: Expected `str` of length >= 1" + HINT,
+    ),
+    "negative": (
+        lambda text: text.replace("value = 5e-9", "value = -5e-9"),
+        "network.latency.value: Expected `float` >= 0.0" + HINT,
+    ),
+    "infinite": (
+        lambda text: text.replace("value = 5e-9", "value = inf"),
+        "network.latency: a value of inf; a finite number",
+    ),
+    "not a number": (
+        lambda text: text.replace("value = 5e-9", "value = nan"),
+        "network.latency.value: Expected `float` >= 0.0" + HINT,
+    ),
+    "no rate": (
+        lambda text: text.replace("value = 256e9", "value = 0.0"),
+        "network.bit_rate: a rate of 0/s; more than 0",
+    ),
+    "a rate whose times overflow": (
+        lambda text: text.replace("value = 256e9", "value = 5e-324"),
+        "network.bit_rate: a value of 4.94066e-324 1/s; 0, or 1e-30 to 1e+30",
+    ),
+    "no tiles": (
+        lambda text: text.replace("count = 64", "count = 0"),
+        "tiles.count: Expected `int` >= 1" + HINT,
+    ),
+    "conductances": (
+        lambda text: text.replace("value = 0.25e-6", "value = 25e-6"),
+        "tiles.tile.cell: g_min 2.5e-05 S is not below g_max 2.5e-05 S",
+    ),
+    "other version": (
+        lambda text: text.replace("schema = 1", "schema = 2"),
+        "schema: Invalid enum value 2; 1" + HINT,
+    ),
+    "no such calibration": (
+        lambda text: text.replace("[tiles.tile.adc]", '[tiles.tile.adc]\ncalibration = "on"'),
+        "tiles.tile.adc.calibration: Invalid enum value 'on'; 'data', 'uniform'" + HINT,
+    ),
+    "no such tile": (
+        lambda text: text.replace('type = "crossbar"', 'type = "cross"'),
+        "tiles.tile.type: Invalid value 'cross'; 'crossbar', 'exact'" + HINT,
+    ),
+    "no such range": (
+        lambda text: text.replace("[tiles.tile.adc]", '[tiles.tile.adc]\nrange = "full"'),
+        "tiles.tile.adc.range: Invalid enum value 'full'; 'calibrated', 'column', 'level', 'maximal'" + HINT,
+    ),
+    "sigmas of another range": (
+        lambda text: text.replace("[tiles.tile.adc]", '[tiles.tile.adc]\nrange = "maximal"').replace(
+            "[tiles.tile]", '[tiles.tile]\nadc_sigmas = { value = 4.0, unit = "1", source = "measured" }'
+        ),
+        "tiles.tile.adc_sigmas: range 'maximal' with adc_sigmas; "
+        "'calibrated' and 'column' take adc_sigmas, others do not",
+    ),
+    "calibration of another range": (
+        lambda text: text.replace(
+            "[tiles.tile.adc]", '[tiles.tile.adc]\nrange = "maximal"\ncalibration = "uniform"'
+        ),
+        "tiles.tile.adc.calibration: calibration 'uniform' with range 'maximal'; "
+        "only 'calibrated' and 'column' are calibrated",
+    ),
+    "continuous calibration": (
+        lambda text: by_itself(text).replace("[tiles.tile.adc]", '[tiles.tile.adc]\ncalibration = "uniform"'),
+        "tiles.tile.adc.calibration: calibration 'uniform' with continuous settling; "
+        "none: each sample sets its own range",
+    ),
+    "tolerance": (
+        lambda text: text.replace("[tiles.tile.dac]", VERIFY + "[tiles.tile.dac]"),
+        "tiles.tile.cell.verify.tolerance: a tolerance of 0; more than 0",
+    ),
+    "stuck": (
+        lambda text: text.replace("[tiles.tile.dac]", STUCK + "[tiles.tile.dac]"),
+        "tiles.tile.cell.stuck: a share of 1.2 of all cells is stuck; at most 1",
+    ),
+    "drift before its start": (
+        lambda text: text.replace("[tiles.tile.dac]", DRIFT + "[tiles.tile.dac]"),
+        "tiles.tile.cell.drift.elapsed: 5 s after programming; at least the start of drift, 20 s",
+    ),
+    "two levels and a column": (
+        lambda text: text.replace("levels = 128", "levels = 2").replace(
+            "rows = 256", 'rows = 256\nmapping = "offset"'
+        ),
+        "tiles.tile.cell.levels: 2 levels with an offset column; at least 3, or more slices",
+    ),
+    "too many slices": (
+        lambda text: text.replace("rows = 256", "rows = 256\nslices = 8"),
+        "tiles.tile.slices: 8 slices of 128 levels; fewer than 4503599627370496 steps of a weight",
+    ),
+    "input slices": (
+        lambda text: text.replace("[tiles.tile.dac]\nbits = 8", "[tiles.tile.dac]\nslice_bits = 8\nbits = 8"),
+        "tiles.tile.dac.slice_bits: slices of 8 bits; at most the 7 of a magnitude",
+    ),
+    "a fixed range of DACs without a limit": (
+        lambda text: text.replace("[tiles.tile.dac]", '[tiles.tile.dac]\nrange = "fixed"'),
+        "tiles.tile.dac.limit: range 'fixed' with no limit; a fixed range has a limit, others none",
+    ),
+    "a limit of DACs whose range is another": (
+        lambda text: text.replace("[tiles.tile.dac]", "[tiles.tile.dac]\nlimit = 2.0"),
+        "tiles.tile.dac.limit: range 'vector' with limit 2; a fixed range has a limit, others none",
+    ),
+    "sigmas of a fixed range of DACs": (
+        lambda text: text.replace(
+            "[tiles.tile.dac]", '[tiles.tile.dac]\nrange = "fixed"\nlimit = 2.0\nsigmas = 3.0'
+        ),
+        "tiles.tile.dac.sigmas: range 'fixed' with sigmas; only a range by 'data' takes sigmas",
+    ),
+    "a range of DACs by data with input slices": (
+        lambda text: text.replace("[tiles.tile.dac]", '[tiles.tile.dac]\nrange = "data"\nslice_bits = 1'),
+        "tiles.tile.dac.range: range 'data' with input slices; 'vector' or 'fixed'",
+    ),
+    "a continuous range of DACs": (
+        lambda text: by_itself(text).replace("[tiles.tile.dac]", '[tiles.tile.dac]\nrange = "data"'),
+        "tiles.tile.dac.range: 'data' with continuous settling; 'vector': each sample sets its own range",
+    ),
+    "omega beside a range": (
+        lambda text: learning(text).replace("rows = 256", "rows = 256\nomega = 0.5"),
+        "tiles.tile.omega: omega 0.5 beside an update with a range; omega is for tiles that are programmed; "
+        "tile.update.range says the same",
+    ),
+    "continuous without a relaxation": (
+        lambda text: text.replace('"clocked"', '"continuous"'),
+        "tiles.settling: 'continuous' with no relaxation; continuous settling has one, clocked none",
+    ),
+    "a relaxation of clocked tiles": (
+        lambda text: text.replace("[tiles.tile]", RELAXATION + "[tiles.tile]"),
+        "tiles.settling: 'clocked' with a relaxation; continuous settling has one, clocked none",
+    ),
+    "continuous slices": (
+        lambda text: by_itself(text).replace("rows = 256", "rows = 256\nslices = 2"),
+        "tiles.settling: continuous settling of slices, which are added digitally; one slice",
+    ),
+    "continuous ranges by column": (
+        lambda text: by_itself(text).replace("[tiles.tile.adc]", '[tiles.tile.adc]\nrange = "column"'),
+        "tiles.tile.adc.range: 'column' with continuous settling; 'calibrated' or 'maximal'",
+    ),
+    "learning in place on slices": (
+        lambda text: learning(text).replace("rows = 256", "rows = 256\nslices = 2"),
+        "tiles.tile.update: learning in place on 2 slices, which carry digits; one slice",
+    ),
+    "no pulse": (
+        lambda text: learning(text).replace("value = 0.01, unit", "value = 0, unit"),
+        "tiles.tile.update.pulse: a pulse of 0 of the range; more than 0, less than 1",
+    ),
+    "no room": (
+        lambda text: learning(text).replace("value = 2, unit", "value = 0.5, unit"),
+        "tiles.tile.update.range: a range of 0.5; at least 1",
+    ),
+    "asymmetry": (
+        lambda text: learning(text).replace("value = 0.25, unit", "value = 1.0, unit"),
+        "tiles.tile.update.asymmetry: an asymmetry of 1; less than 1",
+    ),
+    "transfer": (
+        lambda text: learning(text).replace('"soft"', '"hard"'),
+        "tiles.tile.update.remedy: a transfer between hard bounds, which have no symmetric point; "
+        "soft bounds",
+    ),
+    "not TOML": (lambda text: "= nothing", "not TOML: Invalid statement (at line 1, column 1)"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_wrong_description(tmp_path: Path, case: str) -> None:
+    change, expected = CASES[case]
+    path = tmp_path / "mine.toml"
+    path.write_text(change(TEXT))
+    assert path.read_text() != TEXT
+    with pytest.raises(HardwareError) as caught:
+        load_hardware(path)
+    where = f"{path}:" if not expected.startswith("not TOML") else f"{path}: "
+    assert str(caught.value) == where + expected
+
+
+def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_bytes(b"schema = \xff")
+    with pytest.raises(HardwareError, match="the file is not UTF-8 text"):
+        load_hardware(path)
+
+
+@pytest.mark.parametrize("name", ["nonsense", "nonsense.toml", Path("/")])
+def test_no_such_description(name: str | Path) -> None:
+    with pytest.raises(FfebmError) as caught:
+        load_hardware(name)
+    shipped = ", ".join(shipped_hardware())
+    assert str(caught.value) == (
+        f"there is no hardware description {str(name)!r}; shipped are {shipped}\n"
+        "  hint: name a shipped one or give the path of a .toml file"
+    )

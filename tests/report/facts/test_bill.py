@@ -1,0 +1,89 @@
+"""The bill of a schedule, and the constants that are named behind its figures."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+from onnx import ModelProto
+
+from ffebm import Plan, Settle, load_hardware
+from ffebm import compile as compile_plan
+from ffebm.hardware.description import Hardware
+from ffebm.plan.schedule import Schedule
+from ffebm.report.facts.bill import bill, energy_basis, time_basis
+from tests.machines import round_numbers
+from tests.models import Builder
+
+SETTLE = Settle(free_sweeps=3, nudged_sweeps=2)
+
+
+def model() -> ModelProto:
+    """A block of two layers between digital nodes with weights, and a digital product."""
+    b = Builder(seed=1)
+    y = b.node("LayerNormalization", b.input("x", 4, 6), b.weight(6), b.weight(6))
+    y = b.node("Relu", b.node("Gemm", y, b.weight(6, 8), b.weight(8)))
+    y = b.node("Relu", b.node("Gemm", y, b.weight(8, 8), b.weight(8)))
+    y = b.node("LayerNormalization", y, b.weight(8), b.weight(8))
+    return b.model(b.node("Softmax", b.node("MatMul", y, b.node("Transpose", y))))
+
+
+def changed(part: Any, path: list[str], factor: float = 1.37) -> Any:
+    """A description with one constant changed; 0 becomes a small number."""
+    head, *rest = path
+    held = getattr(part, head)
+    new = changed(held, rest, factor) if rest else replace(held, value=factor * held.value or 1e-12)
+    return replace(part, **{head: new})
+
+
+def figures(hardware: Hardware) -> dict[str, dict[str, float]]:
+    """Seconds by kind of step and joules by kind of energy, of an inference and a training step together."""
+    plan = compile_plan(model(), hardware=hardware, block_size=2, settle=SETTLE)
+    seconds: dict[str, float] = {}
+    joules = dict.fromkeys(energy_basis(hardware), 0.0)
+    for schedule in (plan.inference, plan.training):
+        for step in schedule.steps:
+            seconds[step.kind] = seconds.get(step.kind, 0.0) + step.end_s - step.start_s
+        for kind in joules:
+            joules[kind] += getattr(schedule.cost, kind)
+    return {"seconds": seconds, "joules": joules}
+
+
+def moved(before: dict[str, float], after: dict[str, float]) -> set[str]:
+    return {kind for kind, value in before.items() if abs(after[kind] - value) > 1e-9 * max(value, 1e-30)}
+
+
+@pytest.mark.parametrize("name", ["ideal", "reference", "isaac", "hermes", "resistive"])
+def test_the_constants_behind_a_figure_are_those_that_change_it(name: str) -> None:
+    hardware = load_hardware(name)
+    for constant, _ in hardware.quantities():
+        hardware = changed(hardware, constant.split("."), 1.0)
+    base = figures(hardware)
+    bases = {"seconds": time_basis(hardware), "joules": energy_basis(hardware)}
+    for constant, _ in hardware.quantities():
+        found = figures(changed(hardware, constant.split(".")))
+        for what, basis in bases.items():
+            named = {kind for kind in base[what] if constant in basis[kind]}
+            assert moved(base[what], found[what]) == named, (what, constant)
+
+
+def totals(plan: Plan, schedule: Schedule) -> dict[str, tuple[int, float, float]]:
+    return {row.name: (row.steps, row.seconds, row.energy) for row in bill(plan, schedule).parts}
+
+
+def test_names_do_not_decide_whose_bill_a_step_is_on() -> None:
+    # nodes and values are called as blocks are
+    def made(norm: str, value: str, second: str) -> Plan:
+        b = Builder(seed=1)
+        y = b.node("LayerNormalization", b.input("x", 4, 6), b.weight(6), b.weight(6), name=norm, out=value)
+        y = b.node("Relu", b.node("MatMul", y, b.weight(6, 2), name="first"), name=second)
+        y = b.node("Softmax", b.node("LayerNormalization", y, b.weight(2), b.weight(2), name="last"))
+        return compile_plan(b.model(y), hardware=round_numbers(), settle=SETTLE)
+
+    plain, odd = made("norm", "v", "relu"), made("block0", "block0", "block0 +beta")
+    assert any(node.name == "block0" for node in odd.nodes)
+    for a, b in ((plain.inference, odd.inference), (plain.training, odd.training)):
+        assert totals(plain, a) == totals(odd, b)
+        renamed = {"block0": "norm", "block0 +beta": "relu"}
+        assert {renamed.get(k, k): v for k, v in bill(odd, b).nodes.items()} == bill(plain, a).nodes
+        assert msgspec.json.decode(msgspec.json.encode(b), type=Schedule) == b

@@ -1,0 +1,64 @@
+"""Rows of letters: a schedule of known lengths, and sums on a real one."""
+
+from typing import get_args
+
+import pytest
+
+from ffebm.plan.plan import Plan
+from ffebm.plan.schedule import Cost, Schedule, Step, StepKind
+from ffebm.report.facts.timeline import timeline
+from ffebm.report.terminal.activity import LETTERS, activity, legend
+
+
+def schedule(*steps: tuple[StepKind, str, float, float]) -> Schedule:
+    made = tuple(
+        Step(id=number, kind=kind, name="n", units=(unit,), start_s=start, end_s=end, after=(), cost=Cost())
+        for number, (kind, unit, start, end) in enumerate(steps)
+    )
+    return Schedule(
+        steps=made,
+        makespan_s=max(step.end_s for step in made),
+        critical_path_s=1.0,
+        busiest_unit="tile0",
+        busiest_s=1.0,
+    )
+
+
+def test_letters_stand_where_steps_do() -> None:
+    line = timeline(
+        schedule(
+            ("digital", "digital0", 0.0, 0.5),  # half a column
+            ("free", "tile0", 2.0, 5.0),
+            ("transfer", "tile0", 5.0, 5.2),  # less than half
+            ("nudged", "tile0", 7.0, 8.0),
+            ("update", "tile0", 6.3, 6.4),
+            ("contrast", "tile0", 6.4, 6.7),  # the longer of two in a column
+        )
+    )
+    assert line.units == ("digital0", "tile0")
+    assert activity(line, 8) == ["D.......", "..FFFtcN"]
+
+
+def test_a_step_of_no_length_is_no_work() -> None:
+    line = timeline(schedule(("digital", "digital0", 0.0, 0.0), ("free", "tile0", 0.0, 1.0)))
+    assert activity(line, 4) == ["....", "FFFF"]
+    nothing = timeline(schedule(("digital", "digital0", 0.0, 0.0)))
+    assert activity(nothing, 4) == ["...."]
+
+
+@pytest.mark.parametrize("columns", [16, 45, 137])
+def test_a_unit_is_never_idle_where_it_works(digits: Plan, columns: int) -> None:
+    line = timeline(digits.training)
+    width = line.makespan_s / columns
+    for row, letters in enumerate(activity(line, columns)):
+        assert len(letters) == columns
+        for start, end, units in zip(line.start_s, line.end_s, line.unit, strict=True):
+            if row in units and end > start:
+                middle = min(columns - 1, int((start + end) / 2 / width))
+                assert letters[middle] != "."
+
+
+def test_every_kind_has_its_letter() -> None:
+    assert set(LETTERS) == set(get_args(StepKind))
+    assert len(set(LETTERS.values())) == len(LETTERS)
+    assert legend(["free", "loss"]).startswith("F free phase, L loss, . idle; ")

@@ -1,0 +1,126 @@
+"""The trace, as Perfetto's own trace processor reads it."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from ffebm import Plan
+from ffebm.plan.schedule import Schedule
+from ffebm.report.viewers.perfetto import nanoseconds, schedules, trace, transfers, unit_order
+from ffebm.visible import visible
+from tests.report.conftest import Query
+
+Load = Callable[[bytes], Query]
+SLICES = """
+select process.pid as pid, thread.name as unit, slice.ts as start, slice.dur as length, slice.name as name,
+       slice.category as kind, slice.depth as depth, slice.arg_set_id as arguments, slice.id as id
+from slice join thread_track on slice.track_id = thread_track.id join thread using (utid)
+     join process using (upid)
+"""
+
+
+def expected(process: int, schedule: Schedule) -> list[tuple[int, str, int, int, str, str]]:
+    """What a schedule's slices are: one for each step and unit."""
+    return sorted(
+        (
+            process,
+            unit,
+            nanoseconds(step.start_s),
+            nanoseconds(step.end_s) - nanoseconds(step.start_s),
+            visible(f"{step.kind} {step.name}"),
+            step.kind,
+        )
+        for step in schedule.steps
+        for unit in step.units
+    )
+
+
+def arguments(ask: Query) -> dict[int, dict[str, object]]:
+    """Arguments of slices by their set."""
+    found: dict[int, dict[str, object]] = {}
+    for row in ask("select arg_set_id, key, int_value, real_value, string_value from args"):
+        values = [row["int_value"], row["real_value"], row["string_value"]]
+        value = next((v for v in values if v is not None), None)
+        found.setdefault(row["arg_set_id"], {})[row["key"].removeprefix("args.")] = value
+    return found
+
+
+@pytest.mark.parametrize("which", ["digits", "wicked"])
+def test_slices_equal_the_schedules(which: str, request: pytest.FixtureRequest, load_trace: Load) -> None:
+    plan: Plan = request.getfixturevalue(which)
+    ask = load_trace(trace(plan))
+    assert ask("select name, value from stats where severity in ('error', 'data_loss') and value > 0") == []
+    rows = ask(SLICES)
+    found = sorted((r["pid"], r["unit"], r["start"], r["length"], r["name"], r["kind"]) for r in rows)
+    assert found == sorted(
+        slice_ for pid, s in enumerate(schedules(plan).values(), 1) for slice_ in expected(pid, s)
+    )
+    assert {row["depth"] for row in rows if row["length"]} == {0}, "a slice lies inside another"
+    processes = ask("select pid, name from process where pid > 0 order by pid")
+    assert [(p["pid"], p["name"]) for p in processes] == [
+        (1, "reference: inference"),
+        (2, "reference: training"),
+    ]
+
+    known = arguments(ask)
+    for pid, schedule in enumerate(schedules(plan).values(), 1):
+        counted = [known[r["arguments"]] for r in rows if r["pid"] == pid]
+        times = {a["step"]: (a["start_s"], a["end_s"]) for a in counted}
+        for step in schedule.steps:
+            assert times[step.id] == pytest.approx((step.start_s, step.end_s), rel=1e-11)
+        energy = sum(float(str(a.get("energy_joules", 0.0))) for a in counted)
+        assert energy == pytest.approx(schedule.cost.energy, rel=1e-11)
+        for kind in ("dac", "adc"):
+            conversions = sum(int(str(a.get(f"{kind}_conversions", 0))) for a in counted)
+            assert conversions == getattr(schedule.cost, f"{kind}_count")
+
+
+def test_blocks_of_slices(digits: Plan, load_trace: Load) -> None:
+    ask = load_trace(trace(digits))
+    known = arguments(ask)
+    blocks = {(r["kind"], r["name"]): known[r["arguments"]].get("block") for r in ask(SLICES)}
+    for block in digits.blocks:
+        assert blocks["free", f"free {block.name}"] == block.name
+        assert blocks["nudged", f"nudged {block.name} +beta"] == block.name
+        for value in block.outputs:
+            assert blocks.get(("transfer", f"transfer {value}"), block.name) == block.name
+    assert blocks["digital", "digital norm1"] is None
+    assert blocks["transfer", "transfer image"] is None
+
+
+def test_arrows_equal_the_transfers_dependencies(digits: Plan, load_trace: Load) -> None:
+    ask = load_trace(trace(digits))
+    known = arguments(ask)
+    slices = {r["id"]: (r["pid"], known[r["arguments"]]["step"]) for r in ask(SLICES)}
+    found = sorted(
+        (slices[r["slice_out"]], slices[r["slice_in"]]) for r in ask("select slice_out, slice_in from flow")
+    )
+    wanted = sorted(
+        ((pid, before.id), (pid, after.id))
+        for pid, schedule in enumerate(schedules(digits).values(), 1)
+        for before, after in transfers(schedule)
+    )
+    assert found == wanted
+    assert len(wanted) > 5
+
+
+def test_units_stand_in_order(digits: Plan) -> None:
+    events = json.loads(trace(digits))["traceEvents"]
+    names = [e["args"]["name"] for e in events if e["name"] == "thread_name" and e["pid"] == 2]
+    assert names == ["digital0", "network", *(f"tile{tile.id}" for tile in digits.tiles)]
+    assert sorted(["tile10", "tile2", "network", "digital1", "digital0"], key=unit_order) == [
+        "digital0",
+        "digital1",
+        "network",
+        "tile2",
+        "tile10",
+    ]
+
+
+def test_rounding_keeps_the_order_of_a_unit(digits: Plan) -> None:
+    events = [e for e in json.loads(trace(digits))["traceEvents"] if e["ph"] == "X"]
+    ends: dict[int, float] = {}
+    for event in events:
+        assert event["ts"] >= ends.get(event["tid"], 0.0) - 1e-9
+        ends[event["tid"]] = event["ts"] + event["dur"]
