@@ -12,6 +12,7 @@ from ffebm.commands.console import err, never_fail_to_print
 from ffebm.commands.explain import explain
 from ffebm.commands.export import export
 from ffebm.commands.gradcheck import gradcheck
+from ffebm.commands.passes import passes
 from ffebm.commands.recipe import recipe
 from ffebm.commands.report import report
 from ffebm.commands.run import run
@@ -32,6 +33,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     gradcheck,
     sensitivity,
     export,
+    passes,
 )
 """In the order in which `ffebm --help` lists them."""
 

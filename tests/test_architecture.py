@@ -7,43 +7,47 @@ from pathlib import Path
 
 import networkx as nx
 import onnx
+import pytest
 
 import ffebm
 from tests.models import Builder
 
 ROOT = Path(ffebm.__file__).parent
-LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "visible", "limits"),
-    (
-        "quantity",
-        "loading_factor",
-        "crossbar",
-        "decoded",
-        "lock",
-        "exchange",
-        "scratch",
-        "folder",
-        "hardware",
-        "step",
-        "structure",
-        "program",
-        "chart",
-        "training",
-        "write_file",
-        "certificate",
-        "run_record",
+ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "ffebm": (
+        ("errors", "visible"),
+        ("limits",),
+        ("files",),
+        ("hardware",),
+        ("graph",),
+        ("plan",),
+        ("mapping",),
+        ("passes", "scheduling", "backends", "exporters", "runtime"),
+        ("compiler", "training"),
+        ("recipes", "studies"),
+        ("report",),
+        ("commands",),
+        ("cli", "__main__"),
     ),
-    ("ir",),
-    ("ops", "work", "monotone", "conductance", "tensor_file", "torch_ops", "program_check", "programming"),
-    ("plan",),
-    ("passes", "backends", "runtime", "recipes"),
-    ("compiler", "report"),
-    ("commands",),
-    ("cli", "__main__"),
-)
-"""From the ground up; the public names (`ffebm/__init__.py`) stand above all of them."""
-FOLDERS = {"passes", "backends", "runtime", "recipes", "compiler", "report", "commands"}
-HEIGHT = {name: height for height, names in enumerate(LAYERS) for name in names}
+    "ffebm.compiler": (("isolated",), ("onnx", "torch"), ("driver",)),
+    "ffebm.runtime": (("uncompiled",), ("tiles", "kernels"), ("blocks",)),
+    "ffebm.runtime.blocks": (
+        ("physics",),
+        ("projection", "edge"),
+        ("coupling",),
+        ("circuit",),
+        ("settling",),
+        ("estimators",),
+    ),
+    "ffebm.training": (("settings",), ("data",)),
+    "ffebm.studies": (("inference",), ("gradcheck", "sensitivity")),
+    "ffebm.report": (("plain",), ("facts",), ("pictures", "terminal", "viewers"), ("page",)),
+}
+"""What lies in a folder, from the ground up. A room imports from those below it, never from one beside it;
+what is not named here stands above all that is."""
+ROOM_FOR = 12
+"""Files at the top of a folder, besides those with one file an op or a command."""
+LISTS = {"ffebm/runtime/kernels", "ffebm/commands"}
 
 
 def modules() -> dict[str, Path]:
@@ -73,27 +77,49 @@ def imports(name: str, *, lazy: bool = True) -> set[str]:
     return {module for module in found if module.split(".")[0] == "ffebm"}
 
 
-def area(module: str) -> str:
-    parts = module.split(".")
-    return parts[1] if len(parts) > 1 else ""
+def area(module: str, folder: str = "ffebm") -> str:
+    """The room of a folder that a module lies in; empty for the folder itself and for what lies elsewhere."""
+    inner = module.removeprefix(f"{folder}.")
+    return "" if inner == module else inner.split(".")[0]
+
+
+def heights(folder: str) -> dict[str, int]:
+    return {room: height for height, rooms in enumerate(ROOMS[folder]) for room in rooms}
 
 
 def test_every_module_has_a_layer() -> None:
-    assert sorted(m for m in MODULES if area(m) and area(m) not in HEIGHT) == []
+    known = heights("ffebm")
+    assert sorted(m for m in MODULES if area(m) and area(m) not in known) == []
 
 
-def test_imports_point_down() -> None:
+@pytest.mark.parametrize("folder", ROOMS)
+def test_imports_point_down(folder: str) -> None:
+    known = heights(folder)
+    above = len(known)
     wrong = []
     for module in MODULES:
-        here = area(module)
+        here = area(module, folder)
         for target in imports(module) if here else ():
-            there = area(target)
-            allowed = HEIGHT[there] < HEIGHT[here] if there in HEIGHT else False
-            inside = there == here and here in FOLDERS
-            flat = there != here and HEIGHT.get(there) == HEIGHT[here] and not {here, there} & FOLDERS
-            if not (allowed or inside or flat):
+            there = area(target, folder)
+            if there and there != here and known.get(there, above) >= known.get(here, above + 1):
                 wrong.append(f"{module} imports {target}")
     assert wrong == []
+
+
+def test_a_room_imports_nothing_from_above_its_folder() -> None:
+    """A module in a folder sees its own folder's rooms through imports that point down, and no other way."""
+    facade = {m for m in MODULES if m == "ffebm"}
+    assert [m for m in MODULES if area(m) and imports(m) & facade] == []
+
+
+def test_no_folder_is_crowded() -> None:
+    crowded = {}
+    for folder in sorted({path.parent for path in MODULES.values()}):
+        name = str(folder.relative_to(ROOT.parent))
+        files = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
+        if len(files) > ROOM_FOR and name not in LISTS:
+            crowded[name] = len(files)
+    assert crowded == {}
 
 
 def test_the_compiler_does_not_see_the_runtime() -> None:

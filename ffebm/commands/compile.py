@@ -62,8 +62,8 @@ def compile(  # noqa: A001, PLR0913 - the command's name; a command's options ar
     plan = compile_model(
         model,
         hardware=hardware,
-        block_size=_block_size(block_size),
-        boundary=_one_of("boundary", boundary, ("tile", "digital")),
+        block_size=sizes_of(block_size),
+        boundary=boundary_of(boundary),
         settle=_settle(
             {
                 "free_sweeps": free_sweeps,
@@ -94,7 +94,8 @@ def _print_graph(name: str, graph: "Graph") -> None:
     out.print(visible_lines(f"--- {name}\n{graph}"), markup=False)
 
 
-def _block_size(text: str) -> int | tuple[int, ...]:
+def sizes_of(text: str) -> int | tuple[int, ...]:
+    """What `--block-size` says."""
     try:
         sizes = tuple(int(part) for part in text.split(","))
     except ValueError:
@@ -104,9 +105,10 @@ def _block_size(text: str) -> int | tuple[int, ...]:
     return sizes if "," in text else sizes[0]
 
 
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> Literal["tile", "digital"]:
-    if value not in allowed:
-        raise UsageError(f"--{name} {value}", allowed=" or ".join(allowed))
+def boundary_of(value: str) -> Literal["tile", "digital"]:
+    """What `--boundary` says."""
+    if value not in {"tile", "digital"}:
+        raise UsageError(f"--boundary {value}", allowed="tile or digital")
     return "tile" if value == "tile" else "digital"
 
 

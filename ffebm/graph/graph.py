@@ -72,22 +72,6 @@ class Node:
     reason: str = ""
     block: int | None = None
 
-    def __str__(self) -> str:
-        attrs = "".join(f" {k}={_attr_text(v)}" for k, v in sorted(self.attrs.items()))
-        where = f"  # {self.unit}" + (f" block {self.block}" if self.block is not None else "")
-        why = f": {self.reason}" if self.reason else ""
-        return f"{', '.join(self.outputs)} = {self.op}({', '.join(self.inputs)}){attrs}" + (
-            where + why if self.unit else ""
-        )
-
-
-def _attr_text(value: Attr) -> str:
-    if isinstance(value, np.ndarray):
-        return f"<{value.dtype}{list(value.shape)}>"
-    if isinstance(value, Graph):
-        return f"<graph {value.name}>"
-    return str(list(value)) if isinstance(value, tuple) else str(value)
-
 
 # --- energy blocks -----------------------------------------------------------------------------------
 
@@ -379,21 +363,67 @@ class Graph:
         known = self.types.get(value)
         return known.shape if known else None
 
+    def values(self) -> set[str]:
+        """Names of all values and constants that the graph makes or is given."""
+        return {*self.inputs, *self.constants, *self.producers()}
+
+    def arrays(self) -> Iterator[Array]:
+        """Every constant, those of subgraphs too."""
+        yield from self.constants.values()
+        for node in self.nodes:
+            for attr in node.attrs.values():
+                if isinstance(attr, Graph):
+                    yield from attr.arrays()
+
+    def __eq__(self, other: object) -> bool:
+        """The same nodes, constants and decisions; types of values that nothing makes do not count."""
+        if not isinstance(other, Graph):
+            return NotImplemented
+        alike = ("name", "inputs", "outputs", "blocks", "parts", "places", "notes", "stage", "source")
+        values, weights = self.values(), self.trainable & self.constants.keys()
+        return (
+            all(getattr(self, name) == getattr(other, name) for name in alike)
+            and values == other.values()
+            and all(self.types.get(value) == other.types.get(value) for value in values)
+            and self.constants.keys() == other.constants.keys()
+            and all(same_array(array, other.constants[name]) for name, array in self.constants.items())
+            and weights == other.trainable & other.constants.keys()
+            and len(self.nodes) == len(other.nodes)
+            and all(map(_same_node, self.nodes, other.nodes))
+        )
+
+    __hash__ = object.__hash__
+
     def __str__(self) -> str:
-        lines = [f"graph {self.name} ({', '.join(self.inputs)}) -> ({', '.join(self.outputs)})"]
-        for name in self.inputs:
-            lines.append(f"  input {name}: {self.types[name]}")
-        for name in sorted(self.constants):
-            mark = "weight" if name in self.trainable else "constant"
-            lines.append(f"  {mark} {name}: {self.types[name]}")
-        lines.extend(f"  {node}" for node in self.nodes)
-        for block in self.blocks:
-            lines.append(f"  {block.name} ({', '.join(block.inputs)}) -> ({', '.join(block.outputs)})")
-            for layer in block.layers:
-                drives = " + ".join(_interaction_text(i) for i in layer.interactions)
-                biases = "".join(f" + {b}" for b in layer.biases)
-                lines.append(f"    {layer.value} = {_activation_text(layer.activation)}({drives}{biases})")
-        return "\n".join(lines) + "\n"
+        from ffebm.graph.text import graph_text  # the text form knows the graph, so it is asked only here
+
+        return graph_text(self)
+
+
+def same_array(ours: Array, theirs: Array) -> bool:
+    """Equal types, shapes and elements; NaN equals NaN."""
+    return ours.dtype == theirs.dtype and np.array_equal(
+        ours, theirs, equal_nan=holds_floats(ours) or ours.dtype.kind == "c"
+    )
+
+
+def _same_node(ours: Node, theirs: Node) -> bool:
+    plain = (f for f in Node.__dataclass_fields__ if f != "attrs")
+    return (
+        all(getattr(ours, name) == getattr(theirs, name) for name in plain)
+        and ours.attrs.keys() == theirs.attrs.keys()
+        and all(_same_attr(value, theirs.attrs[key]) for key, value in ours.attrs.items())
+    )
+
+
+def _same_attr(ours: Attr, theirs: Attr) -> bool:
+    if isinstance(ours, np.ndarray) and isinstance(theirs, np.ndarray):
+        return same_array(ours, theirs)
+    return (
+        type(ours) is type(theirs) and repr(ours) == repr(theirs)
+        if not isinstance(ours, Graph)
+        else ours == theirs
+    )
 
 
 def captured(node: Node) -> list[str]:
@@ -405,21 +435,6 @@ def captured(node: Node) -> list[str]:
             read = [name for n in attr.nodes for name in captured(n)] + attr.outputs
             names.extend(name for name in read if name not in inner)
     return names
-
-
-def _interaction_text(interaction: Interaction) -> str:
-    text = interaction.source
-    linear = interaction.linear
-    if linear is not None:
-        text = f"{linear.op}({text}, {linear.weight}{', ' + linear.bias if linear.bias else ''})"
-    if interaction.pool is not None:
-        text = f"{interaction.pool.op}({text})"
-    return text
-
-
-def _activation_text(activation: Activation) -> str:
-    scale = "" if activation.scale == 1.0 else f"{activation.scale:g}*"
-    return f"{scale}{activation.op}"
 
 
 def verify(graph: Graph) -> None:

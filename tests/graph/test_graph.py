@@ -42,14 +42,15 @@ def graph() -> Graph:
 
 def test_a_graph_as_text() -> None:
     assert str(graph()) == (
-        "graph g (x) -> (y)\n"
+        "graph g (x) -> (y) at PARTITIONED\n"
         "  input x: float32[Nx3]\n"
-        "  constant w: float32[Nx3]\n"
-        "  h = MatMul(x, w)  # tile block 0: r\n"
-        "  s = Relu(h)  # tile block 0: r\n"
-        "  y = Softmax(s)  # digital: r\n"
+        "  constant w: float32[Nx3] = [0.0, 0.0, 0.0, 0.0, 0.0, 0.0]\n"
+        '  h: float32[Nx3] = MatMul(x, w) named "m"  # tile block 0: r\n'
+        '  s: float32[Nx3] = Relu(h) named "a"  # tile block 0: r\n'
+        '  y: float32[Nx3] = Softmax(s) named "p"  # digital: r\n'
         "  block0 (x) -> (s)\n"
-        "    s = Relu(MatMul(x, w))\n"
+        "    s: 2 = Relu{}(MatMul{}(x: 3, w): 2)\n"
+        "  part w group 0 inputs 0:3 outputs 0:2\n"
     )
     assert str(TensorType("int64")) == "int64[?]"
 

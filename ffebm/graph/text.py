@@ -1,0 +1,232 @@
+"""The text form of a graph: all that passes decide, written so that it can be read back.
+
+    graph mlp (x) -> (h) at PLACED from "mlp.onnx"
+      input x: float32[Nx3]
+      weight w: float32[3x2] = #5d41402abc4b2a76
+      constant c: float32[] = 0.5
+      h: float32[Nx2] = MatMul(x, w) named "/fc/MatMul" from "/fc/MatMul"  # tile block 0: a linear map
+      block0 (x) -> (h)
+        h: 2 = Identity{}(MatMul{}(x: 3, w): 2)
+      part w group 0 inputs 0:3 outputs 0:2 on tile 0 row 0 col 0
+
+A name stands bare where it is a word, and as a JSON string elsewhere. A constant of at most `SHOWN` elements
+stands in full; a larger one as the start of its digest, and `graph/parse.py` then asks for its values.
+Attributes stand in full.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator
+
+import msgspec
+import numpy as np
+
+from ffebm.errors import Location
+from ffebm.graph.graph import (
+    Array,
+    Attr,
+    EnergyBlock,
+    Graph,
+    Interaction,
+    Layout,
+    Node,
+    TensorType,
+    holds_floats,
+)
+
+SHOWN = 16
+"""Most elements of an array that stands in full."""
+WORD = re.compile(r"[A-Za-z_/%][A-Za-z0-9_./%\-]*\Z")
+"""A name that stands bare."""
+_DIM_WORD = re.compile(r"[A-Za-wyz_][A-Za-wyz_0-9]*\Z")
+"""The name of a size that stands bare: an x parts sizes."""
+
+
+def graph_text(graph: Graph, shown: int = SHOWN) -> str:
+    """A graph as text, one line a thing; it ends with a line break.
+
+    Args:
+        graph: The graph.
+        shown: Most elements of a constant that stands in full.
+    """
+    return "".join(f"{line}\n" for line in _graph_lines(graph, "", shown))
+
+
+def name_text(name: str) -> str:
+    """A name as it stands in the text form."""
+    return name if WORD.match(name) else json.dumps(name)
+
+
+def type_text(held: TensorType | None) -> str:
+    """A type behind the name of its value; empty if it is unknown."""
+    if held is None:
+        return ""
+    sizes = None if held.shape is None else "x".join(_dim_text(size) for size in held.shape)
+    return f": {held.dtype}[{'?' if sizes is None else sizes}]"
+
+
+def array_text(array: Array, shown: int = SHOWN) -> str:
+    """The elements of a small array, or the start of the digest of a large one."""
+    if array.size > shown:
+        return f"#{digest(array)}"
+    flat = array.reshape(-1)
+    if holds_floats(array):  # the shortest digits that name the number in its own type
+        plain = flat.astype(np.float32) if array.dtype.name == "bfloat16" else flat
+        items = [str(item) for item in plain]
+    else:
+        items = [_number_text(item) for item in flat.tolist()]
+    return items[0] if array.shape == () else f"[{', '.join(items)}]"
+
+
+def digest(array: Array) -> str:
+    """The first 16 hexadecimal digits of the SHA-256 of an array's bytes."""
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:16]
+
+
+def _dim_text(size: int | str) -> str:
+    return str(size) if isinstance(size, int) or _DIM_WORD.match(size) else json.dumps(size)
+
+
+def _names(names: Iterable[str]) -> str:
+    return f"({', '.join(name_text(name) for name in names)})"
+
+
+def _number_text(value: object) -> str:
+    """A number so that reading it gives the same bits; a text as JSON."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, complex):
+        return f"{value.real!r}{'-' if str(value.imag).startswith('-') else '+'}{abs(value.imag)!r}j"
+    return json.dumps(value) if isinstance(value, str) else repr(value)
+
+
+# --- the graph ---------------------------------------------------------------------------------------
+
+
+def _graph_lines(graph: Graph, end: str, shown: int) -> Iterator[str]:
+    head = f"graph {name_text(graph.name)} {_names(graph.inputs)} -> {_names(graph.outputs)}"
+    source = f" from {json.dumps(graph.source)}" if graph.source else ""
+    yield f"{head} at {graph.stage.name}{source}{end}"
+
+    for note in graph.notes:
+        yield f"  note {json.dumps(note)}"
+    for name in graph.inputs:
+        yield f"  input {name_text(name)}{type_text(graph.types.get(name))}"
+    for name in sorted(graph.constants):
+        mark = "weight" if name in graph.trainable else "constant"
+        value = array_text(graph.constants[name], shown)
+        yield f"  {mark} {name_text(name)}{type_text(graph.types.get(name))} = {value}"
+
+    for node in graph.nodes:
+        yield from (f"  {line}" for line in node_lines(node, graph, shown))
+    for block in graph.blocks:
+        yield from (f"  {line}" for line in _block_lines(block))
+    yield from _part_lines(graph)
+
+
+def _part_lines(graph: Graph) -> Iterator[str]:
+    """Where each part of each weight lies."""
+    for parts in graph.parts.values():
+        for part in parts:
+            place = graph.places.get(part)
+            where = "" if place is None else f" on tile {place.tile} row {place.row} col {place.col}"
+            inputs, outputs = (f"{first}:{last}" for first, last in (part.inputs, part.outputs))
+            name = name_text(part.weight)
+            yield f"  part {name} group {part.group} inputs {inputs} outputs {outputs}{where}"
+
+
+def node_lines(node: Node, graph: Graph, shown: int = SHOWN) -> Iterator[str]:
+    """A node as it stands in the text of its graph: one line, and those of its subgraphs."""
+    made = ", ".join(f"{name_text(value)}{type_text(graph.types.get(value))}" for value in node.outputs)
+    line = f"{made} = {name_text(node.op)}{_names(node.inputs)}"
+    for key, value in sorted(node.attrs.items()):
+        if not isinstance(value, Graph):
+            line += f" {name_text(key)}={attr_text(value)}"
+            continue
+        first, *rest = _graph_lines(value, " {", shown)
+        yield f"{line} {name_text(key)}={first}"
+        yield from (f"  {inner}" for inner in rest)
+        line = "}"
+    if node.name != node.outputs[0]:
+        line += f" named {json.dumps(node.name)}"
+    yield f"{line}{_location_text(node.location, graph.source)}{_decision_text(node)}"
+
+
+def _location_text(location: Location | None, source: str) -> str:
+    """Where a node came from; the source stands only where it is not the graph's own."""
+    if location is None:
+        return ""
+    other = "" if location.source == source else f" of {json.dumps(location.source)}"
+    return f" from {json.dumps(location.node)}{other}"
+
+
+def _decision_text(node: Node) -> str:
+    """The unit of a node, its block and the reason, as a comment."""
+    if not node.unit:
+        return ""
+    block = "" if node.block is None else f" block {node.block}"
+    plain = node.reason.isprintable() and not node.reason.startswith('"')
+    reason = node.reason if plain else json.dumps(node.reason)
+    return f"  # {node.unit}{block}: {reason}"
+
+
+def attr_text(value: Attr) -> str:
+    """An attribute that is no graph."""
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype}[{'x'.join(map(str, value.shape))}] {array_text(value, value.size)}"
+    if isinstance(value, tuple):
+        return f"[{', '.join(_number_text(item) for item in value)}]"
+    return _number_text(value)
+
+
+# --- energy blocks -----------------------------------------------------------------------------------
+
+
+def _block_lines(block: EnergyBlock) -> Iterator[str]:
+    yield f"block{block.id} {_names(block.inputs)} -> {_names(block.outputs)}"
+    for layer in block.layers:
+        terms = [_interaction_text(interaction) for interaction in layer.interactions]
+        drive = " + ".join([*terms, *map(name_text, layer.biases)])
+        sigma = f"{layer.activation.op}{_fields(layer.activation)}"
+        yield f"  {name_text(layer.value)}: {_shape_text(layer.shape)} = {sigma}({drive})"
+
+
+def _interaction_text(interaction: Interaction) -> str:
+    """From the inside out: the source, layout, the linear map, the pooling, layout."""
+    text = f"{name_text(interaction.source)}: {_shape_text(interaction.source_shape)}"
+    for layout in interaction.before:
+        text = _layout_text(layout, text)
+
+    linear = interaction.linear
+    if linear is None:
+        text = f"Identity{{}}({text})"
+    else:
+        bias = "" if linear.bias is None else f", {name_text(linear.bias)}"
+        text = f"{linear.op}{_fields(linear, 'weight', 'bias')}({text}, {name_text(linear.weight)}{bias})"
+    text += f": {_shape_text(interaction.linear_shape)}"
+
+    if interaction.pool is not None:
+        text = f"{interaction.pool.op}{_fields(interaction.pool)}({text})"
+    for layout in interaction.after:
+        text = _layout_text(layout, text)
+    return text
+
+
+def _layout_text(layout: Layout, inner: str) -> str:
+    return f"{layout.op}{_fields(layout)}({inner})"
+
+
+def _shape_text(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "scalar"
+
+
+def _fields(part: msgspec.Struct, *left_out: str) -> str:
+    """The fields of a part that are not at their defaults, besides its op."""
+    defaults = {field.name: field.default for field in msgspec.structs.fields(part)}
+    shown = {
+        name: getattr(part, name)
+        for name in part.__struct_fields__
+        if name not in {"op", *left_out} and getattr(part, name) != defaults[name]
+    }
+    return f"{{{', '.join(f'{name}={attr_text(value)}' for name, value in shown.items())}}}"
