@@ -360,7 +360,8 @@ class _Reader:
         shape = self._shape()
         self.need("=")
         activation = self._struct(Activation, self.name())
-        interactions, biases = [], []
+        interactions: list[Interaction] = []
+        biases: list[str] = []
         self.need("(")
         while not self.has(")"):
             if interactions or biases:
