@@ -233,7 +233,7 @@ def assert_same_gradients(split: int) -> None:
     """
     network = make(split, 0.125, 2, "cpu").double()
     settle = Settle(free_sweeps=network.loop.free_sweeps, nudged_sweeps=network.loop.nudged_sweeps)
-    worst = distance(network.hybrid(EP(BETA, cost=True, relative=False), settle), network.published())
+    worst = distance(network.hybrid(EP(BETA, cost=True), settle), network.published())
     assert worst < 1e-6, f"block size {split}: gradients differ by {worst:.1e}"
 
 
@@ -322,7 +322,7 @@ def print_steps(network: Network, fixed: Settle, options: argparse.Namespace) ->
         f"{fewer.free_sweeps} and {fewer.nudged_sweeps} sweeps": fewer,
         f"tol {options.tol:g}": fast,
     }
-    ep = EP(BETA, cost=True, relative=False)
+    ep = EP(BETA, cost=True)
     t_published = seconds(network.published, options.repeats)
     published = cosines(networks, Network.published)
     print(
@@ -345,7 +345,7 @@ def print_memory(split: int, options: argparse.Namespace) -> None:
     Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
     idle = _memory("VmRSS")
     if options.memory == "hybrid":
-        network.hybrid(EP(BETA, cost=True, relative=False), Settle(free_sweeps=8, nudged_sweeps=4))
+        network.hybrid(EP(BETA, cost=True), Settle(free_sweeps=8, nudged_sweeps=4))
     else:
         replace(network, loop=replace(network.loop, free_sweeps=8, nudged_sweeps=4)).published()
     print(json.dumps(_memory("VmHWM") - idle))

@@ -124,7 +124,7 @@ class Run:
         """The estimator."""
         if self.method == "implicit":
             return ffebm.Implicit(tol=self.adjoint_tol)
-        return ffebm.EP(beta=self.beta, cost=True, relative=False)
+        return ffebm.EP(beta=self.beta, cost=True)
 
     def samples_of(self, data: Data) -> tuple[Data, tuple[torch.Tensor, torch.Tensor]]:
         """The training samples, with those that show progress as test set; and those that are measured on."""

@@ -61,7 +61,7 @@ def estimator(training: Training) -> Gradient:
         UsageError: If there is none of that name.
     """
     kinds: dict[str, Gradient] = {
-        "ep": EP(beta=training.beta, cost=training.cost, relative=not training.cost),
+        "ep": EP(beta=training.beta, cost=training.cost),
         "implicit": Implicit(),
         "unrolled": Unrolled(),
     }

@@ -15,7 +15,7 @@ def cosine(a: torch.Tensor, b: torch.Tensor) -> float:
 @pytest.mark.parametrize("name", NAMES)
 def test_nudging_with_the_cost_gives_the_published_gradients(name: str) -> None:
     case = Published(name)
-    result = case.run(EP(case.beta, cost=True, relative=False))
+    result = case.run(EP(case.beta, cost=True))
     assert result.loss == pytest.approx(case.case["loss"], abs=1e-6)
     torch.testing.assert_close(result.logits, case.tensors["logits"], rtol=0, atol=1e-6)
     expected = case.gradients("ep")
@@ -32,7 +32,7 @@ def test_nudging_with_the_cost_gives_the_published_gradients(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_nudging_with_the_error_current_comes_close(name: str) -> None:
     case = Published(name)
-    result = case.run(EP(case.beta, relative=False))
+    result = case.run(EP(case.beta))
     for key, grad in case.gradients("ep").items():
         assert cosine(result.gradients[key], grad) >= 0.99, key
 

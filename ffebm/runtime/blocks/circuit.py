@@ -27,6 +27,7 @@ class Circuit:
         feeds: Interactions from a clamped input.
         into: For each layer, indices of the couplings that drive it bottom-up.
         out_of: For each layer, indices of the couplings that it drives.
+        is_exact: Its products are computed exactly, on no tile.
         beta: Nudging strength that suits its noise, once it was measured.
         colours: Layer indices by colour; layers of one colour do not interact.
         edge: Converters at the edge of a block that settles by itself; None where every read converts.
@@ -38,6 +39,7 @@ class Circuit:
         """Prepare a block; `projections` holds a projection by position in `block.interactions()`."""
         self.block = block
         self.edge = edge
+        self.is_exact = not projections
         self.layers = block.layers
         self.position = {layer.value: index for index, layer in enumerate(block.layers)}
         self.couplings: list[Coupling] = []

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ffebm.errors import UsageError
+from ffebm.runtime.blocks.circuit import Circuit
 from ffebm.runtime.blocks.estimators.adjoint import solve_adjoint
 from ffebm.runtime.blocks.estimators.auto_beta import choose_beta
 from ffebm.runtime.blocks.estimators.contrast import FreePoint, Gradients, Response, contrast
@@ -82,7 +83,9 @@ class EP:
             gradient at the free equilibrium.
         relative: The nudge is measured by each sample's error current: beta is its largest value at the
             block's outputs, whatever the unit of the loss. False nudges by beta times the sample's current as
-            it is, as the published method does: beta then has a meaning for one loss only.
+            it is, as the published method does: beta then has a meaning for one loss only. None is True
+            where tiles read, because they have a resolution that a weak nudge falls below; it is False in
+            blocks that are computed exactly, where a weaker nudge is a better one, and where the cost nudges.
 
     Source: Laborieux et al. 2021 (arXiv 2006.03824) for two points; Laborieux & Zenke 2022 (arXiv 2209.00530)
         for more.
@@ -91,7 +94,7 @@ class EP:
     beta: float | Literal["auto"] = DEFAULT_BETA
     points: int = 2
     cost: bool = False
-    relative: bool = True
+    relative: bool | None = None
 
     def __post_init__(self) -> None:
         if self.beta == "auto" and self.points > 2:
@@ -101,6 +104,10 @@ class EP:
         if self.points < 1 or (self.points > 2 and self.cost):
             allowed = "at least 1; 1 or 2 if the cost itself nudges"
             raise UsageError(f"{self.points} nudging points", allowed=allowed)
+
+    def is_relative(self, circuit: Circuit) -> bool:
+        """Whether the nudge of a block is measured by each sample's error current."""
+        return not (self.cost or circuit.is_exact) if self.relative is None else self.relative
 
     def gradients(self, free: FreePoint, current: ErrorCurrent) -> tuple[Gradients, Outcome]:
         """Gradients of the loss, and how the nudged phases went."""
@@ -116,7 +123,7 @@ class EP:
             _require_holomorphic(free)
         if free.circuit.edge is not None:
             _require_steady(free, current, self.points)
-        scale = current.scale(self.relative)
+        scale = current.scale(self.is_relative(free.circuit))
         free.circuit.begin_phase()
         phase = _nudged_phase(free, current, betas, scale)
         phase.answer = _answer(betas, self.points, free.phase.settled_state())
@@ -144,7 +151,9 @@ class EP:
             return [_times(a - b, nudged.scale / (self.points * beta)) for a, b in pairs]
 
         if free.circuit.beta is None:
-            per_beta = current.scale(self.relative) * (math.sqrt(2.0) / self.points)  # two states differ
+            per_beta = current.scale(self.is_relative(free.circuit)) * (
+                math.sqrt(2.0) / self.points
+            )  # two states differ
             rounding = free.circuit.rounding([_times(s, per_beta) for s in rest])
             free.circuit.beta = choose_beta(answer, rounding, self.points == 1)
         return free.circuit.beta

@@ -7,9 +7,11 @@ from hypothesis import HealthCheck, Phase, assume, given, settings
 from torch import Tensor
 
 from ffebm.errors import UsageError
-from ffebm.graph.graph import Activation
+from ffebm.graph.graph import Activation, Linear
 from ffebm.plan.plan import Settle
+from ffebm.runtime.blocks.circuit import Circuit
 from ffebm.runtime.blocks.estimators.gradient import EP, Implicit, Unrolled
+from ffebm.runtime.blocks.projection import ExactProjection
 from tests.runtime.some_blocks import IDENTITY, Builder, Case, cases, published_chain, smooth_chain
 
 EXACT = Settle(free_sweeps=400, nudged_sweeps=400, tol=1e-13)
@@ -139,26 +141,37 @@ def test_a_nudge_that_has_not_reached_every_layer_has_not_settled() -> None:
 
 @pytest.mark.parametrize("factor", [10.0, 0.1, 1e-3, 1e-9, 1e30])
 @pytest.mark.parametrize("options", [{}, {"points": 1}, {"beta": "auto"}, {"points": 2, "beta": 0.5}])
-def test_gradients_are_proportional_to_the_loss(factor: float, options: Any) -> None:
+def test_gradients_by_a_relative_nudge_are_proportional_to_the_loss(factor: float, options: Any) -> None:
     class Scaled(Case):
         def loss(self, outputs: Any) -> Tensor:
             return factor * Case.loss(self, outputs)
 
     case, settle = published_chain(), Settle(free_sweeps=60, nudged_sweeps=20)
-    _, expected, _ = case.run(EP(**options), settle)
-    _, found, _ = Scaled(case.block, case.weights, case.inputs).run(EP(**options), settle)
+    relative = EP(relative=True, **options)
+    _, expected, _ = case.run(relative, settle)
+    _, found, _ = Scaled(case.block, case.weights, case.inputs).run(relative, settle)
     assert distance({name: g / factor for name, g in found.items()}, expected) < 1e-9
 
 
 def test_a_sample_is_nudged_alike_in_every_batch() -> None:
     case, settle = published_chain(batch=4), Settle(free_sweeps=60, nudged_sweeps=20)
-    _, together, _ = case.run(EP(), settle)
+    relative = EP(relative=True)
+    _, together, _ = case.run(relative, settle)
     alone: dict[str, Tensor] = {}
     for i in range(4):
-        _, found, _ = Case(case.block, case.weights, {"x": case.inputs["x"][i : i + 1]}).run(EP(), settle)
+        _, found, _ = Case(case.block, case.weights, {"x": case.inputs["x"][i : i + 1]}).run(relative, settle)
         for name in case.weights:
             alone[name] = alone.get(name, torch.zeros(())) + found[name] / 4
     assert distance({name: together[name] for name in alone}, alone) < 1e-9
+
+
+def test_where_a_nudge_is_relative() -> None:
+    exact = Circuit(smooth_chain().block, {})
+    noisy = Circuit(smooth_chain().block, {0: ExactProjection(Linear("MatMul", "w"))})
+    assert [EP().is_relative(c) for c in (exact, noisy)] == [False, True]
+    assert [EP(cost=True).is_relative(c) for c in (exact, noisy)] == [False, False]
+    assert [EP(relative=True).is_relative(c) for c in (exact, noisy)] == [True, True]
+    assert [EP(relative=False).is_relative(c) for c in (exact, noisy)] == [False, False]
 
 
 def test_a_nudge_that_is_not_relative_has_the_unit_of_the_loss() -> None:
