@@ -4,11 +4,13 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
 from ffebm.commands.compile import compile as compile_command
-from ffebm.commands.console import err, never_fail_to_print
+from ffebm.commands.console import err, never_fail_to_print, out
 from ffebm.commands.explain import explain
 from ffebm.commands.export import export
 from ffebm.commands.gradcheck import gradcheck
@@ -42,10 +44,25 @@ app = typer.Typer(
     rich_markup_mode="markdown",  # in which [default: …] is text
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Compile a model for analog crossbar tiles and digital units; run and train the plan.",
 )
 for command in COMMANDS:
     app.command()(command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        out.print(f"ffebm {version('ffebm')}", markup=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Compile a model for analog crossbar tiles and digital units; run and train the plan."""
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
@@ -83,6 +84,11 @@ def data(tmp_path: Path) -> Path:
     path = tmp_path / "data.npz"
     np.savez(path, x=x, y=x[:, :3].argmax(1))
     return path
+
+
+def test_the_version_is_that_of_the_package(run: Run) -> None:
+    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    assert run("--version") == (0, f"ffebm {project['project']['version']}\n", "")
 
 
 def test_compile_writes_a_plan_and_prints_its_summary(model: Path, run: Run, tmp_path: Path) -> None:

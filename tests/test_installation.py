@@ -25,7 +25,7 @@ def editable_install(clone: Path, site: Path) -> None:
 
 
 def test_a_script_beside_a_clone_called_ffebm_finds_the_package(tmp_path: Path) -> None:
-    """The clone's folder is no package, yet Python takes it for one where only a finder knows the real one."""
+    """The clone's folder is no package, yet Python takes it for one if only a finder knows the real one."""
     clone, site = tmp_path / "ffebm", tmp_path / "site"
     clone.mkdir()
     for name in ("pyproject.toml", "README.md", "LICENSE"):
