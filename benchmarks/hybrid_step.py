@@ -27,7 +27,7 @@ from published_loop import Join, Loop, LoopBlock
 from torch import Tensor
 
 from ffebm.graph.graph import Activation, EnergyBlock, Interaction, Layer, Layout, Linear, Pool
-from ffebm.plan.plan import Settle
+from ffebm.plan.schema import Settle
 from ffebm.recipes.network import COLOURS, SIDE
 from ffebm.recipes.paper import RECIPES, SPLITTING_SMALL
 from ffebm.runtime.blocks.block_runtime import BlockRuntime, Tail

@@ -22,7 +22,7 @@ import ffebm
 from ffebm.exporters.aihwkit import export_aihwkit
 from ffebm.graph.graph import Linear
 from ffebm.hardware.description import Crossbar, Hardware, load_hardware
-from ffebm.plan.plan import Piece
+from ffebm.plan.schema import Piece
 from ffebm.runtime.tiles.ideal import IdealTile
 from ffebm.runtime.tiles.projection import crossbar_projection
 

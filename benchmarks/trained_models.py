@@ -18,7 +18,7 @@ import torch
 
 import ffebm
 from ffebm.hardware.description import Crossbar, Hardware, load_hardware
-from ffebm.plan.plan import share
+from ffebm.plan.summary import share
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the inputs are those of the tests
 

@@ -19,7 +19,8 @@ from ffebm.commands.gradcheck import gradcheck
 from ffebm.commands.sensitivity import sensitivity
 from ffebm.commands.train import train
 from ffebm.compiler.driver import compile_model
-from ffebm.plan.plan import Plan, Settle, load_plan
+from ffebm.plan.plan import Plan, load_plan
+from ffebm.plan.schema import Settle
 from ffebm.report.facts.certificate_facts import read_certificate
 from ffebm.report.facts.comparison import comparison
 from ffebm.report.facts.facts import facts

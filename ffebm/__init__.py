@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 from ffebm.errors import FfebmError, NotSettledWarning, SmallStepWarning
 from ffebm.hardware.description import Hardware, load_hardware
-from ffebm.plan.plan import Plan, Settle, load_plan
+from ffebm.plan.plan import Plan, load_plan
+from ffebm.plan.schema import Settle
 
 if TYPE_CHECKING:
     from ffebm.compiler.driver import compile_model as compile  # noqa: A004 - the public verb

@@ -3,8 +3,8 @@
 from ffebm.graph.graph import Array, Graph
 from ffebm.hardware.description import Crossbar, Hardware
 from ffebm.plan import conductance
-from ffebm.plan.plan import Piece, TilePlan
 from ffebm.plan.programming import programmed
+from ffebm.plan.schema import Piece, TilePlan
 
 
 def emit_tiles(graph: Graph, hardware: Hardware) -> tuple[tuple[TilePlan, ...], dict[str, Array]]:

@@ -10,7 +10,7 @@ from typer import Argument, Option
 from ffebm.commands.console import out
 from ffebm.commands.report import write_report
 from ffebm.errors import UsageError
-from ffebm.plan.plan import Settle
+from ffebm.plan.schema import Settle
 from ffebm.visible import visible_lines
 
 if TYPE_CHECKING:

@@ -51,7 +51,7 @@ def passes(  # noqa: PLR0913 - a command's options are its arguments
     from ffebm.compiler.onnx.from_onnx import from_onnx
     from ffebm.graph.text import SHOWN, graph_text
     from ffebm.hardware.description import load_hardware
-    from ffebm.plan.plan import Options
+    from ffebm.plan.schema import Options
 
     options = Options(block_size=sizes_of(block_size), boundary=boundary_of(boundary))
     steps = _chosen(pass_order(options), only or [])

@@ -16,7 +16,8 @@ from ffebm.commands.console import DATA, LARGEST, DataFolder, PlanPath, err, out
 from ffebm.errors import UsageError
 from ffebm.files.lock import claimed
 from ffebm.files.write_file import write_file
-from ffebm.plan.plan import Plan, load_plan, share
+from ffebm.plan.plan import Plan, load_plan
+from ffebm.plan.summary import share
 from ffebm.report.terminal.words import compile_words
 from ffebm.training.settings import strength
 from ffebm.visible import visible

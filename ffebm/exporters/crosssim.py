@@ -24,7 +24,8 @@ from ffebm.exporters.export import (
 )
 from ffebm.graph.graph import Array
 from ffebm.hardware.description import Crossbar
-from ffebm.plan.plan import Piece, Plan, TilePlan
+from ffebm.plan.plan import Plan
+from ffebm.plan.schema import Piece, TilePlan
 
 PARAMETERS, PIECES, MATRICES, LOADER = "parameters.json", "pieces.json", "matrices.npz", "load.py"
 

@@ -8,7 +8,8 @@ import numpy as np
 from ffebm.graph.graph import Array, Linear
 from ffebm.hardware.description import Crossbar
 from ffebm.plan.conductance import range_scale, to_digits, to_levels, to_matrix, weight_range
-from ffebm.plan.plan import Piece, Plan
+from ffebm.plan.plan import Plan
+from ffebm.plan.schema import Piece
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ Where this departs from the published settings files, and why:
 
 from typing import Literal
 
-from ffebm.plan.plan import Settle
+from ffebm.plan.schema import Settle
 from ffebm.recipes.network import Layer, Network
 from ffebm.recipes.recipe import Recipe
 from ffebm.training.settings import Training

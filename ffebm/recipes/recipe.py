@@ -7,7 +7,7 @@ import msgspec
 from onnx import ModelProto
 
 from ffebm.errors import UsageError
-from ffebm.plan.plan import Settle
+from ffebm.plan.schema import Settle
 from ffebm.recipes.network import Network
 from ffebm.training.settings import Training
 

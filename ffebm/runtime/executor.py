@@ -18,8 +18,9 @@ from torch.utils import _pytree as pytree
 
 from ffebm.errors import UsageError
 from ffebm.graph.graph import EnergyBlock
-from ffebm.plan.plan import Plan, Port, Settle
+from ffebm.plan.plan import Plan
 from ffebm.plan.program import Instruction
+from ffebm.plan.schema import Port, Settle
 from ffebm.plan.structure import Record, nested
 from ffebm.runtime.blocks.block_runtime import BlockRuntime, Tail
 from ffebm.runtime.blocks.estimators.gradient import EP, Gradient

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from ffebm.errors import UsageError
-from ffebm.plan.plan import Port
+from ffebm.plan.schema import Port
 
 LossFunction = Callable[..., Tensor]
 """loss_fn(outputs, target) -> scalar."""

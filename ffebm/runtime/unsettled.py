@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from functools import partial
 
 from ffebm.errors import NotSettledWarning
-from ffebm.plan.plan import Settle
+from ffebm.plan.schema import Settle
 from ffebm.runtime.blocks.block_runtime import BlockRuntime
 from ffebm.runtime.blocks.settling.settling import Outcome
 

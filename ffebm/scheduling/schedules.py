@@ -12,8 +12,8 @@ from ffebm.graph.graph import EnergyBlock, Graph, Node, captured
 from ffebm.graph.work import elements, macs, operations, rows
 from ffebm.hardware.description import Crossbar, Hardware
 from ffebm.mapping.block_cost import BlockCost, update_of
-from ffebm.plan.plan import Settle
 from ffebm.plan.schedule import Cost, Schedule, StepKind
+from ffebm.plan.schema import Settle
 from ffebm.scheduling.list_schedule import Task, list_schedule
 
 LOSS_OPERATIONS = 8.0

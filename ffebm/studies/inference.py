@@ -11,7 +11,8 @@ import torch
 from ffebm.errors import Location, UsageError
 from ffebm.files.write_file import replacing
 from ffebm.graph.graph import Array
-from ffebm.plan.plan import Plan, Port
+from ffebm.plan.plan import Plan
+from ffebm.plan.schema import Port
 from ffebm.runtime.blocks.settling.settling import listed_samples
 from ffebm.runtime.executor import Executor
 from ffebm.runtime.tiles.tile import limits_met

@@ -10,7 +10,8 @@ from torch.nn import functional
 from torch.utils import _pytree as pytree
 
 from ffebm.errors import UsageError
-from ffebm.plan.plan import Plan, Port
+from ffebm.plan.plan import Plan
+from ffebm.plan.schema import Port
 from ffebm.training.data import Data
 from ffebm.training.settings import Training
 

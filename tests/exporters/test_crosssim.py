@@ -20,7 +20,8 @@ from ffebm.exporters.crosssim import export_crosssim
 from ffebm.exporters.export import held_matrix, linears, slice_ranges
 from ffebm.graph.graph import Array
 from ffebm.hardware.description import Cell, Crossbar, Dac
-from ffebm.plan.plan import Piece, Plan
+from ffebm.plan.plan import Plan
+from ffebm.plan.schema import Piece
 from ffebm.runtime.tiles.crossbar import CrossbarTile
 from ffebm.runtime.tiles.projection import crossbar_projection
 from ffebm.runtime.tiles.sliced import SlicedTile

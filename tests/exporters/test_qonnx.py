@@ -20,7 +20,8 @@ from ffebm.compiler.driver import compile_model
 from ffebm.errors import UsageError
 from ffebm.exporters.qonnx import dac_edges, export_qonnx
 from ffebm.hardware.description import Crossbar
-from ffebm.plan.plan import Plan, Port
+from ffebm.plan.plan import Plan
+from ffebm.plan.schema import Port
 from ffebm.runtime.executor import Executor
 from tests.backends.exported import INPUTS, changed, dense_plan, image_plan, quiet
 from tests.machines import crossbars

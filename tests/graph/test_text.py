@@ -29,7 +29,7 @@ from ffebm.graph.graph import (
 from ffebm.graph.parse import parse
 from ffebm.graph.text import digest, graph_text
 from ffebm.hardware.description import load_hardware
-from ffebm.plan.plan import Options
+from ffebm.plan.schema import Options
 from tests.models import Builder
 
 names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=6)

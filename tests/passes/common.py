@@ -6,7 +6,7 @@ from ffebm.compiler.driver import Pass, pass_order, run_passes
 from ffebm.compiler.onnx.from_onnx import from_onnx
 from ffebm.graph.graph import Graph
 from ffebm.hardware.description import Hardware, load_hardware
-from ffebm.plan.plan import Options
+from ffebm.plan.schema import Options
 
 
 def imported(model: ModelProto) -> Graph:

@@ -11,7 +11,7 @@ from ffebm.compiler.driver import compile_model, run_passes
 from ffebm.errors import UsageError
 from ffebm.graph.graph import Graph
 from ffebm.hardware.description import load_hardware
-from ffebm.plan.plan import Options
+from ffebm.plan.schema import Options
 from ffebm.runtime.executor import Executor
 from tests.models import Builder, oracle, random_feeds, relative_error, tensors
 from tests.passes.common import before

@@ -2,7 +2,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ffebm.plan.plan import Options
+from ffebm.plan.schema import Options
 from tests.models import Builder
 from tests.passes.common import rewritten
 

@@ -21,8 +21,8 @@ from ffebm.graph.graph import EnergyBlock, Graph, Stage
 from ffebm.hardware.description import load_hardware
 from ffebm.passes.canonicalize import Canonicalize
 from ffebm.passes.placement import Placement
-from ffebm.plan.plan import Options
 from ffebm.plan.schedule import Step
+from ffebm.plan.schema import Options
 from tests.machines import crossbars
 from tests.models import (
     Builder,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import ffebm
 from ffebm.errors import PlanError
 from ffebm.plan.structure import Nest, Record, Structure, nested, structure_problems
-from tests.plan.test_plan import rewrite
+from tests.plan.folders import rewrite
 
 Pair = namedtuple("Pair", ["first", "second"])
 

@@ -15,7 +15,7 @@ from ffebm.plan.torch_ops import argument_problems, op_problem
 from ffebm.runtime.kernels.call import Call
 from ffebm.runtime.kernels.torch_op import torch_op
 from tests.models import Builder
-from tests.plan.test_plan import rewrite
+from tests.plan.folders import rewrite
 
 Attrs = dict[str, Number | tuple[Number, ...]]
 

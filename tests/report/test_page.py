@@ -10,7 +10,8 @@ import pytest
 from msgspec.structs import replace
 
 from ffebm.hardware.description import Crossbar
-from ffebm.plan.plan import Plan, Source
+from ffebm.plan.plan import Plan
+from ffebm.plan.schema import Source
 from ffebm.report.facts.facts import facts
 from ffebm.report.page import embedded, facts_of, page
 from tests.report.conftest import WICKED

@@ -17,7 +17,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ffebm.graph.graph import Activation, EnergyBlock, Interaction, Layer, Layout, Linear, Pool
-from ffebm.plan.plan import Settle
+from ffebm.plan.schema import Settle
 from ffebm.runtime.blocks.block_runtime import BlockRuntime, Tail
 from ffebm.runtime.blocks.estimators.gradient import EP, Gradient
 from ffebm.runtime.blocks.settling.settling import Equilibrium

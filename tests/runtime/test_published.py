@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ffebm.plan.plan import Settle
+from ffebm.plan.schema import Settle
 from ffebm.runtime.blocks.estimators.gradient import EP, Implicit
 from tests.runtime.published import NAMES, ROUNDED, Published
 

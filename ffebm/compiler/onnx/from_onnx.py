@@ -21,7 +21,7 @@ from ffebm.compiler.onnx.structure import check_ops, check_structure, op_name, w
 from ffebm.compiler.onnx.text import readable
 from ffebm.errors import Location, ModelError
 from ffebm.graph.graph import Array, Attr, Graph, Node, TensorType
-from ffebm.plan.plan import Source
+from ffebm.plan.schema import Source
 
 OPSET = 20
 """Older models are converted up to this opset; the kernels implement it and what newer ones add."""

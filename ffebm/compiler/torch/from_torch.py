@@ -25,7 +25,7 @@ from ffebm.compiler.torch.reader import Leaf, NotInvertibleError, Reading, read_
 from ffebm.compiler.torch.twins import take_onnx_names
 from ffebm.errors import Location, ModelError, UsageError
 from ffebm.graph.graph import Graph
-from ffebm.plan.plan import Source
+from ffebm.plan.schema import Source
 from ffebm.plan.structure import Kind, Nest, Structure, structure_problems
 
 BATCH = "batch"

@@ -6,8 +6,9 @@ import msgspec
 
 from ffebm.errors import UsageError
 from ffebm.hardware.description import Hardware
-from ffebm.plan.plan import Plan, PlanNode
+from ffebm.plan.plan import Plan
 from ffebm.plan.schedule import Schedule
+from ffebm.plan.schema import PlanNode
 from ffebm.report.facts.bill import Constant, constants, energy_basis, schedule_basis
 from ffebm.report.plain import plain_fields
 

@@ -5,9 +5,11 @@ from collections.abc import Iterator
 import msgspec
 
 from ffebm.hardware.description import Hardware
-from ffebm.plan.plan import Options, Plan, PlanNode, Port, Settle, Source, engineering, share
+from ffebm.plan.plan import Plan
 from ffebm.plan.program import Instruction
 from ffebm.plan.schedule import Schedule
+from ffebm.plan.schema import Options, PlanNode, Port, Settle, Source
+from ffebm.plan.summary import engineering, share
 from ffebm.report.facts.bill import Bill, Constant, bill, constants, energy_basis, schedule_basis, time_basis
 from ffebm.report.facts.floor import TileFacts, floor
 from ffebm.report.facts.frames import Frame, frames

@@ -8,7 +8,8 @@ import numpy as np
 
 from ffebm.graph.graph import Array
 from ffebm.hardware.description import Crossbar
-from ffebm.plan.plan import Plan, TilePlan
+from ffebm.plan.plan import Plan
+from ffebm.plan.schema import TilePlan
 
 SIDE = 64
 """Rows and columns of the largest map."""

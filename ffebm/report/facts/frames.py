@@ -14,7 +14,8 @@ from typing import Literal
 import msgspec
 import networkx as nx
 
-from ffebm.plan.plan import Plan, PlanNode
+from ffebm.plan.plan import Plan
+from ffebm.plan.schema import PlanNode
 
 MOST = 12
 """Members of a section or run: what fits a screen, and what a layered layout places in milliseconds."""

@@ -2,7 +2,9 @@
 
 import msgspec
 
-from ffebm.plan.plan import Plan, PlanNode, share
+from ffebm.plan.plan import Plan
+from ffebm.plan.schema import PlanNode
+from ffebm.plan.summary import share
 
 
 class Reason(msgspec.Struct, frozen=True, kw_only=True):

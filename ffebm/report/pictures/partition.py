@@ -6,7 +6,8 @@ from html import escape
 from itertools import pairwise
 
 from ffebm.graph.graph import EnergyBlock
-from ffebm.plan.plan import Plan, engineering, share
+from ffebm.plan.plan import Plan
+from ffebm.plan.summary import engineering, share
 from ffebm.visible import visible
 
 WIDTH, LINE, GAP, TOP = 178, 17, 34, 64

@@ -9,7 +9,7 @@ from rich.padding import Padding
 from rich.panel import Panel
 from rich.text import Text
 
-from ffebm.plan.plan import Port
+from ffebm.plan.schema import Port
 from ffebm.report.facts.facts import Facts, NodeFacts
 from ffebm.report.facts.parts import FEW, Part, ops, parts, ranges, sources_of_outputs
 from ffebm.report.terminal.marks import Marks

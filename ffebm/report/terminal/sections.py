@@ -12,8 +12,8 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ffebm.plan.plan import share
 from ffebm.plan.schedule import Cost
+from ffebm.plan.summary import share
 from ffebm.report.facts.bill import Bill, Row
 from ffebm.report.facts.facts import Facts, quantity
 from ffebm.report.facts.parts import ranges

@@ -7,7 +7,9 @@ import msgspec
 
 from ffebm.graph.graph import holds_floats
 from ffebm.hardware.description import load_hardware, shipped_hardware
-from ffebm.plan.plan import Options, Plan, Settle, share
+from ffebm.plan.plan import Plan
+from ffebm.plan.schema import Options, Settle
+from ffebm.plan.summary import share
 from ffebm.report.facts.reasons import reasons
 from ffebm.visible import visible
 

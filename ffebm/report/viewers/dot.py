@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from ffebm.plan.plan import Plan, PlanNode
+from ffebm.plan.plan import Plan
+from ffebm.plan.schema import PlanNode
 from ffebm.report.facts.relations import captured, tiles_of_weights
 from ffebm.visible import visible
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import networkx as nx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, StringStringEntryProto
 
-from ffebm.plan.plan import Plan, PlanNode
+from ffebm.plan.plan import Plan
+from ffebm.plan.schema import PlanNode
 from ffebm.report.facts.relations import tiles_of_weights
 from ffebm.runtime.save_onnx import source_model
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ffebm.errors import UsageError
 from ffebm.graph.graph import EnergyBlock
-from ffebm.plan.plan import Settle
+from ffebm.plan.schema import Settle
 from ffebm.runtime.blocks.circuit import Circuit, Drives
 from ffebm.runtime.blocks.coupling import Weights
 from ffebm.runtime.blocks.edge import Edge

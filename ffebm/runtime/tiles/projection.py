@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ffebm.graph.graph import Linear
 from ffebm.hardware.description import Crossbar, Transfer
-from ffebm.plan.plan import Piece
+from ffebm.plan.schema import Piece
 from ffebm.runtime.tiles.crossbar import CrossbarTile
 from ffebm.runtime.tiles.master import MasteredTile
 from ffebm.runtime.tiles.noise import FrozenNoise

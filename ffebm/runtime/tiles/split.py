@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ffebm.errors import InternalError, SmallStepWarning
-from ffebm.plan.plan import Piece
+from ffebm.plan.schema import Piece
 from ffebm.runtime.tiles.lines.calibration import Calibration
 from ffebm.runtime.tiles.tile import Health, Readings, Tile
 

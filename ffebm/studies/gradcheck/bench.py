@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ffebm.hardware.description import Crossbar, Hardware, load_hardware
-from ffebm.plan.plan import Plan, Settle
+from ffebm.plan.plan import Plan
+from ffebm.plan.schema import Settle
 from ffebm.runtime.blocks.estimators.gradient import Gradient
 from ffebm.runtime.blocks.settling.settling import Equilibrium
 from ffebm.runtime.executor import Executor

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ffebm.errors import UsageError
-from ffebm.plan.plan import Plan, Port
+from ffebm.plan.plan import Plan
+from ffebm.plan.schema import Port
 from ffebm.runtime.kernels.dtypes import tensor_of
 from ffebm.studies.inference import read_inputs
 from ffebm.training.calibration import SAMPLES, calibration_batch

@@ -5,7 +5,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from ffebm.plan.plan import Plan, Source
+from ffebm.plan.plan import Plan
+from ffebm.plan.schema import Source
 from ffebm.report.pictures.partition import picture
 from tests.report.conftest import WICKED
 

@@ -7,7 +7,8 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from ffebm.plan.plan import Plan, share
+from ffebm.plan.plan import Plan
+from ffebm.plan.summary import share
 from ffebm.report.facts.facts import facts, quantity
 from ffebm.report.terminal.sections import ROWS, SECTIONS, View
 from ffebm.visible import visible

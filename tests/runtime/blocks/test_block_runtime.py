@@ -4,7 +4,7 @@ import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
 from torch import Tensor
 
 from ffebm.graph.graph import Activation
-from ffebm.plan.plan import Settle
+from ffebm.plan.schema import Settle
 from ffebm.runtime.blocks.block_runtime import BlockRuntime, Tail
 from ffebm.runtime.blocks.estimators.gradient import EP, Gradient, Implicit
 from tests.runtime.some_blocks import Builder, Case, max_pool, published_chain, smooth_chain

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from torch import Tensor
 
 from ffebm.hardware.description import Crossbar, Drift, load_hardware
-from ffebm.plan.plan import Piece
+from ffebm.plan.schema import Piece
 from tests.machines import ratio, seconds
 
 

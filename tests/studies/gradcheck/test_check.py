@@ -11,7 +11,8 @@ import torch
 from ffebm.compiler.driver import compile_model
 from ffebm.errors import UsageError
 from ffebm.hardware.description import Hardware, load_hardware
-from ffebm.plan.plan import Plan, Settle
+from ffebm.plan.plan import Plan
+from ffebm.plan.schema import Settle
 from ffebm.runtime.blocks.estimators.gradient import EP, Implicit
 from ffebm.runtime.blocks.settling.settling import Equilibrium
 from ffebm.studies.gradcheck.bench import Bench

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ffebm.plan.plan import Settle
+from ffebm.plan.schema import Settle
 from ffebm.runtime.blocks.circuit import Circuit, Drives
 from ffebm.runtime.blocks.coupling import Weights
 from ffebm.runtime.blocks.settling.phase import Phase

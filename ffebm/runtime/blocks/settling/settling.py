@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ffebm.errors import NotSettledError
-from ffebm.plan.plan import Settle
+from ffebm.plan.schema import Settle
 from ffebm.runtime.blocks.settling.anderson import Anderson
 from ffebm.runtime.blocks.settling.limit_cycle import WATCHED, Watch
 from ffebm.runtime.blocks.settling.phase import Note, Phase

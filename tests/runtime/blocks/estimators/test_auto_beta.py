@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ffebm.errors import UsageError
 from ffebm.graph.graph import Activation
-from ffebm.plan.plan import Settle
+from ffebm.plan.schema import Settle
 from ffebm.runtime.blocks.block_runtime import BlockRuntime
 from ffebm.runtime.blocks.estimators.auto_beta import STRENGTHS, choose_beta
 from ffebm.runtime.blocks.estimators.gradient import EP, Implicit

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ffebm.errors import UsageError
 from ffebm.graph.graph import Activation, Linear
-from ffebm.plan.plan import Settle
+from ffebm.plan.schema import Settle
 from ffebm.runtime.blocks.circuit import Circuit
 from ffebm.runtime.blocks.estimators.gradient import EP, Implicit, Unrolled
 from ffebm.runtime.blocks.projection import ExactProjection

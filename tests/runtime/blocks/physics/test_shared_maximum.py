@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ffebm.errors import NotSettledError
 from ffebm.graph.graph import Activation, Pool
-from ffebm.plan.plan import Settle
+from ffebm.plan.schema import Settle
 from ffebm.runtime.blocks.block_runtime import BlockRuntime
 from ffebm.runtime.blocks.estimators.gradient import EP, Implicit, Unrolled
 from ffebm.runtime.blocks.physics.pooling import Pooling

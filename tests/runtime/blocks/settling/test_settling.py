@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ffebm.errors import NotSettledError
 from ffebm.graph.graph import Activation, Linear
-from ffebm.plan.plan import Settle
+from ffebm.plan.schema import Settle
 from ffebm.runtime.blocks.block_runtime import BlockRuntime
 from ffebm.runtime.blocks.coupling import Coupling
 from ffebm.runtime.blocks.estimators.gradient import EP

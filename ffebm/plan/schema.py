@@ -1,0 +1,252 @@
+"""The fields of a plan, as `plan.json` and the files beside it hold them."""
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from ffebm.graph.graph import Array, EnergyBlock, Part, TensorType
+from ffebm.graph.work import stationary
+from ffebm.hardware.description import Hardware
+from ffebm.plan.program import Segment
+from ffebm.plan.schedule import Schedule
+from ffebm.plan.structure import Structure
+
+SCHEMA = 2
+"""Version of the plan format; another version is refused."""
+
+
+class Settle(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How energy blocks settle.
+
+    Attributes:
+        free_sweeps: Most sweeps in a free phase; a sweep updates every layer once.
+        nudged_sweeps: Most sweeps in a nudged phase.
+        tol: Stop when every sample's residual is at most this; None runs all sweeps.
+        start: Where the free phase starts. Part of the model: a block with max-pooling can have several
+            equilibria. Nudged phases start from the free state.
+        relaxation: Step towards the update: 1 takes it, below damps, above over-relaxes; in (0, 2).
+        anderson: States that Anderson acceleration remembers; 0 is off.
+        winners: Where a layer above a max-pooling sends its state: to the largest value of each window
+            ("sharp"), or, if it is negative, shared among values that tie ("shared"). Part of the model: it
+            settles the limit cycles of sharp winners, and may settle elsewhere.
+        strict: A block that does not settle is an error.
+    """
+
+    free_sweeps: Annotated[int, Meta(ge=1)] = 60
+    nudged_sweeps: Annotated[int, Meta(ge=1)] = 20
+    tol: Annotated[float, Meta(gt=0)] | None = None
+    start: Literal["zero", "feedforward"] = "zero"
+    relaxation: Annotated[float, Meta(gt=0, lt=2)] = 1.0
+    anderson: Annotated[int, Meta(ge=0)] = 0
+    winners: Literal["sharp", "shared"] = "sharp"
+    strict: bool = False
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The model that a plan was compiled from.
+
+    Attributes:
+        name: File name or class name.
+        format: "onnx" or "torch".
+        digest: SHA-256 of the model with its weights.
+        opset: ONNX opset of the source; 0 for torch.
+    """
+
+    name: str
+    format: Literal["onnx", "torch"]
+    digest: str
+    opset: int = 0
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the user asked of the compiler.
+
+    Attributes:
+        block_size: Free layers that one block may hold; or one number a block, what follows stays digital.
+        boundary: Where the first linear map of a block runs.
+        fold_batch_norm: Batch normalisation was folded into the weights: the plan is for inference only.
+        dims: Sizes given to named dimensions of the model.
+        digital: Weights and nodes that were kept digital on request, by name.
+        trainable: Constants that train on request, by name; * stands for anything.
+    """
+
+    block_size: int | tuple[int, ...] = 1
+    boundary: Literal["tile", "digital"] = "tile"
+    fold_batch_norm: bool = False
+    dims: dict[str, int] = {}
+    digital: tuple[str, ...] = ()
+    trainable: tuple[str, ...] = ()
+
+
+class Port(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An input or output of the model."""
+
+    name: str
+    type: TensorType
+
+
+class PlanNode(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A node of the model and where it runs.
+
+    Attributes:
+        name: Unique name.
+        op: ONNX op name, or a torch op.
+        unit: "tile" or "digital".
+        reason: Why that unit.
+        block: Id of its energy block; None outside blocks.
+        segment: Id of its digital segment; None on tiles.
+        inputs: Value names that it reads.
+        outputs: Value names that it makes.
+        location: Where it came from.
+        macs: Multiply-accumulates of one inference.
+        weights: Number of weights and biases that it owns or shares.
+        shape: Shape of its first output, batch included, where it is known.
+    """
+
+    name: str
+    op: str
+    unit: Literal["tile", "digital"]
+    reason: str
+    block: int | None
+    segment: int | None
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    location: str
+    macs: int
+    weights: int
+    shape: tuple[int | str, ...] | None
+
+
+class Piece(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A part of a weight matrix with its place and settings on a tile.
+
+    Attributes:
+        id: Position among all pieces; names its conductances `piece<id>.plus` and `.minus`, [n_in, n_out].
+        row: First word line on the crossbar.
+        col: First bit-line pair on the crossbar.
+        scale: Weight that the whole conductance range stands for; 1 on an exact tile. With bit slices that of
+            the first one; the next one's is `levels` times as much. Where columns differ, the largest; all
+            are `piece<id>.scale`.
+        adc_range: Largest output that the ADCs resolve until a run calibrates them on data, in units of scale
+            times the largest input; 0 on an exact tile. Where lines or slices differ, the largest; all are
+            `piece<id>.adc_range`.
+        adc_range_t: The same for the transposed read.
+    """
+
+    id: int
+    row: int
+    col: int
+    scale: float = 1.0
+    adc_range: float = 0.0
+    adc_range_t: float = 0.0
+
+
+class TilePlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What lies on one tile.
+
+    Attributes:
+        id: Number of the tile.
+        kind: "exact" or "crossbar".
+        rows: Word lines; of an exact tile, as many as it uses.
+        cols: Bit-line pairs; of an exact tile, as many as it uses.
+        dac_bits: Resolution of its DACs; 0 on an exact tile.
+        adc_bits: Resolution of its ADCs; 0 on an exact tile.
+        pieces: What it holds.
+    """
+
+    id: int
+    kind: Literal["exact", "crossbar"]
+    rows: int
+    cols: int
+    dac_bits: int
+    adc_bits: int
+    pieces: tuple[Piece, ...]
+
+    @property
+    def used(self) -> int:
+        """Cells (pairs) that hold weights."""
+        return sum(piece.n_in * piece.n_out for piece in self.pieces)
+
+
+class Manifest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, eq=False):
+    """What `plan.json` holds.
+
+    Attributes:
+        schema: Version of the format.
+        source: The model.
+        hardware: The machine.
+        options: What the user asked of the compiler.
+        settle: How its energy blocks settle.
+        inputs: Fed at run time, in order.
+        outputs: Returned, in order.
+        structure: How the outputs are nested; None if they are one tensor or a plain tuple.
+        trainable: Source names of the weights that training changes.
+        buffers: Source names of running statistics.
+        types: Types of all values.
+        nodes: Every node with its unit and reason.
+        blocks: The energy blocks.
+        tiles: What lies on each tile that is used.
+        inference: One inference as steps.
+        training: One training step as steps.
+        batch: Samples that the schedules count for.
+        notes: What the compiler wants the user to know.
+    """
+
+    schema: int
+    source: Source
+    hardware: Hardware
+    options: Options
+    settle: Settle
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    trainable: tuple[str, ...]
+    buffers: tuple[str, ...]
+    types: dict[str, TensorType]
+    nodes: tuple[PlanNode, ...]
+    blocks: tuple[EnergyBlock, ...]
+    tiles: tuple[TilePlan, ...]
+    inference: Schedule
+    training: Schedule
+    batch: int
+    notes: tuple[str, ...]
+    structure: Structure | None = None
+
+
+class PlanData(Manifest, kw_only=True, forbid_unknown_fields=True, eq=False):
+    """What a plan folder holds: the manifest, programs and arrays.
+
+    Attributes:
+        segments: The digital programs (in `digital/`).
+        weights: Constants by source name (in `weights.safetensors`).
+        crossbars: Target conductances in siemens (in `crossbars.safetensors`).
+        model: The ONNX source without its weights (in `source.onnx`); empty for torch.
+    """
+
+    segments: tuple[Segment, ...] = ()
+    weights: dict[str, Array] = {}
+    crossbars: dict[str, Array] = {}
+    model: bytes = b""
+
+    def pieces(self) -> Iterator[tuple[TilePlan, Piece]]:
+        """Every piece with its tile."""
+        for tile in self.tiles:
+            for piece in tile.pieces:
+                yield tile, piece
+
+    def weight_names(self) -> list[str]:
+        """Weights by source name: those that train, and those of frozen or quantised layers."""
+        names = dict.fromkeys(self.trainable)
+        names.update((piece.weight, None) for _, piece in self.pieces())
+        for node in self.nodes:
+            names.update((name, None) for name in sorted(stationary(node.op, node.inputs, self.weights)))
+        return list(names)
+
+    def tied(self) -> list[tuple[str, list[str]]]:
+        """Weights that several nodes read, with the names of these nodes."""
+        readers: dict[str, list[str]] = {name: [] for name in self.trainable}
+        for node in self.nodes:
+            for name in readers.keys() & {*node.inputs}:
+                readers[name].append(node.name)
+        return [(name, nodes) for name, nodes in readers.items() if len(nodes) > 1]

@@ -1,0 +1,79 @@
+"""A plan in words: what a person wants to know first."""
+
+import textwrap
+from collections.abc import Iterator
+
+from ffebm.plan.schedule import Schedule
+from ffebm.plan.schema import PlanData
+from ffebm.visible import visible
+
+
+def share(part: float, whole: float) -> str:
+    """A share in per cent; a dash if there is nothing to share."""
+    return f"{100 * part / whole:.1f} %" if whole else "-"
+
+
+def engineering(value: float, unit: str) -> str:
+    """A quantity with an SI prefix and four digits."""
+    for power, prefix in ((0, ""), (-3, "m"), (-6, "u"), (-9, "n"), (-12, "p"), (-15, "f")):
+        if abs(value) >= 0.99995 * 10.0**power:  # what rounds to 1 is 1, not 1000 of the next prefix
+            return f"{value / 10.0**power:.4g} {prefix}{unit}"
+    return f"{value:.4g} {unit}"
+
+
+def summary_lines(plan: PlanData) -> Iterator[str]:
+    """What a person wants to know first, as lines of at most 80 columns."""
+    tile_nodes = [node for node in plan.nodes if node.unit == "tile"]
+    macs = sum(node.macs for node in plan.nodes)
+    on_tiles = {piece.weight for _, piece in plan.pieces()}
+    weights = sum(plan.weights[name].size for name in plan.weight_names())
+    held = sum(plan.weights[name].size for name in on_tiles)
+    yield f"plan        {plan.source.name} for {plan.hardware.name}"
+    options = plan.options
+    yield f"blocks      {len(plan.blocks)}; block size {_sizes(plan)}, boundary {options.boundary}"
+    yield f"nodes       {len(tile_nodes)} on tiles, {len(plan.nodes) - len(tile_nodes)} digital"
+    analog = share(sum(node.macs for node in tile_nodes), macs)
+    yield f"work        {analog} of {macs:,} multiply-accumulates on tiles"
+    yield f"weights     {share(held, weights)} of {weights:,} on tiles"
+    for name, nodes in plan.tied():
+        tie = visible(f"{name} is one weight in {', '.join(nodes)}")
+        yield textwrap.fill(tie, 80, initial_indent="tied        ", subsequent_indent=" " * 12)
+    used = sum(tile.used for tile in plan.tiles)
+    room = sum(tile.rows * tile.cols for tile in plan.tiles)
+    count = plan.hardware.tiles.count
+    yield f"tiles       {len(plan.tiles)} of {count} in use, {share(used, room)} of their cells"
+    mode, settle = plan.hardware.tiles.settling, plan.settle
+    sweeps = f"{settle.free_sweeps} free, 2 x {settle.nudged_sweeps} nudged sweeps"
+    relaxation = plan.hardware.tiles.relaxation
+    when = (
+        "in every sweep" if relaxation is None else f"once a phase of {engineering(relaxation.seconds, 's')}"
+    )
+    yield f"settling    {mode}: converters {when}"
+    yield f"            {'' if relaxation is None else 'solved by '}at most {sweeps}"
+    for name, schedule in (("inference", plan.inference), ("training", plan.training)):
+        yield from _schedule_lines(name, schedule, plan.batch)
+    assumed = [name for name, quantity in plan.hardware.quantities() if quantity.assumption]
+    total = len(list(plan.hardware.quantities()))
+    yield f"constants   {total} of {plan.hardware.name}, {len(assumed)} of them assumptions"
+    for note in plan.notes:
+        yield textwrap.fill(note, 80, initial_indent="note        ", subsequent_indent=" " * 12)
+
+
+def _sizes(plan: PlanData) -> str:
+    size = plan.options.block_size
+    return str(size) if isinstance(size, int) else ",".join(map(str, size))
+
+
+def _schedule_lines(name: str, schedule: Schedule, batch: int) -> Iterator[str]:
+    cost = schedule.cost
+    yield f"{name:<11} of {batch} sample(s): {len(schedule.steps)} steps"
+    bound = "busiest unit" if schedule.busiest_s >= schedule.critical_path_s else "critical path"
+    yield (
+        f"  time      {engineering(schedule.makespan_s, 's')}; lower bound "
+        f"{engineering(schedule.lower_bound_s, 's')} ({bound}); ratio {schedule.ratio:.3f}"
+    )
+    kinds = ("array", "dac", "adc", "digital", "memory", "network")
+    yield f"  energy    {engineering(cost.energy, 'J')}"
+    yield "    " + ", ".join(f"{kind} {engineering(getattr(cost, kind), 'J')}" for kind in kinds[:3])
+    yield "    " + ", ".join(f"{kind} {engineering(getattr(cost, kind), 'J')}" for kind in kinds[3:])
+    yield f"  converts  {cost.dac_count:,} digital to analog, {cost.adc_count:,} analog to digital"

@@ -1,0 +1,35 @@
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from ffebm import Plan
+from ffebm.plan.summary import engineering, share
+
+
+def test_the_summary(golden: Callable[[str], None], plan: Plan) -> None:
+    text = plan.summary()
+    golden(text)
+    assert max(map(len, text.splitlines())) <= 80 or "note" in max(text.splitlines(), key=len)
+    assert repr(plan) == "<Plan of model for reference: 9 nodes, 3 blocks>"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (0.0, "0 J"),
+        (1.5, "1.5 J"),
+        (2e-3, "2 mJ"),
+        (1234e-9, "1.234 uJ"),
+        (5e-16, "5e-16 J"),
+        (12e-12, "12 pJ"),
+        (float(np.nextafter(1e-9, 0)), "1 nJ"),
+        (0.9999e-9, "999.9 pJ"),
+    ],
+)
+def test_quantities_with_prefixes(value: float, expected: str) -> None:
+    assert engineering(value, "J") == expected
+
+
+def test_shares() -> None:
+    assert (share(1, 3), share(1, 0)) == ("33.3 %", "-")
