@@ -166,3 +166,16 @@ def test_compiling_loads_no_torch(tmp_path: Path) -> None:
         "ffebm.compile(sys.argv[1]).save(sys.argv[2]); print(ffebm.load_plan(sys.argv[2]).summary())"
     )
     assert "torch" not in loaded(code, str(tmp_path / "model.onnx"), str(tmp_path / "plan"))
+
+
+def test_no_tile_is_asked_for_its_class() -> None:
+    """Kinds of tiles answer questions, so that a further kind changes nothing elsewhere."""
+    kinds = {"Crossbar", "Exact", "CrossbarTile", "IdealTile"}
+    asked = [
+        f"{name}:{node.lineno}"
+        for name, path in MODULES.items()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "isinstance"
+        if kinds & {part.id for part in ast.walk(node.args[1]) if isinstance(part, ast.Name)}
+    ]
+    assert asked == []

@@ -1,7 +1,7 @@
 """Crossbar backend: weights become differential conductance pairs with a scale and converter ranges."""
 
 from ffebm.graph.graph import Array, Graph
-from ffebm.hardware.description import Crossbar, Hardware
+from ffebm.hardware.description import Hardware
 from ffebm.plan import conductance
 from ffebm.plan.programming import programmed
 from ffebm.plan.schema import Piece, TilePlan
@@ -33,8 +33,8 @@ def emit_tiles(graph: Graph, hardware: Hardware) -> tuple[tuple[TilePlan, ...], 
         for part in parts:
             place = graph.places[part]
             settings: dict[str, float] = {}
-            if isinstance(tile, Crossbar):
-                held, settings = programmed(matrix, part, tile)
+            if tile.has_cells:
+                held, settings = programmed(matrix, part, tile.crossbar())
                 arrays |= {f"piece{count}.{name}": array for name, array in held.items()}
             piece = Piece(
                 id=count,
@@ -53,22 +53,15 @@ def emit_tiles(graph: Graph, hardware: Hardware) -> tuple[tuple[TilePlan, ...], 
 
 def _tile(number: int, pieces: list[Piece], hardware: Hardware) -> TilePlan:
     tile = hardware.tiles.tile
-    if isinstance(tile, Crossbar):
-        return TilePlan(
-            id=number,
-            kind="crossbar",
-            rows=tile.rows,
-            cols=tile.cols,
-            dac_bits=tile.dac.bits,
-            adc_bits=tile.adc.bits,
-            pieces=tuple(pieces),
-        )
+    used = max(p.row + p.n_in for p in pieces), max(p.col + p.n_out for p in pieces)
+    rows, cols = tile.size or used
+    dac_bits, adc_bits = tile.converter_bits
     return TilePlan(
         id=number,
-        kind="exact",
-        rows=max(p.row + p.n_in for p in pieces),
-        cols=max(p.col + p.n_out for p in pieces),
-        dac_bits=0,
-        adc_bits=0,
+        kind=tile.kind,
+        rows=rows,
+        cols=cols,
+        dac_bits=dac_bits,
+        adc_bits=adc_bits,
         pieces=tuple(pieces),
     )

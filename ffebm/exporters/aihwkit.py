@@ -149,10 +149,10 @@ def export_aihwkit(plan: Plan) -> Export:
     weights = {f"{layer_name(w)}.weight": _torch_weight(plan, linear) for w, linear in kept.items()}
     shown = "\n".join(textwrap.fill(note, 100, initial_indent="- ", subsequent_indent="  ") for note in notes)
     text = HEADER.format(source=_plain(source_line(plan)), notes=_plain(shown))
-    text += _crossbar(tile) if isinstance(tile, Crossbar) else EXACT
+    text += _crossbar(tile.crossbar()) if tile.has_cells else EXACT
     text += "RPU = {\n" + "".join(f"    {line},\n" for line in _entries(plan, kept)) + "}\n\n"
     text += "EXCLUDE = [\n" + "".join(f"    {name!r},\n" for name in _excluded(plan, kept)) + "]\n\n"
-    text += FOOTER.format(base="_config(1.0)" if isinstance(tile, Crossbar) else "_config()")
+    text += FOOTER.format(base="_config(1.0)" if tile.has_cells else "_config()")
     files = {MODULE: text.encode(), WEIGHTS: safetensors.numpy.save(weights)}
     return Export(marker=MODULE, files=files, notes=notes)
 
@@ -187,8 +187,7 @@ def _expressible(linear: Linear) -> bool:
 
 def _ranges(plan: Plan, weight: str) -> list[float]:
     """The ADC range of each piece, its slices added, in units of its range of weights."""
-    tile = plan.hardware.tiles.tile
-    assert isinstance(tile, Crossbar)  # exact tiles have none
+    tile = plan.hardware.tiles.tile.crossbar()
     return [
         sum(limit * range_scale(1.0, tile, index) for index, limit in enumerate(slice_ranges(plan, piece)))
         for _, piece in plan.pieces()
@@ -198,7 +197,7 @@ def _ranges(plan: Plan, weight: str) -> list[float]:
 
 def _entries(plan: Plan, kept: dict[str, Linear]) -> Iterator[str]:
     """A layer a line; all tiles of a layer share one ADC range, the largest of its pieces."""
-    exact = not isinstance(plan.hardware.tiles.tile, Crossbar)
+    exact = not plan.hardware.tiles.tile.has_cells
     for weight in kept:
         settings = [] if exact else [repr(max(_ranges(plan, weight))), *_omega(plan, kept[weight])]
         yield f"{layer_name(weight)!r}: _config({', '.join(settings)})"
@@ -206,8 +205,7 @@ def _entries(plan: Plan, kept: dict[str, Linear]) -> Iterator[str]:
 
 def _omega(plan: Plan, linear: Linear) -> list[str]:
     """The share of the range of weights that the largest weight takes, of the piece that uses most of it."""
-    tile = plan.hardware.tiles.tile
-    assert isinstance(tile, Crossbar)  # exact tiles have no range
+    tile = plan.hardware.tiles.tile.crossbar()
     if tile.update is None:
         return [f"omega={tile.omega}"] if tile.omega != 1.0 else []
     matrices = to_matrix(linear, plan.weights[linear.weight])
@@ -244,7 +242,7 @@ def _notes(plan: Plan, maps: dict[str, Linear], kept: dict[str, Linear]) -> Iter
         if weight not in kept:
             kind = "transposed" if maps[weight].op == "ConvTranspose" else "grouped"
             yield f"{layer_name(weight)!r} stays torch: aihwkit converts no {kind} convolutions"
-    if not isinstance(plan.hardware.tiles.tile, Crossbar):
+    if not plan.hardware.tiles.tile.has_cells:
         return
     for weight in kept:
         low, high = min(_ranges(plan, weight)), max(_ranges(plan, weight))

@@ -5,6 +5,7 @@ Source of the format: the parameter classes and configurations of sandialabs/cro
 
 import io
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -98,7 +99,7 @@ def export_crosssim(plan: Plan) -> Export:
     return Export(
         marker=PARAMETERS,
         files={
-            PARAMETERS: _json(_parameters(tile) if isinstance(tile, Crossbar) else _exact(plan)),
+            PARAMETERS: _json(_parameters(tile.crossbar()) if tile.has_cells else _exact(plan)),
             PIECES: _json(document),
             MATRICES: packed.getvalue(),
             LOADER: LOADER_TEXT.encode(),
@@ -115,7 +116,8 @@ def _entry(plan: Plan, place: TilePlan, piece: Piece, index: int) -> dict[str, A
     """A slice of a piece, and the dotted parameters that differ from one core to the next."""
     tile = plan.hardware.tiles.tile
     largest, name, update = float(np.abs(plan.weights[piece.weight]).max()) or 1.0, f"piece{piece.id}", {}
-    if isinstance(tile, Crossbar):
+    if tile.has_cells:
+        tile = tile.crossbar()
         largest = piece.scale * tile.cell.levels**index or 1.0  # CrossSim divides by it
         name += f".slice{index}" if tile.slices > 1 else ""
         span = 1.0 - tile.cell.g_min.value / tile.cell.g_max.value
@@ -214,14 +216,15 @@ def _notes(plan: Plan) -> list[str]:
         *sharing_notes(plan),
         *missing_notes(plan, KNOWN),
     ]
-    if isinstance(tile, Crossbar) and tile.mapping == "offset":
-        notes.append(
-            "an offset column becomes a second cell of each weight, so its noise is not common to all"
-        )
     if any(min(piece.n_in, piece.n_out) == 1 for _, piece in plan.pieces()):
         notes.append("pieces with one input or output carry a line of zeros: older CrossSim takes no vectors")
-    if isinstance(tile, Crossbar) and not math.log2(tile.cell.levels).is_integer():
-        notes.append(f"{tile.cell.levels} levels are no power of two; the matrices are on levels already")
-    if isinstance(tile, Crossbar) and (tile.cell.read_noise.value or tile.cell.programming_noise.value):
-        notes.append("CrossSim keeps cells under noise at or above 0 S; ffebm draws normal numbers")
-    return notes
+    return [*notes, *_cell_notes(tile.crossbar())] if tile.has_cells else notes
+
+
+def _cell_notes(tile: Crossbar) -> Iterator[str]:
+    if tile.mapping == "offset":
+        yield "an offset column becomes a second cell of each weight, so its noise is not common to all"
+    if not math.log2(tile.cell.levels).is_integer():
+        yield f"{tile.cell.levels} levels are no power of two; the matrices are on levels already"
+    if tile.cell.read_noise.value or tile.cell.programming_noise.value:
+        yield "CrossSim keeps cells under noise at or above 0 S; ffebm draws normal numbers"

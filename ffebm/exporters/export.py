@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from ffebm.graph.graph import Array, Linear
-from ffebm.hardware.description import Crossbar
 from ffebm.plan.conductance import range_scale, to_digits, to_levels, to_matrix, weight_range
 from ffebm.plan.plan import Plan
 from ffebm.plan.schema import Piece
@@ -43,9 +42,9 @@ def held_slices(plan: Plan, linear: Linear, piece: Piece) -> list[Array]:
     """What the cells of each slice of a piece stand for when they meet their targets, [n_out, n_in]."""
     matrix = to_matrix(linear, plan.weights[linear.weight])[piece.group]
     part = matrix[slice(*piece.outputs), slice(*piece.inputs)].astype(np.float32)
-    tile = plan.hardware.tiles.tile
-    if not isinstance(tile, Crossbar):
+    if not plan.hardware.tiles.tile.has_cells:
         return [np.ascontiguousarray(part)]
+    tile = plan.hardware.tiles.tile.crossbar()
     scale = weight_range(part, tile, matrix.shape[-1])
     digits = to_digits(to_levels(part, scale, tile), tile)
     shares = [digit / (tile.cell.levels - 1) for digit in digits]
@@ -63,8 +62,7 @@ def held_piece(plan: Plan, linear: Linear, piece: Piece) -> Array:
 
 def slice_ranges(plan: Plan, piece: Piece, *, transposed: bool = False) -> list[float]:
     """The ADC range of each slice of a piece; of lines that differ, the largest."""
-    tile = plan.hardware.tiles.tile
-    count = tile.slices if isinstance(tile, Crossbar) else 1
+    count = plan.hardware.tiles.tile.slices
     largest = piece.adc_range_t if transposed else piece.adc_range
     ranges = plan.crossbars.get(f"piece{piece.id}.adc_range{'_t' if transposed else ''}")
     if ranges is None:
@@ -109,9 +107,9 @@ WEIGHT_SLICES, INPUT_SLICES, SCALES = "weights in slices", "inputs in slices", "
 
 def effects(plan: Plan) -> list[str]:
     """What the hardware description asks of tiles beyond levels, plain noise and one range for each ADC."""
-    tile = plan.hardware.tiles.tile
-    if not isinstance(tile, Crossbar):
+    if not plan.hardware.tiles.tile.has_cells:
         return []
+    tile = plan.hardware.tiles.tile.crossbar()
     cell, converters = tile.cell, (tile.dac, tile.adc)
     asked = {
         WEIGHT_SLICES: tile.slices > 1,

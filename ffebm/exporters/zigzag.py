@@ -39,13 +39,13 @@ def export_zigzag(plan: Plan) -> Export:
     Raises:
         UsageError: If the tiles are exact ones, of which ZigZag knows no cost.
     """
-    tile = plan.hardware.tiles.tile
-    if not isinstance(tile, Crossbar):
+    if not plan.hardware.tiles.tile.has_cells:
         raise UsageError(
             f"the tiles of {plan.hardware.name} are exact, with no array, cells or converters",
             allowed="crossbars",
             hint="compile for a machine with crossbars, such as --hardware reference",
         )
+    tile = plan.hardware.tiles.tile.crossbar()
     layers, left_out = _layers(plan, tile)
     notes = tuple(_notes(plan, tile, left_out))
     mapping = [{"name": "default", "memory_operand_links": OPERANDS, "spatial_mapping_hint": SPATIAL}]

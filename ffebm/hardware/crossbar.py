@@ -281,6 +281,59 @@ class Crossbar(
     update: Update | None = None
 
     @property
+    def kind(self) -> Literal["crossbar"]:
+        """Its name in a description and in a plan."""
+        return "crossbar"
+
+    @property
+    def has_cells(self) -> bool:
+        """Weights are conductances of cells on lines with converters."""
+        return True
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Most inputs and outputs; None: as many as a matrix has."""
+        return self.rows, self.cols
+
+    @property
+    def converter_bits(self) -> tuple[int, int]:
+        """Resolution of DACs and ADCs; 0 without."""
+        return self.dac.bits, self.adc.bits
+
+    @property
+    def input_limit(self) -> float | None:
+        """Largest input that is not clipped, where that is fixed."""
+        return self.dac.limit
+
+    @property
+    def read_seconds(self) -> float:
+        """One product of a matrix with a vector."""
+        return (self.dac.time.value + self.read_time.value + self.adc.time.value) * self.dac.slices
+
+    @property
+    def verify(self) -> Verify | None:
+        """How cells are written again that missed their target."""
+        return self.cell.verify
+
+    @property
+    def drifts(self) -> bool:
+        """Weights change with the time since they were programmed."""
+        return self.cell.drift is not None
+
+    @property
+    def meaning(self) -> str:
+        """What a conductance stands for, in words that tell one kind of cells from another."""
+        cell = self.cell
+        return (
+            f"{self.slices} x {cell.levels} levels from {cell.g_min.value:g} to {cell.g_max.value:g} S, "
+            f"{self.mapping}"
+        )
+
+    def crossbar(self) -> "Crossbar":
+        """The cells and converters, which a tile has that `has_cells`."""
+        return self
+
+    @property
     def deviations(self) -> float:
         """A calibrated range of the ADCs, in standard deviations of a line's output."""
         return loading_factor(self.adc.bits) if self.adc_sigmas is None else self.adc_sigmas.value

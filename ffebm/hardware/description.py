@@ -29,6 +29,7 @@ from ffebm.hardware.crossbar import (
     Verify,
     Wires,
 )
+from ffebm.hardware.exact import Exact
 from ffebm.hardware.quantity import (
     Bits,
     Conductance,
@@ -65,6 +66,7 @@ __all__ = [
     "Relaxation",
     "Resistance",
     "Stuck",
+    "TileKind",
     "Tiles",
     "Time",
     "Transfer",
@@ -84,16 +86,8 @@ SMALLEST, LARGEST = 1e-30, 1e30
 """Bounds of a constant in its unit: far outside of physics, and sums of their quotients stay finite."""
 
 
-class Exact(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="exact"):
-    """A tile that computes exactly, whatever the size of its matrices.
-
-    Attributes:
-        read_time: Of one matrix-vector product.
-        write_time: Of one update of everything on it.
-    """
-
-    read_time: Time
-    write_time: Time
+TileKind = Crossbar | Exact
+"""What one tile is; every kind answers the same questions."""
 
 
 class Relaxation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -136,7 +130,7 @@ class Tiles(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     count: Count
     settling: Literal["clocked", "continuous"]
-    tile: Crossbar | Exact
+    tile: TileKind
     relaxation: Relaxation | None = None
 
 
@@ -311,7 +305,7 @@ def check_hardware(hardware: Hardware, source: str) -> None:
         if isinstance(quantity, Rate) and quantity.value == 0:
             raise HardwareError("a rate of 0/s", allowed="more than 0", location=Location(source, name))
     tile = hardware.tiles.tile
-    lines = max(tile.rows, tile.cols) if isinstance(tile, Crossbar) else 0
+    lines = max(tile.size or (0,))
     if lines > ARRAY_LINES.value:
         raise HardwareError(
             f"an array of {lines:,} lines",
@@ -328,22 +322,24 @@ def _tiles_problems(tiles: Tiles) -> Iterator[tuple[str, str, str]]:
     if (tiles.relaxation is None) != (tiles.settling == "clocked"):
         found = "no relaxation" if tiles.relaxation is None else "a relaxation"
         yield ".settling", f"{tiles.settling!r} with {found}", "continuous settling has one, clocked none"
-    if isinstance(tiles.tile, Crossbar):
-        for name, found, allowed in _crossbar_problems(tiles.tile):
-            yield f".tile{name}", found, allowed
+    if not tiles.tile.has_cells:
+        if tiles.settling == "continuous":
+            yield ".settling", "continuous settling of exact tiles", "of crossbars"
+        return
+    tile = tiles.tile.crossbar()
+    for name, found, allowed in _crossbar_problems(tile):
+        yield f".tile{name}", found, allowed
     if tiles.settling == "clocked":
         return
-    if not isinstance(tiles.tile, Crossbar):
-        yield ".settling", "continuous settling of exact tiles", "of crossbars"
-    elif tiles.tile.slices > 1 or tiles.tile.dac.slices > 1:
+    if tile.slices > 1 or tile.dac.slices > 1:
         yield ".settling", "continuous settling of slices, which are added digitally", "one slice"
-    elif tiles.tile.adc.range not in {"calibrated", "maximal"}:
-        found = f"{tiles.tile.adc.range!r} with continuous settling"
+    elif tile.adc.range not in {"calibrated", "maximal"}:
+        found = f"{tile.adc.range!r} with continuous settling"
         yield ".tile.adc.range", found, "'calibrated' or 'maximal'"
-    elif tiles.tile.dac.range != "vector":
-        found = f"{tiles.tile.dac.range!r} with continuous settling"
+    elif tile.dac.range != "vector":
+        found = f"{tile.dac.range!r} with continuous settling"
         yield ".tile.dac.range", found, "'vector': each sample sets its own range"
-    elif tiles.tile.adc.calibration == "uniform":
+    elif tile.adc.calibration == "uniform":
         found = "calibration 'uniform' with continuous settling"
         yield ".tile.adc.calibration", found, "none: each sample sets its own range"
 

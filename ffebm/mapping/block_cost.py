@@ -108,8 +108,7 @@ class BlockCost:
             driven: Elements of a sample that pass DACs at the start.
             sensed: Elements of a sample that pass ADCs at the end.
         """
-        tile = self.hardware.tiles.tile
-        assert isinstance(tile, Crossbar)  # the description has been checked
+        tile = self.hardware.tiles.tile.crossbar()
         cells = 0
         for _, interaction in self.block.interactions():
             if interaction.linear is not None:
@@ -159,13 +158,13 @@ class BlockCost:
             for part in self.graph.parts[linear.weight]:
                 by_tile[self.graph.places[part].tile].append(part)
             for number, parts in by_tile.items():
-                busy[number] += vectors * self._rounds(parts) * _read_time(self.hardware)
+                busy[number] += vectors * self._rounds(parts) * self.hardware.tiles.tile.read_seconds
                 total += _read_cost(self.hardware, parts, vectors, backwards=transposed)
         return Phase(max(busy.values(), default=0.0), total)
 
     def _rounds(self, parts: list[Part]) -> int:
         """Reads in turn that one product takes on a tile: parts share a read if they share no line."""
-        if not isinstance(self.hardware.tiles.tile, Crossbar) or len(parts) == 1:
+        if not self.hardware.tiles.tile.has_cells or len(parts) == 1:
             return 1
         rounds: list[list[int]] = []
         for part in parts:
@@ -195,9 +194,9 @@ def update_of(graph: Graph, hardware: Hardware, weights: Iterable[str]) -> tuple
     """
     parts = [part for weight in weights for part in graph.parts.get(weight, ())]
     tiles = tuple(sorted({graph.places[part].tile for part in parts}))
-    tile = hardware.tiles.tile
-    if not isinstance(tile, Crossbar):
-        return Phase(tile.write_time.value if parts else 0.0, Cost()), tiles
+    if not hardware.tiles.tile.has_cells:
+        return Phase(hardware.tiles.tile.write_time.value if parts else 0.0, Cost()), tiles
+    tile = hardware.tiles.tile.crossbar()
     if tile.update is not None:
         return _pulses(graph, hardware, tile.update, parts), tiles
 
@@ -217,14 +216,13 @@ def _pulses(graph: Graph, hardware: Hardware, law: Update, parts: Iterable[Part]
     With a transfer, a second array takes every update; its reads, line by line, and the updates of the first
     are shared out over the updates between two transfers.
     """
-    tile = hardware.tiles.tile
-    assert isinstance(tile, Crossbar)  # only crossbars learn in place
+    tile = hardware.tiles.tile.crossbar()
     share = 1.0 / law.remedy.every if isinstance(law.remedy, Transfer) else 0.0
     busy: dict[int, float] = defaultdict(float)
     total = Cost()
     for part in parts:
         read = _read_cost(hardware, [part], part.n_in, backwards=False)
-        seconds = law.time.value * (1 + share) + share * part.n_in * _read_time(hardware)
+        seconds = law.time.value * (1 + share) + share * part.n_in * tile.read_seconds
         busy[graph.places[part].tile] += seconds
         pulses = part.n_in * part.n_out * tile.cells_a_weight * law.energy.value * (1 + share)
         total += Cost(
@@ -235,14 +233,6 @@ def _pulses(graph: Graph, hardware: Hardware, law: Update, parts: Iterable[Part]
             adc_count=round(share * read.adc_count),
         )
     return Phase(max(busy.values(), default=0.0), total)
-
-
-def _read_time(hardware: Hardware) -> float:
-    """One read of a tile."""
-    tile = hardware.tiles.tile
-    if isinstance(tile, Crossbar):
-        return (tile.dac.time.value + tile.read_time.value + tile.adc.time.value) * tile.dac.slices
-    return tile.read_time.value
 
 
 def positions(interaction: Interaction, linear: Linear) -> int:
@@ -261,9 +251,9 @@ def positions(interaction: Interaction, linear: Linear) -> int:
 
 
 def _read_cost(hardware: Hardware, parts: list[Part], vectors: int, *, backwards: bool) -> Cost:
-    tile = hardware.tiles.tile
-    if not isinstance(tile, Crossbar):
+    if not hardware.tiles.tile.has_cells:
         return Cost()
+    tile = hardware.tiles.tile.crossbar()
     rows, cols = sum(p.n_in for p in parts), sum(p.n_out for p in parts)
     dacs, adcs = (cols, rows) if backwards else (rows, cols)
     reads = vectors * tile.dac.slices

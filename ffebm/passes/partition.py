@@ -11,7 +11,7 @@ import msgspec
 from ffebm.errors import HardwareError, Location
 from ffebm.graph.graph import EnergyBlock, Graph, Node, Part, Stage
 from ffebm.graph.work import macs
-from ffebm.hardware.description import Crossbar, Hardware
+from ffebm.hardware.description import Hardware
 from ffebm.mapping.packing import Packer
 
 
@@ -39,10 +39,8 @@ class Partition:
 
 def packer_for(hardware: Hardware) -> Packer:
     """An empty packer for a machine's tiles."""
-    tile = hardware.tiles.tile
-    if isinstance(tile, Crossbar):
-        return Packer(hardware.tiles.count, tile.rows, tile.cols)
-    return Packer(hardware.tiles.count, None, None)
+    rows, cols = hardware.tiles.tile.size or (None, None)
+    return Packer(hardware.tiles.count, rows, cols)
 
 
 def members_of(graph: Graph) -> dict[int, list[Node]]:

@@ -8,7 +8,7 @@ one dense matrix full of zeros.
 from dataclasses import dataclass
 
 from ffebm.graph.graph import Array, Graph, Linear, Part, Stage
-from ffebm.hardware.description import Crossbar, Hardware
+from ffebm.hardware.description import Hardware
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,7 @@ class Tiling:
 
     def run(self, graph: Graph, hardware: Hardware) -> None:
         """Give every weight of a block its parts; a weight that several blocks share is cut once."""
-        tile = hardware.tiles.tile
-        limits = (tile.rows, tile.cols) if isinstance(tile, Crossbar) else None
+        limits = hardware.tiles.tile.size
         for block in graph.blocks:
             for _, interaction in block.interactions():
                 linear = interaction.linear

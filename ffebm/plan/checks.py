@@ -6,7 +6,6 @@ from collections.abc import Iterator
 import msgspec
 
 from ffebm.graph.graph import EnergyBlock
-from ffebm.hardware.description import Crossbar
 from ffebm.plan.conductance import to_matrix
 from ffebm.plan.program import Instruction
 from ffebm.plan.program_check import program_problems
@@ -140,10 +139,10 @@ def _overlaps(tile: TilePlan) -> Iterator[str]:
 
 
 def _conductance_problems(plan: PlanData, piece: Piece) -> Iterator[str]:
-    tile = plan.hardware.tiles.tile
-    if not isinstance(tile, Crossbar):
+    if not plan.hardware.tiles.tile.has_cells:
         yield f"piece {piece.id} lies on a crossbar, which {plan.hardware.name} does not have"
         return
+    tile = plan.hardware.tiles.tile.crossbar()
     slices = () if tile.slices == 1 else (tile.slices,)
     down = 1 if tile.mapping == "offset" else piece.n_out
     for name, n_out in ((f"piece{piece.id}.plus", piece.n_out), (f"piece{piece.id}.minus", down)):
@@ -157,8 +156,9 @@ def _conductance_problems(plan: PlanData, piece: Piece) -> Iterator[str]:
 
 
 def _programming_problems(plan: PlanData, piece: Piece) -> Iterator[str]:
-    if not isinstance(tile := plan.hardware.tiles.tile, Crossbar):
+    if not plan.hardware.tiles.tile.has_cells:
         return
+    tile = plan.hardware.tiles.tile.crossbar()
     linears = (i.linear for block in plan.blocks for _, i in block.interactions() if i.linear is not None)
     linear = next((linear for linear in linears if linear.weight == piece.weight), None)
     if linear is None or piece.weight not in plan.weights:

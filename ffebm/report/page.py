@@ -10,7 +10,7 @@ import jinja2
 import msgspec
 from markupsafe import Markup
 
-from ffebm.hardware.description import Crossbar, Hardware
+from ffebm.hardware.description import Hardware
 from ffebm.report.facts.comparison import Comparison
 from ffebm.report.facts.facts import Facts
 from ffebm.report.plain import plain_fields
@@ -73,8 +73,10 @@ def page(facts: Facts) -> str:
 
 def _in_force(name: str, value: str, hardware: Hardware) -> tuple[str, str]:
     """A field and its value; an ADC range that is left out and calibrated follows from the bits."""
-    tile = hardware.tiles.tile
-    if name != "tiles.tile.adc_sigmas" or not isinstance(tile, Crossbar) or tile.adc_sigmas is not None:
+    if name != "tiles.tile.adc_sigmas":
+        return name, value
+    tile = hardware.tiles.tile.crossbar()  # whose field it is
+    if tile.adc_sigmas is not None:
         return name, value
     calibrated = tile.adc.range in {"calibrated", "column"}
     return name, f"{tile.deviations:.3g}, by the bits of the ADCs" if calibrated else value

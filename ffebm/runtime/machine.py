@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from itertools import count
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from ffebm.errors import UsageError
 from ffebm.graph.graph import EnergyBlock
-from ffebm.hardware.description import Crossbar, Hardware, load_hardware
+from ffebm.hardware.description import Crossbar, Hardware, TileKind, load_hardware
 from ffebm.plan.plan import Plan
 from ffebm.runtime.blocks.block_runtime import BlockRuntime
 from ffebm.runtime.blocks.edge import Edge
@@ -29,7 +30,7 @@ class Machine:
         plan: What runs on it.
         generator: Source of the randomness of runs.
         name: Of the machine: what was drawn when its devices were made follows from it.
-        tiles: What weights lie on instead of the plan's tiles, by source name; None computes exactly.
+        tiles: What weights lie on instead of the plan's tiles, by source name.
 
     Attributes:
         blocks: The energy blocks by their ids.
@@ -40,7 +41,7 @@ class Machine:
         plan: Plan,
         generator: torch.Generator,
         name: str,
-        tiles: Mapping[str, Crossbar | None] | None = None,
+        tiles: Mapping[str, TileKind] | None = None,
     ) -> None:
         self._plan = plan
         self._tiles = tiles or {}
@@ -58,14 +59,12 @@ class Machine:
         return any(self._learns(name) for name in self._arrays)
 
     def _learns(self, name: str) -> bool:
-        tile = self._tile(name)
-        return tile is not None and tile.update is not None
+        return self._tile(name).update is not None
 
     @property
     def follows_data(self) -> bool:
         """Some ADCs have ranges that data can set; a circuit that settles by itself has none."""
-        tiles = (self._tile(weight) for weight in self._arrays)
-        return self._frozen is None and any(tile is not None and tile.follows_data for tile in tiles)
+        return self._frozen is None and any(self._tile(weight).follows_data for weight in self._arrays)
 
     @contextmanager
     def calibration(self) -> Iterator[None]:
@@ -86,8 +85,7 @@ class Machine:
     @property
     def drifts(self) -> bool:
         """Some cells change with the time since they were programmed."""
-        tiles = (self._tile(weight) for weight in self._arrays)
-        return any(tile is not None and tile.cell.drift is not None for tile in tiles)
+        return any(self._tile(weight).drifts for weight in self._arrays)
 
     def at(self, seconds: float | None) -> None:
         """Reads come so long after programming; None is as the cells are described."""
@@ -142,7 +140,7 @@ class Machine:
 
     def meaning(self) -> dict[str, str]:
         """What a conductance stands for, by the weight that the cells are for."""
-        return {name: _meaning(self._tile(name)) for name in self._arrays}
+        return {name: self._tile(name).meaning for name in self._arrays}
 
     def value(self, name: str, weight: Tensor) -> Tensor:
         """What the cells hold of a weight, in its layout; the weight itself where it lies on none."""
@@ -224,9 +222,9 @@ class Machine:
         at_edge: Crossbar | None = None
         for position, (_, interaction) in enumerate(block.interactions()):
             linear = interaction.linear
-            tile = self._tile(linear.weight) if linear is not None else None
-            if linear is None or tile is None:
+            if linear is None or not self._tile(linear.weight).has_cells:
                 continue
+            tile = self._tile(linear.weight).crossbar()
             if linear.weight not in self._arrays:
                 pieces = [p for _, p in self._plan.pieces() if p.weight == linear.weight]
                 made = crossbar_projection(linear, pieces, tile, self._generator, self._name, self._frozen)
@@ -238,33 +236,20 @@ class Machine:
             return BlockRuntime(block, projections)
         return BlockRuntime(block, projections, Edge(at_edge, self._frozen, f"{self._name}/{block.name}"))
 
-    def _tile(self, weight: str) -> Crossbar | None:
-        """What a weight lies on; None if it is computed exactly."""
-        usual = self._plan.hardware.tiles.tile
-        tile = self._tiles.get(weight, usual)
-        return tile if isinstance(tile, Crossbar) else None
+    def _tile(self, weight: str) -> TileKind:
+        """What a weight lies on."""
+        return self._tiles.get(weight, self._plan.hardware.tiles.tile)
 
 
 def _escaped(name: str) -> str:
     return name.replace("%", "%25").replace("/", "%2F")
 
 
-def _meaning(tile: Crossbar | None) -> str:
-    """What a conductance stands for in a tile."""
-    if tile is None:
-        return "exact"
-    cell = tile.cell
-    return (
-        f"{tile.slices} x {cell.levels} levels from {cell.g_min.value:g} to {cell.g_max.value:g} S, "
-        f"{tile.mapping}"
-    )
-
-
-TileChoice = Crossbar | Hardware | str | Path | None
+TileChoice = TileKind | Hardware | str | Path | None
 """A tile, or the hardware description that it is part of, or that one's name or file; None is exact."""
 
 
-def known_tiles(plan: Plan, tiles: Mapping[str, TileChoice]) -> dict[str, Crossbar | None]:
+def known_tiles(plan: Plan, tiles: Mapping[str, TileChoice]) -> dict[str, TileKind]:
     """What weights lie on instead of the plan's tiles, checked.
 
     Raises:
@@ -277,16 +262,16 @@ def known_tiles(plan: Plan, tiles: Mapping[str, TileChoice]) -> dict[str, Crossb
     kinds = {piece.weight: tile.kind for tile, piece in plan.pieces()}
     found = {name: _tile_of(name, choice) for name, choice in tiles.items()}
     for name, tile in found.items():
-        if name not in kinds or (tile is not None and kinds[name] != "crossbar"):
+        if name not in kinds or (tile.has_cells and kinds[name] != "crossbar"):
             raise UsageError(
                 f"a tile for {name!r}, which lies on {kinds.get(name, 'no')} tile of the plan",
                 allowed="weights that the plan has placed on crossbars",
             )
     for _, piece in plan.pieces():
-        chosen = found.get(piece.weight)
-        if chosen is not None and (piece.n_in > chosen.rows or piece.n_out > chosen.cols):
+        size = found[piece.weight].size if piece.weight in found else None
+        if size is not None and (piece.n_in > size[0] or piece.n_out > size[1]):
             raise UsageError(
-                f"a tile of {chosen.rows} x {chosen.cols} for {piece.weight!r}, of which the plan has placed "
+                f"a tile of {size[0]} x {size[1]} for {piece.weight!r}, of which the plan has placed "
                 f"{piece.n_in} x {piece.n_out} on one",
                 hint="compile for a machine with tiles of that size",
             )
@@ -296,12 +281,18 @@ def known_tiles(plan: Plan, tiles: Mapping[str, TileChoice]) -> dict[str, Crossb
 _ALLOWED = "a hardware description, its name or file, its tile (Crossbar), or None for exact products"
 
 
-def _tile_of(name: str, choice: object) -> Crossbar | None:
+@cache
+def _exact() -> TileKind:
+    return load_hardware("ideal").tiles.tile
+
+
+def _tile_of(name: str, choice: object) -> TileKind:
     """The tile that is meant."""
-    if choice is None or isinstance(choice, Crossbar):
+    if isinstance(choice, TileKind):
         return choice
+    if choice is None:
+        return _exact()
     machine = load_hardware(choice) if isinstance(choice, str | Path) else choice
     if not isinstance(machine, Hardware):
         raise UsageError(f"a tile for {name!r} is {choice!r}", allowed=_ALLOWED)
-    tile = machine.tiles.tile
-    return tile if isinstance(tile, Crossbar) else None
+    return machine.tiles.tile

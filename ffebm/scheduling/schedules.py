@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from ffebm.graph.graph import EnergyBlock, Graph, Node, captured
 from ffebm.graph.work import elements, macs, operations, rows
-from ffebm.hardware.description import Crossbar, Hardware
+from ffebm.hardware.description import Hardware
 from ffebm.mapping.block_cost import BlockCost, update_of
 from ffebm.plan.schedule import Cost, Schedule, StepKind
 from ffebm.plan.schema import Settle
@@ -260,7 +260,7 @@ class _Tasks:
             return
         if not any(self.graph.parts.get(weight) for weight in weights):
             return  # biases stay digital
-        if isinstance(self.hardware.tiles.tile, Crossbar):
+        if self.hardware.tiles.tile.has_cells:
             master = self._transfer(name, (master,), size * self.hardware.digital.value_bits, owner)
         write, tiles = update_of(self.graph, self.hardware, weights)
         units = tuple(f"tile{number}" for number in tiles)

@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor
 
-from ffebm.hardware.description import Crossbar
 from ffebm.plan.plan import Plan
 from ffebm.training.data import Data
 
@@ -20,9 +19,7 @@ def calibration_batch(data: Data) -> tuple[Tensor, Tensor]:
 def follows_data(plan: Plan) -> bool:
     """Weights of the plan lie on crossbars with ADCs whose ranges samples can set."""
     tiles = plan.hardware.tiles
-    if tiles.settling == "continuous" or not isinstance(tiles.tile, Crossbar):
-        return False
-    return tiles.tile.follows_data and any(tile.kind == "crossbar" for tile, _ in plan.pieces())
+    return tiles.settling == "clocked" and tiles.tile.follows_data and any(plan.pieces())
 
 
 def calibrated_on(plan: Plan, samples: int) -> str:
@@ -32,8 +29,8 @@ def calibrated_on(plan: Plan, samples: int) -> str:
         plan: The plan.
         samples: How many they were calibrated on; 0 if on none.
     """
-    tile = plan.hardware.tiles.tile
-    if not follows_data(plan) or not isinstance(tile, Crossbar):
+    if not follows_data(plan):
         return ""
+    tile = plan.hardware.tiles.tile.crossbar()
     source = f"on {samples} samples" if samples else "for uniform inputs"
     return f"ADC ranges: {tile.deviations:.3g} standard deviations of what lines carry {source}"

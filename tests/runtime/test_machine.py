@@ -102,7 +102,7 @@ def test_tiles_are_what_is_meant(tmp_path: Path) -> None:
     shipped = Path(ffebm.__file__).parent / "hardware" / "hermes.toml"
     file.write_text(shipped.read_text(encoding="utf-8"), encoding="utf-8")
     with torch.no_grad():
-        expected = ffebm.Executor(plan, tiles={"0.weight": machine.tiles.tile})(x)  # type: ignore[dict-item]
+        expected = ffebm.Executor(plan, tiles={"0.weight": machine.tiles.tile})(x)
         assert not torch.equal(expected, ffebm.Executor(plan)(x))
         for choice in ("hermes", machine, file, str(file)):
             assert torch.equal(ffebm.Executor(plan, tiles={"0.weight": choice})(x), expected)
@@ -121,7 +121,7 @@ def test_tiles_that_mean_nothing() -> None:
     assert str(caught.value) == f"tiles='hermes'; a tile for each weight by name: {allowed}"
     small = crossbars(8, 16, 16).tiles.tile
     with pytest.raises(UsageError) as caught:
-        ffebm.Executor(plan, tiles={"0.weight": small})  # type: ignore[dict-item]
+        ffebm.Executor(plan, tiles={"0.weight": small})
     assert str(caught.value) == (
         "a tile of 16 x 16 for '0.weight', of which the plan has placed 24 x 20 on one\n"
         "  hint: compile for a machine with tiles of that size"

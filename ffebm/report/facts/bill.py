@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from ffebm.hardware.description import Crossbar, Hardware, Transfer
+from ffebm.hardware.description import Hardware, Transfer
 from ffebm.plan.plan import Plan
 from ffebm.plan.schedule import Cost, Schedule, Step
 from ffebm.scheduling.schedules import LOSS_OPERATIONS, UPDATE_OPERATIONS
@@ -116,11 +116,11 @@ def schedule_basis(schedule: Schedule, hardware: Hardware) -> tuple[tuple[str, .
 def _update(hardware: Hardware, what: str) -> tuple[str, ...]:
     """Constants behind an update of cells: pulses in place, or writes, verified ones too."""
     tile = hardware.tiles.tile
-    if isinstance(tile, Crossbar) and tile.update is not None:
+    if tile.update is not None:
         # a transfer reads the array that learns, line by line; what its reads take in energy stands by itself
         reads = READ if what == "time" and isinstance(tile.update.remedy, Transfer) else ()
         return (f"tiles.tile.update.{what}", *reads)
-    if isinstance(tile, Crossbar) and tile.cell.verify is not None and what == "energy":
+    if tile.verify is not None and what == "energy":
         noise = "tiles.tile.cell.programming_noise"
         return ("tiles.tile.cell.write_energy", "tiles.tile.cell.verify.tolerance", noise)
     return ("tiles.tile.cell.write_energy" if what == "energy" else "tiles.tile.write_time",)

@@ -7,7 +7,6 @@ import msgspec
 import numpy as np
 
 from ffebm.graph.graph import Array
-from ffebm.hardware.description import Crossbar
 from ffebm.plan.plan import Plan
 from ffebm.plan.schema import TilePlan
 
@@ -134,8 +133,7 @@ def _tile(plan: Plan, tile: TilePlan, users: dict[str, tuple[int, ...]], side: i
 
 def _differences(plan: Plan, tile: TilePlan) -> Array:
     """G+ - G- over its largest possible value, slices together, [rows, cols]; NaN where no weight lies."""
-    crossbar = plan.hardware.tiles.tile
-    assert isinstance(crossbar, Crossbar)
+    crossbar = plan.hardware.tiles.tile.crossbar()
     cell = crossbar.cell
     step = (cell.g_max.value - cell.g_min.value) / (cell.levels - 1)
     worth = [float(cell.levels) ** index / (step * crossbar.top_level) for index in range(crossbar.slices)]

@@ -49,7 +49,7 @@ class Bench:
     def crossbar(self) -> Crossbar | None:
         """The tiles of the plan's machine; None if they are exact."""
         tile = self.plan.hardware.tiles.tile
-        return tile if isinstance(tile, Crossbar) else None
+        return tile.crossbar() if tile.has_cells else None
 
     def settled(self) -> Settle:
         """The plan's settings, but settled completely: the same function, to the last digit."""
@@ -121,9 +121,8 @@ def _target(classes: Tensor | None) -> Tensor:
 
 def _with_bits(hardware: Hardware, bits: int) -> Hardware:
     tiles = hardware.tiles
-    assert isinstance(tiles.tile, Crossbar)  # exact tiles have no converters
-    adc = msgspec.structs.replace(tiles.tile.adc, bits=bits)
-    tile = msgspec.structs.replace(tiles.tile, adc=adc)
+    crossbar = tiles.tile.crossbar()
+    tile = msgspec.structs.replace(crossbar, adc=msgspec.structs.replace(crossbar.adc, bits=bits))
     return msgspec.structs.replace(hardware, tiles=msgspec.structs.replace(tiles, tile=tile))
 
 
