@@ -1,12 +1,13 @@
 """The edge of a block that settles by itself: DACs for what enters, ADCs for what leaves, once a phase."""
 
 from collections.abc import Sequence
+from math import prod
 
 import torch
 from torch import Tensor
 
 from ffebm.hardware.description import Converter, Crossbar
-from ffebm.runtime.tiles.lines.converter import line_errors
+from ffebm.runtime.tiles.lines.converter import LineErrors, drive, line_errors, sense_
 from ffebm.runtime.tiles.noise import FrozenNoise
 
 
@@ -36,7 +37,10 @@ class Edge:
             name: What is driven.
             values: [batch, *shape].
         """
-        return self._converted(self._crossbar.dac, f"{name}/dac", values, _largest(values))
+        dac = self._crossbar.dac
+        codes, largest = drive(values.flatten(1).mT, dac.bits)
+        driven = self._errors(dac, f"{name}/dac", values).on(codes, dac.top)
+        return (driven * (largest / dac.top)).mT.reshape(values.shape)
 
     @torch.no_grad()
     def sense(self, name: str, values: Tensor) -> Tensor:
@@ -49,7 +53,11 @@ class Edge:
             name: What is read.
             values: [batch, *shape].
         """
-        return self._converted(self._crossbar.adc, f"{name}/adc", values, self._limit(values))
+        adc, limit = self._crossbar.adc, self._limit(values).reshape(1, -1)
+        codes = values.flatten(1).mT * (adc.top / limit).masked_fill_(limit == 0, 0.0)
+        sensed = self._errors(adc, f"{name}/adc", values).on(codes, adc.top)
+        sense_(sensed, adc.bits)
+        return (sensed * (limit / adc.top)).mT.reshape(values.shape)
 
     @torch.no_grad()
     def rounding(self, values: Tensor) -> Tensor:
@@ -69,16 +77,9 @@ class Edge:
         deviation = values.flatten(1).square().mean(1).sqrt_().reshape(limit.shape)
         return torch.minimum(limit, deviation * self._crossbar.deviations)
 
-    def _converted(self, converter: Converter, name: str, values: Tensor, limit: Tensor) -> Tensor:
-        """Gain v + offset, clipped to the range and rounded to its codes."""
-        top = converter.top
-        codes = values * (top / limit).masked_fill_(limit == 0, 0.0)
-        errors = line_errors(converter, values.shape[1:], values, f"{self._name}/{name}")
-        if errors.gain is not None:
-            codes *= errors.gain[..., 0]
-        if errors.offset is not None:
-            codes += errors.offset[..., 0] * top
-        return codes.round_().clamp_(-top, top).mul_(limit / top)
+    def _errors(self, converter: Converter, name: str, values: Tensor) -> LineErrors:
+        """What the converters of each element get wrong, [elements, 1]."""
+        return line_errors(converter, (prod(values.shape[1:]),), values, f"{self._name}/{name}")
 
 
 def _largest(values: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from ffebm.errors import UsageError
 from ffebm.hardware.description import Crossbar, Hardware
 from ffebm.runtime.blocks.edge import Edge
 from ffebm.runtime.tiles.lines.converter import line_errors, top_code
+from ffebm.runtime.tiles.lines.readout import readout
 from ffebm.runtime.tiles.noise import FrozenNoise
 from tests.machines import continuous, crossbars, ratio
 from tests.models import Builder
@@ -248,3 +249,34 @@ def test_a_circuit_gets_a_strength_that_no_other_much_betters(bits: int, reading
     others = {beta: fidelity(beta) for beta in (0.001, 0.01, 0.1, 0.5, 1.0, 2.0, 5.0)}
     assert fidelity("auto") > 0.8 * max(others.values())
     assert fidelity("auto") > others[0.001] + 0.4
+
+
+@pytest.mark.parametrize("shape", [(12,), (3, 2, 2)])
+def test_an_edge_and_an_array_have_the_same_converters(shape: tuple[int, ...]) -> None:
+    """An array of ones on the diagonal, between converters, hands on what converters alone make."""
+    errors = {"gain": ratio(0.02), "offset": ratio(0.01)}
+    x = random(1, *shape)
+    one, largest = torch.ones(1, 1).double(), x.abs().max()
+
+    def by_array(tile: Crossbar, limit: float) -> Tensor:
+        array = readout(torch.eye(12).double(), one, limit * one, tile, name="machine/s")
+        return array.read(x.flatten(1), source())[0].reshape(x.shape)
+
+    driven = with_adc(with_dac(crossbar(bits=6), **errors), bits=24)
+    torch.testing.assert_close(edge(driven).drive("s", x), by_array(driven, 2.0), rtol=0, atol=1e-6)
+    sensed = with_dac(with_adc(crossbar(bits=6), range="maximal", **errors), bits=24)
+    codes = edge(sensed).sense("s", x) / largest * 31
+    torch.testing.assert_close(codes, codes.round(), rtol=0, atol=1e-9)
+    torch.testing.assert_close(codes, by_array(sensed, 1.0) / largest * 31, rtol=0, atol=1e-5)
+
+
+def test_a_dac_errs_behind_its_codes() -> None:
+    """The voltage of a code: gain v + offset of a whole code, which is no code itself."""
+    tile = with_dac(crossbar(bits=4), gain=ratio(0.1), offset=ratio(0.05))
+    x = torch.linspace(-1.0, 1.0, 9).double()[None]
+    known = line_errors(tile.dac, (9,), x, "machine/s/dac")
+    assert known.gain is not None
+    assert known.offset is not None
+    expected = convert(x, 1.0, 4) * known.gain[:, 0] + known.offset[:, 0]
+    torch.testing.assert_close(edge(tile).drive("s", x), expected)
+    assert edge(tile).drive("s", x[:0]).shape == edge(tile).sense("s", x[:0]).shape == (0, 9)

@@ -1,6 +1,8 @@
 """Converters between digital numbers and the voltages and currents of lines.
 
-Both kinds are signed and symmetric: `bits` give the codes -top ... top with top = 2^(bits - 1) - 1.
+Both kinds are signed and symmetric: `bits` give the codes -top ... top with top = 2^(bits - 1) - 1. A DAC
+takes whole codes, and its errors are in the voltage that it makes of them; an ADC meets its errors first,
+then clips and rounds. Arrays and the edges of circuits that settle by themselves share this model.
 """
 
 from collections.abc import Iterator, Sequence
@@ -94,6 +96,12 @@ class LineErrors:
 
     gain: Tensor | None
     offset: Tensor | None
+
+    def on(self, codes: Tensor, top: int) -> Tensor:
+        """What the converters make of values in codes, [..., lines, batch]; of DACs no longer whole ones."""
+        if self.gain is not None:
+            codes = codes * self.gain
+        return codes if self.offset is None else codes + self.offset * top
 
 
 def line_errors(converter: Converter, shape: Sequence[int], like: Tensor, name: str) -> LineErrors:
