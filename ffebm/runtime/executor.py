@@ -4,29 +4,22 @@ Digital nodes run by their kernels, energy blocks settle on their tiles; both ar
 `loss.backward()` computes the hybrid gradient and any torch optimiser trains the weights.
 """
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
-from ffebm.errors import UsageError
-from ffebm.graph.graph import EnergyBlock
 from ffebm.plan.plan import Plan
-from ffebm.plan.program import Instruction
-from ffebm.plan.schema import Port, Settle
-from ffebm.plan.structure import Record, nested
-from ffebm.runtime.blocks.block_runtime import BlockRuntime, Tail
+from ffebm.plan.schema import Settle
+from ffebm.plan.structure import nested
+from ffebm.runtime.blocks.block_runtime import BlockRuntime
 from ffebm.runtime.blocks.estimators.gradient import EP, Gradient
 from ffebm.runtime.blocks.settling.settling import Equilibrium
-from ffebm.runtime.digital_program import UPDATE, Binding, run_instruction, values_read
-from ffebm.runtime.inputs import LossFunction, check_calibration, inputs_by_name
+from ffebm.runtime.inputs import LossFunction, check_calibration, check_types, inputs_by_name
 from ffebm.runtime.kernels.dtypes import tensor_of
 from ffebm.runtime.machine import Machine, TileChoice, known_tiles
 from ffebm.runtime.save_onnx import save_onnx
@@ -43,17 +36,12 @@ from ffebm.runtime.state import (
     torch_state,
     under,
 )
+from ffebm.runtime.steps import BlockStep, inference_steps
 from ffebm.runtime.tiles.noise import machine_source
 from ffebm.runtime.tiles.tile import Health
-from ffebm.runtime.trace import BACKWARD, Trace, marked, marked_again
+from ffebm.runtime.trace import Trace
 from ffebm.runtime.uncompiled import uncompiled
 from ffebm.runtime.unsettled import Notices
-
-pytree.register_pytree_node(
-    Record,
-    lambda record: (list(record.values()), (record.class_name, tuple(record))),
-    lambda values, named: Record(named[0], dict(zip(named[1], values, strict=True))),
-)
 
 
 class Executor(nn.Module):
@@ -98,8 +86,8 @@ class Executor(nn.Module):
         self._names = {name: f"w:{name.replace('%', '%25').replace('.', '%2E')}" for name in plan.weights}
         with torch.inference_mode(mode=False):  # weights outlive the mode in which they are made
             self._register(plan)
-        self._steps = tuple(_steps(plan))
-        self._device = torch.device("cpu")
+        self._steps = inference_steps(plan)
+        self.device = torch.device("cpu")
         self.reseed(seed)
         self.eval()
 
@@ -192,8 +180,8 @@ class Executor(nn.Module):
         """A machine that holds nothing yet, and all randomness at its start."""
         self._seed = seed
         own = machine_source(f"{seed}/model").initial_seed()
-        self.generator = torch.Generator(self._device).manual_seed(own)
-        self._noise = torch.Generator(self._device).manual_seed(seed)
+        self.generator = torch.Generator(self.device).manual_seed(own)
+        self._noise = torch.Generator(self.device).manual_seed(seed)
         self._machine = Machine(self.plan, self._noise, self._name, self._tiles)
         self._machine.at(self._elapsed)
         self.notices.watch(self._machine.blocks.values(), self.settle)
@@ -234,13 +222,7 @@ class Executor(nn.Module):
         Raises:
             UsageError: If the time is negative or no number, or if no cell drifts.
         """
-        if not seconds >= 0 or math.isinf(seconds):
-            raise UsageError(f"{seconds} s after programming", allowed="a finite time of 0 s or more")
-        if not self.machine.drifts:
-            raise UsageError(
-                f"the tiles as they are {seconds:g} s after programming, but no cell drifts",
-                hint="a hardware description gives drift with tiles.tile.cell.drift",
-            )
+        self.machine.check_time(seconds)
         before, self._elapsed = self._elapsed, float(seconds)
         self.machine.at(self._elapsed)
         try:
@@ -255,7 +237,7 @@ class Executor(nn.Module):
         super()._save_to_state_dict(destination, prefix, keep_vars)
         machine = self.machine
         found = (machine.programmed, machine.meaning(), self._batches)
-        origin = Origin(str(self._seed), self._name, str(self._device), *found)
+        origin = Origin(str(self._seed), self._name, str(self.device), *found)
         destination[prefix + MACHINE] = origin.as_tensor()
         for name, generator in self._generators().items():
             destination[prefix + name] = generator.get_state()
@@ -297,11 +279,11 @@ class Executor(nn.Module):
         ours = self.machine.meaning()
         if origin.cells != ours:
             return Findings(errors=[f"the state is that of other tiles: {origin.cells}; these are {ours}"])
-        self._device, self._name = known_device(origin.device), origin.machine
+        self.device, self._name = known_device(origin.device), origin.machine
         self._build(int(origin.seed))
         findings = self.machine.load(state, origin.programmed, self._tensor)
         self._has_run, self._batches = bool(self.machine.programmed), origin.batches
-        if str(self._device) == origin.device:
+        if str(self.device) == origin.device:
             for name, generator in self._generators().items():
                 restore_generator(generator, state, name, findings)
         return findings
@@ -433,41 +415,26 @@ class Executor(nn.Module):
 
     def _loss_with_cost(self, inputs: tuple[Tensor, ...], target: Tensor, loss_fn: LossFunction) -> Tensor:
         values = self._prepared(inputs, {})
-        last = max(i for i, step in enumerate(self._steps) if isinstance(step, _BlockStep))
+        last = max(i for i, step in enumerate(self._steps) if isinstance(step, BlockStep))
         for step in self._steps[:last]:
             step.run(self, values)
         block = self._steps[last]
-        assert isinstance(block, _BlockStep)  # `last` was chosen so
-        behind = _TailRun(self, block.block, self._steps[last + 1 :], values, lambda y: loss_fn(y, target))
-        weights = {name: self._tensor(name) for name in block.block.weights()}
-        inputs_of = {name: _unreduced(self.lookup(values, name), weights) for name in block.block.inputs}
-        with torch.autocast(self._device.type, enabled=False):
-            loss, equilibrium = self.blocks[block.block.id].run_with_cost(
-                inputs_of, weights, behind.tail(), self.settle, self.gradient
-            )
-        self._settled[block.block.id] = equilibrium
+        assert isinstance(block, BlockStep)  # `last` was chosen so
+        loss = block.run_with_cost(self, values, self._steps[last + 1 :], lambda y: loss_fn(y, target))
         self._update_buffers()
         return loss
 
     def _prepared(self, inputs: tuple[Tensor, ...], named: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The inputs as values of a new run, on whose device everything random then is."""
         values = inputs_by_name(self.plan.inputs, inputs, named)
-        for port in self.plan.inputs:
-            self._check_type(port, values[port.name])
-        device = next(iter(values.values())).device if values else self._device
-        if device != self._device:
-            self._device = device
+        check_types(self.plan, values, lambda name: self._tensor(name).dtype)
+        device = next(iter(values.values())).device if values else self.device
+        if device != self.device:
+            self.device = device
             self.reseed(self._seed)
         self._settled, self._has_run = {}, True
         self.machine.learn(self._trainable())
         return values
-
-    def _check_type(self, port: Port, value: Tensor) -> None:
-        """An input has the type of the weights that have its type in the model; they may have been cast."""
-        like = next((n for n, a in self.plan.weights.items() if str(a.dtype) == port.type.dtype), None)
-        if like is not None and value.dtype != self._tensor(like).dtype:
-            found, expected = (str(t).removeprefix("torch.") for t in (value.dtype, self._tensor(like).dtype))
-            raise UsageError(f"input {port.name!r} is {found}", allowed=expected)
 
     # --- tracing -------------------------------------------------------------------------------------
 
@@ -487,143 +454,3 @@ class Executor(nn.Module):
     def lookup(self, values: Mapping[str, Tensor], name: str) -> Tensor:
         """A value of this run, or a weight."""
         return values[name] if name in values else self._tensor(name)
-
-
-@dataclass(frozen=True)
-class _DigitalStep:
-    """A node on a digital unit."""
-
-    instruction: Instruction
-    last_reads: tuple[str, ...]
-
-    def run(self, net: Executor, values: dict[str, Tensor]) -> None:
-        statistics = self.compute(net, values)
-        if net.calibrating:
-            return
-        if self.instruction.op == UPDATE:
-            net.updates.update(statistics)
-            statistics = {}
-        with torch.no_grad():
-            for name, value in statistics.items():
-                if name in net.plan.buffers:
-                    net.lookup({}, name).copy_(value)
-
-    def compute(
-        self, net: Executor, values: dict[str, Tensor], noted: list[bool] | None = None
-    ) -> dict[str, Tensor]:
-        """Add the outputs to the values; returns new running statistics.
-
-        Args:
-            net: The network.
-            values: Of this run.
-            noted: Of a step that runs again, whether its backward run was noted.
-        """
-        binding = Binding(partial(net.lookup, values), net.training, net.generator)
-        outputs, statistics = run_instruction(self.instruction, binding)
-        if noted is None:
-            values.update(marked(net.trace, "digital", self.instruction.name, outputs))
-        elif net.trace is not None:
-            values.update(marked_again(net.trace, "digital", self.instruction.name, outputs, noted))
-        else:
-            values.update(outputs)
-        return statistics
-
-
-@dataclass(frozen=True)
-class _BlockStep:
-    """The free phase of an energy block."""
-
-    block: EnergyBlock
-    last_reads: tuple[str, ...]
-
-    def run(self, net: Executor, values: dict[str, Tensor]) -> None:
-        weights = {name: net.lookup({}, name) for name in self.block.weights()}
-        inputs = {name: _unreduced(net.lookup(values, name), weights) for name in self.block.inputs}
-        with torch.autocast(net._device.type, enabled=False):
-            outputs, equilibrium = net.blocks[self.block.id].run(inputs, weights, net.settle, net.gradient)
-        net.note_equilibrium(self.block.id, equilibrium)
-        values.update(marked(net.trace, "free", self.block.name, outputs))
-
-
-class _TailRun:
-    """The digital steps behind the last block and the loss, as a function that can be run again.
-
-    Only its first run, the one at the free state, changes running statistics; all runs see the same random
-    numbers, so that the two nudged states are compared under the same dropout.
-    """
-
-    def __init__(
-        self,
-        net: Executor,
-        block: EnergyBlock,
-        steps: Sequence["_DigitalStep | _BlockStep"],
-        values: dict[str, Tensor],
-        loss_fn: Callable[[Tensor | tuple[Tensor, ...]], Tensor],
-    ) -> None:
-        self.net = net
-        self.block = block
-        self.steps = [step for step in steps if isinstance(step, _DigitalStep)]
-        self.noted: list[list[bool]] = [[] for _ in self.steps]
-        self.values = values
-        self.loss_fn = loss_fn
-        self.random = net.generator.get_state()
-        self.first = True
-
-    def tail(self) -> Tail:
-        """What the engine needs to know of it."""
-        read = {name for step in self.steps for name in values_read(step.instruction)}
-        read |= {port.name for port in self.net.plan.outputs}
-        inputs = {n: v for n, v in self.values.items() if n in read and v.is_floating_point()}
-        weights = {name: weight for name, weight in self.net.weights().items() if name in read}
-        return Tail(self.cost, inputs, weights, partial(self._note, BACKWARD["free"]))
-
-    def _note(self, kind: str) -> None:
-        if self.net.trace is not None:
-            self.net.trace.steps.append((kind, self.block.name))
-
-    def cost(
-        self, outputs: Mapping[str, Tensor], inputs: Mapping[str, Tensor], weights: Mapping[str, Tensor]
-    ) -> Tensor:
-        """The loss at some state of the block."""
-        net = self.net
-        values = {**self.values, **inputs, **weights, **outputs}
-        resumes = net.generator.get_state()
-        if self.first:
-            self._note("free")
-        else:
-            net.generator.set_state(self.random)
-        for step, noted in zip(self.steps, self.noted, strict=True):
-            if self.first:
-                step.run(net, values)
-            else:
-                step.compute(net, values, noted)
-        if not self.first:
-            net.generator.set_state(resumes)
-        self.first = False
-        return self.loss_fn(net.outputs_of(values))
-
-
-def _steps(plan: Plan) -> list[_DigitalStep | _BlockStep]:
-    """The plan's inference as things to run, each with the values that nothing reads after it."""
-    instructions = {i.name: i for segment in plan.segments for i in segment.program.instructions}
-    blocks: dict[int | None, EnergyBlock] = {block.id: block for block in plan.blocks}
-    steps = [step for step in plan.inference.steps if step.kind in {"digital", "free"}]
-    kept = {port.name for port in plan.outputs} | plan.weights.keys()
-    runners: list[_DigitalStep | _BlockStep] = []
-    for step in reversed(steps):
-        runner = instructions[step.name] if step.kind == "digital" else blocks[step.block]
-        reads = values_read(runner) if isinstance(runner, Instruction) else set(runner.inputs)
-        touched = reads | {value for value in runner.outputs if value}
-        last = tuple(sorted(touched - kept))
-        kept |= touched
-        runners.append(
-            _DigitalStep(runner, last) if isinstance(runner, Instruction) else _BlockStep(runner, last)
-        )
-    return runners[::-1]
-
-
-def _unreduced(value: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
-    """An input of a block in the type of its weights, which autocast leaves as they are."""
-    dtype = next((weight.dtype for weight in weights.values()), value.dtype)
-    narrow = torch.is_autocast_enabled(value.device.type) and value.is_floating_point()
-    return value.to(dtype) if narrow else value

@@ -8,7 +8,15 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from ffebm.errors import UsageError
+from ffebm.plan.plan import Plan
 from ffebm.plan.schema import Port
+from ffebm.plan.structure import Record
+
+pytree.register_pytree_node(
+    Record,
+    lambda record: (list(record.values()), (record.class_name, tuple(record))),
+    lambda values, named: Record(named[0], dict(zip(named[1], values, strict=True))),
+)
 
 LossFunction = Callable[..., Tensor]
 """loss_fn(outputs, target) -> scalar."""
@@ -68,6 +76,26 @@ def check_calibration(
             raise UsageError(f"input {port.name!r} holds no samples", allowed="at least one")
         if value.is_floating_point() and bool(torch.isnan(value).any()):  # a mask may be -inf
             raise UsageError(f"input {port.name!r} holds a NaN", allowed="numbers")
+
+
+def check_types(plan: Plan, values: Mapping[str, Tensor], dtype_of: Callable[[str], torch.dtype]) -> None:
+    """An input has the type of the weights that have its type in the model; they may have been cast.
+
+    Args:
+        plan: What runs.
+        values: The inputs by name.
+        dtype_of: The present type of a weight.
+
+    Raises:
+        UsageError: If one has another.
+    """
+    for port in plan.inputs:
+        like = next((n for n, array in plan.weights.items() if str(array.dtype) == port.type.dtype), None)
+        if like is not None and values[port.name].dtype != dtype_of(like):
+            found, allowed = (
+                str(dtype).removeprefix("torch.") for dtype in (values[port.name].dtype, dtype_of(like))
+            )
+            raise UsageError(f"input {port.name!r} is {found}", allowed=allowed)
 
 
 def _check_shape(name: str, expected: tuple[int | str, ...] | None, found: tuple[int, ...]) -> None:

@@ -1,5 +1,6 @@
 """The simulated machine of a plan: its energy blocks on their tiles."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -86,6 +87,20 @@ class Machine:
     def drifts(self) -> bool:
         """Some cells change with the time since they were programmed."""
         return any(self._tile(weight).drifts for weight in self._arrays)
+
+    def check_time(self, seconds: float) -> None:
+        """Refuse a time after programming at which nothing can be read.
+
+        Raises:
+            UsageError: If it is negative or no number, or if no cell drifts.
+        """
+        if not seconds >= 0 or math.isinf(seconds):
+            raise UsageError(f"{seconds} s after programming", allowed="a finite time of 0 s or more")
+        if not self.drifts:
+            raise UsageError(
+                f"the tiles as they are {seconds:g} s after programming, but no cell drifts",
+                hint="a hardware description gives drift with tiles.tile.cell.drift",
+            )
 
     def at(self, seconds: float | None) -> None:
         """Reads come so long after programming; None is as the cells are described."""
