@@ -7,14 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor
 
-from ffebm.errors import Location, PlanError
+from ffebm.errors import Location, PlanError, UsageError
 from ffebm.runtime.executor import Executor
 from ffebm.runtime.kernels.dtypes import tensor_of
 from ffebm.training.checkpoint import Checkpoint, optimizer_state
-from ffebm.training.record import RUN
+from ffebm.training.differences import differing
+from ffebm.training.optimization.rates import TO_THE_END
+from ffebm.training.record import RUN, RunRecord
 from ffebm.training.settings import Training
 
 Tensors = Mapping[str, Tensor]
@@ -86,6 +89,38 @@ def spoilt(net: Executor) -> str:
     found = sorted(not_finite(held))
     odd = not_finite({name: tensor_of(net.plan.weights[name]) for name in found})
     return next((name for name in found if name not in odd), "")
+
+
+def check_is_same(ours: RunRecord, theirs: RunRecord, path: Path) -> None:
+    """Refuse to go on from a run of another kind.
+
+    Args:
+        ours: What the run would record.
+        theirs: What the one in the folder has recorded.
+        path: The run's folder.
+
+    Raises:
+        UsageError: If they differ in anything but a growing number of epochs that no schedule depends on.
+    """
+    same, training = theirs.training, ours.training
+    if training.schedule not in TO_THE_END and training.epochs >= len(theirs.epochs):
+        same = msgspec.structs.replace(same, epochs=training.epochs)
+    settings = differing(same, training)
+    for other, saved, mine in (
+        ("another plan", theirs.plan, ours.plan),
+        ("other hardware", theirs.hardware, ours.hardware),
+        ("other data", theirs.samples, ours.samples),
+        ("other settings", *settings),
+        ("another gradient", theirs.gradient, ours.gradient),
+        ("another calibration", theirs.calibration, ours.calibration),
+    ):
+        if mine != saved:
+            raise UsageError(
+                f"the run was started with {other}: {saved or 'none'}",
+                allowed=f"now asked for: {mine or 'none'}",
+                hint="resume with the same settings (--epochs may grow unless the schedule ends with it)",
+                location=Location(str(path)),
+            )
 
 
 def check_fits(checkpoint: Checkpoint, run: Expected, path: Path) -> None:

@@ -17,7 +17,6 @@ from ffebm.files.folder import read_folder
 from ffebm.files.lock import claimed
 from ffebm.plan.plan import Plan
 from ffebm.runtime.blocks.estimators.gradient import EP, Gradient, Implicit, Unrolled
-from ffebm.runtime.blocks.settling.settling import Equilibrium
 from ffebm.runtime.executor import Executor
 from ffebm.runtime.save_onnx import model_files, source_model
 from ffebm.training.calibration import calibrated_on, calibration_batch
@@ -32,15 +31,15 @@ from ffebm.training.classification import BATCH, fitted, input_dtype
 from ffebm.training.data import Data
 from ffebm.training.data.preparation import preparation
 from ffebm.training.data.samples import split_off
-from ffebm.training.differences import differing
 from ffebm.training.loss import loss_of
 from ffebm.training.optimization.average import Average
 from ffebm.training.optimization.optimizer import make_optimizer
 from ffebm.training.optimization.precision import Precision
-from ffebm.training.optimization.rates import TO_THE_END, Rates, checked_schedule
+from ffebm.training.optimization.rates import Rates, checked_schedule
 from ffebm.training.record import RECORD, RUN, Epoch, RunRecord, run_record
-from ffebm.training.resuming import check_fits, expected, spoilt
+from ffebm.training.resuming import check_fits, check_is_same, expected, spoilt
 from ffebm.training.settings import Training
+from ffebm.training.tally import LEAST, Tally
 
 TRAINED, AVERAGED, BEST = "trained.onnx", "averaged.onnx", "best.onnx"
 """Models in the run's folder: as trained, with averaged weights, and that of the best epoch."""
@@ -48,7 +47,6 @@ EXPLODED = 1e6
 """A loss this many times the first one (or 1, if that is less) is beyond all bounds."""
 _LARGEST = float(torch.finfo(torch.float32).max) ** 0.5
 """Of weights, whose squares must be finite."""
-_LEAST = float(torch.finfo(torch.float32).tiny)
 
 Progress = Callable[[int, int, float], None]
 """Called after each step with samples seen in this epoch, samples an epoch has, and the mean loss so far."""
@@ -124,26 +122,8 @@ class Trainer:
         if self.folder is None:
             raise UsageError("there is no run folder to resume from")
         checkpoint = load_checkpoint(self.folder)
-        ours, theirs = self._record(), checkpoint.record
-        same = theirs.training
-        if self.training.schedule not in TO_THE_END and self.training.epochs >= len(theirs.epochs):
-            same = msgspec.structs.replace(same, epochs=self.training.epochs)
-        settings = differing(same, self.training)
-        for other, saved, mine in (
-            ("another plan", theirs.plan, ours.plan),
-            ("other hardware", theirs.hardware, ours.hardware),
-            ("other data", theirs.samples, ours.samples),
-            ("other settings", *settings),
-            ("another gradient", theirs.gradient, ours.gradient),
-            ("another calibration", theirs.calibration, ours.calibration),
-        ):
-            if mine != saved:
-                raise UsageError(
-                    f"the run was started with {other}: {saved or 'none'}",
-                    allowed=f"now asked for: {mine or 'none'}",
-                    hint="resume with the same settings (--epochs may grow unless the schedule ends with it)",
-                    location=Location(str(self.folder)),
-                )
+        theirs = checkpoint.record
+        check_is_same(self._record(), theirs, self.folder)
         wanted = expected(self.net, self.optimizer, self.training, self._precision.state())
         check_fits(checkpoint, wanted, self.folder)
         held = {**self.net.weights(), **self.net.running_statistics()}
@@ -252,7 +232,7 @@ class Trainer:
             right += self.loss.hits(self.loss.scores(outputs), target)
             labels += self.loss.labels(target)
         net.train(was_training)
-        return total / max(amount, _LEAST), right / max(labels, 1) if self.loss.counts else None
+        return total / max(amount, LEAST), right / max(labels, 1) if self.loss.counts else None
 
     def _calibrate(self) -> None:
         """Set ADC ranges that follow data by training samples, as weights are now, for training."""
@@ -272,7 +252,7 @@ class Trainer:
         self.net.reseed(seed)
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(self.data.x_train), generator=generator)
-        tally = _Tally()
+        tally = Tally()
         for step, picked in enumerate(torch.split(order, self.training.batch * self.training.accumulate)):
             if step & (step - 1) == 0:
                 self._calibrate()
@@ -293,7 +273,7 @@ class Trainer:
             seconds=time.perf_counter() - started,
         )
 
-    def _step(self, picked: Tensor, generator: torch.Generator, tally: "_Tally") -> None:
+    def _step(self, picked: Tensor, generator: torch.Generator, tally: Tally) -> None:
         """One step of the optimiser, of as many batches as the settings say.
 
         Each batch counts by its share of what the mean of all of them is taken over.
@@ -304,7 +284,7 @@ class Trainer:
         for part in torch.split(picked, self.training.batch):
             x = self._prepare(self.data.x_train[part].to(self.device), generator)
             y = self.data.y_train[part].to(self.device)
-            share = self.loss.amount(y) / max(whole, _LEAST)
+            share = self.loss.amount(y) / max(whole, LEAST)
             self.net.train()
             with self._precision.computing():
                 loss, scores = self._loss(x, y)
@@ -322,7 +302,7 @@ class Trainer:
         if self.training.clip_norm is not None:
             clip_grad_norm_(self.net.weights().values(), self.training.clip_norm)
 
-    def _check(self, number: int, step: int, tally: "_Tally") -> None:
+    def _check(self, number: int, step: int, tally: Tally) -> None:
         """Stop where the loss or a weight is beyond all bounds.
 
         Raises:
@@ -422,71 +402,6 @@ class Trainer:
         save_checkpoint(
             self.folder, Checkpoint(self._record(), dict(held), state, cells, average, self.best), files
         )
-
-
-class _Tally:
-    """Figures of an epoch while it runs."""
-
-    def __init__(self) -> None:
-        self.step, self.first, self.seen = 0.0, math.nan, 0
-        self._total, self._amount, self._right, self._labels = 0.0, 0.0, 0, 0
-        self._unsettled, self._sweeps, self._looked = 0.0, 0.0, 0
-
-    def begin(self) -> None:
-        """A step begins."""
-        self.step = 0.0
-
-    def see(self, loss: float, right: int, labels: int) -> None:
-        """A batch has run.
-
-        Args:
-            loss: Its part of the step's mean loss.
-            right: How many labels are right.
-            labels: How many labels there are.
-        """
-        self.step += loss
-        self._right += right
-        self._labels += labels
-
-    def end(self, amount: float, samples: int) -> None:
-        """A step has run.
-
-        Args:
-            amount: What its mean loss is taken over.
-            samples: How many samples it had.
-        """
-        self._total += self.step * amount
-        self._amount += amount
-        self.seen += samples
-        if math.isnan(self.first):
-            self.first = self.step
-
-    def settle(self, equilibria: list[Equilibrium]) -> None:
-        """Free phases have run."""
-        for equilibrium in equilibria:
-            self._unsettled += float((~equilibrium.converged).float().mean())
-            self._sweeps += float(equilibrium.sweeps.float().mean())
-            self._looked += 1
-
-    @property
-    def loss(self) -> float:
-        """Mean over what was seen."""
-        return self._total / max(self._amount, _LEAST)
-
-    @property
-    def accuracy(self) -> float:
-        """Share of labels that are right."""
-        return self._right / max(self._labels, 1)
-
-    @property
-    def unsettled(self) -> float:
-        """Share of samples and blocks whose free phase did not settle."""
-        return self._unsettled / max(1, self._looked)
-
-    @property
-    def sweeps(self) -> float:
-        """Mean sweeps of a free phase."""
-        return self._sweeps / max(1, self._looked)
 
 
 def _largest(net: Executor) -> dict[str, float]:
