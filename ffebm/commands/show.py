@@ -66,7 +66,7 @@ def _print(plan: Plan, chosen: list[str], *, whole: bool) -> None:
 
 
 def _draw(plan: Plan, path: Path) -> None:
-    from ffebm.report.pictures.partition import picture
+    from ffebm.plan.pictures.partition import picture
 
     write_file(path, picture(plan).encode())
     out.print(f"picture written to {path}", markup=False)

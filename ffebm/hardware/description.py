@@ -42,7 +42,9 @@ from ffebm.hardware.quantity import (
     Time,
     Voltage,
 )
+from ffebm.hardware.table import constants_html
 from ffebm.limits import ARRAY_LINES
+from ffebm.visible import visible
 
 __all__ = [
     "Accumulate",
@@ -193,9 +195,31 @@ class Hardware(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     digital: Digital
     network: Network
 
+    def __repr__(self) -> str:
+        return f"<Hardware {self._headline()}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: a table of all constants."""
+        return constants_html(f"{self._headline()}. {self.description}", self.quantities())
+
+    def _headline(self) -> str:
+        """The machine in one line."""
+        kind, size = self.tiles.tile.kind, self.tiles.tile.size
+        tiles = f"{_counted(self.tiles.count, f'{kind} tile')}{f' of {size[0]} x {size[1]}' if size else ''}"
+        constants = [quantity for _, quantity in self.quantities()]
+        assumed = sum(quantity.assumption for quantity in constants)
+        return visible(
+            f"{self.name}: {tiles}, {self.tiles.settling}; {_counted(self.digital.count, 'digital unit')}; "
+            f"{len(constants)} constants, {assumed} of them assumptions"
+        )
+
     def quantities(self) -> Iterator[tuple[str, Quantity]]:
         """Every physical constant with its dotted name, in the order of the description."""
         yield from _quantities("", self)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _quantities(prefix: str, part: msgspec.Struct) -> Iterator[tuple[str, Quantity]]:

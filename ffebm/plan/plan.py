@@ -17,9 +17,10 @@ from ffebm.files.folder import read_folder, write_folder
 from ffebm.graph.graph import Array, holds_floats
 from ffebm.hardware.description import check_hardware
 from ffebm.plan.checks import plan_problems
+from ffebm.plan.pictures.notebook import plan_html
 from ffebm.plan.program import Segment
 from ffebm.plan.schema import SCHEMA, Manifest, PlanData
-from ffebm.plan.summary import summary_lines
+from ffebm.plan.summary import headline, summary_lines
 from ffebm.plan.tensor_file import pack, unpack
 
 MANIFEST, WEIGHTS, CROSSBARS = "plan.json", "weights.safetensors", "crossbars.safetensors"
@@ -42,8 +43,11 @@ class Plan(PlanData, kw_only=True, forbid_unknown_fields=True, eq=False):
         return not self == other  # msgspec's own compares identities
 
     def __repr__(self) -> str:
-        size = f"{len(self.nodes)} nodes, {len(self.blocks)} blocks"
-        return f"<Plan of {self.source.name} for {self.hardware.name}: {size}>"
+        return f"<Plan of {headline(self)}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the picture of the partition, and the summary."""
+        return plan_html(self)
 
     def save(self, path: str | Path) -> None:
         """Write the plan folder; all of it or nothing.

@@ -21,6 +21,17 @@ def engineering(value: float, unit: str) -> str:
     return f"{value:.4g} {unit}"
 
 
+def headline(plan: PlanData) -> str:
+    """A plan in one line."""
+    on_tiles = sum(node.unit == "tile" for node in plan.nodes)
+    inference = plan.inference
+    return visible(
+        f"{plan.source.name} for {plan.hardware.name}: {on_tiles} of {len(plan.nodes)} nodes in "
+        f"{len(plan.blocks)} energy blocks on {len(plan.tiles)} tiles; one inference "
+        f"{engineering(inference.makespan_s, 's')}, {engineering(inference.cost.energy, 'J')}"
+    )
+
+
 def summary_lines(plan: PlanData) -> Iterator[str]:
     """What a person wants to know first, as lines of at most 80 columns."""
     tile_nodes = [node for node in plan.nodes if node.unit == "tile"]

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ffebm.plan.pictures.notebook import plan_html
 from ffebm.plan.plan import Plan
 from ffebm.plan.schema import Settle
 from ffebm.plan.structure import nested
@@ -103,6 +104,23 @@ class Executor(nn.Module):
     def unprogrammed(self) -> "Executor":
         """Another network of the same plan and machine; nothing is programmed, weights are the plan's."""
         return Executor(self.plan, self.settle, self.gradient, int(self._name), self._tiles)
+
+    def extra_repr(self) -> str:
+        """What torch prints of this module: the plan, and how it runs."""
+        weights = self._trainable().values()
+        return "\n".join(
+            (
+                f"{self.plan!r}",
+                f"gradient {self.gradient!r}",
+                f"settling: up to {self.settle.free_sweeps} free, {self.settle.nudged_sweeps} nudged sweeps",
+                f"{len(weights)} weights of {sum(w.numel() for w in weights):,} numbers train; "
+                f"{'training' if self.training else 'evaluation'} mode, seed {self._seed}",
+            )
+        )
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: how it runs, the picture of the partition, and the plan's summary."""
+        return plan_html(self.plan, repr(self))
 
     # --- weights -------------------------------------------------------------------------------------
 

@@ -11,7 +11,9 @@ def test_the_summary(golden: Callable[[str], None], plan: Plan) -> None:
     text = plan.summary()
     golden(text)
     assert max(map(len, text.splitlines())) <= 80 or "note" in max(text.splitlines(), key=len)
-    assert repr(plan) == "<Plan of model for reference: 9 nodes, 3 blocks>"
+    cost = f"{engineering(plan.inference.makespan_s, 's')}, {engineering(plan.inference.cost.energy, 'J')}"
+    blocks = "7 of 9 nodes in 3 energy blocks on 3 tiles"
+    assert repr(plan) == f"<Plan of model for reference: {blocks}; one inference {cost}>"
 
 
 @pytest.mark.parametrize(

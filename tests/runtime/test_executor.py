@@ -1,4 +1,5 @@
 from typing import Any
+from xml.etree import ElementTree
 
 import networkx as nx
 import pytest
@@ -388,3 +389,31 @@ def test_a_network_can_be_cast() -> None:
     found = net(torch.from_numpy(feeds["x"]).double())
     assert found.dtype == torch.float64
     assert relative_error((found.float(),), oracle(model, feeds)) < 1e-6
+
+
+def test_a_network_says_what_it_is_and_how_it_runs() -> None:
+    b = Builder()
+    hidden = b.node("Relu", b.node("MatMul", b.input("x", "N", 3), b.weight(3, 4)), out="s1")
+    plan = compile_plan(b.model(b.node("MatMul", hidden, b.weight(4, 2), out="y")), hardware="ideal")
+    net = Executor(plan, Settle(free_sweeps=7, nudged_sweeps=5), Implicit(), seed=3)
+    assert repr(net.train()) == (
+        "Executor(\n"
+        f"  {plan!r}\n"
+        "  gradient Implicit(tol=1e-10, max_iterations=500)\n"
+        "  settling: up to 7 free, 5 nudged sweeps\n"
+        "  2 weights of 20 numbers train; training mode, seed 3\n"
+        ")"
+    )
+    shown = ElementTree.fromstring(net._repr_html_())
+    assert [element.tag for element in shown.iter()] == ["div", "img", "pre"]
+    assert shown[1].text == f"{net!r}\n\n{plan.summary()}".rstrip("\n")
+
+    net.gradient = EP(beta=0.5)
+    net(torch.ones(5, 3)).sum().backward()
+    settled = "5 of 5 samples settled (sweeps up to 1, residual up to 0)"
+    assert [repr(found) for found in net.equilibria] == [
+        f"<Equilibrium of {layer}: {settled}; backward {settled}, nudged by 0.5>" for layer in ("s1", "y")
+    ]
+    assert repr(net.equilibria[0].backward) == f"<Outcome {settled}, nudged by 0.5>"
+    net(torch.ones(0, 3))
+    assert repr(net.equilibria[0]) == "<Equilibrium of s1: 0 of 0 samples settled>"

@@ -24,6 +24,7 @@ from ffebm.plan.schema import Settle
 from ffebm.runtime.blocks.settling.anderson import Anderson
 from ffebm.runtime.blocks.settling.limit_cycle import WATCHED, Watch
 from ffebm.runtime.blocks.settling.phase import Note, Phase
+from ffebm.visible import visible
 
 SETTLED = 1e-4
 """Largest residual of a sample that counts as converged when a fixed number of sweeps was asked for."""
@@ -35,7 +36,7 @@ _LOOK_EVERY = 8
 """On an accelerator, sweeps between looks at whether anything still moves: each look waits for the device."""
 
 
-@dataclass
+@dataclass(repr=False)
 class Outcome:
     """How a phase went, sample by sample.
 
@@ -58,8 +59,21 @@ class Outcome:
     beta: float | None = None
     reached: bool = True
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.words()}>"
 
-@dataclass
+    def words(self) -> str:
+        """How the phase went, in one line."""
+        batch = len(self.converged)
+        said = f"{int(self.converged.sum())} of {batch} samples settled"
+        if batch:
+            said += (
+                f" (sweeps up to {int(self.sweeps.max())}, residual up to {float(self.residual.max()):.2g})"
+            )
+        return said if self.beta is None else f"{said}, nudged by {self.beta:g}"
+
+
+@dataclass(repr=False)
 class Equilibrium(Outcome):
     """Where a block settled in its free phase, and how well.
 
@@ -71,6 +85,11 @@ class Equilibrium(Outcome):
 
     state: dict[str, Tensor] = field(default_factory=dict)
     backward: Outcome | None = None
+
+    def words(self) -> str:
+        """The layers, how the free phase went, and how the backward pass did."""
+        back = "" if self.backward is None else f"; backward {self.backward.words()}"
+        return f"of {visible(', '.join(self.state))}: {super().words()}{back}"
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from xml.etree import ElementTree
 
 import pytest
 
+from ffebm.plan.pictures.partition import picture
 from ffebm.plan.plan import Plan
 from ffebm.plan.schema import Source
-from ffebm.report.pictures.partition import picture
 from tests.report.conftest import WICKED
 
 SVG = "{http://www.w3.org/2000/svg}"

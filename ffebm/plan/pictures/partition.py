@@ -6,7 +6,7 @@ from html import escape
 from itertools import pairwise
 
 from ffebm.graph.graph import EnergyBlock
-from ffebm.plan.plan import Plan
+from ffebm.plan.schema import PlanData
 from ffebm.plan.summary import engineering, share
 from ffebm.visible import visible
 
@@ -38,7 +38,7 @@ class _Box:
         return 30 + LINE * len(self.lines)
 
 
-def picture(plan: Plan) -> str:
+def picture(plan: PlanData) -> str:
     """A plan's partition as a self-contained SVG.
 
     Solid boxes are energy blocks on tiles, dashed ones run digitally, so it reads without colour too.
@@ -69,11 +69,11 @@ def picture(plan: Plan) -> str:
     )
 
 
-def _title(plan: Plan) -> str:
+def _title(plan: PlanData) -> str:
     return f"{plan.source.name} on {plan.hardware.name}: {len(plan.blocks)} energy blocks"
 
 
-def _subtitle(plan: Plan) -> str:
+def _subtitle(plan: PlanData) -> str:
     macs = sum(node.macs for node in plan.nodes)
     analog = sum(node.macs for node in plan.nodes if node.unit == "tile")
     inference = plan.inference
@@ -84,7 +84,7 @@ def _subtitle(plan: Plan) -> str:
     )
 
 
-def _boxes(plan: Plan) -> Iterator[_Box]:
+def _boxes(plan: PlanData) -> Iterator[_Box]:
     ops = {node.name: node.op for node in plan.nodes}
     blocks: dict[int | None, EnergyBlock] = {block.id: block for block in plan.blocks}
     yield _Box("port", "input", tuple(f"{port.name} {port.type}" for port in plan.inputs))

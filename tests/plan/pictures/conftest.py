@@ -1,0 +1,3 @@
+from tests.report.conftest import wicked
+
+__all__ = ["wicked"]
