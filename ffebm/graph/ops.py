@@ -127,6 +127,7 @@ OPS: dict[str, Op] = {
     "ThresholdedRelu": Op(Kind.STEP),
     # normalisation, and what else couples the units
     "BatchNormalization": Op(Kind.COUPLES_SAMPLES, work=2, weights=(1, 2), buffers=(3, 4)),
+    "com.microsoft.EmbedLayerNormalization": Op(Kind.COUPLES_UNITS, work=10, weights=(2, 3, 4, 5, 6)),
     "GroupNormalization": Op(Kind.COUPLES_UNITS, work=8, weights=(1, 2)),
     "Hardmax": Op(Kind.COUPLES_UNITS, work=2),
     "InstanceNormalization": Op(Kind.COUPLES_UNITS, work=8, weights=(1, 2)),
@@ -152,6 +153,7 @@ OPS: dict[str, Op] = {
     "RotaryEmbedding": Op(Kind.PRODUCT, work=3),
     "SwiGLU": Op(Kind.PRODUCT, work=6),
     "ai.onnx.preview.FlexAttention": Op(Kind.PRODUCT, work=6),
+    "com.microsoft.MultiHeadAttention": Op(Kind.PRODUCT, work=6, weights=(3,)),
     # reductions
     "ArgMax": Op(Kind.REDUCTION),
     "ArgMin": Op(Kind.REDUCTION),
@@ -254,6 +256,19 @@ OPS: dict[str, Op] = {
     "QLinearConv": Op(Kind.QUANTISED, work=4, weights=(3, 8)),
     "QLinearMatMul": Op(Kind.QUANTISED, work=4, weights=(0, 3)),
     "QuantizeLinear": Op(Kind.QUANTISED, work=4),
+    # what onnxruntime's quantiser writes
+    "com.microsoft.DynamicQuantizeMatMul": Op(Kind.QUANTISED, work=6, weights=(1,)),
+    "com.microsoft.MatMulIntegerToFloat": Op(Kind.QUANTISED, work=4, weights=(0, 1)),
+    "com.microsoft.NhwcMaxPool": Op(Kind.QUANTISED),
+    "com.microsoft.QGemm": Op(Kind.QUANTISED, work=4, weights=(0, 3, 6)),
+    "com.microsoft.QLinearAdd": Op(Kind.QUANTISED, work=6),
+    "com.microsoft.QLinearAveragePool": Op(Kind.QUANTISED, work=4),
+    "com.microsoft.QLinearConcat": Op(Kind.QUANTISED, work=2),
+    "com.microsoft.QLinearGlobalAveragePool": Op(Kind.QUANTISED, work=4),
+    "com.microsoft.QLinearLeakyRelu": Op(Kind.QUANTISED, work=4),
+    "com.microsoft.QLinearMul": Op(Kind.QUANTISED, work=6),
+    "com.microsoft.QLinearSigmoid": Op(Kind.QUANTISED, work=8),
+    "com.microsoft.QLinearSoftmax": Op(Kind.QUANTISED, work=8),
     # what a model keeps between runs
     "UpdateBuffer": Op(Kind.STATE, work=0, buffers=(0,)),
     # transforms

@@ -269,6 +269,20 @@ ATTENTION = [
         (normal(1, 1, 2, 2), normal(1, 1, 2, 2), normal(1, 1, 2, 2)),
         graphs={"score_mod": lambda scores: (scores * 2,)},
     ),
+    Example(
+        "com.microsoft.MultiHeadAttention",
+        (*(normal(1, 3, 4) for _ in range(3)), normal(12), ints(1, 1, 0).reshape(1, 3)),
+        {"num_heads": 2, "unidirectional": 1},
+    ),
+    Example(
+        "com.microsoft.EmbedLayerNormalization",
+        (
+            ints(0, 2, 1).reshape(1, 3),
+            ints(0, 1, 0).reshape(1, 3),
+            *(normal(3, 4), normal(5, 4), normal(2, 4), normal(4), normal(4)),
+        ),
+        n_outputs=3,
+    ),
 ]
 
 LOSSES = [

@@ -14,7 +14,9 @@ from google.protobuf.message import DecodeError
 from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, numpy_helper
 
 from ffebm.compiler.isolated import isolated
+from ffebm.compiler.onnx.contributed import adopted, move_inside
 from ffebm.compiler.onnx.functions import inlined
+from ffebm.compiler.onnx.fused import write_out
 from ffebm.compiler.onnx.roles import apart
 from ffebm.compiler.onnx.schema import check_nodes
 from ffebm.compiler.onnx.structure import check_ops, check_structure, op_name, write_defaults
@@ -58,7 +60,7 @@ def from_onnx(model: str | Path | ModelProto, dims: Mapping[str, int]) -> Import
     """
     name = "model" if isinstance(model, ModelProto) else Path(model).name
     given = model if isinstance(model, ModelProto) else _load(Path(model))
-    proto = _inlined(readable(given), name)
+    proto = adopted(_inlined(readable(given), name))
     order = check_structure(proto, name)
     check_ops(proto.graph, name)
     _check_opset(proto, name)
@@ -68,8 +70,10 @@ def from_onnx(model: str | Path | ModelProto, dims: Mapping[str, int]) -> Import
     work = _without_large(proto, order, constants)
     write_defaults(work.graph)
     _set_dims(work, dims, name)
+    move_inside(work)
     work = _convert(work, name)
     graph = _graph(_infer(work, name), constants, name)
+    write_out(graph)
     graph.notes.extend(_merged(merged))
     source = Source(name=name, format="onnx", digest=_digest(proto, constants), opset=_opset(proto))
     return Imported(graph, source, proto)

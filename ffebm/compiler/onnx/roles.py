@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
+from ffebm.compiler.onnx.fused import FUSED
 from ffebm.compiler.onnx.structure import op_name
 from ffebm.graph.ops import OPS, Kind
 
@@ -99,7 +100,7 @@ def _moved(graph: GraphProto) -> dict[str, list[list[_Use]]]:
 
 
 def _use(node: NodeProto, index: int, position: int) -> _Use:
-    op = OPS.get(op_name(node))
+    op = OPS.get(op_name(node)) or FUSED.get(op_name(node))
     role = "constant"
     if op is not None and position in op.buffers:
         role = "buffer"

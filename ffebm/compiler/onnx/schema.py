@@ -8,6 +8,7 @@ import onnx
 from onnx import AttributeProto, ModelProto, NodeProto
 from onnx.defs import OpSchema
 
+from ffebm.compiler.onnx.contributed import LEARNING, MICROSOFT, schema_of
 from ffebm.compiler.onnx.structure import all_nodes, op_name
 from ffebm.errors import Location, ModelError
 from ffebm.visible import visible
@@ -56,10 +57,14 @@ def check_nodes(model: ModelProto, name: str) -> None:
 
 @cache
 def _schema(op: str, opset: int, domain: str) -> OpSchema | None:
+    if domain == MICROSOFT:
+        return schema_of(op)
     try:
         schema = onnx.defs.get_schema(op, opset, domain)
     except onnx.defs.SchemaError:
         return None
+    if schema.deprecated and domain == LEARNING:  # onnxruntime runs them still
+        return onnx.defs.get_schema(op, schema.since_version - 1, domain)
     return None if schema.deprecated else schema
 
 

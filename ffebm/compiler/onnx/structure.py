@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 import networkx as nx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, helper
 
+from ffebm.compiler.onnx.fused import FUSED
 from ffebm.errors import Location, ModelError
 from ffebm.graph.ops import OPS
 
@@ -13,6 +14,8 @@ DEFAULTS: dict[str, dict[str, int | list[int]]] = {
     "STFT": {"onesided": 1},
 }
 """Defaults of attributes that onnx's own shape inference forgets, by op."""
+INSIDE = "ffebm."
+"""What stands before the name of a domain while onnx works on the model; `contributed.py` says why."""
 CONVERTED = {"Upsample"}
 """Ops of old opsets that version conversion replaces."""
 
@@ -94,7 +97,8 @@ def _check_inner(node: NodeProto, where: Location) -> None:
 
 def op_name(node: NodeProto) -> str:
     """Name of a node's op: `domain.name` outside the default domain."""
-    return node.op_type if node.domain in {"", "ai.onnx"} else f"{node.domain}.{node.op_type}"
+    domain = node.domain.removeprefix(INSIDE)
+    return node.op_type if domain in {"", "ai.onnx"} else f"{domain}.{node.op_type}"
 
 
 def check_ops(graph: GraphProto, name: str) -> None:
@@ -104,8 +108,9 @@ def check_ops(graph: GraphProto, name: str) -> None:
         ModelError: With all that are missing and the nodes that want them.
     """
     unknown: dict[str, list[str]] = {}
+    known = OPS.keys() | FUSED.keys() | CONVERTED
     for node, label in all_nodes(graph):
-        if op_name(node) not in OPS and op_name(node) not in CONVERTED:
+        if op_name(node) not in known:
             unknown.setdefault(op_name(node), []).append(label)
     if unknown:
         listed = "; ".join(f"{op} ({', '.join(labels)})" for op, labels in sorted(unknown.items()))

@@ -11,6 +11,7 @@ from ffebm.runtime.kernels.indexing import INDEXING
 from ffebm.runtime.kernels.layout import LAYOUT
 from ffebm.runtime.kernels.linear import LINEAR
 from ffebm.runtime.kernels.loss import LOSS
+from ffebm.runtime.kernels.microsoft import MICROSOFT
 from ffebm.runtime.kernels.movement import MOVEMENT
 from ffebm.runtime.kernels.normalisation import NORMALISATION
 from ffebm.runtime.kernels.pooling import POOLING
@@ -23,6 +24,7 @@ from ffebm.runtime.kernels.shape import SHAPE
 from ffebm.runtime.kernels.state import STATE
 from ffebm.runtime.kernels.torch_op import torch_op
 from ffebm.runtime.kernels.transform import TRANSFORM
+from ffebm.runtime.kernels.transformer import TRANSFORMER
 
 KERNELS: dict[str, Kernel] = {
     **ACTIVATION,
@@ -35,6 +37,7 @@ KERNELS: dict[str, Kernel] = {
     **LAYOUT,
     **LINEAR,
     **LOSS,
+    **MICROSOFT,
     **MOVEMENT,
     **NORMALISATION,
     **POOLING,
@@ -46,6 +49,7 @@ KERNELS: dict[str, Kernel] = {
     **SHAPE,
     **STATE,
     **TRANSFORM,
+    **TRANSFORMER,
 }
 """By ONNX's op name; an op of another domain than the default one is `domain.Name`."""
 
