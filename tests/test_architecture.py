@@ -16,7 +16,7 @@ ROOT = Path(ffebm.__file__).parent
 ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
     "ffebm": (
         ("errors", "visible"),
-        ("limits",),
+        ("limits", "plugins"),
         ("files",),
         ("hardware",),
         ("graph",),
@@ -29,7 +29,7 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("commands",),
         ("cli", "__main__"),
     ),
-    "ffebm.compiler": (("isolated",), ("onnx", "torch"), ("driver",)),
+    "ffebm.compiler": (("isolated", "own_passes"), ("onnx", "torch"), ("driver",)),
     "ffebm.runtime": (("uncompiled",), ("tiles", "kernels"), ("blocks",)),
     "ffebm.runtime.blocks": (
         ("physics",),

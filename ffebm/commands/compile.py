@@ -51,6 +51,10 @@ def compile(  # noqa: A001, PLR0913 - the command's name; a command's options ar
         list[str] | None,
         Option(metavar="NAME", help="Train this constant too; * stands for anything; repeatable."),
     ] = None,
+    own_passes: Annotated[
+        list[str] | None,
+        Option("--pass", metavar="NAME", help="Run this pass of an installed package too; repeatable."),
+    ] = None,
     report: Annotated[
         bool, Option("--report", help="Write a page that shows the plan, PLAN.html, too.")
     ] = False,
@@ -80,6 +84,7 @@ def compile(  # noqa: A001, PLR0913 - the command's name; a command's options ar
         dims=_dims(dim or []),
         digital=digital or (),
         trainable=trainable or (),
+        passes=own_passes or (),
         progress=_print_graph if print_passes else None,
     )
     folder = output or Path(f"{model.stem}.plan")

@@ -18,23 +18,22 @@ EXPORT = Kind("export", "ffebm export PLAN --to TOOL", "export the plan again")
 
 def export(
     plan: PlanPath,
-    to: Annotated[str, Option(help="crosssim, aihwkit, zigzag or qonnx.")],
+    to: Annotated[str, Option(help="crosssim, aihwkit, zigzag, qonnx, or one of an installed package.")],
     output: Annotated[Path | None, Option("-o", "--output", help="Folder. [default: PLAN.TO]")] = None,
     data: Annotated[
         Path | None, Option(help="Samples that fix the scales of QONNX, as for `ffebm run --input`.")
     ] = None,
 ) -> None:
     """Write a plan as other simulators and tools read it, and say what they cannot express."""
-    from ffebm.exporters.catalogue import EXPORTERS
+    from ffebm.exporters.catalogue import exporter
     from ffebm.exporters.qonnx import export_qonnx
 
-    if to not in EXPORTERS:
-        raise UsageError(f"--to {to}", allowed=", ".join(EXPORTERS))
+    write = exporter(to)
     if data is not None and to != "qonnx":
         raise UsageError(f"--data with --to {to}", allowed="--to qonnx, whose scales can be measured")
     loaded = load_plan(plan)
     folder = output or plan.resolve().with_name(f"{plan.resolve().name}.{to}")
-    exported = EXPORTERS[to](loaded) if data is None else export_qonnx(loaded, _peaks(loaded, data))
+    exported = write(loaded) if data is None else export_qonnx(loaded, _peaks(loaded, data))
     _check_unchanged(folder, exported.marker)
     write_folder(folder, exported.files, exported.marker, EXPORT)
     for note in exported.notes:

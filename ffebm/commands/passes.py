@@ -13,8 +13,8 @@ from ffebm.files.write_file import write_file
 from ffebm.visible import visible_lines
 
 if TYPE_CHECKING:
-    from ffebm.compiler.driver import Pass
     from ffebm.compiler.observe import Observed
+    from ffebm.compiler.own_passes import Pass
     from ffebm.graph.graph import Graph
 
 EVERYTHING = 2**62

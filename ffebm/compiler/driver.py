@@ -1,8 +1,9 @@
 """The compiler: a model goes in, a plan comes out. The pass order is here, on one screen."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import msgspec
 from onnx import ModelProto
@@ -10,8 +11,9 @@ from onnx import ModelProto
 from ffebm.backends.crossbar import emit_tiles
 from ffebm.backends.digital import emit_segments, instruction_of
 from ffebm.compiler.onnx.from_onnx import from_onnx, without_weights
+from ffebm.compiler.own_passes import Pass, own_passes, with_own
 from ffebm.errors import InternalError, Location, ModelError, UsageError
-from ffebm.graph.graph import Array, Graph, Node, Stage, TensorType, verify
+from ffebm.graph.graph import Array, Graph, Node, TensorType, verify
 from ffebm.graph.work import macs, parameters
 from ffebm.hardware.description import Hardware, load_hardware
 from ffebm.passes.canonicalize import Canonicalize
@@ -31,25 +33,6 @@ from ffebm.scheduling.schedules import Schedules, batch_of
 
 Progress = Callable[[str, Graph], None]
 """Called with a pass's name and the graph after it."""
-
-
-class Pass(Protocol):
-    """What every pass is: a frozen dataclass whose other fields are its options."""
-
-    @property
-    def name(self) -> str:
-        """Stable name, as printed."""
-
-    @property
-    def requires(self) -> Stage:
-        """Stage that the graph must have reached."""
-
-    @property
-    def ensures(self) -> Stage:
-        """Stage that the graph has reached afterwards."""
-
-    def run(self, graph: Graph, hardware: Hardware) -> None:
-        """Rewrite the graph in place."""
 
 
 def pass_order(options: Options, source: Literal["onnx", "torch"] = "onnx") -> tuple[Pass, ...]:
@@ -106,6 +89,7 @@ def compile_model(  # noqa: PLR0913 - the public entry point; every option has a
     dims: Mapping[str, int] | None = None,
     digital: Sequence[str] = (),
     trainable: Sequence[str] | None = None,
+    passes: Sequence[Pass | str] = (),
     progress: Progress | None = None,
 ) -> Plan:
     """Compile a model into a plan.
@@ -123,6 +107,8 @@ def compile_model(  # noqa: PLR0913 - the public entry point; every option has a
         dims: Sizes for named dimensions of an ONNX model.
         digital: Names of weights and nodes that stay digital, whatever fits on tiles.
         trainable: Names of constants that train beside weights and biases; * stands for anything.
+        passes: Passes of one's own, and names of those that installed packages offer, each run where the
+            graph has reached the stage that it requires; docs/extend.md says how to write one.
         progress: Called after each pass.
 
     Raises:
@@ -131,10 +117,16 @@ def compile_model(  # noqa: PLR0913 - the public entry point; every option has a
         UsageError: If an option is wrong.
     """
     options = _options(block_size, boundary, fold_batch_norm, dims or {}, digital, trainable or ())
-    settle = _checked(settle or Settle())
-    machine = load_hardware(hardware)
+    own = own_passes(passes)
+    job = _Job(
+        machine=load_hardware(hardware),
+        options=msgspec.structs.replace(options, passes=tuple(step.name for step in own)),
+        settle=_checked(settle or Settle()),
+        own=own,
+        progress=progress,
+    )
     if not isinstance(model, str | Path | ModelProto):
-        return _compile_torch(model, example_inputs, machine, options, settle, progress)
+        return _compile_torch(model, example_inputs, job)
     if example_inputs is not None:
         raise UsageError(
             f"example inputs of type {type(example_inputs).__name__} for an ONNX model",
@@ -142,11 +134,26 @@ def compile_model(  # noqa: PLR0913 - the public entry point; every option has a
             hint="name the other options: compile(path, hardware=...)",
         )
     imported = from_onnx(model, options.dims)
-    graph = imported.graph
-    run_passes(graph, machine, pass_order(options), progress)
-    plan = _emit(graph, machine, imported.source, options, settle)
-    plan.model = without_weights(imported.proto, graph)
+    plan = job.done(imported.graph, imported.source)
+    plan.model = without_weights(imported.proto, imported.graph)
     return plan
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is asked of the compiler, beside the model."""
+
+    machine: Hardware
+    options: Options
+    settle: Settle
+    own: tuple[Pass, ...]
+    progress: Progress | None
+
+    def done(self, graph: Graph, source: Source) -> Plan:
+        """The plan of an imported graph."""
+        order = with_own(pass_order(self.options, source.format), self.own)
+        run_passes(graph, self.machine, order, self.progress)
+        return _emit(graph, self.machine, source, self.options, self.settle)
 
 
 def _checked(settle: Settle) -> Settle:
@@ -157,25 +164,17 @@ def _checked(settle: Settle) -> Settle:
         raise UsageError(f"settings of settling: {error}") from None
 
 
-def _compile_torch(
-    model: object,
-    example_inputs: object,
-    hardware: Hardware,
-    options: Options,
-    settle: Settle,
-    progress: Progress | None,
-) -> Plan:
+def _compile_torch(model: object, example_inputs: object, job: _Job) -> Plan:
     from ffebm.compiler.torch.from_torch import (
         from_torch,  # torch costs two seconds, which ONNX models need not pay
     )
 
-    if options.dims:
+    if job.options.dims:
         raise UsageError(
-            f"sizes for {sorted(options.dims)}", allowed="named dimensions belong to ONNX models"
+            f"sizes for {sorted(job.options.dims)}", allowed="named dimensions belong to ONNX models"
         )
     imported = from_torch(model, example_inputs)
-    run_passes(imported.graph, hardware, pass_order(options, "torch"), progress)
-    plan = _emit(imported.graph, hardware, imported.source, options, settle)
+    plan = job.done(imported.graph, imported.source)
     plan.structure = imported.structure
     problem = next(program_problems(plan.segments, plan.weights), None)
     if problem is not None:

@@ -4,7 +4,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ffebm.compiler.driver import Pass, run_passes
+from ffebm.compiler.driver import run_passes
+from ffebm.compiler.own_passes import Pass
 from ffebm.graph.graph import Graph
 from ffebm.graph.text import node_lines
 from ffebm.hardware.description import Hardware

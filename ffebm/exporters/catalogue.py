@@ -1,7 +1,9 @@
-"""The exporters by the name that `ffebm export --to` takes."""
+"""The exporters by the name that `ffebm export --to` takes: our own, and those of installed packages."""
 
 from collections.abc import Callable
 
+from ffebm import plugins
+from ffebm.errors import UsageError
 from ffebm.exporters.aihwkit import export_aihwkit
 from ffebm.exporters.crosssim import export_crosssim
 from ffebm.exporters.export import Export
@@ -15,3 +17,28 @@ EXPORTERS: dict[str, Callable[[Plan], Export]] = {
     "zigzag": export_zigzag,
     "qonnx": export_qonnx,
 }
+
+
+def exporter(name: str) -> Callable[[Plan], Export]:
+    """The exporter of a name.
+
+    Raises:
+        UsageError: If there is none; from what it returns, if that is no `Export`.
+    """
+    own = EXPORTERS.get(name)
+    if own is not None:
+        return own
+    if plugins.package_of(plugins.EXPORTERS, name) is None:
+        known = (*EXPORTERS, *plugins.names(plugins.EXPORTERS))
+        raise UsageError(f"--to {name}", allowed=", ".join(dict.fromkeys(known)))
+    outside = plugins.load(plugins.EXPORTERS, name)
+    if not callable(outside):
+        raise UsageError(f"the exporter {name!r} is {outside!r}", allowed="a function of a plan")
+
+    def export(plan: Plan) -> Export:
+        made = outside(plan)
+        if not isinstance(made, Export) or made.marker not in made.files:
+            raise UsageError(f"the exporter {name!r} returns {made!r}", allowed="an Export with its marker")
+        return made
+
+    return export

@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, inspect
 
+from ffebm import plugins
 from ffebm.errors import HardwareError, Location
 from ffebm.hardware.crossbar import (
     Accumulate,
@@ -241,21 +242,46 @@ def load_hardware(name: str | Path | Hardware) -> Hardware:
     """Read a hardware description.
 
     Args:
-        name: A shipped name, the path of a TOML file, or a description, which is returned as it is.
+        name: A shipped name or that of an installed package's, the path of a TOML file, or a description,
+            which is returned as it is.
 
     Raises:
         HardwareError: If there is no such description, or it is wrong; with the place.
+        UsageError: If a package offers that name, and cannot be loaded.
     """
     if isinstance(name, Hardware):
         return name
     if isinstance(name, str) and name in shipped_hardware():
         text = (resources.files("ffebm") / "hardware" / f"{name}.toml").read_text(encoding="utf-8")
         return _decode(text, f"{name}.toml")
+    if isinstance(name, str) and plugins.package_of(plugins.HARDWARE, name) is not None:
+        return _installed(name)
+    return _of_file(name)
+
+
+def _installed(name: str) -> Hardware:
+    """The description that a package offers by a name."""
+    offered = plugins.load(plugins.HARDWARE, name)
+    if isinstance(offered, Hardware):
+        check_hardware(offered, name)
+        return offered
+    if not isinstance(offered, str | Path):
+        raise HardwareError(
+            f"package {plugins.package_of(plugins.HARDWARE, name)} offers {offered!r}",
+            allowed="a Hardware, or the path of a .toml file",
+            location=Location(name),
+        )
+    return _of_file(offered)
+
+
+def _of_file(name: str | Path) -> Hardware:
     path = Path(name)
     if not path.is_file():
+        installed = plugins.names(plugins.HARDWARE)
+        more = f"; packages offer {', '.join(installed)}" if installed else ""
         raise HardwareError(
             f"there is no hardware description {str(name)!r}",
-            allowed=f"shipped are {', '.join(shipped_hardware())}",
+            allowed=f"shipped are {', '.join(shipped_hardware())}{more}",
             hint="name a shipped one or give the path of a .toml file",
         )
     try:

@@ -70,6 +70,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         dims: Sizes given to named dimensions of the model.
         digital: Weights and nodes that were kept digital on request, by name.
         trainable: Constants that train on request, by name; * stands for anything.
+        passes: Passes beside the compiler's own, by name.
     """
 
     block_size: int | tuple[int, ...] = 1
@@ -78,6 +79,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     dims: dict[str, int] = {}
     digital: tuple[str, ...] = ()
     trainable: tuple[str, ...] = ()
+    passes: tuple[str, ...] = ()
 
 
 class Port(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -2,8 +2,9 @@
 
 from onnx import ModelProto
 
-from ffebm.compiler.driver import Pass, pass_order, run_passes
+from ffebm.compiler.driver import pass_order, run_passes
 from ffebm.compiler.onnx.from_onnx import from_onnx
+from ffebm.compiler.own_passes import Pass
 from ffebm.graph.graph import Graph
 from ffebm.hardware.description import Hardware, load_hardware
 from ffebm.plan.schema import Options

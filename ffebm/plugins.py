@@ -1,0 +1,80 @@
+"""What other packages add to ffebm: found by their entry points, loaded when they are asked for.
+
+| Group | An entry point leads to |
+|---|---|
+| `ffebm.exporters` | a function from a `Plan` to an `Export` |
+| `ffebm.hardware` | a `Hardware`, or the path of a description |
+| `ffebm.passes` | a pass, or a class of passes whose options have defaults |
+
+Nothing is loaded by its presence alone: who compiles or exports names it.
+"""
+
+import sys
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib.metadata import EntryPoint, entry_points
+
+from ffebm.errors import UsageError
+
+EXPORTERS = "ffebm.exporters"
+HARDWARE = "ffebm.hardware"
+PASSES = "ffebm.passes"
+GROUPS = (EXPORTERS, HARDWARE, PASSES)
+
+
+def names(group: str) -> list[str]:
+    """Names that installed packages give in a group, sorted."""
+    return sorted(_offers(group, tuple(sys.path)))
+
+
+def package_of(group: str, name: str) -> str | None:
+    """The package that offers a name in a group; None if none does."""
+    offers = _offers(group, tuple(sys.path)).get(name)
+    return None if offers is None else _package(offers[0])
+
+
+def packages() -> frozenset[str]:
+    """The installed packages that add anything."""
+    path = tuple(sys.path)
+    return frozenset(_package(offers[0]) for group in GROUPS for offers in _offers(group, path).values())
+
+
+def load(group: str, name: str) -> object:
+    """What a name in a group leads to.
+
+    Raises:
+        UsageError: If no package offers it, several do, or it cannot be loaded.
+    """
+    offers = _offers(group, tuple(sys.path)).get(name, ())
+    if not offers:
+        listed = ", ".join(names(group)) or "none"
+        raise UsageError(
+            f"no installed package offers {name!r} in {group}", allowed=f"installed are: {listed}"
+        )
+    if len(offers) > 1:
+        raise UsageError(
+            f"{name!r} in {group} is offered by {' and '.join(sorted(map(_package, offers)))}",
+            allowed="one package for a name",
+            hint="uninstall one of them",
+        )
+    try:
+        return offers[0].load()
+    except Exception as error:
+        raise UsageError(
+            f"{name!r} in {group}, of package {_package(offers[0])}, cannot be loaded: "
+            f"{type(error).__name__}: {error}",
+            hint=f"its entry point is {offers[0].value!r}; mend or uninstall the package",
+        ) from error
+
+
+def _package(offer: EntryPoint) -> str:
+    return offer.dist.name if offer.dist is not None else "?"
+
+
+@lru_cache(maxsize=64)
+def _offers(group: str, path: tuple[str, ...]) -> Mapping[str, tuple[EntryPoint, ...]]:
+    """By name, one entry point a package; of a package that lies twice on the path, the first one's."""
+    found: dict[str, dict[str, EntryPoint]] = {}
+    for offer in entry_points(group=group):
+        found.setdefault(offer.name, {}).setdefault(_package(offer), offer)
+    return {name: tuple(by_package.values()) for name, by_package in found.items()}
