@@ -3,18 +3,9 @@
 python -m tests.mutate_models 1000 [seed]     checks so many mutants and prints what is wrong
 """
 
-import json
-import os
 import random
-import resource
-import select
-import signal
-import sys
-import time
-import traceback
-import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -33,38 +24,13 @@ from ffebm.graph.ops import OPS
 from ffebm.runtime.kernels.dtypes import tensor_of, wide
 from tests.conformance import cases
 from tests.models import as_tuple
+from tests.mutants import Finding, check_apart, main
 
-SECONDS, BYTES = 20, 4 * 2**30
-"""What a mutant may cost at most."""
 RTOL, ATOL, COARSE_RTOL = 1e-3, 1e-4, 2e-2
 """Tolerances; the last one for results of 16 bits or fewer."""
 ODD_NUMBERS = (0, 1, -1, 2, 3, 7, 255, -128, 2**31 - 1, 2**31, -(2**31), 2**40, 2**62)
 ODD_FLOATS = (0.0, -0.0, 1.0, -1.0, 1e-30, 1e30, float("inf"), float("-inf"), float("nan"))
 ODD_NAMES = ("", "x", "block0", "a.b", "a/b", "%2E", "\u202eabc", "é" * 40, "n" * 3000, "\x1b[31m", "w:x")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What became of a mutant.
-
-    Attributes:
-        seed: Number of the mutant.
-        model: Name of the model that it was.
-        kind: "refused", "same", "alone" (only ffebm runs it), or a fault: "other result", "traceback",
-            "crash", "hang", "memory". "fails at run" is a message too, if of what
-            onnxruntime runs.
-        text: What was said.
-    """
-
-    seed: int
-    model: str
-    kind: str
-    text: str = ""
-
-    @property
-    def fault(self) -> bool:
-        """Whether ffebm is at fault."""
-        return self.kind not in {"refused", "same", "alone", "sided", "fails at run"}
 
 
 # --- mutations ---------------------------------------------------------------------------------------
@@ -382,73 +348,8 @@ def _alike(results: Sequence[torch.Tensor], expected: Sequence[Array]) -> bool:
 
 
 def check(models: Sequence[tuple[str, ModelProto]], seeds: Sequence[int], folder: Path) -> list[Finding]:
-    """Examine mutants in a process of its own, and in another one whenever that is lost."""
-    findings: list[Finding] = []
-    while len(findings) < len(seeds):
-        findings.extend(_batch(models, seeds[len(findings) :], folder))
-    return findings
-
-
-def _batch(models: Sequence[tuple[str, ModelProto]], seeds: Sequence[int], folder: Path) -> list[Finding]:
-    """Findings up to the first mutant that crashes or hangs the process, or takes too much memory."""
-    here, there = os.pipe()
-    child = os.fork()
-    if not child:
-        try:
-            os.close(here)
-            _examine_all(models, seeds, folder, there)
-        finally:  # nothing of the parent may be cleaned up twice
-            os._exit(0)
-    os.close(there)
-    findings: list[Finding] = []
-    kind, rest = "crash", b""
-    try:
-        while len(findings) < len(seeds):
-            if not select.select([here], [], [], SECONDS)[0]:
-                kind = "hang"
-                break
-            part = os.read(here, 1 << 16)
-            if not part:
-                break
-            *lines, rest = (rest + part).split(b"\n")
-            findings.extend(Finding(**json.loads(line)) for line in lines)
-    finally:
-        os.close(here)
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-    if len(findings) < len(seeds):
-        seed = seeds[len(findings)]
-        findings.append(Finding(seed, mutant(models, seed)[0], kind))
-    return findings
-
-
-def _place(error: Exception) -> str:
-    """The last line of ours that an error passed."""
-    frames = traceback.extract_tb(error.__traceback__)
-    ours = [frame for frame in frames if frame.filename.startswith(str(Path(ffebm.__file__).parent))]
-    last = (ours or frames)[-1]
-    return f"{last.filename}:{last.lineno}"
-
-
-def _examine_all(
-    models: Sequence[tuple[str, ModelProto]], seeds: Sequence[int], folder: Path, pipe: int
-) -> None:
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + BYTES, used + BYTES))
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
-    for seed in seeds:
-        name, data = mutant(models, seed)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                kind, text = examine(data, folder)
-        except MemoryError:
-            kind, text = "memory", ""
-        except Exception as error:  # noqa: BLE001 - this is what is looked for
-            kind, text = "traceback", f"{_place(error)} {type(error).__name__}: {error}"
-        line = json.dumps(asdict(Finding(seed, name, kind, text[:600])))
-        os.write(pipe, line.encode() + b"\n")
+    """Examine mutants of models with limits of time and memory."""
+    return check_apart(partial(mutant, models), lambda data: examine(data, folder), seeds)
 
 
 def seed_models() -> list[tuple[str, ModelProto]]:
@@ -463,21 +364,6 @@ def seed_models() -> list[tuple[str, ModelProto]]:
     return [*nodes, *(entry for entry in small for _ in range(20))]
 
 
-def main() -> None:
-    """Check mutants and print what is wrong."""
-    import tempfile
-
-    count, first = int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0
-    started = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        findings = check(seed_models(), range(first, first + count), Path(folder))
-    kinds: dict[str, int] = {}
-    for finding in findings:
-        kinds[finding.kind] = kinds.get(finding.kind, 0) + 1
-        if finding.fault:
-            print(finding.seed, finding.model, finding.kind, finding.text)  # noqa: T201
-    print(kinds, f"{time.monotonic() - started:.0f} s")  # noqa: T201
-
-
 if __name__ == "__main__":
-    main()
+    MODELS = seed_models()
+    main(lambda seeds, folder: check(MODELS, seeds, folder))

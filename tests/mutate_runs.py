@@ -4,18 +4,33 @@ Digests protect from accidents only, so what is changed here counts as written b
 of its own.
 """
 
+import hashlib
 import json
 import random
-from collections.abc import Iterator, Mapping
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import safetensors
 import safetensors.numpy
+import torch
+from msgspec.structs import replace
 
+from ffebm.errors import FfebmError, InternalError
+from ffebm.files.folder import SUMS, read_folder
+from ffebm.report.facts.run_facts import read_run
+from ffebm.runtime.executor import Executor
 from ffebm.training.record import RECORD
+from ffebm.training.trainer import Trainer
+from tests.mutants import Finding, check_apart, main, place
+from tests.training.test_trainer import TRAINING, samples, tiny
 
+SETTINGS = replace(TRAINING, epochs=2, optimizer="SGD", momentum=0.9)
 CHECKPOINT = "checkpoint.safetensors"
 Files = dict[str, bytes]
 Arrays = dict[str, np.ndarray[Any, Any]]
@@ -38,12 +53,16 @@ def mutants(files: Mapping[str, bytes], n: int, seed: int) -> Iterator[tuple[str
         What was done, and the files.
     """
     rng = random.Random(seed)
-    kinds = (record_bytes, record_structure, tensor_bytes, tensor_header, tensor_structure, files_missing)
     for number in range(n):
-        kind = kinds[number % len(kinds)]
         changed = dict(files)
-        what = kind(changed, rng)
+        what = KINDS[number % len(KINDS)](changed, rng)
         yield f"{number}: {what}", changed
+
+
+def mutant(files: Mapping[str, bytes], seed: int) -> tuple[str, Files]:
+    """The damaged files of a seed, and what was done."""
+    changed, rng = dict(files), random.Random(seed)
+    return rng.choice(KINDS)(changed, rng), changed
 
 
 def record_bytes(files: Files, rng: random.Random) -> str:
@@ -168,3 +187,54 @@ def files_missing(files: Files, rng: random.Random) -> str:
             other = msgspec.json.encode({"foreign": rng.randrange(9)})
             files[name] = files[CHECKPOINT] if name == RECORD else other
     return f"{name} missing or foreign"
+
+
+KINDS = (record_bytes, record_structure, tensor_bytes, tensor_header, tensor_structure, files_missing)
+
+
+# --- checks ------------------------------------------------------------------------------------------
+
+
+def trained() -> Files:
+    """The files of a run of one epoch, without their digests."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "run"
+        trainer = Trainer(Executor(tiny("ideal")), samples(), replace(SETTINGS, epochs=1), folder)
+        list(trainer.run())
+        return read_folder(folder, RECORD)
+
+
+def examine(files: Files, folder: Path) -> tuple[str, str]:
+    """What becomes of a run folder: reported, and resumed for another epoch."""
+    path = folder / "run"
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir()
+    sums = ""
+    for name, content in files.items():
+        (path / name).write_bytes(content)
+        sums += f"{hashlib.sha256(content).hexdigest()}  {name}\n"
+    (path / SUMS).write_text(sums)
+    plan = tiny("ideal")
+    trainer = Trainer(Executor(plan), samples(), SETTINGS, path)
+    try:
+        trainer.resume()
+        weights = trainer.net.weights().values()
+        if not all(bool(torch.isfinite(weight).all()) for weight in weights):
+            return "other result", "resumed with a weight that is not finite"
+        read_run(plan, path)
+        list(trainer.run())
+    except InternalError as error:
+        return "traceback", f"{place(error)} {error}"
+    except FfebmError as error:
+        return "refused", str(error)
+    return "accepted", ""
+
+
+def check(files: Files, seeds: Sequence[int], folder: Path) -> list[Finding]:
+    """Examine mutants with limits of time and memory."""
+    return check_apart(partial(mutant, files), lambda changed: examine(changed, folder), seeds)
+
+
+if __name__ == "__main__":
+    FILES = trained()
+    main(lambda seeds, folder: check(FILES, seeds, folder))

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from msgspec.structs import replace
+from onnx import ModelProto
 
 from ffebm import Executor, FfebmError, Plan, Settle
 from ffebm import compile as compile_plan
@@ -21,14 +22,18 @@ from tests.runtime.tiles.devices.test_pulses import law
 SETTLE = Settle(free_sweeps=4, nudged_sweeps=3)
 
 
-def tiny(hardware: str | Hardware, block_size: int = 2) -> Plan:
+def tiny_model() -> ModelProto:
     """Batch normalisation, dropout, and two layers that settle together."""
     b = Builder()
     y = b.conv(b.input("x", "N", 1, 4, 4), 1, 2)
     y = b.node("Dropout", b.norm(y, 2), b.constant(0.2))
     y = b.clip(b.node("MatMul", b.node("Flatten", y), b.weight(32, 6)))
     y = b.node("Gemm", y, b.weight(6, 3), b.weight(3))
-    return compile_plan(b.model(y), hardware=hardware, block_size=block_size, settle=SETTLE)
+    return b.model(y)
+
+
+def tiny(hardware: str | Hardware, block_size: int = 2) -> Plan:
+    return compile_plan(tiny_model(), hardware=hardware, block_size=block_size, settle=SETTLE)
 
 
 def samples(n: int = 40) -> Data:

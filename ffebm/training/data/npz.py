@@ -6,7 +6,9 @@ import zipfile
 import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from lzma import LZMAError
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO
 
 import numpy as np
@@ -23,10 +25,12 @@ READABLE = (
     struct.error,
     zipfile.BadZipFile,
     zlib.error,
+    LZMAError,
     NotImplementedError,  # a compression that Python does not know
     RuntimeError,  # a member that asks for a password
     OverflowError,
     MemoryError,
+    TokenError,  # numpy reads a header as Python does
 )
 """What numpy, zlib and zipfile raise on a damaged or odd file."""
 

@@ -69,3 +69,27 @@ def test_a_header_that_asks_for_more_than_the_file_holds(tmp_path: Path) -> None
     assert message(tmp_path / "x.npz") == (
         "'x' is damaged: it declares float64[1099511627776], but holds 128 bytes"
     )
+
+
+def header(text: bytes) -> bytes:
+    """An array's file with a header as written."""
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + bytes(64)
+
+
+def test_a_header_that_is_no_python(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.writestr("x.npy", header(b"{'descr': '<f4', 'fortran_order': False, 'shape': (2, 2"))
+    assert message(tmp_path / "x.npz").startswith("cannot be read: ")
+
+
+def test_a_damaged_member_of_any_compression(tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    array = BytesIO()
+    np.save(array, np.random.default_rng(0).standard_normal(400))
+    for kind in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        with zipfile.ZipFile(path, "w", kind) as archive:
+            archive.writestr("x.npy", array.getvalue())
+        data = bytearray(path.read_bytes())
+        data[300:320] = bytes(20)
+        path.write_bytes(data)
+        assert message(path).startswith("cannot be read: ")
