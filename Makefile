@@ -6,7 +6,7 @@ OUT := out
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv tools demo test lint types fmt check picture gallery bench clean
+.PHONY: help venv tools demo test lint types fmt check picture gallery docs bench clean
 
 help: ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -59,6 +59,9 @@ picture: venv ## the partition of the digits CNN as an SVG
 
 gallery: venv ## the pictures of reports in docs/ and at the top of the README; needs chromium
 	$(BIN)/python docs/make_gallery.py $(OUT)/gallery
+
+docs: venv ## the API reference in out/docs, from docstrings; its links are checked
+	$(BIN)/python docs/make_reference.py $(OUT)/docs
 
 bench: venv ## speed and memory, as ratios against baselines of the same run
 	$(BIN)/python benchmarks/compile.py

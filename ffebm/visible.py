@@ -8,6 +8,9 @@ def visible(text: str) -> str:
     """Text with pictures of control characters (␊) and numbers of invisible ones (⟨202E⟩).
 
     What comes out has no line breaks, no terminal codes and no changes of direction.
+
+    >>> visible("layer" + chr(10) + "one" + chr(0x202E))
+    'layer␊one⟨202E⟩'
     """
     return text if text.isprintable() else "".join(map(_visible, text))
 

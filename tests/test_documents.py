@@ -17,7 +17,11 @@ import torch
 import typer
 
 import ffebm
-from ffebm import cli
+from ffebm import cli, limits
+from ffebm.plan import schema
+from ffebm.studies.gradcheck import certificate
+from ffebm.studies.sensitivity import record as sensitivity_record
+from ffebm.training import record as training_record
 
 ROOT = Path(ffebm.__file__).parent.parent
 DOCUMENTS = sorted(
@@ -45,7 +49,7 @@ HEADS = {
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\[([^\]]*)\]\(([^)\s]+)\)")
-PATH = re.compile(r"(?:ffebm|tests|docs|examples|benchmarks|\.ci)/[\w./-]*")
+PATH = re.compile(r"(?<![\w./])(?:ffebm|tests|docs|examples|benchmarks|\.ci)/[\w./-]*")
 DOTTED = re.compile(r"ffebm(?:\.\w+)+")
 MEMBER = re.compile(rf"(?<![\w./-])({'|'.join(HEADS)})\.(?!(?:json|md|toml|dot|svg|onnx|run)\b)([a-z_]\w*)")
 CALLED = re.compile(r"(?:ffebm|python) +[^`|&;]*")
@@ -266,6 +270,27 @@ def test_sessions_in_a_document_say_what_they_show(document: Path) -> None:
         failed, tried = doctest.DocTestRunner().run(test, out=told.append)
     assert (failed, "".join(told)) == (0, "")
     assert tried > 1
+
+
+def test_the_bounds_that_are_named_are_those_of_the_code() -> None:
+    held = {
+        (limit.variable, f"{limit.value:,} {limit.unit}")
+        for limit in vars(limits).values()
+        if isinstance(limit, limits.Limit)
+    }
+    assert {*re.findall(r"^\| `(\w+)` \| (.+) \|$", text_of(Path("SECURITY.md")), re.MULTILINE)} == held
+
+
+def test_the_versions_of_files_are_those_of_the_code() -> None:
+    assert text_of(Path("docs/plan.md")).startswith(f"# The plan format, version {schema.SCHEMA}\n")
+    told = re.findall(r"^\| ([^|]+) \| (\d+) \|$", text_of(Path("docs/stability.md")), re.MULTILINE)
+    assert dict(told) == {
+        "`plan.json` of a plan": str(schema.SCHEMA),
+        "hardware description": str(ffebm.load_hardware("reference").schema),
+        "record and checkpoint of a training run": str(training_record.SCHEMA),
+        "certificate of `ffebm gradcheck`": str(certificate.SCHEMA),
+        "record of `ffebm sensitivity`": str(sensitivity_record.SCHEMA),
+    }
 
 
 def test_the_newcomers_path_is_at_most_ten_screens() -> None:

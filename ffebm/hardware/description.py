@@ -248,6 +248,9 @@ def load_hardware(name: str | Path | Hardware) -> Hardware:
     Raises:
         HardwareError: If there is no such description, or it is wrong; with the place.
         UsageError: If a package offers that name, and cannot be loaded.
+
+    >>> load_hardware("reference").tiles.count
+    64
     """
     if isinstance(name, Hardware):
         return name

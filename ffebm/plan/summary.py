@@ -9,12 +9,20 @@ from ffebm.visible import visible
 
 
 def share(part: float, whole: float) -> str:
-    """A share in per cent; a dash if there is nothing to share."""
+    """A share in per cent; a dash if there is nothing to share.
+
+    >>> share(1, 3), share(1, 0)
+    ('33.3 %', '-')
+    """
     return f"{100 * part / whole:.1f} %" if whole else "-"
 
 
 def engineering(value: float, unit: str) -> str:
-    """A quantity with an SI prefix and four digits."""
+    """A quantity with an SI prefix and four digits.
+
+    >>> engineering(1.234567e-7, "s")
+    '123.5 ns'
+    """
     for power, prefix in ((0, ""), (-3, "m"), (-6, "u"), (-9, "n"), (-12, "p"), (-15, "f")):
         if abs(value) >= 0.99995 * 10.0**power:  # what rounds to 1 is 1, not 1000 of the next prefix
             return f"{value / 10.0**power:.4g} {prefix}{unit}"

@@ -49,7 +49,8 @@ class Executor(nn.Module):
     """A plan that runs.
 
     It starts in evaluation mode, where batch normalisation uses its running statistics and dropout is off, so
-    that it computes what the source model computes; `train()` and `eval()` mean what they mean in torch.
+    that it computes what the source model computes; `net.train()` and `net.eval()` mean what they mean in
+    torch.
 
     Args:
         plan: What to run.
