@@ -12,11 +12,15 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 import torch
 import typer
+from onnx import numpy_helper
 
 import ffebm
+from examples.digits_model import digits_model
 from ffebm import cli, limits
 from ffebm.plan import schema
 from ffebm.studies.gradcheck import certificate
@@ -52,7 +56,7 @@ LINK = re.compile(r"\[([^\]]*)\]\(([^)\s]+)\)")
 PATH = re.compile(r"(?<![\w./])(?:ffebm|tests|docs|examples|benchmarks|\.ci)/[\w./-]*")
 DOTTED = re.compile(r"ffebm(?:\.\w+)+")
 MEMBER = re.compile(rf"(?<![\w./-])({'|'.join(HEADS)})\.(?!(?:json|md|toml|dot|svg|onnx|run)\b)([a-z_]\w*)")
-CALLED = re.compile(r"(?:ffebm|python) +[^`|&;]*")
+CALLED = re.compile(r"(?:ffebm|python)(?: +|-compile )[^`|&;]*")
 CAMEL = re.compile(r"[A-Z][a-z]+(?:[A-Z][a-z]+)+|[a-z]\w*_\w+")
 """Names of more than one word, which no prose has."""
 
@@ -217,7 +221,7 @@ def commands(text: str) -> Iterator[list[str]]:
 
 
 def split(line: str) -> Iterator[list[str]]:
-    for part in re.split(r"&&|;|\|", line):
+    for part in re.split(r"&&|;|\|", line.replace("ffebm-compile ", "ffebm compile ")):
         if CALLED.match(part.strip()):
             try:
                 yield shlex.split(part)
@@ -291,6 +295,23 @@ def test_the_versions_of_files_are_those_of_the_code() -> None:
         "certificate of `ffebm gradcheck`": str(certificate.SCHEMA),
         "record of `ffebm sensitivity`": str(sensitivity_record.SCHEMA),
     }
+
+
+def test_the_first_lines_of_python_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    onnx.save(digits_model(), "model.onnx")
+    (lines,) = [body for language, body in fenced(text_of(Path("README.md"))) if language == "python"]
+    names = {"x": torch.rand(4, 1, 8, 8), "target": torch.arange(4)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ffebm.NotSettledWarning)  # read noise keeps states moving
+        exec(compile(lines, "README.md", "exec"), names)
+    before, after = (weights(onnx.load(name)) for name in ("model.onnx", "trained.onnx"))
+    assert before.keys() == after.keys()
+    assert not np.array_equal(before["conv2.weight"], after["conv2.weight"])
+
+
+def weights(model: onnx.ModelProto) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]:
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
 
 
 def test_the_newcomers_path_is_at_most_ten_screens() -> None:

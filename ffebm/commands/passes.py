@@ -67,6 +67,7 @@ def passes(  # noqa: PLR0913 - a command's options are its arguments
         if not quiet:
             out.print(visible_lines(f"--- {name}\n{graph_text(found, shown)}"), markup=False)
 
+    _check_stages(graph, steps)
     show("imported" if source is None else str(source), graph)
     observed = observe(graph, machine, steps, show)
     if output is not None:
@@ -82,6 +83,19 @@ def _chosen(steps: "tuple[Pass, ...]", only: list[str]) -> "tuple[Pass, ...]":
     if unknown:
         raise UsageError(f"--only {unknown[0]}", allowed=f"one of {', '.join(known)}")
     return tuple(known[name] for name in known if name in only) if only else steps
+
+
+def _check_stages(graph: "Graph", steps: "tuple[Pass, ...]") -> None:
+    """Each pass needs what passes before it have done, or what the text that it starts from says."""
+    stage = graph.stage
+    for step in steps:
+        if stage < step.requires:
+            raise UsageError(
+                f"--only {step.name} on a graph at {stage.name}",
+                allowed=f"a graph at {step.requires.name} or later",
+                hint="add --only for the passes before it, or start --from a text of that stage",
+            )
+        stage = max(stage, step.ensures)
 
 
 def _read(path: Path, model: "Graph") -> "Graph":

@@ -94,12 +94,15 @@ def _renumber(graph: Graph, blocks: list[EnergyBlock], members: dict[int, list[N
 
 def _note(graph: Graph, refused: int) -> None:
     if refused:
-        graph.notes.append(f"{refused} energy blocks stay digital because the tiles ran out")
+        stays = "energy block stays" if refused == 1 else "energy blocks stay"
+        graph.notes.append(f"{refused} {stays} digital because the tiles ran out")
     deep = [block for block in graph.blocks if len(block.layers) > 1]
     if deep:
+        found = "1 block holds more than one layer: it computes"
+        if len(deep) > 1:
+            found = f"{len(deep)} blocks hold more than one layer: they compute"
         graph.notes.append(
-            f"{len(deep)} blocks hold more than one layer: they compute an equilibrium, another function "
-            "than the source model's, to be trained as such"
+            f"{found} an equilibrium, another function than the source model's, to be trained as such"
         )
 
 

@@ -63,6 +63,11 @@ def test_times_and_graphs_are_printed(model: str, capsys: pytest.CaptureFixture[
             "error: --only tilling; one of fold-constants, remove-dead, roles, check-sizes, canonicalize, "
             "energy-blocks, tiling, partition, placement\n",
         ),
+        (
+            ["--only", "placement"],
+            "error: --only placement on a graph at IMPORTED; a graph at PARTITIONED or later\n"
+            "  hint: add --only for the passes before it, or start --from a text of that stage\n",
+        ),
         (["--from", "x.txt"], "error: --from x.txt without --only; a text, and the passes to run on it\n"),
         (
             ["--from", "x.txt", "--only", "tiling"],

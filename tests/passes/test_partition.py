@@ -41,7 +41,7 @@ def test_blocks_that_save_least_work_a_tile_stay_digital() -> None:
         "wide": on_tile(1),
         "tall": "no tile left: needs 2, 1 free",
     }
-    assert plan.notes == ("1 energy blocks stay digital because the tiles ran out",)
+    assert plan.notes == ("1 energy block stays digital because the tiles ran out",)
     assert [block.name for block in plan.blocks] == ["block0", "block1"]
     only = three_layers(1)
     assert linear_reasons(only) == {
@@ -70,7 +70,7 @@ def test_deeper_blocks_are_announced() -> None:
     y = b.node("Relu", b.node("MatMul", b.input("x", "N", 4), b.weight(4, 4)))
     y = b.node("MatMul", y, b.weight(4, 4))
     assert compile_plan(b.model(y), hardware="ideal", block_size=2).notes == (
-        "1 blocks hold more than one layer: they compute an equilibrium, another function "
+        "1 block holds more than one layer: it computes an equilibrium, another function "
         "than the source model's, to be trained as such",
     )
 
