@@ -16,6 +16,7 @@ from typing import Literal
 import msgspec
 
 from ffebm.errors import Location, UsageError
+from ffebm.graph.admission import HOPFIELD, Admission
 from ffebm.graph.graph import (
     Activation,
     EnergyBlock,
@@ -25,6 +26,7 @@ from ffebm.graph.graph import (
     Layout,
     Linear,
     Node,
+    Pool,
     Stage,
     captured,
 )
@@ -34,6 +36,7 @@ from ffebm.hardware.description import Hardware
 from ffebm.passes.linear_maps import Unfit, bias_shape_fits, layout_of, linear_of, pool_of, scale_of, unfit
 
 ON_REQUEST = "kept digital on request"
+_IDENTITY = Activation("Identity")
 
 
 @dataclass(frozen=True)
@@ -44,11 +47,13 @@ class EnergyBlocks:
         block_size: Free layers that one block may hold; or one number a block, in graph order.
         boundary: Where the first linear map of a block runs.
         digital: Names of weights, whose linear maps stay digital, and of nodes that stay digital.
+        physics: What the blocks' circuits can be wired for.
     """
 
     block_size: int | tuple[int, ...] = 1
     boundary: Literal["tile", "digital"] = "tile"
     digital: tuple[str, ...] = ()
+    physics: Admission = HOPFIELD
     name: str = "energy-blocks"
     requires: Stage = Stage.CANONICAL
     ensures: Stage = Stage.BLOCKED
@@ -176,6 +181,7 @@ class _Former:
             raise Unfit(ON_REQUEST)
         if node.inputs[0] not in self.fed:
             raise Unfit("computed from constants")
+        self._require(linear, _IDENTITY)
         self._store(linear)
         source, before, nodes = self._state(node.inputs[0])
         interaction = Interaction(
@@ -186,6 +192,12 @@ class _Former:
             linear=linear,
         )
         self._open(node.outputs[0], _Drive([_Term(interaction, [*nodes, node], node.outputs[0])]))
+
+    def _require(self, linear: Linear | None, activation: Activation, pool: Pool | None = None) -> None:
+        """The blocks' physics can drive a layer in this way."""
+        reason = self.options.physics.admits(linear, activation, pool)
+        if reason is not None:
+            raise Unfit(reason)
 
     def _store(self, linear: Linear) -> None:
         """A weight that several maps share lies on the tiles once, so it must lie there in one way."""
@@ -203,6 +215,7 @@ class _Former:
         if not plain or term.interaction.pool is not None or term.interaction.after:
             raise Unfit(Kind.POOL.value)
         pool = pool_of(self.graph, node)
+        self._require(term.interaction.linear, _IDENTITY, pool)
         del self.drives[node.inputs[0]]
         interaction = msgspec.structs.replace(term.interaction, pool=pool)
         self._open(node.outputs[0], _Drive([_Term(interaction, [*term.nodes, node], node.outputs[0])]))
@@ -246,6 +259,8 @@ class _Former:
         fed = [value for value in node.inputs if value in self.fed]
         if not self._has_drive(fed) and not self._activated(node.outputs[0]):
             raise Unfit(Kind.SUM.value)
+        if not all(value in self.drives for value in fed):
+            self._require(None, _IDENTITY)
         for value in fed:
             self._add(drive, value)
         self._open(node.outputs[0], drive)
@@ -286,9 +301,19 @@ class _Former:
             raise Unfit(Kind.SCALE.value)
         if self.graph.shape(value) != self.graph.shape(node.outputs[0]):
             raise Unfit("product of values of different shapes")
+        self._require_drive(value, _IDENTITY, factor)
         drive = self.drives.pop(value, None) or _Drive([self._identity(value)])
         drive.nodes.append(node)
         self._open(node.outputs[0], replace(drive, scale=drive.scale * factor))
+
+    def _require_drive(self, value: str, activation: Activation, factor: float = 1.0) -> None:
+        """The blocks' physics can drive a layer of this activation by a value, times a factor."""
+        drive = self.drives.get(value)
+        scale = factor if drive is None else factor * drive.scale
+        activation = msgspec.structs.replace(activation, scale=scale)
+        terms = [] if drive is None else [term.interaction for term in drive.terms]
+        for linear, pool in [(i.linear, i.pool) for i in terms] or [(None, None)]:
+            self._require(linear, activation, pool)
 
     def _activate(self, node: Node) -> None:
         activation = activation_of(self.graph, node)
@@ -297,6 +322,7 @@ class _Former:
         value = node.inputs[0]
         if value not in self.fed:
             raise Unfit("computed from constants")
+        self._require_drive(value, activation)
         drive = self.drives.pop(value, None) or _Drive([self._identity(value)])
         drive.nodes.append(node)
         activation = msgspec.structs.replace(activation, scale=drive.scale)

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -15,6 +16,7 @@ from ffebm.plan.schema import Options
 from ffebm.runtime.executor import Executor
 from tests.models import Builder, oracle, random_feeds, relative_error, tensors
 from tests.passes.common import before
+from tests.runtime.blocks.physics.resistive_example import ResistiveAdmission
 
 
 def blocks(b: Builder, *outputs: str, size: int | tuple[int, ...] = 1, digital: bool = False) -> Graph:
@@ -393,3 +395,20 @@ def test_a_name_that_nothing_has() -> None:
         "model: 'w7' is to stay digital; the name of a node, or of a weight that a tile could hold\n"
         "  hint: there are w2, w1, w0"
     )
+
+
+def test_what_the_circuits_of_a_physics_cannot_be_is_digital() -> None:
+    b = Builder()
+    y = b.node("Relu", b.node("MatMul", b.input("x", "N", 4), b.weight(4, 4)), out="h")
+    y = b.node("Tanh", b.node("MatMul", y, b.weight(4, 4), out="u"), out="t")
+    y = b.node("Mul", b.node("MatMul", y, b.weight(4, 4), out="v"), b.constant(0.5), out="half")
+    y = b.node("Relu", b.node("Add", b.node("MatMul", y, b.weight(4, 4), out="w"), "h", out="sum"))
+    graph, step = before("energy-blocks", b.model(y), Options(block_size=2))
+    run_passes(graph, load_hardware("ideal"), (replace(step, physics=ResistiveAdmission()),), None)  # type: ignore[type-var]
+    assert layers(graph) == [["h", "u"], ["v"], ["w"]]
+    assert {node.op: node.reason for node in graph.nodes if node.unit == "digital"} == {
+        "Tanh": "diodes clip, and make no Tanh",
+        "Mul": "the drive of a node is divided by its conductance, and has no other scale",
+        "Add": "a resistive network joins layers by conductances, and an identity has none",
+        "Relu": "a resistive network joins layers by conductances, and an identity has none",
+    }

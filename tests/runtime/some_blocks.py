@@ -12,6 +12,7 @@ from ffebm.graph.graph import Activation, EnergyBlock, Interaction, Layer, Layou
 from ffebm.plan.schema import Settle
 from ffebm.runtime.blocks.block_runtime import BlockRuntime
 from ffebm.runtime.blocks.estimators.gradient import Gradient
+from ffebm.runtime.blocks.physics.physics import Physics
 from ffebm.runtime.blocks.physics.pooling import Pooling
 from ffebm.runtime.blocks.projection import ExactProjection
 from ffebm.runtime.blocks.settling.settling import Equilibrium
@@ -38,13 +39,33 @@ IDENTITY = Activation("Identity")
 class Case:
     """A block with weights and inputs."""
 
-    def __init__(self, block: EnergyBlock, weights: dict[str, Tensor], inputs: dict[str, Tensor]) -> None:
+    def __init__(
+        self,
+        block: EnergyBlock,
+        weights: dict[str, Tensor],
+        inputs: dict[str, Tensor],
+        physics: Physics | None = None,
+    ) -> None:
         self.block = block
         self.weights = weights
         self.inputs = inputs
+        self.physics = physics
 
     def __repr__(self) -> str:
         return repr(self.block)
+
+    def runtime(self, projections: Mapping[int, Any] | None = None) -> BlockRuntime:
+        """The block, ready to run."""
+        return BlockRuntime(self.block, projections, physics=self.physics)
+
+    def settled(self, settle: Settle) -> Equilibrium:
+        """Where the free phase ends."""
+        with torch.no_grad():
+            return self.runtime().run(self.inputs, self.weights, settle, _ANY)[1]
+
+    def energy(self, state: Mapping[str, Tensor]) -> Tensor:
+        """The energy at a state, [batch]."""
+        return self.runtime().energy(self.inputs, self.weights, state)
 
     def run(
         self, gradient: Gradient, settle: Settle, projections: Mapping[int, Any] | None = None
@@ -52,7 +73,8 @@ class Case:
         """A loss of all outputs, its gradients by name, and the equilibrium."""
         weights = {name: w.clone().requires_grad_() for name, w in self.weights.items()}
         inputs = {name: x.clone().requires_grad_() for name, x in self.inputs.items()}
-        outputs, equilibrium = BlockRuntime(self.block, projections).run(inputs, weights, settle, gradient)
+        runtime = self.runtime(projections)
+        outputs, equilibrium = runtime.run(inputs, weights, settle, gradient)
         loss = self.loss(outputs)
         loss.backward()  # type: ignore[no-untyped-call]
         leaves = weights | inputs
@@ -71,7 +93,7 @@ class Case:
         weights = {name: w + size * step[name] for name, w in self.weights.items()}
         inputs = {name: x + size * step[name] for name, x in self.inputs.items()}
         with torch.no_grad():
-            outputs, _ = BlockRuntime(self.block).run(inputs, weights, settle, _ANY)
+            outputs, _ = self.runtime().run(inputs, weights, settle, _ANY)
             return float(self.loss(outputs))
 
 

@@ -19,14 +19,15 @@ from ffebm.errors import UsageError
 from ffebm.graph.graph import EnergyBlock
 from ffebm.plan.schema import Settle
 from ffebm.runtime.blocks.circuit import Circuit, Drives
-from ffebm.runtime.blocks.coupling import Weights
 from ffebm.runtime.blocks.edge import Edge
 from ffebm.runtime.blocks.estimators.contrast import FreePoint, Gradients
 from ffebm.runtime.blocks.estimators.gradient import EP, ErrorCurrent, Gradient
+from ffebm.runtime.blocks.physics.physics import Physics, Weights
 from ffebm.runtime.blocks.projection import Projection
 from ffebm.runtime.blocks.settling.phase import Phase, Ties
 from ffebm.runtime.blocks.settling.settling import Equilibrium, Outcome, Rule, relax, require_settled
 from ffebm.runtime.tiles.master import analog
+from ffebm.visible import visible
 
 Cost = Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Mapping[str, Tensor]], Tensor]
 """cost(block outputs, tail inputs, tail weights) -> a scalar, the mean over the batch."""
@@ -66,6 +67,7 @@ class BlockRuntime:
         block: EnergyBlock,
         projections: Mapping[int, Projection] | None = None,
         edge: Edge | None = None,
+        physics: Physics | None = None,
     ) -> None:
         """Prepare a block.
 
@@ -74,10 +76,14 @@ class BlockRuntime:
             projections: What computes the products of an interaction, by its position in
                 `block.interactions()`; those left out are exact.
             edge: The converters at its edge, if it settles by itself.
+            physics: What its energy is; None is that of a Hopfield network.
+
+        Raises:
+            UsageError: If a block of that physics cannot be so.
         """
         self.block = block
         self.watch: Watch | None = None
-        self._circuit = Circuit(block, projections or {}, edge)
+        self._circuit = Circuit(block, projections or {}, edge, physics)
 
     def run(
         self, inputs: Mapping[str, Tensor], weights: Weights, settle: Settle, gradient: Gradient
@@ -134,9 +140,54 @@ class BlockRuntime:
             loss, job.closure = _Joined.apply(loss, job.closure), None  # type: ignore[no-untyped-call]
         return loss, job.equilibrium
 
+    def energy(self, inputs: Mapping[str, Tensor], weights: Weights, state: Mapping[str, Tensor]) -> Tensor:
+        """The energy at any state, settled or not.
+
+        Nothing nudges, and products are as the block's tiles compute them. It is differentiable in all that
+        it is given, while the settled state is where it is stationary: its gradient by the weights at two
+        nudged states is what equilibrium propagation contrasts.
+
+        Args:
+            inputs: Clamped inputs by value name, [batch, *shape].
+            weights: Weights and biases by source name.
+            state: State of each layer by value name, [batch, *layer], as `Equilibrium.state` has it.
+
+        Returns:
+            [batch]; infinite where a state is outside of its layer's range.
+
+        Raises:
+            UsageError: If the state of a layer is missing or of another shape.
+        """
+        _require_states(self.block, state)
+        given = {name: analog(inputs[name]) for name in self.block.inputs}
+        held = {name: analog(weights[name]) for name in self.block.weights()}
+        return self._circuit.energy(given, held, [analog(state[v]) for v in self._circuit.position])
+
+    def constrain(self, weights: Weights) -> None:
+        """Put weights, in place, where the block's physics can have them.
+
+        Args:
+            weights: Weights and biases by source name.
+        """
+        with torch.no_grad():
+            self._circuit.physics.constrain(self.block, weights)
+
     def _given(self, inputs: Mapping[str, Tensor], weights: Weights) -> list[Tensor]:
         """Inputs and weights in the block's order."""
         return [inputs[name] for name in self.block.inputs] + [weights[name] for name in self.block.weights()]
+
+
+def _require_states(block: EnergyBlock, state: Mapping[str, Tensor]) -> None:
+    """There is a state for each layer, in its shape."""
+    for layer in block.layers:
+        found = state.get(layer.value)
+        if found is None or tuple(found.shape[1:]) != layer.shape:
+            shape = "no state" if found is None else f"a state [{', '.join(map(str, found.shape))}]"
+            raise UsageError(
+                f"{block.name}: the energy at {shape} of {visible(layer.value)!r}",
+                allowed=f"a state for each of its layers, here [batch, {', '.join(map(str, layer.shape))}]",
+                hint="`Equilibrium.state` holds them by name",
+            )
 
 
 def _common_type(given: Sequence[Tensor]) -> torch.dtype:
@@ -208,7 +259,7 @@ class _Job:
         drives = self.circuit.constant_drives(inputs, weights)
         if self.settings.winners == "shared":
             self.ties = self.circuit.ties(weights)
-        phase = Phase(self.circuit, weights, drives.layers, len(next(iter(inputs.values()))), ties=self.ties)
+        phase = Phase(self.circuit, weights, drives, len(next(iter(inputs.values()))), ties=self.ties)
         if self.settings.start == "feedforward":
             phase.sweep([[layer] for layer in range(len(self.circuit.layers))])
         rule = Rule(self.settings.free_sweeps, self.settings, self.circuit.colours)
@@ -413,7 +464,9 @@ def _save(ctx: Any, job: _Job, tensors: Sequence[Tensor], drives: Drives, phase:
     """Keep what the backward pass starts from, as saved tensors: torch frees them with the graph."""
     ctx.job = job
     ctx.n_given = len(tensors)
-    ctx.save_for_backward(*tensors, *drives.layers, *drives.indices, *phase.state, *phase.indices)
+    ctx.save_for_backward(
+        *tensors, *drives.layers, *drives.indices, *drives.loads, *phase.state, *phase.indices
+    )
 
 
 def _restore(ctx: Any, saved: Sequence[Tensor]) -> FreePoint:
@@ -427,9 +480,9 @@ def _restore(ctx: Any, saved: Sequence[Tensor]) -> FreePoint:
         return [next(kept) for _ in range(n)]
 
     inputs, weights = job.named(given[: job.n_tensors])
-    drives = Drives(take(len(circuit.layers)), take(len(circuit.feeds)))
+    drives = Drives(take(len(circuit.layers)), take(len(circuit.feeds)), take(len(circuit.layers)))
     batch = len(next(iter(inputs.values())))
-    phase = Phase(circuit, weights, drives.layers, batch, ties=job.ties)
+    phase = Phase(circuit, weights, drives, batch, ties=job.ties)
     phase.state, phase.indices = take(len(circuit.layers)), take(len(circuit.couplings))
     kinds = [("input", name) for name in inputs] + [("weight", name) for name in weights]
     wants = ctx.needs_input_grad[1 : 1 + job.n_tensors]

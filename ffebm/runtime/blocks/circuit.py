@@ -1,14 +1,16 @@
 """A block made ready to settle: its couplings, who neighbours whom, and the order of a sweep."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ffebm.graph.graph import EnergyBlock
-from ffebm.runtime.blocks.coupling import Coupling, Weights
+from ffebm.graph.graph import EnergyBlock, Layer
+from ffebm.runtime.blocks.coupling import Coupling
 from ffebm.runtime.blocks.edge import Edge
-from ffebm.runtime.blocks.physics.activation import bounds, steepest
+from ffebm.runtime.blocks.physics.hopfield import Hopfield
+from ffebm.runtime.blocks.physics.physics import Physics, Weights
 from ffebm.runtime.blocks.physics.pooling import arranged
 from ffebm.runtime.blocks.projection import Projection
 
@@ -28,15 +30,22 @@ class Circuit:
         into: For each layer, indices of the couplings that drive it bottom-up.
         out_of: For each layer, indices of the couplings that it drives.
         is_exact: Its products are computed exactly, on no tile.
+        physics: What its energy is.
         beta: Nudging strength that suits its noise, once it was measured.
         colours: Layer indices by colour; layers of one colour do not interact.
         edge: Converters at the edge of a block that settles by itself; None where every read converts.
     """
 
     def __init__(
-        self, block: EnergyBlock, projections: Mapping[int, Projection], edge: Edge | None = None
+        self,
+        block: EnergyBlock,
+        projections: Mapping[int, Projection],
+        edge: Edge | None = None,
+        physics: Physics | None = None,
     ) -> None:
         """Prepare a block; `projections` holds a projection by position in `block.interactions()`."""
+        self.physics = Hopfield() if physics is None else physics
+        terms = self.physics.terms(block)
         self.block = block
         self.edge = edge
         self.is_exact = not projections
@@ -47,7 +56,7 @@ class Circuit:
         self.into: list[list[int]] = [[] for _ in block.layers]
         self.out_of: list[list[int]] = [[] for _ in block.layers]
         for index, (layer, interaction) in enumerate(block.interactions()):
-            coupling = Coupling(layer, interaction, projections.get(index))
+            coupling = Coupling(layer, interaction, terms[index], projections.get(index))
             if interaction.source in self.position:
                 self.into[self.position[layer.value]].append(len(self.couplings))
                 self.out_of[self.position[interaction.source]].append(len(self.couplings))
@@ -109,9 +118,8 @@ class Circuit:
         """
         found = {}
         for index, coupling in enumerate(self.couplings):
-            if coupling.is_max and bounds(self.layers[self.target(index)].activation)[0] < 0:
-                source = self.layers[self.source(index)].activation
-                answer = steepest(source) * coupling.gain(weights)
+            if coupling.is_max and self.physics.bounds(self.layers[self.target(index)])[0] < 0:
+                answer = _steepest(self.physics, self.layers[self.source(index)]) * coupling.gain(weights)
                 found[index] = 1 / max(answer, _LEAST_ANSWER)
         return found
 
@@ -168,17 +176,55 @@ class Circuit:
             if known is not None and layer.activation.scale != 1.0:
                 known = known * layer.activation.scale
             drives[position] = None if known is None else self.arrange(known)
-        return Drives(drives, indices)
+        return Drives(drives, indices, self._loads(weights))
+
+    def _loads(self, weights: Weights) -> list[Tensor | None]:
+        """What multiplies the state of each layer in its own equation, [1, *layer]; None for nothing."""
+        loads: list[Tensor | None] = [None] * len(self.layers)
+        for coupling in (*self.feeds, *self.couplings):
+            found = coupling.loads(weights)
+            for name, load in zip((coupling.target, coupling.source), found or (), strict=False):
+                if name in self.position:  # what is clamped has no equation
+                    known = loads[self.position[name]]
+                    loads[self.position[name]] = load if known is None else known + load
+        return loads
+
+    def energy(self, inputs: Mapping[str, Tensor], weights: Weights, states: Sequence[Tensor]) -> Tensor:
+        """The energy at any state, [batch]; differentiable in the states, the inputs and the weights.
+
+        Args:
+            inputs: Clamped inputs by value name, [batch, *shape].
+            weights: Weights and biases by source name.
+            states: State of each layer, [batch, *layer].
+        """
+        energy = states[0].new_zeros(len(states[0]))
+        for layer, s in zip(self.layers, states, strict=True):
+            energy = energy + self.physics.potential(layer, s).flatten(1).sum(1)
+            for name in layer.biases:
+                energy = energy - (s * weights[name]).flatten(1).sum(1)
+        for coupling in (*self.feeds, *self.couplings):
+            free = self.position.get(coupling.source)
+            z = inputs[coupling.source] if free is None else states[free]
+            index = coupling.push(z.detach(), weights)[1] if coupling.is_max else None
+            energy = energy + coupling.energy(z, states[self.position[coupling.target]], weights, index)
+        return energy
 
 
+def _steepest(physics: Physics, layer: Layer) -> float:
+    """Largest derivative of a state by its drive, as sampled on [-4, 4]."""
+    return float(physics.slope(layer, torch.linspace(-4, 4, 161, dtype=torch.float64), None).max())
+
+
+@dataclass(frozen=True)
 class Drives:
-    """Constant drives of a phase.
+    """What stays all through a phase.
 
     Attributes:
         layers: For each layer its constant drive, [batch or 1, *layer]; None without one.
         indices: For each feed, where its maximum was found.
+        loads: For each layer what multiplies its state in its equation, [1, *layer]; None for nothing.
     """
 
-    def __init__(self, layers: list[Tensor | None], indices: list[Tensor | None]) -> None:
-        self.layers = layers
-        self.indices = indices
+    layers: list[Tensor | None]
+    indices: list[Tensor | None]
+    loads: list[Tensor | None]

@@ -1,4 +1,6 @@
-"""One interaction of a block, -<s_layer, after(pool(W before(z)))>, used in both directions.
+"""One interaction of a block, <s_layer, after(pool(W before(z)))>, used in both directions.
+
+What it has in the energy is its term's business (`physics`): the drives are W z and W^T y times its factor.
 
 The bias inside the pooling is a constant drive of the layer: a maximum commutes with a constant per channel,
 and an average is linear. So it is added once a phase, with the other constants, and `push` is without it.
@@ -6,19 +8,18 @@ and an average is linear. So it is added once a phase, with the other constants,
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from ffebm.graph.graph import Interaction, Layer, Layout
+from ffebm.runtime.blocks.physics.physics import Moving, Term, Weights
 from ffebm.runtime.blocks.physics.pooling import Pooling
 from ffebm.runtime.blocks.physics.shared_maximum import centred
 from ffebm.runtime.blocks.projection import ExactProjection, Projection, weight_grad
 
 Shape = tuple[int, ...]
-Weights = Mapping[str, Tensor]
-"""Weights and biases by source name."""
 
 
 class Coupling:
@@ -34,8 +35,12 @@ class Coupling:
         bias_decides: The bias takes part in the maximum, so a zero z drives the layer too.
     """
 
-    def __init__(self, layer: Layer, interaction: Interaction, projection: Projection | None = None) -> None:
+    def __init__(
+        self, layer: Layer, interaction: Interaction, term: Term, projection: Projection | None = None
+    ) -> None:
         linear = interaction.linear
+        self._term = term
+        self._factor = term.factor
         self.source = interaction.source
         self.target = layer.value
         self.weight = linear.weight if linear else None
@@ -46,6 +51,7 @@ class Coupling:
         self.is_max = self._pooling is not None and self._pooling.is_max
         self._linear_shape = interaction.linear_shape
         self.is_image_maximum = self.is_max and len(interaction.linear_shape) == 3
+        self._source_shape = interaction.source_shape
         self._before, self._linear_in = _steps(interaction.before, interaction.source_shape)
         pooled = self._pooling.shape if self._pooling else interaction.linear_shape
         self._after, self._drive_shape = _steps(interaction.after, pooled)
@@ -103,10 +109,51 @@ class Coupling:
         return self._pooling.fold(shared)
 
     def pull_linear(self, y: Tensor, weights: Weights) -> Tensor:
-        """W^T y for y at the output of the linear map, [batch, *linear] -> [batch, *source]."""
+        """The drive W^T y for y at the output of the linear map, [batch, *linear] -> [batch, *source]."""
+        return self._times_factor(self.backward(y, weights))
+
+    def forward(self, z: Tensor, weights: Weights) -> Tensor:
+        """W z alone, [batch, *source] -> [batch, *linear]."""
+        z = _apply(self._before, z)
+        if self._projection is None or self.weight is None:
+            return z
+        return self._projection.product(z, weights[self.weight])
+
+    def backward(self, y: Tensor, weights: Weights) -> Tensor:
+        """W^T y alone, [batch, *linear] -> [batch, *source]."""
         if self._projection is not None and self.weight is not None:
             y = self._projection.product_t(y, weights[self.weight], self._linear_in)
         return _apply_transposed(self._before, y)
+
+    def ones(self, weights: Weights) -> tuple[Tensor, Tensor]:
+        """Ones in place of z, [1, *source], and of y, [1, *linear]."""
+        like = next(iter(weights.values())) if self.weight is None else weights[self.weight]
+        return like.new_ones(1, *self._source_shape), like.new_ones(1, *self._linear_shape)
+
+    def energy(self, z: Tensor, s: Tensor, weights: Weights, index: Tensor | None) -> Tensor:
+        """What the interaction has in the energy, with its bias, [batch].
+
+        Args:
+            z: State of the source, [batch, *source].
+            s: State of the layer, [batch, *layer].
+            weights: Weights and biases by source name.
+            index: Where the maximum is found at z; None without a maximum.
+        """
+        y = self.spread(s, index)
+        energy = self._term.energy(self, z, y, weights)
+        if self.bias is not None:
+            axes = [axis for axis in range(1, y.dim()) if axis != self._bias_axis(y.dim())]
+            energy = energy - (y.sum(axes) if axes else y) @ weights[self.bias].flatten()
+        return energy
+
+    def loads(self, weights: Weights) -> tuple[Tensor, Tensor] | None:
+        """What multiplies the states of both ends, [1, *layer] and [1, *source]; None for nothing."""
+        found = self._term.loads(self, weights)
+        return None if found is None else (self._to_layer(found[0]), found[1])
+
+    def pairs(self, z: Moving, y: Moving) -> tuple[Tensor, Tensor]:
+        """Values (z, y) stacked along the batch: the gradient of the weight is that of <y, W z>."""
+        return self._term.pairs(z, y)
 
     def gain(self, weights: Weights, rounds: int = 8) -> float:
         """Largest eigenvalue of W^T W, by power iteration; 1 for an identity."""
@@ -167,10 +214,10 @@ class Coupling:
         return self._to_layer(y)
 
     def _product(self, z: Tensor, weights: Weights) -> Tensor:
-        z = _apply(self._before, z)
-        if self._projection is None or self.weight is None:
-            return z
-        return self._projection.product(z, weights[self.weight])
+        return self._times_factor(self.forward(z, weights))
+
+    def _times_factor(self, drive: Tensor) -> Tensor:
+        return drive if self._factor == 1.0 else drive * self._factor
 
     def _to_pooled(self, s: Tensor) -> Tensor:
         """The transpose of `_to_layer`."""

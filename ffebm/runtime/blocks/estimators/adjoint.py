@@ -25,7 +25,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ffebm.runtime.blocks.physics.activation import slope
 from ffebm.runtime.blocks.physics.shared_maximum import centred, tied
 from ffebm.runtime.blocks.settling.phase import Phase
 from ffebm.runtime.blocks.settling.settling import Outcome
@@ -67,8 +66,8 @@ def solve_adjoint(
     among = {index: where for index, where in among.items() if bool(where.any())}
     drives = [_settled_drive(phase, i) for i in range(len(state))]
     roots = [
-        slope(layer.activation, drive).sqrt()
-        for layer, drive in zip(phase.circuit.layers, drives, strict=True)
+        phase.circuit.physics.slope(layer, drive, load).sqrt()
+        for layer, drive, load in zip(phase.circuit.layers, drives, phase.drives.loads, strict=True)
     ]
     right = [delta[i] if i in delta else torch.zeros_like(s) for i, s in enumerate(state)]
     root = _join([*roots, *(where.to(state[0].dtype) for where in among.values())])

@@ -1,21 +1,23 @@
 """From the answer of an equilibrium to a nudge, the gradients of the loss.
 
-The energy is bilinear in the states and the weights that join them, so the difference of its gradients at two
+The energy is of second order in the states that a weight joins, so the difference of its gradients at two
 nudged states a and b is taken in the form
 
     y_a z_a - y_b z_b = mean(y) (z_a - z_b) + (y_a - y_b) mean(z),
 
-which subtracts states before they are multiplied: at small beta little is lost to rounding.
+which subtracts states before they are multiplied: at small beta little is lost to rounding. Which products
+there are is said by the terms of the energy (`Term.pairs`).
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor
 
 from ffebm.plan.schema import Settle
 from ffebm.runtime.blocks.circuit import Circuit, Drives
-from ffebm.runtime.blocks.coupling import Weights
+from ffebm.runtime.blocks.physics.physics import Moving, Weights
 from ffebm.runtime.blocks.settling.phase import Phase
 
 
@@ -56,11 +58,13 @@ class Response:
 
     Attributes:
         adjoint: For each layer lambda = -ds/dbeta, [batch, *layer].
+        middle: For a layer its state at the equilibrium, or in the middle between two nudged states.
         pair: For a coupling, values (z, y) stacked along the batch: the gradient of its weight is that of <y,
             W z>. Also y of lambda alone, whose sum is the gradient of the bias.
     """
 
     adjoint: list[Tensor]
+    middle: Callable[[int], Tensor]
     pair: Callable[[int], tuple[Tensor, Tensor, Tensor]]
 
 
@@ -99,17 +103,26 @@ def contrast(free: FreePoint, response: Response) -> Gradients:
 
 def _feeds(free: FreePoint, response: Response, gradients: Gradients) -> None:
     """Only the layer's end of a feed moves, so one product serves each of its gradients."""
-    for feed, index in zip(free.circuit.feeds, free.drives.indices, strict=True):
+    for position, (feed, index) in enumerate(zip(free.circuit.feeds, free.drives.indices, strict=True)):
         adjoint = response.adjoint[free.circuit.position[feed.target]]
         if free.wants_input(feed.source):
             gradients.add_input(feed.source, free.circuit.read_back(feed, adjoint, free.weights, index))
         if free.wants_weight(feed.weight) or free.wants_weight(feed.bias):
             y = feed.spread(adjoint, index)
             if feed.weight is not None and free.wants_weight(feed.weight):
-                grad = feed.weight_grad(free.inputs[feed.source], y, free.weights[feed.weight])
-                gradients.add_weight(feed.weight, grad)
+                clamped = Moving(partial(free.inputs.__getitem__, feed.source), None)
+                middle = partial(_middle_of_feed, free, response, position)
+                pair = feed.pairs(clamped, Moving(middle, y))
+                gradients.add_weight(feed.weight, feed.weight_grad(*pair, free.weights[feed.weight]))
             if feed.bias is not None and free.wants_weight(feed.bias):
                 gradients.add_weight(feed.bias, feed.bias_grad(y, free.weights[feed.bias]))
+
+
+def _middle_of_feed(free: FreePoint, response: Response, position: int) -> Tensor:
+    """State of the layer that a feed drives, at the output of its linear map."""
+    feed = free.circuit.feeds[position]
+    middle = response.middle(free.circuit.position[feed.target])
+    return feed.spread(middle, free.drives.indices[position])
 
 
 def _couplings(free: FreePoint, response: Response, gradients: Gradients) -> None:

@@ -24,7 +24,7 @@ from ffebm.runtime.blocks.circuit import Circuit
 from ffebm.runtime.blocks.estimators.adjoint import solve_adjoint
 from ffebm.runtime.blocks.estimators.auto_beta import choose_beta
 from ffebm.runtime.blocks.estimators.contrast import FreePoint, Gradients, Response, contrast
-from ffebm.runtime.blocks.physics.activation import is_holomorphic
+from ffebm.runtime.blocks.physics.physics import Moving
 from ffebm.runtime.blocks.settling.phase import Answer, Nudge, Phase
 from ffebm.runtime.blocks.settling.settling import Outcome, Rule, relax
 
@@ -194,9 +194,10 @@ class Implicit:
             y_adjoint = couplings[index].spread(adjoint.layers[target], phase.index(index))
             if index in adjoint.ties:
                 y_adjoint = y_adjoint + couplings[index].fold(adjoint.ties[index])
-            return torch.cat([state[source], adjoint.layers[source]]), torch.cat([y_adjoint, y]), y_adjoint
+            below = Moving(lambda: state[source], adjoint.layers[source])
+            return *couplings[index].pairs(below, Moving(lambda: y, y_adjoint)), y_adjoint
 
-        return contrast(free, Response(adjoint.layers, pair)), outcome
+        return contrast(free, Response(adjoint.layers, lambda layer: state[layer], pair)), outcome
 
 
 @dataclass(frozen=True)
@@ -223,8 +224,8 @@ class Unrolled:
         }
         order = free.circuit.colours
         with torch.enable_grad():
-            constant = free.circuit.constant_drives(inputs, weights).layers
-            phase = Phase(free.circuit, weights, constant, free.phase.batch, ties=free.phase.ties)
+            drives = free.circuit.constant_drives(inputs, weights)
+            phase = Phase(free.circuit, weights, drives, free.phase.batch, ties=free.phase.ties)
             phase.state, phase.indices = list(free.phase.state), list(free.phase.indices)
             for _ in range(self.sweeps):
                 phase.sweep(order, free.settle.relaxation)
@@ -240,7 +241,7 @@ class Unrolled:
         for (kind, name), grad in zip(leaves, found, strict=True):
             if grad is not None:
                 (gradients.inputs if kind == "input" else gradients.weights)[name] = grad
-        probe = Phase(free.circuit, free.weights, free.drives.layers, free.phase.batch, ties=free.phase.ties)
+        probe = Phase(free.circuit, free.weights, free.drives, free.phase.batch, ties=free.phase.ties)
         probe.state, probe.indices = list(free.phase.state), list(free.phase.indices)
         return gradients, relax(probe, Rule(1, free.settle, order))
 
@@ -291,7 +292,8 @@ def _nudged_phase(free: FreePoint, current: ErrorCurrent, betas: list[complex], 
     nudge = None
     if current.cost_gradient is not None:
         nudge = Nudge(frozenset(current.delta), _cost_nudge(current.cost_gradient, betas, divisor))
-    phase = Phase(free.circuit, free.weights, constant, n * free.phase.batch, nudge, free.phase.ties)
+    drives = replace(free.drives, layers=constant)
+    phase = Phase(free.circuit, free.weights, drives, n * free.phase.batch, nudge, free.phase.ties)
     phase.state = [_repeat(s, n) for s in free.phase.settled_state()]
     if any(isinstance(beta, complex) for beta in betas):
         phase.state = [s + 0j for s in phase.settled_state()]
@@ -374,9 +376,10 @@ def _secant_response(free: FreePoint, nudged: Nudged) -> Response:
     def pair(index: int) -> tuple[Tensor, Tensor, Tensor]:
         y_adjoint, y = spread(index)
         z_adjoint, z = layers[free.circuit.source(index)]
-        return torch.cat([z, z_adjoint]), torch.cat([y_adjoint, y]), y_adjoint
+        z_pair, y_pair = couplings[index].pairs(Moving(lambda: z, z_adjoint), Moving(lambda: y, y_adjoint))
+        return z_pair, y_pair, y_adjoint
 
-    return Response([answer for answer, _ in layers], pair)
+    return Response([answer for answer, _ in layers], lambda layer: layers[layer][1], pair)
 
 
 def _circle_response(free: FreePoint, nudged: Nudged) -> Response:
@@ -404,7 +407,8 @@ def _circle_response(free: FreePoint, nudged: Nudged) -> Response:
         answer = weighted(y)
         return torch.cat([z.real, z.imag]), torch.cat([answer.real, -answer.imag]), total(y)
 
-    return Response([total(s) for s in state], pair)
+    rest = free.phase.settled_state()
+    return Response([total(s) for s in state], lambda layer: rest[layer], pair)
 
 
 def _require_steady(free: FreePoint, current: ErrorCurrent, points: int) -> None:
@@ -419,7 +423,7 @@ def _require_steady(free: FreePoint, current: ErrorCurrent, points: int) -> None
 
 def _require_holomorphic(free: FreePoint) -> None:
     for layer in free.circuit.layers:
-        if not is_holomorphic(layer.activation):
+        if not free.circuit.physics.is_holomorphic(layer):
             raise UsageError(
                 f"{free.circuit.block.name}: {layer.activation.op} has kinks",
                 allowed="more than two nudging points need smooth activations",

@@ -6,6 +6,7 @@ energy.
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
@@ -17,6 +18,26 @@ from ffebm.graph.graph import Activation
 _Sigma = Callable[[Activation, Tensor], Tensor]
 _Bounds = Callable[[Activation], tuple[float, float]]
 
+_UNBOUNDED = (-math.inf, math.inf)
+_POSITIVE = (0.0, math.inf)
+
+
+@dataclass(frozen=True)
+class _Form:
+    """One activation.
+
+    Attributes:
+        sigma: The state of a drive that carries its scale.
+        bounds: Smallest and largest state.
+        potential: Integral of the inverse of sigma, for states within the bounds.
+        holomorphic: Whether sigma extends to complex drives.
+    """
+
+    sigma: _Sigma
+    bounds: _Bounds
+    potential: _Sigma
+    holomorphic: bool = False
+
 
 def _clip(a: Activation, u: Tensor) -> Tensor:
     if a.low is None or a.high is None:
@@ -24,61 +45,132 @@ def _clip(a: Activation, u: Tensor) -> Tensor:
     return F.hardtanh(u, a.low, a.high)
 
 
-def _hard_sigmoid(a: Activation, u: Tensor) -> Tensor:
-    return (a.alpha * u + a.beta).clamp(0.0, 1.0)
-
-
-def _selu(a: Activation, u: Tensor) -> Tensor:
-    return a.beta * F.elu(u, a.alpha)
+def _clip_bounds(a: Activation) -> tuple[float, float]:
+    return (-math.inf if a.low is None else a.low, math.inf if a.high is None else a.high)
 
 
 def _softplus(_: Activation, u: Tensor) -> Tensor:
     return torch.log1p(torch.exp(u)) if u.is_complex() else F.softplus(u)
 
 
-_SIGMA: dict[str, _Sigma] = {
-    "Identity": lambda _, u: u,
-    "Relu": lambda _, u: u.relu(),
-    "Clip": _clip,
-    "HardSigmoid": _hard_sigmoid,
-    "Sigmoid": lambda _, u: u.sigmoid(),
-    "Tanh": lambda _, u: u.tanh(),
-    "LeakyRelu": lambda a, u: F.leaky_relu(u, a.alpha),
-    "Elu": lambda a, u: F.elu(u, a.alpha),
-    "Softplus": _softplus,
-    "Selu": _selu,
-    "Celu": lambda a, u: F.celu(u, a.alpha),
-    "Softsign": lambda _, u: F.softsign(u),
+# --- potentials: of states within the bounds only ------------------------------------------------------
+
+
+def _half_square(_: Activation, s: Tensor) -> Tensor:
+    return s.square() / 2
+
+
+def _hard_sigmoid_potential(a: Activation, s: Tensor) -> Tensor:
+    # with no slope the drive says nothing, and there is one state
+    return (s - a.beta).square() / (2 * a.alpha) if a.alpha > 0 else torch.zeros_like(s)
+
+
+def _entropy(p: Tensor) -> Tensor:
+    return torch.xlogy(p, p)
+
+
+def _tanh_potential(_: Activation, s: Tensor) -> Tensor:
+    return (_entropy(1 + s) + _entropy(1 - s)) / 2
+
+
+def _leaky_potential(a: Activation, s: Tensor) -> Tensor:
+    below = s.square() / (2 * a.alpha) if a.alpha > 0 else torch.zeros_like(s)
+    return torch.where(s < 0, below, s.square() / 2)
+
+
+def _exponential_potential(alpha: float, rate: float, s: Tensor) -> Tensor:
+    """That of alpha (exp(u / rate) - 1) below zero and of u above."""
+    if alpha == 0:
+        return s.square() / 2
+    below = s.clamp(-alpha, 0.0)
+    left = rate * (torch.xlogy(alpha + below, 1 + below / alpha) - below)
+    return torch.where(s < 0, left, s.square() / 2)
+
+
+def _softplus_potential(_: Activation, s: Tensor) -> Tensor:
+    """Integral of log(exp(t) - 1) from 0 to s: s^2 / 2 - pi^2 / 6 + Li2(exp(-s))."""
+    half = math.log(2.0)
+    far, near = s.clamp(min=half), s.clamp(0.0, half)
+    # Li2(x) + Li2(1 - x) = pi^2 / 6 - log(x) log(1 - x), so that the series has at most 1/2 to sum
+    large = _dilogarithm(-torch.log1p(-torch.exp(-far))) - math.pi**2 / 6
+    small = torch.xlogy(near, -torch.expm1(-near)) - _dilogarithm(near)
+    return s.square() / 2 + torch.where(s > half, large, small)
+
+
+def _dilogarithm(u: Tensor) -> Tensor:
+    """Li2(1 - exp(-u)) for u in [0, log 2], by Bernoulli numbers: the next term is below 1e-19."""
+    square, total = u.square(), torch.zeros_like(u)
+    for number, order in reversed(_BERNOULLI):
+        total = total * square + number / math.factorial(order + 1)
+    return u - square / 4 + total * square * u
+
+
+_BERNOULLI = (
+    (1 / 6, 2),
+    (-1 / 30, 4),
+    (1 / 42, 6),
+    (-1 / 30, 8),
+    (5 / 66, 10),
+    (-691 / 2730, 12),
+    (7 / 6, 14),
+    (-3617 / 510, 16),
+)
+"""Bernoulli numbers and their orders."""
+
+
+_FORMS: dict[str, _Form] = {
+    "Identity": _Form(lambda _, u: u, lambda _: _UNBOUNDED, _half_square, holomorphic=True),
+    "Relu": _Form(lambda _, u: u.relu(), lambda _: _POSITIVE, _half_square),
+    "Clip": _Form(_clip, _clip_bounds, _half_square),
+    "HardSigmoid": _Form(
+        lambda a, u: (a.alpha * u + a.beta).clamp(0.0, 1.0), lambda _: (0.0, 1.0), _hard_sigmoid_potential
+    ),
+    "Sigmoid": _Form(
+        lambda _, u: u.sigmoid(),
+        lambda _: (0.0, 1.0),
+        lambda _, s: _entropy(s) + _entropy(1 - s),
+        holomorphic=True,
+    ),
+    "Tanh": _Form(lambda _, u: u.tanh(), lambda _: (-1.0, 1.0), _tanh_potential, holomorphic=True),
+    "LeakyRelu": _Form(
+        lambda a, u: F.leaky_relu(u, a.alpha),
+        lambda a: _UNBOUNDED if a.alpha > 0 else _POSITIVE,
+        _leaky_potential,
+    ),
+    "Elu": _Form(
+        lambda a, u: F.elu(u, a.alpha),
+        lambda a: (-a.alpha, math.inf),
+        lambda a, s: _exponential_potential(a.alpha, 1.0, s),
+    ),
+    "Softplus": _Form(_softplus, lambda _: _POSITIVE, _softplus_potential, holomorphic=True),
+    "Selu": _Form(
+        lambda a, u: a.beta * F.elu(u, a.alpha),
+        lambda a: (-a.alpha * a.beta, math.inf),
+        lambda a, s: a.beta * _exponential_potential(a.alpha, 1.0, s / a.beta),
+    ),
+    "Celu": _Form(
+        lambda a, u: F.celu(u, a.alpha),
+        lambda a: (-a.alpha, math.inf),
+        lambda a, s: _exponential_potential(a.alpha, a.alpha, s),
+    ),
+    "Softsign": _Form(
+        lambda _, u: F.softsign(u), lambda _: (-1.0, 1.0), lambda _, s: -s.abs() - torch.log1p(-s.abs())
+    ),
 }
 
-_UNBOUNDED = (-math.inf, math.inf)
-_POSITIVE = (0.0, math.inf)
-_BOUNDS: dict[str, _Bounds] = {
-    "Identity": lambda _: _UNBOUNDED,
-    "Relu": lambda _: _POSITIVE,
-    "Clip": lambda a: (-math.inf if a.low is None else a.low, math.inf if a.high is None else a.high),
-    "HardSigmoid": lambda _: (0.0, 1.0),
-    "Sigmoid": lambda _: (0.0, 1.0),
-    "Tanh": lambda _: (-1.0, 1.0),
-    "LeakyRelu": lambda _: _UNBOUNDED,
-    "Elu": lambda a: (-a.alpha, math.inf),
-    "Softplus": lambda _: _POSITIVE,
-    "Selu": lambda a: (-a.alpha * a.beta, math.inf),
-    "Celu": lambda a: (-a.alpha, math.inf),
-    "Softsign": lambda _: (-1.0, 1.0),
-}
 
-_HOLOMORPHIC = frozenset({"Identity", "Sigmoid", "Tanh", "Softplus"})
+def _form(activation: Activation) -> _Form:
+    form = _FORMS.get(activation.op)
+    if form is None:
+        raise InternalError(
+            f"no activation is named {activation.op!r}", allowed=f"known are {sorted(_FORMS)}"
+        )
+    return form
 
 
 def activate(activation: Activation, scaled: Tensor) -> Tensor:
     """The state sigma(u) of a drive u that already carries the activation's scale."""
-    sigma = _SIGMA.get(activation.op)
-    if sigma is None:
-        raise InternalError(
-            f"no activation is named {activation.op!r}", allowed=f"known are {sorted(_SIGMA)}"
-        )
-    return sigma(activation, scaled)
+    return _form(activation).sigma(activation, scaled)
 
 
 def slope(activation: Activation, scaled: Tensor) -> Tensor:
@@ -90,16 +182,23 @@ def slope(activation: Activation, scaled: Tensor) -> Tensor:
     return derivative * activation.scale
 
 
-def steepest(activation: Activation) -> float:
-    """Largest derivative of the state by the unscaled drive, as sampled on [-4, 4]."""
-    return float(slope(activation, torch.linspace(-4, 4, 161, dtype=torch.float64)).max())
+def potential(activation: Activation, state: Tensor) -> Tensor:
+    """G of each unit, whose gradient is the drive that the state answers to; infinite outside the bounds.
+
+    G = (1 / scale) * integral of sigma^-1, so the drive is that before the scale.
+    """
+    form = _form(activation)
+    low, high = form.bounds(activation)
+    inside = state.clamp(low, high)
+    value = form.potential(activation, inside) / activation.scale
+    return torch.where(inside == state, value, math.inf)
 
 
 def bounds(activation: Activation) -> tuple[float, float]:
     """Smallest and largest value of sigma; what over-relaxation and acceleration are projected into."""
-    return _BOUNDS[activation.op](activation)
+    return _form(activation).bounds(activation)
 
 
 def is_holomorphic(activation: Activation) -> bool:
     """Whether sigma extends to complex drives, as more than two nudging points need."""
-    return activation.op in _HOLOMORPHIC
+    return _form(activation).holomorphic

@@ -7,16 +7,15 @@ a maximum may have moved, so the positions found by the product still hold when 
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from ffebm.runtime.blocks.circuit import Circuit
-from ffebm.runtime.blocks.coupling import Weights
-from ffebm.runtime.blocks.physics.activation import activate, bounds
+from ffebm.runtime.blocks.circuit import Circuit, Drives
+from ffebm.runtime.blocks.physics.physics import Weights
 
 State = list[Tensor | None]
 """For each layer its state, [batch, *layer]; None is zero."""
@@ -85,7 +84,7 @@ class Phase:
     Attributes:
         circuit: The block.
         weights: Its weights.
-        constant: Constant drive of each layer, [batch or 1, *layer], times the activation's scale.
+        drives: What stays all through the phase.
         state: State of each layer.
         indices: For each coupling, where its maximum was found; None if its source moved since. If its
             winners may share, their shares, which last.
@@ -100,14 +99,14 @@ class Phase:
         self,
         circuit: Circuit,
         weights: Weights,
-        constant: list[Tensor | None],
+        drives: Drives,
         batch: int,
         nudge: Nudge | None = None,
         ties: Ties = MappingProxyType({}),
     ) -> None:
         self.circuit = circuit
         self.weights = weights
-        self.constant = constant
+        self.drives = drives
         self.batch = batch
         self.state: State = [None] * len(circuit.layers)
         self.indices: list[Tensor | None] = [None] * len(circuit.couplings)
@@ -121,7 +120,7 @@ class Phase:
     @property
     def like(self) -> Tensor:
         """A tensor of the phase's type and device: a clamped input makes some layer's drive constant."""
-        return next(drive for drive in self.constant if drive is not None)
+        return next(drive for drive in self.drives.layers if drive is not None)
 
     @property
     def is_split(self) -> bool:
@@ -136,7 +135,7 @@ class Phase:
         """Sum of all drives of a layer at the current state, times its scale, [batch, *layer]."""
         parts = [*self._bottom_up(layer), *self._top_down(layer)]
         scale = self.circuit.layers[layer].activation.scale
-        total = self.constant[layer]
+        total = self.drives.layers[layer]
         if total is None:
             if not parts:
                 return self._zeros(layer)
@@ -160,7 +159,9 @@ class Phase:
                     scaled = torch.add(
                         scaled, extra[layer], alpha=self.circuit.layers[layer].activation.scale
                     )
-                update = activate(self.circuit.layers[layer].activation, scaled)
+                update = self.circuit.physics.update(
+                    self.circuit.layers[layer], scaled, self.drives.loads[layer]
+                )
                 self._note(layer, update, note)
                 self.assign(layer, self._relaxed(layer, update, relaxation))
 
@@ -173,7 +174,7 @@ class Phase:
 
     def project(self, layer: int, state: Tensor) -> Tensor:
         """The nearest state in the closed range of the layer's activation; in place."""
-        low, high = bounds(self.circuit.layers[layer].activation)
+        low, high = self.circuit.physics.bounds(self.circuit.layers[layer])
         return state if math.isinf(low) and math.isinf(high) else state.clamp_(low, high)
 
     def index(self, coupling: int) -> Tensor | None:
@@ -187,8 +188,9 @@ class Phase:
 
     def rows(self, rows: Tensor) -> "Phase":
         """The phase of some rows only."""
-        constant = [c if c is None or c.shape[0] == 1 else c[rows] for c in self.constant]
-        part = Phase(self.circuit, self.weights, constant, len(rows), self._nudge, self.ties)
+        constant = [c if c is None or c.shape[0] == 1 else c[rows] for c in self.drives.layers]
+        drives = replace(self.drives, layers=constant)
+        part = Phase(self.circuit, self.weights, drives, len(rows), self._nudge, self.ties)
         part.state = [None if s is None else s[rows] for s in self.state]
         part.indices = [None if i is None else i[rows] for i in self.indices]
         if self.answer is not None:

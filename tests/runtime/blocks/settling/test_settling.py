@@ -13,6 +13,7 @@ from ffebm.runtime.blocks.block_runtime import BlockRuntime
 from ffebm.runtime.blocks.coupling import Coupling
 from ffebm.runtime.blocks.estimators.gradient import EP
 from ffebm.runtime.blocks.physics.activation import activate
+from ffebm.runtime.blocks.physics.hopfield import Hopfield
 from ffebm.runtime.blocks.projection import ExactProjection
 from ffebm.runtime.blocks.settling.settling import SETTLED, listed_samples
 from tests.runtime.some_blocks import IDENTITY, Builder, Case, cases, max_pool, published_chain, smooth_chain
@@ -35,8 +36,9 @@ def equation_error(case: Case, state: dict[str, Tensor]) -> float:
     leaves = {name: s.detach().requires_grad_() for name, s in state.items()}
     values = {**case.inputs, **leaves}
     energy = torch.zeros((), dtype=torch.float64)
-    for layer, interaction in case.block.interactions():
-        coupling = Coupling(layer, interaction)
+    terms = Hopfield().terms(case.block)
+    for (layer, interaction), term in zip(case.block.interactions(), terms, strict=True):
+        coupling = Coupling(layer, interaction, term)
         drive = coupling.push(values[interaction.source], case.weights)[0]
         bias = coupling.bias_drive(case.weights)
         energy = energy + (leaves[layer.value] * (drive if bias is None else drive + bias)).sum()
