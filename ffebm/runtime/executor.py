@@ -181,6 +181,21 @@ class Executor(nn.Module):
         """Where each block settled in the last run, one a block, in the blocks' order."""
         return [self._settled[block] for block in sorted(self._settled)]
 
+    @torch.no_grad()
+    def energies(self) -> list[Tensor]:
+        """The energy of each block where it settled in the last run, [batch], in the blocks' order.
+
+        It is that of the weights as they are now: the energy at an equilibrium while no weight has changed.
+        `net.blocks[k].energy` gives it at any other state. On noisy tiles its products are read anew.
+        """
+        found = []
+        for number in sorted(self._settled):
+            block, equilibrium = self.blocks[number], self._settled[number]
+            weights = {name: self._tensor(name) for name in block.block.weights()}
+            with torch.autocast(self.device.type, enabled=False):
+                found.append(block.energy(equilibrium.inputs, weights, equilibrium.state))
+        return found
+
     # --- running -------------------------------------------------------------------------------------
 
     def reseed(self, seed: int) -> None:

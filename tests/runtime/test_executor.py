@@ -182,7 +182,7 @@ def test_equilibria_are_kept_in_order() -> None:
     y = b.node("Relu", b.node("MatMul", y, b.weight(4, 4)), out="s2")
     net = Executor(compile_plan(b.model(y), hardware="ideal", block_size=2), settle=Settle(free_sweeps=9))
     with pytest.warns(ffebm.NotSettledWarning, match=r"block0 did not settle in \d+\.\d % of samples"):
-        net(torch.randn(5, 4))
+        net(torch.randn(5, 4, generator=torch.Generator().manual_seed(0)))
     assert [sorted(e.state) for e in net.equilibria] == [["s0", "s1"], ["s2"]]
     assert all(e.converged.shape == (5,) for e in net.equilibria)
 
@@ -417,3 +417,30 @@ def test_a_network_says_what_it_is_and_how_it_runs() -> None:
     assert repr(net.equilibria[0].backward) == f"<Outcome {settled}, nudged by 0.5>"
     net(torch.ones(0, 3))
     assert repr(net.equilibria[0]) == "<Equilibrium of s1: 0 of 0 samples settled>"
+
+
+def test_energies_are_those_of_the_blocks_at_their_equilibria() -> None:
+    b = Builder()
+    y = b.node("Relu", b.node("Gemm", b.input("x", "N", 6), b.weight(6, 5), b.weight(5)), out="h")
+    y = b.node("Softmax", b.node("Gemm", y, b.weight(5, 4), b.weight(4), out="u"), out="p")
+    y = b.node("Tanh", b.node("MatMul", y, b.weight(4, 3)), out="y")
+    net = Executor(ffebm.compile(b.model(y), hardware="ideal", block_size=2))
+    assert net.energies() == []
+    with torch.no_grad():
+        for weight in net.weights().values():
+            weight.mul_(0.3)
+    x = torch.randn(7, 6, generator=torch.Generator().manual_seed(0))
+    net(x)
+    first, second = net.energies()
+    w, c, u, d, v = (t.detach() for t in net.weights().values())
+    h, top = net.equilibria[0].state["h"], net.equilibria[0].state["u"]
+    linear = (h * (x @ w + c)).sum(1) + (top * (h @ u + d)).sum(1)
+    torch.testing.assert_close(first, (h.square().sum(1) + top.square().sum(1)) / 2 - linear)
+    s, p = net.equilibria[1].state["y"], net.equilibria[1].inputs["p"]
+    potential = ((1 + s) * (1 + s).log() + (1 - s) * (1 - s).log()).sum(1) / 2
+    torch.testing.assert_close(second, potential - (s * (p @ v)).sum(1))
+    assert not first.requires_grad
+
+    # away from the equilibrium of a convex block the energy is higher
+    moved = {name: state + 0.1 for name, state in net.equilibria[1].state.items()}
+    assert bool((net.blocks[1].energy({"p": p}, net.weights(), moved) > second).all())

@@ -265,7 +265,8 @@ class _Job:
         rule = Rule(self.settings.free_sweeps, self.settings, self.circuit.colours)
         outcome = relax(phase, rule)
         states = dict(zip(self.circuit.position, (s.detach() for s in phase.settled_state()), strict=True))
-        self.result.append(Equilibrium(**vars(outcome), state=states))
+        clamped = {name: x.detach() for name, x in inputs.items()}
+        self.result.append(Equilibrium(**vars(outcome), state=states, inputs=clamped))
         if self.settings.strict:
             require_settled(self.circuit.block.name, outcome, rule)
         self._tell(outcome)

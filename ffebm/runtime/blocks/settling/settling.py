@@ -79,11 +79,13 @@ class Equilibrium(Outcome):
 
     Attributes:
         state: State of each free layer by value name, [batch, *layer].
+        inputs: What it was clamped to by value name, [batch, *shape].
         backward: How the last backward pass went: its nudged phases, or its solve for the adjoint; None
             before one.
     """
 
     state: dict[str, Tensor] = field(default_factory=dict)
+    inputs: dict[str, Tensor] = field(default_factory=dict)
     backward: Outcome | None = None
 
     def words(self) -> str:

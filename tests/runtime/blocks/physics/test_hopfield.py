@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ffebm.errors import UsageError
 from ffebm.graph.graph import Activation
-from ffebm.plan.plan import Settle
+from ffebm.plan.schema import Settle
 from ffebm.runtime.blocks.block_runtime import BlockRuntime
 from ffebm.runtime.blocks.estimators.gradient import EP, Implicit
 from ffebm.runtime.blocks.physics.activation import bounds
@@ -26,7 +26,7 @@ from tests.runtime.some_blocks import (
 
 EXACT = Settle(free_sweeps=600, tol=1e-14)
 PROPERTY = settings(
-    max_examples=40,
+    max_examples=20,
     derandomize=True,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
@@ -72,7 +72,8 @@ def test_a_state_that_has_not_settled_is_not(case: Case) -> None:
     assume(len(case.block.layers) > 1)
     early = case.settled(Settle(free_sweeps=1))
     late = case.settled(EXACT)
-    assume(bool((early.residual > 1e-3).all()) and bool(late.converged.all()))
+    assume(bool(late.converged.all()))
+    assume(max(float((s - early.state[name]).abs().max()) for name, s in late.state.items()) > 1e-3)
     size = max(float(slope.abs().max()) for slope in slopes(case, early.state).values())
     assert size > 1e-6
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ffebm.errors import UsageError
 from ffebm.graph.graph import Activation, Linear
-from ffebm.plan.plan import Settle
+from ffebm.plan.schema import Settle
 from ffebm.runtime.blocks.estimators.gradient import EP, Implicit, Unrolled
 from tests.runtime.blocks.physics.resistive_example import Resistive
 from tests.runtime.some_blocks import IDENTITY, Builder, Case, average_pool
