@@ -5,8 +5,9 @@
 | `ffebm.exporters` | a function from a `Plan` to an `Export` |
 | `ffebm.hardware` | a `Hardware`, or the path of a description |
 | `ffebm.passes` | a pass, or a class of passes whose options have defaults |
+| `ffebm.tiles` | an `OwnTile` |
 
-Nothing is loaded by its presence alone: who compiles or exports names it.
+Nothing is loaded by its presence alone: who compiles, runs or exports names it.
 """
 
 import sys
@@ -19,7 +20,8 @@ from ffebm.errors import UsageError
 EXPORTERS = "ffebm.exporters"
 HARDWARE = "ffebm.hardware"
 PASSES = "ffebm.passes"
-GROUPS = (EXPORTERS, HARDWARE, PASSES)
+TILES = "ffebm.tiles"
+GROUPS = (EXPORTERS, HARDWARE, PASSES, TILES)
 
 
 def names(group: str) -> list[str]:

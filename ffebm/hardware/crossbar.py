@@ -316,6 +316,11 @@ class Crossbar(
         return self.cell.verify
 
     @property
+    def learns_in_place(self) -> bool:
+        """Cells take the steps of training by a law of their own; else a digital master copy learns."""
+        return self.update is not None
+
+    @property
     def drifts(self) -> bool:
         """Weights change with the time since they were programmed."""
         return self.cell.drift is not None

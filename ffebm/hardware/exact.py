@@ -68,6 +68,11 @@ class Exact(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         return None
 
     @property
+    def learns_in_place(self) -> bool:
+        """Cells take the steps of training by a law of their own; else a digital master copy learns."""
+        return False
+
+    @property
     def drifts(self) -> bool:
         """Weights change with the time since they were programmed."""
         return False

@@ -22,7 +22,7 @@ from ffebm.runtime.blocks.estimators.gradient import EP, Gradient
 from ffebm.runtime.blocks.settling.settling import Equilibrium
 from ffebm.runtime.inputs import LossFunction, check_calibration, check_types, inputs_by_name
 from ffebm.runtime.kernels.dtypes import tensor_of
-from ffebm.runtime.machine import Machine, TileChoice, known_tiles
+from ffebm.runtime.machine import Machine
 from ffebm.runtime.save_onnx import save_onnx
 from ffebm.runtime.state import (
     MACHINE,
@@ -38,6 +38,7 @@ from ffebm.runtime.state import (
     under,
 )
 from ffebm.runtime.steps import BlockStep, inference_steps
+from ffebm.runtime.tiles.choice import TileChoice, known_tiles
 from ffebm.runtime.tiles.noise import machine_source
 from ffebm.runtime.tiles.tile import Health
 from ffebm.runtime.trace import Trace
@@ -58,8 +59,10 @@ class Executor(nn.Module):
         gradient: How gradients of energy blocks are estimated.
         seed: Seed of everything random: programming and read noise, dropout; and of the machine, which stays
             the same when the rest is reseeded: its devices' variation, stuck cells, converter errors.
-        tiles: What weights lie on instead of the plan's tiles, by source name: a tile, or the tiles of a
-            hardware description, its name or file; None computes exactly. Blocks settle as the plan's do.
+        tiles: What weights lie on instead of the plan's tiles, by source name: a tile, also one of your own
+            (an object with the methods of `Tile`, of which each piece gets a copy, or an `OwnTile`); or the
+            tiles of a hardware description; or a name or file of these. None computes exactly. Blocks settle
+            as the plan's do.
     """
 
     def __init__(

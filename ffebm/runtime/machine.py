@@ -3,20 +3,19 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
 from itertools import count
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ffebm.errors import UsageError
-from ffebm.graph.graph import EnergyBlock
-from ffebm.hardware.description import Crossbar, Hardware, TileKind, load_hardware
+from ffebm.graph.graph import EnergyBlock, Linear
+from ffebm.hardware.description import Crossbar, TileKind
 from ffebm.plan.plan import Plan
 from ffebm.runtime.blocks.block_runtime import BlockRuntime
 from ffebm.runtime.blocks.edge import Edge
 from ffebm.runtime.state import TILE, Findings, under
+from ffebm.runtime.tiles.choice import OwnTile, own_array
 from ffebm.runtime.tiles.lines.calibration import Calibration
 from ffebm.runtime.tiles.master import MasteredTile
 from ffebm.runtime.tiles.noise import FrozenNoise
@@ -42,7 +41,7 @@ class Machine:
         plan: Plan,
         generator: torch.Generator,
         name: str,
-        tiles: Mapping[str, TileKind] | None = None,
+        tiles: Mapping[str, TileKind | OwnTile] | None = None,
     ) -> None:
         self._plan = plan
         self._tiles = tiles or {}
@@ -60,7 +59,7 @@ class Machine:
         return any(self._learns(name) for name in self._arrays)
 
     def _learns(self, name: str) -> bool:
-        return self._tile(name).update is not None
+        return self._tile(name).learns_in_place
 
     @property
     def follows_data(self) -> bool:
@@ -239,75 +238,29 @@ class Machine:
             linear = interaction.linear
             if linear is None or not self._tile(linear.weight).has_cells:
                 continue
-            tile = self._tile(linear.weight).crossbar()
             if linear.weight not in self._arrays:
-                pieces = [p for _, p in self._plan.pieces() if p.weight == linear.weight]
-                made = crossbar_projection(linear, pieces, tile, self._generator, self._name, self._frozen)
-                self._arrays[linear.weight] = made.array
+                self._arrays[linear.weight] = self._array(linear)
             array = self._arrays[linear.weight]
             projections[position] = TileProjection(linear, array, self._frozen, next(self._numbers))
-            at_edge = at_edge or tile
+            if self._frozen is not None:
+                at_edge = at_edge or self._tile(linear.weight).crossbar()
         if self._frozen is None or at_edge is None:
             return BlockRuntime(block, projections)
         return BlockRuntime(block, projections, Edge(at_edge, self._frozen, f"{self._name}/{block.name}"))
 
-    def _tile(self, weight: str) -> TileKind:
+    def _array(self, linear: Linear) -> MasteredTile:
+        """The tiles that the pieces of a weight lie on."""
+        pieces = [piece for _, piece in self._plan.pieces() if piece.weight == linear.weight]
+        tile = self._tile(linear.weight)
+        if isinstance(tile, OwnTile):
+            return own_array(linear, pieces, tile, self._generator, self._name)
+        crossbar = tile.crossbar()
+        return crossbar_projection(linear, pieces, crossbar, self._generator, self._name, self._frozen).array
+
+    def _tile(self, weight: str) -> TileKind | OwnTile:
         """What a weight lies on."""
         return self._tiles.get(weight, self._plan.hardware.tiles.tile)
 
 
 def _escaped(name: str) -> str:
     return name.replace("%", "%25").replace("/", "%2F")
-
-
-TileChoice = TileKind | Hardware | str | Path | None
-"""A tile, or the hardware description that it is part of, or that one's name or file; None is exact."""
-
-
-def known_tiles(plan: Plan, tiles: Mapping[str, TileChoice]) -> dict[str, TileKind]:
-    """What weights lie on instead of the plan's tiles, checked.
-
-    Raises:
-        UsageError: If it is no mapping of tiles, the plan has not placed a weight on tiles of that kind, or a
-            piece does not fit.
-        HardwareError: If there is no such hardware description.
-    """
-    if not isinstance(tiles, Mapping):
-        raise UsageError(f"tiles={tiles!r}", allowed=f"a tile for each weight by name: {_ALLOWED}")
-    kinds = {piece.weight: tile.kind for tile, piece in plan.pieces()}
-    found = {name: _tile_of(name, choice) for name, choice in tiles.items()}
-    for name, tile in found.items():
-        if name not in kinds or (tile.has_cells and kinds[name] != "crossbar"):
-            raise UsageError(
-                f"a tile for {name!r}, which lies on {kinds.get(name, 'no')} tile of the plan",
-                allowed="weights that the plan has placed on crossbars",
-            )
-    for _, piece in plan.pieces():
-        size = found[piece.weight].size if piece.weight in found else None
-        if size is not None and (piece.n_in > size[0] or piece.n_out > size[1]):
-            raise UsageError(
-                f"a tile of {size[0]} x {size[1]} for {piece.weight!r}, of which the plan has placed "
-                f"{piece.n_in} x {piece.n_out} on one",
-                hint="compile for a machine with tiles of that size",
-            )
-    return found
-
-
-_ALLOWED = "a hardware description, its name or file, its tile (Crossbar), or None for exact products"
-
-
-@cache
-def _exact() -> TileKind:
-    return load_hardware("ideal").tiles.tile
-
-
-def _tile_of(name: str, choice: object) -> TileKind:
-    """The tile that is meant."""
-    if isinstance(choice, TileKind):
-        return choice
-    if choice is None:
-        return _exact()
-    machine = load_hardware(choice) if isinstance(choice, str | Path) else choice
-    if not isinstance(machine, Hardware):
-        raise UsageError(f"a tile for {name!r} is {choice!r}", allowed=_ALLOWED)
-    return machine.tiles.tile

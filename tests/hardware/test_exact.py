@@ -26,6 +26,7 @@ def test_an_exact_tile_answers_neutrally() -> None:
         "update": None,
         "verify": None,
         "drifts": False,
+        "learns_in_place": False,
         "follows_data": False,
         "meaning": "exact",
     }

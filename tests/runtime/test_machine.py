@@ -112,7 +112,10 @@ def test_tiles_are_what_is_meant(tmp_path: Path) -> None:
 
 def test_tiles_that_mean_nothing() -> None:
     plan = ffebm.compile(network(), (torch.rand(2, 24),), hardware="reference")
-    allowed = "a hardware description, its name or file, its tile (Crossbar), or None for exact products"
+    allowed = (
+        "a hardware description, its name or file, its tile (Crossbar), a tile of your own, or None for "
+        "exact products"
+    )
     with pytest.raises(UsageError) as caught:
         ffebm.Executor(plan, tiles={"0.weight": {"rows": 8}})  # type: ignore[dict-item]
     assert str(caught.value) == f"a tile for '0.weight' is {{'rows': 8}}; {allowed}"
