@@ -52,6 +52,7 @@ class Machine:
         continuous = plan.hardware.tiles.settling == "continuous"
         self._frozen = FrozenNoise(generator) if continuous else None
         self.blocks = {block.id: self._block(block) for block in plan.blocks}
+        self._measure_noise(self._noise_of_reads)
 
     @property
     def learns_in_place(self) -> bool:
@@ -73,6 +74,7 @@ class Machine:
         An error inside leaves all ranges as they were.
         """
         stage: Calibration = "drop"
+        self._measure_noise(None)  # what reaches ADCs is that of the schedule's reads alone
         try:
             for array in self._arrays.values():
                 array.tile.calibrate("measure")
@@ -81,6 +83,16 @@ class Machine:
         finally:
             for array in self._arrays.values():
                 array.tile.calibrate(stage)
+            self._measure_noise(self._noise_of_reads)
+
+    @property
+    def _noise_of_reads(self) -> torch.Generator | None:
+        """What every read draws from; a circuit that settles by itself has one noise for a phase."""
+        return self._generator if self._frozen is None and self._arrays else None
+
+    def _measure_noise(self, source: torch.Generator | None) -> None:
+        for block in self.blocks.values():
+            block.measures_noise(source)
 
     @property
     def drifts(self) -> bool:

@@ -263,13 +263,13 @@ def test_a_run_nudged_by_its_loss_follows_the_schedule(
     follows_training(plan, trace.steps[len(forward) :])
 
 
-def deep(**options: Any) -> Executor:
+def deep(hardware: str = "ideal", **options: Any) -> Executor:
     """A block of three layers and a digital softmax."""
     b = Builder(seed=2)
     y = b.input("x", "N", 4)
     for k in range(3):
         y = b.node("Tanh", b.node("MatMul", y, b.weight(4, 4, gain=0.4, name=f"w{k}")))
-    plan = compile_plan(b.model(b.node("Softmax", y)), hardware="ideal", block_size=3)
+    plan = compile_plan(b.model(b.node("Softmax", y)), hardware=hardware, block_size=3)
     return Executor(plan, **options)
 
 
@@ -302,6 +302,39 @@ def test_a_block_that_does_not_settle_warns_once() -> None:
     net.reseed(0)
     net.notices.enabled = False
     net(x)
+
+
+@pytest.mark.parametrize("tol", [None, 1e-3])
+@pytest.mark.parametrize("hardware", ["reference", "hermes"])
+def test_noise_of_reads_is_no_failure_to_settle(hardware: str, tol: float | None) -> None:
+    """The residual of a settled state is what two reads differ by; looking for it changes no run."""
+    x = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
+    settle = Settle(free_sweeps=15, nudged_sweeps=15, tol=tol)
+    net, plain = deep(hardware, settle=settle), deep(hardware, settle=settle)
+    plain.notices.enabled = False
+    for block in plain.blocks.values():
+        block.measures_noise(None)
+    for _ in range(2):
+        found = []
+        for each in (net, plain):
+            each.zero_grad()
+            y = each(x)
+            y.square().sum().backward()
+            found.append([y, *(w.grad for w in each.weights().values())])
+        assert all(map(torch.equal, *found))
+    (equilibrium,), (unmeasured,) = net.equilibria, plain.equilibria
+    assert bool(equilibrium.converged.all())
+    assert torch.equal(equilibrium.residual, unmeasured.residual)
+    assert not bool(unmeasured.converged.any())
+    assert 0.5 * equilibrium.noise < float(equilibrium.residual.max()) < 2.0 * equilibrium.noise
+
+
+def test_what_moves_by_more_than_noise_has_not_settled() -> None:
+    net = deep("reference", settle=Settle(free_sweeps=2))
+    with pytest.warns(ffebm.NotSettledWarning, match="block0 did not settle in 100.0 % of samples"):
+        net(torch.randn(5, 4))
+    (equilibrium,) = net.equilibria
+    assert 0 < 2.0 * equilibrium.noise < float(equilibrium.residual.max())
 
 
 def test_a_block_that_settles_does_not_warn() -> None:

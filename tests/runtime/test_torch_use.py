@@ -128,6 +128,21 @@ def test_an_empty_batch_has_a_gradient_of_zero(hardware: str) -> None:
         assert torch.isfinite(net.running_statistics()["1.running_mean"]).all()
 
 
+@pytest.mark.parametrize("points", [1, 2])
+@pytest.mark.parametrize("hardware", ["ideal", "reference"])
+def test_an_empty_batch_is_nudged_by_no_loss(hardware: str, points: int) -> None:
+    plan = compile_plan(source_model(), (torch.zeros(2, 6),), hardware=hardware)
+    net = Executor(plan, gradient=EP(points=points, cost=True))
+    scale = nn.Parameter(torch.tensor(2.0))
+
+    def loss_fn(outputs: Tensor, target: Tensor) -> Tensor:
+        return cross_entropy(outputs, target, reduction="sum") + scale.square()
+
+    net.loss(torch.zeros(0, 6), torch.zeros(0, dtype=torch.int64), loss_fn).backward()  # type: ignore[no-untyped-call]
+    assert all(w.grad is not None and not w.grad.any() for w in net.weights().values())
+    assert float(scale.grad) == 4.0  # type: ignore[arg-type]
+
+
 def test_a_batch_of_one_has_no_variance() -> None:
     net = network("ideal").train()
     with pytest.raises(UsageError) as caught:

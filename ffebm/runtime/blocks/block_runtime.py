@@ -25,7 +25,14 @@ from ffebm.runtime.blocks.estimators.gradient import EP, ErrorCurrent, Gradient
 from ffebm.runtime.blocks.physics.physics import Physics, Weights
 from ffebm.runtime.blocks.projection import Projection
 from ffebm.runtime.blocks.settling.phase import Phase, Ties
-from ffebm.runtime.blocks.settling.settling import Equilibrium, Outcome, Rule, relax, require_settled
+from ffebm.runtime.blocks.settling.settling import (
+    Equilibrium,
+    Outcome,
+    Rule,
+    allow_for_noise,
+    relax,
+    require_settled,
+)
 from ffebm.runtime.tiles.master import analog
 from ffebm.visible import visible
 
@@ -84,6 +91,14 @@ class BlockRuntime:
         self.block = block
         self.watch: Watch | None = None
         self._circuit = Circuit(block, projections or {}, edge, physics)
+
+    def measures_noise(self, source: torch.Generator | None) -> None:
+        """Tell noise of reads from a state that does not settle.
+
+        Args:
+            source: What every read draws its noise from; None where none does, or reads are not to be added.
+        """
+        self._circuit.noise_source = source
 
     def run(
         self, inputs: Mapping[str, Tensor], weights: Weights, settle: Settle, gradient: Gradient
@@ -264,6 +279,7 @@ class _Job:
             phase.sweep([[layer] for layer in range(len(self.circuit.layers))])
         rule = Rule(self.settings.free_sweeps, self.settings, self.circuit.colours)
         outcome = relax(phase, rule)
+        allow_for_noise(phase, outcome)
         states = dict(zip(self.circuit.position, (s.detach() for s in phase.settled_state()), strict=True))
         clamped = {name: x.detach() for name, x in inputs.items()}
         self.result.append(Equilibrium(**vars(outcome), state=states, inputs=clamped))
@@ -346,6 +362,8 @@ def _behind_loss(job: _Job, free: FreePoint, tail: "_TailAt") -> tuple[Gradients
 
     gradient, delta = job.gradient, tail.delta(state)
     tail.arrived()
+    if not any(current.numel() for current in delta.values()):  # an empty batch
+        return Gradients({}, {}), [state]
     if not (isinstance(gradient, EP) and gradient.cost):
         gradients, outcome = gradient.gradients(free, ErrorCurrent(delta))
         job.end_backward(outcome)

@@ -33,6 +33,8 @@ class Circuit:
         physics: What its energy is.
         beta: Nudging strength that suits its noise, once it was measured.
         colours: Layer indices by colour; layers of one colour do not interact.
+        noise_source: Of the noise of its reads, where every read draws anew; else None.
+        noise: Residual that this noise makes of a settled state, once measured; by whether it is nudged.
         edge: Converters at the edge of a block that settles by itself; None where every read converts.
     """
 
@@ -64,6 +66,8 @@ class Circuit:
             else:
                 self.feeds.append(coupling)
         self.beta: float | None = None
+        self.noise_source: torch.Generator | None = None
+        self.noise: dict[bool, float] = {}
         self._has_image_maximum = any(coupling.is_image_maximum for coupling in self.couplings)
         colours = block.colours()
         self.colours = [

@@ -26,7 +26,7 @@ from ffebm.runtime.blocks.estimators.auto_beta import choose_beta
 from ffebm.runtime.blocks.estimators.contrast import FreePoint, Gradients, Response, contrast
 from ffebm.runtime.blocks.physics.physics import Moving
 from ffebm.runtime.blocks.settling.phase import Answer, Nudge, Phase
-from ffebm.runtime.blocks.settling.settling import Outcome, Rule, relax
+from ffebm.runtime.blocks.settling.settling import Outcome, Rule, allow_for_noise, relax
 
 DEFAULT_BETA = 0.1
 
@@ -135,6 +135,8 @@ class EP:
             rule = replace(rule, settle=msgspec.structs.replace(rule.settle, anderson=0))
         outcome = relax(phase, rule)
         outcome.beta, outcome.reached = self.beta, rule.sweeps >= rule.reach
+        if free.settle.tol is not None:
+            allow_for_noise(phase, outcome, len(betas))
         phase.state = list(free.circuit.sensed(phase.settled_state()))
         return Nudged(phase, betas, scale, self.points, outcome)
 

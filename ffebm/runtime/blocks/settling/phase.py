@@ -154,14 +154,7 @@ class Phase:
         for colour in order:
             extra = self._nudge.drives(self.state) if self._nudge and self._nudge.layers & {*colour} else {}
             for layer in colour:
-                scaled = self.scaled_drive(layer)
-                if layer in extra:
-                    scaled = torch.add(
-                        scaled, extra[layer], alpha=self.circuit.layers[layer].activation.scale
-                    )
-                update = self.circuit.physics.update(
-                    self.circuit.layers[layer], scaled, self.drives.loads[layer]
-                )
+                update = self._update(layer, extra.get(layer))
                 self._note(layer, update, note)
                 self.assign(layer, self._relaxed(layer, update, relaxation))
 
@@ -185,6 +178,33 @@ class Phase:
             source = self._zeros(origin) if source is None else source
             self._push(coupling, source)
         return self.indices[coupling]
+
+    def read_noise(self) -> Tensor:
+        """The residual that reads alone make of a state that stays as it is, as `change`.
+
+        Every layer is asked twice for its update at one state; what differs is noise.
+        """
+        extra = self._nudge.drives(self.state) if self._nudge else {}
+        found = [self._two_updates(layer, extra.get(layer)) for layer in range(len(self.state))]
+        return torch.stack(found).amax(0)
+
+    def _two_updates(self, layer: int, extra: Tensor | None) -> Tensor:
+        """How far two updates of a layer lie apart, of its own size."""
+        before, indices, shifts = self.state[layer], list(self.indices), dict(self._shifts)
+        first = self._update(layer, extra)
+        second = self._update(layer, extra)
+        self.state[layer], self._shifts = first, {}
+        measure = self._free_change if self.answer is None else self._answer_change
+        change = measure(layer, second)
+        self.state[layer], self.indices, self._shifts = before, indices, shifts
+        return change
+
+    def _update(self, layer: int, extra: Tensor | None) -> Tensor:
+        """What a layer's equation asks for at the present state."""
+        scaled = self.scaled_drive(layer)
+        if extra is not None:
+            scaled = torch.add(scaled, extra, alpha=self.circuit.layers[layer].activation.scale)
+        return self.circuit.physics.update(self.circuit.layers[layer], scaled, self.drives.loads[layer])
 
     def rows(self, rows: Tensor) -> "Phase":
         """The phase of some rows only."""

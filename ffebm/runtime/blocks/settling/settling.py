@@ -29,6 +29,9 @@ from ffebm.visible import visible
 SETTLED = 1e-4
 """Largest residual of a sample that counts as converged when a fixed number of sweeps was asked for."""
 
+NOISY = 2.0
+"""Up to so many times what reads alone make of a settled state, a residual counts as noise."""
+
 _SHOWN = 8
 """Samples that a message names."""
 
@@ -43,12 +46,15 @@ class Outcome:
     Attributes:
         residual: Residual of the last sweep, [batch].
         sweeps: Sweeps done, [batch], integers.
-        converged: Residual at most `tol`, or `SETTLED` if the number of sweeps was fixed; [batch], booleans.
+        converged: Residual at most `tol`, or `SETTLED` if the number of sweeps was fixed, or at most `NOISY`
+            times `noise`; [batch], booleans.
         rate: Factor by which the last sweep shrank the residual; 0 if exact, nan if unknown; [batch].
         period: Sweeps after which a sample that did not converge repeats itself; 0 if it does not; [batch],
             integers.
         beta: Strength of the nudge; None in a free phase.
         reached: There were sweeps enough for the nudge to reach every layer.
+        noise: The residual that noise of reads makes of a settled state; 0 if none was looked for, as where
+            all samples settled without.
     """
 
     residual: Tensor
@@ -58,6 +64,7 @@ class Outcome:
     period: Tensor
     beta: float | None = None
     reached: bool = True
+    noise: float = 0.0
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.words()}>"
@@ -162,6 +169,37 @@ def listed_samples(samples: Sequence[int]) -> str:
     shown = ", ".join(map(str, samples[:_SHOWN]))
     more = f" and {len(samples) - _SHOWN} more" if len(samples) > _SHOWN else ""
     return f"sample{'s' if len(samples) > 1 else ''} {shown}{more}"
+
+
+def allow_for_noise(phase: Phase, outcome: Outcome, nodes: int = 1) -> None:
+    """Samples that move by no more than what noise of reads makes of a settled state have settled.
+
+    The noise is measured at the state where the phase ended, the largest over samples, and kept until a
+    residual exceeds it. No other draw changes by that.
+
+    Args:
+        phase: The phase, at its end.
+        outcome: How it went; its `noise` and `converged` are set.
+        nodes: Rows per sample.
+    """
+    source, kind = phase.circuit.noise_source, outcome.beta is not None
+    if source is None or not outcome.reached or not len(outcome.residual):
+        return
+    lost = ~outcome.converged & outcome.residual.isfinite()
+    if not bool(lost.any()):
+        return
+    known = phase.circuit.noise.get(kind)
+    worst = float(outcome.residual[lost].max())
+    if known is None or worst > NOISY * known:
+        drawn = source.get_state()
+        with torch.no_grad():
+            found = phase.read_noise()
+        source.set_state(drawn)
+        found = found if phase.answer is not None else found.view(nodes, -1).amax(0)
+        known = float(found.nan_to_num(0.0, 0.0).max())
+        phase.circuit.noise[kind] = known
+    outcome.noise = known
+    outcome.converged = outcome.converged | (lost & (outcome.residual <= NOISY * known))
 
 
 def _settle_fixed(phase: Phase, rule: Rule) -> Outcome:
