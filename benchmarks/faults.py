@@ -1,6 +1,6 @@
 """Damaged inputs of every kind: what is refused, what is accepted, and what goes wrong.
 
-Models, hardware descriptions, settings, files of arrays and run folders are damaged by the mutators of
+Models, plans, hardware descriptions, settings, files of arrays and run folders are damaged by the mutators of
 the tests, which know their structure, and repeat a mutant by its seed. Each is handed to what reads it, in a
 process with 4 GB of memory, and a fault is: an error that is no message of ffebm's, a crash, more than 20 s,
 more memory, or a result that another reader does not get (of a model: onnxruntime, where it runs it, unless
@@ -19,12 +19,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests import mutate_arrays, mutate_hardware, mutate_models, mutate_runs, mutate_settings
+from tests import mutate_arrays, mutate_hardware, mutate_models, mutate_plans, mutate_runs, mutate_settings
 from tests.mutants import Finding
 
 Check = Callable[[Sequence[int], Path], list[Finding]]
 COUNTS = {
-    "models": 7000, "descriptions": 800, "settings": 700, "arrays": 1000, "runs": 500,
+    "models": 5000, "plans": 2000, "descriptions": 800, "settings": 700, "arrays": 1000, "runs": 500,
 }  # fmt: skip
 """Kinds of inputs, and how many of each make 10,000."""
 FAULTS = ("traceback", "crash", "hang", "memory", "other result")
@@ -36,6 +36,7 @@ def checker(kind: str) -> Check:
     """What examines the mutants of some seeds, in a folder."""
     checks: dict[str, Callable[[], Check]] = {
         "models": lambda: partial(mutate_models.check, mutate_models.seed_models()),
+        "plans": lambda: partial(mutate_plans.check, mutate_plans.seed_plans()),
         "descriptions": lambda: mutate_hardware.check,
         "settings": lambda: mutate_settings.check,
         "arrays": lambda: mutate_arrays.check,

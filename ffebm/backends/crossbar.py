@@ -1,5 +1,8 @@
-"""Crossbar backend: weights become differential conductance pairs with a scale and converter ranges."""
+"""Crossbar backend: weights become levels of cells with a scale and converter ranges."""
 
+import numpy as np
+
+from ffebm.errors import Location, ModelError
 from ffebm.graph.graph import Array, Graph
 from ffebm.hardware.description import Hardware
 from ffebm.plan import conductance
@@ -15,11 +18,13 @@ def emit_tiles(graph: Graph, hardware: Hardware) -> tuple[tuple[TilePlan, ...], 
         hardware: The machine.
 
     Returns:
-        The tiles in use, and the target conductances of their pieces in siemens: `piece<id>.plus` and
-        `piece<id>.minus`, [n_in, n_out] ([n_in, 1] for an offset column; with bit slices, [slices, …] of
-        these).
+        The tiles in use, and what the cells of their pieces hold as signed levels: `piece<id>.levels`,
+        [n_in, n_out].
         Ranges that differ between lines or slices: `piece<id>.adc_range` and `.adc_range_t`; scales of
         columns: `piece<id>.scale`, [n_out]. Exact tiles have none.
+
+    Raises:
+        ModelError: If a weight is not finite.
     """
     tile = hardware.tiles.tile
     linears = {
@@ -30,6 +35,12 @@ def emit_tiles(graph: Graph, hardware: Hardware) -> tuple[tuple[TilePlan, ...], 
     count = 0
     for weight, parts in graph.parts.items():
         matrix = conductance.to_matrix(linears[weight], graph.constants[weight])
+        if tile.has_cells and not np.isfinite(matrix).all():
+            raise ModelError(
+                f"weight {weight!r} holds a NaN or an infinite number",
+                allowed="finite weights on cells",
+                location=Location(graph.source, weight),
+            )
         for part in parts:
             place = graph.places[part]
             settings: dict[str, float] = {}

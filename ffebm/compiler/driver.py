@@ -26,8 +26,8 @@ from ffebm.passes.placement import Placement
 from ffebm.passes.remove_dead import RemoveDead
 from ffebm.passes.roles import Roles, running_statistics
 from ffebm.passes.tiling import Tiling
+from ffebm.plan.checks.programs import program_problems
 from ffebm.plan.plan import Plan
-from ffebm.plan.program_check import program_problems
 from ffebm.plan.schema import SCHEMA, Options, PlanNode, Port, Settle, Source
 from ffebm.scheduling.schedules import Schedules, batch_of
 

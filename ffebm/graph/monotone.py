@@ -32,13 +32,26 @@ def activation_of(graph: Graph, node: Node) -> Activation | None:
     alpha, beta = DEFAULTS.get(node.op, (0.0, 0.0))
     alpha = _number(node, "alpha", alpha)
     beta = _number(node, "gamma" if node.op == "Selu" else "beta", beta)
+    found = Activation(node.op, alpha=alpha, beta=beta)
+    return None if activation_problem(found) else found
+
+
+def activation_problem(activation: Activation) -> str:
+    """Why an activation is no monotone one; empty if it is."""
+    op, alpha, beta = activation.op, activation.alpha, activation.beta
+    if op != "Identity" and (op not in OPS or OPS[op].kind is not Kind.ACTIVATION):
+        return "is none"
+    if not (math.isfinite(activation.scale) and activation.scale > 0):
+        return f"has a scale of {activation.scale:g}"
     if not (math.isfinite(alpha) and math.isfinite(beta)):
-        return None
-    if alpha < 0 or (node.op == "Celu" and alpha == 0):
-        return None
-    if node.op == "Selu" and beta <= 0:
-        return None
-    return Activation(node.op, alpha=alpha, beta=beta)
+        return f"has the parameters {alpha:g} and {beta:g}"
+    if alpha < 0 or (op == "Celu" and alpha == 0):
+        return f"has a slope of {alpha:g}"
+    if op == "Selu" and beta <= 0:
+        return f"has a factor of {beta:g}"
+    if activation.low is not None and activation.high is not None and activation.low >= activation.high:
+        return f"has bounds of {activation.low:g} and {activation.high:g}"
+    return ""
 
 
 def _clip(graph: Graph, node: Node) -> Activation | None:
@@ -54,10 +67,8 @@ def _clip(graph: Graph, node: Node) -> Activation | None:
                 bounds[position - 1] = value
             elif value != (-math.inf if position == 1 else math.inf):
                 return None
-    low, high = bounds
-    if low is not None and high is not None and low >= high:
-        return None
-    return Activation("Clip", low=low, high=high)
+    found = Activation("Clip", low=bounds[0], high=bounds[1])
+    return None if activation_problem(found) else found
 
 
 def _number(node: Node, name: str, default: float) -> float:

@@ -16,7 +16,7 @@ from ffebm.files.decoded import decoded
 from ffebm.files.folder import read_folder, write_folder
 from ffebm.graph.graph import Array, holds_floats
 from ffebm.hardware.description import check_hardware
-from ffebm.plan.checks import plan_problems
+from ffebm.plan.checks.contradictions import plan_problems
 from ffebm.plan.pictures.notebook import plan_html
 from ffebm.plan.program import Segment
 from ffebm.plan.schema import SCHEMA, Manifest, PlanData

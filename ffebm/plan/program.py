@@ -40,3 +40,13 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     id: int
     program: Program
+
+
+def values_read(instruction: Instruction) -> set[str]:
+    """Every value that an instruction reads, those of its subgraphs included."""
+    read = {name for name in instruction.inputs if name}
+    for program in instruction.graphs.values():
+        made = {*program.inputs, *(o for i in program.instructions for o in i.outputs)}
+        inner = {name for i in program.instructions for name in values_read(i)} | set(program.outputs)
+        read |= inner - made
+    return read

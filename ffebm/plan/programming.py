@@ -10,34 +10,108 @@ from ffebm.plan import conductance
 
 CLOSE = 1e-4
 """Two machines may add up a range in another order; so much may it differ, relative to the range."""
-PROGRAMMED = ("plus", "minus", "adc_range", "adc_range_t", "scale")
+ROUNDINGS = 4
+"""Roundings of a quotient by which two machines may differ; so close to a tie, either level is right."""
+LEVELS = "levels"
+PROGRAMMED = (LEVELS, "adc_range", "adc_range_t", "scale")
 """Arrays that a piece may have."""
 
 
 def programmed(matrix: Array, part: Part, crossbar: Crossbar) -> tuple[dict[str, Array], dict[str, float]]:
-    """Target conductances of a part, its scale and converter ranges.
+    """The levels of a part's weights, its scale and converter ranges.
 
     Args:
-        matrix: The whole weight, [groups, n_out, n_in].
+        matrix: The whole weight, [groups, n_out, n_in]; finite.
         part: Which part of it.
         crossbar: The tile.
 
     Returns:
-        Arrays by what they are: `plus`, `minus`, and ranges and scales that differ between lines or slices;
-        and the largest scale and ranges.
+        Arrays by what they are: `levels`, and ranges and scales that differ between lines or slices; and the
+        largest scale and ranges.
     """
-    piece = matrix[part.group, part.outputs[0] : part.outputs[1], part.inputs[0] : part.inputs[1]]
+    piece = _cut(matrix, part)
     scale = conductance.weight_range(piece, crossbar, matrix.shape[-1])
-    digits = conductance.to_digits(conductance.to_levels(piece, scale, crossbar), crossbar)
+    levels = conductance.to_levels(piece, scale, crossbar)
+    arrays, largest = _ranges(levels, scale, crossbar)
+    codes = np.ascontiguousarray(levels.T.astype(level_type(crossbar)))
+    return {LEVELS: codes, **arrays}, largest
+
+
+def level_type(crossbar: Crossbar) -> np.dtype[np.signedinteger]:
+    """The smallest signed integers that hold every level of a weight."""
+    for dtype in (np.int8, np.int16, np.int32):
+        if crossbar.top_level <= np.iinfo(dtype).max:
+            return np.dtype(dtype)
+    return np.dtype(np.int64)
+
+
+def target_conductances(levels: Array, crossbar: Crossbar) -> tuple[Array, Array]:
+    """What the cells of a piece are programmed to, siemens.
+
+    Args:
+        levels: Of the plan, [n_in, n_out].
+        crossbar: The tile.
+
+    Returns:
+        The cells that count up, [n_in, n_out], and those that count down: as many, or the offset column,
+        [n_in, 1]. With bit slices these are stacked in front, the lowest digit first.
+    """
+    digits = conductance.to_digits(levels.T.astype(np.float64), crossbar)
     # Siemens are too small for half precision.
     pairs = [conductance.to_pair(d.astype(np.float32), crossbar, k) for k, d in enumerate(digits)]
     plus, minus = (np.stack([np.swapaxes(pair[side], -1, -2) for pair in pairs]) for side in (0, 1))
+    return (plus[0], minus[0]) if crossbar.slices == 1 else (plus, minus)
+
+
+def programming_problems(
+    matrix: Array, part: Part, crossbar: Crossbar, stored: Mapping[str, Array], settings: Mapping[str, float]
+) -> Iterator[str]:
+    """What a plan says of a part's cells and its weights do not, as names of arrays and settings.
+
+    A level is right if it is the nearest one to its weight. Where the quotient of weight and scale lies
+    between two levels, up to the rounding of that quotient, either is right: another machine may have rounded
+    it the other way.
+
+    Args:
+        matrix: The whole weight, [groups, n_out, n_in]; finite.
+        part: Which part of it.
+        crossbar: The tile.
+        stored: Arrays of the plan by what they are, as from `programmed`.
+        settings: Its scale and ranges in the plan.
+    """
+    piece = _cut(matrix, part)
+    scale = conductance.weight_range(piece, crossbar, matrix.shape[-1])
+    codes = stored.get(LEVELS)
+    if (
+        codes is None
+        or codes.dtype != level_type(crossbar)
+        or codes.shape != piece.shape[::-1]
+        or not _nearest(codes.T, piece, scale, crossbar)
+    ):
+        yield LEVELS
+        return
+    arrays, expected = _ranges(codes.T.astype(piece.dtype), scale, crossbar)
+    for name in sorted(arrays.keys() | (stored.keys() - {LEVELS})):
+        ours, theirs = arrays.get(name), stored.get(name)
+        if ours is None or theirs is None or ours.shape != theirs.shape or not _close(ours, theirs):
+            yield name
+    for name, value in expected.items():
+        if not abs(settings[name] - value) <= CLOSE * abs(value):
+            yield name
+
+
+def _cut(matrix: Array, part: Part) -> Array:
+    return matrix[part.group, slice(*part.outputs), slice(*part.inputs)]
+
+
+def _ranges(levels: Array, scale: Array, crossbar: Crossbar) -> tuple[dict[str, Array], dict[str, float]]:
+    """Ranges and scales that differ between lines or slices, and the largest; of levels [n_out, n_in]."""
+    digits = conductance.to_digits(levels, crossbar)
     ranges = np.stack([conductance.adc_range(d, crossbar)[..., 0] for d in digits])
     ranges_t = np.stack([conductance.adc_range(d.T, crossbar)[..., 0] for d in digits])
     if crossbar.slices == 1:
-        plus, minus, ranges, ranges_t = plus[0], minus[0], ranges[0], ranges_t[0]
-
-    arrays = {"plus": plus, "minus": minus}
+        ranges, ranges_t = ranges[0], ranges_t[0]
+    arrays: dict[str, Array] = {}
     if ranges.size > 1 or ranges_t.size > 1:
         arrays["adc_range"] = ranges.astype(np.float32)
         arrays["adc_range_t"] = ranges_t.astype(np.float32)
@@ -48,26 +122,16 @@ def programmed(matrix: Array, part: Part, crossbar: Crossbar) -> tuple[dict[str,
     return arrays, {name: float(values.max()) for name, values in largest.items()}
 
 
-def programming_problems(
-    matrix: Array, part: Part, crossbar: Crossbar, stored: Mapping[str, Array], settings: Mapping[str, float]
-) -> Iterator[str]:
-    """What a plan says of a part's cells and its weights do not, as names of arrays and settings.
-
-    Args:
-        matrix: The whole weight, [groups, n_out, n_in].
-        part: Which part of it.
-        crossbar: The tile.
-        stored: Arrays of the plan by what they are, as from `programmed`.
-        settings: Its scale and ranges in the plan.
-    """
-    arrays, expected = programmed(matrix, part, crossbar)
-    for name in sorted(arrays.keys() | stored.keys()):
-        ours, theirs = arrays.get(name), stored.get(name)
-        if ours is None or theirs is None or ours.shape != theirs.shape or not _close(ours, theirs):
-            yield name
-    for name, value in expected.items():
-        if not abs(settings[name] - value) <= CLOSE * abs(value):
-            yield name
+def _nearest(codes: Array, piece: Array, scale: Array, crossbar: Crossbar) -> bool:
+    """Whether each level is the one nearest to its weight, [n_out, n_in], or one of two at a tie."""
+    expected = conductance.to_levels(piece, scale, crossbar)
+    off = codes != expected
+    if not off.any():
+        return True
+    top = crossbar.top_level
+    exact = np.clip(piece / (scale + (scale == 0)) * top, -top, top)[off]
+    rounding = ROUNDINGS * float(np.finfo(piece.dtype.name).eps) * np.maximum(np.abs(exact), 1.0)
+    return bool((np.abs(codes[off] - exact) <= 0.5 + rounding).all())
 
 
 def _close(ours: Array, theirs: Array) -> bool:

@@ -1,5 +1,6 @@
 """A schedule: steps with times, energies and conversions."""
 
+import math
 from collections.abc import Collection, Iterator
 from typing import Literal
 
@@ -116,13 +117,14 @@ def schedule_problems(schedule: Schedule, units: Collection[str], n_blocks: int)
         units: What the machine has.
         n_blocks: How many energy blocks the plan has.
     """
+    yield from number_problems(schedule)
     free: dict[str, float] = {}
     blocks = {None, *range(n_blocks)}
     for position, step in enumerate(schedule.steps):
         if step.id != position or any(not 0 <= before < len(schedule.steps) for before in step.after):
             yield f"step {step.id} stands at position {position}, or waits for an unknown step"
             return
-        if not 0 <= step.start_s <= step.end_s:
+        if not step.start_s <= step.end_s:
             yield f"step {step.id} runs from {step.start_s} s to {step.end_s} s"
         for unit in step.units:
             if unit not in units:
@@ -134,3 +136,18 @@ def schedule_problems(schedule: Schedule, units: Collection[str], n_blocks: int)
             yield f"step {step.id} works for block {step.block}, which there is not"
         if any(schedule.steps[before].end_s > step.start_s for before in step.after):
             yield f"step {step.id} starts before a step that it waits for has ended"
+    if schedule.makespan_s != max((step.end_s for step in schedule.steps), default=0.0):
+        yield f"a schedule takes {schedule.makespan_s} s, which is not when its last step ends"
+
+
+def number_problems(schedule: Schedule) -> Iterator[str]:
+    """Times and costs that are no finite numbers of at least 0, as text."""
+    for name in ("makespan_s", "critical_path_s", "busiest_s"):
+        if not 0 <= getattr(schedule, name) < math.inf:
+            yield f"a schedule has a {name} of {getattr(schedule, name)}"
+    for step in schedule.steps:
+        if not (0 <= step.start_s < math.inf and 0 <= step.end_s < math.inf):
+            yield f"step {step.id} ({step.name}) runs from {step.start_s} s to {step.end_s} s"
+        for name in step.cost.__struct_fields__:
+            if not 0 <= getattr(step.cost, name) < math.inf:
+                yield f"step {step.id} ({step.name}) costs {getattr(step.cost, name)} in {name}"

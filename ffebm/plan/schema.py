@@ -10,10 +10,11 @@ from ffebm.graph.graph import Array, EnergyBlock, Part, TensorType
 from ffebm.graph.work import stationary
 from ffebm.hardware.description import Hardware
 from ffebm.plan.program import Segment
+from ffebm.plan.programming import LEVELS, target_conductances
 from ffebm.plan.schedule import Schedule
 from ffebm.plan.structure import Structure
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of the plan format; another version is refused."""
 
 
@@ -125,7 +126,7 @@ class Piece(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A part of a weight matrix with its place and settings on a tile.
 
     Attributes:
-        id: Position among all pieces; names its conductances `piece<id>.plus` and `.minus`, [n_in, n_out].
+        id: Position among all pieces; names its levels `piece<id>.levels`, [n_in, n_out].
         row: First word line on the crossbar.
         col: First bit-line pair on the crossbar.
         scale: Weight that the whole conductance range stands for; 1 on an exact tile. With bit slices that of
@@ -222,7 +223,8 @@ class PlanData(Manifest, kw_only=True, forbid_unknown_fields=True, eq=False):
     Attributes:
         segments: The digital programs (in `digital/`).
         weights: Constants by source name (in `weights.safetensors`).
-        crossbars: Target conductances in siemens (in `crossbars.safetensors`).
+        crossbars: What the cells of pieces hold, as signed levels, with ranges and scales of single lines
+            (in `crossbars.safetensors`).
         model: The ONNX source without its weights (in `source.onnx`); empty for torch.
     """
 
@@ -231,11 +233,25 @@ class PlanData(Manifest, kw_only=True, forbid_unknown_fields=True, eq=False):
     crossbars: dict[str, Array] = {}
     model: bytes = b""
 
+    def ports(self) -> tuple[Port, ...]:
+        """Inputs, then outputs."""
+        return self.inputs + self.outputs
+
     def pieces(self) -> Iterator[tuple[TilePlan, Piece]]:
         """Every piece with its tile."""
         for tile in self.tiles:
             for piece in tile.pieces:
                 yield tile, piece
+
+    def conductances(self, piece: Piece) -> tuple[Array, Array]:
+        """Target conductances of a piece on a crossbar, siemens.
+
+        Returns:
+            The cells that count up, [n_in, n_out], and those that count down: as many, or the offset column,
+            [n_in, 1]. With bit slices these are stacked in front, the lowest digit first.
+        """
+        levels = self.crossbars[f"piece{piece.id}.{LEVELS}"]
+        return target_conductances(levels, self.hardware.tiles.tile.crossbar())
 
     def weight_names(self) -> list[str]:
         """Weights by source name: those that train, and those of frozen or quantised layers."""

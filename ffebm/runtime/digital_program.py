@@ -85,13 +85,3 @@ def _run_graph(program: Program, binding: Binding, *inputs: Tensor) -> tuple[Ten
     for instruction in program.instructions:
         values.update(run_instruction(instruction, inner)[0])
     return tuple(lookup(name) for name in program.outputs)
-
-
-def values_read(instruction: Instruction) -> set[str]:
-    """Every value that an instruction reads, those of its subgraphs included."""
-    read = {name for name in instruction.inputs if name}
-    for program in instruction.graphs.values():
-        made = {*program.inputs, *(o for i in program.instructions for o in i.outputs)}
-        inner = {name for i in program.instructions for name in values_read(i)} | set(program.outputs)
-        read |= inner - made
-    return read

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from ffebm.graph.graph import EnergyBlock
 from ffebm.plan.plan import Plan
-from ffebm.plan.program import Instruction
+from ffebm.plan.program import Instruction, values_read
 from ffebm.plan.schema import Settle
 from ffebm.runtime.blocks.block_runtime import BlockRuntime, Tail
 from ffebm.runtime.blocks.estimators.gradient import Gradient
 from ffebm.runtime.blocks.settling.settling import Equilibrium
-from ffebm.runtime.digital_program import UPDATE, Binding, run_instruction, values_read
+from ffebm.runtime.digital_program import UPDATE, Binding, run_instruction
 from ffebm.runtime.trace import BACKWARD, Trace, marked, marked_again
 
 

@@ -40,7 +40,7 @@ def test_pairs_hold_the_weights_within_half_a_level() -> None:
         (inputs, outputs) for inputs in ((0, 3), (3, 5)) for outputs in ((0, 3), (3, 5), (5, 7))
     ]
     for piece in pieces:
-        plus, minus = plan.crossbars[f"piece{piece.id}.plus"], plan.crossbars[f"piece{piece.id}.minus"]
+        plus, minus = plan.conductances(piece)
         assert plus.shape == (piece.n_in, piece.n_out)
         assert np.minimum(plus, minus).max() == pytest.approx(low)  # the unused cell of a pair rests
         held = (plus.astype(float) - minus.astype(float)).T * piece.scale / (high - low)
@@ -55,7 +55,7 @@ def test_pairs_hold_the_weights_within_half_a_level() -> None:
 def test_conductances_do_not_suffer_from_the_weights_type(dtype: str, tmp_path: object) -> None:
     plan = plan_of(dtype)
     assert plan.weights["w"].dtype == dtype
-    assert {a.dtype for a in plan.crossbars.values()} == {np.dtype(np.float32)}
+    assert {a.dtype for _, piece in plan.pieces() for a in plan.conductances(piece)} == {np.dtype(np.float32)}
     plan.save(f"{tmp_path}/plan")
     assert load_plan(f"{tmp_path}/plan") == plan
     x = torch.linspace(-1, 1, 10, dtype=getattr(torch, dtype)).reshape(2, 5)
@@ -84,7 +84,7 @@ def test_a_weight_of_zeros(tmp_path: Path) -> None:
     plan.save(tmp_path / "plan")
     assert load_plan(tmp_path / "plan") == plan
     assert not Executor(plan)(torch.ones(2, 3)).any()  # no noise of a range that is not there
-    assert np.array_equal(plan.crossbars["piece0.plus"], plan.crossbars["piece0.minus"])
+    assert np.array_equal(*plan.conductances(piece))
 
 
 def test_a_weight_that_blocks_share_is_placed_once() -> None:
@@ -105,7 +105,7 @@ def test_scales_of_columns(tmp_path: Path) -> None:
         wanted = plan.weights["w"][slice(*piece.inputs), slice(*piece.outputs)]
         np.testing.assert_allclose(scales, np.abs(wanted).max(0), rtol=1e-6)
         assert piece.scale == pytest.approx(scales.max())
-        plus, minus = (plan.crossbars[f"piece{piece.id}.{side}"].astype(float) for side in ("plus", "minus"))
+        plus, minus = (array.astype(float) for array in plan.conductances(piece))
         held = scales * (plus - minus) / (25e-6 - 0.25e-6)
         assert (np.abs(held - wanted) <= scales * (0.5 / 127 + 1e-6)).all()
 
@@ -122,7 +122,7 @@ def test_conductances_of_other_mappings(mapping: str, slices: int, by_column: bo
     assert load_plan(tmp_path / "plan") == plan
     span = tile.cell.g_max.value - tile.cell.g_min.value
     for _, piece in plan.pieces():
-        pair = [plan.crossbars[f"piece{piece.id}.{side}"] for side in ("plus", "minus")]
+        pair = plan.conductances(piece)
         down = 1 if mapping == "offset" else piece.n_out
         front = () if slices == 1 else (slices,)
         assert [a.shape for a in pair] == [(*front, piece.n_in, piece.n_out), (*front, piece.n_in, down)]

@@ -4,7 +4,6 @@ Version conversion, inlining and shape inference are onnx's own; large weights a
 model of any size passes in the time that its structure takes.
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from ffebm.compiler.onnx.structure import check_ops, check_structure, op_name, w
 from ffebm.compiler.onnx.text import readable
 from ffebm.errors import Location, ModelError
 from ffebm.graph.graph import Array, Attr, Graph, Node, TensorType
+from ffebm.plan.checks.source import source_digest
 from ffebm.plan.schema import Source
 
 OPSET = 20
@@ -75,7 +75,9 @@ def from_onnx(model: str | Path | ModelProto, dims: Mapping[str, int]) -> Import
     graph = _graph(_infer(work, name), constants, name)
     write_out(graph)
     graph.notes.extend(_merged(merged))
-    source = Source(name=name, format="onnx", digest=_digest(proto, constants), opset=_opset(proto))
+    structure = _without_initializers(proto).SerializeToString(deterministic=True)
+    digest = source_digest(structure, constants.items())
+    source = Source(name=name, format="onnx", digest=digest, opset=_opset(proto))
     return Imported(graph, source, proto)
 
 
@@ -117,15 +119,6 @@ def _inlined(model: ModelProto, name: str) -> ModelProto:
     flat = inlined(_without_initializers(model), name)
     flat.graph.initializer.extend(model.graph.initializer)
     return flat
-
-
-def _digest(model: ModelProto, constants: Mapping[str, Array]) -> str:
-    """SHA-256 over the structure and then each weight; a model may be larger than protobuf can write."""
-    digest = hashlib.sha256(_without_initializers(model).SerializeToString(deterministic=True))
-    for name, array in constants.items():
-        digest.update(f"{name} {array.dtype} {array.shape}".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
 
 
 # --- onnx's own passes, without large weights --------------------------------------------------------

@@ -8,6 +8,7 @@ import numpy as np
 
 from ffebm.graph.graph import Array
 from ffebm.plan.plan import Plan
+from ffebm.plan.programming import LEVELS
 from ffebm.plan.schema import TilePlan
 
 SIDE = 64
@@ -132,17 +133,13 @@ def _tile(plan: Plan, tile: TilePlan, users: dict[str, tuple[int, ...]], side: i
 
 
 def _differences(plan: Plan, tile: TilePlan) -> Array:
-    """G+ - G- over its largest possible value, slices together, [rows, cols]; NaN where no weight lies."""
+    """Levels over the largest one, slices together, [rows, cols]; NaN where no weight lies."""
     crossbar = plan.hardware.tiles.tile.crossbar()
-    cell = crossbar.cell
-    step = (cell.g_max.value - cell.g_min.value) / (cell.levels - 1)
-    worth = [float(cell.levels) ** index / (step * crossbar.top_level) for index in range(crossbar.slices)]
     whole = np.full((tile.rows, tile.cols), np.nan, np.float32)
     for piece in tile.pieces:
-        plus, minus = (plan.crossbars[f"piece{piece.id}.{s}"].astype(np.float64) for s in ("plus", "minus"))
-        digits = (plus - minus).reshape(crossbar.slices, piece.n_in, piece.n_out)
         place = np.s_[piece.row : piece.row + piece.n_in, piece.col : piece.col + piece.n_out]
-        whole[place] = np.tensordot(worth, digits, 1)
+        levels = plan.crossbars[f"piece{piece.id}.{LEVELS}"].astype(np.float64)
+        whole[place] = levels / crossbar.top_level
     return whole
 
 

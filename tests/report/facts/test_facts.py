@@ -154,7 +154,7 @@ def test_the_map_shows_the_strongest_pair_of_each_patch(digits: Plan) -> None:
         assert isinstance(crossbar, Crossbar)
         span = crossbar.cell.g_max.value - crossbar.cell.g_min.value
         for piece in tile.pieces:
-            plus, minus = (np.asarray(digits.crossbars[f"piece{piece.id}.{s}"]) for s in ("plus", "minus"))
+            plus, minus = digits.conductances(piece)
             place = np.s_[piece.row : piece.row + piece.n_in, piece.col : piece.col + piece.n_out]
             whole[place] = (plus.astype(float) - minus.astype(float)) / span
         bytes_found = picture(found.map, 64, 64)

@@ -13,6 +13,7 @@ import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
 from torch import Tensor
 
 from ffebm.graph.graph import Pool
+from ffebm.graph.windows import n_windows
 from ffebm.runtime.blocks.physics.shared_maximum import Axis, SharedMaximum
 
 _ops = torch.ops.aten
@@ -40,13 +41,13 @@ class Pooling:
         self._lead = shape[: len(shape) - rank]
         self._sizes = [1] * lift + list(shape[len(shape) - rank :])
         self._out = [
-            _n_windows(*axis, ceil=pool.ceil_mode)
+            n_windows(*axis, ceil=pool.ceil_mode)
             for axis in zip(
                 self._sizes, self._kernel, self._strides, self._dilations, begin, end, strict=True
             )
         ]
         floors = [
-            _n_windows(*axis, ceil=False)
+            n_windows(*axis, ceil=False)
             for axis in zip(
                 self._sizes, self._kernel, self._strides, self._dilations, begin, end, strict=True
             )
@@ -196,12 +197,3 @@ def _order(values: Tensor) -> torch.memory_format:
     if is_last and values.is_contiguous(memory_format=torch.channels_last):
         return torch.channels_last
     return torch.contiguous_format
-
-
-def _n_windows(  # noqa: PLR0913 -- the facts of one axis
-    size: int, kernel: int, stride: int, dilation: int, begin: int, end: int, *, ceil: bool
-) -> int:
-    """Windows along an axis; one that would start beyond the input and its leading pad is left out."""
-    room = size + begin + end - dilation * (kernel - 1) - 1
-    n = (math.ceil(room / stride) if ceil else room // stride) + 1
-    return n - 1 if ceil and (n - 1) * stride >= size + begin else n

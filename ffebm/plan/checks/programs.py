@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from ffebm.graph.graph import Array
 from ffebm.graph.ops import OPS
+from ffebm.plan.checks.onnx_arguments import onnx_argument_problems
 from ffebm.plan.program import Instruction, Program, Segment
 from ffebm.plan.torch_ops import argument_problems, op_problem
 
@@ -36,6 +37,7 @@ def _instruction_problems(instruction: Instruction, weights: Mapping[str, Array]
             yield f"instruction {instruction.name!r} holds {name!r}, which has no values"
             return
     if instruction.op in OPS:
+        yield from onnx_argument_problems(instruction)
         return
     problem = op_problem(instruction.op)
     if problem:

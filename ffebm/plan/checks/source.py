@@ -1,0 +1,78 @@
+"""The source of a plan: a model that can be read, and whose digest is that of its weights."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from ffebm.graph.graph import Array
+from ffebm.plan.schema import PlanData
+
+if TYPE_CHECKING:
+    from onnx import TensorProto
+
+_DATA = frozenset({
+    "double_data", "external_data", "float_data", "int32_data", "int64_data", "raw_data", "string_data",
+    "uint64_data",
+})  # fmt: skip
+"""Where an initializer may hold its values."""
+
+
+def source_problems(plan: PlanData) -> Iterator[str]:
+    """What a plan says of its source and the source does not, as text."""
+    digest = plan.source.digest
+    if len(digest) != 64 or set(digest) - set("0123456789abcdef"):
+        yield f"the digest of the source is {digest!r}"
+        return
+    if (plan.source.format == "onnx") != bool(plan.model):
+        yield f"the source is {plan.source.format}, and source.onnx is {'there' if plan.model else 'missing'}"
+        return
+    if plan.source.format == "onnx":
+        yield from _model_problems(plan)
+
+
+def _model_problems(plan: PlanData) -> Iterator[str]:
+    from google.protobuf.message import DecodeError
+    from onnx import ModelProto  # a plan of torch's ops needs none of it
+
+    try:
+        model = ModelProto.FromString(plan.model)
+        constants = [(tensor.name, _held(plan, tensor)) for tensor in model.graph.initializer]
+    except DecodeError:
+        yield "source.onnx is no ONNX model"
+        return
+    except (ValueError, TypeError, KeyError, IndexError, OSError) as error:
+        yield f"source.onnx holds a constant that cannot be read ({error})"
+        return
+    known = [(name, array) for name, array in constants if array is not None]
+    if len(known) < len(constants) or plan.options.fold_batch_norm:
+        return  # weights in another form than the source has them say nothing of its digest
+    del model.graph.initializer[:]
+    if source_digest(model.SerializeToString(deterministic=True), known) != plan.source.digest:
+        yield "the digest of the source is not that of source.onnx with the plan's weights"
+
+
+def _held(plan: PlanData, tensor: "TensorProto") -> Array | None:
+    """The values of an initializer; None if the plan holds it in another type, as it is used."""
+    from onnx import helper, numpy_helper
+
+    if tensor.name not in plan.weights or any(field.name in _DATA for field, _ in tensor.ListFields()):
+        return numpy_helper.to_array(tensor)
+    array = plan.weights[tensor.name]
+    if array.shape != tuple(tensor.dims):
+        raise ValueError(f"{tensor.name!r} is {list(tensor.dims)}, in the plan {list(array.shape)}")
+    return array if array.dtype == helper.tensor_dtype_to_np_dtype(tensor.data_type) else None
+
+
+def source_digest(structure: bytes, constants: Iterable[tuple[str, Array]]) -> str:
+    """SHA-256 over a model's structure and then each weight; a model may be larger than protobuf can write.
+
+    Args:
+        structure: The model without its initializers, as deterministic bytes.
+        constants: The initializers.
+    """
+    digest = hashlib.sha256(structure)
+    for name, array in constants:
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        # an array of texts holds their addresses, which differ from one process to the next
+        digest.update(repr(array.tolist()).encode() if array.dtype.hasobject else array.tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,138 @@
+"""Tiles of a plan: pieces fit, hold every element of a weight once, and what they say is what weights say."""
+
+from bisect import bisect
+from collections.abc import Iterator
+
+import msgspec
+import numpy as np
+
+from ffebm.graph.graph import Array, Linear
+from ffebm.plan.conductance import to_matrix
+from ffebm.plan.programming import LEVELS, PROGRAMMED, programming_problems
+from ffebm.plan.schema import Piece, PlanData, TilePlan
+
+
+def tile_problems(plan: PlanData) -> Iterator[str]:
+    """Every contradiction of what lies on tiles, as text; blocks and their weights have none."""
+    seen: set[int] = set()
+    for tile in plan.tiles:
+        if tile.id in seen or not 0 <= tile.id < plan.hardware.tiles.count:
+            yield f"tile {tile.id} is not one of the machine's {plan.hardware.tiles.count} tiles, each once"
+        seen.add(tile.id)
+        for piece in tile.pieces:
+            yield from _place_problems(tile, piece)
+        yield from _kind_problems(plan, tile)
+        yield from _overlaps(tile)
+    cells: dict[str, int] = {}
+    parts: dict[tuple[str, int], list[Piece]] = {}
+    for position, (_, piece) in enumerate(sorted(plan.pieces(), key=lambda pair: pair[1].id)):
+        if piece.id != position:
+            yield f"piece {piece.id} stands at position {position}"
+        cells[piece.weight] = cells.get(piece.weight, 0) + piece.n_in * piece.n_out
+        parts.setdefault((piece.weight, piece.group), []).append(piece)
+    for (weight, group), held in parts.items():
+        inside = tuple(map(_in_matrix, held))
+        matrix = TilePlan(id=group, kind="exact", rows=1, cols=1, dac_bits=0, adc_bits=0, pieces=inside)
+        if any(True for _ in _overlaps(matrix)):
+            yield f"an element of {weight!r} lies on tiles twice"
+    for weight, count in cells.items():
+        if weight in plan.weights and plan.weights[weight].size != count:
+            yield f"{count} of the {plan.weights[weight].size} elements of {weight!r} lie on tiles"
+    yield from _content_problems(plan)
+
+
+def _kind_problems(plan: PlanData, tile: TilePlan) -> Iterator[str]:
+    """A tile is one of the machine's."""
+    kind = plan.hardware.tiles.tile
+    if tile.kind != kind.kind:
+        yield f"tile {tile.id} is of kind {tile.kind!r}, those of {plan.hardware.name} are {kind.kind!r}"
+    if (tile.dac_bits, tile.adc_bits) != kind.converter_bits:
+        yield f"tile {tile.id} has converters of {tile.dac_bits} and {tile.adc_bits} bits"
+    used = (
+        max((piece.row + piece.n_in for piece in tile.pieces), default=0),
+        max((piece.col + piece.n_out for piece in tile.pieces), default=0),
+    )
+    if not tile.pieces or (kind.size is not None and (tile.rows, tile.cols) != kind.size):
+        yield f"tile {tile.id} is empty, or of {tile.rows} x {tile.cols} cells"
+    elif kind.size is None and (tile.rows, tile.cols) != used:
+        yield f"tile {tile.id} is of {tile.rows} x {tile.cols} cells, its pieces use {used[0]} x {used[1]}"
+
+
+def _place_problems(tile: TilePlan, piece: Piece) -> Iterator[str]:
+    if piece.row < 0 or piece.col < 0 or piece.n_in < 1 or piece.n_out < 1:
+        yield f"piece {piece.id} has no valid place"
+    if piece.row + piece.n_in > tile.rows or piece.col + piece.n_out > tile.cols:
+        yield f"piece {piece.id} reaches over the edge of tile {tile.id}"
+
+
+def _in_matrix(piece: Piece) -> Piece:
+    """A piece placed where it lies in its weight's matrix, to find elements that two pieces hold."""
+    return msgspec.structs.replace(piece, row=piece.inputs[0], col=piece.outputs[0])
+
+
+def _overlaps(tile: TilePlan) -> Iterator[str]:
+    """Pieces that share a cell: rows are swept, the pieces open at once kept in order of their columns."""
+    events = [(p.row + p.n_in, 0, p) for p in tile.pieces] + [(p.row, 1, p) for p in tile.pieces]
+    open_pieces: list[tuple[int, int, Piece]] = []
+    for _, opens, piece in sorted(events, key=lambda event: (event[0], event[1], event[2].id)):
+        spot = bisect(open_pieces, (piece.col, piece.id), key=lambda entry: entry[:2])
+        if not opens:
+            del open_pieces[spot - 1]
+            continue
+        for _, _, other in open_pieces[max(0, spot - 1) : spot + 1]:
+            if other.col < piece.col + piece.n_out and piece.col < other.col + other.n_out:
+                yield f"pieces {other.id} and {piece.id} overlap on tile {tile.id}"
+                return
+        open_pieces.insert(spot, (piece.col, piece.id, piece))
+
+
+# --- what lies there ---------------------------------------------------------------------------------
+
+
+def _content_problems(plan: PlanData) -> Iterator[str]:
+    """Pieces are parts of weights that blocks use; what they are programmed to is what these weights say."""
+    linears: dict[str, Linear] = {}
+    for block in plan.blocks:
+        for _, interaction in block.interactions():
+            if interaction.linear is not None:
+                linears.setdefault(interaction.linear.weight, interaction.linear)
+    pieces = [piece for _, piece in plan.pieces()]
+    matrices: dict[str, Array] = {}
+    for piece in pieces:
+        if piece.weight not in linears or piece.weight not in plan.weights:
+            yield f"piece {piece.id} holds {piece.weight!r}, which no block uses"
+            return
+        if piece.weight not in matrices:
+            matrices[piece.weight] = to_matrix(linears[piece.weight], plan.weights[piece.weight])
+            if plan.hardware.tiles.tile.has_cells and not np.isfinite(matrices[piece.weight]).all():
+                yield f"weight {piece.weight!r} holds a NaN or an infinite number, which no cell holds"
+                return
+        yield from _piece_problems(plan, piece, matrices[piece.weight])
+    for weight in sorted(linears.keys() - {piece.weight for piece in pieces}):
+        yield f"weight {weight!r} of a block lies on no tile"
+    known = {f"piece{piece.id}.{name}" for piece in pieces for name in PROGRAMMED}
+    for name in sorted(plan.crossbars.keys() - known)[:1]:
+        yield f"{name!r} belongs to no piece"
+
+
+def _piece_problems(plan: PlanData, piece: Piece, matrix: Array) -> Iterator[str]:
+    groups, n_out, n_in = matrix.shape
+    if not 0 <= piece.group < groups or not _inside(piece.outputs, n_out) or not _inside(piece.inputs, n_in):
+        yield f"piece {piece.id} is no part of {piece.weight!r}"
+        return
+    held = ((name, plan.crossbars.get(f"piece{piece.id}.{name}")) for name in PROGRAMMED)
+    stored = {name: array for name, array in held if array is not None}
+    settings = {name: getattr(piece, name) for name in ("scale", "adc_range", "adc_range_t")}
+    if not plan.hardware.tiles.tile.has_cells:
+        if stored or settings != {"scale": 1.0, "adc_range": 0.0, "adc_range_t": 0.0}:
+            yield f"piece {piece.id} lies on an exact tile, and has levels, a scale or ranges"
+        return
+    tile = plan.hardware.tiles.tile.crossbar()
+    wrong = next(programming_problems(matrix, piece, tile, stored, settings), None)
+    if wrong is not None:
+        verb = "are" if wrong == LEVELS else "is"
+        yield f"{wrong} of piece {piece.id} {verb} not what {piece.weight!r} says"
+
+
+def _inside(span: tuple[int, int], size: int) -> bool:
+    return 0 <= span[0] < span[1] <= size
