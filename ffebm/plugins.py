@@ -4,10 +4,12 @@
 |---|---|
 | `ffebm.exporters` | a function from a `Plan` to an `Export` |
 | `ffebm.hardware` | a `Hardware`, or the path of a description |
+| `ffebm.kernels` | an `OwnOp`; its name is the op's, `domain.Name` |
 | `ffebm.passes` | a pass, or a class of passes whose options have defaults |
 | `ffebm.tiles` | an `OwnTile` |
 
-Nothing is loaded by its presence alone: who compiles, runs or exports names it.
+Nothing is loaded by its presence alone: who compiles, runs or exports names it. A plan names ops and
+packages, never what to import: of packages that are not installed here as plug-ins it makes nothing run.
 """
 
 import sys
@@ -19,9 +21,10 @@ from ffebm.errors import UsageError
 
 EXPORTERS = "ffebm.exporters"
 HARDWARE = "ffebm.hardware"
+KERNELS = "ffebm.kernels"
 PASSES = "ffebm.passes"
 TILES = "ffebm.tiles"
-GROUPS = (EXPORTERS, HARDWARE, PASSES, TILES)
+GROUPS = (EXPORTERS, HARDWARE, KERNELS, PASSES, TILES)
 
 
 def names(group: str) -> list[str]:

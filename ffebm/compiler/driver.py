@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 from onnx import ModelProto
 
+from ffebm import plugins
 from ffebm.backends.crossbar import emit_tiles
 from ffebm.backends.digital import emit_segments, instruction_of
 from ffebm.compiler.onnx.from_onnx import from_onnx, without_weights
@@ -243,10 +244,22 @@ def _emit(graph: Graph, hardware: Hardware, source: Source, options: Options, se
         training=schedules.training(graph, hardware),
         batch=batch_of(graph),
         notes=tuple(graph.notes),
+        packages=_packages(graph),
         segments=segments,
         weights={**graph.constants, **tensors},
         crossbars=crossbars,
     )
+
+
+def _packages(graph: Graph) -> tuple[str, ...]:
+    """Packages whose ops a graph holds, those of subgraphs included, sorted."""
+    found: set[str] = set()
+    waiting = [graph]
+    while waiting:
+        for node in waiting.pop().nodes:
+            found |= {package for package in [plugins.package_of(plugins.KERNELS, node.op)] if package}
+            waiting += [inner for inner in node.attrs.values() if isinstance(inner, Graph)]
+    return tuple(sorted(found))
 
 
 def _port(graph: Graph, value: str) -> Port:

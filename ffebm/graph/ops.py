@@ -3,8 +3,11 @@
 `OPS` holds every op that a graph may contain; the runtime has one kernel for each.
 """
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
+
+from ffebm.graph.own_ops import own_op
 
 
 class Kind(Enum):
@@ -35,6 +38,7 @@ class Kind(Enum):
     QUANTISED = "integer arithmetic with zero points and rounding, so it has no energy"
     STATE = "keeps a value for the next run"
     TRANSFORM = "linear transform without a stored weight"
+    OWN = "op of an installed package, which no tile computes"
     LOSS = "loss: compares an output with its target"
 
 
@@ -57,7 +61,7 @@ class Op:
     random: bool = False
 
 
-OPS: dict[str, Op] = {
+_OPS: dict[str, Op] = {
     # linear maps
     "Conv": Op(Kind.LINEAR, weights=(1, 2)),
     "ConvTranspose": Op(Kind.LINEAR, weights=(1, 2)),
@@ -283,6 +287,28 @@ OPS: dict[str, Op] = {
     "NegativeLogLikelihoodLoss": Op(Kind.LOSS),
     "SoftmaxCrossEntropyLoss": Op(Kind.LOSS, work=6),
 }
+
+
+class _Catalogue(Mapping[str, Op]):
+    """The ops of ffebm, which it lists, and those of installed packages, which it finds by name."""
+
+    def __getitem__(self, name: str) -> Op:
+        if name in _OPS:
+            return _OPS[name]
+        own = own_op(name)
+        if own is None:
+            raise KeyError(name)
+        return Op(Kind.OWN, own.work, own.weights, random=own.random)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_OPS)
+
+    def __len__(self) -> int:
+        return len(_OPS)
+
+
+OPS: Mapping[str, Op] = _Catalogue()
+"""By name; an op of another domain than ONNX's own is `domain.Name`."""
 
 TORCH_KINDS: dict[str, Kind] = {
     "addbmm": Kind.PRODUCT,

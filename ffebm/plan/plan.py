@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import safetensors
 
+from ffebm import plugins
 from ffebm.errors import HardwareError, Location, PlanError
 from ffebm.files.decoded import decoded
 from ffebm.files.folder import read_folder, write_folder
@@ -73,6 +74,18 @@ class Plan(PlanData, kw_only=True, forbid_unknown_fields=True, eq=False):
         return "\n".join(summary_lines(self)) + "\n"
 
 
+def _check_packages(packages: tuple[str, ...], where: Location) -> None:
+    """Each is installed here as a plug-in."""
+    missing = sorted(set(packages) - plugins.packages())
+    if missing:
+        raise PlanError(
+            f"the plan runs ops of package {missing[0]!r}, which is not installed here as a plug-in of ffebm",
+            allowed=f"installed are: {', '.join(sorted(plugins.packages())) or 'none'}",
+            hint="install it if you trust it; a plan by itself makes no package run",
+            location=where,
+        )
+
+
 def load_plan(path: str | Path) -> Plan:
     """Read a plan folder and check all of it.
 
@@ -92,6 +105,7 @@ def load_plan(path: str | Path) -> Plan:
                 location=where,
             )
         manifest = decoded(files[MANIFEST], Manifest)
+        _check_packages(manifest.packages, where)
         names = sorted(name for name in files if name.startswith("digital/"))
         segments = tuple(decoded(files[name], Segment) for name in names)
         weights = unpack(files[WEIGHTS])

@@ -195,6 +195,7 @@ class Manifest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, eq=Fals
         training: One training step as steps.
         batch: Samples that the schedules count for.
         notes: What the compiler wants the user to know.
+        packages: Packages whose ops it runs, beside ffebm.
     """
 
     schema: int
@@ -214,6 +215,7 @@ class Manifest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, eq=Fals
     training: Schedule
     batch: int
     notes: tuple[str, ...]
+    packages: tuple[str, ...] = ()
     structure: Structure | None = None
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, numpy_helper
@@ -22,6 +23,7 @@ from ffebm.compiler.onnx.structure import check_ops, check_structure, op_name, w
 from ffebm.compiler.onnx.text import readable
 from ffebm.errors import Location, ModelError
 from ffebm.graph.graph import Array, Attr, Graph, Node, TensorType
+from ffebm.graph.own_ops import own_op
 from ffebm.plan.checks.source import source_digest
 from ffebm.plan.schema import Source
 
@@ -72,7 +74,7 @@ def from_onnx(model: str | Path | ModelProto, dims: Mapping[str, int]) -> Import
     _set_dims(work, dims, name)
     move_inside(work)
     work = _convert(work, name)
-    graph = _graph(_infer(work, name), constants, name)
+    graph = _graph(_infer_own(work, name), constants, name)
     write_out(graph)
     graph.notes.extend(_merged(merged))
     structure = _without_initializers(proto).SerializeToString(deterministic=True)
@@ -231,6 +233,36 @@ def _convert(model: ModelProto, name: str) -> ModelProto:
             hint=error.hint or "export the model with a newer opset",
             location=Location(name),
         ) from None
+
+
+def _infer_own(model: ModelProto, name: str) -> list[ModelProto]:
+    """The model with shapes, through ops of packages, whose types onnx does not know, one after another."""
+    inferred = _infer(model, name)
+    for index, node in enumerate(model.graph.node):
+        own = own_op(op_name(node)) if node.domain else None
+        if own is None:
+            continue
+        where = Location(name, node.name or f"{node.op_type}_{index}")
+        known = _types(inferred[-1].graph)
+        known |= {t.name: array_type(_array(t, where)) for t in model.graph.initializer}
+        if all(value in known for value in node.input if value):
+            attrs = {a.name: _attr(a, name, where) for a in node.attribute}
+            made = own.types(attrs, [known.get(value) for value in node.input])
+            _declare(model, dict(zip(node.output, made, strict=False)))
+            inferred = _infer(model, name)
+    return inferred
+
+
+def _declare(model: ModelProto, types: Mapping[str, TensorType]) -> None:
+    """Write down the types of some values."""
+    outputs = {value.name: value for value in model.graph.output}
+    for value, kind in types.items():
+        element = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(kind.dtype))
+        info = onnx.helper.make_tensor_value_info(value, element, kind.shape)
+        if value in outputs:
+            outputs[value].type.CopyFrom(info.type)
+        elif value:
+            model.graph.value_info.append(info)
 
 
 def _infer(model: ModelProto, name: str) -> list[ModelProto]:

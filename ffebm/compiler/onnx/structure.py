@@ -108,9 +108,9 @@ def check_ops(graph: GraphProto, name: str) -> None:
         ModelError: With all that are missing and the nodes that want them.
     """
     unknown: dict[str, list[str]] = {}
-    known = OPS.keys() | FUSED.keys() | CONVERTED
+    known = FUSED.keys() | CONVERTED
     for node, label in all_nodes(graph):
-        if op_name(node) not in known:
+        if op_name(node) not in OPS and op_name(node) not in known:
             unknown.setdefault(op_name(node), []).append(label)
     if unknown:
         listed = "; ".join(f"{op} ({', '.join(labels)})" for op, labels in sorted(unknown.items()))

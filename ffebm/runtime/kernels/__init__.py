@@ -1,5 +1,11 @@
 """The digital kernels: one function an op, in torch."""
 
+from functools import cache
+from pkgutil import resolve_name
+
+from ffebm import plugins
+from ffebm.errors import UsageError
+from ffebm.graph.own_ops import own_op
 from ffebm.runtime.kernels.activation import ACTIVATION
 from ffebm.runtime.kernels.attention import ATTENTION
 from ffebm.runtime.kernels.call import Call, Kernel, Subgraph
@@ -55,8 +61,30 @@ KERNELS: dict[str, Kernel] = {
 
 
 def kernel_of(op: str) -> Kernel:
-    """The kernel of an op; an op that has none is torch's own."""
-    return KERNELS.get(op, torch_op)
+    """The kernel of an op, of an installed package's too; an op that has none is torch's own."""
+    known = KERNELS.get(op)
+    if known is not None:
+        return known
+    own = own_op(op)
+    return torch_op if own is None else _loaded(op, own.kernel)
+
+
+@cache
+def _loaded(op: str, place: str) -> Kernel:
+    """The kernel of a package's op.
+
+    Raises:
+        UsageError: If it cannot be imported.
+    """
+    try:
+        kernel = resolve_name(place)
+    except Exception as error:
+        raise UsageError(
+            f"the kernel of {op}, {place}, cannot be loaded: {type(error).__name__}: {error}",
+            hint=f"mend or uninstall package {plugins.package_of(plugins.KERNELS, op)}",
+        ) from error
+    found: Kernel = kernel
+    return found
 
 
 __all__ = ["KERNELS", "Call", "Kernel", "Subgraph", "kernel_of"]
