@@ -273,6 +273,20 @@ _OPS: dict[str, Op] = {
     "com.microsoft.QLinearMul": Op(Kind.QUANTISED, work=6),
     "com.microsoft.QLinearSigmoid": Op(Kind.QUANTISED, work=8),
     "com.microsoft.QLinearSoftmax": Op(Kind.QUANTISED, work=8),
+    # what scikit-learn's and LightGBM's converters write
+    "ai.onnx.ml.ArrayFeatureExtractor": Op(Kind.MOVE, work=0),
+    "ai.onnx.ml.Binarizer": Op(Kind.STEP),
+    "ai.onnx.ml.FeatureVectorizer": Op(Kind.MOVE, work=0),
+    "ai.onnx.ml.Imputer": Op(Kind.MOVE),
+    "ai.onnx.ml.LabelEncoder": Op(Kind.INTEGER),
+    "ai.onnx.ml.LinearClassifier": Op(Kind.OTHER_LINEAR, work=6),
+    "ai.onnx.ml.Normalizer": Op(Kind.COUPLES_UNITS, work=4),
+    "ai.onnx.ml.OneHotEncoder": Op(Kind.INTEGER),
+    "ai.onnx.ml.SVMClassifier": Op(Kind.OTHER_LINEAR, work=20),
+    "ai.onnx.ml.SVMRegressor": Op(Kind.OTHER_LINEAR, work=20),
+    "ai.onnx.ml.TreeEnsemble": Op(Kind.STEP, work=20),
+    "ai.onnx.ml.TreeEnsembleClassifier": Op(Kind.STEP, work=20),
+    "ai.onnx.ml.TreeEnsembleRegressor": Op(Kind.STEP, work=20),
     # what a model keeps between runs
     "UpdateBuffer": Op(Kind.STATE, work=0, buffers=(0,)),
     # transforms

@@ -6,6 +6,8 @@ A size that is only known at run time counts as one: the batch, and what else is
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+import numpy as np
+
 from ffebm.graph.graph import Array, Dim, Graph, Node, captured
 from ffebm.graph.ops import OPS, Kind, kind_of
 
@@ -183,6 +185,22 @@ def _scanned(graph: Graph, node: Node) -> int:
     return _size(graph, node.inputs[-1], axis) * sum(map(_inside, _subgraphs(graph, node)))
 
 
+def _learnt(name: str) -> Count:
+    """Of a classifier or regressor that holds its numbers in an attribute: each once a sample."""
+
+    def count(graph: Graph, node: Node) -> int:
+        numbers = node.attrs.get(name, ())
+        return (
+            numbers.size
+            if isinstance(numbers, np.ndarray)
+            else len(numbers)
+            if isinstance(numbers, tuple)
+            else 0
+        )
+
+    return count
+
+
 def _inside(graph: Graph) -> int:
     return sum(macs(graph, node) for node in graph.nodes)
 
@@ -217,6 +235,9 @@ _COUNTS: dict[str, Count] = {
     "RNN": _recurrent,
     "Scan": _scanned,
     "ai.onnx.preview.FlexAttention": _attention,
+    "ai.onnx.ml.LinearClassifier": _learnt("coefficients"),
+    "ai.onnx.ml.SVMClassifier": _learnt("support_vectors"),
+    "ai.onnx.ml.SVMRegressor": _learnt("support_vectors"),
     "aten.addbmm": _summed_product,
     "aten.addmv": _torch_product("mat"),
     "aten.addmm": _torch_product("mat1"),

@@ -285,6 +285,15 @@ ATTENTION = [
     ),
 ]
 
+LEARNING = [
+    Example("ai.onnx.ml.ArrayFeatureExtractor", (normal(3, 4), ints(2, 0))),
+    Example(
+        "ai.onnx.ml.Imputer",
+        (torch.tensor([[0.5, torch.nan], [torch.nan, 0.2]], dtype=torch.float64),),
+        {"imputed_value_floats": (1.0, 2.0), "replaced_value_float": float("nan")},
+    ),
+]
+
 LOSSES = [
     Example("NegativeLogLikelihoodLoss", (normal(2, 3), ints(0, 2))),
     Example(
@@ -318,12 +327,66 @@ EXAMPLES = [
     *TRANSFORMS,
     *RECURRENT,
     *ATTENTION,
+    *LEARNING,
     *LOSSES,
     *CONTROL,
     *DROPOUT,
 ]
 
+SUPPORTS: dict[str, Value] = {
+    "support_vectors": (0.5, -1.0, 0.3, 1.2, -0.4, 0.8, 1.0, 0.1),
+    "coefficients": (0.7, -0.5, 1.1, -0.9),
+    "kernel_type": "RBF",
+    "kernel_params": (0.4, 0.0, 0.0),
+    "rho": (0.2,),
+}
+PLANE: dict[str, Value] = {"coefficients": (0.5, -1.0, 0.3, 0.2, 0.7, -0.4), "intercepts": (0.1, 0.2, 0.3)}
+IN_32_BITS = [
+    *(
+        Example("ai.onnx.ml.Normalizer", (between(0.5, 2, 3, 4),), {"norm": norm})
+        for norm in ("MAX", "L1", "L2")
+    ),
+    Example("ai.onnx.ml.FeatureVectorizer", (normal(3, 2), normal(3, 3)), {"inputdimensions": (2, 2)}),
+    Example(
+        "ai.onnx.ml.LinearClassifier",
+        (normal(4, 2),),
+        {**PLANE, "classlabels_ints": (1, 2, 3), "post_transform": "SOFTMAX"},
+    ),
+    Example("ai.onnx.ml.SVMRegressor", (normal(3, 2),), {**SUPPORTS, "n_supports": 4}),
+    Example(
+        "ai.onnx.ml.SVMClassifier",
+        (normal(3, 2),),
+        {**SUPPORTS, "vectors_per_class": (2, 2), "classlabels_ints": (1, 2)},
+    ),
+]
+"""Ops of ai.onnx.ml whose results have 32 bits, whatever their inputs have."""
+
+
+@pytest.mark.parametrize("example", IN_32_BITS, ids=str)
+def test_gradient_is_the_slope_in_32_bits(example: Example) -> None:
+    inputs = [x.float().requires_grad_() for x in example.inputs if x is not None]
+
+    def run(*values: Tensor) -> Tensor:
+        result = KERNELS[example.op](Call(example.op, example.attrs), *values)
+        y = result if isinstance(result, Tensor) else result[1]
+        return (y * torch.linspace(1, 2, y.numel()).reshape(y.shape)).sum()
+
+    gradients = torch.autograd.grad(run(*inputs), inputs)
+    for position, gradient in enumerate(gradients):
+        for index, found in enumerate(gradient.reshape(-1).tolist()):
+            step = torch.zeros(gradient.numel()).index_fill(0, torch.tensor([index]), 1e-2)
+            ends = []
+            for sign in (1, -1):
+                moved = [x.detach().clone() for x in inputs]
+                moved[position] += sign * step.reshape(gradient.shape)
+                ends.append(float(run(*moved)))
+            slope = (ends[0] - ends[1]) / 2e-2
+            assert abs(slope - found) <= 1e-2 * max(1.0, abs(slope))
+
+
 WITHOUT_GRADIENT = {
+    *(f"ai.onnx.ml.TreeEnsemble{kind}" for kind in ("", "Classifier", "Regressor")),
+    "ai.onnx.ml.Binarizer",
     *("ArgMax", "ArgMin"),  # an index
     *("Ceil", "Floor", "Round", "Sign", "Hardmax"),  # constant between its steps
     "BitCast",
@@ -360,4 +423,4 @@ def test_gradient_is_the_slope(example: Example) -> None:
 
 def test_every_differentiable_op_has_an_example() -> None:
     exempt = {op for op in OPS if OPS[op].kind in KINDS_WITHOUT_GRADIENT} | WITHOUT_GRADIENT
-    assert set(OPS) - exempt - {example.op for example in EXAMPLES} == set()
+    assert set(OPS) - exempt - {example.op for example in (*EXAMPLES, *IN_32_BITS)} == set()

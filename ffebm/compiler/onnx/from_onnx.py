@@ -17,6 +17,7 @@ from ffebm.compiler.isolated import isolated
 from ffebm.compiler.onnx.contributed import adopted, move_inside
 from ffebm.compiler.onnx.functions import inlined
 from ffebm.compiler.onnx.fused import write_out
+from ffebm.compiler.onnx.labels import numbered
 from ffebm.compiler.onnx.roles import apart
 from ffebm.compiler.onnx.schema import check_nodes
 from ffebm.compiler.onnx.structure import check_ops, check_structure, op_name, write_defaults
@@ -62,7 +63,7 @@ def from_onnx(model: str | Path | ModelProto, dims: Mapping[str, int]) -> Import
     """
     name = "model" if isinstance(model, ModelProto) else Path(model).name
     given = model if isinstance(model, ModelProto) else _load(Path(model))
-    proto = adopted(_inlined(readable(given), name))
+    proto, notes = numbered(adopted(_inlined(readable(given), name)), name)
     order = check_structure(proto, name)
     check_ops(proto.graph, name)
     _check_opset(proto, name)
@@ -76,7 +77,7 @@ def from_onnx(model: str | Path | ModelProto, dims: Mapping[str, int]) -> Import
     work = _convert(work, name)
     graph = _graph(_infer_own(work, name), constants, name)
     write_out(graph)
-    graph.notes.extend(_merged(merged))
+    graph.notes.extend([*notes, *_merged(merged)])
     structure = _without_initializers(proto).SerializeToString(deterministic=True)
     digest = source_digest(structure, constants.items())
     source = Source(name=name, format="onnx", digest=digest, opset=_opset(proto))
@@ -365,8 +366,17 @@ def _nodes(proto: GraphProto, source: str) -> list[Node]:
         op = op_name(node)
         where = Location(source, name)
         attrs = {a.name: _attr(a, source, where) for a in node.attribute}
+        if op.startswith("ai.onnx.ml."):
+            attrs = {key: _as_array(value) for key, value in attrs.items()}
         nodes.append(Node(op, name, list(node.input), list(node.output), attrs, where))
     return nodes
+
+
+def _as_array(value: Attr) -> Attr:
+    """Many numbers, as the trees of an ensemble are, as an array: a plan keeps arrays apart from its text."""
+    if not isinstance(value, tuple) or len(value) <= LARGE or isinstance(value[0], str):
+        return value
+    return np.asarray(value, np.float32 if isinstance(value[0], float) else np.int64)
 
 
 def _attr(attr: AttributeProto, source: str, where: Location) -> Attr:

@@ -79,11 +79,14 @@ _TENSOR, _GRAPH = _Held("a tensor"), _Held("a graph")
 
 
 def _fits(value: object, kind: str) -> bool:
-    """Whether a value can stand for an attribute of a type; tensors also hold numbers that JSON lacks."""
+    """Whether a value can stand for an attribute of a type.
+
+    Tensors also hold numbers that JSON lacks, and lists that are long.
+    """
     if value is _GRAPH:
         return kind == "GRAPH"
     if value is _TENSOR:
-        return kind in {"TENSOR", "FLOAT", "FLOATS"}
+        return kind in {"TENSOR", "FLOAT", "FLOATS", "INTS"}
     if isinstance(value, tuple):
         single = kind.removesuffix("S")
         return kind in {"INTS", "FLOATS", "STRINGS"} and all(_fits(item, single) for item in value)

@@ -17,6 +17,7 @@ from ffebm.runtime.kernels.indexing import INDEXING
 from ffebm.runtime.kernels.layout import LAYOUT
 from ffebm.runtime.kernels.linear import LINEAR
 from ffebm.runtime.kernels.loss import LOSS
+from ffebm.runtime.kernels.machine_learning import MACHINE_LEARNING
 from ffebm.runtime.kernels.microsoft import MICROSOFT
 from ffebm.runtime.kernels.movement import MOVEMENT
 from ffebm.runtime.kernels.normalisation import NORMALISATION
@@ -31,6 +32,7 @@ from ffebm.runtime.kernels.state import STATE
 from ffebm.runtime.kernels.torch_op import torch_op
 from ffebm.runtime.kernels.transform import TRANSFORM
 from ffebm.runtime.kernels.transformer import TRANSFORMER
+from ffebm.runtime.kernels.trees import TREES
 
 KERNELS: dict[str, Kernel] = {
     **ACTIVATION,
@@ -43,6 +45,7 @@ KERNELS: dict[str, Kernel] = {
     **LAYOUT,
     **LINEAR,
     **LOSS,
+    **MACHINE_LEARNING,
     **MICROSOFT,
     **MOVEMENT,
     **NORMALISATION,
@@ -56,6 +59,7 @@ KERNELS: dict[str, Kernel] = {
     **STATE,
     **TRANSFORM,
     **TRANSFORMER,
+    **TREES,
 }
 """By ONNX's op name; an op of another domain than the default one is `domain.Name`."""
 

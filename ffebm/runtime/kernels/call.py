@@ -62,6 +62,8 @@ class Call:
 
     def integers(self, name: str, default: tuple[int, ...] = ()) -> tuple[int, ...]:
         """The attribute `name` as a tuple of integers."""
+        if name in self.tensors:
+            return tuple(int(number) for number in self.tensors[name].tolist())
         return self._items(name, default, int)
 
     def numbers(self, name: str, default: tuple[float, ...] = ()) -> tuple[float, ...]:
