@@ -243,7 +243,7 @@ def load_hardware(name: str | Path | Hardware) -> Hardware:
 
     Args:
         name: A shipped name or that of an installed package's, the path of a TOML file, or a description,
-            which is returned as it is.
+            which is checked as a file is, and returned as it is.
 
     Raises:
         HardwareError: If there is no such description, or it is wrong; with the place.
@@ -253,7 +253,7 @@ def load_hardware(name: str | Path | Hardware) -> Hardware:
     64
     """
     if isinstance(name, Hardware):
-        return name
+        return _checked(name, str(name.name))
     if isinstance(name, str) and name in shipped_hardware():
         text = (resources.files("ffebm") / "hardware" / f"{name}.toml").read_text(encoding="utf-8")
         return _decode(text, f"{name}.toml")
@@ -266,8 +266,7 @@ def _installed(name: str) -> Hardware:
     """The description that a package offers by a name."""
     offered = plugins.load(plugins.HARDWARE, name)
     if isinstance(offered, Hardware):
-        check_hardware(offered, name)
-        return offered
+        return _checked(offered, name)
     if not isinstance(offered, str | Path):
         raise HardwareError(
             f"package {plugins.package_of(plugins.HARDWARE, name)} offers {offered!r}",
@@ -295,11 +294,31 @@ def _of_file(name: str | Path) -> Hardware:
         ) from None
 
 
+def _checked(hardware: Hardware, source: str) -> Hardware:
+    """A description made in Python, held to what a file may say; msgspec itself checks where it decodes."""
+    try:
+        _converted(msgspec.to_builtins(hardware), source)
+    except (TypeError, NotImplementedError, OverflowError) as error:
+        raise HardwareError(
+            f"a part of it is no part of a description: {error}", location=Location(source)
+        ) from None
+    check_hardware(hardware, source)
+    return hardware
+
+
 def _decode(text: str, source: str) -> Hardware:
     try:
-        hardware = msgspec.convert(tomllib.loads(text), Hardware)
+        document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise HardwareError(f"not TOML: {error}", location=Location(source)) from None
+    hardware = _converted(document, source)
+    check_hardware(hardware, source)
+    return hardware
+
+
+def _converted(document: object, source: str) -> Hardware:
+    try:
+        return msgspec.convert(document, Hardware)
     except msgspec.ValidationError as error:
         found, _, place = str(error).partition(" - at `$")
         where = place.strip(".`").replace("`", "")
@@ -309,8 +328,6 @@ def _decode(text: str, source: str) -> Hardware:
             hint="docs/hardware.md lists the keys; every constant is {value, unit, source}",
             location=Location(source, where),
         ) from None
-    check_hardware(hardware, source)
-    return hardware
 
 
 def _allowed(key: str) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import safetensors
 
 from ffebm import plugins
-from ffebm.errors import HardwareError, Location, PlanError
+from ffebm.errors import HardwareError, InternalError, Location, PlanError
 from ffebm.files.decoded import decoded
 from ffebm.files.folder import read_folder, write_folder
 from ffebm.graph.graph import Array, holds_floats
@@ -20,6 +20,7 @@ from ffebm.hardware.description import check_hardware
 from ffebm.plan.checks.contradictions import plan_problems
 from ffebm.plan.pictures.notebook import plan_html
 from ffebm.plan.program import Segment
+from ffebm.plan.schedule import number_problems
 from ffebm.plan.schema import SCHEMA, Manifest, PlanData
 from ffebm.plan.summary import headline, summary_lines
 from ffebm.plan.tensor_file import pack, unpack
@@ -55,7 +56,12 @@ class Plan(PlanData, kw_only=True, forbid_unknown_fields=True, eq=False):
 
         Raises:
             PlanError: If something that is not a plan is in the way, or the disk refuses.
+            InternalError: If a step's time or cost is no finite number of at least 0, which JSON cannot hold.
         """
+        for schedule in (self.inference, self.training):
+            problem = next(number_problems(schedule), None)
+            if problem is not None:
+                raise InternalError(problem, location=Location(self.hardware.name))
         document = {name: getattr(self, name) for name in Manifest.__struct_fields__}
         files = {
             MANIFEST: msgspec.json.format(msgspec.json.encode(document), indent=1),

@@ -1,12 +1,17 @@
+import math
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from ffebm import FfebmError, load_hardware
+from ffebm import compile as compile_plan
 from ffebm.errors import HardwareError
-from ffebm.hardware.description import Crossbar, shipped_hardware
+from ffebm.hardware.description import Crossbar, Hardware, shipped_hardware
+from tests.models import Builder
 
 TEXT = (resources.files("ffebm") / "hardware" / "reference.toml").read_text(encoding="utf-8")
 SOURCE = 'source = "chosen for a test"'
@@ -91,6 +96,49 @@ def test_a_description_is_returned_as_it_is() -> None:
     machine = load_hardware("reference")
     assert load_hardware(machine) is machine
     assert isinstance(machine.tiles.tile, Crossbar)
+
+
+def python_made(path: str, value: object) -> Hardware:
+    """The reference machine with one place replaced, as a user writes it."""
+
+    def changed(part: Any, names: list[str]) -> Any:
+        inner = value if len(names) == 1 else changed(getattr(part, names[0]), names[1:])
+        return msgspec.structs.replace(part, **{names[0]: inner})
+
+    machine = changed(load_hardware("reference"), path.split("."))
+    assert isinstance(machine, Hardware)
+    return machine
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "found"),
+    [
+        (
+            "network.bit_rate.value",
+            5e-324,
+            "network.bit_rate: a value of 4.94066e-324 1/s; 0, or 1e-30 to 1e+30",
+        ),
+        ("network.bit_rate.value", 0.0, "network.bit_rate: a rate of 0/s; more than 0"),
+        ("network.latency.value", math.nan, "network.latency.value: Expected `float` >= 0.0"),
+        ("digital.mac_energy.value", math.inf, "digital.mac_energy: a value of inf; a finite number"),
+        ("tiles.tile.cell.levels", 1, "tiles.tile.cell.levels: Expected `int` >= 2"),
+        ("tiles.count", 0, "tiles.count: Expected `int` >= 1"),
+        (
+            "tiles.settling",
+            "sometimes",
+            "tiles.settling: Invalid enum value 'sometimes'; 'clocked', 'continuous'",
+        ),
+        ("tiles.tile.mapping", None, "tiles.tile.mapping: Expected `str`, got `null`"),
+    ],
+)
+def test_a_machine_made_in_python_is_held_to_what_a_file_may_say(
+    path: str, value: object, found: str
+) -> None:
+    b = Builder()
+    model = b.model(b.node("MatMul", b.input("x", "N", 4), b.weight(4, 3)))
+    with pytest.raises(HardwareError) as caught:
+        compile_plan(model, hardware=python_made(path, value))
+    assert str(caught.value).partition("\n")[0] == f"reference:{found}"
 
 
 def test_a_file_of_the_users_own(tmp_path: Path) -> None:

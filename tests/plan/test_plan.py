@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from ffebm import FfebmError, Plan, load_plan
 from ffebm import compile as compile_plan
-from ffebm.errors import PlanError, UsageError
+from ffebm.errors import InternalError, PlanError, UsageError
 from ffebm.files.folder import SUMS
 from tests.models import Builder
 from tests.plan.folders import AGAIN, model, refused, set_at
@@ -152,3 +153,25 @@ def test_weights_are_not_copied_into_the_source(plan: Plan) -> None:
         name: array.shape for name, array in plan.weights.items()
     }
     assert sum(np.prod(t.dims) for t in source.graph.initializer) > 500
+
+
+@pytest.mark.parametrize("seconds", [float("inf"), float("nan"), -1.0])
+def test_times_that_json_cannot_hold_are_not_saved(plan: Plan, tmp_path: Path, seconds: float) -> None:
+    first, *others = plan.inference.steps
+    steps = (msgspec.structs.replace(first, end_s=seconds), *others)
+    inference = msgspec.structs.replace(plan.inference, steps=steps)
+    with pytest.raises(InternalError) as caught:
+        msgspec.structs.replace(plan, inference=inference).save(tmp_path / "plan")
+    assert str(caught.value) == f"reference: step 0 (x) runs from 0.0 s to {seconds} s"
+    assert not (tmp_path / "plan").exists()
+
+
+def test_costs_that_json_cannot_hold_are_not_saved(plan: Plan, tmp_path: Path) -> None:
+    *others, last = plan.training.steps
+    cost = msgspec.structs.replace(last.cost, network=float("inf"))
+    training = msgspec.structs.replace(
+        plan.training, steps=(*others, msgspec.structs.replace(last, cost=cost))
+    )
+    with pytest.raises(InternalError) as caught:
+        msgspec.structs.replace(plan, training=training).save(tmp_path / "plan")
+    assert str(caught.value) == f"reference: step {last.id} ({last.name}) costs inf in network"
