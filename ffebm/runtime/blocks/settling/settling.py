@@ -74,9 +74,9 @@ class Outcome:
         batch = len(self.converged)
         said = f"{int(self.converged.sum())} of {batch} samples settled"
         if batch:
-            said += (
-                f" (sweeps up to {int(self.sweeps.max())}, residual up to {float(self.residual.max()):.2g})"
-            )
+            noise = f"; noise alone makes {self.noise:.2g}" if self.noise else ""
+            residual = f"residual up to {float(self.residual.max()):.2g}{noise}"
+            said += f" (sweeps up to {int(self.sweeps.max())}, {residual})"
         return said if self.beta is None else f"{said}, nudged by {self.beta:g}"
 
 
