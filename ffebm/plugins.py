@@ -7,6 +7,7 @@
 | `ffebm.kernels` | an `OwnOp`; its name is the op's, `domain.Name` |
 | `ffebm.passes` | a pass, or a class of passes whose options have defaults |
 | `ffebm.tiles` | an `OwnTile` |
+| `ffebm.torch_ops` | what registers torch ops as it is imported; its name is their namespace |
 
 Nothing is loaded by its presence alone: who compiles, runs or exports names it. A plan names ops and
 packages, never what to import: of packages that are not installed here as plug-ins it makes nothing run.
@@ -24,7 +25,8 @@ HARDWARE = "ffebm.hardware"
 KERNELS = "ffebm.kernels"
 PASSES = "ffebm.passes"
 TILES = "ffebm.tiles"
-GROUPS = (EXPORTERS, HARDWARE, KERNELS, PASSES, TILES)
+TORCH_OPS = "ffebm.torch_ops"
+GROUPS = (EXPORTERS, HARDWARE, KERNELS, PASSES, TILES, TORCH_OPS)
 
 
 def names(group: str) -> list[str]:

@@ -257,7 +257,8 @@ def _packages(graph: Graph) -> tuple[str, ...]:
     waiting = [graph]
     while waiting:
         for node in waiting.pop().nodes:
-            found |= {package for package in [plugins.package_of(plugins.KERNELS, node.op)] if package}
+            offers = (plugins.KERNELS, node.op), (plugins.TORCH_OPS, node.op.partition(".")[0])
+            found |= {package for offer in offers if (package := plugins.package_of(*offer)) is not None}
             waiting += [inner for inner in node.attrs.values() if isinstance(inner, Graph)]
     return tuple(sorted(found))
 

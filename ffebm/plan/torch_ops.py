@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from functools import cache, reduce
 from typing import Any
 
+from ffebm import plugins
 from ffebm.plan.program import Instruction
 
 TRAIN = "train."
@@ -88,10 +89,13 @@ def op_problem(op: str) -> str:
     if len(parts) != 3 or not all(part.isidentifier() for part in parts):
         return f"no op is named {op!r}"
     trusted = os.environ.get(TRUSTED, "").split(",")
-    if parts[0] not in NAMESPACES and parts[0] not in trusted:
+    if plugins.package_of(plugins.TORCH_OPS, parts[0]) is not None:
+        plugins.load(plugins.TORCH_OPS, parts[0])
+    elif parts[0] not in NAMESPACES and parts[0] not in trusted:
         return (
-            f"op {op!r} is of another package; ops of {', '.join(sorted(NAMESPACES))} "
-            f"and of what the environment variable {TRUSTED} lists may run"
+            f"op {op!r} is of another package; ops of {', '.join(sorted(NAMESPACES))}, of packages with an "
+            f"entry point in {plugins.TORCH_OPS}, and of what the environment variable {TRUSTED} lists "
+            "may run"
         )
     name = parts[1]
     if (name.startswith("_") and name not in _INTERNAL) or _UNCHECKED.search(name):
