@@ -268,11 +268,13 @@ def _outcome(trainer: "Trainer") -> Iterator[str]:
     if trainer.has_stopped:
         yield f"stopped: nothing better for {trainer.training.patience} epochs"
     if trainer.best:
-        yield f"best: epoch {trainer.best_epoch}"
+        best = trainer.epochs[trainer.best_epoch - 1]
+        yield "  ".join([f"best: epoch {best.epoch}", *_figures(best)])
+    behind = f" behind epoch {last.epoch}" if trainer.best else ""
     if last.test_accuracy is None:
-        yield f"test loss {last.test_loss:.4f}"
+        yield f"test loss {last.test_loss:.4f}{behind}"
     else:
-        yield f"test accuracy {100 * last.test_accuracy:.2f} %"
+        yield f"test accuracy {100 * last.test_accuracy:.2f} %{behind}"
 
 
 def _epoch_text(epoch: "Epoch") -> str:
@@ -282,13 +284,18 @@ def _epoch_text(epoch: "Epoch") -> str:
     parts = [f"epoch {epoch.epoch:>3}", f"loss {epoch.loss:.4f}"]
     if epoch.train_accuracy is not None:
         parts.append(f"train {100 * epoch.train_accuracy:.2f} %")
+    parts += _figures(epoch)
+    return f"{'  '.join(parts)}  {epoch.seconds:.1f} s{settled}"
+
+
+def _figures(epoch: "Epoch") -> Iterator[str]:
+    """What an epoch has reached where nothing was trained."""
     for name, accuracy, loss in (
         ("test", epoch.test_accuracy, epoch.test_loss),
         ("average", epoch.average_accuracy, epoch.average_loss),
         ("validation", epoch.validation_accuracy, epoch.validation_loss),
     ):
         if accuracy is not None:
-            parts.append(f"{name} {100 * accuracy:.2f} %")
+            yield f"{name} {100 * accuracy:.2f} %"
         elif loss is not None:
-            parts.append(f"{name} loss {loss:.4f}")
-    return f"{'  '.join(parts)}  {epoch.seconds:.1f} s{settled}"
+            yield f"{name} loss {loss:.4f}"

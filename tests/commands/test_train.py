@@ -65,6 +65,11 @@ ALL = [
 ]
 
 
+def _percent(share: float | None) -> str:
+    assert share is not None
+    return f"{100 * share:.2f} %"
+
+
 def same(ours: Checkpoint, theirs: Checkpoint) -> None:
     for kind in ("weights", "state", "cells", "average", "best"):
         a, b = getattr(ours, kind), getattr(theirs, kind)
@@ -84,9 +89,16 @@ def test_a_transformer_is_trained_recorded_and_resumed(
 ) -> None:
     whole, part = tmp_path / "whole", tmp_path / "part"
     options = ["--data", data, "--epochs", "6", *ALL]
-    code, _, err = run("train", plan, *options, "--run", whole)
+    code, out, err = run("train", plan, *options, "--run", whole)
     assert (code, err.strip()) == (0, "")
     record = load_checkpoint(whole).record
+    best = max(record.epochs, key=lambda epoch: epoch.figure)  # the first of equal ones
+    said = [line for line in out.splitlines() if line.startswith(("best", "test"))]
+    assert said == [
+        f"best: epoch {best.epoch}  test {_percent(best.test_accuracy)}  "
+        f"average {_percent(best.average_accuracy)}  validation {_percent(best.validation_accuracy)}",
+        f"test accuracy {_percent(record.epochs[-1].test_accuracy)} behind epoch {record.epochs[-1].epoch}",
+    ]
     assert (record.training.accumulate, record.training.ema, record.training.warmup) == (2, 0.9, 2)
     assert record.loss == "cross-entropy of output 'scores', classes on axis 2"
     assert len(record.class_weights) == 3
