@@ -285,6 +285,8 @@ def _linear_regressor(writer: _Writer) -> None:
     transform = str(attrs.get("post_transform", "NONE"))
     if transform not in after:
         raise writer.refused(f"post_transform {transform!r}", "one of LOGISTIC, NONE, SOFTMAX")
+    if targets == 1:  # onnxruntime leaves a single target as it is
+        transform = "NONE"
     weight = writer.constant("coefficients", np.reshape(np.asarray(coefficients), (targets, -1)))
     inputs = [_as_floats(writer), weight]
     intercepts = attrs.get("intercepts")

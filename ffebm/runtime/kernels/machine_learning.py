@@ -113,11 +113,13 @@ def linear_classifier(call: Call, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _pair(score: Tensor, transform: str, total: float) -> Tensor:
-    """Scores of two classes from that of the second one; without a transform they have a sum."""
+    """Scores of two classes from that of the second one; they have a sum."""
     if transform == "LOGISTIC":
         return torch.stack([torch.sigmoid(-score), torch.sigmoid(score)], 1)
     if transform == "PROBIT":
-        return transformed(score, transform).unsqueeze(1).expand(-1, 2)
+        raise ModelError(
+            "PROBIT of one score for two classes", allowed="scores for both, or another transform"
+        )
     return torch.stack([total - score, score], 1)
 
 
@@ -187,14 +189,12 @@ def _duels(call: Call, x: Tensor, counts: list[int]) -> _Duels:
 
 
 def svm_classifier(call: Call, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Label and scores of each sample, by support vectors, or by a linear map without them."""
+    """Label and scores of each sample, by support vectors."""
     x = (x.reshape(1, -1) if x.ndim == 1 else x).to(torch.float32)
     labels, transform = labels_of(call, "classlabels_ints"), call.text("post_transform", "NONE")
     counts = vector(call, "vectors_per_class", torch.int64).tolist()
     if not counts:
-        weights = vector(call, "coefficients").reshape(len(labels), -1)
-        scores = _similarities(call, x, weights) + vector(call, "rho")[0]
-        return labels[scores.argmax(1)], transformed(scores, transform)
+        raise ModelError(f"{call.op}: no support vectors", allowed="support vectors; or a LinearClassifier")
     duels = _duels(call, x, counts)
     slopes, offsets = vector(call, "prob_a"), vector(call, "prob_b")
     if len(slopes):
@@ -202,7 +202,7 @@ def svm_classifier(call: Call, x: Tensor) -> tuple[Tensor, Tensor]:
         return labels[duels.winners], transformed(scores, transform)
     if len(counts) > 2:
         return labels[duels.winners], transformed(duels.scores, transform)
-    return labels[duels.winners], _pair(duels.scores[:, 0], transform, 0.0)
+    return labels[duels.winners], _pair(duels.scores[:, 0], transform, 0.0 if transform == "NONE" else 1.0)
 
 
 def _coupled(margins: Tensor, n: int) -> Tensor:

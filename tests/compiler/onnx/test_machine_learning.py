@@ -229,6 +229,30 @@ def test_linear_classifiers(rows: int, transform: str) -> None:
     check(model, {"x": x})
 
 
+@pytest.mark.parametrize("transform", TRANSFORMS[:3])
+@pytest.mark.parametrize("targets", [1, 3])
+def test_linear_regressors_with_a_transform(targets: int, transform: str) -> None:
+    attrs = {"coefficients": floats(targets * 4).tolist(), "targets": targets, "post_transform": transform}
+    x = floats(6, 4)
+    check(model_of("LinearRegressor", {"x": x}, (FLOAT,), attrs, 1), {"x": x})
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS[:4])
+def test_support_vectors_of_two_classes_with_a_transform(transform: str) -> None:
+    attrs = {
+        "coefficients": floats(6).tolist(),
+        "support_vectors": floats(24).tolist(),
+        "vectors_per_class": [2, 4],
+        "rho": [0.1],
+        "kernel_type": "RBF",
+        "kernel_params": [0.3, 0.0, 3.0],
+        "classlabels_ints": [5, 7],
+        "post_transform": transform,
+    }
+    x = floats(20, 4)
+    check(model_of("SVMClassifier", {"x": x}, CLASSIFIER, attrs, 1), {"x": x})
+
+
 @pytest.mark.parametrize("targets", [1, 3])
 @pytest.mark.parametrize("intercepts", [True, False])
 def test_linear_regressors_train_on_tiles(targets: int, intercepts: bool) -> None:
