@@ -67,3 +67,4 @@ INLINED_NODES = Limit("FFEBM_MAX_INLINED_NODES", 10_000, "nodes, or ten times wh
 ARRAY_LINES = Limit("FFEBM_MAX_ARRAY_LINES", 65_536, "word lines or bit lines of one array")
 CONVERTER_SECONDS = Limit("FFEBM_MAX_CONVERTER_SECONDS", 120, "seconds for converting an opset")
 VALUE_ELEMENTS = Limit("FFEBM_MAX_VALUE_ELEMENTS", 2**31, "elements of one value")
+LOOP_ROUNDS = Limit("FFEBM_MAX_LOOP_ROUNDS", 100_000, "rounds of one loop")

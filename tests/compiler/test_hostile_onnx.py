@@ -314,3 +314,13 @@ def test_a_block_of_many_layers_is_checked_in_time_of_its_length() -> None:
 
     seconds(50)
     assert seconds(1600) < 16 * max(seconds(200), 2e-3)
+
+
+def test_a_value_of_an_unknown_type() -> None:
+    b = Builder()
+    y = b.node("Relu", b.node("Relu", b.input("x", 2)), out="y")
+    model = b.model(y)
+    model.graph.value_info.add(name="inner").type.tensor_type.elem_type = 99
+    with pytest.raises(ModelError) as caught:
+        ffebm.compile(model)
+    assert str(caught.value).endswith("a value is of the unknown type 99")

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -6,6 +8,7 @@ from torch import Tensor
 
 from ffebm import Executor
 from ffebm import compile as compile_plan
+from ffebm.errors import ModelError
 from ffebm.graph.ops import OPS
 from ffebm.runtime.kernels import KERNELS, Call
 from ffebm.runtime.kernels.call import Value
@@ -60,3 +63,42 @@ def test_attributes_that_json_does_not_hold(number: float) -> None:
     found = Executor(compile_plan(model, hardware="ideal"))(**tensors(feeds))
     for one, other in zip(found, oracle(model, feeds), strict=True):
         np.testing.assert_array_equal(one.numpy(), other)
+
+
+def test_a_loop_of_no_round_scans_nothing_of_the_bodys_shape_and_type() -> None:
+    def body(trip: Tensor, going: Tensor, state: Tensor) -> tuple[Tensor, ...]:
+        return going, state, state.to(torch.int64)[None]
+
+    call = Call("Loop", n_outputs=2, graphs={"body": body})
+    state, scanned = KERNELS["Loop"](call, torch.tensor(0), None, torch.ones(3))
+    assert torch.equal(state, torch.ones(3))
+    assert (scanned.shape, scanned.dtype) == ((0, 1, 3), torch.int64)
+
+
+def test_a_scan_of_an_empty_sequence_has_the_bodys_shape_and_type() -> None:
+    call = Call(
+        "Scan",
+        {"num_scan_inputs": 1, "scan_output_axes": (1,)},
+        n_outputs=2,
+        graphs={"body": lambda state, x: (state, x.double())},
+    )
+    _, scanned = KERNELS["Scan"](call, torch.ones(2), torch.ones(0, 3))
+    assert (scanned.shape, scanned.dtype) == ((3, 0), torch.float64)
+
+
+def test_a_loop_that_goes_on_and_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FFEBM_MAX_LOOP_ROUNDS", "10")
+    call = Call("Loop", graphs={"body": lambda trip, going, state: (going, state + 1)})
+    assert int(KERNELS["Loop"](call, torch.tensor(10), None, torch.tensor(0))[0]) == 10
+    with pytest.raises(ModelError) as caught:
+        KERNELS["Loop"](call, torch.tensor(11), None, torch.tensor(0))
+    assert str(caught.value) == (
+        "a loop that goes on and on; at most 10 rounds of one loop\n"
+        "  hint: if that is meant, set the environment variable FFEBM_MAX_LOOP_ROUNDS to a larger number"
+    )
+
+
+def test_celu_of_an_infinite_alpha() -> None:
+    with pytest.raises(ModelError) as caught:
+        KERNELS["Celu"](Call("Celu", {"alpha": math.inf}), torch.ones(2))
+    assert str(caught.value) == "Celu: attribute alpha is inf; a finite number is needed"

@@ -348,6 +348,8 @@ def array_type(array: Array) -> TensorType:
 
 
 def _type(tensor: onnx.TypeProto.Tensor) -> TensorType:
+    if tensor.elem_type not in TensorProto.DataType.values():
+        raise ModelError(f"a value is of the unknown type {tensor.elem_type}")
     dtype = str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)) if tensor.elem_type else "unknown"
     if not tensor.HasField("shape"):
         return TensorType(dtype)

@@ -1,5 +1,7 @@
 """Activations: functions of one value, and the softmax family."""
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -10,7 +12,10 @@ from ffebm.runtime.kernels.dtypes import ordered, unordered, wide
 
 def celu(call: Call, x: Tensor) -> Tensor:
     """max(0, x) + min(0, alpha * (exp(x / alpha) - 1))."""
-    return functional.celu(x, call.number("alpha", 1.0))
+    alpha = call.number("alpha", 1.0)
+    if not math.isfinite(alpha):
+        raise call.unusable("alpha", alpha, "a finite number is needed")
+    return functional.celu(x, alpha)
 
 
 def clip(call: Call, x: Tensor, low: Tensor | None = None, high: Tensor | None = None) -> Tensor:
