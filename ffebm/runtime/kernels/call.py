@@ -1,6 +1,7 @@
 """How the executor calls a kernel."""
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ffebm.errors import ModelError
+from ffebm.limits import VALUE_ELEMENTS
 from ffebm.plan.program import Number
 
 Value = Number | tuple[Number, ...]
@@ -75,6 +77,18 @@ class Call:
     def texts(self, name: str, default: tuple[str, ...] = ()) -> tuple[str, ...]:
         """The attribute `name` as a tuple of strings."""
         return self._items(name, default, str)
+
+    def check_size(self, sizes: Iterable[int]) -> None:
+        """Refuse a result that a few bytes ask for and that would take all memory.
+
+        Args:
+            sizes: Of the result.
+
+        Raises:
+            ModelError: If it holds more elements than one value may.
+        """
+        count = math.prod(max(size, 0) for size in sizes)
+        VALUE_ELEMENTS.check(count, f"{self.op} makes {count:,} elements")
 
     def unusable(self, name: str, value: object, allowed: str) -> ModelError:
         """The error for an attribute that the kernel cannot use."""

@@ -65,6 +65,7 @@ def one_hot(call: Call, indices: Tensor, depth: Tensor, values: Tensor) -> Tenso
     """The second value at each index of a new axis, the first one elsewhere."""
     n = int(depth)
     axis = axis_of(call.integer("axis", -1), indices.ndim + 1)
+    call.check_size((indices.numel(), n))
     place = indices.to(torch.int64)
     hot = _from_front(place, n).unsqueeze(-1) == torch.arange(n, device=indices.device)
     return torch.where(hot, values[1], values[0]).movedim(-1, axis)

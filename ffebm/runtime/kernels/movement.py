@@ -18,6 +18,7 @@ def center_crop_pad(call: Call, x: Tensor, shape: Tensor) -> Tensor:
         more = want - x.shape[axis]
         begin[axis] = more // 2 if more > 0 else -(-more // 2)
         end[axis] = more - begin[axis]
+    call.check_size(b + n + e for b, n, e in zip(begin, x.shape, end, strict=True))
     return padded(x, begin, end)
 
 
@@ -33,7 +34,9 @@ def expand(call: Call, x: Tensor, shape: Tensor) -> Tensor:
     n_axes = max(x.ndim, len(want))
     have = (1,) * (n_axes - x.ndim) + tuple(x.shape)
     want = [1] * (n_axes - len(want)) + want
-    return x.expand([n if target == 1 else target for n, target in zip(have, want, strict=True)])
+    made = [n if target == 1 else target for n, target in zip(have, want, strict=True)]
+    call.check_size(made)
+    return x.expand(made)
 
 
 def pad(
@@ -45,6 +48,7 @@ def pad(
     begin, end = [0] * x.ndim, [0] * x.ndim
     for place, axis in enumerate(chosen):
         begin[axis], end[axis] = amounts[place], amounts[place + len(chosen)]
+    call.check_size(b + n + e for b, n, e in zip(begin, x.shape, end, strict=True))
     mode = call.text("mode", "constant")
     if mode == "constant":
         return padded(x, begin, end, value=0 if value is None else value.item())
@@ -118,7 +122,9 @@ def split(call: Call, x: Tensor, parts: Tensor | None = None) -> tuple[Tensor, .
 
 def tile(call: Call, x: Tensor, repeats: Tensor) -> Tensor:
     """`x` repeated along each axis."""
-    return x.repeat(sizes(repeats))
+    times = sizes(repeats)
+    call.check_size((x.numel(), *times))
+    return x.repeat(times)
 
 
 def trilu(call: Call, x: Tensor, k: Tensor | None = None) -> Tensor:

@@ -35,6 +35,7 @@ def multinomial(call: Call, x: Tensor) -> Tensor:
 
 def random_normal(call: Call) -> Tensor:
     """Normal numbers of a given shape."""
+    call.check_size(call.integers("shape"))
     return _normal(call, call.integers("shape"), torch_dtype(call.integer("dtype", 1)), torch.device("cpu"))
 
 
@@ -45,6 +46,7 @@ def random_normal_like(call: Call, x: Tensor) -> Tensor:
 
 def random_uniform(call: Call) -> Tensor:
     """Uniform numbers of a given shape."""
+    call.check_size(call.integers("shape"))
     return _uniform(call, call.integers("shape"), torch_dtype(call.integer("dtype", 1)), torch.device("cpu"))
 
 

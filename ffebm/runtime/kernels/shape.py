@@ -25,6 +25,7 @@ def constant(call: Call) -> Tensor:
 def constant_of_shape(call: Call, shape: Tensor) -> Tensor:
     """A tensor filled with one value."""
     value = call.tensors.get("value", torch.zeros(1))
+    call.check_size(sizes(shape))
     return value.to(shape.device).reshape(()).expand(sizes(shape))
 
 
@@ -49,6 +50,7 @@ def optional_has_element(call: Call, x: Tensor | None = None) -> Tensor:
 def range_(call: Call, start: Tensor, limit: Tensor, delta: Tensor) -> Tensor:
     """Numbers from start up to limit, without it."""
     count = max(ceil((limit.item() - start.item()) / delta.item()), 0)
+    call.check_size((count,))
     steps = torch.arange(count, device=start.device)
     return (wide(start) + steps * wide(delta)).to(start.dtype)
 
