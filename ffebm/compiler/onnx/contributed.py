@@ -4,13 +4,15 @@ onnx knows nothing of that domain. During version conversion and shape inference
 ai.onnx.ml, stand in domains of ours, where onnx finds how to infer their types; nobody else's domain changes.
 """
 
+from contextlib import suppress
 from functools import cache
 
 import onnx
 from onnx import ModelProto
 from onnx.defs import OpSchema
+from onnx.shape_inference import InferenceContext
 
-from ffebm.compiler.onnx.inference import RULES
+from ffebm.compiler.onnx.inference import RULES, Rule
 from ffebm.compiler.onnx.structure import INSIDE, all_nodes
 
 MICROSOFT, LEARNING = "com.microsoft", "ai.onnx.ml"
@@ -146,8 +148,18 @@ def _register(
     )
     rule = RULES.get(f"{domain}.{op}")
     if rule is not None:
-        schema.set_type_and_shape_inference_function(rule)
+        schema.set_type_and_shape_inference_function(_guarded(rule))
     onnx.defs.register_schema(schema)
+
+
+def _guarded(rule: Rule) -> Rule:
+    """A rule that leaves open what it cannot infer, as of inputs of too few axes."""
+
+    def guarded(context: InferenceContext) -> None:
+        with suppress(IndexError, ValueError):
+            rule(context)
+
+    return guarded
 
 
 @cache

@@ -95,7 +95,10 @@ def write_out(graph: Graph) -> None:
             nodes.append(node)
             continue
         writer = _Writer(graph, node)
-        rule(writer)
+        try:
+            rule(writer)
+        except (ValueError, IndexError, TypeError) as error:
+            raise writer.refused(f"its attributes do not fit: {error}", "what onnxruntime runs") from None
         nodes.extend(writer.made)
         graph.nodes[position] = writer.made[-1]
         taken = {other.name for other in nodes}
