@@ -15,6 +15,7 @@ from ffebm.compiler.onnx.from_onnx import from_onnx, without_weights
 from ffebm.compiler.own_passes import Pass, own_passes, with_own
 from ffebm.errors import InternalError, Location, ModelError, UsageError
 from ffebm.graph.graph import Array, Graph, Node, TensorType, verify
+from ffebm.graph.ops import OPS
 from ffebm.graph.work import macs, parameters
 from ffebm.hardware.description import Hardware, load_hardware
 from ffebm.passes.canonicalize import Canonicalize
@@ -257,7 +258,8 @@ def _packages(graph: Graph) -> tuple[str, ...]:
     waiting = [graph]
     while waiting:
         for node in waiting.pop().nodes:
-            offers = (plugins.KERNELS, node.op), (plugins.TORCH_OPS, node.op.partition(".")[0])
+            own = node.op in OPS  # a name that only torch has begins with a namespace
+            offers = [(plugins.KERNELS, node.op) if own else (plugins.TORCH_OPS, node.op.partition(".")[0])]
             found |= {package for offer in offers if (package := plugins.package_of(*offer)) is not None}
             waiting += [inner for inner in node.attrs.values() if isinstance(inner, Graph)]
     return tuple(sorted(found))

@@ -10,6 +10,7 @@
 | `calibration.py` | what lines carry, for the ranges of their ADCs |
 | `window.py` | convolutions as products of a matrix with columns |
 | `master.py`, `projection.py` | a `Linear` with its weight on tiles |
+| `choice.py` | what a weight lies on instead of the plan's tiles, tiles of one's own included |
 
 Where an effect goes: what a cell holds into `cells.py`, what a line does to its converter into
 `converter.py`, what an array adds to a product into `readout.py`.
