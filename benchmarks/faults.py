@@ -37,7 +37,6 @@ def checker(kind: str) -> Check:
     checks: dict[str, Callable[[], Check]] = {
         "models": lambda: partial(mutate_models.check, mutate_models.seed_models()),
         "plans": lambda: partial(mutate_plans.check, mutate_plans.seed_plans()),
-        "plans": lambda: partial(mutate_plans.check, mutate_plans.seed_plans()),
         "descriptions": lambda: mutate_hardware.check,
         "settings": lambda: mutate_settings.check,
         "arrays": lambda: mutate_arrays.check,

@@ -115,7 +115,7 @@ def _shaped(array: Array, rng: random.Random) -> Array:
     made: tuple[Any, ...] = (
         array[:0], array[:1], array[:2], array[None], array[..., None], flat, flat[:-1],
         np.zeros((), array.dtype), np.concatenate([array, array]), array.T, np.asfortranarray(array),
-        array[..., :0], array[:, None], np.broadcast_to(flat[:1], (2**20,)),
+        array[..., :0], array[:, None], np.zeros(2**20, array.dtype),
     )  # fmt: skip
     chosen: Array = rng.choice(made)
     return chosen

@@ -60,8 +60,8 @@ def scan(call: Call, *inputs: Tensor) -> tuple[Tensor, ...]:
     out_axes = call.integers("scan_output_axes", (0,) * n_outputs)
     backwards = call.integers("scan_input_directions", (0,) * n_scanned)
     if not sequences[0].shape[axis_of(axes[0], sequences[0].ndim)]:
-        step = [x.new_zeros(x.sum(axis).shape) for x, axis in zip(sequences, axes, strict=True)]
-        shown = _tried(call, *state, *step)[len(state) :]
+        empty = [x.new_zeros(x.sum(axis).shape) for x, axis in zip(sequences, axes, strict=True)]
+        shown = _tried(call, *state, *empty)[len(state) :]
         return (*state, *(_none_along(value, axis) for value, axis in zip(shown, out_axes, strict=True)))
     slices = [
         x.unbind(axis)[::-1] if back else x.unbind(axis)
@@ -69,9 +69,9 @@ def scan(call: Call, *inputs: Tensor) -> tuple[Tensor, ...]:
     ]
     scanned: list[list[Tensor]] = [[] for _ in range(n_outputs)]
     for step in zip(*slices, strict=True):
-        results = call.graphs["body"](*state, *step)
-        state = tuple(results[: len(state)])
-        for column, value in zip(scanned, results[len(state) :], strict=True):
+        found = call.graphs["body"](*state, *step)
+        state = tuple(found[: len(state)])
+        for column, value in zip(scanned, found[len(state) :], strict=True):
             column.append(value)
     out_backwards = call.integers("scan_output_directions", (0,) * n_outputs)
     stacked = [
