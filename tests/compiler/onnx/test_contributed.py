@@ -440,6 +440,11 @@ def test_layer_normalization_of_an_older_opset() -> None:
             " activation_params, auto_pad, dilations, group, kernel_shape, pads, strides",
         ),
         (
+            Example("FusedConv", {0: IMAGE}, {1: KERNEL}, {"activation": "Clip"}),
+            "model:node: com.microsoft.FusedConv: its attributes do not fit: zip() argument 2 is shorter than"
+            " argument 1; what onnxruntime runs",
+        ),
+        (
             Example("FusedConv", {0: IMAGE}, {1: KERNEL}, {"activation": "Odd"}),
             "model:node: com.microsoft.FusedConv: activation 'Odd'; Clip, Relu, Sigmoid, Tanh, LeakyRelu,"
             " HardSigmoid, Elu",
