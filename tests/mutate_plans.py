@@ -126,7 +126,7 @@ def mutant(plans: Sequence[tuple[str, Files]], seed: int) -> tuple[str, Files]:
 
 def change_manifest(files: Files, rng: random.Random) -> str:
     """One place of plan.json; each part of it is as likely, however long it is."""
-    document = json.loads(files.get(MANIFEST, b"{}"))
+    document = _document(files, MANIFEST)
     if not document:
         return "no manifest"
     part = rng.choice(sorted(document))
@@ -141,10 +141,21 @@ def change_program(files: Files, rng: random.Random) -> str:
     if not names:
         return "no program"
     name = rng.choice(names)
-    document = json.loads(files[name])
+    document = _document(files, name)
+    if not document:
+        return "no program"
     where = _change(document, rng, rng.choice(sorted(document)))
     files[name] = json.dumps(document).encode()
     return f"{name} {where}"
+
+
+def _document(files: Files, name: str) -> dict[str, Any]:
+    """A JSON object of a folder; an empty one where it is damaged already."""
+    try:
+        found = json.loads(files.get(name, b"{}"))
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _change(document: Any, rng: random.Random, part: str) -> str:
@@ -195,8 +206,8 @@ def change_op(files: Files, rng: random.Random) -> str:
     if not names:
         return "no program"
     name = rng.choice(names)
-    document = json.loads(files[name])
-    instructions = document.get("program", {}).get("instructions", []) if isinstance(document, dict) else []
+    program = _document(files, name).get("program")
+    instructions = program.get("instructions") if isinstance(program, dict) else None
     if not isinstance(instructions, list) or not instructions:
         return "no instructions"
     instruction = rng.choice(instructions)
@@ -206,8 +217,9 @@ def change_op(files: Files, rng: random.Random) -> str:
         instruction["op"] = rng.choice(sorted(OPS))
     else:
         key = rng.choice(("axis", "axes", "kernel_shape", "perm", "to", "group", "value", "mode", "equation"))
-        instruction.setdefault("attrs", {})[key] = rng.choice(ODD)
-    files[name] = json.dumps(document).encode()
+        attrs = instruction.get("attrs")
+        instruction["attrs"] = {**(attrs if isinstance(attrs, dict) else {}), key: rng.choice(ODD)}
+    files[name] = json.dumps({"id": _document(files, name).get("id"), "program": program}).encode()
     return f"{name} {instruction.get('name')} {instruction.get('op')} {instruction.get('attrs')}"
 
 
@@ -219,7 +231,7 @@ def change_header(files: Files, rng: random.Random) -> str:
     try:
         document, data = json.loads(content[8 : 8 + size]), content[8 + size :]
         where = _change(document, rng, rng.choice(sorted(document)))
-    except (ValueError, IndexError, AttributeError):
+    except (ValueError, IndexError, AttributeError, TypeError, RecursionError):
         return "no header"
     header = json.dumps(document).encode()
     files[name] = len(header).to_bytes(8, "little") + header + data
@@ -231,7 +243,7 @@ def change_tensor(files: Files, rng: random.Random) -> str:
     name = rng.choice((WEIGHTS, WEIGHTS, CROSSBARS))
     try:
         arrays = unpack(files[name])
-    except (KeyError, safetensors.SafetensorError):
+    except (KeyError, ValueError, safetensors.SafetensorError):
         return "no tensors"
     if not arrays:
         return "no tensors"
@@ -297,6 +309,8 @@ def change_source(files: Files, rng: random.Random) -> str:
         model = onnx.load_from_string(files[MODEL])
     except Exception:  # noqa: BLE001 - it is damaged already
         return f"{MODEL} damaged already"
+    if not model.graph.node:
+        return f"{MODEL} empty already"
     files[MODEL] = damaged_model([("source", model)], rng.randrange(10**6))[1]
     return f"{MODEL} changed"
 
