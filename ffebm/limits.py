@@ -68,3 +68,4 @@ ARRAY_LINES = Limit("FFEBM_MAX_ARRAY_LINES", 65_536, "word lines or bit lines of
 CONVERTER_SECONDS = Limit("FFEBM_MAX_CONVERTER_SECONDS", 120, "seconds for converting an opset")
 VALUE_ELEMENTS = Limit("FFEBM_MAX_VALUE_ELEMENTS", 2**31, "elements of one value")
 LOOP_ROUNDS = Limit("FFEBM_MAX_LOOP_ROUNDS", 100_000, "rounds of one loop")
+DIGITAL_UNITS = Limit("FFEBM_MAX_DIGITAL_UNITS", 1_000_000, "digital units")

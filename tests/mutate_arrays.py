@@ -111,6 +111,7 @@ def _cast(array: Array, dtype: str) -> Array:
 
 
 def _shaped(array: Array, rng: random.Random) -> Array:
+    array = np.atleast_1d(array)
     flat = array.reshape(-1)
     made: tuple[Any, ...] = (
         array[:0], array[:1], array[:2], array[None], array[..., None], flat, flat[:-1],

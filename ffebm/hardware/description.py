@@ -44,7 +44,7 @@ from ffebm.hardware.quantity import (
     Voltage,
 )
 from ffebm.hardware.table import constants_html
-from ffebm.limits import ARRAY_LINES
+from ffebm.limits import ARRAY_LINES, DIGITAL_UNITS
 from ffebm.visible import visible
 
 __all__ = [
@@ -382,6 +382,14 @@ def check_hardware(hardware: Hardware, source: str) -> None:
             allowed=ARRAY_LINES.allowed,
             hint=ARRAY_LINES.hint,
             location=Location(source, "tiles.tile"),
+        )
+    units = hardware.digital.count
+    if units > DIGITAL_UNITS.value:
+        raise HardwareError(
+            f"{units:,} digital units",
+            allowed=DIGITAL_UNITS.allowed,
+            hint=DIGITAL_UNITS.hint,
+            location=Location(source, "digital.count"),
         )
     for name, found, allowed in _tiles_problems(hardware.tiles):
         raise HardwareError(found, allowed=allowed, location=Location(source, f"tiles{name}"))

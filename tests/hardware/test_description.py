@@ -6,11 +6,12 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from ffebm import FfebmError, load_hardware
 from ffebm import compile as compile_plan
 from ffebm.errors import HardwareError
-from ffebm.hardware.description import Crossbar, Hardware, shipped_hardware
+from ffebm.hardware.description import Crossbar, Hardware, check_hardware, shipped_hardware
 from tests.models import Builder
 
 TEXT = (resources.files("ffebm") / "hardware" / "reference.toml").read_text(encoding="utf-8")
@@ -357,4 +358,15 @@ def test_no_such_description(name: str | Path) -> None:
     assert str(caught.value) == (
         f"there is no hardware description {str(name)!r}; shipped are {shipped}\n"
         "  hint: name a shipped one or give the path of a .toml file"
+    )
+
+
+def test_more_digital_units_than_a_schedule_can_list() -> None:
+    machine = load_hardware("ideal")
+    wide = replace(machine, digital=replace(machine.digital, count=10**12))
+    with pytest.raises(HardwareError) as caught:
+        check_hardware(wide, "wide.toml")
+    assert str(caught.value) == (
+        "wide.toml:digital.count: 1,000,000,000,000 digital units; at most 1,000,000 digital units"
+        "\n  hint: if that is meant, set the environment variable FFEBM_MAX_DIGITAL_UNITS to a larger number"
     )
