@@ -10,7 +10,7 @@ from typer import Argument, Option
 from ffebm.commands.console import out
 from ffebm.commands.report import write_report
 from ffebm.errors import UsageError
-from ffebm.plan.schema import Settle
+from ffebm.plan.schema import MOST_SWEEPS, Settle
 from ffebm.visible import visible_lines
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ def compile(  # noqa: A001, PLR0913 - the command's name; a command's options ar
     boundary: Annotated[
         str, Option(help="Where the first linear map of a block runs: tile or digital.")
     ] = "tile",
-    free_sweeps: Annotated[int, Option(help="Most sweeps of a free phase.", min=1)] = 60,
-    nudged_sweeps: Annotated[int, Option(help="Most sweeps of a nudged phase.", min=1)] = 20,
+    free_sweeps: Annotated[int, Option(help="Most sweeps of a free phase.", min=1, max=MOST_SWEEPS)] = 60,
+    nudged_sweeps: Annotated[int, Option(help="Most sweeps of a nudged phase.", min=1, max=MOST_SWEEPS)] = 20,
     tol: Annotated[float | None, Option(help="Stop a phase at this residual.")] = None,
     start: Annotated[str, Option(help="Where free phases start: zero or feedforward.")] = "zero",
     relaxation: Annotated[float, Option(help="Step towards each update: below 1 damps.")] = 1.0,

@@ -18,6 +18,10 @@ SCHEMA = 3
 """Version of the plan format; another version is refused."""
 
 
+MOST_SWEEPS = 10**6
+"""A phase that has not settled by then never will; without an end a plan could ask for work without end."""
+
+
 class Settle(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How energy blocks settle.
 
@@ -35,8 +39,8 @@ class Settle(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         strict: A block that does not settle is an error.
     """
 
-    free_sweeps: Annotated[int, Meta(ge=1)] = 60
-    nudged_sweeps: Annotated[int, Meta(ge=1)] = 20
+    free_sweeps: Annotated[int, Meta(ge=1, le=MOST_SWEEPS)] = 60
+    nudged_sweeps: Annotated[int, Meta(ge=1, le=MOST_SWEEPS)] = 20
     tol: Annotated[float, Meta(gt=0)] | None = None
     start: Literal["zero", "feedforward"] = "zero"
     relaxation: Annotated[float, Meta(gt=0, lt=2)] = 1.0

@@ -123,6 +123,17 @@ def _segment_problems(plan: PlanData) -> Iterator[str]:
         program = segment.program
         if sorted(program.inputs) != sorted(reads) or sorted(program.outputs) != sorted(leaves):
             yield f"the inputs or outputs of segment {segment.id} are not what it reads and others read of it"
+        yield from _program_order_problems(segment)
+
+
+def _program_order_problems(segment: Segment) -> Iterator[str]:
+    """A program reads nothing that only a later instruction of its own makes."""
+    later = _made(segment)
+    for instruction in segment.program.instructions:
+        early = sorted(later & set(values_read(instruction)))
+        if early:
+            yield f"instruction {instruction.name!r} reads {early[0]!r} before it is made"
+        later.difference_update(instruction.outputs)
 
 
 def _read(segment: Segment) -> set[str]:

@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from ffebm.compiler.driver import compile_model
+from tests.models import Builder
 from tests.plan.folders import AGAIN, refused, set_at
 
 
@@ -89,3 +91,17 @@ def test_hardware_that_no_description_may_hold(folder: Path) -> None:
     assert found.endswith(
         "plan:network.bit_rate: its hardware: a value of 4.94066e-324 1/s; 0, or 1e-30 to 1e+30"
     )
+
+
+def test_a_program_that_reads_before_it_makes(tmp_path: Path) -> None:
+    b = Builder()
+    y = b.node("Exp", b.node("Neg", b.input("x", "N", 3), name="first", out="h"), name="second")
+    compile_model(b.model(y)).save(tmp_path / "p")
+    change = set_at("program", "instructions", to=lambda held: held[::-1])
+    found = refused(tmp_path / "p", change, "digital/segment0000.json")
+    assert found == f"instruction 'second' reads 'h' before it is made{AGAIN}"
+
+
+def test_phases_without_end(folder: Path) -> None:
+    found = refused(folder, set_at("settle", "free_sweeps", to=2**63))
+    assert found == f"cannot be read: Expected `int` <= 1000000 - at `$.settle.free_sweeps`\n  hint: compile again"
