@@ -36,8 +36,9 @@ def digits_model(seed: int = 0) -> onnx.ModelProto:
     half = 0.5 / SLOPES[0]
     for name, value in (("weight", half), ("bias", half), ("mean", 0.0), ("var", 1.0)):
         weights[f"norm1.{name}"] = np.full(first, value, np.float32)
-    constants = {"zero": np.float32(0.0), "one": np.float32(1.0), "dropped": np.float32(DROPPED)}
-    constants |= {f"slope{layer}": np.float32(slope) for layer, slope in enumerate(SLOPES, 1)}
+    numbers = {"zero": 0.0, "one": 1.0, "dropped": DROPPED}
+    numbers |= {f"slope{layer}": slope for layer, slope in enumerate(SLOPES, 1)}
+    constants = {name: np.array(number, np.float32) for name, number in numbers.items()}
 
     def conv(source: str, name: str, stride: int = 1) -> onnx.NodeProto:
         inputs, window = [source, f"{name}.weight", f"{name}.bias"], [1, 1, 1, 1]
