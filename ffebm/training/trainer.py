@@ -291,12 +291,32 @@ class Trainer:
             tally.see(float(loss.detach()) * share, self.loss.hits(scores, y), self.loss.labels(y))
             tally.settle(self.net.equilibria)
             if math.isfinite(tally.step):
-                self._precision.backward(loss * share)
+                self._add_gradients(loss, share)
         tally.end(whole, len(picked))
         if math.isfinite(tally.step):
             self._precision.step(self.optimizer, self._clip)
             if self.average is not None:
                 self.average.update()
+
+    def _add_gradients(self, loss: Tensor, share: float) -> None:
+        """Add the gradients of a batch, times its share.
+
+        It is the gradients that are multiplied, not the loss: a nudge in the unit of the loss would be weaker.
+        """
+        if share == 1.0:
+            self._precision.backward(loss)
+            return
+        weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
+        before = [weight.grad for weight in weights]
+        for weight in weights:
+            weight.grad = None
+        self._precision.backward(loss)
+        for weight, grad in zip(weights, before, strict=True):
+            if weight.grad is None:
+                weight.grad = grad
+            else:
+                weight.grad.mul_(share)
+                weight.grad = weight.grad if grad is None else weight.grad.add_(grad)
 
     def _clip(self) -> None:
         if self.training.clip_norm is not None:

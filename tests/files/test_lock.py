@@ -12,7 +12,7 @@ from ffebm.files.scratch import collect
 
 HOLDING = """
 import os, pathlib, sys
-from ffebm.lock import claimed
+from ffebm.files.lock import claimed
 with claimed(pathlib.Path(sys.argv[1]), "works on it", ""):
     print("held", flush=True)
     sys.stdin.read()

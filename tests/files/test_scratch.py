@@ -9,7 +9,7 @@ from ffebm.files.scratch import NEW, OWNER, collect, scratch_beside
 
 DYING = """
 import os, pathlib, sys
-from ffebm.scratch import scratch_beside
+from ffebm.files.scratch import scratch_beside
 with scratch_beside(pathlib.Path(sys.argv[1])) as folder:
     (folder / "new").mkdir()
     (folder / "new" / "file").write_bytes(b"x")

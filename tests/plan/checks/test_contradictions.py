@@ -104,4 +104,7 @@ def test_a_program_that_reads_before_it_makes(tmp_path: Path) -> None:
 
 def test_phases_without_end(folder: Path) -> None:
     found = refused(folder, set_at("settle", "free_sweeps", to=2**63))
-    assert found == f"cannot be read: Expected `int` <= 1000000 - at `$.settle.free_sweeps`\n  hint: compile again"
+    assert (
+        found
+        == f"cannot be read: Expected `int` <= 1000000 - at `$.settle.free_sweeps`\n  hint: compile again"
+    )

@@ -226,7 +226,7 @@ def test_annotating_again_replaces_what_was_written(digits: Plan, tmp_path: Path
         keys = [entry.key for entry in node.metadata_props]
         assert len(set(keys)) == len(keys)
     entries = {entry.key: entry.value for entry in again.metadata_props}
-    assert entries["ffebm.hardware.description"] == "ideal"
+    assert entries["ffebm.hardware"] == "ideal"
 
 
 def test_folded_batch_normalisations_are_refused(tmp_path: Path) -> None:
