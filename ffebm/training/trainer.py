@@ -301,7 +301,7 @@ class Trainer:
     def _add_gradients(self, loss: Tensor, share: float) -> None:
         """Add the gradients of a batch, times its share.
 
-        It is the gradients that are multiplied, not the loss: a nudge in the unit of the loss would be weaker.
+        The gradients are multiplied, not the loss: a nudge in the unit of the loss would become weaker.
         """
         if share == 1.0:
             self._precision.backward(loss)
