@@ -106,5 +106,5 @@ def test_phases_without_end(folder: Path) -> None:
     found = refused(folder, set_at("settle", "free_sweeps", to=2**63))
     assert (
         found
-        == f"cannot be read: Expected `int` <= 1000000 - at `$.settle.free_sweeps`\n  hint: compile again"
+        == "cannot be read: Expected `int` <= 1000000 - at `$.settle.free_sweeps`\n  hint: compile again"
     )
