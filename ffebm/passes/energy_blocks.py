@@ -62,13 +62,15 @@ class EnergyBlocks:
         """Give every node a block, or the reason why it is digital.
 
         Raises:
-            UsageError: If nothing has a name that is to stay digital.
+            UsageError: If nothing has a name that is to stay digital, or more block sizes are listed than
+                the chain of layers takes.
         """
         former = _Former(graph, self)
         for node in graph.nodes:
             former.visit(node)
         former.finish()
         _check_names(graph, self.digital, former.seen)
+        _check_sizes(graph, self.block_size, max(former.turn, former.waiting), former.weighted)
 
     def room(self, turn: int) -> int:
         """How many free layers a block may hold; `turn` counts in graph order, blocks without a tile too."""
@@ -130,6 +132,8 @@ class _Former:
         self.blocks: list[list[_Formed]] = []
         self.rooms: list[int] = []
         self.turn = 0  # of the next block among the listed sizes
+        self.waiting = 0  # listed sizes, with that of a block whose first layer is there
+        self.weighted = 0  # layers with a weight that fits a tile
         self.latest: dict[str, int] = dict.fromkeys([*graph.inputs, *graph.constants], -1)
         self.fed: set[str] = set(graph.inputs)
         self.stored: dict[str, Linear] = {}
@@ -352,6 +356,7 @@ class _Former:
         )
         formed = _Formed(layer, drive.terms, drive.nodes)
         self.formed[value] = formed
+        self.weighted += self._weighted(formed)
         block = self._joinable(formed)
         if block is None and self._weighted(formed):
             block = self._start(formed)
@@ -434,6 +439,7 @@ class _Former:
                 self.turn += 1
             else:
                 why = "the first linear map of a block; boundary is digital"
+                self.waiting = self.turn + 1
             self._make_digital(formed, formed.terms, why)
         self.latest[formed.layer.value] = max(self.latest[v] for v in self._sources(formed))
         for value in self._sources(formed):
@@ -541,6 +547,19 @@ def _check_names(graph: Graph, digital: tuple[str, ...], weights: set[str]) -> N
                 hint=f"there are {', '.join(close)}" if close else "no weight of this model fits a tile",
                 location=Location(graph.source),
             )
+
+
+def _check_sizes(graph: Graph, sizes: int | tuple[int, ...], taken: int, layers: int) -> None:
+    """Every listed block size is some block's."""
+    if isinstance(sizes, int) or len(sizes) <= taken:
+        return
+    few = ", ".join(map(str, sizes[:taken]))
+    raise UsageError(
+        f"{len(sizes)} block sizes for a chain that takes {taken}",
+        allowed=f"it has {layers} layer{'' if layers == 1 else 's'} with weights that fit tiles",
+        hint=f"list the first {taken} only: {few}" if taken else "give one number, such as 1",
+        location=Location(graph.source),
+    )
 
 
 def _role(node: Node) -> str:

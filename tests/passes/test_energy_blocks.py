@@ -110,11 +110,37 @@ def test_each_size_of_a_list_takes_its_turn_on_a_chain(depth: int, sizes: list[i
     names = iter([f"s{index}" for index in range(depth)])
     turns = [list(islice(names, size)) for size in sizes]
     expected = [turn for turn in turns if len(turn) > (1 if digital else 0)]
+    if not turns[-1]:
+        with pytest.raises(UsageError, match=f"takes {sum(map(bool, turns))}; it has {depth} layer"):
+            blocks(b, y, size=tuple(sizes), digital=digital)
+        return
 
     graph = blocks(b, y, size=tuple(sizes), digital=digital)
     assert layers(graph) == expected
     held = [weight for block in graph.blocks for weight in block.weights()]
     assert len(held) == sum(len(block) - digital for block in expected)
+
+
+@pytest.mark.parametrize("digital", [False, True])
+def test_more_sizes_than_the_chain_takes_are_refused(digital: bool) -> None:
+    b = Builder()
+    y = dense(b, dense(b, b.input("x", "N", 4)))
+    with pytest.raises(UsageError) as caught:
+        compile_model(b.model(y), block_size=[1, 1, 3], boundary="digital" if digital else "tile")
+    assert str(caught.value) == (
+        "model: 3 block sizes for a chain that takes 2; it has 2 layers with weights that fit tiles\n"
+        "  hint: list the first 2 only: 1, 1"
+    )
+
+
+def test_a_list_of_sizes_for_a_model_without_a_layer_is_refused() -> None:
+    b = Builder()
+    with pytest.raises(UsageError) as caught:
+        compile_model(b.model(b.node("Softmax", b.input("x", "N", 4))), block_size=[1, 2])
+    assert str(caught.value) == (
+        "model: 2 block sizes for a chain that takes 0; it has 0 layers with weights that fit tiles\n"
+        "  hint: give one number, such as 1"
+    )
 
 
 def test_a_skip_inside_a_block() -> None:
