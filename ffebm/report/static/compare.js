@@ -27,16 +27,18 @@ const MOVED_COLUMNS = [
   { label: "reason in A", width: "23%", value: (r) => r.reason_a, cell: (r) => r.reason_a, title: (r) => r.reason_a },
   { label: "reason in B", width: "23%", value: (r) => r.reason_b, cell: (r) => r.reason_b, title: (r) => r.reason_b },
 ];
-const moved = new Table(byId("moved-rows"), MOVED_COLUMNS, both.moved, "nodes that moved");
-function narrow() {
-  const words = byId("filter").value.trim().toLowerCase();
-  moved.where((r) => `${r.name} ${r.op} ${r.change} ${r.reason_a} ${r.reason_b}`.toLowerCase().includes(words));
-  byId("filtered").textContent = `${plural(moved.rows.length, "node")} of ${count(both.moved.length)}; ${count(both.same)} run where they ran`;
+if (both.moved.length) {
+  const moved = new Table(byId("moved-rows"), MOVED_COLUMNS, both.moved, "nodes that moved");
+  function narrow() {
+    const words = byId("filter").value.trim().toLowerCase();
+    moved.where((r) => `${r.name} ${r.op} ${r.change} ${r.reason_a} ${r.reason_b}`.toLowerCase().includes(words));
+    byId("filtered").textContent = `${plural(moved.rows.length, "node")} of ${count(both.moved.length)}; ${count(both.same)} run where they ran`;
+  }
+  byId("filter").addEventListener("input", narrow);
+  narrow();
+  addEventListener("resize", () => moved.draw());
+  addEventListener("beforeprint", () => moved.draw(true));
 }
-byId("filter").addEventListener("input", narrow);
-narrow();
-addEventListener("resize", () => moved.draw());
-addEventListener("beforeprint", () => moved.draw(true));
 listenForTips();
 watchTheme();
 document.documentElement.dataset.ready = "yes";

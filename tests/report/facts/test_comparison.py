@@ -10,6 +10,7 @@ from ffebm.errors import UsageError
 from ffebm.hardware.description import load_hardware
 from ffebm.plan.plan import Plan
 from ffebm.report.facts.comparison import comparison
+from ffebm.report.page import comparison_page
 from tests.models import Builder
 from tests.report.digits import digits_model
 
@@ -18,6 +19,18 @@ def test_a_plan_beside_itself_has_not_moved(digits: Plan) -> None:
     found = comparison(digits, digits, ("a", "b"))
     assert (found.moved, found.settings, found.same, found.same_source) == ((), (), 14, True)
     assert all(line.a == line.b for line in found.lines)
+
+
+def test_the_page_says_that_nothing_moved(digits: Plan) -> None:
+    said, table = "Nothing moved: every node runs where it ran.", 'id="moved-rows"'
+    page = comparison_page(comparison(digits, digits, ("a", "b")))
+    assert said in page
+    assert table not in page
+
+    other = compile_model(digits_model(), block_size=3)
+    page = comparison_page(comparison(digits, other, ("a", "b")))
+    assert said not in page
+    assert table in page
 
 
 def test_what_moved_and_what_it_cost(digits: Plan) -> None:
