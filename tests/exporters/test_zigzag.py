@@ -117,6 +117,24 @@ def test_its_cost_model_counts_the_reads_and_conversions_of_our_schedule(
     assert energy > sum(array.values())
 
 
+@needs_zigzag
+def test_the_documented_block_runs_a_layer_of_a_single_cycle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import zigzag.api
+
+    # What the block sets is undone behind the test.
+    monkeypatch.setattr(zigzag.api, "VisualizationStage", zigzag.api.VisualizationStage)
+    text = Path("docs/export.md").read_text(encoding="utf-8").partition("## ZigZag")[2]
+    block = text.partition("```python\n")[2].partition("```")[0]
+    monkeypatch.chdir(written(export_zigzag, dense_plan(crossbars(4, 64, 64)), tmp_path / "z"))
+
+    values: dict[str, Any] = {}
+    exec(compile(block, "docs/export.md", "exec"), values)
+    assert values["energy"] > 0
+    assert values["cycles"] >= 1
+
+
 def test_layers_in_the_order_of_an_inference() -> None:
     exported = export_zigzag(windows_plan())
     text = exported.files["workload.yaml"].decode()
