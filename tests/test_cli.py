@@ -99,7 +99,7 @@ def test_compile_writes_a_plan_and_prints_its_summary(model: Path, run: Run, tmp
 
 def test_options_of_compile_reach_the_plan(model: Path, run: Run, tmp_path: Path) -> None:
     path = tmp_path / "p"
-    options = ["--block-size", "2,1", "--boundary", "digital", "--free-sweeps", "7", "--nudged-sweeps", "5"]
+    options = ["--block-size", "1,1", "--boundary", "digital", "--free-sweeps", "7", "--nudged-sweeps", "5"]
     options += [
         "--tol",
         "1e-3",
@@ -115,7 +115,7 @@ def test_options_of_compile_reach_the_plan(model: Path, run: Run, tmp_path: Path
     ]
     assert run("compile", model, "-o", path, *options, "--dim", "N=2", "--fold-batch-norm")[0] == 0
     plan = load_plan(path)
-    assert (plan.options.block_size, plan.options.boundary) == ((2, 1), "digital")
+    assert (plan.options.block_size, plan.options.boundary) == ((1, 1), "digital")
     assert (plan.options.dims, plan.options.fold_batch_norm, plan.batch) == ({"N": 2}, True, 2)
     settle = msgspec.structs.asdict(plan.settle)
     assert settle == {

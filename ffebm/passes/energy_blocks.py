@@ -70,7 +70,7 @@ class EnergyBlocks:
             former.visit(node)
         former.finish()
         _check_names(graph, self.digital, former.seen)
-        _check_sizes(graph, self.block_size, max(former.turn, former.waiting), former.weighted)
+        _check_sizes(graph, self.block_size, former.taken(), former.weighted)
 
     def room(self, turn: int) -> int:
         """How many free layers a block may hold; `turn` counts in graph order, blocks without a tile too."""
@@ -133,6 +133,7 @@ class _Former:
         self.rooms: list[int] = []
         self.turn = 0  # of the next block among the listed sizes
         self.waiting = 0  # listed sizes, with that of a block whose first layer is there
+        self.spared = 0  # linear maps kept digital on request, whose sizes may stay in the list
         self.weighted = 0  # layers with a weight that fits a tile
         self.latest: dict[str, int] = dict.fromkeys([*graph.inputs, *graph.constants], -1)
         self.fed: set[str] = set(graph.inputs)
@@ -164,7 +165,12 @@ class _Former:
             else:
                 raise unfit(self.graph, node)
         except Unfit as reason:
+            self.spared += kind is Kind.LINEAR and str(reason) == ON_REQUEST
             self._digital(node, str(reason))
+
+    def taken(self) -> int:
+        """How many listed sizes the layers take, those of layers kept digital on request with them."""
+        return max(self.turn, self.waiting) + self.spared
 
     def finish(self) -> None:
         """Close what is open, then write blocks and reasons into the graph."""
