@@ -248,7 +248,7 @@ class Trainer:
         4, 8 … steps, and at the end for the forward reads of the test.
         """
         started = time.perf_counter()
-        seed = self.training.seed * 100_003 + number
+        seed = (self.training.seed * 100_003 + number) % 2**63  # what torch can seed with
         self.net.reseed(seed)
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(self.data.x_train), generator=generator)

@@ -134,3 +134,9 @@ def test_mixed_precision_learns_and_resumes(tmp_path: Path, precision: str, hard
         assert torch.equal(final(resumed)[name], tensor), name
     scaler = load_checkpoint(tmp_path / "whole").record.scaler
     assert (scaler == {}) == (precision == "bf16")
+
+
+def test_the_largest_seed() -> None:
+    training = replace(SETTINGS, seed=2**63 - 1, epochs=1)
+    trainer = Trainer(Executor(tiny("ideal", 1), gradient=estimator(training)), samples(), training)
+    assert [epoch.epoch for epoch in trainer.run()] == [1]

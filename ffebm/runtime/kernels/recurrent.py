@@ -146,6 +146,9 @@ class _Layer:
             else:
                 state = tuple(torch.where(running, a, b) for a, b in zip(new, state, strict=True))
                 ys.append(torch.where(running, new[0], 0))
+        if lengths is not None:  # as onnxruntime: a sequence of no step ends in zeros, not in its start
+            begun = (lengths > 0).unsqueeze(-1)
+            state = tuple(torch.where(begun, s, 0) for s in state)
         return torch.stack(ys[::-1] if backwards else ys), state
 
 
