@@ -377,6 +377,21 @@ def test_no_such_optimiser() -> None:
     assert {"Adam", "SGD"} <= set(names.split(", "))
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("LBFGS", "it computes the loss anew several times a step"),
+        ("SparseAdam", "it takes sparse gradients, and those of a plan are dense"),
+    ],
+)
+def test_optimisers_that_need_a_loop_of_ones_own(name: str, reason: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Trainer(Executor(tiny("ideal")), samples(), replace(TRAINING, optimizer=name))
+    assert str(caught.value) == (
+        f"{name} cannot train by command: {reason}\n  hint: write your own loop, or take another optimiser"
+    )
+
+
 def test_no_such_device() -> None:
     with pytest.raises(UsageError, match="device 'abacus' cannot be used: "):
         Trainer(Executor(tiny("ideal")), samples(), TRAINING, device="abacus")

@@ -10,6 +10,12 @@ from ffebm.errors import UsageError
 from ffebm.runtime.executor import Executor
 from ffebm.training.settings import Training
 
+OWN_LOOP = {
+    "lbfgs": "it computes the loss anew several times a step",
+    "sparseadam": "it takes sparse gradients, and those of a plan are dense",
+}
+"""Optimisers of torch that need a loop of one's own, and why."""
+
 
 def make_optimizer(training: Training, net: Executor) -> torch.optim.Optimizer:
     """The optimiser of that name, for the weights that are trained; the others ask for no gradient.
@@ -36,12 +42,18 @@ def make_optimizer(training: Training, net: Executor) -> torch.optim.Optimizer:
 
 
 def _kind(name: str) -> type[torch.optim.Optimizer]:
+    reason = OWN_LOOP.get(name.lower())
+    if reason is not None:
+        raise UsageError(
+            f"{name} cannot train by command: {reason}", hint="write your own loop, or take another optimiser"
+        )
     kinds = {
         name.lower(): kind
         for name, kind in vars(torch.optim).items()
         if isinstance(kind, type)
         and issubclass(kind, torch.optim.Optimizer)
-        and name not in {"Optimizer", "LBFGS", "SparseAdam"}
+        and name != "Optimizer"
+        and name.lower() not in OWN_LOOP
     }
     if name.lower() not in kinds:
         names = ", ".join(sorted(k.__name__ for k in kinds.values()))
