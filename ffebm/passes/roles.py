@@ -4,6 +4,10 @@ A torch model says itself what its parameters are. An ONNX file says only which 
 of linear maps, convolutions, normalisations, embeddings and recurrent layers train, biases behind them, and
 scale and shift of a normalisation that is written out in parts. Masks, position tables, means and deviations
 are operands of sums and products too; they train where that is asked for.
+
+A table that `Gather` reads is an embedding if the inputs say which rows it reads. One that is read at places
+that constants, shapes and counting alone give holds something a place, as a position table, a buffer of sines
+or a mask does; so does one of sines or ramps, whatever reads it.
 """
 
 from collections.abc import Iterable
@@ -14,7 +18,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from ffebm.errors import Location, UsageError
-from ffebm.graph.graph import Graph, Node, Stage, holds_floats
+from ffebm.graph.graph import Array, Graph, Node, Stage, captured, holds_floats
 from ffebm.graph.ops import OPS, Kind, kind_of
 from ffebm.hardware.description import Hardware
 
@@ -35,6 +39,20 @@ MEANS = frozenset({"ReduceMean", "ReduceSum", "ReduceSumSquare", "GlobalAverageP
 """Reductions whose root is a deviation."""
 PLAIN = frozenset({"Add", "Sub", "Mul", "Div", "Max", "Min", "Clip", "Reciprocal", "Expand"})
 """Ops through which a mean or a deviation stays one, if its other operands are constants."""
+
+TABLES: dict[str, dict[int, int]] = {
+    "Gather": {0: 1},
+    "com.microsoft.EmbedLayerNormalization": {2: 0, 3: 8, 4: 1},
+}
+"""Positions of the tables that an op reads rows of, with the position of what says which rows."""
+SIZES = frozenset({"ConstantOfShape", "EyeLike", "Shape", "Size"})
+"""Ops whose results no element of their operands changes."""
+ORDER = frozenset(
+    {"Add", "Sub", "Mul", "Where", "Max", "Min", "Clip", "Concat", "Expand", "Pad", "Slice", "Split", "Tile"}
+)
+"""Ops through which what is counted stays a place, whatever their other operands are."""
+SAMPLE, LEAST = 64, 8
+"""Rows by which a table is known as one of sines, and the fewest that tell."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +78,15 @@ class Roles:
         """
         if self.decides:
             reader = _Reader(graph)
-            reader.read(graph.nodes)
+            reader.read(graph)
             graph.trainable = reader.trained
         graph.trainable |= _asked(graph, self.trainable)
+        if self.decides:
+            graph.notes.extend(
+                f"{name} is read by place, not by token: it does not train unless --trainable names it"
+                for name in reader.by_place
+                if name not in graph.trainable
+            )
 
 
 def running_statistics(graph: Graph) -> tuple[str, ...]:
@@ -75,6 +99,39 @@ def running_statistics(graph: Graph) -> tuple[str, ...]:
         if position < len(node.inputs) and node.inputs[position] in graph.constants
     ]
     return tuple(dict.fromkeys(found))
+
+
+def _random(node: Node) -> bool:
+    return node.op in OPS and OPS[node.op].random
+
+
+def _of_sines(table: Array, axis: int) -> bool:
+    """Whether each column of a table is a sine over its rows, or a ramp, and not all are constant.
+
+    Of a sine of any frequency and phase, what stands above and below a number adds up to a multiple of it,
+    the same in all rows; a ramp's does so twice. No table that has learnt, or is fresh, is like that. The two
+    first rows are left out, where some models put zeros for padding.
+
+    A number is rounded by half a unit of its type, and three of them with a factor of at most two make two
+    units; the angle was a product in float32, off by up to half a unit of its own size, a row number.
+
+    Args:
+        table: Finite numbers.
+        axis: Of the rows.
+    """
+    sample = np.moveaxis(table, axis, 0)[2 : 2 + SAMPLE]
+    if len(sample) < LEAST or not sample.size:
+        return False
+    rows = sample.astype(np.float64).reshape(len(sample), -1)
+    unit = float(np.finfo(np.float32).eps)
+    width = {"bfloat16": 2.0**-7, "float16": 2.0**-10, "float32": unit}.get(table.dtype.name, 2.0**-52)
+    bound = (2 * width + 2 * (SAMPLE + 2) * unit) * np.abs(rows).max(axis=0)
+    middle, around = rows[1:-1], rows[2:] + rows[:-2]
+    power = (middle**2).sum(axis=0)
+    factor = np.divide((middle * around).sum(axis=0), power, out=np.zeros_like(power), where=power > 0)
+    follows = np.abs(around - factor * middle).max(axis=0) <= bound
+    moves = np.ptp(rows, axis=0) > bound
+    return bool(follows.all() and moves.any())
 
 
 def _asked(graph: Graph, patterns: Iterable[str]) -> set[str]:
@@ -106,6 +163,9 @@ class _Reader:
         widths: Sizes of the outputs of the linear maps that make a value, if only sums and layouts follow.
         means: Values that are means over units, False, or deviations, True.
         normal: Normalised values, with the size of the scale behind them; 1 without.
+        places: Values that constants, shapes and counting alone give.
+        counted: Those of them that count elements of the data, as places behind padding are.
+        by_place: Tables that only such values read.
     """
 
     graph: Graph
@@ -114,16 +174,23 @@ class _Reader:
     widths: dict[str, frozenset[int]] = field(default_factory=dict)
     means: dict[str, bool] = field(default_factory=dict)
     normal: dict[str, int] = field(default_factory=dict)
+    places: set[str] = field(default_factory=set)
+    counted: set[str] = field(default_factory=set)
+    by_place: dict[str, None] = field(default_factory=dict)
 
-    def read(self, nodes: Iterable[Node]) -> None:
-        """Read nodes, those of subgraphs first."""
-        for node in nodes:
+    def read(self, graph: Graph) -> None:
+        """Read the nodes of a graph in order, those of subgraphs before their node."""
+        self.places.update(graph.constants)
+        for node in graph.nodes:
             for attr in node.attrs.values():
                 if isinstance(attr, Graph):
-                    self.read(attr.nodes)
+                    if node.op == "Loop":  # the number of the iteration
+                        self.places.update(attr.inputs[:1])
+                    self.read(attr)
             self._node(node)
 
     def _node(self, node: Node) -> None:
+        self._place(node)
         kind = kind_of(node.op)
         if kind in {Kind.LAYOUT, Kind.CAST, Kind.POOL}:
             self._pass_on(node)
@@ -132,6 +199,20 @@ class _Reader:
         elif node.op in OPS:
             self._weights(node)
         self._deviation(node)
+
+    def _place(self, node: Node) -> None:
+        """Follow what is known without the elements of any input."""
+        made = [value for value in node.outputs if value]
+        read = captured(node)
+        if node.op in SIZES or (self.places.issuperset(read) and not _random(node)):
+            self.places.update(made)
+        elif node.op == "CumSum" or self._still_counts(node):
+            self.places.update(made)
+            self.counted.update(made)
+
+    def _still_counts(self, node: Node) -> bool:
+        kept = node.op in ORDER or kind_of(node.op) in {Kind.LAYOUT, Kind.CAST}
+        return kept and not self.counted.isdisjoint(node.inputs)
 
     def _constant(self, value: str) -> str:
         """The constant that a value is; empty if it is computed."""
@@ -154,10 +235,15 @@ class _Reader:
     def _weights(self, node: Node) -> None:
         """Constants at the positions of weights; a linear map's also tell how wide a bias behind it is."""
         op, widths = OPS[node.op], set[int]()
+        if op.kind is Kind.FUNCTION:  # the slope of an activation trains where that is asked for
+            return
         for position in op.weights:
             value = node.inputs[position] if position < len(node.inputs) else ""
             held = self._constant(value)
             if not held or not self._learns(held, least=2 if node.op == "Gather" else 1):
+                continue
+            if position in TABLES.get(node.op, ()) and self._is_of_places(node, position, held):
+                self.by_place[held] = None
                 continue
             if op.kind is not Kind.LINEAR and not self._finite(held):
                 continue
@@ -167,6 +253,13 @@ class _Reader:
             self.widths[node.outputs[0]] = frozenset(self._width(node) or widths)
         if node.op in NORMALISATIONS:
             self.normal[node.outputs[0]] = 1
+
+    def _is_of_places(self, node: Node, position: int, held: str) -> bool:
+        """Whether a table holds something a place, not something a token."""
+        rows = TABLES[node.op][position]
+        index = node.inputs[rows] if rows < len(node.inputs) else ""
+        table = self.graph.constants[held]  # in whatever layout it is stored
+        return not index or index in self.places or any(_of_sines(table, axis) for axis in range(table.ndim))
 
     def _width(self, node: Node) -> set[int]:
         """Outputs of a linear map a sample and place; empty where its op does not tell."""

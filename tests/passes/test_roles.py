@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 
+import ml_dtypes
 import numpy as np
 import pytest
 import torch
+from onnx import helper
 from torch import Tensor, nn
 
 import ffebm
@@ -115,7 +117,7 @@ CASES: dict[str, tuple[Build, set[str]]] = {
         lambda b, x: b.node("LayerNormalization", x, b.weight(8, name="gain"), b.weight(8, name="shift")),
         {"gain", "shift"},
     ),
-    "slope": (lambda b, x: b.node("PRelu", x, b.weight(8, name="slope")), {"slope"}),
+    "slope": (lambda b, x: b.node("PRelu", x, b.weight(8, name="slope")), set()),
 }
 
 
@@ -140,6 +142,167 @@ def test_an_embedding_trains_and_a_list_of_numbers_does_not() -> None:
     z = b.node("Gather", b.weight(6, name="numbers"), x)
     plan = ffebm.compile(b.model(y, z), hardware="ideal")
     assert plan.trainable == ("table",)
+
+
+def sines(rows: int, columns: int, dtype: str = "float32") -> np.ndarray:
+    """A position table as models store it: sines and cosines, computed in float32."""
+    speed = (10000.0 ** (-np.arange(columns // 2) / (columns // 2))).astype(np.float32)
+    angle = np.arange(rows, dtype=np.float32)[:, None] * speed
+    return np.concatenate([np.sin(angle), np.cos(angle)], 1).astype(tensor_dtype(dtype))
+
+
+def tensor_dtype(name: str) -> np.dtype:
+    return np.dtype(ml_dtypes.bfloat16) if name == "bfloat16" else np.dtype(name)
+
+
+def places_of(b: Builder, ids: str) -> str:
+    """0, 1, … up to the length of each sample."""
+    size = b.node("Gather", b.node("Shape", ids), b.constant(np.array(1)))
+    return b.node("Range", b.constant(np.array(0)), size, b.constant(np.array(1)))
+
+
+def counted(b: Builder, ids: str) -> str:
+    """Places behind padding, as RoBERTa counts them: padding, token 0, has place 0."""
+    here = b.node("Cast", b.node("Not", b.node("Equal", ids, b.constant(np.array(0)))), to=7)
+    return b.node("Mul", b.node("CumSum", here, b.constant(np.array(1))), here)
+
+
+def loop_table(b: Builder, ids: str) -> str:
+    """Sum of a table's rows, one an iteration."""
+    body = helper.make_graph(
+        [
+            helper.make_node("Gather", ["pos", "i"], ["row"]),
+            helper.make_node("Add", ["sum", "row"], ["next"]),
+            helper.make_node("Identity", ["go"], ["goes"]),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("i", 7, []),
+            helper.make_tensor_value_info("go", 9, []),
+            helper.make_tensor_value_info("sum", 1, [8]),
+        ],
+        [helper.make_tensor_value_info("goes", 9, []), helper.make_tensor_value_info("next", 1, [8])],
+    )
+    size = b.node("Gather", b.node("Shape", ids), b.constant(np.array(1)))
+    b.weight(16, 8, name="pos")
+    return b.node("Loop", size, "", b.constant(np.zeros(8, np.float32)), body=body)
+
+
+TABLES: dict[str, tuple[Build, set[str]]] = {
+    "tokens": (lambda b, ids: b.node("Gather", b.weight(16, 8, name="w"), ids), {"w"}),
+    "tokens of a fresh table": (
+        lambda b, ids: b.node("Gather", b.constant(np.ones((16, 8), np.float32), "w"), ids),
+        {"w"},
+    ),
+    "tokens with an offset a field": (
+        lambda b, ids: b.node(
+            "Gather", b.weight(48, 8, name="w"), b.node("Add", ids, b.constant(np.arange(5) * 6))
+        ),
+        {"w"},
+    ),
+    "tokens clipped, cast and cut": (
+        lambda b, ids: b.node(
+            "Gather",
+            b.weight(16, 8, name="w"),
+            b.node(
+                "Slice",
+                b.node("Cast", b.node("Min", ids, b.constant(np.array(3))), to=6),
+                b.shape(0),
+                b.shape(2),
+                b.shape(1),
+            ),
+        ),
+        {"w"},
+    ),
+    "places of a shape": (
+        lambda b, ids: b.node("Gather", b.weight(16, 8, name="pos"), places_of(b, ids)),
+        set(),
+    ),
+    "places cut from a constant": (
+        lambda b, ids: b.node(
+            "Gather",
+            b.weight(16, 8, name="pos"),
+            b.node(
+                "Slice",
+                b.constant(np.arange(16)[None]),
+                b.shape(0),
+                b.node("Slice", b.node("Shape", ids), b.shape(1), b.shape(2)),
+                b.shape(1),
+            ),
+        ),
+        set(),
+    ),
+    "places counted behind padding": (
+        lambda b, ids: b.node("Gather", b.weight(16, 8, name="pos"), counted(b, ids)),
+        set(),
+    ),
+    "the number of an iteration": (loop_table, set()),
+    "sines by tokens": (lambda b, ids: b.node("Gather", b.constant(sines(64, 8), "pos"), ids), set()),
+    "sines behind two rows of padding": (
+        lambda b, ids: b.node(
+            "Gather", b.constant(np.concatenate([np.zeros((2, 8), np.float32), sines(64, 8)]), "pos"), ids
+        ),
+        set(),
+    ),
+    "sines turned": (
+        lambda b, ids: b.node(
+            "Gather", b.node("Transpose", b.constant(sines(64, 8).T.copy(), "pos"), perm=[1, 0]), ids
+        ),
+        set(),
+    ),
+    "one table by tokens and by places": (
+        lambda b, ids: b.node(
+            "Add",
+            b.node("Gather", b.weight(16, 8, name="w"), ids),
+            b.node("Gather", "w", places_of(b, ids)),
+        ),
+        {"w"},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TABLES)
+def test_which_tables_train(case: str) -> None:
+    """Those of tokens do, those of places do not, and a note says so."""
+    build, expected = TABLES[case]
+    b = Builder()
+    model = b.model(build(b, b.input("ids", "N", 5, dtype=7)))
+    plan = ffebm.compile(model, hardware="ideal")
+    assert set(plan.trainable) == expected
+    said = "pos is read by place, not by token: it does not train unless --trainable names it"
+    assert (said in plan.notes) == ("pos" in plan.weights)
+    feeds = {"ids": np.array([[1, 2, 0, 0, 0], [2, 3, 1, 2, 0]])}
+    with torch.no_grad():
+        found = ffebm.Executor(plan)(*tensors(feeds).values())
+    assert relative_error((found,), oracle(model, feeds)) < 1e-6
+    if "pos" in plan.weights:
+        assert ffebm.compile(model, hardware="ideal", trainable=["pos"]).trainable == ("pos",)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_sines_of_every_type_are_told_from_what_has_learnt(dtype: str) -> None:
+    made = {"pos": sines(512, 64, dtype), "ramp": np.arange(512, dtype=np.float32)[:, None] * np.ones(3)}
+    rng = np.random.default_rng(0)
+    made["w"] = made["pos"].astype(np.float64) + 0.1 * rng.standard_normal((512, 64))
+    made["walk"] = np.cumsum(rng.standard_normal((512, 4)), 0)
+    made["short"] = sines(7, 8, dtype)
+    b = Builder()
+    ids = b.input("ids", "N", dtype=7)
+    rows = [b.node("Gather", b.constant(v.astype(tensor_dtype(dtype)), k), ids) for k, v in made.items()]
+    plan = ffebm.compile(b.model(*(b.node("Cast", row, to=1) for row in rows)), hardware="ideal")
+    assert set(plan.trainable) == {"w", "walk", "short"}
+
+
+@pytest.mark.parametrize("placed", [False, True])
+def test_tables_of_a_fused_embedding(placed: bool) -> None:
+    b = Builder()
+    ids = b.input("ids", "N", 5, dtype=6)
+    tables = [b.weight(16, 8, name="words"), b.weight(5, 8, name="pos"), ""]
+    norm = [b.weight(8, name="gain"), b.weight(8, name="shift")]
+    where = ["", b.input("where", "N", 5, dtype=6)] if placed else []
+    y = b.node("EmbedLayerNormalization", ids, "", *tables, *norm, *where, domain="com.microsoft")
+    plan = ffebm.compile(b.model(y), hardware="ideal")
+    assert set(plan.trainable) == {"words", "gain", "shift"} | ({"pos"} if placed else set())
 
 
 def asked(*patterns: str) -> ffebm.Plan:
