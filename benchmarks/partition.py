@@ -23,7 +23,7 @@ from ffebm.hardware.crossbar import Crossbar
 from ffebm.hardware.description import Hardware
 from ffebm.hardware.quantity import Ratio
 from ffebm.studies.sensitivity.meter import Effort, Meter
-from ffebm.studies.sensitivity.record import Offer, Record, load_record, save_record, setup_of
+from ffebm.studies.sensitivity.record import Offer, StudyRecord, load_record, save_record, setup_of
 from ffebm.studies.sensitivity.study import Study
 from ffebm.studies.sensitivity.units import units_of
 from ffebm.training.classification import fitted
@@ -166,7 +166,7 @@ def study_of(network: Network, data: Data, net: nn.Module, bits: int, seeds: int
     setup, units = setup_of(plan, fit, "block", effort), units_of(plan, "block")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "record.json"
-        record: Record = load_record(path, setup, units)
+        record: StudyRecord = load_record(path, setup, units)
         save_record(record, path)
     return Study(Meter(plan, fit, effort), record, lambda _: None)
 

@@ -169,6 +169,28 @@ def test_compiling_loads_no_torch(tmp_path: Path) -> None:
     assert "torch" not in loaded(code, str(tmp_path / "model.onnx"), str(tmp_path / "plan"))
 
 
+def test_no_two_types_share_a_name() -> None:
+    """A class or an alias of a type: one name, one concept, wherever in the package it stands."""
+    homes: dict[str, list[str]] = {}
+    for module, path in MODULES.items():
+        for name in types_of(ast.parse(path.read_text(encoding="utf-8"))):
+            homes.setdefault(name, []).append(module)
+    assert {name: where for name, where in homes.items() if len(where) > 1} == {}
+
+
+def types_of(tree: ast.Module) -> set[str]:
+    """Names of the classes and of the aliases of types that a module defines at its top."""
+    classes = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
+    assigned = {
+        target.id
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    return classes | {name for name in assigned if name.lstrip("_")[:1].isupper() and not name.isupper()}
+
+
 def test_no_tile_is_asked_for_its_class() -> None:
     """Kinds of tiles answer questions, so that a further kind changes nothing elsewhere."""
     kinds = {"Crossbar", "Exact", "CrossbarTile", "IdealTile"}

@@ -8,12 +8,12 @@ from typer import Option
 
 from ffebm.commands.console import PlanPath, err, out
 from ffebm.errors import PlanError, UsageError
-from ffebm.files.folder import Kind, read_folder, write_folder
+from ffebm.files.folder import FolderKind, read_folder, write_folder
 from ffebm.plan.plan import Plan, load_plan
 from ffebm.plan.schema import Port
 from ffebm.visible import visible
 
-EXPORT = Kind("export", "ffebm export PLAN --to TOOL", "export the plan again")
+EXPORT = FolderKind("export", "ffebm export PLAN --to TOOL", "export the plan again")
 
 
 def export(

@@ -20,7 +20,7 @@ from ffebm.visible import visible
 
 if TYPE_CHECKING:
     from ffebm.studies.gradcheck.bench import Bench
-    from ffebm.studies.gradcheck.check import Effort
+    from ffebm.studies.gradcheck.check import CheckSettings
     from ffebm.studies.gradcheck.probe import Probe
 
 
@@ -51,7 +51,7 @@ def gradcheck(  # noqa: PLR0913 - a command's options are its arguments
     """Hold the gradients of a plan against the exact adjoint, weight by weight."""
     from ffebm.report.pictures.certificate import picture
     from ffebm.studies.gradcheck.bench import Bench
-    from ffebm.studies.gradcheck.check import Effort
+    from ffebm.studies.gradcheck.check import CheckSettings
     from ffebm.training.trainer import estimator
 
     if (data is not None) + (input is not None) > 1:
@@ -59,8 +59,8 @@ def gradcheck(  # noqa: PLR0913 - a command's options are its arguments
     loaded = load_plan(plan)
     training = _training(settings, data, gradient, beta, cost)
     probe = _probe(loaded, training, data_folder, input, samples, seed)
-    effort = Effort(estimator(training), single, sweeps, target)
-    certificate = _watched(Bench(loaded, probe, seed, not eval), effort)
+    chosen = CheckSettings(estimator(training), single, sweeps, target)
+    certificate = _watched(Bench(loaded, probe, seed, not eval), chosen)
     for table in tables(certificate):
         out.print(table)
     for line in lines(certificate):
@@ -103,7 +103,7 @@ def _probe(
     return probe.labelled(plan, load_data(training.data, folder), training, samples)
 
 
-def _watched(bench: "Bench", effort: "Effort") -> Certificate:
+def _watched(bench: "Bench", chosen: "CheckSettings") -> Certificate:
     from ffebm.studies.gradcheck.check import check
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -113,7 +113,7 @@ def _watched(bench: "Bench", effort: "Effort") -> Certificate:
         def progress(what: str, done: int, total: int) -> None:
             bar.update(task, description=what, completed=done, total=total)
 
-        return check(bench, effort, progress)
+        return check(bench, chosen, progress)
 
 
 # --- what is printed -----------------------------------------------------------------------------------

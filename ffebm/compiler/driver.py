@@ -33,7 +33,7 @@ from ffebm.plan.plan import Plan
 from ffebm.plan.schema import SCHEMA, Options, PlanNode, Port, Settle, Source
 from ffebm.scheduling.schedules import Schedules, batch_of
 
-Progress = Callable[[str, Graph], None]
+PassProgress = Callable[[str, Graph], None]
 """Called with a pass's name and the graph after it."""
 
 
@@ -64,7 +64,9 @@ def _by_kernels(node: Node, constants: Mapping[str, Array]) -> Mapping[str, Arra
     return evaluate_constants(instruction_of(node, tensors), {**constants, **tensors})
 
 
-def run_passes(graph: Graph, hardware: Hardware, passes: tuple[Pass, ...], progress: Progress | None) -> None:
+def run_passes(
+    graph: Graph, hardware: Hardware, passes: tuple[Pass, ...], progress: PassProgress | None
+) -> None:
     """Run passes; after each, the graph must hold what its stage says."""
     for step in passes:
         if graph.stage < step.requires:
@@ -92,7 +94,7 @@ def compile_model(  # noqa: PLR0913 - the public entry point; every option has a
     digital: Sequence[str] = (),
     trainable: Sequence[str] | None = None,
     passes: Sequence[Pass | str] = (),
-    progress: Progress | None = None,
+    progress: PassProgress | None = None,
 ) -> Plan:
     """Compile a model into a plan.
 
@@ -120,7 +122,7 @@ def compile_model(  # noqa: PLR0913 - the public entry point; every option has a
     """
     options = _options(block_size, boundary, fold_batch_norm, dims or {}, digital, trainable or ())
     own = own_passes(passes)
-    job = _Job(
+    job = _Request(
         machine=load_hardware(hardware),
         options=msgspec.structs.replace(options, passes=tuple(step.name for step in own)),
         settle=_checked(settle or Settle()),
@@ -142,14 +144,14 @@ def compile_model(  # noqa: PLR0913 - the public entry point; every option has a
 
 
 @dataclass(frozen=True)
-class _Job:
+class _Request:
     """What is asked of the compiler, beside the model."""
 
     machine: Hardware
     options: Options
     settle: Settle
     own: tuple[Pass, ...]
-    progress: Progress | None
+    progress: PassProgress | None
 
     def done(self, graph: Graph, source: Source) -> Plan:
         """The plan of an imported graph."""
@@ -166,7 +168,7 @@ def _checked(settle: Settle) -> Settle:
         raise UsageError(f"settings of settling: {error}") from None
 
 
-def _compile_torch(model: object, example_inputs: object, job: _Job) -> Plan:
+def _compile_torch(model: object, example_inputs: object, job: _Request) -> Plan:
     from ffebm.compiler.torch.from_torch import (
         from_torch,  # torch costs two seconds, which ONNX models need not pay
     )

@@ -36,7 +36,7 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
-class Kind:
+class FolderKind:
     """What a folder is, in messages.
 
     Attributes:
@@ -50,13 +50,13 @@ class Kind:
     mended_by: str
 
 
-PLAN = Kind("plan", "ffebm compile MODEL -o PLAN", "compile the model again")
+PLAN = FolderKind("plan", "ffebm compile MODEL -o PLAN", "compile the model again")
 
 
 # --- writing -----------------------------------------------------------------------------------------
 
 
-def write_folder(path: Path, files: Mapping[str, bytes], marker: str, kind: Kind = PLAN) -> None:
+def write_folder(path: Path, files: Mapping[str, bytes], marker: str, kind: FolderKind = PLAN) -> None:
     """Write files and their digests into a folder; all of them or nothing.
 
     Args:
@@ -84,7 +84,7 @@ def write_folder(path: Path, files: Mapping[str, bytes], marker: str, kind: Kind
         raise PlanError(f"cannot be written: {error.strerror}", location=where) from None
 
 
-def _check_replaceable(path: Path, marker: str, kind: Kind, where: Location) -> None:
+def _check_replaceable(path: Path, marker: str, kind: FolderKind, where: Location) -> None:
     """Refuse to replace anything but an empty folder or one whose every file its own list names."""
     in_the_way = PlanError(
         f"it exists and holds no {marker}",
@@ -219,7 +219,7 @@ def _moved_both(scratch: Path, path: Path) -> bool:
 # --- reading -----------------------------------------------------------------------------------------
 
 
-def read_folder(path: Path, marker: str, kind: Kind = PLAN) -> dict[str, bytes]:
+def read_folder(path: Path, marker: str, kind: FolderKind = PLAN) -> dict[str, bytes]:
     """Read a folder and check every byte.
 
     Args:
@@ -279,7 +279,7 @@ def _opened(path: Path, deadline: float) -> int:
         time.sleep(0.001)
 
 
-def _contents(folder: int, marker: str, kind: Kind, path: Path) -> dict[str, bytes]:
+def _contents(folder: int, marker: str, kind: FolderKind, path: Path) -> dict[str, bytes]:
     """Every file of an open folder, checked; `path` is for messages."""
     if not _is_file(folder, marker):
         raise PlanError(f"it holds no {marker}: not a {kind.noun}", location=Location(str(path)))
@@ -311,7 +311,7 @@ def _content(folder: int, name: str) -> bytes:
         return file.read()
 
 
-def _digests(folder: int, path: Path, kind: Kind) -> dict[str, str]:
+def _digests(folder: int, path: Path, kind: FolderKind) -> dict[str, str]:
     try:
         *lines, rest = _content(folder, SUMS).decode("utf-8").split("\n")
     except (OSError, UnicodeDecodeError):
@@ -326,5 +326,5 @@ def _digests(folder: int, path: Path, kind: Kind) -> dict[str, str]:
     return digests
 
 
-def _damaged(path: Path, name: str, what: str, kind: Kind) -> PlanError:
+def _damaged(path: Path, name: str, what: str, kind: FolderKind) -> PlanError:
     return PlanError(f"{name} {what}", hint=kind.mended_by, location=Location(str(path)))

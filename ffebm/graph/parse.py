@@ -30,7 +30,7 @@ from ffebm.graph.graph import (
 )
 from ffebm.graph.text import digest
 
-_Item = TypeVar("_Item")
+_Parsed = TypeVar("_Parsed")
 _Struct = TypeVar("_Struct", bound=msgspec.Struct)
 
 _STRING = r'"(?:[^"\\\n]|\\.)*"'
@@ -56,7 +56,7 @@ def parse(text: str, arrays: Iterable[Array] = (), name: str = "text") -> Graph:
     Raises:
         UsageError: With the line, if the text is no graph, or or if the values of a constant are missing.
     """
-    reader = _Reader(text, {digest(array): array for array in arrays}, name)
+    reader = _Parser(text, {digest(array): array for array in arrays}, name)
     graph = reader.graph()
     reader.skip_lines()
     if not reader.is_at_end:
@@ -64,7 +64,7 @@ def parse(text: str, arrays: Iterable[Array] = (), name: str = "text") -> Graph:
     return graph
 
 
-class _Reader:
+class _Parser:
     """Reads from left to right; what it expects next decides how it reads."""
 
     def __init__(self, text: str, arrays: Mapping[str, Array], name: str) -> None:
@@ -150,10 +150,10 @@ class _Reader:
             return complex(text)
         return int(text) if re.fullmatch(r"[+-]?[0-9]+", text) else float(text)
 
-    def listed(self, opens: str, closes: str, item: Callable[[], _Item]) -> list[_Item]:
+    def listed(self, opens: str, closes: str, item: Callable[[], _Parsed]) -> list[_Parsed]:
         """Items between brackets, parted by commas."""
         self.need(opens)
-        found: list[_Item] = []
+        found: list[_Parsed] = []
         while not self.has(closes):
             if found:
                 self.need(",")

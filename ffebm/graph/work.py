@@ -11,7 +11,7 @@ import numpy as np
 from ffebm.graph.graph import Array, Dim, Graph, Node, captured
 from ffebm.graph.ops import OPS, Kind, kind_of
 
-Count = Callable[[Graph, Node], int]
+WorkRule = Callable[[Graph, Node], int]
 
 
 def sizes(shape: tuple[Dim, ...] | None) -> tuple[int, ...] | None:
@@ -61,7 +61,7 @@ def _size(graph: Graph, value: str, axis: int) -> int:
     return known[axis] if known and -len(known) <= axis < len(known) else 0
 
 
-def _convolution(position: int) -> Count:
+def _convolution(position: int) -> WorkRule:
     """Each output element reads the kernel of its group; the weight is the input at a position."""
 
     def count(graph: Graph, node: Node) -> int:
@@ -80,7 +80,7 @@ def _torch_convolution(graph: Graph, node: Node) -> int:
     return (_transposed_convolution if node.attrs.get("transposed") else _convolution(1))(graph, node)
 
 
-def _product(position: int, axis: int = -1) -> Count:
+def _product(position: int, axis: int = -1) -> WorkRule:
     """Each output element sums over an axis of the operand at a position."""
     return lambda graph, node: elements(graph, node.outputs[0]) * _size(graph, node.inputs[position], axis)
 
@@ -95,7 +95,7 @@ def _summed_product(graph: Graph, node: Node) -> int:
     return elements(graph, node.outputs[0]) * _size(graph, left, -1) * _size(graph, left, 0)
 
 
-def _torch_product(name: str) -> Count:
+def _torch_product(name: str) -> WorkRule:
     return lambda graph, node: elements(graph, node.outputs[0]) * _size(graph, _operand(node, name), -1)
 
 
@@ -185,7 +185,7 @@ def _scanned(graph: Graph, node: Node) -> int:
     return _size(graph, node.inputs[-1], axis) * sum(map(_inside, _subgraphs(graph, node)))
 
 
-def _learnt(name: str) -> Count:
+def _learnt(name: str) -> WorkRule:
     """Of a classifier or regressor that holds its numbers in an attribute: each once a sample."""
 
     def count(graph: Graph, node: Node) -> int:
@@ -214,7 +214,7 @@ def _subgraphs(graph: Graph, node: Node) -> Iterator[Graph]:
             yield Graph(attr.name, nodes=attr.nodes, types=types, constants=constants)
 
 
-_COUNTS: dict[str, Count] = {
+_COUNTS: dict[str, WorkRule] = {
     "Attention": _attention,
     "CausalConvWithState": _convolution(1),
     "Conv": _convolution(1),

@@ -21,7 +21,7 @@ from ffebm.plan.schedule import Cost
 
 
 @dataclass(frozen=True)
-class Phase:
+class PhaseCost:
     """Time and cost of one phase.
 
     Attributes:
@@ -60,7 +60,7 @@ class BlockCost:
         parts = [p for w in self.block.weights() for p in self.graph.parts.get(w, ())]
         return tuple(sorted({self.graph.places[part].tile for part in parts}))
 
-    def free(self, sweeps: int) -> Phase:
+    def free(self, sweeps: int) -> PhaseCost:
         """The free phase: the clamped drive once, then the sweeps; one is exact if no layer feels another."""
         relaxation = self.hardware.tiles.relaxation
         if relaxation is not None:
@@ -70,7 +70,7 @@ class BlockCost:
         drive = self._reads([(i, False) for _, i in self.clamped])
         return _sum([drive, *self._sweeps(sweeps if self.internal else 1)])
 
-    def nudged(self, sweeps: int, *, to_inputs: Iterable[str] = ()) -> Phase:
+    def nudged(self, sweeps: int, *, to_inputs: Iterable[str] = ()) -> PhaseCost:
         """One nudged phase, and the transposed reads that carry the error current to `to_inputs`."""
         wanted = set(to_inputs)
         back = self._reads([(i, True) for _, i in self.clamped if i.source in wanted])
@@ -97,7 +97,7 @@ class BlockCost:
         cells = sum(p.n_in * p.n_out for p in self.graph.parts[linear.weight])
         return cells * positions(interaction, linear)
 
-    def _relaxes(self, relaxation: Relaxation, driven: int, sensed: int) -> Phase:
+    def _relaxes(self, relaxation: Relaxation, driven: int, sensed: int) -> PhaseCost:
         """A phase of a circuit that settles by itself, one sample after the other.
 
         Every cell dissipates all through the phase. The windows of a convolution settle at once, as if each
@@ -123,9 +123,9 @@ class BlockCost:
             dac_count=dacs,
             adc_count=adcs,
         )
-        return Phase(self.batch * (tile.dac.time.value + relaxation.seconds + tile.adc.time.value), cost)
+        return PhaseCost(self.batch * (tile.dac.time.value + relaxation.seconds + tile.adc.time.value), cost)
 
-    def _sweeps(self, count: int) -> list[Phase]:
+    def _sweeps(self, count: int) -> list[PhaseCost]:
         """Phases of one sweep, one a colour, each `count` times."""
         phases = []
         for colour in range(max(self.colour.values()) + 1):
@@ -133,19 +133,19 @@ class BlockCost:
             reads += [(i, True) for _, i in self.internal if self.colour[i.source] == colour]
             layers = [layer for layer in self.block.layers if self.colour[layer.value] == colour]
             once = _sum([self._reads(reads), self._activations(layers)])
-            phases.append(Phase(once.seconds * count, once.cost.times(count)))
+            phases.append(PhaseCost(once.seconds * count, once.cost.times(count)))
         return phases
 
-    def _activations(self, layers: list[Layer]) -> Phase:
+    def _activations(self, layers: list[Layer]) -> PhaseCost:
         operations = 0.0
         for layer in layers:
             activation = layer.activation.op
             work = OPS[activation].work if activation in OPS else 0.0
             operations += math.prod(layer.shape) * (work + len(layer.interactions) + len(layer.biases))
         energy = operations * self.batch * self.hardware.digital.op_energy.value
-        return Phase(0.0, Cost(digital=energy))
+        return PhaseCost(0.0, Cost(digital=energy))
 
-    def _reads(self, reads: list[tuple[Interaction, bool]]) -> Phase:
+    def _reads(self, reads: list[tuple[Interaction, bool]]) -> PhaseCost:
         """Products that run together, some transposed; tiles work side by side, a tile's reads in turn."""
         busy: dict[int, float] = defaultdict(float)
         total = Cost()
@@ -160,7 +160,7 @@ class BlockCost:
             for number, parts in by_tile.items():
                 busy[number] += vectors * self._rounds(parts) * self.hardware.tiles.tile.read_seconds
                 total += _read_cost(self.hardware, parts, vectors, backwards=transposed)
-        return Phase(max(busy.values(), default=0.0), total)
+        return PhaseCost(max(busy.values(), default=0.0), total)
 
     def _rounds(self, parts: list[Part]) -> int:
         """Reads in turn that one product takes on a tile: parts share a read if they share no line."""
@@ -181,7 +181,7 @@ class BlockCost:
         return len(rounds)
 
 
-def update_of(graph: Graph, hardware: Hardware, weights: Iterable[str]) -> tuple[Phase, tuple[int, ...]]:
+def update_of(graph: Graph, hardware: Hardware, weights: Iterable[str]) -> tuple[PhaseCost, tuple[int, ...]]:
     """Programming the cells of some weights once, row by row, or pulses in place; tiles work side by side.
 
     Args:
@@ -195,7 +195,7 @@ def update_of(graph: Graph, hardware: Hardware, weights: Iterable[str]) -> tuple
     parts = [part for weight in weights for part in graph.parts.get(weight, ())]
     tiles = tuple(sorted({graph.places[part].tile for part in parts}))
     if not hardware.tiles.tile.has_cells:
-        return Phase(hardware.tiles.tile.write_time.value if parts else 0.0, Cost()), tiles
+        return PhaseCost(hardware.tiles.tile.write_time.value if parts else 0.0, Cost()), tiles
     tile = hardware.tiles.tile.crossbar()
     if tile.update is not None:
         return _pulses(graph, hardware, tile.update, parts), tiles
@@ -207,10 +207,10 @@ def update_of(graph: Graph, hardware: Hardware, weights: Iterable[str]) -> tuple
     verify = tile.cell.verify
     # a row waits for its slowest cell
     seconds = max(rows.values(), default=0) * tile.write_time.value * (verify.writes if verify else 1)
-    return Phase(seconds, Cost(array=cells * tile.cell.write_energy.value * writes_of(tile.cell))), tiles
+    return PhaseCost(seconds, Cost(array=cells * tile.cell.write_energy.value * writes_of(tile.cell))), tiles
 
 
-def _pulses(graph: Graph, hardware: Hardware, law: Update, parts: Iterable[Part]) -> Phase:
+def _pulses(graph: Graph, hardware: Hardware, law: Update, parts: Iterable[Part]) -> PhaseCost:
     """An update in place: all lines of a part at once, the parts of a tile in turn.
 
     With a transfer, a second array takes every update; its reads, line by line, and the updates of the first
@@ -232,7 +232,7 @@ def _pulses(graph: Graph, hardware: Hardware, law: Update, parts: Iterable[Part]
             dac_count=round(share * read.dac_count),
             adc_count=round(share * read.adc_count),
         )
-    return Phase(max(busy.values(), default=0.0), total)
+    return PhaseCost(max(busy.values(), default=0.0), total)
 
 
 def positions(interaction: Interaction, linear: Linear) -> int:
@@ -286,8 +286,8 @@ def writes_of(cell: Cell) -> float:
     return float((1.0 - (1.0 - p) ** cell.verify.writes) / p) if p else float(cell.verify.writes)
 
 
-def _sum(phases: list[Phase]) -> Phase:
+def _sum(phases: list[PhaseCost]) -> PhaseCost:
     total = Cost()
     for phase in phases:
         total += phase.cost
-    return Phase(sum(phase.seconds for phase in phases), total)
+    return PhaseCost(sum(phase.seconds for phase in phases), total)

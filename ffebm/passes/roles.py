@@ -77,7 +77,7 @@ class Roles:
             UsageError: If no constant has a name that is to train.
         """
         if self.decides:
-            reader = _Reader(graph)
+            reader = _RoleReader(graph)
             reader.read(graph)
             graph.trainable = reader.trained
         graph.trainable |= _asked(graph, self.trainable)
@@ -154,7 +154,7 @@ def _asked(graph: Graph, patterns: Iterable[str]) -> set[str]:
 
 
 @dataclass
-class _Reader:
+class _RoleReader:
     """Reads nodes in order, and keeps what is known of each value.
 
     Attributes:

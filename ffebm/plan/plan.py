@@ -102,7 +102,7 @@ def load_plan(path: str | Path) -> Plan:
     where = Location(str(folder))
     files = read_folder(folder, MANIFEST)
     try:
-        found = decoded(files[MANIFEST], _Version).schema
+        found = decoded(files[MANIFEST], _PlanVersion).schema
         if found != SCHEMA:
             raise PlanError(
                 f"the plan is of version {found}",
@@ -134,7 +134,7 @@ def load_plan(path: str | Path) -> Plan:
     return plan
 
 
-class _Version(msgspec.Struct):
+class _PlanVersion(msgspec.Struct):
     schema: int
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-Kind = Literal["tuple", "list", "dict", "namedtuple", "record"]
+Nesting = Literal["tuple", "list", "dict", "namedtuple", "record"]
 """The containers that there are."""
 
 
@@ -21,7 +21,7 @@ class Nest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         name: Name of a named tuple's or record's class; for people only.
     """
 
-    kind: Kind
+    kind: Nesting
     items: "tuple[Nest | None, ...]"
     keys: tuple[str | bool | int | float, ...] = ()
     name: str = ""

@@ -14,7 +14,7 @@ FEWEST = 8
 
 
 @dataclass(frozen=True)
-class Layer:
+class PaperLayer:
     """A convolution of 3x3 with padding 1, or a dense map, and what follows it.
 
     Attributes:
@@ -33,7 +33,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Network:
+class PaperNetwork:
     """A chain of energy blocks with a dense readout.
 
     Attributes:
@@ -45,7 +45,7 @@ class Network:
             biases the feedforward network stays the same; what comes back from above is weaker.
     """
 
-    blocks: tuple[tuple[Layer, ...], ...]
+    blocks: tuple[tuple[PaperLayer, ...], ...]
     variance: float
     slope: float = 1.0
     ladder: tuple[float, ...] = ()
@@ -58,11 +58,11 @@ class Network:
         return (*products, products[-1])
 
     @property
-    def layers(self) -> tuple[Layer, ...]:
+    def layers(self) -> tuple[PaperLayer, ...]:
         """All layers in order."""
         return tuple(layer for block in self.blocks for layer in block)
 
-    def narrowed(self, width: float) -> "Network":
+    def narrowed(self, width: float) -> "PaperNetwork":
         """The same network with `width` times the channels and as strong couplings: V grows by 1 / width."""
         blocks = tuple(
             tuple(replace(layer, size=max(FEWEST, round(layer.size * width))) for layer in block)
@@ -159,7 +159,9 @@ def _dense(rng: np.random.Generator, name: str, size: int, n_in: int) -> dict[st
     }
 
 
-def _layer(layer: Layer, name: str, source: str, number: str, numbers: dict[str, float]) -> list[NodeProto]:
+def _layer(
+    layer: PaperLayer, name: str, source: str, number: str, numbers: dict[str, float]
+) -> list[NodeProto]:
     """The nodes of one layer."""
     nodes: list[NodeProto] = []
 

@@ -17,7 +17,7 @@ Where this departs from the published settings files, and why:
 from typing import Literal
 
 from ffebm.plan.schema import Settle
-from ffebm.recipes.network import Layer, Network
+from ffebm.recipes.network import PaperLayer, PaperNetwork
 from ffebm.recipes.recipe import Recipe
 from ffebm.training.settings import Training
 
@@ -38,7 +38,7 @@ def _blocks(
     dense: int = 0,
     norms: Norms = "all",
     clamp: bool = False,
-) -> tuple[tuple[Layer, ...], ...]:
+) -> tuple[tuple[PaperLayer, ...], ...]:
     """Layers by block.
 
     Args:
@@ -55,7 +55,7 @@ def _blocks(
         is_last = k + 1 == len(sizes)
         blocks.append(
             tuple(
-                Layer(
+                PaperLayer(
                     units[i],
                     has_pool=i + 1 in pooled,
                     is_dense=i >= len(convolutions),
@@ -92,7 +92,7 @@ def _small(size: int, tol: bool = False) -> Recipe:
     sizes = (size,) * (6 // size)
     return Recipe(
         f"splitting, 6 layers at block size {size}",
-        Network(
+        PaperNetwork(
             _blocks(sizes, SMALL, (1, 2, 3, 4), dense=256, norms="first", clamp=True),
             variance=8.351e-5,
             slope=0.65 if tol else 1.0,
@@ -108,7 +108,7 @@ def _large(size: int, tol: bool = False) -> Recipe:
     pooled = (4, 7, 10) if size == 3 else (3, 5, 9)
     return Recipe(
         f"splitting, 12 layers at block size {size}",
-        Network(_blocks(sizes, LARGE, pooled), variance=5.9e-5, slope=0.55 if tol else 1.0),
+        PaperNetwork(_blocks(sizes, LARGE, pooled), variance=5.9e-5, slope=0.55 if tol else 1.0),
         Settle(free_sweeps=1580 if tol else 20, nudged_sweeps=5, tol=1e-4 if tol else None),
         _training(100 if tol else 200, 5e-5, 1e-6),
     )
@@ -120,7 +120,9 @@ SPLITTING_SMALL: dict[int, str] = {size: f"splitting-small-{size}" for size in (
 RECIPES: dict[str, Recipe] = {
     "static-gradients": Recipe(
         "static gradient analysis, 15 layers in 6 blocks",
-        Network(_blocks((2, 2, 3, 3, 2, 3), STATIC, (3, 5, 8, 11), dense=4096), variance=4.9e-5, slope=0.5),
+        PaperNetwork(
+            _blocks((2, 2, 3, 3, 2, 3), STATIC, (3, 5, 8, 11), dense=4096), variance=4.9e-5, slope=0.5
+        ),
         Settle(free_sweeps=15, nudged_sweeps=20),
         Training(data="cifar-10", batch=2, beta=0.02, cost=True, freeze=FROZEN),
     ),
@@ -139,13 +141,13 @@ RECIPES: dict[str, Recipe] = {
     "splitting-large-2-tol": _large(2, tol=True),
     "scaling-small": Recipe(
         "scaling, 12 layers in 6 blocks",
-        Network(_blocks((2,) * 6, LARGE, (1, 5, 9)), variance=4.9e-5, slope=0.5),
+        PaperNetwork(_blocks((2,) * 6, LARGE, (1, 5, 9)), variance=4.9e-5, slope=0.5),
         Settle(free_sweeps=15, nudged_sweeps=5),
         _training(200, 5e-5, 5e-7, batch=256, data="cifar-100"),
     ),
     "scaling-large": Recipe(
         "scaling, 15 layers in 8 blocks",
-        Network(_blocks((2,) * 7 + (1,), SCALED, (3, 7, 11)), variance=1e-5, slope=0.5),
+        PaperNetwork(_blocks((2,) * 7 + (1,), SCALED, (3, 7, 11)), variance=1e-5, slope=0.5),
         Settle(free_sweeps=15, nudged_sweeps=5),
         _training(100, 2e-5, 1e-7, batch=256, data="cifar-100"),
     ),

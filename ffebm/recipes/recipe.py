@@ -8,7 +8,7 @@ from onnx import ModelProto
 
 from ffebm.errors import UsageError
 from ffebm.plan.schema import Settle
-from ffebm.recipes.network import Network
+from ffebm.recipes.network import PaperNetwork
 from ffebm.training.settings import Training
 
 
@@ -59,7 +59,7 @@ class Recipe:
     """
 
     title: str
-    network: Network
+    network: PaperNetwork
     settle: Settle
     training: Training
     boundary: Literal["tile", "digital"] = "digital"

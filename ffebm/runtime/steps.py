@@ -19,7 +19,7 @@ from ffebm.runtime.digital_program import UPDATE, Binding, run_instruction
 from ffebm.runtime.trace import BACKWARD, Trace, marked, marked_again
 
 
-class Network(Protocol):
+class StepContext(Protocol):
     """What a step sees of the network that it belongs to.
 
     Attributes:
@@ -68,7 +68,7 @@ class DigitalStep:
     instruction: Instruction
     last_reads: tuple[str, ...]
 
-    def run(self, net: Network, values: dict[str, Tensor]) -> None:
+    def run(self, net: StepContext, values: dict[str, Tensor]) -> None:
         """Add the outputs to the values, and keep new running statistics."""
         statistics = self.compute(net, values)
         if net.calibrating:
@@ -82,7 +82,7 @@ class DigitalStep:
                     net.lookup({}, name).copy_(value)
 
     def compute(
-        self, net: Network, values: dict[str, Tensor], noted: list[bool] | None = None
+        self, net: StepContext, values: dict[str, Tensor], noted: list[bool] | None = None
     ) -> dict[str, Tensor]:
         """Add the outputs to the values; returns new running statistics.
 
@@ -109,7 +109,7 @@ class BlockStep:
     block: EnergyBlock
     last_reads: tuple[str, ...]
 
-    def run(self, net: Network, values: dict[str, Tensor]) -> None:
+    def run(self, net: StepContext, values: dict[str, Tensor]) -> None:
         """Settle, and add the outputs to the values."""
         inputs, weights = self._read(net, values)
         with torch.autocast(net.device.type, enabled=False):
@@ -119,9 +119,9 @@ class BlockStep:
 
     def run_with_cost(
         self,
-        net: Network,
+        net: StepContext,
         values: Mapping[str, Tensor],
-        behind: "Sequence[Step]",
+        behind: "Sequence[RunnableStep]",
         loss_fn: Callable[[Any], Tensor],
     ) -> Tensor:
         """Run what is left from the last block on, so that the loss itself can nudge the block.
@@ -142,7 +142,7 @@ class BlockStep:
         return loss
 
     def _read(
-        self, net: Network, values: Mapping[str, Tensor]
+        self, net: StepContext, values: Mapping[str, Tensor]
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Inputs and weights by name."""
         weights = {name: net.lookup({}, name) for name in self.block.weights()}
@@ -150,7 +150,7 @@ class BlockStep:
         return inputs, weights
 
 
-Step = DigitalStep | BlockStep
+RunnableStep = DigitalStep | BlockStep
 """What runs forward as one."""
 
 
@@ -163,9 +163,9 @@ class TailRun:
 
     def __init__(
         self,
-        net: Network,
+        net: StepContext,
         block: EnergyBlock,
-        steps: Sequence[Step],
+        steps: Sequence[RunnableStep],
         values: Mapping[str, Tensor],
         loss_fn: Callable[[Any], Tensor],
     ) -> None:
@@ -212,13 +212,13 @@ class TailRun:
         return self.loss_fn(net.outputs_of(values))
 
 
-def inference_steps(plan: Plan) -> tuple[Step, ...]:
+def inference_steps(plan: Plan) -> tuple[RunnableStep, ...]:
     """The plan's inference as things to run, each with the values that nothing reads after it."""
     instructions = {i.name: i for segment in plan.segments for i in segment.program.instructions}
     blocks: dict[int | None, EnergyBlock] = {block.id: block for block in plan.blocks}
     steps = [step for step in plan.inference.steps if step.kind in {"digital", "free"}]
     kept = {port.name for port in plan.outputs} | plan.weights.keys()
-    runners: list[Step] = []
+    runners: list[RunnableStep] = []
     for step in reversed(steps):
         runner = instructions[step.name] if step.kind == "digital" else blocks[step.block]
         reads = values_read(runner) if isinstance(runner, Instruction) else set(runner.inputs)

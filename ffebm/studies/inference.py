@@ -28,7 +28,7 @@ Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Deviation:
     """How far an output is from onnxruntime's.
 
     Attributes:
@@ -162,7 +162,7 @@ def _calibration(plan: Plan, data: Data) -> torch.Tensor:
 
 def check_outputs(
     inputs: Mapping[str, Array], outputs: Mapping[str, Array], model: Path
-) -> Iterator[Comparison]:
+) -> Iterator[Deviation]:
     """Compare outputs with those of a model in onnxruntime.
 
     Raises:
@@ -186,16 +186,16 @@ def check_outputs(
         yield _compare(name, ours.astype(np.float64), theirs.astype(np.float64))
 
 
-def _compare(name: str, ours: Floats, theirs: Floats) -> Comparison:
+def _compare(name: str, ours: Floats, theirs: Floats) -> Deviation:
     if ours.shape != theirs.shape:
         raise UsageError(f"output {name!r} is {list(ours.shape)}", allowed=f"{list(theirs.shape)}")
     if ours.size == 0:
-        return Comparison(name, 0.0, 1.0)
+        return Deviation(name, 0.0, 1.0)
     scale = float(np.abs(theirs).max()) or 1.0
     error = float(np.abs(ours - theirs).max()) / scale
     rows = ours.reshape(len(ours), -1) if ours.ndim else ours.reshape(1, 1)
     same = rows.argmax(1) == theirs.reshape(rows.shape).argmax(1)
-    return Comparison(name, error, float(same.mean()))
+    return Deviation(name, error, float(same.mean()))
 
 
 def write_outputs(outputs: Mapping[str, Array], path: Path) -> None:

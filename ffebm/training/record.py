@@ -8,13 +8,13 @@ import msgspec
 
 from ffebm.errors import Location, PlanError
 from ffebm.files.decoded import decoded
-from ffebm.files.folder import Kind
+from ffebm.files.folder import FolderKind
 from ffebm.training.settings import Training
 
 RECORD = "record.json"
 SCHEMA = 1
 """Version of a run's folder; another version is refused."""
-RUN = Kind("run", "ffebm train PLAN --data DATA", "train again, or take an older copy of the folder")
+RUN = FolderKind("run", "ffebm train PLAN --data DATA", "train again, or take an older copy of the folder")
 
 
 class Epoch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -117,7 +117,7 @@ def run_record(files: Mapping[str, bytes], path: Path) -> RunRecord:
     where = Location(str(path))
     try:
         content = files[RECORD]
-        found = decoded(content, _Version).schema
+        found = decoded(content, _RecordVersion).schema
         if found != SCHEMA:
             raise PlanError(
                 f"the run is of version {found}",
@@ -142,5 +142,5 @@ def run_record(files: Mapping[str, bytes], path: Path) -> RunRecord:
     return record
 
 
-class _Version(msgspec.Struct):
+class _RecordVersion(msgspec.Struct):
     schema: int = SCHEMA

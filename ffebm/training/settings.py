@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from ffebm.errors import Location, UsageError
 
-Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+SettingCount = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 """What torch counts or seeds with."""
 Factor = Annotated[float, Meta(ge=-3.4e38, le=3.4e38)]
 """What weights in 32 bits can be multiplied with."""
@@ -63,8 +63,8 @@ class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """
 
     data: str
-    epochs: Count = 10
-    batch: Count = 32
+    epochs: SettingCount = 10
+    batch: SettingCount = 32
     optimizer: str = "Adam"
     lr: Factor = 1e-3
     min_lr: Factor = 0.0
@@ -94,8 +94,8 @@ class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     flip: bool = False
-    crop: Count = 0
-    seed: Count = 0
+    crop: SettingCount = 0
+    seed: SettingCount = 0
 
 
 def strength(text: str) -> float | Literal["auto"]:

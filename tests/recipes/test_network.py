@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812 -- torch's own name for it
 
-from ffebm.recipes.network import Layer, Network, goe
+from ffebm.recipes.network import PaperLayer, PaperNetwork, goe
 from tests.models import oracle
 
-NETWORK = Network(
+NETWORK = PaperNetwork(
     (
-        (Layer(8, has_pool=True, has_norm=True), Layer(12, has_pool=True)),
-        (Layer(12, has_pool=True), Layer(9, is_dense=True, is_clipped=False)),
+        (PaperLayer(8, has_pool=True, has_norm=True), PaperLayer(12, has_pool=True)),
+        (PaperLayer(12, has_pool=True), PaperLayer(9, is_dense=True, is_clipped=False)),
     ),
     variance=0.02,
     slope=0.7,
@@ -49,11 +49,11 @@ def test_kernels_are_symmetric_and_of_the_papers_variance() -> None:
 
 @pytest.mark.parametrize("width", [0.5, 2.0])
 def test_another_width_keeps_the_couplings_as_strong(width: float) -> None:
-    wide = Network(((Layer(64, has_norm=True), Layer(64)),), variance=0.01)
+    wide = PaperNetwork(((PaperLayer(64, has_norm=True), PaperLayer(64)),), variance=0.01)
     narrow = wide.narrowed(width)
     assert [layer.size for layer in narrow.layers] == [round(64 * width)] * 2
 
-    def norm(network: Network) -> float:
+    def norm(network: PaperNetwork) -> float:
         """Largest singular value of the kernels' sum over positions, the gain of a constant image."""
         kernels = network.weights(2, 0)["layer1.weight"]
         return float(np.linalg.norm(kernels.sum(axis=(2, 3)), 2))

@@ -5,7 +5,7 @@ from ffebm.report.facts.run_facts import RunFacts
 from ffebm.studies.gradcheck.certificate import BetaPoint, Certificate, Fidelity, Need, Settling, Truncation
 from ffebm.studies.sensitivity.effects import Axis
 from ffebm.studies.sensitivity.meter import Effort
-from ffebm.studies.sensitivity.record import SCHEMA, Alone, Offer, Point, Record, Setup, identity_of
+from ffebm.studies.sensitivity.record import SCHEMA, Alone, Offer, Point, Setup, StudyRecord, identity_of
 from ffebm.studies.sensitivity.units import units_of
 from ffebm.training.record import Epoch
 
@@ -67,10 +67,10 @@ def certificate_of(plan: Plan) -> Certificate:
     )
 
 
-def study_of(plan: Plan) -> Record:
+def study_of(plan: Plan) -> StudyRecord:
     """A study with something in every field; the last unit stays digital in what it offers."""
     units = units_of(plan, "block")
-    return Record(
+    return StudyRecord(
         schema=SCHEMA,
         setup=Setup(**identity_of(plan), data="made-up data 0123", by="block", effort=Effort(samples=50)),
         units=units,

@@ -18,7 +18,7 @@ from ffebm.errors import UsageError
 from ffebm.hardware.description import Crossbar
 from ffebm.hardware.loading_factor import loading_factor
 from ffebm.studies.gradcheck.bench import Bench
-from ffebm.studies.gradcheck.check import Effort, check
+from ffebm.studies.gradcheck.check import CheckSettings, check
 from ffebm.studies.gradcheck.probe import from_file, labelled, random
 from ffebm.studies.sensitivity.meter import cosine
 from ffebm.training.calibration import SAMPLES, calibrated_on, calibration_batch, follows_data
@@ -298,12 +298,12 @@ def test_a_certificate_is_calibrated_on_data(tmp_path: Path) -> None:
     made, data = plan(machine()), samples()
     worst = {}
     for probe in (labelled(made, data, Training(data="made up"), 8), random(made, 8, 0)):
-        found = check(Bench(made, probe, trains=False), Effort(EP(), sweeps=False))
+        found = check(Bench(made, probe, trains=False), CheckSettings(EP(), sweeps=False))
         worst[found.calibration] = found.worst
     assert list(worst) == [calibrated_on(made, 60), calibrated_on(made, 0)]
     np.savez(tmp_path / "x.npz", x=data.x_train.numpy())
     probe = from_file(made, tmp_path / "x.npz", 8)
-    found = check(Bench(made, probe, trains=False), Effort(EP(), sweeps=False))
+    found = check(Bench(made, probe, trains=False), CheckSettings(EP(), sweeps=False))
     assert found.calibration == calibrated_on(made, 60)
     assert found.worst is not None
     assert found.worst.cosine is not None

@@ -12,7 +12,7 @@ from onnx import ModelProto
 from onnx.defs import OpSchema
 from onnx.shape_inference import InferenceContext
 
-from ffebm.compiler.onnx.inference import RULES, Rule
+from ffebm.compiler.onnx.inference import RULES, InferenceRule
 from ffebm.compiler.onnx.structure import INSIDE, all_nodes
 
 MICROSOFT, LEARNING = "com.microsoft", "ai.onnx.ml"
@@ -152,7 +152,7 @@ def _register(
     onnx.defs.register_schema(schema)
 
 
-def _guarded(rule: Rule) -> Rule:
+def _guarded(rule: InferenceRule) -> InferenceRule:
     """A rule that leaves open what it cannot infer, as of inputs of too few axes."""
 
     def guarded(context: InferenceContext) -> None:

@@ -37,7 +37,7 @@ LARGE = 1024
 
 
 @dataclass(frozen=True)
-class Imported:
+class OnnxImport:
     """A model that was read.
 
     Attributes:
@@ -51,7 +51,7 @@ class Imported:
     proto: ModelProto
 
 
-def from_onnx(model: str | Path | ModelProto, dims: Mapping[str, int]) -> Imported:
+def from_onnx(model: str | Path | ModelProto, dims: Mapping[str, int]) -> OnnxImport:
     """Read an ONNX model.
 
     Args:
@@ -81,7 +81,7 @@ def from_onnx(model: str | Path | ModelProto, dims: Mapping[str, int]) -> Import
     structure = _without_initializers(proto).SerializeToString(deterministic=True)
     digest = source_digest(structure, constants.items())
     source = Source(name=name, format="onnx", digest=digest, opset=_opset(proto))
-    return Imported(graph, source, proto)
+    return OnnxImport(graph, source, proto)
 
 
 def _merged(names: list[str]) -> list[str]:

@@ -80,7 +80,7 @@ class _Writer:
         return ModelError(f"{self.node.op}: {found}", allowed=allowed, location=self.node.location)
 
 
-Rule = Callable[[_Writer], None]
+FusedRule = Callable[[_Writer], None]
 
 
 def write_out(graph: Graph) -> None:
@@ -182,7 +182,7 @@ def _turned(writer: _Writer, index: int, side: str) -> str:
 # --- functions and normalisations --------------------------------------------------------------------
 
 
-def _gelu(approximate: str) -> Rule:
+def _gelu(approximate: str) -> FusedRule:
     """With a bias before it, if there is one."""
 
     def rule(writer: _Writer) -> None:
@@ -198,7 +198,7 @@ def _quick_gelu(writer: _Writer) -> None:
     writer.write("Swish", writer.input(0), to=writer.node.outputs[0], alpha=writer.number("alpha", 1.702))
 
 
-def _skip(op: str) -> Rule:
+def _skip(op: str) -> FusedRule:
     """A normalisation of a sum, which may be an output too."""
 
     def rule(writer: _Writer) -> None:
@@ -218,7 +218,7 @@ def _skip(op: str) -> Rule:
     return rule
 
 
-def _renamed(op: str, outputs: int = 1) -> Rule:
+def _renamed(op: str, outputs: int = 1) -> FusedRule:
     """The same as an op of ONNX, of which only the first outputs exist."""
 
     def rule(writer: _Writer) -> None:
@@ -311,7 +311,7 @@ def _as_floats(writer: _Writer) -> str:
     return cast
 
 
-_RULES: dict[str, Rule] = {
+_RULES: dict[str, FusedRule] = {
     "ai.onnx.ml.LinearRegressor": _linear_regressor,
     "ai.onnx.ml.Scaler": _scaler,
     "com.microsoft.Attention": _attention,

@@ -10,7 +10,7 @@ import onnx
 from onnx import AttributeProto, NodeProto, TensorProto, TensorShapeProto, TypeProto, helper
 from onnx.shape_inference import InferenceContext
 
-Rule = Callable[[InferenceContext], None]
+InferenceRule = Callable[[InferenceContext], None]
 Dims = list[TensorShapeProto.Dimension]
 OPSET = 20
 """The opset of the ops that others are compared with."""
@@ -88,7 +88,9 @@ def _standard(
     return _dims(found.get("y"))
 
 
-def like(op: str, positions: Sequence[int], element: int | None = None, attributes: str = "") -> Rule:
+def like(
+    op: str, positions: Sequence[int], element: int | None = None, attributes: str = ""
+) -> InferenceRule:
     """A rule: sizes as of an op of ONNX with the inputs at these positions.
 
     Args:
@@ -140,7 +142,7 @@ def _quantised_gemm(context: InferenceContext) -> None:
     _set(context, 0, _element(context, 8, TensorProto.FLOAT), dims)
 
 
-def _channels_moved(op: str, attributes: str, *, always: bool = False) -> Rule:
+def _channels_moved(op: str, attributes: str, *, always: bool = False) -> InferenceRule:
     """A pooling whose channels may be the last axis."""
 
     def rule(context: InferenceContext) -> None:
@@ -217,7 +219,7 @@ def _floats(context: InferenceContext) -> None:
     _set(context, 0, TensorProto.FLOAT, _dims(_input(context, 0)))
 
 
-def _of_each(columns: Callable[[InferenceContext], int | None], *, classes: bool) -> Rule:
+def _of_each(columns: Callable[[InferenceContext], int | None], *, classes: bool) -> InferenceRule:
     """A row for each sample: scores, behind its label for a classifier."""
 
     def rule(context: InferenceContext) -> None:
@@ -277,7 +279,7 @@ def _extractor(context: InferenceContext) -> None:
     _set(context, 0, _element(context, 0), [*dims[:-1], count] if len(dims) > 1 else [_size(1), count])
 
 
-_MICROSOFT: dict[str, Rule] = {
+_MICROSOFT: dict[str, InferenceRule] = {
     "Attention": _attention,
     "BiasGelu": like("Add", (0, 1)),
     "DequantizeLinear": _dequantize,
@@ -312,7 +314,7 @@ _MICROSOFT: dict[str, Rule] = {
     "SkipSimplifiedLayerNormalization": _same,
     "TransposeMatMul": _fused_matmul,
 }
-_LEARNING: dict[str, Rule] = {
+_LEARNING: dict[str, InferenceRule] = {
     "ArrayFeatureExtractor": _extractor,
     "Binarizer": _same,
     "FeatureVectorizer": _feature_vectorizer,
@@ -329,7 +331,7 @@ _LEARNING: dict[str, Rule] = {
     "TreeEnsembleClassifier": _of_each(_classes, classes=True),
     "TreeEnsembleRegressor": _of_each(lambda c: _integer(c, "n_targets", 1), classes=False),
 }
-RULES: dict[str, Rule] = {
+RULES: dict[str, InferenceRule] = {
     **{f"com.microsoft.{op}": rule for op, rule in _MICROSOFT.items()},
     **{f"ai.onnx.ml.{op}": rule for op, rule in _LEARNING.items()},
 }

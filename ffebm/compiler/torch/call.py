@@ -15,7 +15,7 @@ Form = tuple[str, list[str], dict[str, Attr]]
 
 
 @dataclass
-class Call:
+class TorchCall:
     """A call of a torch op.
 
     Attributes:

@@ -26,14 +26,14 @@ from ffebm.compiler.torch.twins import take_onnx_names
 from ffebm.errors import Location, ModelError, UsageError
 from ffebm.graph.graph import Graph
 from ffebm.plan.schema import Source
-from ffebm.plan.structure import Kind, Nest, Structure, structure_problems
+from ffebm.plan.structure import Nest, Nesting, Structure, structure_problems
 
 BATCH = "batch"
 """Name of the size that is open."""
 
 
 @dataclass(frozen=True)
-class Imported:
+class TorchImport:
     """A model that was read.
 
     Attributes:
@@ -59,7 +59,7 @@ class Example:
         return [leaf for leaf in pytree.tree_leaves((self.args, self.kwargs)) if isinstance(leaf, Tensor)]
 
 
-def from_torch(model: object, example_inputs: object = None) -> Imported:
+def from_torch(model: object, example_inputs: object = None) -> TorchImport:
     """Read a torch model.
 
     Args:
@@ -86,7 +86,9 @@ def from_torch(model: object, example_inputs: object = None) -> Imported:
         )
     renamed = take_onnx_names(reading.graph)
     leaves = tuple(renamed.get(leaf, leaf) if isinstance(leaf, str) else leaf for leaf in reading.results)
-    return Imported(reading.graph, _source(reading.graph, name), _structure(program, leaves, reading.graph))
+    return TorchImport(
+        reading.graph, _source(reading.graph, name), _structure(program, leaves, reading.graph)
+    )
 
 
 def _example(given: object, name: str) -> Example:
@@ -299,7 +301,7 @@ def _nest(tree: Any) -> Nest | None:
     return nest
 
 
-def _kind_and_keys(tree: Any) -> tuple[Kind, tuple[Any, ...]]:
+def _kind_and_keys(tree: Any) -> tuple[Nesting, tuple[Any, ...]]:
     context = tree.context
     if tree.type in {tuple, list}:
         return ("tuple" if tree.type is tuple else "list"), ()
@@ -321,4 +323,4 @@ def _plain(tree: Any) -> bool:
     return tree.type is tuple and all(child.is_leaf() for child in tree.children())
 
 
-__all__ = ["Imported", "from_torch"]
+__all__ = ["TorchImport", "from_torch"]

@@ -66,12 +66,12 @@ def read_program(program: ExportedProgram, name: str) -> Reading:
         ModelError: If it holds something that cannot run node by node; all of it is listed.
         NotInvertibleError: If it writes in place through a view that cannot be inverted.
     """
-    reader = _Reader(program, name)
+    reader = _ProgramReader(program, name)
     reader.read()
     return reader.reading
 
 
-class _Reader:
+class _ProgramReader:
     """Reads the nodes of a program in order."""
 
     def __init__(self, program: ExportedProgram, name: str) -> None:
@@ -343,7 +343,7 @@ def _same(value: object, name: str, defaults: dict[str, object]) -> bool:
     return name in defaults and type(value) is type(defaults[name]) and value == defaults[name]
 
 
-def _encoded(reader: _Reader, value: object, inputs: list[str]) -> Attr:
+def _encoded(reader: _ProgramReader, value: object, inputs: list[str]) -> Attr:
     """An argument as an attribute; tensors and sizes join the inputs."""
     if isinstance(value, list | tuple):
         items = [_encoded(reader, item, inputs) for item in value]

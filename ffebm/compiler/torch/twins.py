@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import onnx
 
-from ffebm.compiler.torch.call import Call, Form, defaults
+from ffebm.compiler.torch.call import Form, TorchCall, defaults
 from ffebm.compiler.torch.modes import DECOMPOSED_NORMS, TRAIN
 from ffebm.graph.graph import Attr, Dim, Graph, Node, TensorType
 
@@ -26,7 +26,7 @@ def take_onnx_names(graph: Graph) -> dict[str, str]:
     renamed: dict[str, str] = {}
     for node in graph.nodes:
         _rename(node, renamed)
-        call = Call(graph, node, nodes)
+        call = TorchCall(graph, node, nodes)
         form = _form(call)
         if form is None:
             nodes.append(node)
@@ -50,10 +50,10 @@ def _rename(node: Node, renamed: dict[str, str]) -> None:
                 _rename(inner, renamed)
 
 
-Twin = Callable[[Call], Form | None]
+Twin = Callable[[TorchCall], Form | None]
 
 
-def _form(call: Call) -> Form | None:
+def _form(call: TorchCall) -> Form | None:
     twin = TWINS.get(call.node.op)
     moded = [key for key in call.node.attrs if key.startswith(TRAIN)]
     if twin is None or (moded and call.node.op not in _WITH_MODES):
@@ -64,7 +64,7 @@ def _form(call: Call) -> Form | None:
 # --- linear maps -------------------------------------------------------------------------------------
 
 
-def _linear(call: Call) -> Form | None:
+def _linear(call: TorchCall) -> Form | None:
     x, weight, bias = (call.tensor(name) for name in ("input", "weight", "bias"))
     gemm: Form = "Gemm", [x, weight, *([bias] if bias else [])], {"transB": 1}
     if len(call.shape(x)) == 2:
@@ -76,7 +76,7 @@ def _linear(call: Call) -> Form | None:
     return "Add", [call.step("product", ("MatMul", [x, weight], {"transB": 1}), call.out), bias], {}
 
 
-def _linear_of_rows(call: Call, gemm: Form) -> Form:
+def _linear_of_rows(call: TorchCall, gemm: Form) -> Form:
     """Where another size than the first is open: all axes but the last become one, the batch of a Gemm."""
     op, (x, *weights), attrs = gemm
     *axes, n_in = call.shape(x)
@@ -105,12 +105,12 @@ def _matmul(left: str, right: str) -> Twin:
     return lambda call: ("MatMul", [call.tensor(left), call.tensor(right)], {})
 
 
-def _addmm(call: Call) -> Form | None:
+def _addmm(call: TorchCall) -> Form | None:
     factors: dict[str, Attr] = {k: float(call.get(k)) for k in ("alpha", "beta") if call.get(k) != 1}
     return "Gemm", [call.tensor(name) for name in ("mat1", "mat2", "self")], factors
 
 
-def _convolution(call: Call) -> Form | None:
+def _convolution(call: TorchCall) -> Form | None:
     x, weight, bias = (call.tensor(name) for name in ("input", "weight", "bias"))
     axes = len(call.shape(weight)) - 2
     transposed = "transpose" in call.node.op or bool(call.get("transposed"))
@@ -128,7 +128,7 @@ def _convolution(call: Call) -> Form | None:
     return "ConvTranspose" if transposed else "Conv", [x, weight, *([bias] if bias else [])], attrs
 
 
-def _pads(call: Call, weight: str, axes: int) -> tuple[int, ...] | None:
+def _pads(call: TorchCall, weight: str, axes: int) -> tuple[int, ...] | None:
     padding = call.get("padding")
     if padding == "valid":
         return (0,) * (2 * axes)
@@ -142,7 +142,7 @@ def _pads(call: Call, weight: str, axes: int) -> tuple[int, ...] | None:
 # --- normalisation -----------------------------------------------------------------------------------
 
 
-def _batch_norm(call: Call) -> Form | None:
+def _batch_norm(call: TorchCall) -> Form | None:
     x, mean, var = (call.tensor(name) for name in ("input", "running_mean", "running_var"))
     fixed = call.node.op in _WHOLE_NORMS  # which mode it was recorded in, the op's name tells
     held = mean in call.graph.constants and var in call.graph.constants
@@ -155,7 +155,7 @@ def _batch_norm(call: Call) -> Form | None:
     return "BatchNormalization", [x, scale, bias, mean, var], attrs
 
 
-def _layer_norm(call: Call) -> Form | None:
+def _layer_norm(call: TorchCall) -> Form | None:
     axes = call.ints("normalized_shape")
     weight = call.tensor("weight") or call.constant("scale", np.ones(axes, call.out.dtype))
     bias = call.tensor("bias")
@@ -163,7 +163,7 @@ def _layer_norm(call: Call) -> Form | None:
     return "LayerNormalization", [call.tensor("input"), weight, *([bias] if bias else [])], attrs
 
 
-def _group_norm(call: Call) -> Form | None:
+def _group_norm(call: TorchCall) -> Form | None:
     x = call.tensor("input")
     channels = call.shape(x)[1]
     if not isinstance(channels, int):
@@ -180,7 +180,7 @@ def _group_norm(call: Call) -> Form | None:
 def _unary(op: str, *attrs: tuple[str, str]) -> Twin:
     """An op of one value; attributes are pairs of ONNX's name and torch's."""
 
-    def form(call: Call) -> Form | None:
+    def form(call: TorchCall) -> Form | None:
         x = call.tensor("self")
         given: dict[str, Attr] = {ours: call.get(theirs) for ours, theirs in attrs}
         return (op, [x], given) if call.same_type(x) else None  # else it promotes, or takes a complex number
@@ -191,7 +191,7 @@ def _unary(op: str, *attrs: tuple[str, str]) -> Twin:
 def _if_default(twin: Twin, *names: str) -> Twin:
     """A twin only if arguments are at their default."""
 
-    def form(call: Call) -> Form | None:
+    def form(call: TorchCall) -> Form | None:
         known = defaults(call.node.op)
         return twin(call) if all(call.get(name) == known.get(name) for name in names) else None
 
@@ -199,7 +199,7 @@ def _if_default(twin: Twin, *names: str) -> Twin:
 
 
 def _clip(low: str, high: str) -> Twin:
-    def form(call: Call) -> Form | None:
+    def form(call: TorchCall) -> Form | None:
         bounds = [call.get(name) if name else None for name in (low, high)]
         if any(isinstance(bound, str) for bound in bounds) or not call.same_type(call.tensor("self")):
             return None
@@ -212,12 +212,12 @@ def _clip(low: str, high: str) -> Twin:
     return form
 
 
-def _relu6(call: Call) -> Form | None:
+def _relu6(call: TorchCall) -> Form | None:
     bounds = [call.constant(key, np.asarray(n, call.out.dtype)) for key, n in (("low", 0), ("high", 6))]
     return "Clip", [call.tensor("self"), *bounds], {}
 
 
-def _hard_sigmoid(call: Call) -> Form | None:
+def _hard_sigmoid(call: TorchCall) -> Form | None:
     return "HardSigmoid", [call.tensor("self")], {"alpha": 1 / 6, "beta": 0.5}
 
 
@@ -225,7 +225,7 @@ def _softmax(op: str) -> Twin:
     return lambda call: (op, [call.tensor("self")], {"axis": call.get("dim")})
 
 
-def _prelu(call: Call) -> Form | None:
+def _prelu(call: TorchCall) -> Form | None:
     return "PRelu", [call.tensor("self"), call.tensor("weight")], {}
 
 
@@ -233,7 +233,7 @@ def _prelu(call: Call) -> Form | None:
 
 
 def _pool(op: str, axes: int) -> Twin:
-    def form(call: Call) -> Form | None:
+    def form(call: TorchCall) -> Form | None:
         x = call.tensor("self")
         if len(call.shape(x)) != axes + 2 or call.get("divisor_override") is not None:
             return None
@@ -254,7 +254,7 @@ def _pool(op: str, axes: int) -> Twin:
 
 
 def _adaptive(axes: int) -> Twin:
-    def form(call: Call) -> Form | None:
+    def form(call: TorchCall) -> Form | None:
         x = call.tensor("self")
         made = call.ints("output_size", axes)
         sizes = call.shape(x)[2:]
@@ -275,7 +275,7 @@ def _adaptive(axes: int) -> Twin:
 
 
 def _arithmetic(op: str) -> Twin:
-    def form(call: Call) -> Form | None:
+    def form(call: TorchCall) -> Form | None:
         given = [call.tensor(name) for name in ("self", "other")]
         if call.get("alpha") not in {None, 1} or not call.same_type(*(value for value in given if value)):
             return None
@@ -286,7 +286,7 @@ def _arithmetic(op: str) -> Twin:
     return form
 
 
-def _cast(call: Call) -> Form | None:
+def _cast(call: TorchCall) -> Form | None:
     value, dtype = call.tensor("self"), call.get("dtype")
     if dtype is None or call.same_type(value):
         return "Identity", [value], {}
@@ -297,7 +297,7 @@ def _cast(call: Call) -> Form | None:
     return "Cast", [value], {"to": int(number)}
 
 
-def _detach(call: Call) -> Form | None:
+def _detach(call: TorchCall) -> Form | None:
     value = call.tensor("self")
     plain = value in call.graph.constants and value not in call.graph.trainable
     return ("Identity", [value], {}) if plain or not call.out.dtype.startswith("float") else None
@@ -306,7 +306,7 @@ def _detach(call: Call) -> Form | None:
 # --- layout ------------------------------------------------------------------------------------------
 
 
-def _reshape(call: Call) -> Form | None:
+def _reshape(call: TorchCall) -> Form | None:
     x = call.tensor("self")
     before, after = call.shape(x), call.shape(call.node.outputs[0])
     sizes: list[int] = []
@@ -326,14 +326,14 @@ def _reshape(call: Call) -> Form | None:
 
 
 def _axes(op: str) -> Twin:
-    def form(call: Call) -> Form | None:
+    def form(call: TorchCall) -> Form | None:
         value = call.constant("axes", np.asarray(call.ints("dim"), np.int64))
         return op, [call.tensor("self"), value], {}
 
     return form
 
 
-def _squeeze(call: Call) -> Form | None:
+def _squeeze(call: TorchCall) -> Form | None:
     """Only where all axes are of size one, as ONNX demands."""
     x = call.tensor("self")
     shape = call.shape(x)
@@ -341,13 +341,13 @@ def _squeeze(call: Call) -> Form | None:
     return _axes("Squeeze")(call) if fits else None
 
 
-def _permute(call: Call) -> Form | None:
+def _permute(call: TorchCall) -> Form | None:
     x = call.tensor("self")
     rank = len(call.shape(x))
     return "Transpose", [x], {"perm": tuple(axis % rank for axis in call.ints("dims"))}
 
 
-def _transpose(call: Call) -> Form | None:
+def _transpose(call: TorchCall) -> Form | None:
     x = call.tensor("self")
     order = list(range(len(call.shape(x))))
     if len(order) < 2:
@@ -358,7 +358,7 @@ def _transpose(call: Call) -> Form | None:
     return "Transpose", [x], {"perm": tuple(order)}
 
 
-def _concat(call: Call) -> Form | None:
+def _concat(call: TorchCall) -> Form | None:
     values = call.tensors("tensors")
     ranks = {len(call.shape(value)) for value in values}
     if len(ranks) != 1 or not call.same_type(*values):
@@ -366,18 +366,18 @@ def _concat(call: Call) -> Form | None:
     return "Concat", values, {"axis": call.get("dim")}
 
 
-def _identity(call: Call) -> Form | None:
+def _identity(call: TorchCall) -> Form | None:
     return "Identity", [call.tensor("self") or call.tensor("input")], {}
 
 
-def _dropout(call: Call) -> Form | None:
+def _dropout(call: TorchCall) -> Form | None:
     if call.follows_mode("train"):
         ratio = call.constant("ratio", np.asarray(call.get("p"), np.float32))
         return "Dropout", [call.tensor("input"), ratio], {}
     return None if call.get("train") else _identity(call)
 
 
-def _embedding(call: Call) -> Form | None:
+def _embedding(call: TorchCall) -> Form | None:
     """Without a padding index, whose row has no gradient."""
     plain = call.get("padding_idx") == -1 and not call.get("scale_grad_by_freq") and not call.get("sparse")
     return ("Gather", [call.tensor("weight"), call.tensor("indices")], {"axis": 0}) if plain else None

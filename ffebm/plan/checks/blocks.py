@@ -19,7 +19,7 @@ from ffebm.graph.windows import n_windows
 from ffebm.limits import VALUE_ELEMENTS
 
 Shape = tuple[int, ...]
-"""Sizes of a value without the batch."""
+"""Shape of a value without the batch."""
 
 
 class MisfitError(Exception):

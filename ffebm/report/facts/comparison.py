@@ -12,7 +12,7 @@ from ffebm.plan.schema import PlanNode
 from ffebm.report.facts.bill import Constant, constants, energy_basis, schedule_basis
 from ffebm.report.plain import plain_fields
 
-Cost = tuple[str, str, float, tuple[str, ...]]
+NamedCost = tuple[str, str, float, tuple[str, ...]]
 """Name, unit, value and the constants behind it."""
 
 
@@ -179,12 +179,12 @@ def _counts(plan: Plan) -> Iterator[tuple[str, str, float]]:
     yield "cells of these in use", "%", 100 * used / room if room else 0.0
 
 
-def _costs(plan: Plan) -> Iterator[Cost]:
+def _costs(plan: Plan) -> Iterator[NamedCost]:
     for name, schedule in (("inference", plan.inference), ("training step", plan.training)):
         yield from _schedule_costs(name, schedule, plan.hardware)
 
 
-def _schedule_costs(name: str, schedule: Schedule, hardware: Hardware) -> Iterator[Cost]:
+def _schedule_costs(name: str, schedule: Schedule, hardware: Hardware) -> Iterator[NamedCost]:
     cost = schedule.cost
     times, energies = schedule_basis(schedule, hardware)
     yield f"{name}: time", "s", schedule.makespan_s, times

@@ -16,7 +16,7 @@ FEW = 24
 
 
 @dataclass(frozen=True)
-class Part:
+class PlanPart:
     """An energy block, a digital segment, or a section of several.
 
     Attributes:
@@ -42,7 +42,7 @@ class Part:
     blocks: tuple[int, ...]
 
 
-def parts(facts: Facts, *, whole: bool) -> tuple[Part, ...]:
+def parts(facts: Facts, *, whole: bool) -> tuple[PlanPart, ...]:
     """The parts of a model.
 
     Args:
@@ -69,7 +69,7 @@ def parts(facts: Facts, *, whole: bool) -> tuple[Part, ...]:
     )
 
 
-def sources_of_outputs(facts: Facts, found: Iterable[Part]) -> dict[str, str]:
+def sources_of_outputs(facts: Facts, found: Iterable[PlanPart]) -> dict[str, str]:
     """The part, or model input, that makes each of the model's outputs."""
     makers = {value: part.name for part in found for node in part.nodes for value in node.outputs}
     return {port.name: makers.get(port.name, f"input {port.name}") for port in facts.outputs}
@@ -127,7 +127,7 @@ def _reads(home: str, nodes: list[NodeFacts], makers: dict[str, str]) -> set[str
     return read - {home}
 
 
-def _part(facts: Facts, name: str, nodes: list[NodeFacts], sources: list[str]) -> Part:
+def _part(facts: Facts, name: str, nodes: list[NodeFacts], sources: list[str]) -> PlanPart:
     homes = {_home(node) for node in nodes}
     rows = [row for row in facts.inference_bill.parts if row.name in homes]
     kind: Literal["block", "segment", "section"] = "section"
@@ -136,7 +136,7 @@ def _part(facts: Facts, name: str, nodes: list[NodeFacts], sources: list[str]) -
         kind = "block" if nodes[0].block is not None else "segment"
     else:
         title = facts.frames[_titles(facts)[int(name.removeprefix("section"))]].name
-    return Part(
+    return PlanPart(
         kind=kind,
         name=name,
         title=title,

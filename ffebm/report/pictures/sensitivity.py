@@ -2,7 +2,7 @@
 
 from ffebm.report.pictures.chart import Chart, Curve, draw
 from ffebm.studies.sensitivity.effects import Axis
-from ffebm.studies.sensitivity.record import Record
+from ffebm.studies.sensitivity.record import StudyRecord
 
 LABELS: dict[Axis, str] = {
     "noise": "noise of the cells, times the plan's own",
@@ -10,7 +10,7 @@ LABELS: dict[Axis, str] = {
 }
 
 
-def picture(record: Record) -> str:
+def picture(record: StudyRecord) -> str:
     """Accuracy and gradient cosine over the levels of each axis, a curve a unit, as SVG."""
     charts = []
     for axis, label in LABELS.items():
@@ -22,7 +22,7 @@ def picture(record: Record) -> str:
     return draw(title, charts)
 
 
-def _chart(record: Record, axis: Axis, label: str, figure: str) -> Chart:
+def _chart(record: StudyRecord, axis: Axis, label: str, figure: str) -> Chart:
     factor = 100 if figure == "accuracy" else 1
     curves = []
     for unit in record.units:

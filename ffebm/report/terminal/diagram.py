@@ -11,7 +11,7 @@ from rich.text import Text
 
 from ffebm.plan.schema import Port
 from ffebm.report.facts.facts import Facts, NodeFacts
-from ffebm.report.facts.parts import FEW, Part, ops, parts, ranges, sources_of_outputs
+from ffebm.report.facts.parts import FEW, PlanPart, ops, parts, ranges, sources_of_outputs
 from ffebm.report.terminal.marks import Marks
 from ffebm.visible import visible
 
@@ -72,7 +72,7 @@ def _arrow(sources: tuple[str, ...], before: set[str], terminal: bool) -> Render
     return Padding(text, (0, 0, 0, INDENT + 2))
 
 
-def _box(part: Part, lines: list[str], width: int, terminal: bool) -> Panel:
+def _box(part: PlanPart, lines: list[str], width: int, terminal: bool) -> Panel:
     if part.kind == "segment":
         box, style = (DASHED if terminal else DOTTED), "yellow"
     else:
@@ -83,7 +83,7 @@ def _box(part: Part, lines: list[str], width: int, terminal: bool) -> Panel:
     )
 
 
-def _lines(part: Part, facts: Facts, marks: Marks) -> list[str]:
+def _lines(part: PlanPart, facts: Facts, marks: Marks) -> list[str]:
     """What stands in a box."""
     where = "digital"
     if part.tiles:

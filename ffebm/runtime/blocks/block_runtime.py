@@ -36,10 +36,10 @@ from ffebm.runtime.blocks.settling.settling import (
 from ffebm.runtime.tiles.master import analog
 from ffebm.visible import visible
 
-Cost = Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Mapping[str, Tensor]], Tensor]
+TailLoss = Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Mapping[str, Tensor]], Tensor]
 """cost(block outputs, tail inputs, tail weights) -> a scalar, the mean over the batch."""
 
-Watch = Callable[[Outcome], None]
+Observer = Callable[[Outcome], None]
 """Told how each phase went; the outcome of a nudged one has its strength."""
 
 
@@ -55,7 +55,7 @@ class Tail:
         arrived: Called in a backward pass when the error current has come to the block.
     """
 
-    cost: Cost
+    cost: TailLoss
     inputs: Mapping[str, Tensor]
     weights: Mapping[str, Tensor]
     arrived: Callable[[], None] | None = None
@@ -89,7 +89,7 @@ class BlockRuntime:
             UsageError: If a block of that physics cannot be so.
         """
         self.block = block
-        self.watch: Watch | None = None
+        self.watch: Observer | None = None
         self._circuit = Circuit(block, projections or {}, edge, physics)
 
     def measures_noise(self, source: torch.Generator | None) -> None:
@@ -118,7 +118,7 @@ class BlockRuntime:
             NotSettledError: Only if `settle` is strict.
         """
         given = self._given(inputs, weights)
-        job = _Job(self._circuit, settle, gradient, _common_type(given), watch=self.watch)
+        job = _Run(self._circuit, settle, gradient, _common_type(given), watch=self.watch)
         with _own_precision(given):
             found: tuple[Tensor, ...] = _Block.apply(job, *map(analog, given))  # type: ignore[no-untyped-call]
         outputs = [job.outside(output) for output in found]
@@ -148,7 +148,7 @@ class BlockRuntime:
             NotSettledError: Only if `settle` is strict.
         """
         given, records = self._given(inputs, weights), torch.is_grad_enabled()
-        job = _Job(self._circuit, settle, gradient, _common_type(given), tail, self.watch, records)
+        job = _Run(self._circuit, settle, gradient, _common_type(given), tail, self.watch, records)
         behind = [*tail.inputs.values(), *tail.weights.values()]
         loss: Tensor = _BlockWithCost.apply(job, *map(analog, given), *behind)  # type: ignore[no-untyped-call]
         if job.closure is not None:
@@ -216,7 +216,7 @@ def _own_precision(given: Sequence[Tensor]) -> AbstractContextManager[None]:
 
 
 @dataclass
-class _Job:
+class _Run:
     """What one run is asked for, and what it leaves beside its outputs.
 
     Attributes:
@@ -236,7 +236,7 @@ class _Job:
     gradient: Gradient
     dtype: torch.dtype
     tail: Tail | None = None
-    watch: Watch | None = None
+    watch: Observer | None = None
     records: bool = False
     ties: Ties = field(default_factory=dict)
     result: list[Equilibrium] = field(default_factory=list)
@@ -302,7 +302,7 @@ class _Block(torch.autograd.Function):
     """Forward: the free phase. Backward: the estimator."""
 
     @staticmethod
-    def forward(ctx: Any, job: _Job, *tensors: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, job: _Run, *tensors: Tensor) -> tuple[Tensor, ...]:
         drives, phase = job.relax(tensors)
         ctx.set_materialize_grads(False)
         _save(ctx, job, tensors, drives, phase)
@@ -311,7 +311,7 @@ class _Block(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        job: _Job = ctx.job
+        job: _Run = ctx.job
         delta = {layer: grad for layer, grad in zip(job.outputs, grads, strict=True) if grad is not None}
         saved = ctx.saved_tensors  # to be asked for once, or checkpoints cannot recompute them
         with torch.no_grad():
@@ -330,7 +330,7 @@ class _BlockWithCost(torch.autograd.Function):
     """Forward: the free phase and the loss. Backward: the estimator, nudged by the loss if it wants that."""
 
     @staticmethod
-    def forward(ctx: Any, job: _Job, *tensors: Tensor) -> Tensor:
+    def forward(ctx: Any, job: _Run, *tensors: Tensor) -> Tensor:
         drives, phase = job.relax(tensors[: job.n_tensors])
         _save(ctx, job, tensors, drives, phase)
         state = job.circuit.sensed(phase.settled_state())
@@ -342,7 +342,7 @@ class _BlockWithCost(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        job: _Job = ctx.job
+        job: _Run = ctx.job
         wants = ctx.needs_input_grad[1 + job.n_tensors :]
         saved = ctx.saved_tensors
         with torch.no_grad():
@@ -354,7 +354,7 @@ class _BlockWithCost(torch.autograd.Function):
         return None, *_only_once(job, scaled, [grad, *saved[: ctx.n_given]])
 
 
-def _behind_loss(job: _Job, free: FreePoint, tail: "_TailAt") -> tuple[Gradients, list[list[Tensor]]]:
+def _behind_loss(job: _Run, free: FreePoint, tail: "_TailAt") -> tuple[Gradients, list[list[Tensor]]]:
     """Gradients of a block by the loss behind it, and the states at which the tail has its own."""
     state = job.circuit.sensed(free.phase.settled_state())
     if not free.wanted:
@@ -405,7 +405,7 @@ class _OnlyOnce(torch.autograd.Function):
 
 
 def _only_once(
-    job: _Job, found: tuple[Tensor | None, ...], origins: Sequence[Tensor]
+    job: _Run, found: tuple[Tensor | None, ...], origins: Sequence[Tensor]
 ) -> tuple[Tensor | None, ...]:
     """Gradients that, where autograd records the backward pass, refuse to be differentiated again."""
     origins = [origin for origin in origins if origin.requires_grad]
@@ -419,7 +419,7 @@ def _only_once(
 class _TailAt:
     """The tail with its own inputs and weights given."""
 
-    def __init__(self, job: _Job, tensors: Sequence[Tensor]) -> None:
+    def __init__(self, job: _Run, tensors: Sequence[Tensor]) -> None:
         assert job.tail is not None
         self._job = job
         self._tail = job.tail
@@ -479,7 +479,7 @@ def _in_order(free: FreePoint, gradients: Gradients) -> tuple[Tensor | None, ...
     return tuple(found)
 
 
-def _save(ctx: Any, job: _Job, tensors: Sequence[Tensor], drives: Drives, phase: Phase) -> None:
+def _save(ctx: Any, job: _Run, tensors: Sequence[Tensor], drives: Drives, phase: Phase) -> None:
     """Keep what the backward pass starts from, as saved tensors: torch frees them with the graph."""
     ctx.job = job
     ctx.n_given = len(tensors)
@@ -490,7 +490,7 @@ def _save(ctx: Any, job: _Job, tensors: Sequence[Tensor], drives: Drives, phase:
 
 def _restore(ctx: Any, saved: Sequence[Tensor]) -> FreePoint:
     """The settled block."""
-    job: _Job = ctx.job
+    job: _Run = ctx.job
     circuit = job.circuit
     given = list(saved[: ctx.n_given])
     kept = iter(saved[ctx.n_given :])

@@ -19,8 +19,6 @@ from ffebm.runtime.blocks.physics.pooling import Pooling
 from ffebm.runtime.blocks.physics.shared_maximum import centred
 from ffebm.runtime.blocks.projection import ExactProjection, Projection, weight_grad
 
-Shape = tuple[int, ...]
-
 
 class Coupling:
     """An interaction bound to the projection that computes its products.
@@ -244,11 +242,11 @@ def _by_parts(linear: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
     return torch.complex(real, imaginary)
 
 
-_Step = tuple[Layout, Shape]
+_Step = tuple[Layout, tuple[int, ...]]
 """A layout change and the shape before it, without the batch."""
 
 
-def _steps(layouts: tuple[Layout, ...], shape: Shape) -> tuple[tuple[_Step, ...], Shape]:
+def _steps(layouts: tuple[Layout, ...], shape: tuple[int, ...]) -> tuple[tuple[_Step, ...], tuple[int, ...]]:
     steps = []
     for layout in layouts:
         steps.append((layout, shape))
@@ -274,6 +272,6 @@ def _apply_transposed(steps: tuple[_Step, ...], y: Tensor) -> Tensor:
     return y
 
 
-def _aligned(shape: Shape, full: Shape) -> Shape:
+def _aligned(shape: tuple[int, ...], full: tuple[int, ...]) -> tuple[int, ...]:
     """`shape` with leading ones, as long as `full`."""
     return (1,) * (len(full) - len(shape)) + shape

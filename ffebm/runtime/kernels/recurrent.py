@@ -10,7 +10,7 @@ from torch.nn import functional
 from ffebm.runtime.kernels.call import Call, Kernel, with_optional
 
 Function = Callable[[Tensor], Tensor]
-State = tuple[Tensor, ...]
+CellState = tuple[Tensor, ...]
 """What a cell carries to the next step; the first one is its output, [batch, hidden]."""
 
 
@@ -39,10 +39,10 @@ class Gates:
         return self.functions[index](x.clamp(-self.clip, self.clip))
 
 
-Cell = Callable[[Call, Gates, Tensor, State], State]
+CellStep = Callable[[Call, Gates, Tensor, CellState], CellState]
 
 
-def gru_cell(call: Call, gates: Gates, x: Tensor, state: State) -> State:
+def gru_cell(call: Call, gates: Gates, x: Tensor, state: CellState) -> CellState:
     """One step of a gated recurrent unit: update, reset and hidden gates."""
     (h,) = state
     wb, rb = gates.b.chunk(2)
@@ -59,7 +59,7 @@ def gru_cell(call: Call, gates: Gates, x: Tensor, state: State) -> State:
     return ((1 - update) * hidden + update * h,)
 
 
-def lstm_cell(call: Call, gates: Gates, x: Tensor, state: State) -> State:
+def lstm_cell(call: Call, gates: Gates, x: Tensor, state: CellState) -> CellState:
     """One step of a long short-term memory: input, output and forget gates, and the cell."""
     h, c = state
     wb, rb = gates.b.chunk(2)
@@ -72,28 +72,28 @@ def lstm_cell(call: Call, gates: Gates, x: Tensor, state: State) -> State:
     return o * gates.functions[2](c), c
 
 
-def rnn_cell(call: Call, gates: Gates, x: Tensor, state: State) -> State:
+def rnn_cell(call: Call, gates: Gates, x: Tensor, state: CellState) -> CellState:
     """One step of a simple recurrent layer."""
     (h,) = state
     wb, rb = gates.b.chunk(2)
     return (gates.activate(0, functional.linear(x, gates.w, wb) + functional.linear(h, gates.r, rb)),)
 
 
-def gru(call: Call, x: Tensor, w: Tensor, r: Tensor, *rest: Tensor | None) -> State:
+def gru(call: Call, x: Tensor, w: Tensor, r: Tensor, *rest: Tensor | None) -> CellState:
     """Gated recurrent units over a sequence: all outputs, and the last one."""
     b, lengths, h = with_optional(rest, 3)
     layer = _Layer(call, gru_cell, ("Sigmoid", "Tanh"), (h,))
     return layer.run(x, _per_direction(call, layer, w, r, (b, None)), lengths)
 
 
-def lstm(call: Call, x: Tensor, w: Tensor, r: Tensor, *rest: Tensor | None) -> State:
+def lstm(call: Call, x: Tensor, w: Tensor, r: Tensor, *rest: Tensor | None) -> CellState:
     """Long short-term memory over a sequence: all outputs, the last one, and the last cell."""
     b, lengths, h, c, peepholes = with_optional(rest, 5)
     layer = _Layer(call, lstm_cell, ("Sigmoid", "Tanh", "Tanh"), (h, c))
     return layer.run(x, _per_direction(call, layer, w, r, (b, peepholes)), lengths)
 
 
-def rnn(call: Call, x: Tensor, w: Tensor, r: Tensor, *rest: Tensor | None) -> State:
+def rnn(call: Call, x: Tensor, w: Tensor, r: Tensor, *rest: Tensor | None) -> CellState:
     """A simple recurrent layer over a sequence: all outputs, and the last one."""
     b, lengths, h = with_optional(rest, 3)
     layer = _Layer(call, rnn_cell, ("Tanh",), (h,))
@@ -105,11 +105,11 @@ class _Layer:
     """A recurrent layer: its cell, default activations and initial states."""
 
     call: Call
-    cell: Cell
+    cell: CellStep
     activations: tuple[str, ...]
     initial: tuple[Tensor | None, ...]
 
-    def run(self, x: Tensor, directions: Sequence[Gates], lengths: Tensor | None) -> State:
+    def run(self, x: Tensor, directions: Sequence[Gates], lengths: Tensor | None) -> CellState:
         """All outputs and the last state of each direction, in the layout asked for."""
         batch_first = self.call.integer("layout") == 1
         x = x.transpose(0, 1) if batch_first else x
@@ -132,8 +132,8 @@ class _Layer:
         return start[:, place] if self.call.integer("layout") == 1 else start[place]
 
     def _over_time(
-        self, x: Tensor, gates: Gates, state: State, lengths: Tensor | None, *, backwards: bool
-    ) -> tuple[Tensor, State]:
+        self, x: Tensor, gates: Gates, state: CellState, lengths: Tensor | None, *, backwards: bool
+    ) -> tuple[Tensor, CellState]:
         """The outputs at all times; a sequence that has ended keeps its state and puts out zeros."""
         steps = range(x.shape[0])
         ys: list[Tensor] = []

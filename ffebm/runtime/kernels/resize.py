@@ -13,7 +13,7 @@ from ffebm.runtime.kernels.dtypes import axes_of, sizes
 
 
 @dataclass(frozen=True)
-class Axis:
+class ResizedAxis:
     """How one axis is resized.
 
     Attributes:
@@ -88,7 +88,7 @@ def resize(
 
 def _axes(
     call: Call, x: Tensor, roi: Tensor | None, scales: Tensor | None, target: Tensor | None
-) -> list[Axis]:
+) -> list[ResizedAxis]:
     chosen = axes_of(call.integers("axes", tuple(range(x.ndim))), x.ndim)
     whole = [0.0] * len(chosen) + [1.0] * len(chosen)
     regions = whole if roi is None or not roi.numel() else roi.tolist()
@@ -105,7 +105,7 @@ def _axes(
             factors = [common] * len(old)
             new = [floor(common * n + 0.5) for n in old]
     starts, ends = regions[: len(chosen)], regions[len(chosen) :]
-    return [Axis(*facts) for facts in zip(chosen, old, new, factors, starts, ends, strict=True)]
+    return [ResizedAxis(*facts) for facts in zip(chosen, old, new, factors, starts, ends, strict=True)]
 
 
 def _nearest(call: Call, at: Tensor, n: int) -> Tensor:
@@ -113,7 +113,7 @@ def _nearest(call: Call, at: Tensor, n: int) -> Tensor:
     return choose(at).to(torch.int64).clamp(0, n - 1)
 
 
-def _weights(call: Call, at: Tensor, axis: Axis) -> Tensor:
+def _weights(call: Call, at: Tensor, axis: ResizedAxis) -> Tensor:
     """How much each old element contributes to each new one, [n_out, n]."""
     cubic = call.text("mode") == "cubic"
     shrink = min(axis.scale, 1.0) if call.integer("antialias") else 1.0

@@ -17,7 +17,7 @@ from ffebm.runtime.tiles.remedies import AccumulatingTile, TransferTile
 from ffebm.runtime.tiles.sliced import SlicedTile
 from ffebm.runtime.tiles.split import SplitTile
 from ffebm.runtime.tiles.tile import Tile
-from ffebm.runtime.tiles.window import Window, bands
+from ffebm.runtime.tiles.unfolding import Unfolding, bands
 
 CHUNK = 2**19
 """Numbers on the lines of a tile at once, 2 MiB of float32: few enough to stay in a processor's cache."""
@@ -67,7 +67,7 @@ class TileProjection:
         run = self._ready(weight, 0).mvm
         if self._linear.op == "MatMul":
             return self._by_rows(run, z, weight)
-        window = Window.of(self._linear, weight)
+        window = Unfolding.of(self._linear, weight)
         if self._linear.op == "Conv":
             return self._gather(run, window, window.counts(z.shape[2:]), z, weight)
         return self._scatter(run, window, window.size(z.shape[2:], self._linear.output_padding), z, weight)
@@ -84,7 +84,7 @@ class TileProjection:
         run = self._ready(weight, 1).mvm_t
         if self._linear.op == "MatMul":
             return self._by_rows(run, y, weight)
-        window = Window.of(self._linear, weight)
+        window = Unfolding.of(self._linear, weight)
         size = tuple(shape[-len(window.kernel) :])
         if self._linear.op == "Conv":
             return self._scatter(run, window, size, y, weight)
@@ -104,7 +104,7 @@ class TileProjection:
         return out.reshape(*values.shape[:-1], out.shape[-1])
 
     def _gather(
-        self, run: Product, window: Window, counts: Sequence[int], image: Tensor, weight: Tensor
+        self, run: Product, window: Unfolding, counts: Sequence[int], image: Tensor, weight: Tensor
     ) -> Tensor:
         """Windows of an image through the tile: [batch, channels, *size] -> [batch, channels, *counts]."""
         most = self._uses_at_once(image, weight)
@@ -126,7 +126,7 @@ class TileProjection:
         return _joined(some, image, most // max(1, prod(counts)))
 
     def _scatter(
-        self, run: Product, window: Window, size: Sequence[int], image: Tensor, weight: Tensor
+        self, run: Product, window: Unfolding, size: Sequence[int], image: Tensor, weight: Tensor
     ) -> Tensor:
         """Pixels through the tile into windows: [batch, channels, *counts] -> [batch, channels, *size]."""
         counts, most = image.shape[2:], self._uses_at_once(image, weight)

@@ -35,12 +35,12 @@ ROUNDING = 1e-12
 PHASES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 """Free sweeps at which the residual is looked at."""
 
-Progress = Callable[[str, int, int], None]
+CheckProgress = Callable[[str, int, int], None]
 """Called with what is done, how many runs are done and how many there are."""
 
 
 @dataclass(frozen=True)
-class Effort:
+class CheckSettings:
     """What a certificate holds.
 
     Attributes:
@@ -60,12 +60,12 @@ class Effort:
             raise UsageError(f"a target cosine of {self.target}", allowed="between 0 and 1")
 
 
-def check(bench: Bench, effort: Effort, progress: Progress | None = None) -> Certificate:
+def check(bench: Bench, settings: CheckSettings, progress: CheckProgress | None = None) -> Certificate:
     """Compare the estimator with the exact adjoint.
 
     Args:
         bench: The plan and the samples.
-        effort: What to look at.
+        settings: What to look at.
         progress: Told how far it is.
 
     Raises:
@@ -78,38 +78,38 @@ def check(bench: Bench, effort: Effort, progress: Progress | None = None) -> Cer
             f"{len(plan.trainable)} weights that train",
             allowed="at least one of each",
         )
-    tell = _Counter(_runs(bench, effort), progress)
+    tell = _Counter(_runs(bench, settings), progress)
     exact, reference = bench.exact(Implicit())
     _require_finite("the exact adjoint", exact)
     exact = _without_rounding(exact)
     tell("exact adjoint")
-    found, equilibria = bench.measured(effort.gradient, effort.single)
+    found, equilibria = bench.measured(settings.gradient, settings.single)
     tell("estimator")
     _require_finite("the estimator", found)
     owner = {weight: block.name for block in plan.blocks for weight in block.weights()}
     analog = frozenset(name for name in exact if name in owner and name in found)
     settling = _settling(bench, equilibria, reference, tell)
-    betas = _betas(bench, effort, exact, analog, tell) if effort.sweeps else ()
+    betas = _betas(bench, settings, exact, analog, tell) if settings.sweeps else ()
     return Certificate(
         source=plan.source.name,
         digest=plan.source.digest,
         hardware=plan.hardware.name,
         data=bench.probe.name,
         samples=bench.probe.samples,
-        estimator=str(effort.gradient),
+        estimator=str(settings.gradient),
         settle=str(plan.settle),
-        precision="32 bits" if effort.single else "64 bits",
+        precision="32 bits" if settings.single else "64 bits",
         mode="train" if bench.trains else "eval",
         fidelity=tuple(_fidelity(name, owner.get(name), found, exact) for name in exact),
         settling=settling,
         betas=betas,
         slope=slope(betas),
-        truncations=_truncations(bench, exact, analog, tell) if effort.sweeps else (),
-        target=effort.target,
-        needs=_needs(bench, effort, exact, analog, tell),
+        truncations=_truncations(bench, exact, analog, tell) if settings.sweeps else (),
+        target=settings.target,
+        needs=_needs(bench, settings, exact, analog, tell),
         calibration=_calibration(bench),
         notes=(
-            *_chosen(bench, effort.gradient, equilibria),
+            *_chosen(bench, settings.gradient, equilibria),
             *_notes(settling, reference),
             *_lost(found, exact),
         ),
@@ -159,7 +159,7 @@ def _require_finite(what: str, grads: Grads) -> None:
 class _Counter:
     """Counts runs."""
 
-    def __init__(self, total: int, progress: Progress | None) -> None:
+    def __init__(self, total: int, progress: CheckProgress | None) -> None:
         self._total, self._progress, self._done = total, progress, 0
 
     def __call__(self, what: str) -> None:
@@ -168,11 +168,11 @@ class _Counter:
             self._progress(what, self._done, self._total)
 
 
-def _runs(bench: Bench, effort: Effort) -> int:
+def _runs(bench: Bench, settings: CheckSettings) -> int:
     total = 3 + len(_phases(bench))
-    if effort.sweeps:
+    if settings.sweeps:
         total += len(BETAS) + len(_lengths(bench))
-    if effort.target is not None and bench.crossbar is not None:
+    if settings.target is not None and bench.crossbar is not None:
         total += len(BITS) * len(BETAS)
     return total
 
@@ -246,16 +246,16 @@ def elsewhere(here: Equilibrium, there: Equilibrium) -> float:
 # --- nudging strength ------------------------------------------------------------------------------------
 
 
-def _estimator(effort: Effort) -> EP:
-    return effort.gradient if isinstance(effort.gradient, EP) else EP()
+def _estimator(settings: CheckSettings) -> EP:
+    return settings.gradient if isinstance(settings.gradient, EP) else EP()
 
 
 def _betas(
-    bench: Bench, effort: Effort, exact: Grads, analog: frozenset[str], tell: _Counter
+    bench: Bench, settings: CheckSettings, exact: Grads, analog: frozenset[str], tell: _Counter
 ) -> tuple[BetaPoint, ...]:
     points = []
     for beta in BETAS:
-        estimator = replace(_estimator(effort), beta=beta)
+        estimator = replace(_estimator(settings), beta=beta)
         found = (bench.exact if bench.crossbar is None else bench.measured)(estimator)[0]
         tell(f"beta {beta:g}")
         if not _are_finite(found):
@@ -278,23 +278,23 @@ def slope(points: Sequence[BetaPoint]) -> float | None:
 
 
 def _needs(
-    bench: Bench, effort: Effort, exact: Grads, analog: frozenset[str], tell: _Counter
+    bench: Bench, settings: CheckSettings, exact: Grads, analog: frozenset[str], tell: _Counter
 ) -> tuple[Need, ...]:
     """The best nudging strength at each resolution, up to the first that reaches the target."""
-    if effort.target is None:
+    if settings.target is None:
         return ()
     needs = []
     for bits in BITS if bench.crossbar is not None else (0,):
         best = Need(adc_bits=bits, beta=0.0, cosine=-1.0)
         for beta in BETAS:
-            estimator = replace(_estimator(effort), beta=beta)
-            found = bench.measured(estimator, effort.single, bits or None)[0]
+            estimator = replace(_estimator(settings), beta=beta)
+            found = bench.measured(estimator, settings.single, bits or None)[0]
             smallest = worst(found, exact, analog)[1]
             if smallest > best.cosine:
                 best = Need(adc_bits=bits, beta=beta, cosine=smallest)
             tell(f"{bits} bits, beta {beta:g}")
         needs.append(best)
-        if best.cosine >= effort.target:
+        if best.cosine >= settings.target:
             break
     return tuple(needs)
 

@@ -22,7 +22,7 @@ from ffebm.training.data.samples import as_input
 from ffebm.training.loss import Loss, loss_of
 from ffebm.training.settings import Training
 
-Tiles = Mapping[str, Crossbar | None]
+VariedTiles = Mapping[str, Crossbar | None]
 """What weights lie on, by source name; None computes exactly."""
 
 
@@ -76,7 +76,7 @@ class Meter:
         """Classes of the samples of an accuracy, [samples]."""
         return self.data.y_test[self._picked()]
 
-    def logits(self, tiles: Tiles, places: Tensor | None = None) -> Tensor:
+    def logits(self, tiles: VariedTiles, places: Tensor | None = None) -> Tensor:
         """Logits of the samples of an accuracy, with noise of every seed.
 
         Args:
@@ -91,14 +91,14 @@ class Meter:
         nets = (self._net(tiles, EP(), seed) for seed in range(self.effort.seeds))
         return torch.stack([all_logits(net, x, self.loss.scores) for net in nets])
 
-    def confirmed(self, tiles: Tiles) -> float:
+    def confirmed(self, tiles: VariedTiles) -> float:
         """Share of the whole test set that is classified correctly, with noise that no search has seen."""
         x, y, seeds = self.data.x_test, self.data.y_test, self.effort.seeds
         nets = (self._net(tiles, EP(), seed) for seed in range(seeds, 2 * seeds))
         right = sum(hits(all_logits(net, x, self.loss.scores), y) for net in nets)
         return right / (seeds * len(x))
 
-    def gradients(self, tiles: Tiles, *, exact: bool = False) -> dict[str, Tensor]:
+    def gradients(self, tiles: VariedTiles, *, exact: bool = False) -> dict[str, Tensor]:
         """Gradients of the weights on the probes, in evaluation mode.
 
         Args:
@@ -119,7 +119,7 @@ class Meter:
         picked = order[: self.effort.probes]
         return self.data.x_train[picked], self.data.y_train[picked]
 
-    def _net(self, tiles: Tiles, gradient: Gradient, seed: int = 0, backward: bool = False) -> Executor:
+    def _net(self, tiles: VariedTiles, gradient: Gradient, seed: int = 0, backward: bool = False) -> Executor:
         """The plan on these tiles, their ADC ranges calibrated for what is to be measured."""
         net = Executor(self.plan, gradient=gradient, seed=seed, tiles=tiles)
         net.notices.enabled = False  # the figures are of whatever state the sweeps reach

@@ -147,7 +147,7 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     passes: int
 
 
-class Record(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+class StudyRecord(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """A study so far.
 
     Attributes:
@@ -200,19 +200,19 @@ def unpacked(held: bytes, *shape: int) -> Tensor:
     return found
 
 
-def save_record(record: Record, path: Path) -> None:
+def save_record(record: StudyRecord, path: Path) -> None:
     """Write the file, all of it or nothing."""
     write_file(path, msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
 
 
-def load_record(path: Path, setup: Setup, units: tuple[Unit, ...]) -> Record:
+def load_record(path: Path, setup: Setup, units: tuple[Unit, ...]) -> StudyRecord:
     """Continue from a file, or begin if there is none.
 
     Raises:
         UsageError: If the file is none of a study, or of another one.
     """
     if not path.exists():
-        return Record(schema=SCHEMA, setup=setup, units=units)
+        return StudyRecord(schema=SCHEMA, setup=setup, units=units)
     where = Location(str(path))
     found = read_record(path, hint="name another file with -o")
     before = found.setup
@@ -239,7 +239,7 @@ def load_record(path: Path, setup: Setup, units: tuple[Unit, ...]) -> Record:
     return found
 
 
-def read_record(path: Path, hint: str) -> Record:
+def read_record(path: Path, hint: str) -> StudyRecord:
     """Read a file, of whatever study.
 
     Args:
@@ -251,7 +251,7 @@ def read_record(path: Path, hint: str) -> Record:
     """
     where = Location(str(path))
     try:
-        found = decoded(path.read_bytes(), Record)
+        found = decoded(path.read_bytes(), StudyRecord)
     except OSError as error:
         raise UsageError(f"cannot be read: {error.strerror}", hint=hint, location=where) from None
     except msgspec.DecodeError as error:

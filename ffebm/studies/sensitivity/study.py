@@ -10,8 +10,8 @@ from torch import Tensor
 from ffebm.errors import UsageError
 from ffebm.hardware.description import Crossbar
 from ffebm.studies.sensitivity.effects import VARIED, Axis
-from ffebm.studies.sensitivity.meter import Meter, Tiles, cosine
-from ffebm.studies.sensitivity.record import Alone, Offer, Point, Record, Trial, packed, unpacked
+from ffebm.studies.sensitivity.meter import Meter, VariedTiles, cosine
+from ffebm.studies.sensitivity.record import Alone, Offer, Point, StudyRecord, Trial, packed, unpacked
 from ffebm.studies.sensitivity.search import Keeps, by_superposition, by_work
 from ffebm.studies.sensitivity.superposition import CloseCalls, Superposition, close_of
 from ffebm.studies.sensitivity.units import Unit, work_of
@@ -32,7 +32,7 @@ class Study:
         save: Called after every new figure.
     """
 
-    def __init__(self, meter: Meter, record: Record, save: Callable[[Record], None]) -> None:
+    def __init__(self, meter: Meter, record: StudyRecord, save: Callable[[StudyRecord], None]) -> None:
         self.meter = meter
         self.record = record
         self._save = save
@@ -197,11 +197,11 @@ class Study:
         self._save(self.record)
         return trial
 
-    def _placed(self, chosen: frozenset[str]) -> Tiles:
+    def _placed(self, chosen: frozenset[str]) -> VariedTiles:
         on_tiles = {w: self.crossbar for name in chosen for w in self._units[name].weights}
         return self._only(on_tiles)
 
-    def _only(self, tiles: Mapping[str, Crossbar]) -> Tiles:
+    def _only(self, tiles: Mapping[str, Crossbar]) -> VariedTiles:
         """These weights on these tiles, all others exact."""
         return {weight: tiles.get(weight) for weight in self._weights}
 

@@ -20,7 +20,7 @@ N_BYTES = 3 * 32 * 32
 
 
 @dataclass(frozen=True)
-class _Version:
+class _Variant:
     """The files of one of the two."""
 
     name: str
@@ -36,7 +36,7 @@ class _Version:
         return f"{self.name}-binary.tar.gz"
 
 
-_CIFAR_10 = _Version(
+_CIFAR_10 = _Variant(
     "cifar-10",
     "cifar-10-batches-bin",
     tuple(f"data_batch_{n}.bin" for n in range(1, 6)),
@@ -45,7 +45,7 @@ _CIFAR_10 = _Version(
     classes=10,
     labels=1,
 )
-_CIFAR_100 = _Version(
+_CIFAR_100 = _Variant(
     "cifar-100", "cifar-100-binary", ("train.bin",), "test.bin", ("cifar-100-python", "train"), 100, 2
 )
 
@@ -68,7 +68,7 @@ def cifar_100(folder: Path | None = None) -> Data:
     return _cifar(_CIFAR_100, folder)
 
 
-def _cifar(version: _Version, folder: Path | None) -> Data:
+def _cifar(version: _Variant, folder: Path | None) -> Data:
     if folder is None:
         raise UsageError(
             f"{version.name} is not on this machine by itself",
@@ -82,7 +82,7 @@ def _cifar(version: _Version, folder: Path | None) -> Data:
     return tensors(version.name, train, _records(version, folder / version.test))
 
 
-def _refuse_pickles(version: _Version, folder: Path) -> None:
+def _refuse_pickles(version: _Variant, folder: Path) -> None:
     inner, first = version.pickled
     if (folder / version.train[0]).is_file():
         return
@@ -96,7 +96,7 @@ def _refuse_pickles(version: _Version, folder: Path) -> None:
             )
 
 
-def _records(version: _Version, path: Path) -> tuple[Array, Array]:
+def _records(version: _Variant, path: Path) -> tuple[Array, Array]:
     """Images and class numbers of a file."""
     where = Location(str(path))
     try:

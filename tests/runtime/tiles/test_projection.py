@@ -16,7 +16,7 @@ from ffebm.plan.conductance import to_matrix
 from ffebm.runtime.tiles import projection as module
 from ffebm.runtime.tiles.projection import TileProjection, crossbar_projection
 from ffebm.runtime.tiles.split import SplitTile
-from ffebm.runtime.tiles.window import bands
+from ffebm.runtime.tiles.unfolding import bands
 from tests.runtime.tiles.bench import crossbar, fine, pieces, random, source
 
 

@@ -17,7 +17,7 @@ from ffebm.runtime.blocks.estimators.gradient import EP, Implicit
 from ffebm.runtime.blocks.settling.settling import Equilibrium
 from ffebm.studies.gradcheck.bench import Bench
 from ffebm.studies.gradcheck.certificate import BetaPoint, Certificate
-from ffebm.studies.gradcheck.check import BETAS, Effort, check, elsewhere, slope
+from ffebm.studies.gradcheck.check import BETAS, CheckSettings, check, elsewhere, slope
 from ffebm.studies.gradcheck.probe import Probe, random
 from tests.machines import crossbars
 from tests.models import Builder
@@ -37,14 +37,14 @@ def plan(hardware: str | Hardware = "ideal", block_size: int = 3, **settle: Any)
 
 def certificate(made: Plan, samples: int = 4, **effort: Any) -> Certificate:
     gradient = effort.pop("gradient", EP())
-    return check(Bench(made, random(made, samples, 0)), Effort(gradient, **effort))
+    return check(Bench(made, random(made, samples, 0)), CheckSettings(gradient, **effort))
 
 
 def test_a_smooth_block_has_slope_2_and_curves_that_agree() -> None:
     told: list[tuple[str, int, int]] = []
     made = plan()
     bench = Bench(made, random(made, 4, 0))
-    found = check(bench, Effort(EP(0.001)), lambda *what: told.append(what))
+    found = check(bench, CheckSettings(EP(0.001)), lambda *what: told.append(what))
     assert found.slope == pytest.approx(2, abs=0.15)
     assert found.worst is not None
     assert found.worst.cosine is not None
@@ -182,7 +182,7 @@ def test_the_slope_is_that_of_the_points_above_the_floor() -> None:
 @pytest.mark.parametrize("target", [0.0, 1.0, math.nan])
 def test_a_target_is_a_cosine(target: float) -> None:
     with pytest.raises(UsageError, match="between 0 and 1"):
-        Effort(EP(), target=target)
+        CheckSettings(EP(), target=target)
 
 
 def test_a_plan_without_blocks_has_no_certificate() -> None:

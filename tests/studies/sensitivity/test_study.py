@@ -11,8 +11,8 @@ from ffebm.errors import UsageError
 from ffebm.hardware.crossbar import Crossbar
 from ffebm.hardware.description import Hardware
 from ffebm.studies.sensitivity.effects import has_noise, with_bits, with_noise
-from ffebm.studies.sensitivity.meter import Effort, Meter, Tiles, cosine
-from ffebm.studies.sensitivity.record import Record, load_record, save_record, setup_of
+from ffebm.studies.sensitivity.meter import Effort, Meter, VariedTiles, cosine
+from ffebm.studies.sensitivity.record import StudyRecord, load_record, save_record, setup_of
 from ffebm.studies.sensitivity.study import Levels, Method, Study
 from ffebm.studies.sensitivity.units import units_of
 from ffebm.training.calibration import calibration_batch
@@ -94,7 +94,7 @@ def test_a_study_that_is_killed_at_every_figure_ends_with_the_same_record(tmp_pa
         for method in METHODS:
             here.offer(method, target, lambda _: None)
 
-    def figures(record: Record) -> list[int]:
+    def figures(record: StudyRecord) -> list[int]:
         return list(map(len, (record.points, record.alone, record.trials, record.offers)))
 
     path, kills = tmp_path / "record.json", 0
@@ -105,7 +105,7 @@ def test_a_study_that_is_killed_at_every_figure_ends_with_the_same_record(tmp_pa
         here = study(tmp_path, noisy())
         before = figures(here.record)
 
-        def save(record: Record, before: list[int] = before) -> None:
+        def save(record: StudyRecord, before: list[int] = before) -> None:
             save_record(record, path)
             if figures(record) != before:
                 raise Killed
@@ -134,12 +134,12 @@ def test_trials_are_shared_between_searches_and_counted_for_each(tmp_path: Path)
 class Ruined(Meter):
     """A machine on whose tiles one weight costs most of the accuracy."""
 
-    def logits(self, tiles: Tiles, places: Tensor | None = None) -> Tensor:
+    def logits(self, tiles: VariedTiles, places: Tensor | None = None) -> Tensor:
         labels = self.labels() if places is None else self.labels()[places]
         wrong = torch.arange(len(labels)) % 10 < (8 if tiles["wide"] is not None else 1)
         return torch.eye(3)[torch.where(wrong, (labels + 1) % 3, labels)].expand(self.effort.seeds, -1, -1)
 
-    def confirmed(self, tiles: Tiles) -> float:
+    def confirmed(self, tiles: VariedTiles) -> float:
         return 0.5 if tiles["wide"] is None else 0.25
 
 
@@ -181,7 +181,7 @@ def test_what_is_offered_kept_the_accuracy_on_noisy_tiles(tmp_path: Path) -> Non
 
 def test_confirmed_sees_noise_that_no_search_has_seen(tmp_path: Path) -> None:
     meter = study(tmp_path, noisy()).meter
-    tiles: Tiles = {}
+    tiles: VariedTiles = {}
     right = 0
     for seed in (2, 3):
         net = Executor(meter.plan, seed=seed)

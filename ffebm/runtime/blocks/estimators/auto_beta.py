@@ -35,7 +35,7 @@ SHARED = 2.5
 Readings flip in proportion to the strength: half of those of the second try have flipped in the first too.
 """
 
-Answer = Callable[[float], list[Tensor]]
+GradientOfBeta = Callable[[float], list[Tensor]]
 """By nudging strength: how each layer answers, [batch, *layer]; noise differs between calls."""
 
 
@@ -52,7 +52,7 @@ class _Trial:
     noise: list[Tensor]
 
 
-def choose_beta(answer: Answer, rounding: Sequence[Tensor], common: bool = False) -> float:
+def choose_beta(answer: GradientOfBeta, rounding: Sequence[Tensor], common: bool = False) -> float:
     """The strength with the least wrong share of the answers.
 
     Args:
@@ -68,7 +68,7 @@ def choose_beta(answer: Answer, rounding: Sequence[Tensor], common: bool = False
     return STRENGTHS[min(range(len(costs)), key=lambda k: (costs[k], -k))]
 
 
-def _trial(answer: Answer, beta: float, rounding: Sequence[Tensor], hidden: float) -> _Trial:
+def _trial(answer: GradientOfBeta, beta: float, rounding: Sequence[Tensor], hidden: float) -> _Trial:
     first, second = answer(beta), answer(beta * APART)
     mean = [(a + b) / 2 for a, b in zip(first, second, strict=True)]
     noise = [

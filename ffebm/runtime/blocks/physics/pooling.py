@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ffebm.graph.graph import Pool
 from ffebm.graph.windows import n_windows
-from ffebm.runtime.blocks.physics.shared_maximum import Axis, SharedMaximum
+from ffebm.runtime.blocks.physics.shared_maximum import SharedMaximum, WindowAxis
 
 _ops = torch.ops.aten
 
@@ -125,7 +125,7 @@ class Pooling:
         axes = zip(
             self._out, self._kernel, self._strides, self._dilations, self._begin, self._sizes, strict=True
         )
-        return SharedMaximum([Axis(*axis) for axis in axes])
+        return SharedMaximum([WindowAxis(*axis) for axis in axes])
 
     def windows(self, y: Tensor) -> Tensor:
         """The values of each window, [batch, channels, windows, values]."""

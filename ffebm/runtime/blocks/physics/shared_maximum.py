@@ -26,7 +26,7 @@ _PADDING = -1e30
 
 
 @dataclass(frozen=True)
-class Axis:
+class WindowAxis:
     """How windows lie along an axis: number, kernel, stride, dilation, leading pad, and the axis' size."""
 
     count: int
@@ -45,7 +45,7 @@ class Axis:
 class SharedMaximum:
     """Windows over values [batch, channels, *sizes] and the shares of their values."""
 
-    def __init__(self, axes: Sequence[Axis]) -> None:
+    def __init__(self, axes: Sequence[WindowAxis]) -> None:
         """Find which values each window holds."""
         self._sizes = [axis.size for axis in axes]
         self._n = 1

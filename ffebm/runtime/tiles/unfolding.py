@@ -15,7 +15,7 @@ Band = tuple[slice, ...]
 
 
 @dataclass(frozen=True)
-class Window:
+class Unfolding:
     """How a kernel moves over an image.
 
     Attributes:
@@ -31,7 +31,7 @@ class Window:
     dilations: tuple[int, ...]
 
     @classmethod
-    def of(cls, linear: Linear, weight: Tensor) -> "Window":
+    def of(cls, linear: Linear, weight: Tensor) -> "Unfolding":
         """The window of a convolution or transposed convolution with this weight."""
         kernel = tuple(weight.shape[2:])
         ones = (1,) * len(kernel)
