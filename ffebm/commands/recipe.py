@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 from typer import Argument, Option
 
 from ffebm.commands.console import LARGEST, out
@@ -10,7 +11,7 @@ from ffebm.errors import UsageError
 from ffebm.files.write_file import write_file
 
 
-def recipe(
+def recipe(  # noqa: PLR0913 - a command's options are its arguments
     name: Annotated[str | None, Argument(help="Of the recipe; without it they are listed.")] = None,
     output: Annotated[Path | None, Option("-o", "--output", help="Plan folder. [default: NAME.plan]")] = None,
     width: Annotated[float, Option(help="Factor of the channels; couplings stay as strong.")] = 1.0,
@@ -19,6 +20,10 @@ def recipe(
     ] = None,
     hardware: Annotated[str, Option(help="Shipped name, or path of a .toml file.")] = "ideal",
     seed: Annotated[int, Option(help="Of the initial weights and of training.", min=0, max=LARGEST)] = 0,
+    hold_norm: Annotated[
+        str | None,
+        Option(help="Largest spectral norm of the couplings inside blocks, or of others: 0.8,NAME."),
+    ] = None,
 ) -> None:
     """List the paper's experiments, or write one as a plan and the settings that train it."""
     from ffebm.recipes.paper import RECIPES
@@ -29,11 +34,13 @@ def recipe(
     if name not in RECIPES:
         raise UsageError(f"no recipe is called {name!r}", allowed=", ".join(RECIPES))
     from ffebm.compiler.driver import compile_model
-    from ffebm.training.settings import settings_text
+    from ffebm.training.settings import held_norm, settings_text
 
     chosen = RECIPES[name]
     data = data or chosen.training.data
     training = chosen.settings(data, seed)
+    if hold_norm is not None:
+        training = msgspec.structs.replace(training, hold_norm=held_norm(hold_norm))
     plan = compile_model(
         chosen.model(width, data, seed),
         hardware=hardware,

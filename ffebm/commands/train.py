@@ -14,7 +14,7 @@ from ffebm.files.lock import claimed
 from ffebm.files.scratch import collect
 from ffebm.plan.plan import Plan, load_plan
 from ffebm.training.record import Epoch
-from ffebm.training.settings import Training, read_settings, strength, training_from
+from ffebm.training.settings import Training, held_norm, read_settings, strength, training_from
 from ffebm.visible import visible
 
 if TYPE_CHECKING:
@@ -42,6 +42,10 @@ def train(  # noqa: PLR0913 - a command's options are its arguments
     momentum: Annotated[float | None, Option(help="Momentum, if the optimiser takes one.")] = None,
     clip_norm: Annotated[
         float | None, Option(help="Longest gradient that a step takes, over all weights together.")
+    ] = None,
+    hold_norm: Annotated[
+        str | None,
+        Option(help="Largest spectral norm of the couplings inside blocks, or of other weights: 0.8,NAME."),
     ] = None,
     schedule: Annotated[
         str | None,
@@ -134,6 +138,7 @@ def train(  # noqa: PLR0913 - a command's options are its arguments
         "weight_decay": weight_decay,
         "momentum": momentum,
         "clip_norm": clip_norm,
+        "hold_norm": None if hold_norm is None else held_norm(hold_norm),
         "schedule": schedule,
         "schedule_by": schedule_by,
         "warmup": warmup,
@@ -235,10 +240,8 @@ def _train(
                 "torch may add up in another order, and the run may end with other bits",
                 markup=False,
             )
-    if trainer.calibration:
-        out.print(f"{trainer.calibration}, after 0, 1, 2, 4, 8 … steps of each epoch", markup=False)
-    if str(trainer.loss) != f"cross-entropy of output {plan.outputs[0].name!r}":
-        out.print(f"loss: {visible(str(trainer.loss))}", markup=False)
+    for line in _beginning(trainer):
+        out.print(line, markup=False)
     columns = (TextColumn("epoch {task.description}"), BarColumn(), TextColumn("{task.fields[loss]}"))
     with Progress(*columns, TimeRemainingColumn(), console=err, transient=True) as bar:
         task = bar.add_task(str(len(trainer.epochs) + 1), loss="")
@@ -258,6 +261,15 @@ def _train(
         out.print(line, markup=False)
     for line in limits_met(trainer.net.health()):
         err.print(visible(line), markup=False)
+
+
+def _beginning(trainer: "Trainer") -> Iterator[str]:
+    """What a run does that is not plain."""
+    if trainer.calibration:
+        yield f"{trainer.calibration}, after 0, 1, 2, 4, 8 … steps of each epoch"
+    if str(trainer.loss) != f"cross-entropy of output {trainer.net.plan.outputs[0].name!r}":
+        yield f"loss: {visible(str(trainer.loss))}"
+    yield from (visible(held) for held in map(str, trainer.constraints) if held)
 
 
 def _outcome(trainer: "Trainer") -> Iterator[str]:

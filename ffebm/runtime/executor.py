@@ -19,6 +19,7 @@ from ffebm.plan.schema import Settle
 from ffebm.plan.structure import nested
 from ffebm.runtime.blocks.block_runtime import BlockRuntime
 from ffebm.runtime.blocks.estimators.gradient import EP, Gradient
+from ffebm.runtime.blocks.physics.physics import Physics
 from ffebm.runtime.blocks.settling.settling import Equilibrium
 from ffebm.runtime.inputs import LossFunction, check_calibration, check_types, inputs_by_name
 from ffebm.runtime.kernels.dtypes import tensor_of
@@ -63,6 +64,8 @@ class Executor(nn.Module):
             (an object with the methods of `Tile`, of which each piece gets a copy, or an `OwnTile`); or the
             tiles of a hardware description; or a name or file of these. None computes exactly. Blocks settle
             as the plan's do.
+        physics: What the energy of the blocks is; None is that of a Hopfield network. The plan is one whose
+            blocks were formed for its admission.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class Executor(nn.Module):
         gradient: Gradient | None = None,
         seed: int = 0,
         tiles: Mapping[str, TileChoice] | None = None,
+        physics: Physics | None = None,
     ) -> None:
         super().__init__()
         self.plan = plan
@@ -83,7 +87,7 @@ class Executor(nn.Module):
         self.notices = Notices()
         self._seed = seed
         self._tiles = known_tiles(plan, {} if tiles is None else tiles)
-        self._name = str(seed)
+        self._name, self._physics = str(seed), physics
         self._machine: Machine | None = None
         self._elapsed: float | None = None
         self.trace: Trace | None = None
@@ -107,7 +111,7 @@ class Executor(nn.Module):
 
     def unprogrammed(self) -> "Executor":
         """Another network of the same plan and machine; nothing is programmed, weights are the plan's."""
-        return Executor(self.plan, self.settle, self.gradient, int(self._name), self._tiles)
+        return Executor(self.plan, self.settle, self.gradient, int(self._name), self._tiles, self._physics)
 
     def extra_repr(self) -> str:
         """What torch prints of this module: the plan, and how it runs."""
@@ -146,6 +150,14 @@ class Executor(nn.Module):
             if not isinstance(weight, nn.Parameter)
         }
         return {**found, **computed}
+
+    def constrain(self) -> None:
+        """Put the weights of energy blocks, in place, where the nearest circuits that can be built have them.
+
+        A trainer does so after each step of its optimiser. In a Hopfield network any weights will do.
+        """
+        for block in self.blocks.values():
+            block.constrain({name: self._tensor(name) for name in block.block.weights()})
 
     def _trainable(self) -> dict[str, nn.Parameter]:
         return {name: getattr(self, self._names[name]) for name in self.plan.trainable}
@@ -219,7 +231,7 @@ class Executor(nn.Module):
         own = machine_source(f"{seed}/model").initial_seed()
         self.generator = torch.Generator(self.device).manual_seed(own)
         self._noise = torch.Generator(self.device).manual_seed(seed)
-        self._machine = Machine(self.plan, self._noise, self._name, self._tiles)
+        self._machine = Machine(self.plan, self._noise, self._name, self._tiles, self._physics)
         self._machine.at(self._elapsed)
         self.notices.watch(self._machine.blocks.values(), self.settle)
 

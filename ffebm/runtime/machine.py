@@ -14,6 +14,7 @@ from ffebm.hardware.description import Crossbar, TileKind
 from ffebm.plan.plan import Plan
 from ffebm.runtime.blocks.block_runtime import BlockRuntime
 from ffebm.runtime.blocks.edge import Edge
+from ffebm.runtime.blocks.physics.physics import Physics
 from ffebm.runtime.state import TILE, Findings, under
 from ffebm.runtime.tiles.choice import OwnTile, own_array
 from ffebm.runtime.tiles.lines.calibration import Calibration
@@ -31,6 +32,7 @@ class Machine:
         generator: Source of the randomness of runs.
         name: Of the machine: what was drawn when its devices were made follows from it.
         tiles: What weights lie on instead of the plan's tiles, by source name.
+        physics: What the energy of the blocks is; None is that of a Hopfield network.
 
     Attributes:
         blocks: The energy blocks by their ids.
@@ -42,9 +44,11 @@ class Machine:
         generator: torch.Generator,
         name: str,
         tiles: Mapping[str, TileKind | OwnTile] | None = None,
+        physics: Physics | None = None,
     ) -> None:
         self._plan = plan
         self._tiles = tiles or {}
+        self._physics = physics
         self._generator = generator
         self._name = name
         self._arrays: dict[str, MasteredTile] = {}
@@ -57,10 +61,15 @@ class Machine:
     @property
     def learns_in_place(self) -> bool:
         """Cells take steps by a law of their own; else a digital master copy takes them and is programmed."""
-        return any(self._learns(name) for name in self._arrays)
+        return any(self.learns(name) for name in self._arrays)
 
-    def _learns(self, name: str) -> bool:
-        return self._tile(name).learns_in_place
+    def learns(self, name: str) -> bool:
+        """A weight lies on cells that take steps by a law of their own.
+
+        Args:
+            name: Its source name.
+        """
+        return name in self._arrays and self._tile(name).learns_in_place
 
     @property
     def follows_data(self) -> bool:
@@ -133,7 +142,7 @@ class Machine:
             weights: The trainable weights by source name.
         """
         for name, array in self._arrays.items():
-            if name in weights and self._learns(name):
+            if name in weights and self.learns(name):
                 array.learn(weights[name])
 
     def cells(self) -> dict[str, Tensor]:
@@ -155,7 +164,7 @@ class Machine:
         if not self.learns_in_place:
             return {}
         source = torch.Generator(self._generator.device)
-        fresh = Machine(self._plan, source, self._name, self._tiles)
+        fresh = Machine(self._plan, source, self._name, self._tiles, self._physics)
         fresh.learn({name: weight.detach().clone() for name, weight in weights.items()})
         return fresh.cells()
 
@@ -257,8 +266,9 @@ class Machine:
             if self._frozen is not None:
                 at_edge = at_edge or self._tile(linear.weight).crossbar()
         if self._frozen is None or at_edge is None:
-            return BlockRuntime(block, projections)
-        return BlockRuntime(block, projections, Edge(at_edge, self._frozen, f"{self._name}/{block.name}"))
+            return BlockRuntime(block, projections, physics=self._physics)
+        edge = Edge(at_edge, self._frozen, f"{self._name}/{block.name}")
+        return BlockRuntime(block, projections, edge, self._physics)
 
     def _array(self, linear: Linear) -> MasteredTile:
         """The tiles that the pieces of a weight lie on."""

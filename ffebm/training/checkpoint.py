@@ -14,7 +14,7 @@ from ffebm.files.folder import read_folder, write_folder
 from ffebm.training.record import RECORD, RUN, RunRecord, run_record
 
 CHECKPOINT = "checkpoint.safetensors"
-KINDS = ("weights", "optimizer", "cells", "average", "best")
+KINDS = ("weights", "optimizer", "cells", "average", "best", "constraints")
 """What tensors of a checkpoint are, in the order of `Checkpoint`; their names begin with it."""
 
 
@@ -28,6 +28,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
         cells: What cells that learn in place hold; empty where a digital master copy learns.
         average: The average of the weights over steps; empty if none is taken.
         best: Weights and running statistics of the best epoch; empty if they are not kept.
+        constraints: What weights are held by; empty if by nothing that goes on from step to step.
     """
 
     record: RunRecord
@@ -36,6 +37,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
     cells: dict[str, Tensor] = {}
     average: dict[str, Tensor] = {}
     best: dict[str, Tensor] = {}
+    constraints: dict[str, Tensor] = {}
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint, model: Mapping[str, bytes]) -> None:
@@ -46,11 +48,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, model: Mapping[str, byte
         checkpoint: What to write.
         model: The trained models as files by name; empty if the source is none of ONNX.
     """
-    tensors = {f"weights/{k}": v for k, v in checkpoint.weights.items()}
-    tensors |= {f"optimizer/{k}": v for k, v in checkpoint.state.items()}
-    tensors |= {f"cells/{k}": v for k, v in checkpoint.cells.items()}
-    tensors |= {f"average/{k}": v for k, v in checkpoint.average.items()}
-    tensors |= {f"best/{k}": v for k, v in checkpoint.best.items()}
+    _, *parts = msgspec.structs.astuple(checkpoint)
+    tensors = {f"{kind}/{k}": v for kind, part in zip(KINDS, parts, strict=True) for k, v in part.items()}
     files = {
         RECORD: msgspec.json.format(msgspec.json.encode(checkpoint.record), indent=1),
         CHECKPOINT: safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}),

@@ -36,6 +36,7 @@ class Expected:
         average: The average of the weights; empty if none is taken.
         best: Weights and running statistics of the best epoch; empty if they are not kept.
         scaler: The scale of gradients; empty if they have none.
+        constraints: What weights are held by.
     """
 
     weights: Tensors
@@ -46,10 +47,15 @@ class Expected:
     average: Tensors = field(default_factory=dict)
     best: Tensors = field(default_factory=dict)
     scaler: Mapping[str, int | float] = field(default_factory=dict)
+    constraints: Tensors = field(default_factory=dict)
 
 
 def expected(
-    net: Executor, optimizer: torch.optim.Optimizer, training: Training, scaler: Mapping[str, int | float]
+    net: Executor,
+    optimizer: torch.optim.Optimizer,
+    training: Training,
+    scaler: Mapping[str, int | float],
+    constraints: Tensors,
 ) -> Expected:
     """What the checkpoint of a run looks like; nothing changes.
 
@@ -58,6 +64,7 @@ def expected(
         optimizer: Its optimiser.
         training: Its settings.
         scaler: The scale of its gradients.
+        constraints: What its weights are held by.
     """
     twin = copy.deepcopy(optimizer)
     for group in twin.param_groups:
@@ -75,6 +82,7 @@ def expected(
         average={} if training.ema is None else {name: held[name] for name in net.plan.trainable},
         best={} if training.patience is None else held,
         scaler=scaler,
+        constraints=constraints,
     )
 
 
@@ -158,6 +166,9 @@ def _problems(checkpoint: Checkpoint, run: Expected) -> Iterator[str]:
     yield from _differences("best", checkpoint.best, run.best, whole=begun)
     for name in sorted((not_finite(checkpoint.average) | not_finite(checkpoint.best)) - run.odd):
         yield f"the average or best {name!r} holds a NaN or an infinite number"
+    yield from _differences("constraint", checkpoint.constraints, run.constraints, whole=True)
+    for name in sorted(not_finite(checkpoint.constraints)):
+        yield f"constraint {name!r} holds a NaN or an infinite number"
     scaler = checkpoint.record.scaler
     if scaler.keys() != run.scaler.keys() or not all(0 <= value < math.inf for value in scaler.values()):
         yield f"the scale of gradients is {scaler}"

@@ -32,6 +32,9 @@ class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         clip_norm: Longest gradient, over all weights together, that a step takes; a longer one is shortened.
             None leaves all as they are. Where an equilibrium jumps under a nudge, a gradient by "ep" is far
             too long.
+        hold_norm: Largest spectral norm that weights keep after each step, a larger one being scaled down: of
+            the couplings between free layers of one block; or (norm, name), of weights of energy blocks by
+            that name, where * stands for anything. None holds nothing.
         schedule: Learning rate over the run, by a class of torch: "constant", "cosine", "step", "multistep",
             "exponential", "linear", "onecycle" or "plateau".
         schedule_by: What the schedule counts: "epochs", or "steps" of the optimiser.
@@ -71,6 +74,7 @@ class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     weight_decay: Factor | None = None
     momentum: Factor | None = None
     clip_norm: float | None = None
+    hold_norm: float | tuple[float, str] | None = None
     schedule: str = "constant"
     schedule_by: str = "epochs"
     warmup: int = 0
@@ -113,6 +117,22 @@ def strength(text: str) -> float | Literal["auto"]:
     if not math.isfinite(number) or number == 0:
         raise UsageError(f"beta is {text}", allowed="a finite number other than 0, or auto")
     return number
+
+
+def held_norm(text: str) -> float | tuple[float, str]:
+    """A largest norm as a user writes it, a number or a number and a name.
+
+    Raises:
+        UsageError: If it is neither.
+    """
+    number, comma, name = text.partition(",")
+    try:
+        norm = float(number)
+    except ValueError:
+        norm = math.nan
+    if math.isnan(norm) or (comma and not name):
+        raise UsageError(f"hold_norm is {text}", allowed="a number, or a number and a name: 0.8,layer1.*")
+    return (norm, name) if comma else norm
 
 
 def training_from(settings: dict[str, object], where: str = "") -> Training:

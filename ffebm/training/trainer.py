@@ -33,6 +33,7 @@ from ffebm.training.data.preparation import preparation
 from ffebm.training.data.samples import split_off
 from ffebm.training.loss import loss_of
 from ffebm.training.optimization.average import Average
+from ffebm.training.optimization.constraint import constraints
 from ffebm.training.optimization.optimizer import make_optimizer
 from ffebm.training.optimization.precision import Precision
 from ffebm.training.optimization.rates import Rates, checked_schedule
@@ -104,6 +105,7 @@ class Trainer:
             )
         net.to(self.device)
         self.optimizer = make_optimizer(self.training, net)
+        self.constraints = constraints(self.training, net)
         samples = self.training.batch * self.training.accumulate
         self._rates = Rates(self.training, self.optimizer, -(-len(self.data.x_train) // samples))
         self.average = None if self.training.ema is None else Average(self.training.ema, net)
@@ -124,7 +126,9 @@ class Trainer:
         checkpoint = load_checkpoint(self.folder)
         theirs = checkpoint.record
         check_is_same(self._record(), theirs, self.folder)
-        wanted = expected(self.net, self.optimizer, self.training, self._precision.state())
+        wanted = expected(
+            self.net, self.optimizer, self.training, self._precision.state(), self._constraints()
+        )
         check_fits(checkpoint, wanted, self.folder)
         held = {**self.net.weights(), **self.net.running_statistics()}
         with torch.no_grad():
@@ -134,6 +138,8 @@ class Trainer:
         self._rates.replay([epoch.figure for epoch in theirs.epochs])
         restore_optimizer(self.optimizer, checkpoint)
         self._precision.restore(theirs.scaler)
+        for constraint in self.constraints:
+            constraint.restore(checkpoint.constraints)
         if self.average is not None:
             self.average.restore(checkpoint.average, self.device)
         self.best = dict(checkpoint.best)
@@ -297,6 +303,8 @@ class Trainer:
         tally.end(whole, len(picked))
         if math.isfinite(tally.step):
             self._precision.step(self.optimizer, self._clip)
+            for constraint in self.constraints:
+                constraint.apply()
             if self.average is not None:
                 self.average.update()
 
@@ -385,6 +393,12 @@ class Trainer:
         weights = self.net.weights() if self.average is None else self.average.tensors
         return {**weights, **self.net.running_statistics()}
 
+    def _constraints(self) -> dict[str, Tensor]:
+        """What weights are held by, to go on from."""
+        return {
+            name: tensor for constraint in self.constraints for name, tensor in constraint.state().items()
+        }
+
     def _record(self) -> RunRecord:
         plan = self.net.plan
         return RunRecord(
@@ -421,9 +435,10 @@ class Trainer:
             files |= _as_onnx(self.net.plan, tensors, name) if tensors else {}
         state = optimizer_state(self.optimizer)[0]
         cells = self.net.machine.cells()
-        save_checkpoint(
-            self.folder, Checkpoint(self._record(), dict(held), state, cells, average, self.best), files
+        checkpoint = Checkpoint(
+            self._record(), dict(held), state, cells, average, self.best, self._constraints()
         )
+        save_checkpoint(self.folder, checkpoint, files)
 
 
 def _largest(net: Executor) -> dict[str, float]:

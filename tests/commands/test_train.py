@@ -160,3 +160,27 @@ def test_tokens_that_the_model_does_not_know(run: Run, plan: Path, data: Path) -
         "",
         "error: samples of data.npz are no int64, which the model takes; whole numbers\n",
     )
+
+
+def test_a_recipe_that_holds_norms(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "small.plan"
+    options = ("--data", "fashion-mnist", "--width", "0.06", "-o", folder, "--hold-norm", "0.8,layer[13].*")
+    assert run("recipe", "splitting-small-2", *options)[0] == 0
+    settings = folder.with_name("small.plan.toml")
+    assert 'hold_norm = [0.8, "layer[13].*"]\n' in settings.read_text(encoding="utf-8")
+    x = np.random.default_rng(0).random((20, 3, 32, 32), np.float32)
+    np.savez(tmp_path / "data.npz", x=x, y=np.arange(20) % 10)
+    training = ("--data", tmp_path / "data.npz", "--settings", settings, "--epochs", "1", "--batch", "20")
+    code, out, _ = run("train", folder, *training, "--run", tmp_path / "named")
+    assert code == 0
+    assert "largest norm 0.8: layer1.weight, layer3.weight\n" in out
+    assert load_checkpoint(tmp_path / "named").record.training.hold_norm == (0.8, "layer[13].*")
+    code, out, _ = run("train", folder, *training, "--run", tmp_path / "own", "--hold-norm", "0.1")
+    assert "largest norm 0.1: layer1.weight, layer3.weight, layer5.weight\n" in out
+    held = load_checkpoint(tmp_path / "own").weights
+    for name in ("layer1.weight", "layer3.weight", "layer5.weight"):
+        assert float(torch.linalg.matrix_norm(held[name].flatten(1), 2)) == pytest.approx(0.1, rel=0.01)
+    code, _, err = run("train", folder, *training, "--run", tmp_path / "no", "--hold-norm", "much")
+    assert code == 2
+    assert err == "error: hold_norm is much; a number, or a number and a name: 0.8,layer1.*\n"
+    assert not (tmp_path / "no").exists()

@@ -96,7 +96,7 @@ def test_dense_gradients_are_refused_by_what_takes_sparse_ones() -> None:
     weights = list(network("ideal").weights().values())
     gradients(weights)
     with pytest.raises(RuntimeError) as caught:
-        torch.optim.SparseAdam(weights).step()
+        torch.optim.SparseAdam(weights).step()  # type: ignore[no-untyped-call]
     assert str(caught.value) == "SparseAdam does not support dense gradients, please consider Adam instead"
 
 

@@ -76,7 +76,8 @@ FIT = "the checkpoint does not fit: "
         (on_arrays(lambda a: a.update({"weights/w": a["weights/c7"]})), f"{FIT}weight 'w' is unknown{MEND}"),
         (
             on_arrays(lambda a: a.update({"w": a["weights/c7"]})),
-            f"the checkpoint holds 'w'; weights/…, optimizer/…, cells/…, average/…, best/…{MEND}",
+            f"the checkpoint holds 'w'; weights/…, optimizer/…, cells/…, average/…, best/…, "
+            f"constraints/…{MEND}",
         ),
         (
             on_arrays(lambda a: a.update({"weights/c7": a["weights/c7"].T.copy()})),
@@ -213,7 +214,7 @@ def replace_data(trainer: Trainer) -> object:
 def faults(whole: Files, n: int, seed: int) -> tuple[int, int]:
     """How many mutants were accepted and refused; anything else is raised."""
     trainer = Trainer(Executor(tiny("ideal")), samples(), SETTINGS)
-    fits = expected(trainer.net, trainer.optimizer, trainer.training, {})
+    fits = expected(trainer.net, trainer.optimizer, trainer.training, {}, {})
     accepted = refused = 0
     for what, files in mutants(whole, n, seed):
         try:
