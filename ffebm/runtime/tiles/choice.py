@@ -19,6 +19,7 @@ from ffebm.plan.schema import Piece
 from ffebm.runtime.tiles.master import MasteredTile
 from ffebm.runtime.tiles.split import SplitTile
 from ffebm.runtime.tiles.tile import Tile
+from ffebm.visible import visible
 
 METHODS = (
     "program", "read", "mvm", "mvm_t", "update", "readings", "health", "at", "calibrate", "state", "restore",
@@ -97,9 +98,11 @@ def known_tiles(plan: Plan, tiles: Mapping[str, TileChoice]) -> dict[str, TileKi
     found = {name: _tile_of(name, choice) for name, choice in tiles.items()}
     for name, tile in found.items():
         if name not in kinds or (tile.has_cells and kinds[name] != "crossbar"):
+            placed = sorted(n for n, kind in kinds.items() if kind == "crossbar" or not tile.has_cells)
             raise UsageError(
-                f"a tile for {name!r}, which lies on {kinds.get(name, 'no')} tile of the plan",
-                allowed="weights that the plan has placed on crossbars",
+                f"a tile for {visible(name)!r}, which lies on {kinds.get(name, 'no')} tile of the plan",
+                allowed=f"weights that the plan has placed on {'crossbars' if tile.has_cells else 'tiles'}: "
+                f"{visible(', '.join(placed)) or 'there are none'}",
             )
         if isinstance(tile, OwnTile) and plan.hardware.tiles.settling == "continuous":
             raise UsageError(

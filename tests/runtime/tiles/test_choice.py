@@ -122,6 +122,9 @@ def test_wrong_tiles_are_refused() -> None:
         with pytest.raises(UsageError) as caught:
             run(choice, hardware)
         found[name] = str(caught.value)
+    with pytest.raises(UsageError) as caught:
+        ffebm.Executor(plan()[0], tiles={"0.wieght": Doubling()})
+    found["unknown"] = str(caught.value)
     allowed = "all methods of ffebm.runtime.tiles.tile.Tile"
     assert found["lacking"] == (
         f"the tile for '0.weight', a Lacking, has no mvm_t, state, restore; {allowed}\n"
@@ -133,7 +136,11 @@ def test_wrong_tiles_are_refused() -> None:
     assert found["class"].startswith(f"a tile for '0.weight' is {IdealTile!r}; a hardware description")
     assert found["exact"] == (
         "a tile for '0.weight', which lies on exact tile of the plan; "
-        "weights that the plan has placed on crossbars"
+        "weights that the plan has placed on crossbars: there are none"
+    )
+    assert found["unknown"] == (
+        "a tile for '0.wieght', which lies on no tile of the plan; "
+        "weights that the plan has placed on crossbars: 0.weight"
     )
     assert found["circuit"] == (
         "a tile of one's own for '0.weight' in a circuit that settles by itself; "

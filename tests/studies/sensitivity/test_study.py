@@ -245,7 +245,7 @@ def test_tiles_for_what_is_on_none() -> None:
         Executor(plan(), tiles={"nothing": None})
     assert str(caught.value) == (
         "a tile for 'nothing', which lies on no tile of the plan; "
-        "weights that the plan has placed on crossbars"
+        "weights that the plan has placed on tiles: narrow, pick, wide"
     )
 
 
