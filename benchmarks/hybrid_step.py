@@ -26,7 +26,7 @@ import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
 from published_loop import Join, Loop, LoopBlock
 from torch import Tensor
 
-from ffebm.graph.graph import Activation, EnergyBlock, Interaction, Layer, Layout, Linear, Pool
+from ffebm.graph.energy_block import Activation, EnergyBlock, Interaction, Layer, Layout, Linear, Pool
 from ffebm.plan.schema import Settle
 from ffebm.recipes.network import COLOURS, SIDE
 from ffebm.recipes.paper import RECIPES, SPLITTING_SMALL

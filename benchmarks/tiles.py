@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 import ffebm
 from ffebm.exporters.aihwkit import export_aihwkit
-from ffebm.graph.graph import Linear
+from ffebm.graph.energy_block import Linear
 from ffebm.hardware.description import Crossbar, Hardware, load_hardware
 from ffebm.plan.schema import Piece
 from ffebm.runtime.tiles.ideal import IdealTile

@@ -10,7 +10,7 @@ import torch
 from hypothesis import strategies as st
 from onnx import ModelProto, helper, numpy_helper
 
-from ffebm.graph.graph import Array
+from ffebm.graph.tensor import Array
 
 onnxruntime.set_default_logger_severity(4)
 OPSET = 20

@@ -16,7 +16,7 @@ import torch
 from msgspec.structs import replace
 
 from ffebm.errors import FfebmError, InternalError
-from ffebm.graph.graph import Array
+from ffebm.graph.tensor import Array
 from ffebm.plan.plan import Plan
 from ffebm.runtime.executor import Executor
 from ffebm.studies.inference import infer, read_inputs

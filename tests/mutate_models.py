@@ -19,8 +19,8 @@ from onnx.reference import ReferenceEvaluator
 import ffebm
 from ffebm.compiler.isolated import isolated
 from ffebm.errors import FfebmError, InternalError, ModelError
-from ffebm.graph.graph import Array
 from ffebm.graph.ops import OPS
+from ffebm.graph.tensor import Array
 from ffebm.runtime.kernels.dtypes import tensor_of, wide
 from tests.conformance import cases
 from tests.models import as_tuple

@@ -25,8 +25,8 @@ import ffebm
 from ffebm.errors import FfebmError, InternalError
 from ffebm.exporters.catalogue import EXPORTERS
 from ffebm.files.folder import SUMS
-from ffebm.graph.graph import Array
 from ffebm.graph.ops import OPS
+from ffebm.graph.tensor import Array
 from ffebm.plan.plan import CROSSBARS, MANIFEST, MODEL, WEIGHTS
 from ffebm.plan.schema import Port
 from ffebm.plan.tensor_file import pack, unpack

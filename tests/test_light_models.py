@@ -10,7 +10,7 @@ from onnx import ModelProto, numpy_helper
 
 from ffebm import Executor
 from ffebm import compile as compile_plan
-from ffebm.graph.graph import Array
+from ffebm.graph.tensor import Array
 from tests.models import as_tuple, oracle, random_feeds, tensors
 
 FOLDER = Path(onnx.__file__).parent / "backend/test/data/light"

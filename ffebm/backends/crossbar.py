@@ -3,7 +3,8 @@
 import numpy as np
 
 from ffebm.errors import Location, ModelError
-from ffebm.graph.graph import Array, Graph
+from ffebm.graph.graph import Graph
+from ffebm.graph.tensor import Array
 from ffebm.hardware.description import Hardware
 from ffebm.plan import conductance
 from ffebm.plan.programming import programmed

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 import networkx as nx
 import numpy as np
 
-from ffebm.graph.graph import Array, Graph, Node, captured
+from ffebm.graph.graph import Graph, Node, captured
+from ffebm.graph.tensor import Array
 from ffebm.plan.program import Instruction, Number, Program, Segment
 
 

@@ -49,7 +49,8 @@ def passes(  # noqa: PLR0913 - a command's options are its arguments
     from ffebm.compiler.driver import pass_order
     from ffebm.compiler.observe import observe
     from ffebm.compiler.onnx.from_onnx import from_onnx
-    from ffebm.graph.text import SHOWN, graph_text
+    from ffebm.graph.graph import graph_text
+    from ffebm.graph.text import SHOWN
     from ffebm.hardware.description import load_hardware
     from ffebm.plan.schema import Options
 

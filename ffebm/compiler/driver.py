@@ -14,8 +14,10 @@ from ffebm.backends.digital import emit_segments, instruction_of
 from ffebm.compiler.onnx.from_onnx import from_onnx, without_weights
 from ffebm.compiler.own_passes import Pass, own_passes, with_own
 from ffebm.errors import InternalError, Location, ModelError, UsageError
-from ffebm.graph.graph import Array, Graph, Node, TensorType, verify
+from ffebm.graph.graph import Graph, Node
 from ffebm.graph.ops import OPS
+from ffebm.graph.tensor import Array, TensorType
+from ffebm.graph.verify import verify
 from ffebm.graph.work import macs, parameters
 from ffebm.hardware.description import Hardware, load_hardware
 from ffebm.passes.canonicalize import Canonicalize

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from ffebm.compiler.driver import run_passes
 from ffebm.compiler.own_passes import Pass
-from ffebm.graph.graph import Graph
-from ffebm.graph.text import node_lines
+from ffebm.graph.graph import Graph, node_lines
 from ffebm.hardware.description import Hardware
 
 

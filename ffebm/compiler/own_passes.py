@@ -6,7 +6,8 @@ from typing import Protocol, cast
 
 from ffebm import plugins
 from ffebm.errors import InternalError, UsageError
-from ffebm.graph.graph import Graph, Stage, verify
+from ffebm.graph.graph import Graph, Stage
+from ffebm.graph.verify import verify
 from ffebm.hardware.description import Hardware
 
 

@@ -22,7 +22,8 @@ from ffebm.exporters.export import (
     slice_ranges,
     source_line,
 )
-from ffebm.graph.graph import Array, Linear
+from ffebm.graph.energy_block import Linear
+from ffebm.graph.tensor import Array
 from ffebm.hardware.description import Crossbar
 from ffebm.plan.conductance import range_scale, to_matrix
 from ffebm.plan.plan import Plan

@@ -23,7 +23,7 @@ from ffebm.exporters.export import (
     slice_ranges,
     source_line,
 )
-from ffebm.graph.graph import Array
+from ffebm.graph.tensor import Array
 from ffebm.hardware.description import Crossbar
 from ffebm.plan.plan import Plan
 from ffebm.plan.schema import Piece, TilePlan

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ffebm.graph.graph import Array, Linear
+from ffebm.graph.energy_block import Linear
+from ffebm.graph.tensor import Array
 from ffebm.plan.conductance import range_scale, to_digits, to_levels, to_matrix, weight_range
 from ffebm.plan.plan import Plan
 from ffebm.plan.schema import Piece

@@ -15,7 +15,7 @@ from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto, defs, helper
 
 from ffebm.errors import UsageError
 from ffebm.exporters.export import Export, source_line
-from ffebm.graph.graph import Array
+from ffebm.graph.tensor import Array
 from ffebm.hardware.description import Crossbar
 from ffebm.plan.plan import Plan
 from ffebm.plan.program import Instruction, Program, Segment

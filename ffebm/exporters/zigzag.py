@@ -20,7 +20,7 @@ from ffebm.exporters.export import (
     settling_notes,
     source_line,
 )
-from ffebm.graph.graph import EnergyBlock, Interaction, Linear
+from ffebm.graph.energy_block import EnergyBlock, Interaction, Linear
 from ffebm.hardware.description import Crossbar, Hardware
 from ffebm.plan.plan import Plan
 from ffebm.plan.program import Instruction

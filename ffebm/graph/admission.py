@@ -5,7 +5,7 @@ The pass that forms energy blocks asks this, so it needs no torch.
 
 from typing import Protocol
 
-from ffebm.graph.graph import Activation, Linear, Pool
+from ffebm.graph.energy_block import Activation, Linear, Pool
 
 
 class Admission(Protocol):

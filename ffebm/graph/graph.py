@@ -4,47 +4,31 @@ A graph is rewritten in place by passes. Each pass moves it to a later `Stage`; 
 that `verify` checks. `str(graph)` is stable text that tests compare.
 """
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 import numpy as np
 
-from ffebm.errors import InternalError, Location
-
-Dim = int | str
-"""A size, or the name of a size that is only known at run time (the batch)."""
-
-Array = np.ndarray[tuple[int, ...], np.dtype[np.generic]]
-
-
-def holds_floats(array: Array) -> bool:
-    """Whether an array holds floating-point numbers of 16 bits or more; numpy itself lacks bfloat16."""
-    return (array.dtype.kind == "f" and array.dtype.itemsize > 1) or array.dtype.name == "bfloat16"
-
-
-class TensorType(msgspec.Struct, frozen=True):
-    """Element type and shape of a value.
-
-    Attributes:
-        dtype: numpy's name of the element type.
-        shape: Sizes; None if even the rank is unknown.
-    """
-
-    dtype: str
-    shape: tuple[Dim, ...] | None = None
-
-    def __str__(self) -> str:
-        shape = "?" if self.shape is None else "x".join(str(d) for d in self.shape)
-        return f"{self.dtype}[{shape}]"
-
-
-Attr: TypeAlias = (
-    "bool | int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...] | Graph | Array"
+from ffebm.errors import Location
+from ffebm.graph.energy_block import EnergyBlock
+from ffebm.graph.tensor import Array, Dim, PlainAttr, TensorType, same_array
+from ffebm.graph.text import (
+    SHOWN,
+    array_text,
+    attr_text,
+    block_lines,
+    location_text,
+    name_text,
+    names_text,
+    type_text,
 )
-"""An attribute: ONNX's kinds; subgraphs are graphs, tensors are arrays."""
+
+Attr: TypeAlias = "PlainAttr | Graph"
+"""An attribute: a plain one, or a subgraph."""
 
 
 @dataclass(eq=False)
@@ -71,195 +55,6 @@ class Node:
     unit: str = ""
     reason: str = ""
     block: int | None = None
-
-
-# --- energy blocks -----------------------------------------------------------------------------------
-
-
-class Layout(msgspec.Struct, frozen=True):
-    """A change of shape or axis order; the batch stays the first axis.
-
-    Attributes:
-        op: "Reshape" or "Transpose".
-        sizes: Reshape: the sizes behind the batch. Transpose: the permutation of all axes.
-    """
-
-    op: Literal["Reshape", "Transpose"]
-    sizes: tuple[int, ...]
-
-
-class Linear(msgspec.Struct, frozen=True):
-    """A linear map with a stationary weight, by its source name.
-
-    Attributes:
-        op: "Conv", "ConvTranspose" or "MatMul" (Gemm is one; it acts on the last axis).
-        weight: Source name. Conv: [out, in / groups, *kernel]; ConvTranspose: [in, out / groups, *kernel];
-            MatMul: [in, out], or [out, in] if `transposed`.
-        bias: Source name of the bias inside the pooling, [out]; None without one.
-        strides: Of a convolution.
-        pads: Begin of each axis, then end of each axis, as ONNX has them.
-        dilations: Of a convolution.
-        groups: Of a convolution.
-        output_padding: Of a transposed convolution.
-        transposed: Of a MatMul: the weight is stored [out, in].
-    """
-
-    op: Literal["Conv", "ConvTranspose", "MatMul"]
-    weight: str
-    bias: str | None = None
-    strides: tuple[int, ...] = ()
-    pads: tuple[int, ...] = ()
-    dilations: tuple[int, ...] = ()
-    groups: int = 1
-    output_padding: tuple[int, ...] = ()
-    transposed: bool = False
-
-
-class Pool(msgspec.Struct, frozen=True):
-    """A pooling behind a linear map.
-
-    Attributes:
-        op: "MaxPool" or "AveragePool".
-        kernel: Window sizes.
-        strides: Window steps.
-        pads: Begin of each axis, then end of each axis.
-        dilations: Steps inside a window (maximum only).
-        ceil_mode: Keep windows that reach over the end.
-        count_include_pad: Padding counts in an average.
-    """
-
-    op: Literal["MaxPool", "AveragePool"]
-    kernel: tuple[int, ...]
-    strides: tuple[int, ...]
-    pads: tuple[int, ...]
-    dilations: tuple[int, ...] = ()
-    ceil_mode: bool = False
-    count_include_pad: bool = False
-
-
-class Interaction(msgspec.Struct, frozen=True):
-    """One term of a block's energy, -<s_layer, after(pool(linear(before(z))))>.
-
-    Attributes:
-        source: Value name of z: a free layer of the same block or a clamped input.
-        before: Layout changes of z.
-        linear: The linear map; None is the identity (a skip, or a drive computed elsewhere).
-        pool: Pooling behind the linear map, if any.
-        after: Layout changes of the drive.
-        source_shape: Shape of z without the batch.
-        linear_shape: Shape of the linear map's output without the batch.
-    """
-
-    source: str
-    source_shape: tuple[int, ...]
-    linear_shape: tuple[int, ...]
-    before: tuple[Layout, ...] = ()
-    linear: Linear | None = None
-    pool: Pool | None = None
-    after: tuple[Layout, ...] = ()
-
-
-class Activation(msgspec.Struct, frozen=True):
-    """A monotone activation s = sigma(scale * u).
-
-    Attributes:
-        op: ONNX op name; "Identity" for a linear layer.
-        scale: Positive factor of the drive.
-        alpha: Parameter of LeakyRelu, Elu, Celu, Selu, HardSigmoid (slope).
-        beta: Parameter of HardSigmoid (offset), Selu (gamma).
-        low: Lower bound of Clip.
-        high: Upper bound of Clip.
-    """
-
-    op: str
-    scale: float = 1.0
-    alpha: float = 0.0
-    beta: float = 0.0
-    low: float | None = None
-    high: float | None = None
-
-
-class Layer(msgspec.Struct, frozen=True):
-    """A free layer s_l = sigma(sum of drives + biases + top-down drives).
-
-    Attributes:
-        value: Value name of its state.
-        shape: Shape of its state without the batch.
-        activation: sigma.
-        interactions: The terms that drive it bottom-up.
-        biases: Source names of constants added to the drive, broadcast against the state.
-    """
-
-    value: str
-    shape: tuple[int, ...]
-    activation: Activation
-    interactions: tuple[Interaction, ...]
-    biases: tuple[str, ...] = ()
-
-
-class EnergyBlock(msgspec.Struct, frozen=True):
-    """A block of free layers that settle together.
-
-    Attributes:
-        id: Position among the blocks, in graph order.
-        inputs: Value names of the clamped inputs.
-        layers: The free layers, in graph order.
-        outputs: Value names of the layers that are read outside the block.
-    """
-
-    id: int
-    inputs: tuple[str, ...]
-    layers: tuple[Layer, ...]
-    outputs: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        """Stable short name, used in steps, messages and pictures."""
-        return f"block{self.id}"
-
-    def interactions(self) -> Iterator[tuple[Layer, Interaction]]:
-        """Every interaction with the layer that it drives, in order."""
-        for layer in self.layers:
-            for interaction in layer.interactions:
-                yield layer, interaction
-
-    def colours(self) -> tuple[int, ...]:
-        """A colour for each layer: layers that feel each other differ, so equal ones update at once.
-
-        Greedy, breadth first from the first layer: any bipartite block takes two colours, and even and odd
-        layers of a chain get 0 and 1.
-        """
-        position = {layer.value: index for index, layer in enumerate(self.layers)}
-        neighbours: list[list[int]] = [[] for _ in self.layers]
-        for layer, interaction in self.interactions():
-            if interaction.source in position:
-                here, there = position[layer.value], position[interaction.source]
-                neighbours[here].append(there)
-                neighbours[there].append(here)
-        colour: dict[int, int] = {}
-        for root in range(len(self.layers)):
-            queue = [] if root in colour else [root]
-            for index in queue:
-                if index not in colour:
-                    taken = {colour.get(peer) for peer in neighbours[index]}
-                    colour[index] = next(c for c in range(len(self.layers)) if c not in taken)
-                    queue.extend(neighbours[index])
-        return tuple(colour[index] for index in range(len(self.layers)))
-
-    def weights(self) -> tuple[str, ...]:
-        """Source names of all weights and biases, each once, in order."""
-        names: dict[str, None] = {}
-        for layer in self.layers:
-            for interaction in layer.interactions:
-                if interaction.linear is not None:
-                    names[interaction.linear.weight] = None
-                    if interaction.linear.bias is not None:
-                        names[interaction.linear.bias] = None
-            names.update(dict.fromkeys(layer.biases))
-        return tuple(names)
-
-
-# --- the graph ---------------------------------------------------------------------------------------
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -395,16 +190,7 @@ class Graph:
     __hash__ = object.__hash__
 
     def __str__(self) -> str:
-        from ffebm.graph.text import graph_text  # the text form knows the graph, so it is asked only here
-
         return graph_text(self)
-
-
-def same_array(ours: Array, theirs: Array) -> bool:
-    """Equal types, shapes and elements; NaN equals NaN."""
-    return ours.dtype == theirs.dtype and np.array_equal(
-        ours, theirs, equal_nan=holds_floats(ours) or ours.dtype.kind == "c"
-    )
 
 
 def _same_node(ours: Node, theirs: Node) -> bool:
@@ -437,61 +223,73 @@ def captured(node: Node) -> list[str]:
     return names
 
 
-def verify(graph: Graph) -> None:
-    """Check the facts of the graph's stage.
+# --- the text form -----------------------------------------------------------------------------------
 
-    Raises:
-        InternalError: With the first fact that does not hold.
+
+def graph_text(graph: Graph, shown: int = SHOWN) -> str:
+    """A graph as text, one line a thing; it ends with a line break.
+
+    Args:
+        graph: The graph.
+        shown: Most elements of a constant that stands in full.
     """
-    _verify_order(graph)
-    if graph.stage >= Stage.BLOCKED:
-        _verify_blocks(graph)
-    if graph.stage >= Stage.PARTITIONED:
-        for node in graph.nodes:
-            if node.unit not in {"tile", "digital"} or not node.reason:
-                raise InternalError(f"{node.name} has no unit or no reason", location=node.location)
-    if graph.stage >= Stage.PLACED:
-        unplaced = [part for parts in graph.parts.values() for part in parts if part not in graph.places]
-        if unplaced:
-            raise InternalError(f"{unplaced[0]} has no place")
+    return "".join(f"{line}\n" for line in _graph_lines(graph, "", shown))
 
 
-def _verify_order(graph: Graph) -> None:
-    """Names are unique and every value is made once, before it is read."""
-    defined = {*graph.inputs, *graph.constants}
-    names: set[str] = set()
+def _graph_lines(graph: Graph, end: str, shown: int) -> Iterator[str]:
+    head = f"graph {name_text(graph.name)} {names_text(graph.inputs)} -> {names_text(graph.outputs)}"
+    source = f" from {json.dumps(graph.source)}" if graph.source else ""
+    yield f"{head} at {graph.stage.name}{source}{end}"
+
+    for note in graph.notes:
+        yield f"  note {json.dumps(note)}"
+    for name in graph.inputs:
+        yield f"  input {name_text(name)}{type_text(graph.types.get(name))}"
+    for name in sorted(graph.constants):
+        mark = "weight" if name in graph.trainable else "constant"
+        value = array_text(graph.constants[name], shown)
+        yield f"  {mark} {name_text(name)}{type_text(graph.types.get(name))} = {value}"
+
     for node in graph.nodes:
-        if node.name in names:
-            raise InternalError(f"two nodes are named {node.name}", location=node.location)
-        names.add(node.name)
-        missing = [value for value in captured(node) if value not in defined]
-        if missing:
-            raise InternalError(f"{node.name} reads {missing[0]} before it is made", location=node.location)
-        twice = [value for value in node.outputs if value in defined]
-        if twice:
-            raise InternalError(f"{twice[0]} is made twice", location=node.location)
-        defined.update(value for value in node.outputs if value)
-    missing = [value for value in graph.outputs if value not in defined]
-    if missing:
-        raise InternalError(f"output {missing[0]} is never made")
+        yield from (f"  {line}" for line in node_lines(node, graph, shown))
+    for block in graph.blocks:
+        yield from (f"  {line}" for line in block_lines(block))
+    yield from _part_lines(graph)
 
 
-def _verify_blocks(graph: Graph) -> None:
-    """Blocks are numbered in order, and no block or node waits for itself once blocks are contracted."""
-    producer = graph.producers()
-    for position, block in enumerate(graph.blocks):
-        if block.id != position:
-            raise InternalError(f"{block.name} stands at position {position}")
-        known = {*block.inputs, *(layer.value for layer in block.layers)}
-        for layer, interaction in block.interactions():
-            if interaction.source not in known:
-                raise InternalError(f"{layer.value} of {block.name} reads unknown {interaction.source}")
-    latest: dict[str, int] = dict.fromkeys([*graph.inputs, *graph.constants], -1)
-    for node in graph.nodes:
-        index = max((latest[value] for value in captured(node)), default=-1)
-        if node.block is not None:
-            outside = [v for v in captured(node) if v not in producer or producer[v].block != node.block]
-            if any(latest[value] >= node.block for value in outside):
-                raise InternalError(f"{node.name} makes block{node.block} wait for itself")
-            index = node.block
-        latest.update((value, index) for value in node.outputs if value)
+def _part_lines(graph: Graph) -> Iterator[str]:
+    """Where each part of each weight lies."""
+    for parts in graph.parts.values():
+        for part in parts:
+            place = graph.places.get(part)
+            where = "" if place is None else f" on tile {place.tile} row {place.row} col {place.col}"
+            inputs, outputs = (f"{first}:{last}" for first, last in (part.inputs, part.outputs))
+            name = name_text(part.weight)
+            yield f"  part {name} group {part.group} inputs {inputs} outputs {outputs}{where}"
+
+
+def node_lines(node: Node, graph: Graph, shown: int = SHOWN) -> Iterator[str]:
+    """A node as it stands in the text of its graph: one line, and those of its subgraphs."""
+    made = ", ".join(f"{name_text(value)}{type_text(graph.types.get(value))}" for value in node.outputs)
+    line = f"{made} = {name_text(node.op)}{names_text(node.inputs)}"
+    for key, value in sorted(node.attrs.items()):
+        if not isinstance(value, Graph):
+            line += f" {name_text(key)}={attr_text(value)}"
+            continue
+        first, *rest = _graph_lines(value, " {", shown)
+        yield f"{line} {name_text(key)}={first}"
+        yield from (f"  {inner}" for inner in rest)
+        line = "}"
+    if node.name != node.outputs[0]:
+        line += f" named {json.dumps(node.name)}"
+    yield f"{line}{location_text(node.location, graph.source)}{_decision_text(node)}"
+
+
+def _decision_text(node: Node) -> str:
+    """The unit of a node, its block and the reason, as a comment."""
+    if not node.unit:
+        return ""
+    block = "" if node.block is None else f" block {node.block}"
+    plain = node.reason.isprintable() and not node.reason.startswith('"')
+    reason = node.reason if plain else json.dumps(node.reason)
+    return f"  # {node.unit}{block}: {reason}"

@@ -2,8 +2,10 @@
 
 import math
 
-from ffebm.graph.graph import Activation, Graph, Node, holds_floats
+from ffebm.graph.energy_block import Activation
+from ffebm.graph.graph import Graph, Node
 from ffebm.graph.ops import OPS, Kind
+from ffebm.graph.tensor import holds_floats
 
 DEFAULTS: dict[str, tuple[float, float]] = {
     "Celu": (1.0, 0.0),

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from ffebm import plugins
 from ffebm.errors import UsageError
-from ffebm.graph.graph import Attr, TensorType
+from ffebm.graph.graph import Attr
+from ffebm.graph.tensor import TensorType
 
 Types = Callable[[Mapping[str, Attr], Sequence[TensorType | None]], Sequence[TensorType]]
 """From attributes and the types of inputs, None where one is left out, to the types of outputs."""

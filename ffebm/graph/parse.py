@@ -10,24 +10,9 @@ import msgspec
 import numpy as np
 
 from ffebm.errors import Location, UsageError
-from ffebm.graph.graph import (
-    Activation,
-    Array,
-    Attr,
-    Dim,
-    EnergyBlock,
-    Graph,
-    Interaction,
-    Layer,
-    Layout,
-    Linear,
-    Node,
-    Part,
-    Place,
-    Pool,
-    Stage,
-    TensorType,
-)
+from ffebm.graph.energy_block import Activation, EnergyBlock, Interaction, Layer, Layout, Linear, Pool
+from ffebm.graph.graph import Attr, Graph, Node, Part, Place, Stage
+from ffebm.graph.tensor import Array, Dim, TensorType
 from ffebm.graph.text import digest
 
 _Parsed = TypeVar("_Parsed")

@@ -12,6 +12,8 @@
 A name stands bare where it is a word, and as a JSON string elsewhere. A constant of at most `SHOWN` elements
 stands in full; a larger one as the start of its digest, and `graph/parse.py` then asks for its values.
 Attributes stand in full.
+
+Here stand the texts of names, types, numbers and energy blocks; `Graph` and its nodes put them together.
 """
 
 import hashlib
@@ -23,17 +25,8 @@ import msgspec
 import numpy as np
 
 from ffebm.errors import Location
-from ffebm.graph.graph import (
-    Array,
-    Attr,
-    EnergyBlock,
-    Graph,
-    Interaction,
-    Layout,
-    Node,
-    TensorType,
-    holds_floats,
-)
+from ffebm.graph.energy_block import EnergyBlock, Interaction, Layout
+from ffebm.graph.tensor import Array, PlainAttr, TensorType, holds_floats
 
 SHOWN = 16
 """Most elements of an array that stands in full."""
@@ -41,16 +34,6 @@ WORD = re.compile(r"[A-Za-z_/%][A-Za-z0-9_./%\-]*\Z")
 """A name that stands bare."""
 _DIM_WORD = re.compile(r"[A-Za-wyz_][A-Za-wyz_0-9]*\Z")
 """The name of a size that stands bare: an x parts sizes."""
-
-
-def graph_text(graph: Graph, shown: int = SHOWN) -> str:
-    """A graph as text, one line a thing; it ends with a line break.
-
-    Args:
-        graph: The graph.
-        shown: Most elements of a constant that stands in full.
-    """
-    return "".join(f"{line}\n" for line in _graph_lines(graph, "", shown))
 
 
 def name_text(name: str) -> str:
@@ -88,7 +71,8 @@ def _dim_text(size: int | str) -> str:
     return str(size) if isinstance(size, int) or _DIM_WORD.match(size) else json.dumps(size)
 
 
-def _names(names: Iterable[str]) -> str:
+def names_text(names: Iterable[str]) -> str:
+    """Names in parentheses."""
     return f"({', '.join(name_text(name) for name in names)})"
 
 
@@ -101,59 +85,7 @@ def _number_text(value: object) -> str:
     return json.dumps(value) if isinstance(value, str) else repr(value)
 
 
-# --- the graph ---------------------------------------------------------------------------------------
-
-
-def _graph_lines(graph: Graph, end: str, shown: int) -> Iterator[str]:
-    head = f"graph {name_text(graph.name)} {_names(graph.inputs)} -> {_names(graph.outputs)}"
-    source = f" from {json.dumps(graph.source)}" if graph.source else ""
-    yield f"{head} at {graph.stage.name}{source}{end}"
-
-    for note in graph.notes:
-        yield f"  note {json.dumps(note)}"
-    for name in graph.inputs:
-        yield f"  input {name_text(name)}{type_text(graph.types.get(name))}"
-    for name in sorted(graph.constants):
-        mark = "weight" if name in graph.trainable else "constant"
-        value = array_text(graph.constants[name], shown)
-        yield f"  {mark} {name_text(name)}{type_text(graph.types.get(name))} = {value}"
-
-    for node in graph.nodes:
-        yield from (f"  {line}" for line in node_lines(node, graph, shown))
-    for block in graph.blocks:
-        yield from (f"  {line}" for line in _block_lines(block))
-    yield from _part_lines(graph)
-
-
-def _part_lines(graph: Graph) -> Iterator[str]:
-    """Where each part of each weight lies."""
-    for parts in graph.parts.values():
-        for part in parts:
-            place = graph.places.get(part)
-            where = "" if place is None else f" on tile {place.tile} row {place.row} col {place.col}"
-            inputs, outputs = (f"{first}:{last}" for first, last in (part.inputs, part.outputs))
-            name = name_text(part.weight)
-            yield f"  part {name} group {part.group} inputs {inputs} outputs {outputs}{where}"
-
-
-def node_lines(node: Node, graph: Graph, shown: int = SHOWN) -> Iterator[str]:
-    """A node as it stands in the text of its graph: one line, and those of its subgraphs."""
-    made = ", ".join(f"{name_text(value)}{type_text(graph.types.get(value))}" for value in node.outputs)
-    line = f"{made} = {name_text(node.op)}{_names(node.inputs)}"
-    for key, value in sorted(node.attrs.items()):
-        if not isinstance(value, Graph):
-            line += f" {name_text(key)}={attr_text(value)}"
-            continue
-        first, *rest = _graph_lines(value, " {", shown)
-        yield f"{line} {name_text(key)}={first}"
-        yield from (f"  {inner}" for inner in rest)
-        line = "}"
-    if node.name != node.outputs[0]:
-        line += f" named {json.dumps(node.name)}"
-    yield f"{line}{_location_text(node.location, graph.source)}{_decision_text(node)}"
-
-
-def _location_text(location: Location | None, source: str) -> str:
+def location_text(location: Location | None, source: str) -> str:
     """Where a node came from; the source stands only where it is not the graph's own."""
     if location is None:
         return ""
@@ -161,17 +93,7 @@ def _location_text(location: Location | None, source: str) -> str:
     return f" from {json.dumps(location.node)}{other}"
 
 
-def _decision_text(node: Node) -> str:
-    """The unit of a node, its block and the reason, as a comment."""
-    if not node.unit:
-        return ""
-    block = "" if node.block is None else f" block {node.block}"
-    plain = node.reason.isprintable() and not node.reason.startswith('"')
-    reason = node.reason if plain else json.dumps(node.reason)
-    return f"  # {node.unit}{block}: {reason}"
-
-
-def attr_text(value: Attr) -> str:
+def attr_text(value: PlainAttr) -> str:
     """An attribute that is no graph."""
     if isinstance(value, np.ndarray):
         return f"{value.dtype}[{'x'.join(map(str, value.shape))}] {array_text(value, value.size)}"
@@ -180,11 +102,9 @@ def attr_text(value: Attr) -> str:
     return _number_text(value)
 
 
-# --- energy blocks -----------------------------------------------------------------------------------
-
-
-def _block_lines(block: EnergyBlock) -> Iterator[str]:
-    yield f"block{block.id} {_names(block.inputs)} -> {_names(block.outputs)}"
+def block_lines(block: EnergyBlock) -> Iterator[str]:
+    """An energy block as it stands in the text of its graph: its head, and one line a layer."""
+    yield f"block{block.id} {names_text(block.inputs)} -> {names_text(block.outputs)}"
     for layer in block.layers:
         terms = [_interaction_text(interaction) for interaction in layer.interactions]
         drive = " + ".join([*terms, *map(name_text, layer.biases)])

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from ffebm.graph.graph import Array, Dim, Graph, Node, captured
+from ffebm.graph.graph import Graph, Node, captured
 from ffebm.graph.ops import OPS, Kind, kind_of
+from ffebm.graph.tensor import Array, Dim
 
 WorkRule = Callable[[Graph, Node], int]
 

@@ -14,7 +14,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ffebm.graph.graph import EnergyBlock, Graph, Interaction, Layer, Linear, Part
+from ffebm.graph.energy_block import EnergyBlock, Interaction, Layer, Linear
+from ffebm.graph.graph import Graph, Part
 from ffebm.graph.ops import OPS
 from ffebm.hardware.description import Cell, Crossbar, Hardware, Relaxation, Transfer, Update
 from ffebm.plan.schedule import Cost

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import onnx
 
 from ffebm.errors import ModelError
-from ffebm.graph.graph import Graph, Node, Stage, TensorType
+from ffebm.graph.graph import Graph, Node, Stage
 from ffebm.graph.monotone import activation_of
+from ffebm.graph.tensor import TensorType
 from ffebm.hardware.description import Hardware
 from ffebm.passes.open_rows import flatten_open_rows
 

@@ -17,19 +17,8 @@ import msgspec
 
 from ffebm.errors import Location, UsageError
 from ffebm.graph.admission import HOPFIELD, Admission
-from ffebm.graph.graph import (
-    Activation,
-    EnergyBlock,
-    Graph,
-    Interaction,
-    Layer,
-    Layout,
-    Linear,
-    Node,
-    Pool,
-    Stage,
-    captured,
-)
+from ffebm.graph.energy_block import Activation, EnergyBlock, Interaction, Layer, Layout, Linear, Pool
+from ffebm.graph.graph import Graph, Node, Stage, captured
 from ffebm.graph.monotone import activation_of
 from ffebm.graph.ops import OPS, Kind, kind_of
 from ffebm.hardware.description import Hardware

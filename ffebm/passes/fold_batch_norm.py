@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ffebm.graph.graph import Graph, Node, Stage, TensorType
+from ffebm.graph.graph import Graph, Node, Stage
+from ffebm.graph.tensor import TensorType
 from ffebm.hardware.description import Hardware
 
 

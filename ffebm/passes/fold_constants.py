@@ -11,8 +11,9 @@ import onnx
 from onnx import ModelProto, numpy_helper
 
 from ffebm.errors import ModelError
-from ffebm.graph.graph import Array, Graph, Node, Stage, TensorType, captured, holds_floats
+from ffebm.graph.graph import Graph, Node, Stage, captured
 from ffebm.graph.ops import OPS, Kind
+from ffebm.graph.tensor import Array, TensorType, holds_floats
 from ffebm.hardware.description import Hardware
 from ffebm.limits import FOLDED_BYTES
 

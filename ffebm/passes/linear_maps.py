@@ -8,8 +8,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ffebm.graph.graph import Dim, Graph, Layout, Linear, Node, Pool, holds_floats
+from ffebm.graph.energy_block import Layout, Linear, Pool
+from ffebm.graph.graph import Graph, Node
 from ffebm.graph.ops import Kind, kind_of
+from ffebm.graph.tensor import Dim, holds_floats
 from ffebm.graph.work import stationary
 from ffebm.visible import visible
 

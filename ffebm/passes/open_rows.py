@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ffebm.graph.graph import Array, Dim, Graph, Node, TensorType
+from ffebm.graph.graph import Graph, Node
+from ffebm.graph.tensor import Array, Dim, TensorType
 
 
 def flatten_open_rows(graph: Graph) -> None:

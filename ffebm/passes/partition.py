@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import msgspec
 
 from ffebm.errors import HardwareError, Location
-from ffebm.graph.graph import EnergyBlock, Graph, Node, Part, Stage
+from ffebm.graph.energy_block import EnergyBlock
+from ffebm.graph.graph import Graph, Node, Part, Stage
 from ffebm.graph.work import macs
 from ffebm.hardware.description import Hardware
 from ffebm.mapping.packing import Packer

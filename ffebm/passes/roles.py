@@ -18,8 +18,9 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from ffebm.errors import Location, UsageError
-from ffebm.graph.graph import Array, Graph, Node, Stage, captured, holds_floats
+from ffebm.graph.graph import Graph, Node, Stage, captured
 from ffebm.graph.ops import OPS, Kind, kind_of
+from ffebm.graph.tensor import Array, holds_floats
 from ffebm.hardware.description import Hardware
 
 NORMALISATIONS = frozenset(

@@ -7,7 +7,9 @@ one dense matrix full of zeros.
 
 from dataclasses import dataclass
 
-from ffebm.graph.graph import Array, Graph, Linear, Part, Stage
+from ffebm.graph.energy_block import Linear
+from ffebm.graph.graph import Graph, Part, Stage
+from ffebm.graph.tensor import Array
 from ffebm.hardware.description import Hardware
 
 

@@ -6,7 +6,7 @@ which use only what the two kinds of array share.
 
 from typing import Any
 
-from ffebm.graph.graph import Linear
+from ffebm.graph.energy_block import Linear
 from ffebm.hardware.description import Crossbar
 
 HEADROOM = 1.05

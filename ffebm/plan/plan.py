@@ -15,7 +15,7 @@ from ffebm import plugins
 from ffebm.errors import HardwareError, InternalError, Location, PlanError
 from ffebm.files.decoded import decoded
 from ffebm.files.folder import read_folder, write_folder
-from ffebm.graph.graph import Array, holds_floats
+from ffebm.graph.tensor import Array, holds_floats
 from ffebm.hardware.description import check_hardware
 from ffebm.plan.checks.contradictions import plan_problems
 from ffebm.plan.pictures.notebook import plan_html

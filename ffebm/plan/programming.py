@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from ffebm.graph.graph import Array, Part
+from ffebm.graph.graph import Part
+from ffebm.graph.tensor import Array
 from ffebm.hardware.description import Crossbar
 from ffebm.plan import conductance
 

@@ -6,7 +6,9 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from ffebm.graph.graph import Array, EnergyBlock, Part, TensorType
+from ffebm.graph.energy_block import EnergyBlock
+from ffebm.graph.graph import Part
+from ffebm.graph.tensor import Array, TensorType
 from ffebm.graph.work import stationary
 from ffebm.hardware.description import Hardware
 from ffebm.plan.program import Segment

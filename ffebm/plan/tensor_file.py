@@ -12,7 +12,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from ffebm.graph.graph import Array
+from ffebm.graph.tensor import Array
 
 TYPES = "element_types"
 """Key of the metadata: a JSON object of element types by array name."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from ffebm.graph.graph import Array
+from ffebm.graph.tensor import Array
 
 SIDE, COLOURS, KERNEL = 32, 3, 3
 FEWEST = 8

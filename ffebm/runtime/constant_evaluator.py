@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import torch
 
-from ffebm.graph.graph import Array
+from ffebm.graph.tensor import Array
 from ffebm.plan.program import Instruction
 from ffebm.runtime.digital_program import Binding, run_instruction
 from ffebm.runtime.kernels.dtypes import array_of, tensor_of

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ffebm.errors import UsageError
-from ffebm.graph.graph import EnergyBlock, Linear
+from ffebm.graph.energy_block import EnergyBlock, Linear
 from ffebm.hardware.description import Crossbar, TileKind
 from ffebm.plan.plan import Plan
 from ffebm.runtime.blocks.block_runtime import BlockRuntime

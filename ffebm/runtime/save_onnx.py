@@ -9,7 +9,7 @@ from onnx.external_data_helper import set_external_data
 
 from ffebm.errors import Location, UsageError
 from ffebm.files.write_file import write_file
-from ffebm.graph.graph import Array
+from ffebm.graph.tensor import Array
 from ffebm.plan.plan import Plan
 
 TOO_LARGE = 2**31 - 2**20

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ffebm.graph.graph import EnergyBlock
+from ffebm.graph.energy_block import EnergyBlock
 from ffebm.plan.plan import Plan
 from ffebm.plan.program import Instruction, values_read
 from ffebm.plan.schema import Settle

@@ -8,7 +8,8 @@ it. Values that cross units travel over the network. Weights are on their tiles 
 
 from dataclasses import dataclass, field, replace
 
-from ffebm.graph.graph import EnergyBlock, Graph, Node, captured
+from ffebm.graph.energy_block import EnergyBlock
+from ffebm.graph.graph import Graph, Node, captured
 from ffebm.graph.work import elements, macs, operations, rows
 from ffebm.hardware.description import Hardware
 from ffebm.mapping.block_cost import BlockCost, update_of

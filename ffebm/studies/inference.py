@@ -10,7 +10,7 @@ import torch
 
 from ffebm.errors import Location, UsageError
 from ffebm.files.write_file import replacing
-from ffebm.graph.graph import Array
+from ffebm.graph.tensor import Array
 from ffebm.plan.plan import Plan
 from ffebm.plan.schema import Port
 from ffebm.runtime.blocks.settling.settling import listed_samples

@@ -17,7 +17,8 @@ from onnx import AttributeProto, ModelProto, TensorProto, helper
 import ffebm
 from ffebm.compiler.isolated import isolated
 from ffebm.errors import ModelError, UsageError
-from ffebm.graph.graph import Graph, verify
+from ffebm.graph.graph import Graph
+from ffebm.graph.verify import verify
 from tests.models import Builder, oracle, random_feeds, relative_error, tensors
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import ffebm
-from ffebm.graph.graph import Array
+from ffebm.graph.tensor import Array
 from tests.models import as_tuple, relative_error
 
 CASES = Path(__file__).parents[1] / "cases"

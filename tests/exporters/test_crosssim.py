@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from ffebm.exporters.crosssim import export_crosssim
 from ffebm.exporters.export import held_matrix, linears, slice_ranges
-from ffebm.graph.graph import Array
+from ffebm.graph.tensor import Array
 from ffebm.hardware.description import Cell, Crossbar, Dac
 from ffebm.plan.plan import Plan
 from ffebm.plan.schema import Piece

@@ -2,20 +2,10 @@ import numpy as np
 import pytest
 
 from ffebm.errors import InternalError
-from ffebm.graph.graph import (
-    Activation,
-    EnergyBlock,
-    Graph,
-    Interaction,
-    Layer,
-    Linear,
-    Node,
-    Part,
-    Stage,
-    TensorType,
-    captured,
-    verify,
-)
+from ffebm.graph.energy_block import Activation, EnergyBlock, Interaction, Layer, Linear
+from ffebm.graph.graph import Graph, Node, Part, Stage, captured
+from ffebm.graph.tensor import TensorType
+from ffebm.graph.verify import verify
 
 
 def graph() -> Graph:

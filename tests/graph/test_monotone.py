@@ -6,7 +6,8 @@ import pytest
 from onnx import numpy_helper
 
 import ffebm
-from ffebm.graph.graph import Activation, Graph, Node
+from ffebm.graph.energy_block import Activation
+from ffebm.graph.graph import Graph, Node
 from ffebm.graph.monotone import activation_of
 from tests.models import Builder, oracle, random_feeds, tensors
 

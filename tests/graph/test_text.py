@@ -11,23 +11,11 @@ from hypothesis import strategies as st
 from ffebm.compiler.driver import pass_order, run_passes
 from ffebm.compiler.onnx.from_onnx import from_onnx
 from ffebm.errors import Location, UsageError
-from ffebm.graph.graph import (
-    Activation,
-    EnergyBlock,
-    Graph,
-    Interaction,
-    Layer,
-    Layout,
-    Linear,
-    Node,
-    Part,
-    Place,
-    Pool,
-    Stage,
-    TensorType,
-)
+from ffebm.graph.energy_block import Activation, EnergyBlock, Interaction, Layer, Layout, Linear, Pool
+from ffebm.graph.graph import Graph, Node, Part, Place, Stage, graph_text
 from ffebm.graph.parse import parse
-from ffebm.graph.text import digest, graph_text
+from ffebm.graph.tensor import TensorType
+from ffebm.graph.text import digest
 from ffebm.hardware.description import load_hardware
 from ffebm.plan.schema import Options
 from tests.models import Builder

@@ -11,7 +11,8 @@ import torch
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 import ffebm
-from ffebm.graph.graph import Array, Layer
+from ffebm.graph.energy_block import Layer
+from ffebm.graph.tensor import Array
 
 rng = np.random.default_rng(0)
 

@@ -17,7 +17,8 @@ from ffebm import Executor, Plan, Settle, load_plan
 from ffebm.compiler.driver import compile_model, pass_order, run_passes
 from ffebm.compiler.onnx.from_onnx import from_onnx
 from ffebm.errors import InternalError, UsageError
-from ffebm.graph.graph import EnergyBlock, Graph, Stage
+from ffebm.graph.energy_block import EnergyBlock
+from ffebm.graph.graph import Graph, Stage
 from ffebm.hardware.description import load_hardware
 from ffebm.passes.canonicalize import Canonicalize
 from ffebm.passes.placement import Placement

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ffebm import compile as compile_plan
-from ffebm.graph.graph import Linear
+from ffebm.graph.energy_block import Linear
 from ffebm.passes.tiling import even_cuts, matrix_size
 from ffebm.plan.conductance import to_matrix
 from tests.machines import crossbars

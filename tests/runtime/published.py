@@ -16,7 +16,7 @@ import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
 from safetensors import safe_open
 from torch import Tensor
 
-from ffebm.graph.graph import Activation, EnergyBlock, Interaction, Layer, Layout, Linear, Pool
+from ffebm.graph.energy_block import Activation, EnergyBlock, Interaction, Layer, Layout, Linear, Pool
 from ffebm.plan.schema import Settle
 from ffebm.runtime.blocks.block_runtime import BlockRuntime, Tail
 from ffebm.runtime.blocks.estimators.gradient import EP, Gradient

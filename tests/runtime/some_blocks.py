@@ -8,7 +8,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ffebm.graph.graph import Activation, EnergyBlock, Interaction, Layer, Layout, Linear, Pool
+from ffebm.graph.energy_block import Activation, EnergyBlock, Interaction, Layer, Layout, Linear, Pool
 from ffebm.plan.schema import Settle
 from ffebm.runtime.blocks.block_runtime import BlockRuntime
 from ffebm.runtime.blocks.estimators.gradient import Gradient

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ffebm.graph.graph import Attr, TensorType
+from ffebm.graph.graph import Attr
 from ffebm.graph.own_ops import OwnOp
+from ffebm.graph.tensor import TensorType
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -23,8 +23,9 @@ from ffebm.compiler.onnx.schema import check_nodes
 from ffebm.compiler.onnx.structure import check_ops, check_structure, op_name, write_defaults
 from ffebm.compiler.onnx.text import readable
 from ffebm.errors import Location, ModelError
-from ffebm.graph.graph import Array, Attr, Graph, Node, TensorType
+from ffebm.graph.graph import Attr, Graph, Node
 from ffebm.graph.own_ops import own_op
+from ffebm.graph.tensor import Array, TensorType
 from ffebm.plan.checks.source import source_digest
 from ffebm.plan.schema import Source
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ffebm.errors import ModelError
-from ffebm.graph.graph import Array, Attr, Graph, Node, TensorType
+from ffebm.graph.graph import Attr, Graph, Node
 from ffebm.graph.ops import Kind, Op
+from ffebm.graph.tensor import Array, TensorType
 
 
 @dataclass

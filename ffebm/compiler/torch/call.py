@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from ffebm.compiler.torch.modes import TRAIN
-from ffebm.graph.graph import Array, Attr, Dim, Graph, Node, TensorType
+from ffebm.graph.graph import Attr, Graph, Node
+from ffebm.graph.tensor import Array, Dim, TensorType
 
 Form = tuple[str, list[str], dict[str, Attr]]
 """An ONNX op, its inputs and its attributes."""

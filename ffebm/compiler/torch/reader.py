@@ -20,7 +20,8 @@ from torch.export.graph_signature import InputKind, OutputKind
 from ffebm.compiler.torch.regions import REGIONS
 from ffebm.compiler.torch.views import Aliases, Named, NotInvertibleError
 from ffebm.errors import Location, ModelError
-from ffebm.graph.graph import Array, Attr, Dim, Graph, Node, TensorType
+from ffebm.graph.graph import Attr, Graph, Node
+from ffebm.graph.tensor import Array, Dim, TensorType
 
 CHECKS = frozenset(
     {

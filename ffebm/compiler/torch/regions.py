@@ -9,7 +9,8 @@ from torch import fx
 
 from ffebm.compiler.torch.views import Aliases, Named, NotInvertibleError
 from ffebm.errors import Location
-from ffebm.graph.graph import Array, Attr, Graph, Node, TensorType
+from ffebm.graph.graph import Attr, Graph, Node
+from ffebm.graph.tensor import Array, TensorType
 
 
 class Reader(Protocol):

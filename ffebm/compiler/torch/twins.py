@@ -13,7 +13,8 @@ import onnx
 
 from ffebm.compiler.torch.call import Form, TorchCall, defaults
 from ffebm.compiler.torch.modes import DECOMPOSED_NORMS, TRAIN
-from ffebm.graph.graph import Attr, Dim, Graph, Node, TensorType
+from ffebm.graph.graph import Attr, Graph, Node
+from ffebm.graph.tensor import Dim, TensorType
 
 
 def take_onnx_names(graph: Graph) -> dict[str, str]:

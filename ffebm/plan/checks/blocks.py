@@ -3,18 +3,10 @@
 import math
 from collections.abc import Collection, Iterator, Mapping
 
-from ffebm.graph.graph import (
-    Array,
-    EnergyBlock,
-    Interaction,
-    Layout,
-    Linear,
-    Pool,
-    TensorType,
-    holds_floats,
-)
-from ffebm.graph.graph import Layer as BlockLayer
+from ffebm.graph.energy_block import EnergyBlock, Interaction, Layout, Linear, Pool
+from ffebm.graph.energy_block import Layer as BlockLayer
 from ffebm.graph.monotone import activation_problem
+from ffebm.graph.tensor import Array, TensorType, holds_floats
 from ffebm.graph.windows import n_windows
 from ffebm.limits import VALUE_ELEMENTS
 

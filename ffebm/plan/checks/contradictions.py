@@ -3,7 +3,8 @@
 import math
 from collections.abc import Iterator
 
-from ffebm.graph.graph import EnergyBlock, TensorType, holds_floats
+from ffebm.graph.energy_block import EnergyBlock
+from ffebm.graph.tensor import TensorType, holds_floats
 from ffebm.limits import VALUE_ELEMENTS
 from ffebm.plan.checks.blocks import block_problems
 from ffebm.plan.checks.options import option_problems

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 
-from ffebm.graph.graph import Array
 from ffebm.graph.ops import OPS
+from ffebm.graph.tensor import Array
 from ffebm.plan.checks.onnx_arguments import onnx_argument_problems
 from ffebm.plan.program import Instruction, Program, Segment
 from ffebm.plan.torch_ops import argument_problems, op_problem

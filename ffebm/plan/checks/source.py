@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from ffebm.graph.graph import Array
+from ffebm.graph.tensor import Array
 from ffebm.plan.schema import PlanData
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import msgspec
 import numpy as np
 
-from ffebm.graph.graph import Array, Linear
+from ffebm.graph.energy_block import Linear
+from ffebm.graph.tensor import Array
 from ffebm.plan.conductance import to_matrix
 from ffebm.plan.programming import LEVELS, PROGRAMMED, programming_problems
 from ffebm.plan.schema import Piece, PlanData, TilePlan

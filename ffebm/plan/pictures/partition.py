@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
 
-from ffebm.graph.graph import EnergyBlock
+from ffebm.graph.energy_block import EnergyBlock
 from ffebm.plan.schema import PlanData
 from ffebm.plan.summary import engineering, share
 from ffebm.visible import visible

@@ -6,7 +6,7 @@ import math
 import msgspec
 import numpy as np
 
-from ffebm.graph.graph import Array
+from ffebm.graph.tensor import Array
 from ffebm.plan.plan import Plan
 from ffebm.plan.programming import LEVELS
 from ffebm.plan.schema import TilePlan

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-from ffebm.graph.graph import holds_floats
+from ffebm.graph.tensor import holds_floats
 from ffebm.hardware.description import load_hardware, shipped_hardware
 from ffebm.plan.plan import Plan
 from ffebm.plan.schema import Options, Settle

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ffebm.errors import UsageError
-from ffebm.graph.graph import EnergyBlock
+from ffebm.graph.energy_block import EnergyBlock
 from ffebm.plan.schema import Settle
 from ffebm.runtime.blocks.circuit import Circuit, Drives
 from ffebm.runtime.blocks.edge import Edge

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ffebm.graph.graph import EnergyBlock, Layer
+from ffebm.graph.energy_block import EnergyBlock, Layer
 from ffebm.runtime.blocks.coupling import Coupling
 from ffebm.runtime.blocks.edge import Edge
 from ffebm.runtime.blocks.physics.hopfield import Hopfield

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ffebm.graph.graph import Interaction, Layer, Layout
+from ffebm.graph.energy_block import Interaction, Layer, Layout
 from ffebm.runtime.blocks.physics.physics import Moving, Term, Weights
 from ffebm.runtime.blocks.physics.pooling import Pooling
 from ffebm.runtime.blocks.physics.shared_maximum import centred

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
 from torch import Tensor
 
-from ffebm.graph.graph import Linear
+from ffebm.graph.energy_block import Linear
 
 
 class Projection(Protocol):

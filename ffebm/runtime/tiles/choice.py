@@ -11,7 +11,7 @@ import torch
 
 from ffebm import plugins
 from ffebm.errors import InternalError, UsageError
-from ffebm.graph.graph import Linear
+from ffebm.graph.energy_block import Linear
 from ffebm.hardware.crossbar import Crossbar
 from ffebm.hardware.description import Hardware, TileKind, load_hardware, shipped_hardware
 from ffebm.plan.plan import Plan

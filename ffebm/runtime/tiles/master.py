@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from ffebm.graph.graph import Linear
+from ffebm.graph.energy_block import Linear
 from ffebm.plan.conductance import from_matrix, to_matrix
 from ffebm.runtime.tiles.tile import Tile
 

@@ -7,7 +7,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from ffebm.graph.graph import Linear
+from ffebm.graph.energy_block import Linear
 from ffebm.hardware.description import Crossbar, Transfer
 from ffebm.plan.schema import Piece
 from ffebm.runtime.tiles.crossbar import CrossbarTile

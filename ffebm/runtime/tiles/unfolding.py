@@ -8,7 +8,7 @@ from math import prod
 from torch import Tensor
 from torch.nn import functional
 
-from ffebm.graph.graph import Linear
+from ffebm.graph.energy_block import Linear
 
 Band = tuple[slice, ...]
 """Windows beside each other: a range of them along each axis."""

@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 
 from ffebm.errors import UsageError
-from ffebm.graph.graph import EnergyBlock, Interaction
+from ffebm.graph.energy_block import EnergyBlock, Interaction
 from ffebm.plan.plan import Plan
 
 By = Literal["block", "projection"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ffebm.errors import Location, UsageError
-from ffebm.graph.graph import Array
+from ffebm.graph.tensor import Array
 from ffebm.training.data.samples import Data, tensors
 
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ffebm.errors import Location, UsageError
-from ffebm.graph.graph import Array
+from ffebm.graph.tensor import Array
 from ffebm.training.data.npz import read_npz
 from ffebm.training.data.samples import Data, tensors
 

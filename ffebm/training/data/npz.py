@@ -14,7 +14,7 @@ from typing import IO
 import numpy as np
 
 from ffebm.errors import Location, UsageError
-from ffebm.graph.graph import Array
+from ffebm.graph.tensor import Array
 
 READABLE = (
     OSError,

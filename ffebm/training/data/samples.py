@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ffebm.errors import UsageError
-from ffebm.graph.graph import Array
+from ffebm.graph.tensor import Array
 
 TEST_SHARE = 0.2
 """Share of samples held out where the data has no test set of its own."""

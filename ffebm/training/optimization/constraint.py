@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ffebm.errors import UsageError
-from ffebm.graph.graph import Linear
+from ffebm.graph.energy_block import Linear
 from ffebm.plan.conductance import to_matrix
 from ffebm.plan.plan import Plan
 from ffebm.runtime.executor import Executor

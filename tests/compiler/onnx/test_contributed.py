@@ -13,7 +13,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from ffebm import Executor
 from ffebm import compile as compile_plan
 from ffebm.errors import ModelError
-from ffebm.graph.graph import Array
+from ffebm.graph.tensor import Array
 from tests.models import as_tuple, oracle, relative_error, tensors
 
 CASES = Path(__file__).parents[2] / "cases"

@@ -13,7 +13,7 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, num
 from ffebm import Executor, load_plan
 from ffebm import compile as compile_plan
 from ffebm.errors import ModelError
-from ffebm.graph.graph import Array
+from ffebm.graph.tensor import Array
 from tests.models import as_tuple, oracle, tensors
 
 RNG = np.random.default_rng(0)

@@ -10,7 +10,7 @@ from onnx import numpy_helper
 from torch.nn.functional import mse_loss
 
 import ffebm
-from ffebm.graph.graph import Array
+from ffebm.graph.tensor import Array
 from tests.models import Builder, oracle, random_feeds, relative_error, tensors
 
 

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
 from torch import Tensor
 
-from ffebm.graph.graph import Activation
+from ffebm.graph.energy_block import Activation
 from ffebm.plan.schema import Settle
 from ffebm.runtime.blocks.block_runtime import BlockRuntime, Tail
 from ffebm.runtime.blocks.estimators.gradient import EP, Gradient, Implicit

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ffebm.graph.graph import Linear
+from ffebm.graph.energy_block import Linear
 from ffebm.runtime.blocks.projection import ExactProjection, weight_grad
 
 F64 = torch.float64

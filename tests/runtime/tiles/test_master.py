@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ffebm.graph.graph import Linear
+from ffebm.graph.energy_block import Linear
 from ffebm.runtime.tiles.ideal import IdealTile
 from ffebm.runtime.tiles.master import MasteredTile
 from ffebm.runtime.tiles.projection import TileProjection

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from torch import Tensor
 
-from ffebm.graph.graph import Linear
+from ffebm.graph.energy_block import Linear
 from ffebm.hardware.description import Crossbar
 from ffebm.plan.conductance import to_matrix
 from ffebm.runtime.tiles import projection as module

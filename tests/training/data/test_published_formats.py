@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ffebm.errors import UsageError
-from ffebm.graph.graph import Array
+from ffebm.graph.tensor import Array
 from ffebm.training.data import load_data
 
 N = 3

@@ -13,7 +13,7 @@ import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
 from torch import Tensor
 
 from ffebm.errors import InternalError
-from ffebm.graph.graph import Activation
+from ffebm.graph.energy_block import Activation
 
 _Sigma = Callable[[Activation, Tensor], Tensor]
 _Bounds = Callable[[Activation], tuple[float, float]]

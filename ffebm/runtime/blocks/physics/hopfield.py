@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ffebm.graph.admission import HOPFIELD
-from ffebm.graph.graph import EnergyBlock, Layer
+from ffebm.graph.energy_block import EnergyBlock, Layer
 from ffebm.runtime.blocks.physics import activation
 from ffebm.runtime.blocks.physics.physics import Map, Moving, Term, Weights
 

@@ -19,7 +19,7 @@ from typing import Protocol
 from torch import Tensor
 
 from ffebm.graph.admission import Admission
-from ffebm.graph.graph import EnergyBlock, Layer
+from ffebm.graph.energy_block import EnergyBlock, Layer
 
 Weights = Mapping[str, Tensor]
 """Weights and biases by source name."""

@@ -7,7 +7,7 @@ import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
 from torch import Tensor
 
 from ffebm.errors import UsageError
-from ffebm.graph.graph import Activation
+from ffebm.graph.energy_block import Activation
 from ffebm.plan.schema import Settle
 from ffebm.runtime.blocks.block_runtime import BlockRuntime
 from ffebm.runtime.blocks.estimators.auto_beta import STRENGTHS, choose_beta

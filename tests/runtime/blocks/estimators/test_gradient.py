@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, Phase, assume, given, settings
 from torch import Tensor
 
 from ffebm.errors import UsageError
-from ffebm.graph.graph import Activation, Linear
+from ffebm.graph.energy_block import Activation, Linear
 from ffebm.plan.schema import Settle
 from ffebm.runtime.blocks.circuit import Circuit
 from ffebm.runtime.blocks.estimators.gradient import EP, Implicit, Unrolled

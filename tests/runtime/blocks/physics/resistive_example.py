@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ffebm.errors import UsageError
-from ffebm.graph.graph import Activation, EnergyBlock, Layer, Linear, Pool
+from ffebm.graph.energy_block import Activation, EnergyBlock, Layer, Linear, Pool
 from ffebm.runtime.blocks.physics.activation import bounds
 from ffebm.runtime.blocks.physics.hopfield import Bilinear
 from ffebm.runtime.blocks.physics.physics import Map, Moving, Term, Weights

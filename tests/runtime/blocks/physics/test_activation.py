@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ffebm.errors import InternalError
-from ffebm.graph.graph import Activation
+from ffebm.graph.energy_block import Activation
 from ffebm.runtime.blocks.physics.activation import activate, bounds, is_holomorphic, potential, slope
 from tests.runtime.some_blocks import KINKED, SMOOTH
 

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, Phase, assume, given, settings
 from torch import Tensor
 
 from ffebm.errors import UsageError
-from ffebm.graph.graph import Activation
+from ffebm.graph.energy_block import Activation
 from ffebm.plan.schema import Settle
 from ffebm.runtime.blocks.block_runtime import BlockRuntime
 from ffebm.runtime.blocks.estimators.gradient import EP, Implicit

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ffebm.errors import UsageError
-from ffebm.graph.graph import Activation, Linear
+from ffebm.graph.energy_block import Activation, Linear
 from ffebm.plan.schema import Settle
 from ffebm.runtime.blocks.estimators.gradient import EP, Implicit, Unrolled
 from tests.runtime.blocks.physics.resistive_example import Resistive

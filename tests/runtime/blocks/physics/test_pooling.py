@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ffebm.graph.graph import Pool
+from ffebm.graph.energy_block import Pool
 from ffebm.runtime.blocks.physics.pooling import Pooling
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ffebm.errors import NotSettledError
-from ffebm.graph.graph import Activation, Pool
+from ffebm.graph.energy_block import Activation, Pool
 from ffebm.plan.schema import Settle
 from ffebm.runtime.blocks.block_runtime import BlockRuntime
 from ffebm.runtime.blocks.estimators.gradient import EP, Implicit, Unrolled

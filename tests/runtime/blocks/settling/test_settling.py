@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from torch import Tensor
 
 from ffebm.errors import NotSettledError
-from ffebm.graph.graph import Activation, Linear
+from ffebm.graph.energy_block import Activation, Linear
 from ffebm.plan.schema import Settle
 from ffebm.runtime.blocks.block_runtime import BlockRuntime
 from ffebm.runtime.blocks.coupling import Coupling

@@ -1,0 +1,189 @@
+"""Energy blocks: free layers, and the interactions through which they drive each other."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+import msgspec
+
+
+class Layout(msgspec.Struct, frozen=True):
+    """A change of shape or axis order; the batch stays the first axis.
+
+    Attributes:
+        op: "Reshape" or "Transpose".
+        sizes: Reshape: the sizes behind the batch. Transpose: the permutation of all axes.
+    """
+
+    op: Literal["Reshape", "Transpose"]
+    sizes: tuple[int, ...]
+
+
+class Linear(msgspec.Struct, frozen=True):
+    """A linear map with a stationary weight, by its source name.
+
+    Attributes:
+        op: "Conv", "ConvTranspose" or "MatMul" (Gemm is one; it acts on the last axis).
+        weight: Source name. Conv: [out, in / groups, *kernel]; ConvTranspose: [in, out / groups, *kernel];
+            MatMul: [in, out], or [out, in] if `transposed`.
+        bias: Source name of the bias inside the pooling, [out]; None without one.
+        strides: Of a convolution.
+        pads: Begin of each axis, then end of each axis, as ONNX has them.
+        dilations: Of a convolution.
+        groups: Of a convolution.
+        output_padding: Of a transposed convolution.
+        transposed: Of a MatMul: the weight is stored [out, in].
+    """
+
+    op: Literal["Conv", "ConvTranspose", "MatMul"]
+    weight: str
+    bias: str | None = None
+    strides: tuple[int, ...] = ()
+    pads: tuple[int, ...] = ()
+    dilations: tuple[int, ...] = ()
+    groups: int = 1
+    output_padding: tuple[int, ...] = ()
+    transposed: bool = False
+
+
+class Pool(msgspec.Struct, frozen=True):
+    """A pooling behind a linear map.
+
+    Attributes:
+        op: "MaxPool" or "AveragePool".
+        kernel: Window sizes.
+        strides: Window steps.
+        pads: Begin of each axis, then end of each axis.
+        dilations: Steps inside a window (maximum only).
+        ceil_mode: Keep windows that reach over the end.
+        count_include_pad: Padding counts in an average.
+    """
+
+    op: Literal["MaxPool", "AveragePool"]
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...]
+    pads: tuple[int, ...]
+    dilations: tuple[int, ...] = ()
+    ceil_mode: bool = False
+    count_include_pad: bool = False
+
+
+class Interaction(msgspec.Struct, frozen=True):
+    """One term of a block's energy, -<s_layer, after(pool(linear(before(z))))>.
+
+    Attributes:
+        source: Value name of z: a free layer of the same block or a clamped input.
+        before: Layout changes of z.
+        linear: The linear map; None is the identity (a skip, or a drive computed elsewhere).
+        pool: Pooling behind the linear map, if any.
+        after: Layout changes of the drive.
+        source_shape: Shape of z without the batch.
+        linear_shape: Shape of the linear map's output without the batch.
+    """
+
+    source: str
+    source_shape: tuple[int, ...]
+    linear_shape: tuple[int, ...]
+    before: tuple[Layout, ...] = ()
+    linear: Linear | None = None
+    pool: Pool | None = None
+    after: tuple[Layout, ...] = ()
+
+
+class Activation(msgspec.Struct, frozen=True):
+    """A monotone activation s = sigma(scale * u).
+
+    Attributes:
+        op: ONNX op name; "Identity" for a linear layer.
+        scale: Positive factor of the drive.
+        alpha: Parameter of LeakyRelu, Elu, Celu, Selu, HardSigmoid (slope).
+        beta: Parameter of HardSigmoid (offset), Selu (gamma).
+        low: Lower bound of Clip.
+        high: Upper bound of Clip.
+    """
+
+    op: str
+    scale: float = 1.0
+    alpha: float = 0.0
+    beta: float = 0.0
+    low: float | None = None
+    high: float | None = None
+
+
+class Layer(msgspec.Struct, frozen=True):
+    """A free layer s_l = sigma(sum of drives + biases + top-down drives).
+
+    Attributes:
+        value: Value name of its state.
+        shape: Shape of its state without the batch.
+        activation: sigma.
+        interactions: The terms that drive it bottom-up.
+        biases: Source names of constants added to the drive, broadcast against the state.
+    """
+
+    value: str
+    shape: tuple[int, ...]
+    activation: Activation
+    interactions: tuple[Interaction, ...]
+    biases: tuple[str, ...] = ()
+
+
+class EnergyBlock(msgspec.Struct, frozen=True):
+    """A block of free layers that settle together.
+
+    Attributes:
+        id: Position among the blocks, in graph order.
+        inputs: Value names of the clamped inputs.
+        layers: The free layers, in graph order.
+        outputs: Value names of the layers that are read outside the block.
+    """
+
+    id: int
+    inputs: tuple[str, ...]
+    layers: tuple[Layer, ...]
+    outputs: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Stable short name, used in steps, messages and pictures."""
+        return f"block{self.id}"
+
+    def interactions(self) -> Iterator[tuple[Layer, Interaction]]:
+        """Every interaction with the layer that it drives, in order."""
+        for layer in self.layers:
+            for interaction in layer.interactions:
+                yield layer, interaction
+
+    def colours(self) -> tuple[int, ...]:
+        """A colour for each layer: layers that feel each other differ, so equal ones update at once.
+
+        Greedy, breadth first from the first layer: any bipartite block takes two colours, and even and odd
+        layers of a chain get 0 and 1.
+        """
+        position = {layer.value: index for index, layer in enumerate(self.layers)}
+        neighbours: list[list[int]] = [[] for _ in self.layers]
+        for layer, interaction in self.interactions():
+            if interaction.source in position:
+                here, there = position[layer.value], position[interaction.source]
+                neighbours[here].append(there)
+                neighbours[there].append(here)
+        colour: dict[int, int] = {}
+        for root in range(len(self.layers)):
+            queue = [] if root in colour else [root]
+            for index in queue:
+                if index not in colour:
+                    taken = {colour.get(peer) for peer in neighbours[index]}
+                    colour[index] = next(c for c in range(len(self.layers)) if c not in taken)
+                    queue.extend(neighbours[index])
+        return tuple(colour[index] for index in range(len(self.layers)))
+
+    def weights(self) -> tuple[str, ...]:
+        """Source names of all weights and biases, each once, in order."""
+        names: dict[str, None] = {}
+        for layer in self.layers:
+            for interaction in layer.interactions:
+                if interaction.linear is not None:
+                    names[interaction.linear.weight] = None
+                    if interaction.linear.bias is not None:
+                        names[interaction.linear.bias] = None
+            names.update(dict.fromkeys(layer.biases))
+        return tuple(names)
