@@ -13,6 +13,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,6 +26,17 @@ FINE = frozenset({"refused", "same", "alone", "sided", "fails at run", "accepted
 
 Damaged = TypeVar("Damaged")
 """What a mutant is: a file's bytes, or a folder's files."""
+
+
+def lot(seed: int, names: Sequence[str]) -> int:
+    """Which of some names a seed draws, by rank of a hash: a new name changes what draws it, no more."""
+    drawn = blake2b(str(seed).encode(), digest_size=8)
+    ranks = []
+    for name in names:
+        ranked = drawn.copy()
+        ranked.update(name.encode())
+        ranks.append((ranked.digest(), name))
+    return ranks.index(max(ranks))
 
 
 @dataclass(frozen=True)

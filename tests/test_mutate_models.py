@@ -16,6 +16,14 @@ def test_a_seed_gives_the_same_mutant(models: list[tuple[str, ModelProto]]) -> N
     assert len({mutant(models, seed)[1] for seed in range(100)}) == 100
 
 
+def test_another_model_changes_only_the_mutants_that_draw_it(models: list[tuple[str, ModelProto]]) -> None:
+    more = [*models[:40], ("new", models[0][1]), *models[40:80]]
+    drawn = [(mutant(models[:80], seed), mutant(more, seed)) for seed in range(400)]
+    changed = [after[0] for before, after in drawn if before != after]
+    assert set(changed) == {"new"}
+    assert len(changed) < 15
+
+
 def test_mutants_are_refused_or_computed_right(models: list[tuple[str, ModelProto]], tmp_path: Path) -> None:
     findings = check(models, range(100), tmp_path)
     assert [finding for finding in findings if finding.fault] == []
