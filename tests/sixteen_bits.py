@@ -31,8 +31,8 @@ from onnx import (
 )
 
 from ffebm.compiler.onnx.structure import op_name
-from ffebm.graph.tensor import Array
 from ffebm.graph.ops import Kind, kind_of
+from ffebm.graph.tensor import Array
 
 HALF_UNITS = {"float16": 2.0**-11, "bfloat16": 2.0**-8}
 """The largest relative error of a rounding."""
