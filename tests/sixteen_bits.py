@@ -18,6 +18,7 @@ rounding larger, it does so in the other result too, which is in the first term.
 from collections.abc import Iterable
 
 import numpy as np
+import numpy.typing as npt
 from onnx import (
     AttributeProto,
     FunctionProto,
@@ -34,6 +35,7 @@ from ffebm.compiler.onnx.structure import op_name
 from ffebm.graph.ops import Kind, kind_of
 from ffebm.graph.tensor import Array
 
+Floats = npt.NDArray[np.float64]
 HALF_UNITS = {"float16": 2.0**-11, "bfloat16": 2.0**-8}
 """The largest relative error of a rounding."""
 NARROW = frozenset({TensorProto.FLOAT16, TensorProto.BFLOAT16})
@@ -49,7 +51,7 @@ def widened(data: bytes) -> bytes:
     _widen_graph(model.graph)
     for function in model.functions:
         _widen_nodes(function.node)
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())
 
 
 def _widen_graph(graph: GraphProto) -> None:
@@ -100,7 +102,7 @@ def roundings(model: ModelProto) -> int:
     return max(1, count)
 
 
-def near(found: Array, other: Array, wide: Array | None, count: int) -> bool:
+def near(found: Floats, other: Array, wide: Array | None, count: int) -> bool:
     """Whether a 16-bit result is right.
 
     Args:
@@ -109,7 +111,7 @@ def near(found: Array, other: Array, wide: Array | None, count: int) -> bool:
         wide: What the model in 32 bits gives; None if that cannot be had: then one rounding each is allowed.
         count: Nodes that round.
     """
-    unit, known = HALF_UNITS[other.dtype.name], other.astype(np.float64)
+    unit, known = HALF_UNITS[other.dtype.name], np.asarray(other, np.float64)
     finite = np.isfinite(known)
     ours, theirs = found[finite], known[finite]
     if not np.array_equal(found[~finite], known[~finite], equal_nan=True) or not np.isfinite(ours).all():
