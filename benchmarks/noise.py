@@ -216,7 +216,7 @@ class Bench:
         """Accuracy in per cent of exactly trained weights."""
         net = self.trained(self.net(tile, 1, seed), 1, seed)
         data = self.shaped(net)
-        net.calibrate(floats(calibration_batch(data)[0]))
+        net.calibrate(floats(calibration_batch(data)[0][0]))
         return 100 * hits(all_logits(net, data.x_test), data.y_test) / len(data.x_test)
 
     def grads(self, tile: Crossbar | None, size: int, seed: int, gradient: object) -> list[torch.Tensor]:
@@ -224,7 +224,7 @@ class Bench:
         net = self.trained(self.net(tile, size, seed, gradient), size, seed)
         data = self.shaped(net)
         seen, classes = calibration_batch(data)
-        net.calibrate(floats(seen), classes, functional.cross_entropy)
+        net.calibrate(floats(seen[0]), classes, functional.cross_entropy)
         functional.cross_entropy(logits(net, data.x_train[:256]), data.y_train[:256]).backward()
         placed = {w for block in net.plan.blocks for w in block.weights()}
         return [w.grad for name, w in net.weights().items() if name in placed and w.grad is not None]
@@ -240,7 +240,7 @@ class Bench:
         """Per cent of the ADC readings of each weight that clip, forward on 256 training samples."""
         net = self.trained(self.net(tile, 1, seed), 1, seed)
         data = self.shaped(net)
-        net.calibrate(floats(calibration_batch(data)[0]))
+        net.calibrate(floats(calibration_batch(data)[0][0]))
         all_logits(net, data.x_train[:256])
         return [100 * readings.share for readings in net.machine.readings().values()]
 

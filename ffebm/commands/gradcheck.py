@@ -92,7 +92,7 @@ def _probe(
     plan: Plan, training: Training, folder: Path | None, file: Path | None, samples: int, seed: int
 ) -> "Probe":
     from ffebm.studies.gradcheck import probe
-    from ffebm.training.data import load_data
+    from ffebm.training.classification import data_for
 
     if folder is not None and (file is not None or training.data == NO_DATA):
         raise UsageError("--data-folder without --data", hint="name the data with --data")
@@ -100,7 +100,7 @@ def _probe(
         return probe.from_file(plan, file, samples)
     if training.data == NO_DATA:
         return probe.random(plan, samples, seed)
-    return probe.labelled(plan, load_data(training.data, folder), training, samples)
+    return probe.labelled(plan, data_for(plan, training.data, folder), training, samples)
 
 
 def _watched(bench: "Bench", chosen: "CheckSettings") -> Certificate:

@@ -26,7 +26,7 @@ def run(  # noqa: PLR0913 - a command's options are its arguments
 ) -> None:
     """Run a plan on the samples of a file."""
     from ffebm.studies.inference import check_outputs, infer, read_inputs, write_outputs
-    from ffebm.training.data import load_data
+    from ffebm.training.classification import data_for
 
     if tolerance is not None and not tolerance >= 0:
         raise UsageError(f"--tolerance {tolerance}", allowed="0 or more")
@@ -36,7 +36,7 @@ def run(  # noqa: PLR0913 - a command's options are its arguments
         raise UsageError("--data-folder without --calibrate", hint="name the data with --calibrate")
     loaded = load_plan(plan)
     inputs = read_inputs(loaded, input)
-    data = None if calibrate is None else load_data(calibrate, data_folder)
+    data = None if calibrate is None else data_for(loaded, calibrate, data_folder)
     outputs, notes = infer(loaded, inputs, seed, device, data)
     for line in notes:
         err.print(visible(line), markup=False)

@@ -58,7 +58,7 @@ def sensitivity(  # noqa: PLR0913 - a command's options are its arguments
     """Find what noise and converters do to each block, and the partition that keeps an accuracy."""
     from ffebm.report.pictures.sensitivity import picture
     from ffebm.studies.sensitivity.meter import Effort
-    from ffebm.training.data import load_data
+    from ffebm.training.classification import data_for
 
     levels: Levels = {
         "noise": _numbers("noise", noise, lambda level: 0 <= level < math.inf, "0 or more"),
@@ -72,7 +72,8 @@ def sensitivity(  # noqa: PLR0913 - a command's options are its arguments
     drawn = svg or path.with_suffix(".svg")
     effort = Effort(samples=samples, probes=probes, seeds=seeds, beta=strength(beta))
     with claimed(path, "continues the study", "wait until it ends, or name another file with -o"):
-        study = _study(load_plan(plan), load_data(data, data_folder), _by(by), effort, path)
+        loaded = load_plan(plan)
+        study = _study(loaded, data_for(loaded, data, data_folder), _by(by), effort, path)
         if study.record.setup.calibration:
             out.print(study.record.setup.calibration, markup=False)
         try:

@@ -226,11 +226,11 @@ def _train(
 
     from ffebm.runtime.executor import Executor
     from ffebm.runtime.tiles.tile import limits_met
-    from ffebm.training.data import load_data
+    from ffebm.training.classification import data_for
     from ffebm.training.trainer import Trainer, estimator
 
     net = Executor(plan, gradient=estimator(training), seed=training.seed)
-    trainer = Trainer(net, load_data(training.data, data_folder), training, folder, device)
+    trainer = Trainer(net, data_for(plan, training.data, data_folder), training, folder, device)
     if resume:
         trainer.resume()
         threads = torch.get_num_threads()

@@ -17,10 +17,9 @@ from ffebm.runtime.blocks.settling.settling import listed_samples
 from ffebm.runtime.executor import Executor
 from ffebm.runtime.tiles.tile import limits_met
 from ffebm.training.calibration import calibrated_on, calibration_batch, follows_data
-from ffebm.training.classification import fitted, input_dtype
+from ffebm.training.classification import as_inputs, fitted
 from ffebm.training.data import Data
 from ffebm.training.data.npz import npz_names, read_npz
-from ffebm.training.data.samples import as_input
 
 BESIDE = ("y", "x_test", "y_test")
 """Arrays of a file of labelled samples that are no inputs."""
@@ -118,11 +117,11 @@ def infer(
     if any(tensor.ndim and not len(tensor) for tensor in tensors):
         raise UsageError("an input holds no samples", allowed="at least one")
     if seen is not None:
-        net.calibrate(seen.to(device))
+        net.calibrate(tuple(x.to(device) for x in seen))
     with torch.no_grad():
         result = net(*tensors)
     outputs = result if isinstance(result, tuple) else (result,)
-    ranges = calibrated_on(plan, 0 if seen is None else len(seen))
+    ranges = calibrated_on(plan, 0 if seen is None else len(seen[0]))
     notes = [ranges] if ranges else []
     for block, equilibrium in zip(plan.blocks, net.equilibria, strict=True):
         loose = float((~equilibrium.converged).float().mean())
@@ -148,8 +147,8 @@ def _not_finite(outputs: Mapping[str, torch.Tensor]) -> Iterator[str]:
             yield f"warning: output {name!r} is not finite{where}"
 
 
-def _calibration(plan: Plan, data: Data) -> torch.Tensor:
-    """Samples that ADC ranges are calibrated on, [batch, …]."""
+def _calibration(plan: Plan, data: Data) -> tuple[torch.Tensor, ...]:
+    """Samples that ADC ranges are calibrated on, [batch, …] of each input."""
     if not follows_data(plan):
         raise UsageError(
             "the plan has no ADC ranges that follow data",
@@ -157,7 +156,7 @@ def _calibration(plan: Plan, data: Data) -> torch.Tensor:
             "calibration 'data'",
             hint="leave --calibrate out",
         )
-    return as_input(calibration_batch(fitted(plan, data))[0], input_dtype(plan))
+    return as_inputs(plan, calibration_batch(fitted(plan, data))[0])
 
 
 def check_outputs(

@@ -10,10 +10,13 @@ SAMPLES = 128
 """Training samples of a calibration."""
 
 
-def calibration_batch(data: Data) -> tuple[Tensor, Tensor]:
-    """Training samples and their classes, drawn once and for all; if there are fewer than `SAMPLES`, all."""
+def calibration_batch(data: Data) -> tuple[tuple[Tensor, ...], Tensor]:
+    """Training samples, a tensor for each input, and their labels; if there are fewer than `SAMPLES`, all.
+
+    They are drawn once and for all.
+    """
     order = torch.randperm(len(data.x_train), generator=torch.Generator().manual_seed(0))[:SAMPLES]
-    return data.x_train[order], data.y_train[order]
+    return tuple(x[order] for x in data.train), data.y_train[order]
 
 
 def follows_data(plan: Plan) -> bool:

@@ -3,7 +3,7 @@
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,9 @@ from ffebm.training.checkpoint import (
     restore_optimizer,
     save_checkpoint,
 )
-from ffebm.training.classification import BATCH, fitted, input_dtype
+from ffebm.training.classification import BATCH, fitted, input_dtypes
 from ffebm.training.data import Data
-from ffebm.training.data.preparation import preparation
+from ffebm.training.data.preparation import preparations
 from ffebm.training.data.samples import split_off
 from ffebm.training.loss import loss_of
 from ffebm.training.optimization.average import Average
@@ -94,10 +94,10 @@ class Trainer:
         whole = fitted(net.plan, data, self.training.pad)
         self.data, self.validation = split_off(whole, self.training.validation, self.training.seed)
         self.loss = loss_of(net.plan, self.data, self.training)
-        self._prepare = preparation(self.training, self.data, input_dtype(net.plan))
+        self._prepare = preparations(self.training, self.data, input_dtypes(net.plan))
         self._precision = Precision(self.training.precision, self.device)
         self._calibration = calibration_batch(self.data)
-        self._samples = _digest(_bytes(data.x_train), _bytes(data.y_train))
+        self._samples = _digest(*map(_bytes, (data.x_train, data.y_train, *data.more_train)))
         if net.plan.options.fold_batch_norm:
             raise UsageError(
                 "the plan's batch normalisations are folded, for inference only",
@@ -149,7 +149,7 @@ class Trainer:
     @property
     def calibration(self) -> str:
         """What ADC ranges are set by, in words; empty if samples have no say in them."""
-        return calibrated_on(self.net.plan, len(self._calibration[0]))
+        return calibrated_on(self.net.plan, len(self._calibration[1]))
 
     def run(self, progress: Progress | None = None) -> Iterator[Epoch]:
         """Train; yields the figures of each epoch after its checkpoint is written.
@@ -206,33 +206,34 @@ class Trainer:
         Raises:
             UsageError: If the loss has no right and wrong.
         """
-        return self.accuracy_on(self.data.x_test, self.data.y_test)
+        return self.accuracy_on(self.data.test, self.data.y_test)
 
-    def accuracy_on(self, x: Tensor, y: Tensor) -> float:
+    def accuracy_on(self, x: Tensor | tuple[Tensor, ...], y: Tensor) -> float:
         """Share of labels that are classified correctly.
 
         Args:
-            x: Samples in the model's shape, before their scale is changed.
+            x: Samples in the model's shape, before their scale is changed; a tuple of several inputs'.
             y: Class numbers.
 
         Raises:
             UsageError: If the loss has no right and wrong.
         """
-        found = self._measured(self.net, x, y)[1]
+        found = self._measured(self.net, x if isinstance(x, tuple) else (x,), y)[1]
         if found is None:
             raise UsageError(f"with loss {self.loss.name!r} there is no accuracy", allowed="class numbers")
         return found
 
     @torch.no_grad()
-    def _measured(self, net: Executor, x: Tensor, y: Tensor) -> tuple[float, float | None]:
+    def _measured(self, net: Executor, inputs: Sequence[Tensor], y: Tensor) -> tuple[float, float | None]:
         """Mean loss and accuracy of samples, in evaluation mode."""
         was_training = net.training
         net.eval()
         total, amount, right, labels = 0.0, 0.0, 0, 0
-        for start in range(0, len(x), BATCH):
-            target = y[start : start + BATCH].to(self.device)
+        for start in range(0, len(y), BATCH):
+            part = slice(start, start + BATCH)
+            target = y[part].to(self.device)
             with self._precision.computing():
-                outputs = net(self._prepare(x[start : start + BATCH].to(self.device)))
+                outputs = net(*self._prepare([x[part].to(self.device) for x in inputs]))
             share = self.loss.amount(target)
             total, amount = total + float(self.loss(outputs, target)) * share, amount + share
             right += self.loss.hits(self.loss.scores(outputs), target)
@@ -242,10 +243,12 @@ class Trainer:
 
     def _calibrate(self) -> None:
         """Set ADC ranges that follow data by training samples, as weights are now, for training."""
-        x, y = (part.to(self.device) for part in self._calibration)
+        inputs, y = self._calibration
         self.net.train()
         with self._precision.computing():
-            self.net.calibrate(self._prepare(x), y, self.loss)
+            self.net.calibrate(
+                self._prepare([x.to(self.device) for x in inputs]), y.to(self.device), self.loss
+            )
 
     def _epoch(self, number: int, progress: Progress | None) -> Epoch:
         """One pass over the samples; all its randomness follows from the seed and its number.
@@ -290,7 +293,7 @@ class Trainer:
         self.optimizer.zero_grad()
         tally.begin()
         for part in torch.split(picked, self.training.batch):
-            x = self._prepare(self.data.x_train[part].to(self.device), generator)
+            x = self._prepare([x[part].to(self.device) for x in self.data.train], generator)
             y = self.data.y_train[part].to(self.device)
             share = self.loss.amount(y) / max(whole, LEAST)
             self.net.train()
@@ -356,7 +359,7 @@ class Trainer:
     def _figures(self, seed: int) -> dict[str, float | None]:
         """What an epoch has reached, by names of `Epoch`."""
         self._ready(self.net)
-        test = (self.data.x_test, self.data.y_test)
+        test = (self.data.test, self.data.y_test)
         figures: dict[str, float | None] = {}
         figures["test_loss"], figures["test_accuracy"] = self._measured(self.net, *test)
         result = self.net
@@ -374,9 +377,9 @@ class Trainer:
         """Calibrate a network for the reads of a test."""
         net.eval()
         with self._precision.computing():
-            net.calibrate(self._prepare(self._calibration[0].to(self.device)))
+            net.calibrate(self._prepare([x.to(self.device) for x in self._calibration[0]]))
 
-    def _loss(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def _loss(self, x: tuple[Tensor, ...], y: Tensor) -> tuple[Tensor, Tensor]:
         """The loss of a batch, and the scores at the free equilibrium."""
         free: list[Tensor] = []
 

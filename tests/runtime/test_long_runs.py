@@ -104,12 +104,12 @@ def test_samples_that_are_held_out() -> None:
     data = samples(40)
     rest, held = split_off(data, 0.25, 3)
     assert held is not None
-    assert (len(rest.x_train), len(held[0])) == (30, 10)
-    both = torch.cat([rest.x_train, held[0]])
+    assert (len(rest.x_train), len(held[1])) == (30, 10)
+    both = torch.cat([rest.x_train, *held[0]])
     assert sorted(both[:, 3].tolist()) == sorted(data.x_train[:, 3].tolist())
     again = split_off(data, 0.25, 3)[1]
     assert again is not None
-    assert torch.equal(again[0], held[0])
+    assert torch.equal(again[0][0], held[0][0])
     assert split_off(data, 0.0, 3) == (data, None)
     with pytest.raises(UsageError) as caught:
         split_off(data, 0.001, 0)

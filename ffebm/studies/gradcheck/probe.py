@@ -13,9 +13,9 @@ from ffebm.plan.schema import Port
 from ffebm.runtime.kernels.dtypes import tensor_of
 from ffebm.studies.inference import read_inputs
 from ffebm.training.calibration import SAMPLES, calibration_batch
-from ffebm.training.classification import fitted, input_dtype
+from ffebm.training.classification import fitted, input_dtypes
 from ffebm.training.data import Data
-from ffebm.training.data.preparation import preparation
+from ffebm.training.data.preparation import preparations
 from ffebm.training.loss import Loss, loss_of
 from ffebm.training.settings import Training
 
@@ -75,11 +75,11 @@ def labelled(plan: Plan, data: Data, training: Training, samples: int) -> Probe:
     """
     fit = fitted(plan, data, training.pad)
     loss = loss_of(plan, fit, training)
-    prepare = preparation(training, fit, input_dtype(plan))
-    x, y = prepare(fit.x_train[:samples]), fit.y_train[:samples]
+    prepare = preparations(training, fit, input_dtypes(plan))
+    inputs, y = prepare([x[:samples] for x in fit.train]), fit.y_train[:samples]
     seen, classes = calibration_batch(fit)
-    name = f"the first {len(x)} training samples of {data.name}"
-    return Probe(name, (x,), y, ((prepare(seen),), classes), loss)
+    name = f"the first {len(y)} training samples of {data.name}"
+    return Probe(name, inputs, y, (prepare(seen), classes), loss)
 
 
 def from_file(plan: Plan, path: Path, samples: int) -> Probe:

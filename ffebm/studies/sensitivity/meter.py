@@ -16,9 +16,8 @@ from ffebm.plan.plan import Plan
 from ffebm.runtime.blocks.estimators.gradient import EP, Gradient, Implicit
 from ffebm.runtime.executor import Executor
 from ffebm.training.calibration import calibration_batch
-from ffebm.training.classification import all_logits, hits, input_dtype
+from ffebm.training.classification import all_logits, as_inputs, hits
 from ffebm.training.data import Data
-from ffebm.training.data.samples import as_input
 from ffebm.training.loss import Loss, loss_of
 from ffebm.training.settings import Training
 
@@ -87,16 +86,17 @@ class Meter:
             [seeds, samples, classes].
         """
         picked = self._picked()
-        x = self.data.x_test[picked if places is None else picked[places]]
+        kept = picked if places is None else picked[places]
+        x = [part[kept] for part in self.data.test]
         nets = (self._net(tiles, EP(), seed) for seed in range(self.effort.seeds))
         return torch.stack([all_logits(net, x, self.loss.scores) for net in nets])
 
     def confirmed(self, tiles: VariedTiles) -> float:
         """Share of the whole test set that is classified correctly, with noise that no search has seen."""
-        x, y, seeds = self.data.x_test, self.data.y_test, self.effort.seeds
+        x, y, seeds = self.data.test, self.data.y_test, self.effort.seeds
         nets = (self._net(tiles, EP(), seed) for seed in range(seeds, 2 * seeds))
         right = sum(hits(all_logits(net, x, self.loss.scores), y) for net in nets)
-        return right / (seeds * len(x))
+        return right / (seeds * len(y))
 
     def gradients(self, tiles: VariedTiles, *, exact: bool = False) -> dict[str, Tensor]:
         """Gradients of the weights on the probes, in evaluation mode.
@@ -107,17 +107,17 @@ class Meter:
         """
         net = self._net(tiles, Implicit() if exact else EP(beta=self.effort.beta), backward=True)
         x, y = self._probe()
-        self.loss(net(self._input(x)), y).backward()  # type: ignore[no-untyped-call]
+        self.loss(net(*self._inputs(x)), y).backward()  # type: ignore[no-untyped-call]
         return {name: w.grad for name, w in net.weights().items() if w.grad is not None}
 
     def _picked(self) -> Tensor:
         order = torch.randperm(len(self.data.x_test), generator=torch.Generator().manual_seed(0))
         return order[: self.effort.samples]
 
-    def _probe(self) -> tuple[Tensor, Tensor]:
+    def _probe(self) -> tuple[tuple[Tensor, ...], Tensor]:
         order = torch.randperm(len(self.data.x_train), generator=torch.Generator().manual_seed(1))
         picked = order[: self.effort.probes]
-        return self.data.x_train[picked], self.data.y_train[picked]
+        return tuple(x[picked] for x in self.data.train), self.data.y_train[picked]
 
     def _net(self, tiles: VariedTiles, gradient: Gradient, seed: int = 0, backward: bool = False) -> Executor:
         """The plan on these tiles, their ADC ranges calibrated for what is to be measured."""
@@ -125,13 +125,13 @@ class Meter:
         net.notices.enabled = False  # the figures are of whatever state the sweeps reach
         x, y = calibration_batch(self.data)
         if backward:
-            net.calibrate(self._input(x), y, self.loss)
+            net.calibrate(self._inputs(x), y, self.loss)
         else:
-            net.calibrate(self._input(x))
+            net.calibrate(self._inputs(x))
         return net
 
-    def _input(self, x: Tensor) -> Tensor:
-        return as_input(x, input_dtype(self.plan))
+    def _inputs(self, x: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return as_inputs(self.plan, x)
 
 
 def cosine(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> float:

@@ -48,12 +48,13 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 def setup_of(plan: Plan, data: Data, by: By, effort: Effort) -> Setup:
     """The setup of a study."""
+    samples = (data.x_test, data.y_test, *data.more_test)
     return Setup(
         **identity_of(plan),
-        data=f"{data.name} {_digest(*(t.numpy().tobytes() for t in (data.x_test, data.y_test)))}",
+        data=f"{data.name} {_digest(*(t.numpy().tobytes() for t in samples))}",
         by=by,
         effort=effort,
-        calibration=calibrated_on(plan, len(calibration_batch(data)[0])),
+        calibration=calibrated_on(plan, len(calibration_batch(data)[1])),
     )
 
 

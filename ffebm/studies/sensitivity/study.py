@@ -132,7 +132,7 @@ class Study:
     def pass_of(self, samples: int) -> int:
         """Samples that go through the network for so many: with every seed, those of a calibration too."""
         meter = self.meter
-        seen = len(calibration_batch(meter.data)[0]) if follows_data(meter.plan) else 0
+        seen = len(calibration_batch(meter.data)[1]) if follows_data(meter.plan) else 0
         return (samples + seen) * meter.effort.seeds
 
     def _search(self, method: Method, target: float, keeps: Keeps) -> frozenset[str]:

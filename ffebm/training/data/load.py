@@ -1,6 +1,6 @@
 """Finds data by its name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ffebm.errors import Location, UsageError
@@ -21,14 +21,16 @@ SOURCES: dict[str, Callable[[Path | None], Data]] = {
 NAMES = ("digits", *SOURCES)
 
 
-def load_data(name: str, folder: Path | None = None) -> Data:
+def load_data(name: str, folder: Path | None = None, inputs: Sequence[str] = ()) -> Data:
     """Load data.
 
     Args:
         name: A name of `NAMES`, or the path of an .npz file with `x` and `y` (and, if it has a test set of
-            its own, `x_test` and `y_test`).
+            its own, `x_test` and `y_test`); arrays of samples may be called as inputs.
         folder: Where the files are; None for Debian's place of Fashion-MNIST, and for data that is read from
             no folder.
+        inputs: Names of the inputs of the model that it is for, in its order; with several of them, an .npz
+            file has an array for each.
 
     Raises:
         UsageError: If there is no such data, it is damaged, or a folder is named that it is not read from.
@@ -42,7 +44,7 @@ def load_data(name: str, folder: Path | None = None) -> Data:
         raise UsageError(
             f"{name} is read from no folder, but {folder} is named", hint="leave --data-folder out"
         )
-    return digits() if name == "digits" else arrays(path)
+    return digits() if name == "digits" else arrays(path, inputs)
 
 
 def _unknown(name: str) -> UsageError:

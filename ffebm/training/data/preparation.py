@@ -1,6 +1,7 @@
 """From samples in memory to what the model sees: device, augmentation, scale."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,6 +43,54 @@ class Preparation:
         if not self.dtype.is_floating_point:
             return as_input(x, self.dtype)
         return ((floats(x) - self.mean.to(x.device)) / self.std.to(x.device)).to(self.dtype)
+
+
+@dataclass(frozen=True)
+class Preparations:
+    """What is done to each batch of a model's inputs.
+
+    Attributes:
+        each: One for each input.
+    """
+
+    each: tuple[Preparation, ...]
+
+    def __call__(
+        self, inputs: Sequence[Tensor], generator: torch.Generator | None = None
+    ) -> tuple[Tensor, ...]:
+        """A batch as the model sees it.
+
+        Args:
+            inputs: Samples of each input, [batch, …].
+            generator: Of the augmentation; None in a test, where there is none.
+        """
+        pairs = zip(self.each, inputs, strict=True)
+        return tuple(prepare(x, generator) for prepare, x in pairs)
+
+
+def preparations(training: Training, data: Data, dtypes: Sequence[torch.dtype]) -> Preparations:
+    """What the settings ask for, of each input.
+
+    Args:
+        training: The settings.
+        data: Samples in the model's shapes.
+        dtypes: Of the model's inputs.
+
+    Raises:
+        UsageError: If the samples cannot be treated so; several inputs are taken as they are.
+    """
+    if len(dtypes) == 1:
+        return Preparations((preparation(training, data, dtypes[0]),))
+    for name in ("mean", "std", "flip", "crop", "pad"):
+        if getattr(training, name):
+            raise UsageError(
+                f"--{name} with a model of {len(dtypes)} inputs",
+                allowed="a model of one input",
+                hint="prepare the arrays instead",
+            )
+    plain = Training(data=training.data)
+    parts = (data.alone(k, data.name) for k in range(len(dtypes)))
+    return Preparations(tuple(preparation(plain, x, dtype) for x, dtype in zip(parts, dtypes, strict=True)))
 
 
 def preparation(training: Training, data: Data, dtype: torch.dtype = torch.float32) -> Preparation:

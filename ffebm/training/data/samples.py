@@ -1,6 +1,7 @@
 """Labelled samples in memory."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,10 +22,13 @@ class Data:
 
     Attributes:
         name: As the user named it.
-        x_train: [samples, …], numbers; images of one byte a pixel stay bytes, see `floats`.
+        x_train: [samples, …], numbers; images of one byte a pixel stay bytes, see `floats`. Of a model that
+            takes several inputs, its first.
         y_train: [samples, …], class numbers (whole) or numbers to be met (float32).
         x_test: As x_train.
         y_test: As y_train.
+        more_train: What the further inputs of a model take, in its order, each as x_train.
+        more_test: As more_train.
     """
 
     name: str
@@ -32,6 +36,28 @@ class Data:
     y_train: Tensor
     x_test: Tensor
     y_test: Tensor
+    more_train: tuple[Tensor, ...] = ()
+    more_test: tuple[Tensor, ...] = ()
+
+    @property
+    def train(self) -> tuple[Tensor, ...]:
+        """Training samples, a tensor for each input of the model."""
+        return (self.x_train, *self.more_train)
+
+    @property
+    def test(self) -> tuple[Tensor, ...]:
+        """Test samples, a tensor for each input of the model."""
+        return (self.x_test, *self.more_test)
+
+    def of(self, train: Sequence[Tensor], test: Sequence[Tensor]) -> "Data":
+        """The same labels with other samples, a tensor for each input of the model."""
+        return replace(
+            self, x_train=train[0], x_test=test[0], more_train=tuple(train[1:]), more_test=tuple(test[1:])
+        )
+
+    def alone(self, position: int, name: str) -> "Data":
+        """The same labels with the samples of one input alone, under a name for messages."""
+        return replace(self.of([self.train[position]], [self.test[position]]), name=name)
 
     def shaped(self, sample: tuple[int | str, ...], pad: bool = False) -> "Data":
         """The same samples in a model's shape.
@@ -69,14 +95,21 @@ def as_input(x: Tensor, dtype: torch.dtype) -> Tensor:
     return floats(x).to(dtype) if dtype.is_floating_point else x.to(dtype)
 
 
-def held_out(name: str, x: Array, y: Array) -> Data:
-    """Hold out a fixed share of samples, drawn once and for all."""
+def held_out(name: str, x: Array, y: Array, *more: Array) -> Data:
+    """Hold out a fixed share of samples, drawn once and for all.
+
+    Args:
+        name: What the user calls the data.
+        x: Samples.
+        y: Labels.
+        more: What further inputs take.
+    """
     order = np.random.default_rng(0).permutation(len(x))
     test, train = np.split(order, [round(len(x) * TEST_SHARE)])
-    return tensors(name, (x[train], y[train]), (x[test], y[test]))
+    return tensors(name, *((x[part], y[part], *(other[part] for other in more)) for part in (train, test)))
 
 
-def split_off(data: Data, share: float, seed: int) -> tuple[Data, tuple[Tensor, Tensor] | None]:
+def split_off(data: Data, share: float, seed: int) -> tuple[Data, tuple[tuple[Tensor, ...], Tensor] | None]:
     """Hold out a share of the training samples to validate on.
 
     Args:
@@ -85,7 +118,7 @@ def split_off(data: Data, share: float, seed: int) -> tuple[Data, tuple[Tensor, 
         seed: Of the draw.
 
     Returns:
-        What is left to train on, and samples and labels to validate on.
+        What is left to train on, and samples (a tensor for each input) and labels to validate on.
 
     Raises:
         UsageError: If nothing would be left on one side.
@@ -100,12 +133,18 @@ def split_off(data: Data, share: float, seed: int) -> tuple[Data, tuple[Tensor, 
         )
     order = torch.randperm(total, generator=torch.Generator().manual_seed(seed))
     held, left = order[:count], order[count:]
-    rest = replace(data, x_train=data.x_train[left], y_train=data.y_train[left])
-    return rest, (data.x_train[held], data.y_train[held])
+    rest = replace(data, y_train=data.y_train[left]).of([x[left] for x in data.train], data.test)
+    return rest, (tuple(x[held] for x in data.train), data.y_train[held])
 
 
-def tensors(name: str, train: tuple[Array, Array], test: tuple[Array, Array]) -> Data:
-    """Samples and labels of both sets, from arrays; bytes of images stay bytes."""
+def tensors(name: str, train: Sequence[Array], test: Sequence[Array]) -> Data:
+    """Data from arrays; bytes of images stay bytes.
+
+    Args:
+        name: What the user calls it.
+        train: Samples, labels, and what further inputs take.
+        test: As train.
+    """
 
     def samples(array: Array) -> Tensor:
         is_image = array.dtype == np.uint8 and array.ndim == 4
@@ -115,7 +154,8 @@ def tensors(name: str, train: tuple[Array, Array], test: tuple[Array, Array]) ->
         kind = np.float32 if array.dtype.kind == "f" else np.int64
         return torch.from_numpy(np.require(array, kind, ["C", "W"]))
 
-    return Data(name, samples(train[0]), labels(train[1]), samples(test[0]), labels(test[1]))
+    more = (tuple(samples(array) for array in part[2:]) for part in (train, test))
+    return Data(name, samples(train[0]), labels(train[1]), samples(test[0]), labels(test[1]), *more)
 
 
 def _wide(array: Array) -> type[np.float32] | type[np.int64] | type[np.int16]:
