@@ -15,7 +15,7 @@ from tests.models import Builder
 ROOT = Path(ffebm.__file__).parent
 ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
     "ffebm": (
-        ("errors", "visible"),
+        ("errors", "patterns", "visible"),
         ("limits", "plugins"),
         ("files",),
         ("hardware",),

@@ -45,7 +45,8 @@ def compile(  # noqa: A001, PLR0913 - the command's name; a command's options ar
     ] = False,
     dim: Annotated[list[str] | None, Option(help="Size of a named dimension: NAME=SIZE.")] = None,
     digital: Annotated[
-        list[str] | None, Option(metavar="NAME", help="Keep this weight or node digital; repeatable.")
+        list[str] | None,
+        Option(metavar="NAME", help="Keep this weight or node digital; * stands for anything; repeatable."),
     ] = None,
     trainable: Annotated[
         list[str] | None,

@@ -33,7 +33,9 @@ from ffebm.passes.tiling import Tiling
 from ffebm.plan.checks.programs import program_problems
 from ffebm.plan.plan import Plan
 from ffebm.plan.schema import SCHEMA, Options, PlanNode, Port, Settle, Source
-from ffebm.scheduling.schedules import Schedules, batch_of
+from ffebm.plan.twin import losing_notes
+from ffebm.scheduling.schedules import batch_of
+from ffebm.scheduling.twin import schedules_of, twins_of
 
 PassProgress = Callable[[str, Graph], None]
 """Called with a pass's name and the graph after it."""
@@ -111,7 +113,7 @@ def compile_model(  # noqa: PLR0913 - the public entry point; every option has a
         settle: How energy blocks settle.
         fold_batch_norm: Fold batch normalisation into the weights before it; the plan is for inference only.
         dims: Sizes for named dimensions of an ONNX model.
-        digital: Names of weights and nodes that stay digital, whatever fits on tiles.
+        digital: Names of weights and nodes that stay digital, whatever fits on tiles; * stands for anything.
         trainable: Names of constants that train beside weights and biases; * stands for anything.
         passes: Passes of one's own, and names of those that installed packages offer, each run where the
             graph has reached the stage that it requires; docs/extend.md says how to write one.
@@ -230,7 +232,8 @@ def _emit(graph: Graph, hardware: Hardware, source: Source, options: Options, se
     """Lower a placed graph with the backends."""
     segments, segment_of, tensors = emit_segments(graph)
     tiles, crossbars = emit_tiles(graph, hardware)
-    schedules = Schedules(settle)
+    scheduled = schedules_of(graph, hardware, settle)
+    twins = twins_of(graph, hardware, settle, scheduled)
     return Plan(
         schema=SCHEMA,
         source=source,
@@ -245,10 +248,11 @@ def _emit(graph: Graph, hardware: Hardware, source: Source, options: Options, se
         nodes=tuple(_node(graph, node, segment_of) for node in graph.nodes),
         blocks=tuple(graph.blocks),
         tiles=tiles,
-        inference=schedules.inference(graph, hardware),
-        training=schedules.training(graph, hardware),
+        inference=scheduled.inference,
+        training=scheduled.training,
         batch=batch_of(graph),
-        notes=tuple(graph.notes),
+        twin=twins,
+        notes=(*graph.notes, *losing_notes(twins)),
         packages=_packages(graph),
         segments=segments,
         weights={**graph.constants, **tensors},

@@ -23,6 +23,7 @@ from ffebm.graph.monotone import activation_of
 from ffebm.graph.ops import OPS, Kind, kind_of
 from ffebm.hardware.description import Hardware
 from ffebm.passes.linear_maps import Unfit, bias_shape_fits, layout_of, linear_of, pool_of, scale_of, unfit
+from ffebm.patterns import Patterns
 
 ON_REQUEST = "kept digital on request"
 _IDENTITY = Activation("Identity")
@@ -35,7 +36,7 @@ class EnergyBlocks:
     Attributes:
         block_size: Free layers that one block may hold; or one number a block, in graph order.
         boundary: Where the first linear map of a block runs.
-        digital: Names of weights, whose linear maps stay digital, and of nodes that stay digital.
+        digital: Names or patterns of weights, whose linear maps stay digital, and of nodes that stay digital.
         physics: What the blocks' circuits can be wired for.
     """
 
@@ -113,6 +114,7 @@ class _Former:
     def __init__(self, graph: Graph, options: EnergyBlocks) -> None:
         self.graph = graph
         self.options = options
+        self.digital = Patterns(options.digital)
         self.readers = graph.consumers()
         self.makers = graph.producers()
         self.views: dict[str, _View] = {}
@@ -137,7 +139,7 @@ class _Former:
             self.fed.update(value for value in node.outputs if value)
         kind = kind_of(node.op)
         try:
-            if node.name in self.options.digital:
+            if node.name in self.digital:
                 raise Unfit(ON_REQUEST)
             if kind is Kind.LINEAR:
                 self._linear(node)
@@ -176,7 +178,7 @@ class _Former:
     def _linear(self, node: Node) -> None:
         linear, out_shape = linear_of(self.graph, node, self.makers)
         self.seen.add(linear.weight)
-        if linear.weight in self.options.digital:
+        if linear.weight in self.digital:
             raise Unfit(ON_REQUEST)
         if node.inputs[0] not in self.fed:
             raise Unfit("computed from constants")
@@ -534,11 +536,11 @@ def _check_names(graph: Graph, digital: tuple[str, ...], weights: set[str]) -> N
     """Every name that is to stay digital is a node's, or a weight's that a tile could hold."""
     known = weights | {node.name for node in graph.nodes}
     for name in digital:
-        if name not in known:
+        if name not in known and not any(found in Patterns([name]) for found in known):
             close = get_close_matches(name, known, 3, 0.5) or sorted(weights)[:6]
             raise UsageError(
                 f"{name!r} is to stay digital",
-                allowed="the name of a node, or of a weight that a tile could hold",
+                allowed="the name of a node, or of a weight that a tile could hold; * stands for anything",
                 hint=f"there are {', '.join(close)}" if close else "no weight of this model fits a tile",
                 location=Location(graph.source),
             )

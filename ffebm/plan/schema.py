@@ -15,8 +15,9 @@ from ffebm.plan.program import Segment
 from ffebm.plan.programming import LEVELS, target_conductances
 from ffebm.plan.schedule import Schedule
 from ffebm.plan.structure import Structure
+from ffebm.plan.twin import DigitalTwin
 
-SCHEMA = 3
+SCHEMA = 4
 """Version of the plan format; another version is refused."""
 
 
@@ -75,7 +76,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         boundary: Where the first linear map of a block runs.
         fold_batch_norm: Batch normalisation was folded into the weights: the plan is for inference only.
         dims: Sizes given to named dimensions of the model.
-        digital: Weights and nodes that were kept digital on request, by name.
+        digital: Weights and nodes that were kept digital on request, by name; * stands for anything.
         trainable: Constants that train on request, by name; * stands for anything.
         passes: Passes beside the compiler's own, by name.
     """
@@ -200,6 +201,7 @@ class Manifest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, eq=Fals
         inference: One inference as steps.
         training: One training step as steps.
         batch: Samples that the schedules count for.
+        twin: What the machine takes without its tiles, by data type; none where no digital unit runs some op.
         notes: What the compiler wants the user to know.
         packages: Packages whose ops it runs, beside ffebm.
     """
@@ -220,6 +222,7 @@ class Manifest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, eq=Fals
     inference: Schedule
     training: Schedule
     batch: int
+    twin: dict[str, DigitalTwin]
     notes: tuple[str, ...]
     packages: tuple[str, ...] = ()
     structure: Structure | None = None

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from ffebm.plan.schedule import Schedule
 from ffebm.plan.schema import PlanData
+from ffebm.plan.twin import Total
 from ffebm.visible import visible
 
 
@@ -40,6 +41,18 @@ def headline(plan: PlanData) -> str:
     )
 
 
+def times_twin(value: float, twin: float) -> str:
+    """A figure of a plan as a multiple of its twin's; a dash if that is nothing.
+
+    >>> times_twin(3.0, 2.0), times_twin(3e4, 2.0), times_twin(3.0, 0.0)
+    ('1.5 x', '15,000 x', '-')
+    """
+    if not twin:
+        return "-"
+    ratio = value / twin
+    return f"{ratio:.4g} x" if ratio < 1000 else f"{ratio:,.0f} x"
+
+
 def summary_lines(plan: PlanData) -> Iterator[str]:
     """What a person wants to know first, as lines of at most 80 columns."""
     tile_nodes = [node for node in plan.nodes if node.unit == "tile"]
@@ -71,6 +84,7 @@ def summary_lines(plan: PlanData) -> Iterator[str]:
     yield f"            {'' if relaxation is None else 'solved by '}at most {sweeps}"
     for name, schedule in (("inference", plan.inference), ("training", plan.training)):
         yield from _schedule_lines(name, schedule, plan.batch)
+    yield from _twin_lines(plan)
     assumed = [name for name, quantity in plan.hardware.quantities() if quantity.assumption]
     total = len(list(plan.hardware.quantities()))
     yield f"constants   {total} of {plan.hardware.name}, {len(assumed)} of them assumptions"
@@ -96,3 +110,28 @@ def _schedule_lines(name: str, schedule: Schedule, batch: int) -> Iterator[str]:
     yield "    " + ", ".join(f"{kind} {engineering(getattr(cost, kind), 'J')}" for kind in kinds[:3])
     yield "    " + ", ".join(f"{kind} {engineering(getattr(cost, kind), 'J')}" for kind in kinds[3:])
     yield f"  converts  {cost.dac_count:,} digital to analog, {cost.adc_count:,} analog to digital"
+
+
+def _twin_lines(plan: PlanData) -> Iterator[str]:
+    """Beside each total that of the machine without tiles."""
+    if not plan.twin:
+        yield "twin        none: no digital unit runs all ops"
+    for dtype, twin in plan.twin.items():
+        yield f"twin        the same machine without tiles, {dtype}; the plan takes"
+        for figure, value in figures_of(plan).items():
+            name, kind = figure.split("_")
+            what, unit = ("time", "s") if kind == "s" else ("energy", "J")
+            digital = getattr(twin, figure)
+            found = f"{times_twin(value, digital)} its {what} of {engineering(digital, unit)}"
+            yield f"  {name:<9} {found}; less at {twin.batches(figure)}"
+
+
+def figures_of(plan: PlanData) -> dict[Total, float]:
+    """The plan's own figures that its twin has too."""
+    inference, training = plan.inference, plan.training
+    return {
+        "inference_s": inference.makespan_s,
+        "inference_j": inference.cost.energy,
+        "training_s": training.makespan_s,
+        "training_j": training.cost.energy,
+    }

@@ -21,6 +21,8 @@ class Task:
         after: Positions of the tasks that it waits for; all are earlier in the list.
         cost: Energy and conversions.
         block: Id of the energy block that it works for, if it is one.
+        fixed_s: Of its seconds, those that a larger batch leaves as they are.
+        fixed_j: Of its joules, the same.
     """
 
     kind: StepKind
@@ -30,6 +32,8 @@ class Task:
     after: tuple[int, ...]
     cost: Cost
     block: int | None = None
+    fixed_s: float = 0.0
+    fixed_j: float = 0.0
 
 
 def list_schedule(tasks: list[Task]) -> Schedule:
@@ -41,6 +45,11 @@ def list_schedule(tasks: list[Task]) -> Schedule:
     Returns:
         The schedule with its lower bounds; steps are numbered in order of their start.
     """
+    return ordered(tasks)[0]
+
+
+def ordered(tasks: list[Task]) -> tuple[Schedule, list[int]]:
+    """The schedule of tasks, and the position of each step's task in the list."""
     behind = _chains_behind(tasks)
     starts = _Simulation(tasks, behind).run()
     # A step that takes no time goes before those that start with it.
@@ -65,13 +74,35 @@ def list_schedule(tasks: list[Task]) -> Schedule:
         for unit in task.units:
             busy[unit] = busy.get(unit, 0.0) + task.seconds
     busiest = max(sorted(busy), key=lambda unit: busy[unit], default="")
-    return Schedule(
+    schedule = Schedule(
         steps=steps,
         makespan_s=max((step.end_s for step in steps), default=0.0),
         critical_path_s=max(behind, default=0.0),
         busiest_unit=busiest,
         busiest_s=busy.get(busiest, 0.0),
     )
+    return schedule, order
+
+
+def filling_chain(schedule: Schedule) -> list[int]:
+    """Ids of steps without a gap between them that fill the makespan, the last first.
+
+    Each starts when one that it waits for ends, or when the step before it on one of its units does.
+    """
+    before: dict[int, list[int]] = {}
+    latest: dict[str, int] = {}
+    for step in schedule.steps:
+        before[step.id] = [*step.after, *(latest[unit] for unit in step.units if unit in latest)]
+        latest.update((unit, step.id) for unit in step.units)
+    ends = [step.id for step in schedule.steps if step.end_s == schedule.makespan_s]
+    chain = ends[-1:]
+    while chain:
+        start = schedule.steps[chain[-1]].start_s
+        reached = [n for n in before[chain[-1]] if schedule.steps[n].end_s == start]
+        if not reached:
+            break
+        chain.append(reached[0])
+    return chain
 
 
 def _chains_behind(tasks: list[Task]) -> list[float]:

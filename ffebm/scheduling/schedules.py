@@ -13,9 +13,9 @@ from ffebm.graph.graph import Graph, Node, captured
 from ffebm.graph.work import elements, macs, operations, rows
 from ffebm.hardware.description import Hardware
 from ffebm.mapping.block_cost import BlockCost, update_of
-from ffebm.plan.schedule import Cost, Schedule, StepKind
+from ffebm.plan.schedule import Cost, StepKind
 from ffebm.plan.schema import Settle
-from ffebm.scheduling.list_schedule import Task, list_schedule
+from ffebm.scheduling.list_schedule import Task
 
 LOSS_OPERATIONS = 8.0
 """Digital operations an output element for a loss and its derivative (as softmax with cross-entropy)."""
@@ -23,24 +23,19 @@ UPDATE_OPERATIONS = 2.0
 """Digital operations a weight for an optimiser's step (plain gradient descent)."""
 
 
-@dataclass(frozen=True)
-class Schedules:
-    """Makes the two schedules of a placed graph."""
+def inference_tasks(graph: Graph, hardware: Hardware, settle: Settle) -> list[Task]:
+    """What one inference of a placed graph is made of."""
+    tasks = _Tasks(graph, hardware, settle)
+    tasks.forward()
+    return tasks.tasks
 
-    settle: Settle
 
-    def inference(self, graph: Graph, hardware: Hardware) -> Schedule:
-        """One inference."""
-        tasks = _Tasks(graph, hardware, self.settle)
-        tasks.forward()
-        return list_schedule(tasks.tasks)
-
-    def training(self, graph: Graph, hardware: Hardware) -> Schedule:
-        """One training step."""
-        tasks = _Tasks(graph, hardware, self.settle)
-        tasks.forward()
-        tasks.backward()
-        return list_schedule(tasks.tasks)
+def training_tasks(graph: Graph, hardware: Hardware, settle: Settle) -> list[Task]:
+    """What one training step of a placed graph is made of."""
+    tasks = _Tasks(graph, hardware, settle)
+    tasks.forward()
+    tasks.backward()
+    return tasks.tasks
 
 
 def batch_of(graph: Graph) -> int:
@@ -61,6 +56,23 @@ class _Item:
     forward: int = -1
     backward: int = -1
     key: str = field(default="")
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What a digital unit does in a step.
+
+    Attributes:
+        products: Multiply-accumulates.
+        rest: Other operations.
+        moved: Elements that its memory reads or writes.
+        held: Those of them that are weights, the same for any batch.
+    """
+
+    products: float
+    rest: float
+    moved: float
+    held: float = 0
 
 
 class _Tasks:
@@ -123,38 +135,42 @@ class _Tasks:
         energy = bits * network.bit_energy.value * network.hops.value
         memory = bits * digital.memory_energy.value
         cost = Cost(network=energy, memory=memory)
-        return self._append(Task("transfer", name, ("network",), seconds, after, cost), block)
+        task = Task("transfer", name, ("network",), seconds, after, cost, fixed_s=network.latency.value)
+        return self._append(task, block)
 
     def _digital(self, kind: StepKind, node: Node, after: tuple[int, ...], times: int = 1) -> int:
         """A node on a digital unit; `times` as much work as its forward run."""
         products, rest = macs(self.graph, node) * times, operations(self.graph, node) * times
-        moved = sum(elements(self.graph, v) for v in {*captured(node), *node.outputs} if v) * times
+        moved = {v: elements(self.graph, v) * times for v in (*captured(node), *node.outputs) if v}
         if not products and not rest:
-            moved = 0  # a view moves nothing
-        return self._compute(kind, node.name, after, (products, rest, moved))
+            moved = {}  # a view moves nothing
+        held = sum(size for v, size in moved.items() if v in self.graph.constants)
+        return self._compute(kind, node.name, after, _Work(products, rest, sum(moved.values()), held))
 
     def _compute(
         self,
         kind: StepKind,
         name: str,
         after: tuple[int, ...],
-        work: tuple[float, float, float],
+        work: _Work,
         block: EnergyBlock | None = None,
     ) -> int:
-        """Multiply-accumulates, other operations and moved elements on the least loaded digital unit."""
-        products, rest, moved = work
+        """Some work on the least loaded digital unit."""
         digital = self.hardware.digital
-        seconds = products / digital.mac_rate.value + rest / digital.op_rate.value
-        energy = products * digital.mac_energy.value + rest * digital.op_energy.value
-        memory = moved * digital.value_bits * digital.memory_energy.value
+        seconds = work.products / digital.mac_rate.value + work.rest / digital.op_rate.value
+        energy = work.products * digital.mac_energy.value + work.rest * digital.op_energy.value
+        element = digital.value_bits * digital.memory_energy.value
         unit = min(range(digital.count), key=lambda index: (self.load[index], index))
         self.load[unit] += seconds
-        cost = Cost(digital=energy, memory=memory)
-        return self._append(Task(kind, name, (f"digital{unit}",), seconds, after, cost), block)
+        cost = Cost(digital=energy, memory=work.moved * element)
+        task = Task(kind, name, (f"digital{unit}",), seconds, after, cost, fixed_j=work.held * element)
+        return self._append(task, block)
 
     def _append(self, task: Task, block: EnergyBlock | None = None) -> int:
         """Add a task, which may work for a block."""
         found = task if block is None else replace(task, block=block.id)
+        if task.kind == "update":  # once, whatever the batch
+            found = replace(found, fixed_s=task.seconds, fixed_j=task.cost.energy)
         self.tasks.append(replace(found, after=tuple(sorted(set(found.after)))))
         return len(self.tasks) - 1
 
@@ -176,7 +192,7 @@ class _Tasks:
         """Tasks of one training step behind its forward part."""
         ends = {self.maker[v].forward for v in self.graph.outputs if v in self.maker}
         size = sum(elements(self.graph, v) for v in self.graph.outputs)
-        loss = self._compute("loss", "loss", tuple(sorted(ends)), (0, LOSS_OPERATIONS * size, 2 * size))
+        loss = self._compute("loss", "loss", tuple(sorted(ends)), _Work(0, LOSS_OPERATIONS * size, 2 * size))
         arrived: dict[str, list[int]] = {value: [loss] for value in self.graph.outputs}
         for item in reversed(self.items):
             after = [task for value in item.makes for task in arrived.get(value, [])]
@@ -216,7 +232,7 @@ class _Tasks:
             return
         moved = 2 * cost.state_elements()
         states = self._transfer(block.name, (minus,), moved * self.hardware.digital.value_bits, block)
-        work = (cost.contrast_macs(), 0, moved)
+        work = _Work(cost.contrast_macs(), 0, moved)
         self._learn(item, self._compute("contrast", block.name, (states,), work, block))
 
     # --- updates -------------------------------------------------------------------------------------
@@ -254,7 +270,7 @@ class _Tasks:
         size = sum(self.graph.constants[weight].size for weight in weights)
         owner = next((item.block for item in items if item.block is not None), None)
         name = items[0].nodes[0].name if owner is None else owner.name
-        work = (0, UPDATE_OPERATIONS * size, 2 * size)
+        work = _Work(0, UPDATE_OPERATIONS * size, 2 * size)
         after = (*self.gradients[users], *(reads if len(users) > 1 else ()))
         master = self._compute("update", name, after, work, owner)
         if owner is None:
@@ -263,6 +279,8 @@ class _Tasks:
             return  # biases stay digital
         if self.hardware.tiles.tile.has_cells:
             master = self._transfer(name, (master,), size * self.hardware.digital.value_bits, owner)
+            moved = self.tasks[master]
+            self.tasks[master] = replace(moved, fixed_s=moved.seconds, fixed_j=moved.cost.energy)
         write, tiles = update_of(self.graph, self.hardware, weights)
         units = tuple(f"tile{number}" for number in tiles)
         self._append(Task("update", name, units, write.seconds, (master,), write.cost), owner)

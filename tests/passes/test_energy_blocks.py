@@ -414,11 +414,24 @@ def test_a_weight_or_a_node_stays_digital_on_request(name: str) -> None:
     }
 
 
+@pytest.mark.parametrize("pattern", ["*", "dense*", "w?"])
+def test_patterns_keep_everything_digital_that_they_name(pattern: str) -> None:
+    graph = kept_digital(pattern)
+    assert graph.blocks == []
+    assert {node.unit for node in graph.nodes} == {"digital"}
+    assert {n.reason for n in graph.nodes if n.op == "MatMul"} == {"kept digital on request"}
+
+
+def test_a_pattern_that_matches_some() -> None:
+    assert layers(kept_digital("*1")) == [["s0"], ["s2"]]
+
+
 def test_a_name_that_nothing_has() -> None:
     with pytest.raises(UsageError) as caught:
         kept_digital("w7")
     assert str(caught.value) == (
-        "model: 'w7' is to stay digital; the name of a node, or of a weight that a tile could hold\n"
+        "model: 'w7' is to stay digital; "
+        "the name of a node, or of a weight that a tile could hold; * stands for anything\n"
         "  hint: there are w2, w1, w0"
     )
 

@@ -15,6 +15,7 @@ from ffebm.plan.program import Instruction, Segment, values_read
 from ffebm.plan.schedule import schedule_problems
 from ffebm.plan.schema import PlanData
 from ffebm.plan.structure import structure_problems
+from ffebm.plan.twin import twin_problems
 
 Runner = Instruction | EnergyBlock
 """What a step of the inference runs."""
@@ -38,6 +39,7 @@ def plan_problems(plan: PlanData) -> Iterator[str]:
     units = {f"tile{t.id}" for t in plan.tiles} | {f"digital{i}" for i in range(plan.hardware.digital.count)}
     for schedule in (plan.inference, plan.training):
         yield from schedule_problems(schedule, {*units, "network"}, len(plan.blocks))
+    yield from twin_problems(plan.twin, tuple(block.name for block in plan.blocks))
     yield from source_problems(plan)
 
 

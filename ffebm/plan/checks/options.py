@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from ffebm.patterns import Patterns
 from ffebm.plan.schema import PlanData
 
 
@@ -26,7 +27,7 @@ def _place_problems(plan: PlanData) -> Iterator[str]:
             for _, interaction in block.interactions():
                 if interaction.linear is not None and interaction.source in block.inputs:
                     yield f"{block.name} multiplies what enters it, and its boundary is digital"
-    kept = set(plan.options.digital)
+    kept = Patterns(plan.options.digital)
     for _, piece in plan.pieces():
         if piece.weight in kept:
             yield f"piece {piece.id} holds {piece.weight!r}, which is to stay digital"

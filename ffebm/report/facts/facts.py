@@ -9,7 +9,8 @@ from ffebm.plan.plan import Plan
 from ffebm.plan.program import Instruction
 from ffebm.plan.schedule import Schedule
 from ffebm.plan.schema import Options, PlanNode, Port, Settle, Source
-from ffebm.plan.summary import engineering, share
+from ffebm.plan.summary import engineering, figures_of, share, times_twin
+from ffebm.plan.twin import DigitalTwin, Total
 from ffebm.report.facts.bill import Bill, Constant, bill, constants, energy_basis, schedule_basis, time_basis
 from ffebm.report.facts.floor import TileFacts, floor
 from ffebm.report.facts.frames import Frame, frames
@@ -28,12 +29,14 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
         text: The figure with its unit.
         note: A second line.
         basis: Constants that it rests on.
+        twin: What the machine takes without its tiles, one text a data type.
     """
 
     name: str
     text: str
     note: str
     basis: tuple[str, ...] = ()
+    twin: tuple[str, ...] = ()
 
 
 class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,6 +111,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         batch: Samples that the schedules count for.
         inputs: Of the model.
         outputs: Of the model.
+        twin: What the machine takes without its tiles, by data type.
         notes: What the compiler wants the user to know.
         figures: Headline figures.
         reasons: What kept nodes off the tiles, the largest share of work or weights first.
@@ -136,6 +140,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     batch: int
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
+    twin: dict[str, DigitalTwin]
     notes: tuple[str, ...]
     figures: tuple[Figure, ...]
     reasons: tuple[Reason, ...]
@@ -181,6 +186,7 @@ def facts(
         batch=plan.batch,
         inputs=plan.inputs,
         outputs=plan.outputs,
+        twin=plan.twin,
         notes=plan.notes,
         figures=tuple(_figures(plan)),
         reasons=reasons(plan),
@@ -325,24 +331,38 @@ def _figures(plan: Plan) -> Iterator[Figure]:
         note=f"{share(used, room)} of their cells",
     )
     for name, schedule in (("Inference", plan.inference), ("Training step", plan.training)):
-        yield from _schedule_figures(name, schedule, plan.hardware)
+        yield from _schedule_figures(name, schedule, plan)
 
 
-def _schedule_figures(name: str, schedule: Schedule, hardware: Hardware) -> Iterator[Figure]:
+def _schedule_figures(name: str, schedule: Schedule, plan: Plan) -> Iterator[Figure]:
     cost = schedule.cost
-    times, energies = schedule_basis(schedule, hardware)
+    times, energies = schedule_basis(schedule, plan.hardware)
+    which: tuple[Total, Total] = (
+        ("inference_s", "inference_j") if schedule is plan.inference else ("training_s", "training_j")
+    )
     yield Figure(
         name=f"{name} time",
         text=quantity(schedule.makespan_s, "s"),
         note=f"{schedule.ratio:.3f} × lower bound",
         basis=times,
+        twin=tuple(_twins(plan, which[0])),
     )
     yield Figure(
         name=f"{name} energy",
         text=quantity(cost.energy, "J"),
         note=f"{amount(cost.adc_count)} A/D, {amount(cost.dac_count)} D/A",
         basis=energies,
+        twin=tuple(_twins(plan, which[1])),
     )
+
+
+def _twins(plan: Plan, figure: Total) -> Iterator[str]:
+    """A figure beside its twins': how many times it is, and at which batches it is less."""
+    ours, unit = figures_of(plan)[figure], "s" if figure.endswith("_s") else "J"
+    for dtype, twin in plan.twin.items():
+        theirs = getattr(twin, figure)
+        ratio = times_twin(ours, theirs).replace("x", "×")
+        yield f"{ratio} {dtype} twin, {quantity(theirs, unit)}; less at {twin.batches(figure)}"
 
 
 def quantity(value: float, unit: str) -> str:

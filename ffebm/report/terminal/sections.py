@@ -83,6 +83,8 @@ def _summary(view: View) -> Iterator[RenderableType]:
     table = view.table("figure", "value", "", texts=3)
     for figure in facts.figures:
         table.add_row(figure.name, view.marks.figure(figure), figure.note)
+        for twin in figure.twin:
+            table.add_row("", "", twin)
     yield table
     assumed = sum(constant.assumption for constant in facts.constants)
     yield Text(f"{MARK} rests on assumptions: {assumed} of {len(facts.constants)} constants are (see costs)")

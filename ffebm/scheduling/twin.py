@@ -1,0 +1,138 @@
+"""Both schedules of a placed graph, and what the same machine takes without its tiles: the digital twin.
+
+The twin is the same graph with every node digital, scheduled by the same rules; so it is what compiling with
+`digital=["*"]` bills.
+
+Larger batches are estimated from one schedule. Of each task some seconds and joules stay as they are whatever
+the batch (latencies, reading and updating weights), the others grow in proportion. Energy is the sum over all
+tasks; time is the sum over a chain of steps that fills the makespan. So time and energy are straight lines
+over the batch, and a plan and its twin cross at most once.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+from ffebm.graph.graph import Graph
+from ffebm.hardware.description import Hardware
+from ffebm.plan.schedule import Schedule
+from ffebm.plan.schema import Settle
+from ffebm.plan.twin import Batches, DigitalTwin, Total
+from ffebm.scheduling.list_schedule import Task, filling_chain, ordered
+from ffebm.scheduling.schedules import batch_of, inference_tasks, training_tasks
+
+
+@dataclass(frozen=True)
+class Growth:
+    """A figure that grows with the batch.
+
+    Attributes:
+        fixed: What stays, whatever the batch.
+        sample: What each sample adds.
+    """
+
+    fixed: float
+    sample: float
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """Both schedules of a graph.
+
+    Attributes:
+        inference: One inference.
+        training: One training step.
+        lines: Time and energy of both, over the batch.
+    """
+
+    inference: Schedule
+    training: Schedule
+    lines: dict[Total, Growth]
+
+
+def schedules_of(graph: Graph, hardware: Hardware, settle: Settle) -> Scheduled:
+    """One inference and one training step of a placed graph."""
+    batch = batch_of(graph)
+    inference, training = inference_tasks(graph, hardware, settle), training_tasks(graph, hardware, settle)
+    first, in_first = ordered(inference)
+    second, in_second = ordered(training)
+    lines: dict[Total, Growth] = {
+        "inference_s": _time(inference, first, in_first, batch),
+        "inference_j": _energy(inference, batch),
+        "training_s": _time(training, second, in_second, batch),
+        "training_j": _energy(training, batch),
+    }
+    return Scheduled(first, second, lines)
+
+
+def twins_of(graph: Graph, hardware: Hardware, settle: Settle, plan: Scheduled) -> dict[str, DigitalTwin]:
+    """The digital twin of a placed graph, by data type; none where no digital unit runs some op of it.
+
+    Args:
+        graph: The graph.
+        hardware: The machine.
+        settle: How energy blocks settle.
+        plan: The graph's own schedules.
+    """
+    runs = hardware.digital.ops
+    if runs and any(node.op not in runs for node in graph.nodes):
+        return {}
+    alone = without_tiles(graph)
+    bill = schedules_of(alone, hardware, settle) if graph.blocks else plan
+    better = {figure: below(line, bill.lines[figure]) for figure, line in plan.lines.items()}
+    return {
+        "fp32": DigitalTwin(
+            inference_s=bill.inference.makespan_s,
+            inference_j=bill.inference.cost.energy,
+            training_s=bill.training.makespan_s,
+            training_j=bill.training.cost.energy,
+            better={figure: batches for figure, batches in better.items() if batches is not None},
+            losing=_losing(graph, plan.inference, bill.inference),
+        )
+    }
+
+
+def without_tiles(graph: Graph) -> Graph:
+    """The graph with every node digital."""
+    nodes = [replace(node, unit="digital", block=None) for node in graph.nodes]
+    return replace(graph, nodes=nodes, blocks=[], parts={}, places={})
+
+
+def _time(tasks: list[Task], schedule: Schedule, order: list[int], batch: int) -> Growth:
+    """The makespan over the batch, along a chain of steps that fills it."""
+    fixed = math.fsum(tasks[order[step]].fixed_s for step in filling_chain(schedule))
+    return Growth(fixed, (schedule.makespan_s - fixed) / batch)
+
+
+def _energy(tasks: list[Task], batch: int) -> Growth:
+    """The energy over the batch."""
+    fixed = math.fsum(task.fixed_j for task in tasks)
+    return Growth(fixed, (math.fsum(task.cost.energy for task in tasks) - fixed) / batch)
+
+
+def below(ours: Growth, theirs: Growth) -> Batches | None:
+    """The batches at which our line is below theirs."""
+    if ours.sample == theirs.sample:
+        return Batches(first=1) if ours.fixed < theirs.fixed else None
+    cross = (ours.fixed - theirs.fixed) / (theirs.sample - ours.sample)
+    if ours.sample < theirs.sample:
+        return Batches(first=max(1, math.floor(cross) + 1))
+    last = math.ceil(cross) - 1
+    return Batches(first=1, last=last) if last >= 1 else None
+
+
+def _losing(graph: Graph, ours: Schedule, theirs: Schedule) -> tuple[str, ...]:
+    """Blocks whose settling takes more time and more energy than their nodes do digitally."""
+    digital: dict[int, tuple[float, float]] = {}
+    owner = {node.name: node.block for node in graph.nodes}
+    for step in theirs.steps:
+        block = owner.get(step.name)
+        if step.kind == "digital" and block is not None:
+            seconds, joules = digital.get(block, (0.0, 0.0))
+            digital[block] = (seconds + step.end_s - step.start_s, joules + step.cost.energy)
+    losing = set()
+    for step in ours.steps:
+        if step.kind == "free" and step.block is not None:
+            seconds, joules = digital.get(step.block, (0.0, 0.0))
+            if step.end_s - step.start_s > seconds and step.cost.energy > joules:
+                losing.add(step.block)
+    return tuple(block.name for block in graph.blocks if block.id in losing)
