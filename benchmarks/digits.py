@@ -14,8 +14,9 @@ from typing import Literal
 
 import ffebm
 from ffebm.training.data import load_data
+from ffebm.training.estimator import estimator
 from ffebm.training.settings import Training
-from ffebm.training.trainer import Trainer, estimator
+from ffebm.training.trainer import Trainer
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 

@@ -2,6 +2,8 @@
 
 | Group | An entry point leads to |
 |---|---|
+| `ffebm.data` | a function from a folder, or None, to `Data` |
+| `ffebm.estimators` | a function from the settings of a run, `Training`, to an estimator |
 | `ffebm.exporters` | a function from a `Plan` to an `Export` |
 | `ffebm.hardware` | a `Hardware`, or the path of a description |
 | `ffebm.kernels` | an `OwnOp`; its name is the op's, `domain.Name` |
@@ -15,18 +17,21 @@ packages, never what to import: of packages that are not installed here as plug-
 
 import sys
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.metadata import EntryPoint, entry_points
+from pkgutil import resolve_name
 
 from ffebm.errors import UsageError
 
+DATA = "ffebm.data"
+ESTIMATORS = "ffebm.estimators"
 EXPORTERS = "ffebm.exporters"
 HARDWARE = "ffebm.hardware"
 KERNELS = "ffebm.kernels"
 PASSES = "ffebm.passes"
 TILES = "ffebm.tiles"
 TORCH_OPS = "ffebm.torch_ops"
-GROUPS = (EXPORTERS, HARDWARE, KERNELS, PASSES, TILES, TORCH_OPS)
+GROUPS = (DATA, ESTIMATORS, EXPORTERS, HARDWARE, KERNELS, PASSES, TILES, TORCH_OPS)
 
 
 def names(group: str) -> list[str]:
@@ -71,6 +76,27 @@ def load(group: str, name: str) -> object:
             f"{name!r} in {group}, of package {_package(offers[0])}, cannot be loaded: "
             f"{type(error).__name__}: {error}",
             hint=f"its entry point is {offers[0].value!r}; mend or uninstall the package",
+        ) from error
+
+
+@cache
+def imported(group: str, name: str, place: str) -> object:
+    """What an offer imports only when it runs, `module:attribute`.
+
+    Args:
+        group: Of the offer.
+        name: Of the offer.
+        place: As the offer says.
+
+    Raises:
+        UsageError: If it cannot be imported.
+    """
+    try:
+        return resolve_name(place)
+    except Exception as error:
+        raise UsageError(
+            f"{place}, of {name!r} in {group}, cannot be loaded: {type(error).__name__}: {error}",
+            hint=f"mend or uninstall package {package_of(group, name)}",
         ) from error
 
 

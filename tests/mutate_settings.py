@@ -12,8 +12,9 @@ from pathlib import Path
 from ffebm.errors import FfebmError, InternalError
 from ffebm.plan.plan import Plan
 from ffebm.runtime.executor import Executor
+from ffebm.training.estimator import estimator
 from ffebm.training.settings import read_settings, training_from
-from ffebm.training.trainer import Trainer, estimator
+from ffebm.training.trainer import Trainer
 from tests.mutants import Finding, check_apart, main, place
 from tests.mutate_toml import mutant as toml_mutant
 from tests.training.test_trainer import samples, tiny

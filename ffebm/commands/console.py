@@ -17,7 +17,9 @@ LARGEST = 2**31 - 1
 """Of numbers that torch counts or seeds with."""
 
 PlanPath = Annotated[Path, Argument(metavar="PLAN", help="Folder that `ffebm compile` wrote.")]
-DATA = Option(help="digits, fashion-mnist, cifar-10, cifar-100, imagenet32, or an .npz with x and y.")
+DATA = Option(
+    help="digits, fashion-mnist, cifar-10, cifar-100, imagenet32, a package's, or an .npz with x and y."
+)
 """`--data` of a command that takes labelled data."""
 DataFolder = Annotated[
     Path | None, Option(help="Where the data's files are. [default: Debian's, for fashion-mnist]")

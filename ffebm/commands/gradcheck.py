@@ -33,7 +33,9 @@ def gradcheck(  # noqa: PLR0913 - a command's options are its arguments
     input: Annotated[Path | None, Option("--input", help="Or an .npz with one array for each input.")] = None,  # noqa: A002
     settings: Annotated[Path | None, Option(help="Settings of training: data, estimator, scales.")] = None,
     samples: Annotated[int, Option(help="Samples that gradients are taken over.", min=1, max=LARGEST)] = 8,
-    gradient: Annotated[str | None, Option(help="ep, implicit or unrolled. [default: ep]")] = None,
+    gradient: Annotated[
+        str | None, Option(help="ep, implicit, unrolled, or a package's. [default: ep]")
+    ] = None,
     beta: Annotated[str | None, Option(help="Nudging strength, or auto. [default: 0.1]")] = None,
     cost: Annotated[bool | None, Option("--cost/--linear", help="What nudges the last block.")] = None,
     single: Annotated[bool, Option(help="The estimator computes in 32 bits, as training does.")] = False,
@@ -52,7 +54,7 @@ def gradcheck(  # noqa: PLR0913 - a command's options are its arguments
     from ffebm.report.pictures.certificate import picture
     from ffebm.studies.gradcheck.bench import Bench
     from ffebm.studies.gradcheck.check import CheckSettings
-    from ffebm.training.trainer import estimator
+    from ffebm.training.estimator import estimator
 
     if (data is not None) + (input is not None) > 1:
         raise UsageError("--data and --input", allowed="one of them")

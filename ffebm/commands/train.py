@@ -98,7 +98,9 @@ def train(  # noqa: PLR0913 - a command's options are its arguments
     precision: Annotated[
         str | None, Option(help="fp32, bf16 or fp16, for what is digital. [default: fp32]")
     ] = None,
-    gradient: Annotated[str | None, Option(help="ep, implicit or unrolled. [default: ep]")] = None,
+    gradient: Annotated[
+        str | None, Option(help="ep, implicit, unrolled, or a package's. [default: ep]")
+    ] = None,
     beta: Annotated[str | None, Option(help="Nudging strength, or auto. [default: 0.1]")] = None,
     cost: Annotated[
         bool | None, Option("--cost/--no-cost", help="ep: the cost itself nudges the last block.")
@@ -227,7 +229,8 @@ def _train(
     from ffebm.runtime.executor import Executor
     from ffebm.runtime.tiles.tile import limits_met
     from ffebm.training.classification import data_for
-    from ffebm.training.trainer import Trainer, estimator
+    from ffebm.training.estimator import estimator
+    from ffebm.training.trainer import Trainer
 
     net = Executor(plan, gradient=estimator(training), seed=training.seed)
     trainer = Trainer(net, data_for(plan, training.data, data_folder), training, folder, device)

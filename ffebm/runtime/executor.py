@@ -18,7 +18,7 @@ from ffebm.plan.plan import Plan
 from ffebm.plan.schema import Settle
 from ffebm.plan.structure import nested
 from ffebm.runtime.blocks.block_runtime import BlockRuntime
-from ffebm.runtime.blocks.estimators.gradient import EP, Gradient
+from ffebm.runtime.blocks.estimators.gradient import EP, Gradient, known_gradient
 from ffebm.runtime.blocks.physics.physics import Physics
 from ffebm.runtime.blocks.settling.settling import Equilibrium
 from ffebm.runtime.inputs import LossFunction, check_calibration, check_types, inputs_by_name
@@ -80,7 +80,7 @@ class Executor(nn.Module):
         super().__init__()
         self.plan = plan
         self.settle = settle or plan.settle
-        self.gradient = gradient or EP()
+        self.gradient = EP() if gradient is None else known_gradient(gradient)
         self._settled: dict[int, Equilibrium] = {}
         self._has_run, self._batches = False, 0
         self.calibrating = False

@@ -52,7 +52,7 @@ class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         validation: Share of the training samples that are held out to validate on.
         patience: Epochs without an improvement after which training stops; the best weights are kept.
         precision: "fp32"; or "bf16" or "fp16", in which digital ops run under torch's autocast.
-        gradient: Estimator: "ep", "implicit" or "unrolled".
+        gradient: Estimator: "ep", "implicit", "unrolled", or one that an installed package offers.
         beta: Nudging strength of "ep"; "auto" finds it from the noise of the tiles.
         cost: "ep" nudges the last block with the cost itself, evaluated anew in each sweep, and all blocks in
             the unit of the loss, as the published method does.

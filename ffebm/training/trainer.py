@@ -16,7 +16,6 @@ from ffebm.errors import Location, UsageError
 from ffebm.files.folder import read_folder
 from ffebm.files.lock import claimed
 from ffebm.plan.plan import Plan
-from ffebm.runtime.blocks.estimators.gradient import EP, Gradient, Implicit, Unrolled
 from ffebm.runtime.executor import Executor
 from ffebm.runtime.save_onnx import model_files, source_model
 from ffebm.training.calibration import calibrated_on, calibration_batch
@@ -51,22 +50,6 @@ _LARGEST = float(torch.finfo(torch.float32).max) ** 0.5
 
 Progress = Callable[[int, int, float], None]
 """Called after each step with samples seen in this epoch, samples an epoch has, and the mean loss so far."""
-
-
-def estimator(training: Training) -> Gradient:
-    """The gradient estimator that the settings name.
-
-    Raises:
-        UsageError: If there is none of that name.
-    """
-    kinds: dict[str, Gradient] = {
-        "ep": EP(beta=training.beta, cost=training.cost),
-        "implicit": Implicit(),
-        "unrolled": Unrolled(),
-    }
-    if training.gradient not in kinds:
-        raise UsageError(f"gradient {training.gradient!r}", allowed=", ".join(kinds))
-    return kinds[training.gradient]
 
 
 class Trainer:

@@ -66,6 +66,6 @@ def test_a_broken_op_is_one_message() -> None:
     with pytest.raises(UsageError) as caught:
         net(torch.ones(2, 3))
     assert str(caught.value) == (
-        "the kernel of org.plug.Right, plug_op:nothing, cannot be loaded: AttributeError: module 'plug_op' "
-        "has no attribute 'nothing'\n  hint: mend or uninstall package plug-op"
+        "plug_op:nothing, of 'org.plug.Right' in ffebm.kernels, cannot be loaded: AttributeError: module "
+        "'plug_op' has no attribute 'nothing'\n  hint: mend or uninstall package plug-op"
     )

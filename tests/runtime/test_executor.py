@@ -477,3 +477,14 @@ def test_energies_are_those_of_the_blocks_at_their_equilibria() -> None:
     # away from the equilibrium of a convex block the energy is higher
     moved = {name: state + 0.1 for name, state in net.equilibria[1].state.items()}
     assert bool((net.blocks[1].energy({"p": p}, net.weights(), moved) > second).all())
+
+
+@pytest.mark.parametrize("gradient", ["ep", EP, 0.1])
+def test_what_is_no_estimator_is_refused(gradient: Any) -> None:
+    plan = ffebm.compile(torch.nn.Linear(3, 2), (torch.ones(2, 3),))
+    with pytest.raises(UsageError) as caught:
+        Executor(plan, gradient=gradient)
+    assert str(caught.value) == (
+        f"the gradient estimator is {gradient!r}; EP(), Implicit(), Unrolled(), or an object of your own "
+        "with gradients(free, current)"
+    )

@@ -12,8 +12,9 @@ from ffebm.errors import UsageError
 from ffebm.training.checkpoint import load_checkpoint
 from ffebm.training.classification import all_logits
 from ffebm.training.data.samples import split_off
+from ffebm.training.estimator import estimator
 from ffebm.training.settings import Training
-from ffebm.training.trainer import Trainer, estimator
+from ffebm.training.trainer import Trainer
 from tests.training.test_trainer import final, samples, tiny
 
 SETTINGS = Training(data="made up", epochs=2, batch=8, lr=0.02, gradient="implicit")

@@ -13,8 +13,9 @@ from ffebm.errors import PlanError, UsageError
 from ffebm.hardware.description import Accumulate, Crossbar, Hardware, Transfer, load_hardware
 from ffebm.training.checkpoint import load_checkpoint
 from ffebm.training.data import Data
+from ffebm.training.estimator import estimator
 from ffebm.training.settings import Training
-from ffebm.training.trainer import Trainer, estimator
+from ffebm.training.trainer import Trainer
 from tests.machines import ratio
 from tests.models import Builder
 from tests.runtime.tiles.devices.test_pulses import law

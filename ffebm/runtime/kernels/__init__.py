@@ -1,10 +1,6 @@
 """The digital kernels: one function an op, in torch."""
 
-from functools import cache
-from pkgutil import resolve_name
-
 from ffebm import plugins
-from ffebm.errors import UsageError
 from ffebm.graph.own_ops import own_op
 from ffebm.runtime.kernels.activation import ACTIVATION
 from ffebm.runtime.kernels.attention import ATTENTION
@@ -70,24 +66,9 @@ def kernel_of(op: str) -> Kernel:
     if known is not None:
         return known
     own = own_op(op)
-    return torch_op if own is None else _loaded(op, own.kernel)
-
-
-@cache
-def _loaded(op: str, place: str) -> Kernel:
-    """The kernel of a package's op.
-
-    Raises:
-        UsageError: If it cannot be imported.
-    """
-    try:
-        kernel = resolve_name(place)
-    except Exception as error:
-        raise UsageError(
-            f"the kernel of {op}, {place}, cannot be loaded: {type(error).__name__}: {error}",
-            hint=f"mend or uninstall package {plugins.package_of(plugins.KERNELS, op)}",
-        ) from error
-    found: Kernel = kernel
+    if own is None:
+        return torch_op
+    found: Kernel = plugins.imported(plugins.KERNELS, op, own.kernel)  # type: ignore[assignment] # as offered
     return found
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ffebm import plugins
 from ffebm.errors import Location, UsageError
 from ffebm.training.data.arrays import arrays
 from ffebm.training.data.cifar import cifar_10, cifar_100
@@ -25,8 +26,9 @@ def load_data(name: str, folder: Path | None = None, inputs: Sequence[str] = ())
     """Load data.
 
     Args:
-        name: A name of `NAMES`, or the path of an .npz file with `x` and `y` (and, if it has a test set of
-            its own, `x_test` and `y_test`); arrays of samples may be called as inputs.
+        name: A name of `NAMES`, one that an installed package offers, or the path of an .npz file with `x`
+            and `y` (and, if it has a test set of its own, `x_test` and `y_test`); arrays of samples may be
+            called as inputs.
         folder: Where the files are; None for Debian's place of Fashion-MNIST, and for data that is read from
             no folder.
         inputs: Names of the inputs of the model that it is for, in its order; with several of them, an .npz
@@ -37,6 +39,8 @@ def load_data(name: str, folder: Path | None = None, inputs: Sequence[str] = ())
     """
     if name in SOURCES:
         return SOURCES[name](folder)
+    if name not in NAMES and plugins.package_of(plugins.DATA, name) is not None:
+        return _offered(name, folder)
     path = Path(name)
     if name not in NAMES and path.suffix != ".npz":
         raise _unknown(name)
@@ -47,6 +51,21 @@ def load_data(name: str, folder: Path | None = None, inputs: Sequence[str] = ())
     return digits() if name == "digits" else arrays(path, inputs)
 
 
+def _offered(name: str, folder: Path | None) -> Data:
+    """Data that an installed package reads or makes."""
+    read = plugins.load(plugins.DATA, name)
+    if not callable(read):
+        raise UsageError(f"the data {name!r} is {read!r}", allowed="a function of a folder")
+    found = read(folder)
+    if not isinstance(found, Data):
+        raise UsageError(f"the data {name!r} gives {found!r}", allowed="Data")
+    for samples, y in ((found.train, found.y_train), (found.test, found.y_test)):
+        for x in samples:
+            if len(x) != len(y):
+                raise UsageError(f"the data {name!r} has {len(x)} samples and {len(y)} labels")
+    return found
+
+
 def _unknown(name: str) -> UsageError:
     """What is wrong with a name that is neither of `NAMES` nor an .npz file's."""
     if Path(name).is_file():
@@ -55,6 +74,7 @@ def _unknown(name: str) -> UsageError:
             allowed="arrays x and y, as numpy.savez writes them",
             location=Location(name),
         )
+    known = dict.fromkeys((*NAMES, *plugins.names(plugins.DATA)))
     return UsageError(
-        f"no data is called {name!r}", allowed=f"{', '.join(NAMES)}, or the path of an .npz file"
+        f"no data is called {name!r}", allowed=f"{', '.join(known)}, or the path of an .npz file"
     )

@@ -1,5 +1,6 @@
 import gzip
 import struct
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from ffebm import plugins
 from ffebm.errors import UsageError
 from ffebm.training.data import load_data
 from ffebm.training.data.samples import floats
+from tests.packages import installed
 
 
 def message(name: str | Path, folder: Path | None = None) -> str:
@@ -154,4 +157,31 @@ def test_no_such_data() -> None:
     assert message("cats") == (
         "no data is called 'cats'; digits, fashion-mnist, cifar-10, cifar-100, imagenet32, "
         "or the path of an .npz file"
+    )
+
+
+def test_data_of_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = """
+import torch
+from ffebm.training.data import Data
+def given(folder, labels=3):
+    x, y = torch.ones(3, 2), torch.zeros(labels, dtype=int)
+    return Data(str(folder), x, y, x[:1], y[:1])
+def short(folder):
+    return given(folder, 2)
+def nothing(folder):
+    return None
+NUMBER = 3
+"""
+    offers = {name: f"plug_data:{name}" for name in ("given", "short", "nothing", "NUMBER", "digits")}
+    installed(tmp_path / "target", "plug-data", {plugins.DATA: offers}, code)
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "target"), *sys.path])
+    assert load_data("given", tmp_path).name == str(tmp_path)
+    assert load_data("digits").name == "digits"
+    assert message("short") == "the data 'short' has 3 samples and 2 labels"
+    assert message("nothing") == "the data 'nothing' gives None; Data"
+    assert message("NUMBER") == "the data 'NUMBER' is 3; a function of a folder"
+    assert message("absent") == (
+        "no data is called 'absent'; digits, fashion-mnist, cifar-10, cifar-100, imagenet32, NUMBER, given, "
+        "nothing, short, or the path of an .npz file"
     )

@@ -16,10 +16,11 @@ from ffebm.errors import PlanError, UsageError
 from ffebm.files.folder import read_folder, write_folder
 from ffebm.recipes.paper import RECIPES, SPLITTING_SMALL
 from ffebm.training.data import Data
+from ffebm.training.estimator import estimator
 from ffebm.training.optimization.constraint import LargestNorm, couplings
 from ffebm.training.record import RECORD
 from ffebm.training.settings import Training, held_norm
-from ffebm.training.trainer import Trainer, estimator
+from ffebm.training.trainer import Trainer
 from tests.models import Builder
 from tests.runtime.blocks.physics.resistive_example import Resistive
 from tests.training.test_resuming import FIT, MEND, on_arrays

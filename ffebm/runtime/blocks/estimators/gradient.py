@@ -13,7 +13,7 @@ import cmath
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Protocol, cast
 
 import msgspec
 import torch
@@ -248,7 +248,34 @@ class Unrolled:
         return gradients, relax(probe, Rule(1, free.settle, order))
 
 
-Gradient = EP | Implicit | Unrolled
+class Gradient(Protocol):
+    """An estimator: `EP`, `Implicit`, `Unrolled`, or one of your own.
+
+    Best a frozen dataclass: its `repr` stands in the records of runs, which a resumed run compares.
+    """
+
+    def gradients(self, free: FreePoint, current: ErrorCurrent) -> tuple[Gradients, Outcome]:
+        """Gradients of the loss by what `free` wants, and how it went.
+
+        Args:
+            free: The block where it settled freely.
+            current: The gradient of the loss by the block's outputs there.
+        """
+        ...
+
+
+def known_gradient(found: object) -> Gradient:
+    """An estimator as it was given.
+
+    Raises:
+        UsageError: If it is none.
+    """
+    if isinstance(found, type) or not callable(getattr(found, "gradients", None)):
+        raise UsageError(
+            f"the gradient estimator is {found!r}",
+            allowed="EP(), Implicit(), Unrolled(), or an object of your own with gradients(free, current)",
+        )
+    return cast("Gradient", found)
 
 
 @dataclass(frozen=True)
