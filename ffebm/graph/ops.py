@@ -273,6 +273,7 @@ _OPS: dict[str, Op] = {
     "com.microsoft.QLinearMul": Op(Kind.QUANTISED, work=6),
     "com.microsoft.QLinearSigmoid": Op(Kind.QUANTISED, work=8),
     "com.microsoft.QLinearSoftmax": Op(Kind.QUANTISED, work=8),
+    "com.microsoft.QLinearWhere": Op(Kind.QUANTISED, work=2),
     # what scikit-learn's and LightGBM's converters write
     "ai.onnx.ml.ArrayFeatureExtractor": Op(Kind.MOVE, work=0),
     "ai.onnx.ml.Binarizer": Op(Kind.STEP),

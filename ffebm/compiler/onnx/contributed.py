@@ -69,6 +69,10 @@ SIGNATURES: dict[str, tuple[str, str]] = {
     "QLinearMul": (_PAIR, ""),
     "QLinearSigmoid": (_FUNCTION, ""),
     "QLinearSoftmax": ("X X_scale x_zero_point? y_scale y_zero_point -> Y", "axis:int opset:int!"),
+    "QLinearWhere": (
+        "condition X x_scale x_zero_point Y y_scale y_zero_point z_scale z_zero_point -> Z",
+        "",
+    ),
     "QuantizeLinear": ("x y_scale y_zero_point? -> y", "axis:int"),
     "QuickGelu": ("X -> Y", "alpha:float"),
     "SimplifiedLayerNormalization": ("X scale -> Y inv_std_var?", "axis:int epsilon:float stash_type:int"),

@@ -307,6 +307,7 @@ _MICROSOFT: dict[str, InferenceRule] = {
     "QLinearMul": like("Mul", (0, 3)),
     "QLinearSigmoid": _same,
     "QLinearSoftmax": _same,
+    "QLinearWhere": like("Sum", (0, 1, 4), 1),
     "QuantizeLinear": _quantize,
     "QuickGelu": _same,
     "SimplifiedLayerNormalization": _same,

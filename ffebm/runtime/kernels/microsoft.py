@@ -61,6 +61,18 @@ def qlinear_softmax(call: Call, x: Tensor, *rest: Tensor | None) -> Tensor:
     return _function(function, x, *rest)
 
 
+def qlinear_where(call: Call, condition: Tensor, x: Tensor, *rest: Tensor | None) -> Tensor:
+    """Elements of two quantised tensors by a condition, in the steps of one scale."""
+    x_scale, x_zero, y, y_scale, y_zero, scale, zero = with_optional(rest, 7)
+    assert x_scale is not None
+    assert y is not None
+    assert y_scale is not None
+    assert scale is not None
+    left = _requantised(_floats(x, x_scale, x_zero), scale, zero, x.dtype)
+    right = _requantised(_floats(y, y_scale, y_zero), scale, zero, x.dtype)
+    return torch.where(condition, left, right)
+
+
 def qlinear_average_pool(call: Call, x: Tensor, *rest: Tensor | None) -> Tensor:
     """Mean of each window."""
     return _function(lambda y: _channels_first(call, y, lambda z: average_pool(call, z)), x, *rest)
@@ -194,4 +206,5 @@ MICROSOFT: dict[str, Kernel] = {
     "com.microsoft.QLinearMul": qlinear_mul,
     "com.microsoft.QLinearSigmoid": qlinear_sigmoid,
     "com.microsoft.QLinearSoftmax": qlinear_softmax,
+    "com.microsoft.QLinearWhere": qlinear_where,
 }

@@ -178,6 +178,23 @@ QUANTISED = [
     ),
     *(
         Example(
+            "QLinearWhere",
+            {0: RNG.random((3, 1)) > 0.5, 1: bytes_of(kind, 3, 40), 4: bytes_of(kind, 40)},
+            {
+                2: scale(0.03),
+                3: zero(kind, 5),
+                5: scale(0.05),
+                6: zero(kind, 7),
+                7: scale(0.04),
+                8: zero(kind, 3),
+            },
+            {},
+            (code,),
+        )
+        for kind, code in ((np.uint8, UINT8), (np.int8, INT8))
+    ),
+    *(
+        Example(
             "QLinearGlobalAveragePool",
             {0: bytes_of(kind, 2, 3, 6, 7)},
             {1: scale(0.03), 2: zero(kind, 5), 3: scale(0.02), 4: zero(kind, 8)},

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
@@ -375,9 +376,145 @@ def test_texts_picked_from_a_constant() -> None:
     assert [["one", "two", "six"][number] for number in label.tolist()] == list(expected)
 
 
+MAPPED: tuple[tuple[str, dict[str, Any], int], ...] = (
+    (
+        "CategoryMapper",
+        {"cats_int64s": [7, 0, 3], "cats_strings": ["a", "b", "c"], "default_string": "odd"},
+        1,
+    ),
+    ("CategoryMapper", {"cats_int64s": [7, 0, 3], "cats_strings": ["a", "b", "a"]}, 3),
+    ("LabelEncoder", {"classes_strings": ["a", "b", "c"], "default_string": "odd"}, 1),
+)
+
+
+@pytest.mark.parametrize(("op", "attrs", "version"), MAPPED)
+def test_numbers_that_become_texts(op: str, attrs: dict[str, Any], version: int) -> None:
+    """Each text is its number in the note."""
+    feeds = {"x": np.array([0, 1, 2, 3, 7, -1])}
+    model = model_of(op, feeds, (TEXT,), attrs, version)
+    (expected,), (found,) = oracle(model, feeds), run(model, feeds)
+    texts = [text for key, held in attrs.items() if key.endswith("_strings") for text in held]
+    texts.append(attrs.get("default_string", "_Unused"))
+    assert [texts[number] for number in found.tolist()] == list(expected)
+    shown = ", ".join(f"{number} for {text!r}" for number, text in enumerate(texts))
+    note = f"'y0': labels are numbers of classes, {shown}; texts are no tensors"
+    assert compile_plan(model, hardware="ideal").notes == (note,)
+
+
+@pytest.mark.parametrize("default", [{}, {"default_int64": -7}])
+def test_texts_of_a_classifier_that_become_numbers(default: dict[str, int]) -> None:
+    mapper = helper.make_node(
+        "CategoryMapper",
+        ["flat"],
+        ["number"],
+        domain="ai.onnx.ml",
+        cats_int64s=[30, 10],
+        cats_strings=["six", "one"],
+        **default,
+    )
+    nodes = [
+        classifier(classlabels_strings=["one", "two", "six"]),
+        helper.make_node("Reshape", ["label", "shape"], ["flat"]),
+        mapper,
+    ]
+    shape = numpy_helper.from_array(np.array([-1, 1]), "shape")
+    model = labelled(nodes, [helper.make_tensor_value_info("number", INT64, ["N", 1])], shape)
+    x = floats(400, 4)
+    (found,), (expected,) = run(model, {"x": x}), oracle(model, {"x": x})
+    assert set(np.unique(expected)) == {30, 10, default.get("default_int64", -1)}
+    assert np.array_equal(found.numpy(), expected)
+
+
+MAPS: tuple[tuple[str, dict[str, Any], list[list[float]], str], ...] = (
+    (
+        "DictVectorizer",
+        {"int64_vocabulary": [3, 1, 2]},
+        [[1.0, 2.5, 0.0]],
+        "3, 1, 2, 0 for a key that is absent",
+    ),
+    ("CastMap", {"cast_to": "TO_FLOAT"}, [[2.5, 1.0]], "its keys in order"),
+    ("CastMap", {"cast_to": "TO_INT64"}, [[2.5, 1.0]], "its keys in order"),
+    (
+        "CastMap",
+        {"cast_to": "TO_FLOAT", "map_form": "SPARSE", "max_map": 5},
+        [[0, 2.5, 0, 1, 0]],
+        "the keys 0 to 4, 0 for a key that is absent",
+    ),
+)
+
+
+def mapped(op: str, attrs: dict[str, Any], key: int = INT64, value: int = FLOAT) -> ModelProto:
+    node = helper.make_node(op, ["x"], ["y"], "node", domain="ai.onnx.ml", **attrs)
+    kind = INT64 if attrs.get("cast_to") == "TO_INT64" else FLOAT
+    port = helper.make_value_info(
+        "x", helper.make_map_type_proto(key, helper.make_tensor_type_proto(value, []))
+    )
+    graph = helper.make_graph([node], "test", [port], [helper.make_tensor_value_info("y", kind, None)])
+    imports = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 1)]
+    return helper.make_model(graph, opset_imports=imports, ir_version=8)
+
+
+@pytest.mark.parametrize(("op", "attrs", "columns", "words"), MAPS)
+def test_a_map_is_a_tensor_with_a_column_a_key(
+    op: str, attrs: dict[str, Any], columns: list[list[float]], words: str
+) -> None:
+    model = mapped(op, attrs)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (expected,) = session.run(None, {"x": {1: 2.5, 3: 1.0}})
+    (found,) = run(model, {"x": np.array(columns, np.float32)})
+    assert found.numpy().dtype == expected.dtype
+    np.testing.assert_array_equal(found.numpy(), expected)
+    plan = compile_plan(model, hardware="ideal")
+    assert plan.notes == (f"'x': a tensor in place of a map from key to number; columns are {words}",)
+
+
+def test_a_vocabulary_of_texts() -> None:
+    model = mapped("DictVectorizer", {"string_vocabulary": ["b", "a"]}, TEXT)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (expected,) = session.run(None, {"x": {"a": 2.0, "b": 3.0, "q": 1.0}})
+    (found,) = run(model, {"x": np.array([[3.0, 2.0]], np.float32)})
+    np.testing.assert_array_equal(found.numpy(), expected)
+
+
+@pytest.mark.parametrize(
+    ("op", "attrs", "value", "message"),
+    [
+        (
+            "DictVectorizer",
+            {"int64_vocabulary": [1]},
+            TEXT,
+            "model:x: the input is a map; a map to numbers that DictVectorizer or CastMap makes a tensor of,"
+            " in one way\n  hint: give the model a tensor, and convert it again",
+        ),
+        ("DictVectorizer", {}, FLOAT, "model:x: DictVectorizer without a vocabulary"),
+        (
+            "CastMap",
+            {"cast_to": "TO_STRING"},
+            FLOAT,
+            "model:x: CastMap to TO_STRING, DENSE; TO_FLOAT or TO_INT64, DENSE or SPARSE",
+        ),
+        (
+            "CastMap",
+            {"map_form": "SPARSE", "max_map": 0},
+            FLOAT,
+            "model:x: CastMap with max_map 0; at least 1",
+        ),
+    ],
+)
+def test_maps_that_are_refused(op: str, attrs: dict[str, Any], value: int, message: str) -> None:
+    with pytest.raises(ModelError) as error:
+        compile_plan(mapped(op, attrs, value=value), hardware="ideal")
+    assert str(error.value) == message
+
+
 @pytest.mark.parametrize(
     ("op", "attrs", "found"),
     [
+        (
+            "CategoryMapper",
+            {"cats_int64s": [1], "cats_strings": ["a"]},
+            "CategoryMapper: cats_strings are texts",
+        ),
         ("OneHotEncoder", {"cats_strings": ["a", "b"]}, "OneHotEncoder: cats_strings are texts"),
         (
             "LabelEncoder",
