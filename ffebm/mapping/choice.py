@@ -1,0 +1,68 @@
+"""The best choice of one option each under limits, with a proven bound.
+
+This is a knapsack with multiple choice, which `MappingProgram` writes as a mixed-integer linear program. The
+product of energy and latency is no linear objective: `sweep` bounds it.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ffebm.mapping.problem import Figures, Limits, Problem
+from ffebm.mapping.program import Criterion, MappingProgram, gap_of
+from ffebm.mapping.sweep import least_product
+
+Objective = Literal["analog", "latency", "throughput", "energy", "edp"]
+
+STAGES: dict[Objective, tuple[Criterion, ...]] = {
+    "analog": ("offloaded", "seconds"),
+    "latency": ("seconds",),
+    "throughput": ("interval",),
+    "energy": ("joules",),
+    "edp": (),
+}
+"""What is made small, one after the other, with what came before kept at its best."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The best choice that was found.
+
+    Attributes:
+        picked: The candidate of each item.
+        figures: What it costs.
+        value: Of the objective: s, J, J s; for "analog" the latency among choices with as much work on tiles.
+        bound: No choice within the limits has a smaller value.
+        gap: Share by which the value may be above the optimum, the largest of all stages.
+        solves: How many programs were solved.
+    """
+
+    picked: tuple[int, ...]
+    figures: Figures
+    value: float
+    bound: float
+    gap: float
+    solves: int
+
+
+def choose(problem: Problem, objective: Objective, limits: Limits, effort: int) -> Choice:
+    """The best choice within limits.
+
+    Args:
+        problem: What there is to choose.
+        objective: What is to be small; "analog" has the most work on tiles, then the least latency.
+        limits: What it may take.
+        effort: Most nodes of branch and bound for each program that is solved; 0 rounds the relaxation.
+
+    Raises:
+        UsageError: If nothing is within the limits.
+    """
+    program = MappingProgram(problem, limits, effort)
+    if objective == "edp":
+        picked, figures, bound = least_product(program)
+        return Choice(picked, figures, figures.edp, bound, gap_of(figures.edp, bound), program.solves)
+    gap = 0.0
+    for figure in STAGES[objective]:
+        best = program.least(figure)
+        program.keep(figure, best.value)
+        gap = max(gap, best.gap)
+    return Choice(best.picked, best.figures, best.value, best.bound, gap, program.solves)

@@ -1,0 +1,322 @@
+"""A choice under limits as a mixed-integer linear program.
+
+One column for each candidate of an item, the end of each item after the ends of those that it reads from, and
+what units that items share have to do.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from ffebm.errors import UsageError
+from ffebm.mapping.linear_program import LinearProgram, Solved
+from ffebm.mapping.problem import Figures, Limits, Link, Problem, figures_of
+
+Criterion = Literal["seconds", "joules", "interval", "offloaded", "area"]
+"""What a stage makes small; `offloaded` is the work on tiles with its sign turned."""
+
+TIES: dict[Criterion, Criterion] = {"seconds": "joules", "joules": "seconds", "interval": "seconds"}
+"""What decides among choices that are as good as each other."""
+
+GAP = 5e-4
+"""A solution that is known to be so close to the optimum, as a share, is good enough."""
+TIE = 1e-4
+"""Most that a tie may weigh, as a share."""
+MOST_COLUMNS = 20_000
+"""With more candidates than this, only those that the relaxation takes, and the smallest of each item, are
+searched."""
+
+
+Picked = tuple[tuple[int, ...], Figures]
+"""The candidate of each item, and what they cost."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one program gave.
+
+    Attributes:
+        picked: The candidate of each item.
+        figures: What it costs.
+        value: Of the figure that was made small.
+        bound: No choice has less.
+    """
+
+    picked: tuple[int, ...]
+    figures: Figures
+    value: float
+    bound: float
+
+    @property
+    def gap(self) -> float:
+        """Share by which the value may be above the optimum."""
+        return gap_of(self.value, self.bound)
+
+
+def _usual(problem: Problem, attribute: str, pick: Callable[[Iterable[float]], float]) -> float:
+    """The sum of the least, or of the largest, of something that each item could cost."""
+    return sum(pick(getattr(c.price, attribute) for c in item.candidates) for item in problem.items)
+
+
+def value_of(figures: Figures, figure: Criterion) -> float:
+    """A figure of a choice."""
+    return -figures.work if figure == "offloaded" else float(getattr(figures, figure))
+
+
+def gap_of(value: float, bound: float) -> float:
+    """Share by which a value may be above its bound."""
+    return max(0.0, value - bound) / abs(value) if value else 0.0
+
+
+@dataclass
+class MappingProgram:
+    """The problem as a mixed-integer program."""
+
+    problem: Problem
+    limits: Limits
+    effort: int
+    solves: int = 0
+    rows: LinearProgram = field(default_factory=LinearProgram)
+    terms: dict[Criterion, dict[int, float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Write the columns and rows; times are columns in units of a usual time, so that none is tiny."""
+        problem, rows = self.problem, self.rows
+        self.columns: list[list[int]] = []
+        self.second = _usual(problem, "seconds", min) or 1.0
+        self.incoming: list[list[Link]] = [[] for _ in problem.items]
+        for link in problem.links:
+            for reader in link.readers:
+                self.incoming[reader].append(link)
+        for position, item in enumerate(problem.items):
+            if item.tied is None:
+                own = [rows.column(1.0, whole=True) for _ in item.candidates]
+                rows.row(dict.fromkeys(own, 1.0), 1.0, 1.0)
+            else:
+                own = self.columns[problem.root(position)]
+            self.columns.append(own)
+        self.latency, self.interval = rows.column(), rows.column()
+        self.carried = list(self._carry())
+        self._paths()
+        self._shared_units()
+        self.terms = {
+            "seconds": {self.latency: self.second},
+            "interval": {self.interval: self.second},
+            "joules": self._energy(),
+            "offloaded": self._sum("work", sign=-1.0),
+            "area": self._sum("area"),
+        }
+        self._limit()
+
+    # --- rows ----------------------------------------------------------------------------------------
+
+    def _sum(self, attribute: str, sign: float = 1.0) -> dict[int, float]:
+        """The sum of a number of the candidates that are taken."""
+        total: dict[int, float] = defaultdict(float)
+        for item, own in zip(self.problem.items, self.columns, strict=True):
+            for candidate, column in zip(item.candidates, own, strict=True):
+                total[column] += sign * getattr(candidate.price, attribute)
+        return total
+
+    def _at(self, position: int, place: str) -> dict[int, float]:
+        """One if an item is at a place."""
+        candidates = zip(self.problem.items[position].candidates, self.columns[position], strict=True)
+        return {column: 1.0 for candidate, column in candidates if candidate.place == place}
+
+    def _carry(self) -> Iterator[tuple[int, int]]:
+        """A column that is one if a link carries its value to a digital group; pairs of link and column."""
+        for number, link in enumerate(self.problem.links):
+            for place in self.problem.places():
+                here = self._at(link.maker, place)
+                there = [at for reader in link.readers if (at := self._at(reader, place))]
+                if not there:
+                    continue
+                column = self.rows.column(1.0)
+                for at in there:  # it is carried if a reader is there and the maker is not
+                    self.rows.row({column: 1.0, **_difference(here, at)}, 0.0)
+                yield number, column
+
+    def _paths(self) -> None:
+        """Each item ends after those that it reads from, with what it takes and what carrying takes."""
+        ends = [self.rows.column() for _ in self.problem.items]
+        for position, item in enumerate(self.problem.items):
+            takes: dict[int, float] = defaultdict(float)
+            takes[ends[position]] = 1.0
+            for candidate, column in zip(item.candidates, self.columns[position], strict=True):
+                takes[column] -= candidate.price.seconds / self.second
+            self.rows.row(takes, 0.0)
+            self.rows.row({self.latency: 1.0, ends[position]: -1.0}, 0.0)
+            self._incoming(position, takes, ends)
+
+    def _incoming(self, position: int, takes: Mapping[int, float], ends: Sequence[int]) -> None:
+        for link in self.incoming[position]:
+            self.rows.row({**takes, ends[link.maker]: -1.0}, 0.0)
+            for place in self.problem.places():
+                moves = _difference(self._at(position, place), self._at(link.maker, place))
+                if link.price.seconds and any(factor > 0 for factor in moves.values()):
+                    row = defaultdict(float, takes)
+                    row[ends[link.maker]] -= 1.0
+                    for column, factor in moves.items():
+                        row[column] -= factor * link.price.seconds / self.second
+                    self.rows.row(row, 0.0)
+
+    def _shared_units(self) -> None:
+        """What shared units have to do bounds latency and interval; own tiles bound the interval."""
+        busy: dict[str, dict[int, float]] = defaultdict(lambda: defaultdict(float))
+        for item, own in zip(self.problem.items, self.columns, strict=True):
+            for candidate, column in zip(item.candidates, own, strict=True):
+                for unit, seconds in candidate.price.busy.items():
+                    busy[unit][column] += seconds
+        self._own_tiles()
+        for number, column in self.carried:
+            for unit, seconds in self.problem.links[number].price.busy.items():
+                busy[unit][column] += seconds
+        for work in busy.values():
+            for total in (self.latency, self.interval):
+                self.rows.row({total: 1.0, **{c: -s / self.second for c, s in work.items()}}, 0.0)
+
+    def _own_tiles(self) -> None:
+        """Tiles of an item, and of those tied to it, bound the interval."""
+        works: dict[int, dict[int, float]] = {}
+        for position, item in enumerate(self.problem.items):
+            work = works.setdefault(self.problem.root(position), defaultdict(float))
+            for candidate, column in zip(item.candidates, self.columns[position], strict=True):
+                work[column] -= candidate.price.interval / self.second
+        for work in works.values():
+            if any(work.values()):
+                self.rows.row({self.interval: 1.0, **work}, 0.0)
+
+    def _energy(self) -> dict[int, float]:
+        total = self._sum("joules")
+        for number, column in self.carried:
+            total[column] += self.problem.links[number].price.joules
+        total[self.latency] += self.problem.leakage * self.second
+        return total
+
+    def _limit(self) -> None:
+        for group, most in self.limits.tiles.items():
+            used: dict[int, float] = defaultdict(float)
+            for item, own in zip(self.problem.items, self.columns, strict=True):
+                for candidate, column in zip(item.candidates, own, strict=True):
+                    used[column] += candidate.price.tiles.get(group, 0.0)
+            self.rows.row(used, upper=float(most))
+        if self.limits.seconds < math.inf:
+            self.rows.row(self.terms["seconds"], upper=self.limits.seconds)
+        if self.limits.joules < math.inf:
+            self.rows.row(self.terms["joules"], upper=self.limits.joules)
+        if self.limits.area < math.inf:
+            self.rows.row(self.terms["area"], upper=self.limits.area - self.problem.area)
+
+    # --- solving -------------------------------------------------------------------------------------
+
+    def keep(self, figure: Criterion, most: float, slack: float = 1e-9) -> None:
+        """A figure stays as small as this from here on."""
+        fixed = self.problem.area if figure == "area" else 0.0
+        self.rows.row(self.terms[figure], upper=most - fixed + slack * abs(most))
+
+    def least(self, figure: Criterion) -> Found:
+        """The choice with the least of a figure.
+
+        Raises:
+            UsageError: If nothing is within the limits.
+        """
+        found = self.minimum(self.terms[figure], figure)
+        if found is None:
+            raise impossible(self.problem, self.limits, self.effort)
+        return found
+
+    def minimum(self, terms: Mapping[int, float], figure: Criterion) -> Found | None:
+        """The choice with the least sum of columns, valued by a figure; None if none is within the limits."""
+        tie, most = self._tie(figure)
+        found, bound = self.search(_difference(terms, tie))
+        if found is None:
+            return None
+        fixed = self.problem.area if figure == "area" else 0.0
+        value = value_of(found[1], figure)
+        return Found(*found, value, min(value, bound + fixed - most))
+
+    def _tie(self, figure: Criterion) -> tuple[dict[int, float], float]:
+        """What decides a tie, with its sign turned, so small that it decides nothing else; and its most."""
+        if figure not in TIES:
+            return {}, 0.0
+        other = TIES[figure]
+        usual = self.second if figure != "joules" else _usual(self.problem, "joules", min)
+        most = _usual(self.problem, other, max) or 1.0
+        weight = TIE * usual / most
+        return self._sum(other, -weight), TIE * usual
+
+    def search(self, terms: Mapping[int, float]) -> tuple[Picked | None, float]:
+        """The choice with the least sum of columns with its cost, if there is one; and a bound of the sum."""
+        self.solves += 1
+        solved = self._solved(terms)
+        if solved.values is None:
+            return None, solved.bound
+        picked = self._picked(solved.values)
+        return (picked, figures_of(self.problem, picked)), solved.bound
+
+    def _solved(self, terms: Mapping[int, float]) -> Solved:
+        if self.effort and sum(self.rows.whole) <= MOST_COLUMNS:
+            return self.rows.minimum(terms, self.effort, GAP)
+        relaxed = self.rows.minimum(terms, 0, GAP)
+        if relaxed.values is None:
+            return relaxed
+        rounded = self.rows.minimum(terms, max(self.effort, 1), GAP, self._left_out(relaxed.values))
+        return Solved(rounded.values, relaxed.bound)
+
+    def _left_out(self, values: Sequence[float]) -> dict[int, float]:
+        """Candidates that the relaxation does not take, except the one with the fewest tiles of each item."""
+        left_out = {}
+        for item, own in zip(self.problem.items, self.columns, strict=True):
+            room = [sum(candidate.price.tiles.values()) for candidate in item.candidates]
+            small = room.index(min(room))
+            for number, column in enumerate(own):
+                if number != small and values[column] < 1e-6:
+                    left_out[column] = 0.0
+        return left_out
+
+    def _picked(self, values: Sequence[float]) -> tuple[int, ...]:
+        return tuple(max(range(len(own)), key=lambda n: values[own[n]]) for own in self.columns)
+
+
+def _difference(positive: Mapping[int, float], negative: Mapping[int, float]) -> dict[int, float]:
+    total: dict[int, float] = defaultdict(float, positive)
+    for column, factor in negative.items():
+        total[column] -= factor
+    return dict(total)
+
+
+# --- what cannot be --------------------------------------------------------------------------------------
+
+_LIMITS: tuple[tuple[str, Criterion, str, str], ...] = (
+    ("seconds", "seconds", "max_latency", "s"),
+    ("joules", "joules", "max_energy", "J"),
+    ("area", "area", "max_area", "mm2"),
+)
+"""Attribute of the limits, figure, public name and unit."""
+
+
+def impossible(problem: Problem, limits: Limits, effort: int) -> UsageError:
+    """Which limit cannot be kept, beside those before it, and what can be reached."""
+    active, before = Limits(tiles=limits.tiles), ""
+    for attribute, figure, name, unit in _LIMITS:
+        most = getattr(limits, attribute)
+        if most == math.inf:
+            continue
+        program = MappingProgram(problem, active, effort)
+        best = program.minimum(program.terms[figure], figure)
+        if best is None:
+            break
+        if best.value > most * (1 + 1e-9):
+            return UsageError(
+                f"no mapping keeps {name} {most:.4g} {unit}{before}",
+                allowed=f"the least that was found is {best.value:.4g} {unit}",
+                hint="raise the limit, or allow more tiles",
+            )
+        active = replace(active, **{attribute: most})
+        before = f"{before} beside {name} {most:.4g} {unit}"
+    return UsageError(
+        "no mapping keeps all limits",
+        hint="raise a limit, or the effort: more of the search may find one",
+    )
