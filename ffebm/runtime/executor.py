@@ -5,7 +5,7 @@ Digital nodes run by their kernels, energy blocks settle on their tiles; both ar
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from ffebm.runtime.blocks.settling.settling import Equilibrium
 from ffebm.runtime.inputs import LossFunction, check_calibration, check_types, inputs_by_name
 from ffebm.runtime.kernels.dtypes import tensor_of
 from ffebm.runtime.machine import Machine
+from ffebm.runtime.recomputed import drawing_alike, drawing_once, may_be_repeated
 from ffebm.runtime.save_onnx import save_onnx
 from ffebm.runtime.state import (
     MACHINE,
@@ -417,10 +418,11 @@ class Executor(nn.Module):
 
     def _run(self, inputs: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
         values = self._prepared(inputs, named)
-        for step in self._steps:
-            step.run(self, values)
-            for name in step.last_reads:
-                values.pop(name, None)
+        with self._drawing():
+            for step in self._steps:
+                step.run(self, values)
+                for name in step.last_reads:
+                    values.pop(name, None)
         self._update_buffers()
         return self.outputs_of(values)
 
@@ -465,11 +467,12 @@ class Executor(nn.Module):
     def _loss_with_cost(self, inputs: tuple[Tensor, ...], target: Tensor, loss_fn: LossFunction) -> Tensor:
         values = self._prepared(inputs, {})
         last = max(i for i, step in enumerate(self._steps) if isinstance(step, BlockStep))
-        for step in self._steps[:last]:
-            step.run(self, values)
-        block = self._steps[last]
-        assert isinstance(block, BlockStep)  # `last` was chosen so
-        loss = block.run_with_cost(self, values, self._steps[last + 1 :], lambda y: loss_fn(y, target))
+        with self._drawing():
+            for step in self._steps[:last]:
+                step.run(self, values)
+            block = self._steps[last]
+            assert isinstance(block, BlockStep)  # `last` was chosen so
+            loss = block.run_with_cost(self, values, self._steps[last + 1 :], lambda y: loss_fn(y, target))
         self._update_buffers()
         return loss
 
@@ -482,8 +485,16 @@ class Executor(nn.Module):
             self.device = device
             self.reseed(self._seed)
         self._settled, self._has_run = {}, True
+        self.updates = {}  # of a run that was not completed
         self.machine.learn(self._trainable())
         return values
+
+    def _drawing(self) -> AbstractContextManager[None]:
+        """The context of a run: one that a checkpoint repeats draws the same random numbers again."""
+        if not may_be_repeated():
+            return drawing_once(self._generators())
+        self.machine.program(self._tensor)  # what is programmed in the first run would not be in the other
+        return drawing_alike(self._generators(), self._seed)
 
     # --- tracing -------------------------------------------------------------------------------------
 

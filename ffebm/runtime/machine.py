@@ -145,6 +145,15 @@ class Machine:
             if name in weights and self.learns(name):
                 array.learn(weights[name])
 
+    def program(self, weights: Callable[[str], Tensor]) -> None:
+        """Program now what the next run would.
+
+        Args:
+            weights: The weight of a name.
+        """
+        for name, array in self._arrays.items():
+            array.holding(weights(name).detach())
+
     def cells(self) -> dict[str, Tensor]:
         """What cells that learn in place hold, to go on from; nothing where a master copy says it all."""
         if not self.learns_in_place:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import prune
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 
 from ffebm import EP, Executor, Settle
 from ffebm import compile as compile_plan
@@ -43,6 +43,121 @@ def test_a_checkpointed_run_has_the_gradient_of_a_plain_one(hardware: str) -> No
     net = network(hardware)
     cross_entropy(checkpoint(net, x, use_reentrant=False), y).backward()  # type: ignore[no-untyped-call]
     assert all(w.grad is not None for w in net.weights().values())
+
+
+def dropping(hardware: str, *, cost: bool = False) -> Executor:
+    torch.manual_seed(0)
+    layers = (nn.Dropout(0.3), nn.Linear(6, 5), nn.ReLU(), nn.Dropout(0.3), nn.Linear(5, 3))
+    return network(hardware, nn.Sequential(*layers).eval(), cost=cost).train()
+
+
+def weighed(x: Tensor) -> Tensor:
+    return x * torch.rand(x.shape) + 1  # what torch draws itself, beside what runs draw
+
+
+@pytest.mark.parametrize(
+    ("hardware", "cost"), [("ideal", True), ("reference", True), ("hermes", False), ("resistive", False)]
+)
+def test_a_checkpoint_draws_the_same_again(hardware: str, cost: bool) -> None:
+    """Noise of reads and dropped units; the second run meets cells that the first one has programmed."""
+    x, y = samples()
+    net, seen = dropping(hardware, cost=cost), []
+
+    def step(x: Tensor, y: Tensor) -> Tensor:
+        with torch.no_grad():
+            seen.append(weighed(x))
+        loss = net.loss(weighed(x), y, cross_entropy)
+        seen.append(loss.detach())
+        seen.extend(state.clone() for e in net.equilibria for state in e.state.values())
+        return 2 * loss
+
+    for _ in range(2):  # two runs are kept for one backward pass
+        with set_checkpoint_early_stop(False):
+            losses = [checkpoint(step, part, y, use_reentrant=False) for part in (x, -x)]
+            half = len(seen) // 2
+            first, other = seen[:half], seen[half:]
+            seen.clear()
+            (losses[0] + losses[1]).backward()
+        again, repeated = first + other, seen
+        assert not torch.equal(first[1], other[1])
+        for part in (first, other):  # whichever is repeated first
+            matches = [k for k in (0, half) if torch.equal(repeated[k], part[0])]
+            assert len(matches) == 1
+            for ours, theirs in zip(part, repeated[matches[0] :], strict=False):
+                assert torch.equal(ours, theirs)
+        assert len(again) == len(repeated)
+        seen.clear()
+        with torch.no_grad():
+            for weight in net.weights().values():
+                assert weight.grad is not None
+                weight.sub_(0.1 * weight.grad)
+
+
+def test_the_gradient_of_a_checkpoint_is_that_of_the_units_that_were_kept() -> None:
+    class Kept(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.drop, self.weight = nn.Dropout(0.5), nn.Parameter(torch.ones(6))
+
+        def forward(self, x: Tensor) -> Tensor:
+            dropped: Tensor = self.drop(x)
+            return dropped * self.weight
+
+    plan = compile_plan(Kept().eval(), (torch.zeros(2, 6),), hardware="ideal")
+    net = Executor(plan).train()
+    x = torch.ones(8, 6, requires_grad=True)
+    out = checkpoint(net, x, use_reentrant=False)
+    out.sum().backward()
+    assert x.grad is not None
+    assert 5 < int((out == 0).sum()) < 43
+    assert torch.equal(x.grad, out)  # 2 where a unit was kept
+    (weight,) = net.weights().values()
+    assert weight.grad is not None
+    assert torch.equal(weight.grad, out.sum(0))
+
+
+@pytest.mark.parametrize("hardware", ["reference", "resistive"])
+def test_checkpointed_runs_leave_the_randomness_of_others_alone(hardware: str) -> None:
+    x, _ = samples()
+    net, twin = network(hardware), network(hardware)
+    for each in (net, twin):
+        each(x)
+    checkpoint(net, x, use_reentrant=False)
+    assert torch.equal(net(x), twin(x))
+    torch.manual_seed(5)
+    first = checkpoint(net, x, use_reentrant=False)
+    second = checkpoint(net, x, use_reentrant=False)
+    assert not torch.equal(first, second)
+    torch.manual_seed(5)
+    assert torch.equal(checkpoint(net, x, use_reentrant=False), first)
+
+
+def test_a_checkpoint_that_repeats_with_other_noise_is_refused() -> None:
+    x, _ = samples()
+    given = x.clone().requires_grad_()
+    for net in (network("ideal"), network("reference"), dropping("ideal")):
+        noisy = net.training or net.plan.hardware.name == "reference"
+        out = checkpoint(net, given, use_reentrant=True)
+        if not noisy:
+            out.sum().backward()
+            continue
+        with pytest.raises(UsageError) as caught:
+            out.sum().backward()
+        assert str(caught.value) == (
+            "a run inside a backward pass draws random numbers, and other ones than the run that it repeats; "
+            "checkpoint(…, use_reentrant=False)\n  hint: or run without gradients inside of it"
+        )
+
+
+def test_a_run_that_ends_early_leaves_no_statistics_behind() -> None:
+    """A checkpoint stops its second run as soon as it has what it needs."""
+    x, y = samples()
+    net = network("ideal").train()
+    cross_entropy(checkpoint(net, x, use_reentrant=False), y).backward()  # type: ignore[no-untyped-call]
+    before = {name: tensor.clone() for name, tensor in net.running_statistics().items()}
+    net.eval()
+    net(x)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.running_statistics().items())
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch's compiler
