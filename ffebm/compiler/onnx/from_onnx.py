@@ -354,8 +354,14 @@ def _type(tensor: onnx.TypeProto.Tensor) -> TensorType:
     dtype = str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)) if tensor.elem_type else "unknown"
     if not tensor.HasField("shape"):
         return TensorType(dtype)
-    dims = (d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in tensor.shape.dim)
-    return TensorType(dtype, tuple(dims))
+    return TensorType(dtype, tuple(_dim(dim) for dim in tensor.shape.dim))
+
+
+def _dim(dim: onnx.TensorShapeProto.Dimension) -> int | str:
+    """A size; one below zero says as little as none, as onnxruntime takes it."""
+    if dim.HasField("dim_value") and dim.dim_value >= 0:
+        return int(dim.dim_value)
+    return dim.dim_param or "?"
 
 
 def _nodes(proto: GraphProto, source: str) -> list[Node]:

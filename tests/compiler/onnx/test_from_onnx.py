@@ -362,3 +362,16 @@ def test_the_digest_covers_structure_and_weights() -> None:
     tensor = second.graph.initializer[0]
     tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) + np.float32(1), tensor.name))
     assert from_onnx(first, {}).source.digest != from_onnx(second, {}).source.digest
+
+
+def test_a_size_below_zero_says_nothing() -> None:
+    """As onnxruntime takes it; steps of a negative time would have run in another order."""
+    b = Builder()
+    y = b.node("Relu", b.node("Sigmoid", b.node("Abs", b.input("x", "N", 4))))
+    model = b.model(y)
+    model.graph.output[0].type.tensor_type.shape.dim[0].ClearField("dim_param")
+    model.graph.output[0].type.tensor_type.shape.dim[0].dim_value = -128
+    plan = compile_plan(model, hardware="ideal")
+    feeds = random_feeds(model, 3)
+    assert relative_error((Executor(plan)(*tensors(feeds).values()),), oracle(model, feeds)) < 1e-6
+    assert all(size != -128 for known in plan.types.values() for size in known.shape or ())

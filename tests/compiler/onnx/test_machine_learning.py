@@ -402,7 +402,7 @@ def test_numbers_that_become_texts(op: str, attrs: dict[str, Any], version: int)
 
 
 @pytest.mark.parametrize("default", [{}, {"default_int64": -7}])
-def test_texts_of_a_classifier_that_become_numbers(default: dict[str, int]) -> None:
+def test_texts_of_a_classifier_that_become_numbers(default: dict[str, Any]) -> None:
     mapper = helper.make_node(
         "CategoryMapper",
         ["flat"],
