@@ -56,7 +56,7 @@ def clean(uniform: bool = False) -> Crossbar:
     Args:
         uniform: ADC ranges are for uniform inputs, not calibrated on samples.
     """
-    tile = ffebm.load_hardware("reference").tiles.tile
+    tile = ffebm.load_hardware("reference").analog[0].tile
     assert isinstance(tile, Crossbar)
     if uniform:
         tile = swap(tile, adc=swap(tile.adc, calibration="uniform"))
@@ -133,7 +133,7 @@ def machine(tile: Crossbar | None) -> ffebm.Hardware:
     if tile is None:
         return ffebm.load_hardware("ideal")
     hardware = ffebm.load_hardware("reference")
-    return swap(hardware, tiles=swap(hardware.tiles, tile=tile))
+    return swap(hardware, analog=(swap(hardware.analog[0], tile=tile),))
 
 
 # --- measuring ---------------------------------------------------------------------------------------

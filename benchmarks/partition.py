@@ -118,7 +118,7 @@ def trained(network: Network, data: Data, seed: int) -> nn.Module:
 def machine(bits: int) -> Hardware:
     """`reference` with converters of so many bits and more noise."""
     hardware = ffebm.load_hardware("reference")
-    tile = hardware.tiles.tile
+    tile = hardware.analog[0].tile
     assert isinstance(tile, Crossbar)
     programming, reading = (
         Ratio(value=value, unit="1", source="benchmarks/partition.py", assumption=True)
@@ -126,7 +126,7 @@ def machine(bits: int) -> Hardware:
     )
     cell = swap(tile.cell, programming_noise=programming, read_noise=reading)
     dac, adc = swap(tile.dac, bits=bits), swap(tile.adc, bits=bits)
-    return swap(hardware, tiles=swap(hardware.tiles, tile=swap(tile, cell=cell, dac=dac, adc=adc)))
+    return swap(hardware, analog=(swap(hardware.analog[0], tile=swap(tile, cell=cell, dac=dac, adc=adc)),))
 
 
 def fresh(study: Study, offer: Offer) -> float:

@@ -174,10 +174,10 @@ def steps(net: nn.Module, x: Tensor, target: Tensor) -> tuple[Callable[[], objec
 def machine() -> Hardware:
     """The reference machine without programming noise, which aihwkit does not draw in training."""
     hardware = load_hardware("reference")
-    tile = hardware.tiles.tile
+    tile = hardware.analog[0].tile
     assert isinstance(tile, Crossbar)
     cell = replace(tile.cell, programming_noise=replace(tile.cell.programming_noise, value=0.0))
-    return replace(hardware, tiles=replace(hardware.tiles, tile=replace(tile, cell=cell)))
+    return replace(hardware, analog=(replace(hardware.analog[0], tile=replace(tile, cell=cell)),))
 
 
 EQUAL = """
@@ -225,7 +225,7 @@ def convolutions(tile: Crossbar) -> None:
 
 def main() -> None:
     torch.manual_seed(0)
-    tile = load_hardware("reference").tiles.tile
+    tile = load_hardware("reference").analog[0].tile
     assert isinstance(tile, Crossbar)
     convolutions(tile)
     exact_tiles()

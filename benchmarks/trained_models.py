@@ -32,7 +32,7 @@ FINE_BITS = 16
 def machines() -> dict[str, Hardware]:
     """Exact tiles, those of `reference`, and these with a part of their errors."""
     reference = load_hardware("reference")
-    tile = reference.tiles.tile
+    tile = reference.analog[0].tile
     assert isinstance(tile, Crossbar)
     replace = msgspec.structs.replace
     none = replace(tile.cell.read_noise, value=0.0)
@@ -41,9 +41,9 @@ def machines() -> dict[str, Hardware]:
     return {
         "ideal": load_hardware("ideal"),
         "reference": reference,
-        "reference without noise": replace(reference, tiles=replace(reference.tiles, tile=quiet)),
+        "reference without noise": replace(reference, analog=(replace(reference.analog[0], tile=quiet),)),
         f"reference, {FINE_BITS}-bit converters": replace(
-            reference, tiles=replace(reference.tiles, tile=fine)
+            reference, analog=(replace(reference.analog[0], tile=fine),)
         ),
     }
 

@@ -5,6 +5,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from ffebm.hardware.description import (
+    Arithmetic,
     Conductance,
     Crossbar,
     Energy,
@@ -21,13 +22,19 @@ from ffebm.hardware.description import (
 def crossbars(count: int, rows: int, cols: int, **digital: Any) -> Hardware:
     """The reference machine with other tiles."""
     machine = load_hardware("reference")
-    assert isinstance(machine.tiles.tile, Crossbar)
-    tile = replace(machine.tiles.tile, rows=rows, cols=cols)
+    assert isinstance(machine.analog[0].tile, Crossbar)
+    tile = replace(machine.analog[0].tile, rows=rows, cols=cols)
     return replace(
         machine,
-        tiles=replace(machine.tiles, count=count, tile=tile),
-        digital=replace(machine.digital, **digital),
+        analog=(replace(machine.analog[0], count=count, tile=tile),),
+        digital=(replace(machine.digital[0], **digital),),
     )
+
+
+def with_tiles(machine: Hardware, **fields: Any) -> Hardware:
+    """A machine with other fields of its first group of tiles."""
+    first, *others = machine.analog
+    return replace(machine, analog=(replace(first, **fields), *others))
 
 
 def joules(value: float) -> Energy:
@@ -54,13 +61,13 @@ def continuous(machine: Hardware) -> Hardware:
         voltage=Voltage(value=5.0, source="chosen for a test", unit="V"),
         conductance=Conductance(value=3.0, source="chosen for a test", unit="S"),
     )
-    return replace(machine, tiles=replace(machine.tiles, settling="continuous", relaxation=relaxation))
+    return with_tiles(machine, settling="continuous", relaxation=relaxation)
 
 
 def round_numbers(count: int = 8, rows: int = 4, cols: int = 4) -> Hardware:
     """A machine whose constants are powers of ten, one for each kind of cost, to add up by hand."""
     machine = crossbars(count, rows, cols)
-    tile = machine.tiles.tile
+    tile = machine.analog[0].tile
     assert isinstance(tile, Crossbar)
     tile = replace(
         tile,
@@ -71,16 +78,20 @@ def round_numbers(count: int = 8, rows: int = 4, cols: int = 4) -> Hardware:
         write_time=seconds(5.0),
     )
     digital = replace(
-        machine.digital,
-        value_bits=8,
-        mac_rate=rate(2.0),
-        op_rate=rate(4.0),
-        mac_energy=joules(2.0),
-        op_energy=joules(3.0),
-        memory_energy=joules(0.5),
+        machine.digital[0],
+        fp32=Arithmetic(
+            value_bits=8,
+            mac_rate=rate(2.0),
+            op_rate=rate(4.0),
+            mac_energy=joules(2.0),
+            op_energy=joules(3.0),
+        ),
     )
+    memory = replace(machine.memory[0], bit_energy=joules(0.5))
     network = replace(
         machine.network, bit_rate=rate(16.0), latency=seconds(2.0), bit_energy=joules(0.25), hops=ratio(2.0)
     )
-    tiles = replace(machine.tiles, tile=tile)
-    return replace(machine, name="round", tiles=tiles, digital=digital, network=network)
+    tiles = replace(machine.analog[0], tile=tile)
+    return replace(
+        machine, name="round", analog=(tiles,), digital=(digital,), memory=(memory,), network=network
+    )

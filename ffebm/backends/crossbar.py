@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ffebm.errors import Location, ModelError
+from ffebm.errors import InternalError, Location, ModelError
 from ffebm.graph.graph import Graph
 from ffebm.graph.tensor import Array
 from ffebm.hardware.description import Hardware
@@ -27,14 +27,15 @@ def emit_tiles(graph: Graph, hardware: Hardware) -> tuple[tuple[TilePlan, ...], 
     Raises:
         ModelError: If a weight is not finite.
     """
-    tile = hardware.tiles.tile
     linears = {
         i.linear.weight: i.linear for b in graph.blocks for _, i in b.interactions() if i.linear is not None
     }
+    groups = {weight: block.group for block in graph.blocks for weight in block.weights()}
     arrays: dict[str, Array] = {}
     pieces: dict[int, list[Piece]] = {}
     count = 0
     for weight, parts in graph.parts.items():
+        tile = hardware.analog_group(groups[weight]).tile
         matrix = conductance.to_matrix(linears[weight], graph.constants[weight])
         if tile.has_cells and not np.isfinite(matrix).all():
             raise ModelError(
@@ -64,12 +65,16 @@ def emit_tiles(graph: Graph, hardware: Hardware) -> tuple[tuple[TilePlan, ...], 
 
 
 def _tile(number: int, pieces: list[Piece], hardware: Hardware) -> TilePlan:
-    tile = hardware.tiles.tile
+    group = hardware.group_of_tile(number)
+    if group is None:
+        raise InternalError(f"a part lies on tile {number} of {hardware.tile_count}")
+    tile = group.tile
     used = max(p.row + p.n_in for p in pieces), max(p.col + p.n_out for p in pieces)
     rows, cols = tile.size or used
     dac_bits, adc_bits = tile.converter_bits
     return TilePlan(
         id=number,
+        group=group.name,
         kind=tile.kind,
         rows=rows,
         cols=cols,

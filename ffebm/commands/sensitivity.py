@@ -106,7 +106,7 @@ def _fitting(study: "Study", levels: "Levels") -> "Levels":
     """The levels without noise if the machine has none: multiples of nothing tell nothing."""
     from ffebm.studies.sensitivity.effects import has_noise
 
-    if has_noise(study.crossbar) or not levels["noise"]:
+    if any(map(has_noise, study.crossbars.values())) or not levels["noise"]:
         return levels
     out.print(f"{study.meter.plan.hardware.name} has no noise, so noise is not varied", markup=False)
     return {**levels, "noise": ()}

@@ -286,6 +286,7 @@ def _node(graph: Graph, node: Node, segment_of: Mapping[str, int]) -> PlanNode:
         reason=node.reason,
         block=node.block,
         segment=segment_of.get(node.name),
+        group=node.group,
         inputs=tuple(node.inputs),
         outputs=tuple(node.outputs),
         location=str(node.location or ""),

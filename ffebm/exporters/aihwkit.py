@@ -21,6 +21,7 @@ from ffebm.exporters.export import (
     sharing_notes,
     slice_ranges,
     source_line,
+    used_group,
 )
 from ffebm.graph.energy_block import Linear
 from ffebm.graph.tensor import Array
@@ -146,7 +147,7 @@ def export_aihwkit(plan: Plan) -> Export:
     maps = linears(plan)
     kept = {weight: linear for weight, linear in maps.items() if _expressible(linear)}
     notes = tuple(_notes(plan, maps, kept))
-    tile = plan.hardware.tiles.tile
+    tile = used_group(plan).tile
     weights = {f"{layer_name(w)}.weight": _torch_weight(plan, linear) for w, linear in kept.items()}
     shown = "\n".join(textwrap.fill(note, 100, initial_indent="- ", subsequent_indent="  ") for note in notes)
     text = HEADER.format(source=_plain(source_line(plan)), notes=_plain(shown))
@@ -188,7 +189,7 @@ def _expressible(linear: Linear) -> bool:
 
 def _ranges(plan: Plan, weight: str) -> list[float]:
     """The ADC range of each piece, its slices added, in units of its range of weights."""
-    tile = plan.hardware.tiles.tile.crossbar()
+    tile = used_group(plan).tile.crossbar()
     return [
         sum(limit * range_scale(1.0, tile, index) for index, limit in enumerate(slice_ranges(plan, piece)))
         for _, piece in plan.pieces()
@@ -198,7 +199,7 @@ def _ranges(plan: Plan, weight: str) -> list[float]:
 
 def _entries(plan: Plan, kept: dict[str, Linear]) -> Iterator[str]:
     """A layer a line; all tiles of a layer share one ADC range, the largest of its pieces."""
-    exact = not plan.hardware.tiles.tile.has_cells
+    exact = not used_group(plan).tile.has_cells
     for weight in kept:
         settings = [] if exact else [repr(max(_ranges(plan, weight))), *_omega(plan, kept[weight])]
         yield f"{layer_name(weight)!r}: _config({', '.join(settings)})"
@@ -206,7 +207,7 @@ def _entries(plan: Plan, kept: dict[str, Linear]) -> Iterator[str]:
 
 def _omega(plan: Plan, linear: Linear) -> list[str]:
     """The share of the range of weights that the largest weight takes, of the piece that uses most of it."""
-    tile = plan.hardware.tiles.tile.crossbar()
+    tile = used_group(plan).tile.crossbar()
     if tile.update is None:
         return [f"omega={tile.omega}"] if tile.omega != 1.0 else []
     matrices = to_matrix(linear, plan.weights[linear.weight])
@@ -243,7 +244,7 @@ def _notes(plan: Plan, maps: dict[str, Linear], kept: dict[str, Linear]) -> Iter
         if weight not in kept:
             kind = "transposed" if maps[weight].op == "ConvTranspose" else "grouped"
             yield f"{layer_name(weight)!r} stays torch: aihwkit converts no {kind} convolutions"
-    if not plan.hardware.tiles.tile.has_cells:
+    if not used_group(plan).tile.has_cells:
         return
     for weight in kept:
         low, high = min(_ranges(plan, weight)), max(_ranges(plan, weight))

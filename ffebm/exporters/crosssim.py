@@ -22,6 +22,7 @@ from ffebm.exporters.export import (
     sharing_notes,
     slice_ranges,
     source_line,
+    used_group,
 )
 from ffebm.graph.tensor import Array
 from ffebm.hardware.description import Crossbar
@@ -85,7 +86,7 @@ def export_crosssim(plan: Plan) -> Export:
     with what its core adds to that; `matrices.npz` holds the pieces, [n_out, n_in], on the cells' levels.
     """
     maps = linears(plan)
-    tile = plan.hardware.tiles.tile
+    tile = used_group(plan).tile
     pieces, matrices = [], {}
     for place, piece in plan.pieces():
         for number, matrix in enumerate(held_slices(plan, maps[piece.weight], piece)):
@@ -114,7 +115,7 @@ def _json(document: object) -> bytes:
 
 def _entry(plan: Plan, place: TilePlan, piece: Piece, index: int) -> dict[str, Any]:
     """A slice of a piece, and the dotted parameters that differ from one core to the next."""
-    tile = plan.hardware.tiles.tile
+    tile = used_group(plan).tile
     largest, name, update = float(np.abs(plan.weights[piece.weight]).max()) or 1.0, f"piece{piece.id}", {}
     if tile.has_cells:
         tile = tile.crossbar()
@@ -208,7 +209,7 @@ def _at_least_two(matrix: Array) -> Array:
 
 
 def _notes(plan: Plan) -> list[str]:
-    tile = plan.hardware.tiles.tile
+    tile = used_group(plan).tile
     notes = [
         "only matrices are here: no biases, activations, pooling, windows of convolutions, digital part",
         "energies and times of the hardware description have no place in CrossSim",

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ffebm.errors import UsageError
 from ffebm.graph.energy_block import Linear
 from ffebm.graph.tensor import Array
+from ffebm.hardware.description import AnalogGroup
 from ffebm.plan.conductance import range_scale, to_digits, to_levels, to_matrix, weight_range
 from ffebm.plan.plan import Plan
 from ffebm.plan.schema import Piece
@@ -43,9 +45,9 @@ def held_slices(plan: Plan, linear: Linear, piece: Piece) -> list[Array]:
     """What the cells of each slice of a piece stand for when they meet their targets, [n_out, n_in]."""
     matrix = to_matrix(linear, plan.weights[linear.weight])[piece.group]
     part = matrix[slice(*piece.outputs), slice(*piece.inputs)].astype(np.float32)
-    if not plan.hardware.tiles.tile.has_cells:
+    if not used_group(plan).tile.has_cells:
         return [np.ascontiguousarray(part)]
-    tile = plan.hardware.tiles.tile.crossbar()
+    tile = used_group(plan).tile.crossbar()
     scale = weight_range(part, tile, matrix.shape[-1])
     digits = to_digits(to_levels(part, scale, tile), tile)
     shares = [digit / (tile.cell.levels - 1) for digit in digits]
@@ -63,7 +65,7 @@ def held_piece(plan: Plan, linear: Linear, piece: Piece) -> Array:
 
 def slice_ranges(plan: Plan, piece: Piece, *, transposed: bool = False) -> list[float]:
     """The ADC range of each slice of a piece; of lines that differ, the largest."""
-    count = plan.hardware.tiles.tile.slices
+    count = used_group(plan).tile.slices
     largest = piece.adc_range_t if transposed else piece.adc_range
     ranges = plan.crossbars.get(f"piece{piece.id}.adc_range{'_t' if transposed else ''}")
     if ranges is None:
@@ -106,11 +108,28 @@ def sharing_notes(plan: Plan) -> list[str]:
 WEIGHT_SLICES, INPUT_SLICES, SCALES = "weights in slices", "inputs in slices", "scales of single columns"
 
 
+def used_group(plan: Plan) -> AnalogGroup:
+    """The group of tiles that a plan lies on; the machine's first if it lies on none.
+
+    Raises:
+        UsageError: If it lies on several: other tools know one kind of tile.
+    """
+    used = {tile.group for tile in plan.tiles}
+    groups = [group for group in plan.hardware.analog if group.name in used]
+    if len(groups) > 1:
+        raise UsageError(
+            f"the plan lies on tiles of {len(groups)} kinds: {', '.join(group.name for group in groups)}",
+            allowed="plans on one kind of tile, which is what the format describes",
+            hint=f"compile for a machine without [[analog]] {groups[-1].name!r}",
+        )
+    return groups[0] if groups else plan.hardware.analog[0]
+
+
 def effects(plan: Plan) -> list[str]:
     """What the hardware description asks of tiles beyond levels, plain noise and one range for each ADC."""
-    if not plan.hardware.tiles.tile.has_cells:
+    if not used_group(plan).tile.has_cells:
         return []
-    tile = plan.hardware.tiles.tile.crossbar()
+    tile = used_group(plan).tile.crossbar()
     cell, converters = tile.cell, (tile.dac, tile.adc)
     asked = {
         WEIGHT_SLICES: tile.slices > 1,
@@ -128,7 +147,7 @@ def effects(plan: Plan) -> list[str]:
         "offsets of converters": any(c.offset is not None for c in converters),
         "gain errors of converters": any(c.gain is not None for c in converters),
         "learning in place": tile.update is not None,
-        "continuous settling": plan.hardware.tiles.settling == "continuous",
+        "continuous settling": used_group(plan).settling == "continuous",
     }
     return [name for name, wanted in asked.items() if wanted]
 

@@ -14,7 +14,7 @@ import onnx
 from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto, defs, helper, numpy_helper
 
 from ffebm.errors import UsageError
-from ffebm.exporters.export import Export, source_line
+from ffebm.exporters.export import Export, source_line, used_group
 from ffebm.graph.tensor import Array
 from ffebm.hardware.description import Crossbar
 from ffebm.plan.plan import Plan
@@ -53,7 +53,7 @@ def export_qonnx(plan: Plan, peaks: Mapping[str, float] | None = None) -> Export
             hint="export the torch model to ONNX, and compile that",
         )
     edges = dac_edges(plan)
-    limit = plan.hardware.tiles.tile.input_limit
+    limit = used_group(plan).tile.input_limit
     if limit is not None:  # DACs with a fixed range: what the samples reach does not matter
         peaks = dict.fromkeys(edges, limit)
     scales = {name: _scale(plan, peak) for name, peak in (peaks or {}).items() if name in edges}
@@ -74,7 +74,7 @@ def dac_edges(plan: Plan) -> dict[str, tuple[int, ...]]:
     A matrix is driven by the last axis, which has one scale here even where its lines lie on several tiles.
     The windows of a convolution have a scale each, which no Quant node has: here the whole sample has one.
     """
-    if not plan.hardware.tiles.tile.has_cells:
+    if not used_group(plan).tile.has_cells:
         return {}
     made = {value for segment in plan.segments for value in segment.program.outputs}
     edges: dict[str, tuple[int, ...]] = {}
@@ -90,7 +90,7 @@ def dac_edges(plan: Plan) -> dict[str, tuple[int, ...]]:
 
 
 def _scale(plan: Plan, peak: float) -> float:
-    tile = plan.hardware.tiles.tile.crossbar()  # edges are those of crossbars
+    tile = used_group(plan).tile.crossbar()  # edges are those of crossbars
     return max(peak, SMALLEST) / _top(tile)
 
 
@@ -292,7 +292,7 @@ def _quant(
     plan: Plan, name: str, axes: tuple[int, ...], scale: float | None
 ) -> tuple[list[NodeProto], dict[str, Array]]:
     """A value as the codes of its DACs times their scale."""
-    tile = plan.hardware.tiles.tile.crossbar()  # edges are those of crossbars
+    tile = used_group(plan).tile.crossbar()  # edges are those of crossbars
     new = {part: f"{_quantised(name)}.{part}" for part in ("scale", "zero", "bits")}
     constants: dict[str, Array] = {
         new["zero"]: np.zeros(1, np.float32),

@@ -19,6 +19,7 @@ from ffebm.exporters.export import (
     missing_notes,
     settling_notes,
     source_line,
+    used_group,
 )
 from ffebm.graph.energy_block import EnergyBlock, Interaction, Linear
 from ffebm.hardware.description import Crossbar, Hardware
@@ -39,13 +40,13 @@ def export_zigzag(plan: Plan) -> Export:
     Raises:
         UsageError: If the tiles are exact ones, of which ZigZag knows no cost.
     """
-    if not plan.hardware.tiles.tile.has_cells:
+    if not used_group(plan).tile.has_cells:
         raise UsageError(
             f"the tiles of {plan.hardware.name} are exact, with no array, cells or converters",
             allowed="crossbars",
             hint="compile for a machine with crossbars, such as --hardware reference",
         )
-    tile = plan.hardware.tiles.tile.crossbar()
+    tile = used_group(plan).tile.crossbar()
     layers, left_out = _layers(plan, tile)
     notes = tuple(_notes(plan, tile, left_out))
     mapping = [{"name": "default", "memory_operand_links": OPERANDS, "spatial_mapping_hint": SPATIAL}]
@@ -86,11 +87,11 @@ def _accelerator(hardware: Hardware, tile: Crossbar) -> dict[str, Any]:
 
 def _memories(hardware: Hardware, tile: Crossbar, inputs: int, weights: int) -> dict[str, Any]:
     """From the cells up: line registers, which cost nothing here, the digital memory, the network."""
-    bits = hardware.digital.value_bits
+    bits = hardware.host.fp32.value_bits
     cycle = tile.read_time.value + tile.dac.time.value + tile.adc.time.value
     width = max(tile.rows * inputs, tile.cols * bits)  # all lines at once: ffebm counts no time of the memory
     channel = max(inputs, min(width, int(hardware.network.bit_rate.value * cycle)))
-    memory = hardware.digital.memory_energy.value * PICO
+    memory = hardware.memory_of(hardware.host.name).bit_energy.value * PICO
     moved = hardware.network.bit_energy.value * hardware.network.hops.value * PICO + memory
     both = ("I1, tl", "O, tl", "O, th"), ("I1, fh", "O, fh", "O, fl")
     every = tuple(f"{operand}, {way}" for operand in ("I1", "I2") for way in ("fh", "tl"))
@@ -198,7 +199,7 @@ def _pass_on(maker: dict[str, int], instruction: Instruction) -> None:
 
 
 def _precision(plan: Plan, tile: Crossbar) -> dict[str, int]:
-    bits = plan.hardware.digital.value_bits
+    bits = plan.hardware.host.fp32.value_bits
     return {"W": _weight_bits(tile), "I": _power_of_two(tile.dac.bits), "O": bits, "O_final": bits}
 
 
@@ -279,7 +280,7 @@ def _notes(plan: Plan, tile: Crossbar, left_out: list[str]) -> Iterator[str]:
         w for w in linears(plan) if sum(p.weight == w for _, p in plan.pieces()) > 1
     }
     yield (
-        f"the core is one tile; the machine has {plan.hardware.tiles.count}, holds every weight for good and "
+        f"the core is one tile; the machine has {used_group(plan).count}, holds every weight for good and "
         "lets tiles work at once, where ZigZag writes weights before each use"
     )
     if split:
@@ -290,7 +291,7 @@ def _notes(plan: Plan, tile: Crossbar, left_out: list[str]) -> Iterator[str]:
     )
     yield (
         f"inputs are moved as DAC codes, of {_power_of_two(tile.dac.bits)} bits; ffebm moves values of "
-        f"{plan.hardware.digital.value_bits}"
+        f"{plan.hardware.host.fp32.value_bits}"
     )
     yield "noise, ADC ranges, scales, digital nodes, biases, activations and pooling have no place there"
     yield "training has none either: no nudged phases, transposed reads and updates"

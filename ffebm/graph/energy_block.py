@@ -135,12 +135,14 @@ class EnergyBlock(msgspec.Struct, frozen=True):
         inputs: Value names of the clamped inputs.
         layers: The free layers, in graph order.
         outputs: Value names of the layers that are read outside the block.
+        group: The group of the machine's tiles that it lies on; empty until it has one.
     """
 
     id: int
     inputs: tuple[str, ...]
     layers: tuple[Layer, ...]
     outputs: tuple[str, ...]
+    group: str = ""
 
     @property
     def name(self) -> str:

@@ -44,6 +44,7 @@ class Node:
         unit: What runs it: "tile" or "digital"; empty until partitioned.
         reason: Why that unit.
         block: Id of its energy block, if it is in one.
+        group: Which group of the machine's tiles or digital units runs it; empty until partitioned.
     """
 
     op: str
@@ -55,6 +56,7 @@ class Node:
     unit: str = ""
     reason: str = ""
     block: int | None = None
+    group: str = ""
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -289,7 +291,8 @@ def _decision_text(node: Node) -> str:
     """The unit of a node, its block and the reason, as a comment."""
     if not node.unit:
         return ""
+    group = f" in {name_text(node.group)}" if node.group else ""
     block = "" if node.block is None else f" block {node.block}"
     plain = node.reason.isprintable() and not node.reason.startswith('"')
     reason = node.reason if plain else json.dumps(node.reason)
-    return f"  # {node.unit}{block}: {reason}"
+    return f"  # {node.unit}{group}{block}: {reason}"

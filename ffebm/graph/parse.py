@@ -309,6 +309,7 @@ class _Parser:
 
     def _decision(self, node: Node) -> None:
         node.unit = self.name()
+        node.group = self.name() if self.has("in") else ""
         node.block = self.whole() if self.has("block") else None
         self.need(":")
         rest = self.take(_REST, "a reason")
@@ -333,11 +334,12 @@ class _Parser:
         inputs = self.listed("(", ")", self.name)
         self.need("->")
         outputs = self.listed("(", ")", self.name)
+        group = self.name() if self.has("in") else ""
         layers = []
         while re.compile(r"\n +\S[^\n]*\}\(").match(self._text, self._at):
             self.skip_lines()
             layers.append(self._layer())
-        graph.blocks.append(EnergyBlock(number, tuple(inputs), tuple(layers), tuple(outputs)))
+        graph.blocks.append(EnergyBlock(number, tuple(inputs), tuple(layers), tuple(outputs), group))
 
     def _layer(self) -> Layer:
         value = self.name()

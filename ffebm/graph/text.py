@@ -4,8 +4,8 @@
       input x: float32[Nx3]
       weight w: float32[3x2] = #5d41402abc4b2a76
       constant c: float32[] = 0.5
-      h: float32[Nx2] = MatMul(x, w) named "/fc/MatMul" from "/fc/MatMul"  # tile block 0: a linear map
-      block0 (x) -> (h)
+      h: float32[Nx2] = MatMul(x, w) named "/fc/MatMul" from "/fc/MatMul"  # tile in tiles block 0: linear
+      block0 (x) -> (h) in tiles
         h: 2 = Identity{}(MatMul{}(x: 3, w): 2)
       part w group 0 inputs 0:3 outputs 0:2 on tile 0 row 0 col 0
 
@@ -104,7 +104,8 @@ def attr_text(value: PlainAttr) -> str:
 
 def block_lines(block: EnergyBlock) -> Iterator[str]:
     """An energy block as it stands in the text of its graph: its head, and one line a layer."""
-    yield f"block{block.id} {names_text(block.inputs)} -> {names_text(block.outputs)}"
+    group = f" in {name_text(block.group)}" if block.group else ""
+    yield f"block{block.id} {names_text(block.inputs)} -> {names_text(block.outputs)}{group}"
     for layer in block.layers:
         terms = [_interaction_text(interaction) for interaction in layer.interactions]
         drive = " + ".join([*terms, *map(name_text, layer.biases)])

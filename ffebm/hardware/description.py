@@ -1,21 +1,23 @@
-"""Hardware descriptions: what tiles, digital unit and network can do, and what each costs.
+"""Hardware descriptions: what tiles, digital units, memories and network can do, and what each costs.
 
 A description is a TOML file. Every physical constant carries its unit and its source, and says if it is an
 assumption. Shipped descriptions lie in `ffebm/hardware/*.toml`; a user's own is given by its path.
 """
 
 import math
+import re
 import tomllib
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, inspect
 
 from ffebm import plugins
-from ffebm.errors import HardwareError, Location
+from ffebm.errors import HardwareError, InternalError, Location
+from ffebm.hardware.contradictions import machine_problems
 from ffebm.hardware.crossbar import (
     Accumulate,
     Adc,
@@ -31,11 +33,25 @@ from ffebm.hardware.crossbar import (
     Wires,
 )
 from ffebm.hardware.exact import Exact
+from ffebm.hardware.groups import (
+    CHIP,
+    AnalogGroup,
+    Arithmetic,
+    DataType,
+    DigitalGroup,
+    Memory,
+    Network,
+    Relaxation,
+    TileKind,
+)
 from ffebm.hardware.quantity import (
+    Area,
     Bits,
+    Capacity,
     Conductance,
     Count,
     Energy,
+    Power,
     Quantity,
     Rate,
     Ratio,
@@ -44,25 +60,31 @@ from ffebm.hardware.quantity import (
     Voltage,
 )
 from ffebm.hardware.table import constants_html
-from ffebm.limits import ARRAY_LINES, DIGITAL_UNITS
 from ffebm.visible import visible
 
 __all__ = [
     "Accumulate",
     "Adc",
+    "AnalogGroup",
+    "Area",
+    "Arithmetic",
     "Bits",
+    "Capacity",
     "Cell",
     "Conductance",
     "Converter",
     "Count",
     "Crossbar",
     "Dac",
-    "Digital",
+    "DataType",
+    "DigitalGroup",
     "Drift",
     "Energy",
     "Exact",
     "Hardware",
+    "Memory",
     "Network",
+    "Power",
     "Quantity",
     "Rate",
     "Ratio",
@@ -70,7 +92,6 @@ __all__ = [
     "Resistance",
     "Stuck",
     "TileKind",
-    "Tiles",
     "Time",
     "Transfer",
     "Update",
@@ -82,118 +103,34 @@ __all__ = [
 ]
 
 
-MOST_LEVELS = 2**52
-"""Whole numbers above it are not exact in a float of double precision."""
+SCHEMA = 2
+"""Version of the format; another version is refused."""
 
 SMALLEST, LARGEST = 1e-30, 1e30
 """Bounds of a constant in its unit: far outside of physics, and sums of their quotients stay finite."""
 
 
-TileKind = Crossbar | Exact
-"""What one tile is; every kind answers the same questions."""
-
-
-class Relaxation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How a block settles by itself.
-
-    Attributes:
-        time_constant: Of the circuit.
-        time_constants: How many of them a phase lasts.
-        voltage: Root mean square over a cell while the circuit settles.
-        conductance: Mean of a cell.
-    """
-
-    time_constant: Time
-    time_constants: Ratio
-    voltage: Voltage
-    conductance: Conductance
-
-    @property
-    def seconds(self) -> float:
-        """Of one phase."""
-        return self.time_constant.value * self.time_constants.value
-
-    @property
-    def joules(self) -> float:
-        """Of one cell in one phase: conductance times voltage squared times the time."""
-        return float(self.conductance.value * self.voltage.value**2 * self.seconds)
-
-
-class Tiles(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
-    """The analog part.
-
-    Attributes:
-        count: How many tiles there are.
-        settling: "clocked": every sweep reads through the converters. "continuous": a block is one circuit
-            that relaxes; converters work at its edge only, once a phase, and noise stays the same during a
-            phase.
-        tile: What one tile is.
-        relaxation: How a block settles by itself, if it does.
-    """
-
-    count: Count
-    settling: Literal["clocked", "continuous"]
-    tile: TileKind
-    relaxation: Relaxation | None = None
-
-
-class Digital(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The digital units.
-
-    Attributes:
-        count: How many there are.
-        ops: Op names that they run; empty means every op.
-        value_bits: Size of one value in memory and on the network.
-        mac_rate: Multiply-accumulates of one unit.
-        op_rate: Other element operations of one unit.
-        mac_energy: Of one multiply-accumulate.
-        op_energy: Of one other element operation.
-        memory_energy: Of one bit read from or written to the unit's memory.
-    """
-
-    count: Count
-    ops: tuple[str, ...] = ()
-    value_bits: Bits
-    mac_rate: Rate
-    op_rate: Rate
-    mac_energy: Energy
-    op_energy: Energy
-    memory_energy: Energy
-
-
-class Network(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What joins the units: one channel that carries one transfer at a time.
-
-    Attributes:
-        bit_rate: Bits a second.
-        latency: Of one transfer, beside its bits.
-        bit_energy: Of one bit over one hop.
-        hops: Routers that a transfer passes, on average.
-    """
-
-    bit_rate: Rate
-    latency: Time
-    bit_energy: Energy
-    hops: Ratio
-
-
 class Hardware(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A machine of analog tiles and digital units.
+    """A machine: groups of analog tiles, digital units and memories, and a network.
+
+    Tiles are numbered through all groups in the order of the description, and so are digital units.
 
     Attributes:
         schema: Version of this format.
         name: Short name.
         description: One sentence.
-        tiles: The analog part.
-        digital: The digital units.
-        network: What joins them.
+        analog: The groups of tiles.
+        digital: The groups of digital units.
+        memory: The memories.
+        network: What joins the units.
     """
 
-    schema: Literal[1]
+    schema: Literal[2]
     name: Annotated[str, Meta(min_length=1)]
     description: str
-    tiles: Tiles
-    digital: Digital
+    analog: Annotated[tuple[AnalogGroup, ...], Meta(min_length=1)]
+    digital: Annotated[tuple[DigitalGroup, ...], Meta(min_length=1)]
+    memory: Annotated[tuple[Memory, ...], Meta(min_length=1)]
     network: Network
 
     def __repr__(self) -> str:
@@ -205,18 +142,108 @@ class Hardware(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     def _headline(self) -> str:
         """The machine in one line."""
-        kind, size = self.tiles.tile.kind, self.tiles.tile.size
-        tiles = f"{_counted(self.tiles.count, f'{kind} tile')}{f' of {size[0]} x {size[1]}' if size else ''}"
         constants = [quantity for _, quantity in self.quantities()]
         assumed = sum(quantity.assumption for quantity in constants)
         return visible(
-            f"{self.name}: {tiles}, {self.tiles.settling}; {_counted(self.digital.count, 'digital unit')}; "
+            f"{self.name}: {', '.join(map(_tiles, self.analog))}; "
+            f"{_counted(self.unit_count, 'digital unit')}; "
             f"{len(constants)} constants, {assumed} of them assumptions"
         )
+
+    def analog_group(self, name: str) -> AnalogGroup:
+        """The group of tiles of a name.
+
+        Raises:
+            InternalError: If there is none.
+        """
+        return _named(self.analog, name, f"{self.name} has no group of tiles")
+
+    def digital_group(self, name: str) -> DigitalGroup:
+        """The group of digital units of a name.
+
+        Raises:
+            InternalError: If there is none.
+        """
+        return _named(self.digital, name, f"{self.name} has no group of digital units")
+
+    @property
+    def tile_count(self) -> int:
+        """How many tiles there are, all groups together."""
+        return sum(group.count for group in self.analog)
+
+    @property
+    def unit_count(self) -> int:
+        """How many digital units there are, all groups together."""
+        return sum(group.count for group in self.digital)
+
+    def tile_numbers(self, name: str) -> range:
+        """The numbers of the tiles of a group."""
+        return _numbers(self.analog, self.analog_group(name))
+
+    def unit_numbers(self, name: str) -> range:
+        """The numbers of the digital units of a group."""
+        return _numbers(self.digital, self.digital_group(name))
+
+    def group_of_tile(self, number: int) -> AnalogGroup | None:
+        """The group that a tile belongs to; None if there is no such tile."""
+        return next((group for group in self.analog if number in self.tile_numbers(group.name)), None)
+
+    def memory_of(self, name: str) -> Memory:
+        """The nearest memory of a group of digital units or tiles: of its own, else of the chip.
+
+        Raises:
+            InternalError: If there is none.
+        """
+        for owner in (name, CHIP):
+            owned = [memory for memory in self.memory if memory.owner == owner]
+            if owned:
+                return min(owned, key=lambda memory: memory.level)
+        raise InternalError(f"{self.name} has no memory for {name!r}")
+
+    @property
+    def host(self) -> DigitalGroup:
+        """The digital units that do what belongs to no node: losses, contrasts, steps of an optimiser."""
+        return self.digital[0]
+
+    def units_for(self, op: str) -> DigitalGroup | None:
+        """The first group of digital units that run an op; None if none do."""
+        return next((group for group in self.digital if group.runs(op)), None)
+
+    @property
+    def has_cells(self) -> bool:
+        """Some tiles hold weights as conductances of cells on lines with converters."""
+        return any(group.tile.has_cells for group in self.analog)
 
     def quantities(self) -> Iterator[tuple[str, Quantity]]:
         """Every physical constant with its dotted name, in the order of the description."""
         yield from _quantities("", self)
+
+
+_Group = TypeVar("_Group", AnalogGroup, DigitalGroup)
+
+
+def _named(groups: tuple[_Group, ...], name: str, missing: str) -> _Group:
+    for group in groups:
+        if group.name == name:
+            return group
+    raise InternalError(f"{missing} {name!r}")
+
+
+def _numbers(groups: tuple[_Group, ...], wanted: _Group) -> range:
+    """The numbers of the units of a group."""
+    start = 0
+    for group in groups:
+        if group.name == wanted.name:
+            break
+        start += group.count
+    return range(start, start + wanted.count)
+
+
+def _tiles(group: AnalogGroup) -> str:
+    """A group of tiles in words."""
+    size = group.tile.size
+    count = _counted(group.count, f"{group.tile.kind} tile")
+    return f"{count}{f' of {size[0]} x {size[1]}' if size else ''}, {group.settling}"
 
 
 def _counted(number: int, what: str) -> str:
@@ -230,6 +257,10 @@ def _quantities(prefix: str, part: msgspec.Struct) -> Iterator[tuple[str, Quanti
             yield prefix + name, value
         elif isinstance(value, msgspec.Struct):
             yield from _quantities(f"{prefix}{name}.", value)
+        elif isinstance(value, tuple):
+            for group in value:
+                if isinstance(group, msgspec.Struct):
+                    yield from _quantities(f"{prefix}{name}.{group.name}.", group)  # type: ignore[attr-defined]
 
 
 def shipped_hardware() -> list[str]:
@@ -249,7 +280,7 @@ def load_hardware(name: str | Path | Hardware) -> Hardware:
         HardwareError: If there is no such description, or it is wrong; with the place.
         UsageError: If a package offers that name, and cannot be loaded.
 
-    >>> load_hardware("reference").tiles.count
+    >>> load_hardware("reference").analog_group("tiles").count
     64
     """
     if isinstance(name, Hardware):
@@ -317,6 +348,7 @@ def _decode(text: str, source: str) -> Hardware:
 
 
 def _converted(document: object, source: str) -> Hardware:
+    _check_version(document, source)
     try:
         return msgspec.convert(document, Hardware)
     except msgspec.ValidationError as error:
@@ -324,10 +356,46 @@ def _converted(document: object, source: str) -> Hardware:
         where = place.strip(".`").replace("`", "")
         raise HardwareError(
             found,
-            allowed=_allowed(where) if found.startswith("Invalid ") else "",
+            allowed=_allowed(_NUMBERED.sub("", where)) if found.startswith("Invalid ") else "",
             hint="docs/hardware.md lists the keys; every constant is {value, unit, source}",
-            location=Location(source, where),
+            location=Location(source, _by_name(where, document)),
         ) from None
+
+
+_NUMBERED = re.compile(r"\[(\d+)\]")
+
+
+def _check_version(document: object, source: str) -> None:
+    """An older format is refused with what to change in it.
+
+    Raises:
+        HardwareError: If it is not of this version.
+    """
+    found = document.get("schema") if isinstance(document, dict) else None
+    if found != 1 or isinstance(found, bool):
+        return
+    raise HardwareError(
+        "a description of schema 1",
+        allowed=f"schema {SCHEMA}",
+        hint='[tiles] becomes [[analog]] with name = "tiles", [digital] becomes [[digital]] with a name and '
+        "its rates and energies in [digital.fp32], digital.memory_energy becomes bit_energy of a [[memory]] "
+        'with owner = that name, [network] takes topology = "bus", and each takes area and leakage: '
+        "docs/hardware.md shows both side by side",
+        location=Location(source, "schema"),
+    )
+
+
+def _by_name(where: str, document: object) -> str:
+    """A place in a document, groups by their names: `analog.tiles.count` for `analog[0].count`."""
+    for match in _NUMBERED.finditer(where):
+        groups = document.get(where[: match.start()]) if isinstance(document, dict) else None
+        index = int(match[1])
+        group = groups[index] if isinstance(groups, list | tuple) and index < len(groups) else None
+        name = group.get("name") if isinstance(group, dict) else None
+        if isinstance(name, str):
+            where = where.replace(match[0], f".{name}", 1)
+        break  # what a group holds is in no group again
+    return where
 
 
 def _allowed(key: str) -> str:
@@ -341,6 +409,8 @@ def _literals(kind: inspect.Type, names: Sequence[str]) -> Iterator[object]:
     if isinstance(kind, inspect.UnionType):
         for way in kind.types:
             yield from _literals(way, names)
+    elif isinstance(kind, inspect.VarTupleType):
+        yield from _literals(kind.item_type, names)
     elif isinstance(kind, inspect.StructType) and names == [kind.tag_field]:
         yield kind.tag
     elif isinstance(kind, inspect.StructType) and names:
@@ -374,127 +444,10 @@ def check_hardware(hardware: Hardware, source: str) -> None:
             )
         if isinstance(quantity, Rate) and quantity.value == 0:
             raise HardwareError("a rate of 0/s", allowed="more than 0", location=Location(source, name))
-    tile = hardware.tiles.tile
-    lines = max(tile.size or (0,))
-    if lines > ARRAY_LINES.value:
+    for problem in machine_problems(hardware.analog, hardware.digital, hardware.memory):
         raise HardwareError(
-            f"an array of {lines:,} lines",
-            allowed=ARRAY_LINES.allowed,
-            hint=ARRAY_LINES.hint,
-            location=Location(source, "tiles.tile"),
+            problem.found,
+            allowed=problem.allowed,
+            hint=problem.hint,
+            location=Location(source, problem.where),
         )
-    units = hardware.digital.count
-    if units > DIGITAL_UNITS.value:
-        raise HardwareError(
-            f"{units:,} digital units",
-            allowed=DIGITAL_UNITS.allowed,
-            hint=DIGITAL_UNITS.hint,
-            location=Location(source, "digital.count"),
-        )
-    for name, found, allowed in _tiles_problems(hardware.tiles):
-        raise HardwareError(found, allowed=allowed, location=Location(source, f"tiles{name}"))
-
-
-def _tiles_problems(tiles: Tiles) -> Iterator[tuple[str, str, str]]:
-    """Contradictions: where, what was found, what is allowed."""
-    if (tiles.relaxation is None) != (tiles.settling == "clocked"):
-        found = "no relaxation" if tiles.relaxation is None else "a relaxation"
-        yield ".settling", f"{tiles.settling!r} with {found}", "continuous settling has one, clocked none"
-    if not tiles.tile.has_cells:
-        if tiles.settling == "continuous":
-            yield ".settling", "continuous settling of exact tiles", "of crossbars"
-        return
-    tile = tiles.tile.crossbar()
-    for name, found, allowed in _crossbar_problems(tile):
-        yield f".tile{name}", found, allowed
-    if tiles.settling == "clocked":
-        return
-    if tile.slices > 1 or tile.dac.slices > 1:
-        yield ".settling", "continuous settling of slices, which are added digitally", "one slice"
-    elif tile.adc.range not in {"calibrated", "maximal"}:
-        found = f"{tile.adc.range!r} with continuous settling"
-        yield ".tile.adc.range", found, "'calibrated' or 'maximal'"
-    elif tile.dac.range != "vector":
-        found = f"{tile.dac.range!r} with continuous settling"
-        yield ".tile.dac.range", found, "'vector': each sample sets its own range"
-    elif tile.adc.calibration == "uniform":
-        found = "calibration 'uniform' with continuous settling"
-        yield ".tile.adc.calibration", found, "none: each sample sets its own range"
-
-
-def _cell_problems(cell: Cell) -> Iterator[tuple[str, str, str]]:
-    """Contradictions of a cell."""
-    if cell.g_min.value >= cell.g_max.value:
-        yield ".cell", f"g_min {cell.g_min.value:g} S is not below g_max {cell.g_max.value:g} S", ""
-    if cell.verify is not None and cell.verify.tolerance.value == 0:
-        yield ".cell.verify.tolerance", "a tolerance of 0", "more than 0"
-    if cell.stuck is not None and cell.stuck.at_min.value + cell.stuck.at_max.value > 1:
-        share = cell.stuck.at_min.value + cell.stuck.at_max.value
-        yield ".cell.stuck", f"a share of {share:g} of all cells is stuck", "at most 1"
-    if cell.drift is not None and cell.drift.elapsed.value < cell.drift.start.value:
-        yield (
-            ".cell.drift.elapsed",
-            f"{cell.drift.elapsed.value:g} s after programming",
-            f"at least the start of drift, {cell.drift.start.value:g} s",
-        )
-    if cell.drift is not None and cell.drift.start.value == 0:
-        yield ".cell.drift.start", "drift from 0 s on", "more than 0"
-
-
-def _crossbar_problems(tile: Crossbar) -> Iterator[tuple[str, str, str]]:
-    """Contradictions of a tile: where, what was found, what is allowed."""
-    yield from _cell_problems(tile.cell)
-    calibrated = tile.adc.range in {"calibrated", "column"}
-    if tile.adc_sigmas is not None and not calibrated:
-        found = f"range {tile.adc.range!r} with adc_sigmas"
-        yield ".adc_sigmas", found, "'calibrated' and 'column' take adc_sigmas, others do not"
-    if tile.adc_sigmas is not None and tile.adc_sigmas.value == 0:
-        yield ".adc_sigmas", "a range of 0", "more than 0"
-    if tile.adc.calibration == "uniform" and not calibrated:
-        found = f"calibration 'uniform' with range {tile.adc.range!r}"
-        yield ".adc.calibration", found, "only 'calibrated' and 'column' are calibrated"
-    if tile.top_level < 1:
-        yield ".cell.levels", f"{tile.cell.levels} levels with an offset column", "at least 3, or more slices"
-    if tile.top_level >= MOST_LEVELS:
-        yield (
-            ".slices",
-            f"{tile.slices} slices of {tile.cell.levels} levels",
-            f"fewer than {MOST_LEVELS} steps of a weight",
-        )
-    if tile.omega != 1.0 and tile.update is not None:
-        found = f"omega {tile.omega:g} beside an update with a range"
-        yield ".omega", found, "omega is for tiles that are programmed; tile.update.range says the same"
-    if tile.update is not None:
-        yield from _update_problems(tile, tile.update)
-    yield from _dac_problems(tile.dac)
-
-
-def _dac_problems(dac: Dac) -> Iterator[tuple[str, str, str]]:
-    """Contradictions of a DAC."""
-    if (dac.limit is None) == (dac.range == "fixed"):
-        found = "no limit" if dac.limit is None else f"limit {dac.limit:g}"
-        yield ".dac.limit", f"range {dac.range!r} with {found}", "a fixed range has a limit, others none"
-    if dac.sigmas is not None and dac.range != "data":
-        yield ".dac.sigmas", f"range {dac.range!r} with sigmas", "only a range by 'data' takes sigmas"
-    if dac.range == "data" and dac.slice_bits is not None:
-        yield ".dac.range", "range 'data' with input slices", "'vector' or 'fixed'"
-    if dac.slice_bits is not None and dac.slice_bits >= dac.bits:
-        yield (
-            ".dac.slice_bits",
-            f"slices of {dac.slice_bits} bits",
-            f"at most the {dac.bits - 1} of a magnitude",
-        )
-
-
-def _update_problems(tile: Crossbar, update: Update) -> Iterator[tuple[str, str, str]]:
-    """Contradictions of learning in place."""
-    if tile.slices > 1:
-        yield ".update", f"learning in place on {tile.slices} slices, which carry digits", "one slice"
-    if not 0 < update.pulse.value * (1 + update.asymmetry.value) < 1:
-        yield ".update.pulse", f"a pulse of {update.pulse.value:g} of the range", "more than 0, less than 1"
-    if update.asymmetry.value >= 1:
-        yield ".update.asymmetry", f"an asymmetry of {update.asymmetry.value:g}", "less than 1"
-    if update.range.value < 1:
-        yield ".update.range", f"a range of {update.range.value:g}", "at least 1"
-    if isinstance(update.remedy, Transfer) and update.bounds == "hard":
-        yield ".update.remedy", "a transfer between hard bounds, which have no symmetric point", "soft bounds"

@@ -64,3 +64,21 @@ class Ratio(Quantity, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A number without a unit."""
 
     unit: Literal["1"]
+
+
+class Area(Quantity, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """An area of silicon in square millimetres."""
+
+    unit: Literal["mm2"]
+
+
+class Power(Quantity, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A power in watts."""
+
+    unit: Literal["W"]
+
+
+class Capacity(Quantity, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a memory holds, in bits."""
+
+    unit: Literal["bit"]

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from ffebm.graph.energy_block import EnergyBlock, Interaction, Layer, Linear
 from ffebm.graph.graph import Graph, Part
 from ffebm.graph.ops import OPS
-from ffebm.hardware.description import Cell, Crossbar, Hardware, Relaxation, Transfer, Update
+from ffebm.hardware.description import Cell, Crossbar, Hardware, Relaxation, TileKind, Transfer, Update
 from ffebm.plan.schedule import Cost
 
 
@@ -48,6 +48,7 @@ class BlockCost:
         self.graph = graph
         self.hardware = hardware
         self.block = block
+        self.group = hardware.analog_group(block.group)
         self.batch = batch
         inside = {layer.value for layer in block.layers}
         self.internal = [(la, i) for la, i in block.interactions() if i.source in inside]
@@ -63,7 +64,7 @@ class BlockCost:
 
     def free(self, sweeps: int) -> PhaseCost:
         """The free phase: the clamped drive once, then the sweeps; one is exact if no layer feels another."""
-        relaxation = self.hardware.tiles.relaxation
+        relaxation = self.group.relaxation
         if relaxation is not None:
             outputs = sum(math.prod(la.shape) for la in self.block.layers if la.value in self.block.outputs)
             inputs = {i.source: math.prod(i.source_shape) for _, i in self.clamped}
@@ -75,7 +76,7 @@ class BlockCost:
         """One nudged phase, and the transposed reads that carry the error current to `to_inputs`."""
         wanted = set(to_inputs)
         back = self._reads([(i, True) for _, i in self.clamped if i.source in wanted])
-        relaxation = self.hardware.tiles.relaxation
+        relaxation = self.group.relaxation
         if relaxation is not None:
             outputs = sum(math.prod(la.shape) for la in self.block.layers if la.value in self.block.outputs)
             states = sum(math.prod(layer.shape) for layer in self.block.layers)
@@ -109,7 +110,7 @@ class BlockCost:
             driven: Elements of a sample that pass DACs at the start.
             sensed: Elements of a sample that pass ADCs at the end.
         """
-        tile = self.hardware.tiles.tile.crossbar()
+        tile = self.group.tile.crossbar()
         cells = 0
         for _, interaction in self.block.interactions():
             if interaction.linear is not None:
@@ -143,7 +144,7 @@ class BlockCost:
             activation = layer.activation.op
             work = OPS[activation].work if activation in OPS else 0.0
             operations += math.prod(layer.shape) * (work + len(layer.interactions) + len(layer.biases))
-        energy = operations * self.batch * self.hardware.digital.op_energy.value
+        energy = operations * self.batch * self.hardware.host.fp32.op_energy.value
         return PhaseCost(0.0, Cost(digital=energy))
 
     def _reads(self, reads: list[tuple[Interaction, bool]]) -> PhaseCost:
@@ -159,13 +160,13 @@ class BlockCost:
             for part in self.graph.parts[linear.weight]:
                 by_tile[self.graph.places[part].tile].append(part)
             for number, parts in by_tile.items():
-                busy[number] += vectors * self._rounds(parts) * self.hardware.tiles.tile.read_seconds
-                total += _read_cost(self.hardware, parts, vectors, backwards=transposed)
+                busy[number] += vectors * self._rounds(parts) * self.group.tile.read_seconds
+                total += _read_cost(self.group.tile, parts, vectors, backwards=transposed)
         return PhaseCost(max(busy.values(), default=0.0), total)
 
     def _rounds(self, parts: list[Part]) -> int:
         """Reads in turn that one product takes on a tile: parts share a read if they share no line."""
-        if not self.hardware.tiles.tile.has_cells or len(parts) == 1:
+        if not self.group.tile.has_cells or len(parts) == 1:
             return 1
         rounds: list[list[int]] = []
         for part in parts:
@@ -188,18 +189,21 @@ def update_of(graph: Graph, hardware: Hardware, weights: Iterable[str]) -> tuple
     Args:
         graph: A placed graph.
         hardware: The machine.
-        weights: Weights by source name.
+        weights: Weights by source name, on tiles of one group.
 
     Returns:
         What it takes, and the tiles that it is done on.
     """
     parts = [part for weight in weights for part in graph.parts.get(weight, ())]
     tiles = tuple(sorted({graph.places[part].tile for part in parts}))
-    if not hardware.tiles.tile.has_cells:
-        return PhaseCost(hardware.tiles.tile.write_time.value if parts else 0.0, Cost()), tiles
-    tile = hardware.tiles.tile.crossbar()
+    group = hardware.group_of_tile(tiles[0]) if tiles else None
+    if group is None:
+        return PhaseCost(0.0, Cost()), tiles
+    if not group.tile.has_cells:
+        return PhaseCost(group.tile.write_time.value, Cost()), tiles
+    tile = group.tile.crossbar()
     if tile.update is not None:
-        return _pulses(graph, hardware, tile.update, parts), tiles
+        return _pulses(graph, tile, tile.update, parts), tiles
 
     rows: dict[int, int] = defaultdict(int)
     for part in parts:
@@ -211,18 +215,17 @@ def update_of(graph: Graph, hardware: Hardware, weights: Iterable[str]) -> tuple
     return PhaseCost(seconds, Cost(array=cells * tile.cell.write_energy.value * writes_of(tile.cell))), tiles
 
 
-def _pulses(graph: Graph, hardware: Hardware, law: Update, parts: Iterable[Part]) -> PhaseCost:
+def _pulses(graph: Graph, tile: Crossbar, law: Update, parts: Iterable[Part]) -> PhaseCost:
     """An update in place: all lines of a part at once, the parts of a tile in turn.
 
     With a transfer, a second array takes every update; its reads, line by line, and the updates of the first
     are shared out over the updates between two transfers.
     """
-    tile = hardware.tiles.tile.crossbar()
     share = 1.0 / law.remedy.every if isinstance(law.remedy, Transfer) else 0.0
     busy: dict[int, float] = defaultdict(float)
     total = Cost()
     for part in parts:
-        read = _read_cost(hardware, [part], part.n_in, backwards=False)
+        read = _read_cost(tile, [part], part.n_in, backwards=False)
         seconds = law.time.value * (1 + share) + share * part.n_in * tile.read_seconds
         busy[graph.places[part].tile] += seconds
         pulses = part.n_in * part.n_out * tile.cells_a_weight * law.energy.value * (1 + share)
@@ -251,10 +254,10 @@ def positions(interaction: Interaction, linear: Linear) -> int:
     return math.prod(shape[1:])
 
 
-def _read_cost(hardware: Hardware, parts: list[Part], vectors: int, *, backwards: bool) -> Cost:
-    if not hardware.tiles.tile.has_cells:
+def _read_cost(kind: TileKind, parts: list[Part], vectors: int, *, backwards: bool) -> Cost:
+    if not kind.has_cells:
         return Cost()
-    tile = hardware.tiles.tile.crossbar()
+    tile = kind.crossbar()
     rows, cols = sum(p.n_in for p in parts), sum(p.n_out for p in parts)
     dacs, adcs = (cols, rows) if backwards else (rows, cols)
     reads = vectors * tile.dac.slices

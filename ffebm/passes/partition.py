@@ -4,6 +4,7 @@ When tiles run out, the blocks that save the least digital work per tile stay di
 for knapsacks: blocks in order of multiply-accumulates per tile, each taken if it still fits.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -27,7 +28,7 @@ class Partition:
     def run(self, graph: Graph, hardware: Hardware) -> None:
         """Keep the blocks that fit; the nodes of the others become digital."""
         members = members_of(graph)
-        refused = _refused(graph, packer_for(hardware))
+        refused = _refused(graph, packers_for(hardware))
         for block_id, reason in refused.items():
             for node in members[block_id]:
                 node.unit, node.reason, node.block = "digital", reason, None
@@ -35,13 +36,12 @@ class Partition:
         kept = {weight for block in graph.blocks for weight in block.weights()}
         graph.parts = {weight: parts for weight, parts in graph.parts.items() if weight in kept}
         _note(graph, len(refused))
-        _check_units(graph, hardware)
+        _assign(graph, hardware)
 
 
-def packer_for(hardware: Hardware) -> Packer:
-    """An empty packer for a machine's tiles."""
-    rows, cols = hardware.tiles.tile.size or (None, None)
-    return Packer(hardware.tiles.count, rows, cols)
+def packers_for(hardware: Hardware) -> dict[str, Packer]:
+    """An empty packer for each group of a machine's tiles."""
+    return {group.name: Packer(group.count, *(group.tile.size or (None, None))) for group in hardware.analog}
 
 
 def members_of(graph: Graph) -> dict[int, list[Node]]:
@@ -58,22 +58,23 @@ def parts_of(graph: Graph, block: EnergyBlock) -> list[Part]:
     return [part for weight in block.weights() for part in graph.parts.get(weight, ())]
 
 
-def by_saving(graph: Graph, packer: Packer) -> list[tuple[EnergyBlock, int]]:
+def by_saving(graph: Graph, packers: Mapping[str, Packer]) -> list[tuple[EnergyBlock, int]]:
     """Blocks with the tiles that each needs alone, most multiply-accumulates per tile first."""
     ranked, members = [], members_of(graph)
     for block in graph.blocks:
-        tiles = packer.needs(parts_of(graph, block))
+        tiles = packers[block.group].needs(parts_of(graph, block))
         saved = sum(macs(graph, node) for node in members[block.id])
         ranked.append((saved / tiles, block, tiles))
     ranked.sort(key=lambda entry: (-entry[0], entry[1].id))
     return [(block, tiles) for _, block, tiles in ranked]
 
 
-def _refused(graph: Graph, packer: Packer) -> dict[int, str]:
+def _refused(graph: Graph, packers: Mapping[str, Packer]) -> dict[int, str]:
     """Blocks that do not fit, with the reason."""
     placed: set[Part] = set()
     refused = {}
-    for block, tiles in by_saving(graph, packer):
+    for block, tiles in by_saving(graph, packers):
+        packer = packers[block.group]
         parts = [part for part in parts_of(graph, block) if part not in placed]
         if packer.place(parts) is None:
             refused[block.id] = f"no tile left: needs {tiles}, {packer.free} free"
@@ -107,13 +108,23 @@ def _note(graph: Graph, refused: int) -> None:
         )
 
 
-def _check_units(graph: Graph, hardware: Hardware) -> None:
-    runs = hardware.digital.ops
-    missing = [node for node in graph.nodes if node.unit == "digital" and runs and node.op not in runs]
-    if missing:
-        raise HardwareError(
-            f"no unit runs {missing[0].op}",
-            allowed=f"digital units run {', '.join(runs)}",
-            hint=f"add {missing[0].op!r} to digital.ops in {hardware.name}",
-            location=missing[0].location or Location(graph.source, missing[0].name),
-        )
+def _assign(graph: Graph, hardware: Hardware) -> None:
+    """A group of the machine for every node: that of its block, or the first whose digital units run its op.
+
+    Raises:
+        HardwareError: If no unit runs the op of a node.
+    """
+    for node in graph.nodes:
+        if node.block is not None:
+            node.group = graph.blocks[node.block].group
+            continue
+        units = hardware.units_for(node.op)
+        if units is None:
+            known = dict.fromkeys(op for group in hardware.digital for op in group.ops)
+            raise HardwareError(
+                f"no unit runs {node.op}",
+                allowed=f"digital units run {', '.join(known)}",
+                hint=f"add {node.op!r} to ops of a [[digital]] in {hardware.name}",
+                location=node.location or Location(graph.source, node.name),
+            )
+        node.group = units.name

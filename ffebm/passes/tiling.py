@@ -7,6 +7,8 @@ one dense matrix full of zeros.
 
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from ffebm.graph.energy_block import Linear
 from ffebm.graph.graph import Graph, Part, Stage
 from ffebm.graph.tensor import Array
@@ -22,9 +24,14 @@ class Tiling:
     ensures: Stage = Stage.TILED
 
     def run(self, graph: Graph, hardware: Hardware) -> None:
-        """Give every weight of a block its parts; a weight that several blocks share is cut once."""
-        limits = hardware.tiles.tile.size
+        """Give every weight of a block its parts; a weight that several blocks share is cut once.
+
+        A block that lies on no group of tiles yet gets the first.
+        """
+        first = hardware.analog[0].name
+        graph.blocks = [block if block.group else replace(block, group=first) for block in graph.blocks]
         for block in graph.blocks:
+            limits = hardware.analog_group(block.group).tile.size
             for _, interaction in block.interactions():
                 linear = interaction.linear
                 if linear is not None and linear.weight not in graph.parts:

@@ -6,11 +6,12 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from ffebm.errors import InternalError
 from ffebm.graph.energy_block import EnergyBlock
 from ffebm.graph.graph import Part
 from ffebm.graph.tensor import Array, TensorType
 from ffebm.graph.work import stationary
-from ffebm.hardware.description import Hardware
+from ffebm.hardware.description import AnalogGroup, Hardware, TileKind
 from ffebm.plan.program import Segment
 from ffebm.plan.programming import LEVELS, target_conductances
 from ffebm.plan.schedule import Schedule
@@ -107,6 +108,7 @@ class PlanNode(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         reason: Why that unit.
         block: Id of its energy block; None outside blocks.
         segment: Id of its digital segment; None on tiles.
+        group: Which group of the machine's tiles or digital units runs it.
         inputs: Value names that it reads.
         outputs: Value names that it makes.
         location: Where it came from.
@@ -121,6 +123,7 @@ class PlanNode(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     reason: str
     block: int | None
     segment: int | None
+    group: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     location: str
@@ -157,7 +160,8 @@ class TilePlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """What lies on one tile.
 
     Attributes:
-        id: Number of the tile.
+        id: Number of the tile, counted through all groups of the machine.
+        group: Which group of the machine's tiles it belongs to.
         kind: "exact" or "crossbar".
         rows: Word lines; of an exact tile, as many as it uses.
         cols: Bit-line pairs; of an exact tile, as many as it uses.
@@ -167,6 +171,7 @@ class TilePlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """
 
     id: int
+    group: str
     kind: Literal["exact", "crossbar"]
     rows: int
     cols: int
@@ -262,7 +267,24 @@ class PlanData(Manifest, kw_only=True, forbid_unknown_fields=True, eq=False):
             [n_in, 1]. With bit slices these are stacked in front, the lowest digit first.
         """
         levels = self.crossbars[f"piece{piece.id}.{LEVELS}"]
-        return target_conductances(levels, self.hardware.tiles.tile.crossbar())
+        return target_conductances(levels, self.tile_of(piece.weight).crossbar())
+
+    def groups_of_weights(self) -> dict[str, AnalogGroup]:
+        """The group of tiles that each weight on tiles lies on, by its source name."""
+        return {piece.weight: self.hardware.analog_group(tile.group) for tile, piece in self.pieces()}
+
+    def tile_of(self, weight: str) -> TileKind:
+        """The kind of tile that a weight lies on.
+
+        Raises:
+            InternalError: If it lies on none.
+        """
+        if len(self.hardware.analog) == 1:
+            return self.hardware.analog[0].tile
+        for tile, piece in self.pieces():
+            if piece.weight == weight:
+                return self.hardware.analog_group(tile.group).tile
+        raise InternalError(f"weight {weight!r} lies on no tile")
 
     def weight_names(self) -> list[str]:
         """Weights by source name: those that train, and those of frozen or quantised layers."""

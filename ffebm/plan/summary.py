@@ -72,16 +72,23 @@ def summary_lines(plan: PlanData) -> Iterator[str]:
         yield textwrap.fill(tie, 80, initial_indent="tied        ", subsequent_indent=" " * 12)
     used = sum(tile.used for tile in plan.tiles)
     room = sum(tile.rows * tile.cols for tile in plan.tiles)
-    count = plan.hardware.tiles.count
+    count = plan.hardware.tile_count
     yield f"tiles       {len(plan.tiles)} of {count} in use, {share(used, room)} of their cells"
-    mode, settle = plan.hardware.tiles.settling, plan.settle
+    if len(plan.hardware.analog) > 1:
+        yield from _group_lines(plan)
+    settle = plan.settle
     sweeps = f"{settle.free_sweeps} free, 2 x {settle.nudged_sweeps} nudged sweeps"
-    relaxation = plan.hardware.tiles.relaxation
-    when = (
-        "in every sweep" if relaxation is None else f"once a phase of {engineering(relaxation.seconds, 's')}"
-    )
-    yield f"settling    {mode}: converters {when}"
-    yield f"            {'' if relaxation is None else 'solved by '}at most {sweeps}"
+    for group in plan.hardware.analog:
+        relaxation = group.relaxation
+        when = (
+            "in every sweep"
+            if relaxation is None
+            else f"once a phase of {engineering(relaxation.seconds, 's')}"
+        )
+        named = f" of {group.name}" if len(plan.hardware.analog) > 1 else ""
+        yield f"settling    {group.settling}: converters{named} {when}"
+    solved = all(group.relaxation is not None for group in plan.hardware.analog)
+    yield f"            {'solved by ' if solved else ''}at most {sweeps}"
     for name, schedule in (("inference", plan.inference), ("training", plan.training)):
         yield from _schedule_lines(name, schedule, plan.batch)
     yield from _twin_lines(plan)
@@ -90,6 +97,14 @@ def summary_lines(plan: PlanData) -> Iterator[str]:
     yield f"constants   {total} of {plan.hardware.name}, {len(assumed)} of them assumptions"
     for note in plan.notes:
         yield textwrap.fill(note, 80, initial_indent="note        ", subsequent_indent=" " * 12)
+
+
+def _group_lines(plan: PlanData) -> Iterator[str]:
+    """Tiles in use, by group."""
+    for group in plan.hardware.analog:
+        held = [tile for tile in plan.tiles if tile.group == group.name]
+        used, room = sum(tile.used for tile in held), sum(tile.rows * tile.cols for tile in held)
+        yield f"            {group.name}: {len(held)} of {group.count}, {share(used, room)} of their cells"
 
 
 def _sizes(plan: PlanData) -> str:

@@ -73,9 +73,10 @@ def page(facts: Facts) -> str:
 
 def _in_force(name: str, value: str, hardware: Hardware) -> tuple[str, str]:
     """A field and its value; an ADC range that is left out and calibrated follows from the bits."""
-    if name != "tiles.tile.adc_sigmas":
+    group = next((g for g in hardware.analog if name == f"analog.{g.name}.tile.adc_sigmas"), None)
+    if group is None:
         return name, value
-    tile = hardware.tiles.tile.crossbar()  # whose field it is
+    tile = group.tile.crossbar()  # whose field it is
     if tile.adc_sigmas is not None:
         return name, value
     calibrated = tile.adc.range in {"calibrated", "column"}

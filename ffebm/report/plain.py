@@ -14,6 +14,9 @@ def plain_fields(prefix: str, part: msgspec.Struct) -> Iterator[tuple[str, str]]
         if isinstance(value, msgspec.Struct):
             if not isinstance(value, Quantity):
                 yield from plain_fields(f"{prefix}{name}.", value)
+        elif isinstance(value, tuple) and value and isinstance(value[0], msgspec.Struct):
+            for group in value:
+                yield from plain_fields(f"{prefix}{name}.{group.name}.", group)
         elif isinstance(value, tuple):
             yield prefix + name, ", ".join(map(str, value)) or "-"
         elif isinstance(value, dict):

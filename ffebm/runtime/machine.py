@@ -53,8 +53,8 @@ class Machine:
         self._name = name
         self._arrays: dict[str, MasteredTile] = {}
         self._numbers = count()
-        continuous = plan.hardware.tiles.settling == "continuous"
-        self._frozen = FrozenNoise(generator) if continuous else None
+        self._groups = plan.groups_of_weights()
+        self._frozen = FrozenNoise(generator)
         self.blocks = {block.id: self._block(block) for block in plan.blocks}
         self._measure_noise(self._noise_of_reads)
 
@@ -74,7 +74,10 @@ class Machine:
     @property
     def follows_data(self) -> bool:
         """Some ADCs have ranges that data can set; a circuit that settles by itself has none."""
-        return self._frozen is None and any(self._tile(weight).follows_data for weight in self._arrays)
+        return any(
+            self._groups[weight].settling == "clocked" and self._tile(weight).follows_data
+            for weight in self._arrays
+        )
 
     @contextmanager
     def calibration(self) -> Iterator[None]:
@@ -96,12 +99,17 @@ class Machine:
 
     @property
     def _noise_of_reads(self) -> torch.Generator | None:
-        """What every read draws from; a circuit that settles by itself has one noise for a phase."""
-        return self._generator if self._frozen is None and self._arrays else None
+        """What every read draws from; None if nothing lies on cells."""
+        return self._generator if self._arrays else None
 
     def _measure_noise(self, source: torch.Generator | None) -> None:
-        for block in self.blocks.values():
-            block.measures_noise(source)
+        """Reads of blocks draw from a source; a circuit that settles by itself has one noise for a phase."""
+        for block in self._plan.blocks:
+            self.blocks[block.id].measures_noise(None if self._settles_itself(block) else source)
+
+    def _settles_itself(self, block: EnergyBlock) -> bool:
+        """A block is one circuit that relaxes, not a series of reads."""
+        return self._plan.hardware.analog_group(block.group).settling == "continuous"
 
     @property
     def drifts(self) -> bool:
@@ -119,7 +127,7 @@ class Machine:
         if not self.drifts:
             raise UsageError(
                 f"the tiles as they are {seconds:g} s after programming, but no cell drifts",
-                hint="a hardware description gives drift with tiles.tile.cell.drift",
+                hint="a hardware description gives drift with analog.tile.cell.drift",
             )
 
     def at(self, seconds: float | None) -> None:
@@ -264,33 +272,34 @@ class Machine:
     def _block(self, block: EnergyBlock) -> BlockRuntime:
         projections = {}
         at_edge: Crossbar | None = None
+        frozen = self._frozen if self._settles_itself(block) else None
         for position, (_, interaction) in enumerate(block.interactions()):
             linear = interaction.linear
             if linear is None or not self._tile(linear.weight).has_cells:
                 continue
             if linear.weight not in self._arrays:
-                self._arrays[linear.weight] = self._array(linear)
+                self._arrays[linear.weight] = self._array(linear, frozen)
             array = self._arrays[linear.weight]
-            projections[position] = TileProjection(linear, array, self._frozen, next(self._numbers))
-            if self._frozen is not None:
+            projections[position] = TileProjection(linear, array, frozen, next(self._numbers))
+            if frozen is not None:
                 at_edge = at_edge or self._tile(linear.weight).crossbar()
-        if self._frozen is None or at_edge is None:
+        if frozen is None or at_edge is None:
             return BlockRuntime(block, projections, physics=self._physics)
-        edge = Edge(at_edge, self._frozen, f"{self._name}/{block.name}")
+        edge = Edge(at_edge, frozen, f"{self._name}/{block.name}")
         return BlockRuntime(block, projections, edge, self._physics)
 
-    def _array(self, linear: Linear) -> MasteredTile:
+    def _array(self, linear: Linear, frozen: FrozenNoise | None) -> MasteredTile:
         """The tiles that the pieces of a weight lie on."""
         pieces = [piece for _, piece in self._plan.pieces() if piece.weight == linear.weight]
         tile = self._tile(linear.weight)
         if isinstance(tile, OwnTile):
             return own_array(linear, pieces, tile, self._generator, self._name)
         crossbar = tile.crossbar()
-        return crossbar_projection(linear, pieces, crossbar, self._generator, self._name, self._frozen).array
+        return crossbar_projection(linear, pieces, crossbar, self._generator, self._name, frozen).array
 
     def _tile(self, weight: str) -> TileKind | OwnTile:
         """What a weight lies on."""
-        return self._tiles.get(weight, self._plan.hardware.tiles.tile)
+        return self._tiles.get(weight, self._groups[weight].tile)
 
 
 def _escaped(name: str) -> str:

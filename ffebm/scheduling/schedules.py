@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from ffebm.graph.energy_block import EnergyBlock
 from ffebm.graph.graph import Graph, Node, captured
 from ffebm.graph.work import elements, macs, operations, rows
-from ffebm.hardware.description import Hardware
+from ffebm.hardware.description import DigitalGroup, Hardware
 from ffebm.mapping.block_cost import BlockCost, update_of
 from ffebm.plan.schedule import Cost, StepKind
 from ffebm.plan.schema import Settle
@@ -87,7 +87,7 @@ class _Tasks:
         self.items = [replace(item, position=n) for n, item in enumerate(_items(graph))]
         self.maker = {value: item for item in self.items for value in item.makes}
         self.moved: dict[tuple[str, str], int] = {}
-        self.load = [0.0] * hardware.digital.count
+        self.load = [0.0] * hardware.unit_count
         self.costs = {b.id: BlockCost(graph, hardware, b, self._vectors(b)) for b in graph.blocks}
         self.learns = self._learning()
         self.gradients: dict[tuple[int, ...], list[int]] = {}
@@ -128,12 +128,12 @@ class _Tasks:
         self, name: str, after: tuple[int, ...], bits: float | None = None, block: EnergyBlock | None = None
     ) -> int:
         """A value, or so many bits of a block, over the network."""
-        network, digital = self.hardware.network, self.hardware.digital
+        network, host = self.hardware.network, self.hardware.host
         if bits is None:
-            bits = elements(self.graph, name) * digital.value_bits
+            bits = elements(self.graph, name) * host.fp32.value_bits
         seconds = network.latency.value + bits / network.bit_rate.value
         energy = bits * network.bit_energy.value * network.hops.value
-        memory = bits * digital.memory_energy.value
+        memory = bits * self.hardware.memory_of(host.name).bit_energy.value
         cost = Cost(network=energy, memory=memory)
         task = Task("transfer", name, ("network",), seconds, after, cost, fixed_s=network.latency.value)
         return self._append(task, block)
@@ -145,7 +145,9 @@ class _Tasks:
         if not products and not rest:
             moved = {}  # a view moves nothing
         held = sum(size for v, size in moved.items() if v in self.graph.constants)
-        return self._compute(kind, node.name, after, _Work(products, rest, sum(moved.values()), held))
+        group = self.hardware.digital_group(node.group)
+        work = _Work(products, rest, sum(moved.values()), held)
+        return self._compute(kind, node.name, after, work, group=group)
 
     def _compute(
         self,
@@ -154,13 +156,15 @@ class _Tasks:
         after: tuple[int, ...],
         work: _Work,
         block: EnergyBlock | None = None,
+        group: DigitalGroup | None = None,
     ) -> int:
-        """Some work on the least loaded digital unit."""
-        digital = self.hardware.digital
-        seconds = work.products / digital.mac_rate.value + work.rest / digital.op_rate.value
-        energy = work.products * digital.mac_energy.value + work.rest * digital.op_energy.value
-        element = digital.value_bits * digital.memory_energy.value
-        unit = min(range(digital.count), key=lambda index: (self.load[index], index))
+        """Some work on a group's least loaded unit; what belongs to no node is the host's."""
+        group = group or self.hardware.host
+        fp32 = group.fp32
+        seconds = work.products / fp32.mac_rate.value + work.rest / fp32.op_rate.value
+        energy = work.products * fp32.mac_energy.value + work.rest * fp32.op_energy.value
+        element = fp32.value_bits * self.hardware.memory_of(group.name).bit_energy.value
+        unit = min(self.hardware.unit_numbers(group.name), key=lambda index: (self.load[index], index))
         self.load[unit] += seconds
         cost = Cost(digital=energy, memory=work.moved * element)
         task = Task(kind, name, (f"digital{unit}",), seconds, after, cost, fixed_j=work.held * element)
@@ -231,7 +235,7 @@ class _Tasks:
         if not self._trained(item):
             return
         moved = 2 * cost.state_elements()
-        states = self._transfer(block.name, (minus,), moved * self.hardware.digital.value_bits, block)
+        states = self._transfer(block.name, (minus,), moved * self.hardware.host.fp32.value_bits, block)
         work = _Work(cost.contrast_macs(), 0, moved)
         self._learn(item, self._compute("contrast", block.name, (states,), work, block))
 
@@ -277,8 +281,8 @@ class _Tasks:
             return
         if not any(self.graph.parts.get(weight) for weight in weights):
             return  # biases stay digital
-        if self.hardware.tiles.tile.has_cells:
-            master = self._transfer(name, (master,), size * self.hardware.digital.value_bits, owner)
+        if owner.group and self.hardware.analog_group(owner.group).tile.has_cells:
+            master = self._transfer(name, (master,), size * self.hardware.host.fp32.value_bits, owner)
             moved = self.tasks[master]
             self.tasks[master] = replace(moved, fixed_s=moved.seconds, fixed_j=moved.cost.energy)
         write, tiles = update_of(self.graph, self.hardware, weights)

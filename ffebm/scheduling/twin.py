@@ -10,6 +10,7 @@ over the batch, and a plan and its twin cross at most once.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ffebm.graph.graph import Graph
@@ -73,10 +74,10 @@ def twins_of(graph: Graph, hardware: Hardware, settle: Settle, plan: Scheduled) 
         settle: How energy blocks settle.
         plan: The graph's own schedules.
     """
-    runs = hardware.digital.ops
-    if runs and any(node.op not in runs for node in graph.nodes):
+    units = {node.op: hardware.units_for(node.op) for node in graph.nodes}
+    if None in units.values():
         return {}
-    alone = without_tiles(graph)
+    alone = without_tiles(graph, {op: group.name for op, group in units.items() if group is not None})
     bill = schedules_of(alone, hardware, settle) if graph.blocks else plan
     better = {figure: below(line, bill.lines[figure]) for figure, line in plan.lines.items()}
     return {
@@ -91,9 +92,14 @@ def twins_of(graph: Graph, hardware: Hardware, settle: Settle, plan: Scheduled) 
     }
 
 
-def without_tiles(graph: Graph) -> Graph:
-    """The graph with every node digital."""
-    nodes = [replace(node, unit="digital", block=None) for node in graph.nodes]
+def without_tiles(graph: Graph, groups: Mapping[str, str]) -> Graph:
+    """The graph with every node digital.
+
+    Args:
+        graph: The graph.
+        groups: The group of digital units for each op.
+    """
+    nodes = [replace(node, unit="digital", block=None, group=groups[node.op]) for node in graph.nodes]
     return replace(graph, nodes=nodes, blocks=[], parts={}, places={})
 
 

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from ffebm.hardware.description import AnalogGroup
 from ffebm.plan.plan import Plan
 from ffebm.training.data import Data
 
@@ -21,8 +22,14 @@ def calibration_batch(data: Data) -> tuple[tuple[Tensor, ...], Tensor]:
 
 def follows_data(plan: Plan) -> bool:
     """Weights of the plan lie on crossbars with ADCs whose ranges samples can set."""
-    tiles = plan.hardware.tiles
-    return tiles.settling == "clocked" and tiles.tile.follows_data and any(plan.pieces())
+    return bool(_following(plan))
+
+
+def _following(plan: Plan) -> list[AnalogGroup]:
+    """Groups of tiles in use whose ADCs have ranges that samples can set."""
+    used = {tile.group for tile in plan.tiles}
+    groups = [group for group in plan.hardware.analog if group.name in used]
+    return [group for group in groups if group.settling == "clocked" and group.tile.follows_data]
 
 
 def calibrated_on(plan: Plan, samples: int) -> str:
@@ -34,6 +41,6 @@ def calibrated_on(plan: Plan, samples: int) -> str:
     """
     if not follows_data(plan):
         return ""
-    tile = plan.hardware.tiles.tile.crossbar()
     source = f"on {samples} samples" if samples else "for uniform inputs"
-    return f"ADC ranges: {tile.deviations:.3g} standard deviations of what lines carry {source}"
+    reach = dict.fromkeys(f"{group.tile.crossbar().deviations:.3g}" for group in _following(plan))
+    return f"ADC ranges: {' and '.join(reach)} standard deviations of what lines carry {source}"

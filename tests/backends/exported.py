@@ -13,7 +13,7 @@ from ffebm.files.folder import write_folder
 from ffebm.hardware.description import Crossbar, Hardware
 from ffebm.plan.conductance import adc_range, full_scale, range_scale, to_levels
 from ffebm.plan.plan import Plan
-from tests.machines import crossbars
+from tests.machines import crossbars, with_tiles
 from tests.models import Builder
 
 INPUTS, HIDDEN, CLASSES = 20, 13, 5
@@ -21,23 +21,23 @@ INPUTS, HIDDEN, CLASSES = 20, 13, 5
 
 def quiet(machine: Hardware) -> Hardware:
     """The same machine without noise."""
-    tile = machine.tiles.tile
+    tile = machine.analog[0].tile
     assert isinstance(tile, Crossbar)
     none = replace(tile.cell.read_noise, value=0.0)
     cell = replace(tile.cell, read_noise=none, programming_noise=none)
-    return replace(machine, tiles=replace(machine.tiles, tile=replace(tile, cell=cell)))
+    return with_tiles(machine, tile=replace(tile, cell=cell))
 
 
 def changed(machine: Hardware, **fields: Any) -> Hardware:
     """The same machine with other crossbars."""
-    tile = machine.tiles.tile
+    tile = machine.analog[0].tile
     assert isinstance(tile, Crossbar)
-    return replace(machine, tiles=replace(machine.tiles, tile=replace(tile, **fields)))
+    return with_tiles(machine, tile=replace(tile, **fields))
 
 
 def adc_limit(machine: Hardware, weight: Tensor) -> float:
     """The ADC range of a tile without slices, in units of its largest weight."""
-    tile = machine.tiles.tile
+    tile = machine.analog[0].tile
     assert isinstance(tile, Crossbar)
     limit = adc_range(to_levels(weight, full_scale(weight), tile), tile)
     return float(range_scale(limit, tile))

@@ -11,7 +11,7 @@ from ffebm import Executor, Plan, load_plan
 from ffebm import compile as compile_plan
 from ffebm.hardware.description import Crossbar, load_hardware
 from ffebm.plan.conductance import HEADROOM, to_matrix
-from tests.machines import crossbars
+from tests.machines import crossbars, with_tiles
 from tests.models import Builder
 
 
@@ -23,13 +23,13 @@ def plan_of(dtype: str = "float32", **tile: Any) -> Plan:
     model = b.model(b.node("MatMul", x, w))
     model.graph.output[0].type.tensor_type.elem_type = kind
     machine = crossbars(8, 4, 3)
-    changed = replace(machine.tiles.tile, **tile)
-    return compile_plan(model, hardware=replace(machine, tiles=replace(machine.tiles, tile=changed)))
+    changed = replace(machine.analog[0].tile, **tile)
+    return compile_plan(model, hardware=with_tiles(machine, tile=changed))
 
 
 def test_pairs_hold_the_weights_within_half_a_level() -> None:
     plan = plan_of()
-    tile = plan.hardware.tiles.tile
+    tile = plan.hardware.analog[0].tile
     assert isinstance(tile, Crossbar)
     low, high, top = tile.cell.g_min.value, tile.cell.g_max.value, tile.cell.levels - 1
     (linear,) = [i.linear for b in plan.blocks for _, i in b.interactions()]
@@ -114,7 +114,7 @@ def test_scales_of_columns(tmp_path: Path) -> None:
 @pytest.mark.parametrize("slices", [1, 2])
 @pytest.mark.parametrize("by_column", [False, True])
 def test_conductances_of_other_mappings(mapping: str, slices: int, by_column: bool, tmp_path: Path) -> None:
-    tile = load_hardware("reference").tiles.tile
+    tile = load_hardware("reference").analog[0].tile
     assert isinstance(tile, Crossbar)
     adc = replace(tile.adc, range="column" if by_column else "calibrated")
     plan = plan_of(mapping=mapping, slices=slices, adc=adc)

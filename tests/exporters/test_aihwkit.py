@@ -22,7 +22,7 @@ from ffebm.plan.plan import Plan
 from ffebm.runtime.executor import Executor
 from ffebm.runtime.tiles.crossbar import CrossbarTile
 from tests.backends.exported import adc_limit, changed, dense_plan, image_plan, quiet, written
-from tests.machines import crossbars, ratio
+from tests.machines import crossbars, ratio, with_tiles
 from tests.runtime.tiles.devices.test_pulses import law
 
 needs_aihwkit = pytest.mark.skipif(
@@ -48,14 +48,14 @@ class Network(nn.Module):
 
 
 def noisy(machine: Hardware, *, programming: float, reading: float) -> Hardware:
-    tile = machine.tiles.tile
+    tile = machine.analog[0].tile
     assert isinstance(tile, Crossbar)
     cell = replace(
         tile.cell,
         programming_noise=replace(tile.cell.programming_noise, value=programming),
         read_noise=replace(tile.cell.read_noise, value=reading),
     )
-    return replace(machine, tiles=replace(machine.tiles, tile=replace(tile, cell=cell)))
+    return with_tiles(machine, tile=replace(tile, cell=cell))
 
 
 def network(machine: Hardware) -> tuple[Network, Plan]:
@@ -87,10 +87,10 @@ def tile_pair(machine: Hardware, weight: Tensor, make: Callable[[float], Any]) -
     """Our tile and aihwkit's torch tile with the same weights, ranges and converters."""
     from aihwkit.simulator.tiles.inference_torch import TorchInferenceTile
 
-    assert isinstance(machine.tiles.tile, Crossbar)
-    ours = CrossbarTile(machine.tiles.tile, torch.Generator().manual_seed(0))
+    assert isinstance(machine.analog[0].tile, Crossbar)
+    ours = CrossbarTile(machine.analog[0].tile, torch.Generator().manual_seed(0))
     ours.program(weight)
-    calm = quiet(machine).tiles.tile
+    calm = quiet(machine).analog[0].tile
     assert isinstance(calm, Crossbar)
     exact = CrossbarTile(calm, torch.Generator())
     exact.program(weight)
@@ -108,7 +108,7 @@ def test_weights_are_scaled_as_aihwkit_scales_them(
     from aihwkit.nn import AnalogLinear
 
     machine = changed(quiet(crossbars(4, 64, 64)), scale=scale, omega=omega)
-    tile = machine.tiles.tile
+    tile = machine.analog[0].tile
     assert isinstance(tile, Crossbar)
     module = loaded(dense_plan(machine), tmp_path / "x")
     torch.manual_seed(0)
@@ -278,7 +278,7 @@ def test_what_cannot_be_expressed_is_said_in_the_file() -> None:
 
 
 def test_effects_that_are_left_out_are_named() -> None:
-    ratio = load_hardware("reference").tiles.tile.cell.read_noise  # type: ignore[union-attr]
+    ratio = load_hardware("reference").analog[0].tile.cell.read_noise  # type: ignore[union-attr]
     plan = dense_plan(changed(crossbars(16, 12, 8), mismatch=ratio, slices=2, mapping="offset"))
     assert (
         "left out of what the hardware description asks for: weights in slices, offset columns, "
@@ -293,8 +293,8 @@ def test_an_offset_column_changes_no_quantised_product(tmp_path: Path) -> None:
     analog = converted(model, loaded(plan, tmp_path / "x"), tmp_path / "x").eval()
     (piece,) = (piece for _, piece in plan.pieces() if piece.weight == "tail.2.weight")
     x = torch.randn(32, 12)
-    assert isinstance(machine.tiles.tile, Crossbar)
-    ours = CrossbarTile(machine.tiles.tile, torch.Generator())
+    assert isinstance(machine.analog[0].tile, Crossbar)
+    ours = CrossbarTile(machine.analog[0].tile, torch.Generator())
     ours.program(torch.from_numpy(plan.weights["tail.2.weight"].copy()))
     module = analog.get_submodule("tail.2").analog_module
     assert isinstance(module, nn.Module)

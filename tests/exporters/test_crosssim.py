@@ -28,7 +28,7 @@ from ffebm.runtime.tiles.sliced import SlicedTile
 from ffebm.runtime.tiles.tile import Tile
 from tests.backends.crosssim_formulas import stand_in
 from tests.backends.exported import INPUTS, changed, dense_plan, image_plan, quiet, written
-from tests.machines import crossbars
+from tests.machines import crossbars, with_tiles
 
 Loader = dict[str, Any]
 
@@ -52,19 +52,19 @@ def loader(folder: Path) -> Loader:
 
 
 def four_levels() -> Cell:
-    tile = quiet(crossbars(1, 1, 1)).tiles.tile
+    tile = quiet(crossbars(1, 1, 1)).analog[0].tile
     assert isinstance(tile, Crossbar)
     return replace(tile.cell, levels=4)
 
 
 def sliced_inputs(bits: int) -> Dac:
-    tile = crossbars(1, 1, 1).tiles.tile
+    tile = crossbars(1, 1, 1).analog[0].tile
     assert isinstance(tile, Crossbar)
     return replace(tile.dac, slice_bits=bits)
 
 
 def tile_of(plan: Plan, piece: Piece, held: Array) -> Tile:
-    crossbar = plan.hardware.tiles.tile
+    crossbar = plan.hardware.analog[0].tile
     assert isinstance(crossbar, Crossbar)
     tile: Tile = CrossbarTile(crossbar, torch.Generator())
     if crossbar.slices > 1:
@@ -95,8 +95,8 @@ def test_products_in_both_directions_are_ours_to_one_adc_step(
     plan = make()
     folder = written(export_crosssim, plan, tmp_path / "x")
     cores = loader(folder)["cores"](folder)
-    assert isinstance(plan.hardware.tiles.tile, Crossbar)
-    count = plan.hardware.tiles.tile.slices
+    assert isinstance(plan.hardware.analog[0].tile, Crossbar)
+    count = plan.hardware.analog[0].tile.slices
     assert len(cores) == count * sum(1 for _ in plan.pieces()) >= 5
     rng = np.random.default_rng(0)
     maps = linears(plan)
@@ -116,7 +116,7 @@ def test_products_in_both_directions_are_ours_to_one_adc_step(
                 lines[:, : vectors.shape[1]] = vectors
                 product = lines @ core if transposed else (core @ lines.T).T
                 found += product[:, : expected.shape[1]]
-                scale = piece.scale * plan.hardware.tiles.tile.cell.levels**index
+                scale = piece.scale * plan.hardware.analog[0].tile.cell.levels ** index
                 step += scale * limits[index] / (2 ** (place.adc_bits - 1) - 1) * np.abs(vectors).max(1)
             assert np.abs(found - expected).max(1) == pytest.approx(0, abs=float(1.001 * step.max()))
             assert (
@@ -129,9 +129,9 @@ def test_pieces_of_a_weight_add_up(simulator: None, tmp_path: Path) -> None:
     folder = written(export_crosssim, plan, tmp_path / "x")
     pieces = [piece for _, piece in plan.pieces() if piece.weight == "fc1.weight"]
     assert len(pieces) == 4  # two spans of inputs, two of outputs
-    assert isinstance(plan.hardware.tiles.tile, Crossbar)
+    assert isinstance(plan.hardware.analog[0].tile, Crossbar)
     linear = linears(plan)["fc1.weight"]
-    ours = crossbar_projection(linear, pieces, plan.hardware.tiles.tile, torch.Generator())
+    ours = crossbar_projection(linear, pieces, plan.hardware.analog[0].tile, torch.Generator())
     x = np.random.default_rng(0).standard_normal(INPUTS).astype(np.float32)
     weight = torch.from_numpy(plan.weights["fc1.weight"].copy())
     expected = ours.product(torch.from_numpy(x)[None], weight)[0].numpy()
@@ -162,10 +162,10 @@ def test_noise_is_in_units_of_the_largest_conductance() -> None:
 
 def test_levels_that_are_no_power_of_two_are_left_to_the_matrices() -> None:
     machine = crossbars(16, 12, 8)
-    tile = machine.tiles.tile
+    tile = machine.analog[0].tile
     assert isinstance(tile, Crossbar)
     tile = replace(tile, cell=replace(tile.cell, levels=100))
-    exported = export_crosssim(dense_plan(replace(machine, tiles=replace(machine.tiles, tile=tile))))
+    exported = export_crosssim(dense_plan(with_tiles(machine, tile=tile)))
     assert json.loads(exported.files["parameters.json"])["xbar"]["device"]["cell_bits"] == 0
     assert "100 levels are no power of two; the matrices are on levels already" in exported.notes
 

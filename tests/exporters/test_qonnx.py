@@ -213,8 +213,8 @@ def test_a_tile_takes_what_a_quant_node_makes_as_it_is() -> None:
 
 def test_a_fixed_range_of_dacs_is_a_constant_scale() -> None:
     machine = quiet(crossbars(16, 12, 8))
-    assert isinstance(machine.tiles.tile, Crossbar)
-    dac = replace(machine.tiles.tile.dac, range="fixed", limit=2.0)
+    assert isinstance(machine.analog[0].tile, Crossbar)
+    dac = replace(machine.analog[0].tile.dac, range="fixed", limit=2.0)
     plan = dense_plan(changed(machine, dac=dac))
     for exported in (export_qonnx(plan), export_qonnx(plan, {"gate": 0.5})):
         model = onnx.load_from_string(exported.files["segment0000.onnx"])

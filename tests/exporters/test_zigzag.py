@@ -15,7 +15,7 @@ from ffebm.exporters.zigzag import export_zigzag
 from ffebm.hardware.description import Crossbar
 from ffebm.plan.plan import Plan
 from tests.backends.exported import changed, dense_plan, image_plan, written
-from tests.machines import crossbars
+from tests.machines import crossbars, with_tiles
 from tests.models import Builder
 
 needs_zigzag = pytest.mark.skipif(
@@ -103,7 +103,7 @@ def test_its_cost_model_counts_the_reads_and_conversions_of_our_schedule(
         loma_show_progress_bar=False,
     )
     (step,) = (step for step in plan.inference.steps if step.kind == "free")
-    tile = plan.hardware.tiles.tile
+    tile = plan.hardware.analog[0].tile
     assert isinstance(tile, Crossbar)
     reads = 8 * 8
     assert step.end_s - step.start_s == pytest.approx(
@@ -164,17 +164,17 @@ def test_the_accelerator(golden: Any) -> None:
 
 def test_bits_that_are_no_power_of_two_are_rounded_up() -> None:
     machine = crossbars(16, 12, 8)
-    tile = machine.tiles.tile
+    tile = machine.analog[0].tile
     assert isinstance(tile, Crossbar)
     tile = replace(tile, dac=replace(tile.dac, bits=6), cell=replace(tile.cell, levels=20))
-    exported = export_zigzag(dense_plan(replace(machine, tiles=replace(machine.tiles, tile=tile))))
+    exported = export_zigzag(dense_plan(with_tiles(machine, tile=tile)))
     assert "6 DAC bits are counted as 8: ZigZag takes powers of two" in exported.notes
     assert "6 weight bits are counted as 8: ZigZag takes powers of two" in exported.notes
     assert b"input_precision: [8,8]" in exported.files["accelerator.yaml"]
 
 
 def test_slices_of_weights_and_inputs() -> None:
-    tile = crossbars(16, 12, 8).tiles.tile
+    tile = crossbars(16, 12, 8).analog[0].tile
     assert isinstance(tile, Crossbar)
     cell, dac = replace(tile.cell, levels=4), replace(tile.dac, slice_bits=3)
     exported = export_zigzag(dense_plan(changed(crossbars(16, 12, 8), slices=3, cell=cell, dac=dac)))

@@ -16,21 +16,21 @@ from tests.models import Builder
 
 TEXT = (resources.files("ffebm") / "hardware" / "reference.toml").read_text(encoding="utf-8")
 SOURCE = 'source = "chosen for a test"'
-VERIFY = f"""[tiles.tile.cell.verify]
+VERIFY = f"""[analog.tile.cell.verify]
 writes = 3
 tolerance = {{ value = 0, unit = "1", {SOURCE} }}
 """
-STUCK = f"""[tiles.tile.cell.stuck]
+STUCK = f"""[analog.tile.cell.stuck]
 at_min = {{ value = 0.7, unit = "1", {SOURCE} }}
 at_max = {{ value = 0.5, unit = "1", {SOURCE} }}
 """
-DRIFT = f"""[tiles.tile.cell.drift]
+DRIFT = f"""[analog.tile.cell.drift]
 exponent = {{ value = 0.05, unit = "1", {SOURCE} }}
 spread = {{ value = 0.01, unit = "1", {SOURCE} }}
 start = {{ value = 20, unit = "s", {SOURCE} }}
 elapsed = {{ value = 5, unit = "s", {SOURCE} }}
 """
-RELAXATION = f"""[tiles.relaxation]
+RELAXATION = f"""[analog.relaxation]
 time_constant = {{ value = 10e-9, unit = "s", {SOURCE} }}
 time_constants = {{ value = 10, unit = "1", {SOURCE} }}
 voltage = {{ value = 0.1, unit = "V", {SOURCE} }}
@@ -38,7 +38,7 @@ conductance = {{ value = 10e-6, unit = "S", {SOURCE} }}
 """
 
 
-UPDATE = f"""[tiles.tile.update]
+UPDATE = f"""[analog.tile.update]
 bounds = "soft"
 pulse = {{ value = 0.01, unit = "1", {SOURCE} }}
 pulses = 31
@@ -47,7 +47,7 @@ noise = {{ value = 0.3, unit = "1", {SOURCE} }}
 range = {{ value = 2, unit = "1", {SOURCE} }}
 time = {{ value = 256e-9, unit = "s", {SOURCE} }}
 energy = {{ value = 18e-15, unit = "J", {SOURCE} }}
-[tiles.tile.update.remedy]
+[analog.tile.update.remedy]
 type = "transfer"
 every = 5
 rate = {{ value = 0.5, unit = "1", {SOURCE} }}
@@ -56,14 +56,14 @@ rate = {{ value = 0.5, unit = "1", {SOURCE} }}
 
 def learning(text: str) -> str:
     """A description whose cells learn in place."""
-    return text.replace("[tiles.tile.cell]", UPDATE + "[tiles.tile.cell]").replace(
+    return text.replace("[analog.tile.cell]", UPDATE + "[analog.tile.cell]").replace(
         "programming_noise = { value = 0.01", "programming_noise = { value = 0.02"
     )
 
 
 def by_itself(text: str) -> str:
     """A description with continuous settling."""
-    return text.replace('"clocked"', '"continuous"').replace("[tiles.tile]", RELAXATION + "[tiles.tile]")
+    return text.replace('"clocked"', '"continuous"').replace("[analog.tile]", RELAXATION + "[analog.tile]")
 
 
 HINT = "\n  hint: docs/hardware.md lists the keys; every constant is {value, unit, source}"
@@ -88,7 +88,7 @@ def test_shipped_descriptions_are_complete(name: str) -> None:
 
 def test_the_names_of_quantities() -> None:
     quantities = dict(load_hardware("reference").quantities())
-    assert quantities["tiles.tile.cell.g_max"].value == 25e-6
+    assert quantities["analog.tiles.tile.cell.g_max"].value == 25e-6
     assert quantities["network.hops"].value == 5.25
     assert "digital.count" not in quantities
 
@@ -96,13 +96,15 @@ def test_the_names_of_quantities() -> None:
 def test_a_description_is_returned_as_it_is() -> None:
     machine = load_hardware("reference")
     assert load_hardware(machine) is machine
-    assert isinstance(machine.tiles.tile, Crossbar)
+    assert isinstance(machine.analog[0].tile, Crossbar)
 
 
 def python_made(path: str, value: object) -> Hardware:
     """The reference machine with one place replaced, as a user writes it."""
 
     def changed(part: Any, names: list[str]) -> Any:
+        if isinstance(part, tuple):  # the groups of a kind: by name
+            return tuple(changed(g, names[1:]) if g.name == names[0] else g for g in part)
         inner = value if len(names) == 1 else changed(getattr(part, names[0]), names[1:])
         return msgspec.structs.replace(part, **{names[0]: inner})
 
@@ -121,15 +123,19 @@ def python_made(path: str, value: object) -> Hardware:
         ),
         ("network.bit_rate.value", 0.0, "network.bit_rate: a rate of 0/s; more than 0"),
         ("network.latency.value", math.nan, "network.latency.value: Expected `float` >= 0.0"),
-        ("digital.mac_energy.value", math.inf, "digital.mac_energy: a value of inf; a finite number"),
-        ("tiles.tile.cell.levels", 1, "tiles.tile.cell.levels: Expected `int` >= 2"),
-        ("tiles.count", 0, "tiles.count: Expected `int` >= 1"),
         (
-            "tiles.settling",
-            "sometimes",
-            "tiles.settling: Invalid enum value 'sometimes'; 'clocked', 'continuous'",
+            "digital.engine.fp32.mac_energy.value",
+            math.inf,
+            "digital.engine.fp32.mac_energy: a value of inf; a finite number",
         ),
-        ("tiles.tile.mapping", None, "tiles.tile.mapping: Expected `str`, got `null`"),
+        ("analog.tiles.tile.cell.levels", 1, "analog.tiles.tile.cell.levels: Expected `int` >= 2"),
+        ("analog.tiles.count", 0, "analog.tiles.count: Expected `int` >= 1"),
+        (
+            "analog.tiles.settling",
+            "sometimes",
+            "analog.tiles.settling: Invalid enum value 'sometimes'; 'clocked', 'continuous'",
+        ),
+        ("analog.tiles.tile.mapping", None, "analog.tiles.tile.mapping: Expected `str`, got `null`"),
     ],
 )
 def test_a_machine_made_in_python_is_held_to_what_a_file_may_say(
@@ -151,24 +157,24 @@ def test_a_file_of_the_users_own(tmp_path: Path) -> None:
 CASES: dict[str, tuple[Callable[[str], str], str]] = {
     "unknown key": (
         lambda text: text.replace("rows = 256", "rows = 256\nlines = 3"),
-        "tiles.tile: Object contains unknown field `lines`" + HINT,
+        "analog.tiles.tile: Object contains unknown field `lines`" + HINT,
     ),
     "an array of a million columns": (
         lambda text: text.replace("cols = 256", "cols = 1000000"),
-        "tiles.tile: an array of 1,000,000 lines; at most 65,536 word lines or bit lines of one array"
+        "analog.tiles.tile: an array of 1,000,000 lines; at most 65,536 word lines or bit lines of one array"
         "\n  hint: if that is meant, set the environment variable FFEBM_MAX_ARRAY_LINES to a larger number",
     ),
     "missing key": (
         lambda text: text.replace("rows = 256\n", ""),
-        "tiles.tile: Object missing required field `rows`" + HINT,
+        "analog.tiles.tile: Object missing required field `rows`" + HINT,
     ),
     "wrong unit": (
         lambda text: text.replace('value = 256e-9, unit = "s"', 'value = 256, unit = "ns"'),
-        "tiles.tile.read_time.unit: Invalid enum value 'ns'; 's'" + HINT,
+        "analog.tiles.tile.read_time.unit: Invalid enum value 'ns'; 's'" + HINT,
     ),
     "wrong type": (
         lambda text: text.replace("rows = 256", 'rows = "many"'),
-        "tiles.tile.rows: Expected `int`, got `str`" + HINT,
+        "analog.tiles.tile.rows: Expected `int`, got `str`" + HINT,
     ),
     "no source": (
         lambda text: text.replace('source = "256-bit flits at 1 GHz"', 'source = ""'),
@@ -196,135 +202,166 @@ CASES: dict[str, tuple[Callable[[str], str], str]] = {
     ),
     "no tiles": (
         lambda text: text.replace("count = 64", "count = 0"),
-        "tiles.count: Expected `int` >= 1" + HINT,
+        "analog.tiles.count: Expected `int` >= 1" + HINT,
     ),
     "conductances": (
         lambda text: text.replace("value = 0.25e-6", "value = 25e-6"),
-        "tiles.tile.cell: g_min 2.5e-05 S is not below g_max 2.5e-05 S",
+        "analog.tiles.tile.cell: g_min 2.5e-05 S is not below g_max 2.5e-05 S",
     ),
     "other version": (
-        lambda text: text.replace("schema = 1", "schema = 2"),
-        "schema: Invalid enum value 2; 1" + HINT,
+        lambda text: text.replace("schema = 2", "schema = 3"),
+        "schema: Invalid enum value 3; 2" + HINT,
+    ),
+    "version 1": (
+        lambda text: text.replace("schema = 2", "schema = 1"),
+        "schema: a description of schema 1; schema 2\n"
+        '  hint: [tiles] becomes [[analog]] with name = "tiles", [digital] becomes [[digital]] with a name '
+        "and its rates and energies in [digital.fp32], digital.memory_energy becomes bit_energy of a [[memory]] "
+        'with owner = that name, [network] takes topology = "bus", and each takes area and leakage: '
+        "docs/hardware.md shows both side by side",
+    ),
+    "one name for two": (
+        lambda text: text.replace('name = "engine"', 'name = "tiles"').replace('"engine"', '"tiles"'),
+        "digital.tiles.name: 'tiles' twice; a name of its own for each group and memory",
+    ),
+    "a name that stands for the whole chip": (
+        lambda text: text.replace('name = "tiles"', 'name = "chip"'),
+        "analog.chip.name: a group called 'chip'; a name of its own for each group and memory",
+    ),
+    "nobody's memory": (
+        lambda text: text.replace('owner = "engine"', 'owner = "enigne"'),
+        "memory.sram.owner: owner 'enigne'; 'chip' or the name of a group: 'tiles', 'engine'",
+    ),
+    "units without a memory": (
+        lambda text: text.replace('owner = "engine"', 'owner = "tiles"'),
+        "digital.engine: units without a memory; a [[memory]] for them\n"
+        "  hint: owner = 'engine' or owner = 'chip'",
     ),
     "no such calibration": (
-        lambda text: text.replace("[tiles.tile.adc]", '[tiles.tile.adc]\ncalibration = "on"'),
-        "tiles.tile.adc.calibration: Invalid enum value 'on'; 'data', 'uniform'" + HINT,
+        lambda text: text.replace("[analog.tile.adc]", '[analog.tile.adc]\ncalibration = "on"'),
+        "analog.tiles.tile.adc.calibration: Invalid enum value 'on'; 'data', 'uniform'" + HINT,
     ),
     "no such tile": (
         lambda text: text.replace('type = "crossbar"', 'type = "cross"'),
-        "tiles.tile.type: Invalid value 'cross'; 'crossbar', 'exact'" + HINT,
+        "analog.tiles.tile.type: Invalid value 'cross'; 'crossbar', 'exact'" + HINT,
     ),
     "no such range": (
-        lambda text: text.replace("[tiles.tile.adc]", '[tiles.tile.adc]\nrange = "full"'),
-        "tiles.tile.adc.range: Invalid enum value 'full'; 'calibrated', 'column', 'level', 'maximal'" + HINT,
+        lambda text: text.replace("[analog.tile.adc]", '[analog.tile.adc]\nrange = "full"'),
+        "analog.tiles.tile.adc.range: Invalid enum value 'full'; 'calibrated', 'column', 'level', 'maximal'"
+        + HINT,
     ),
     "sigmas of another range": (
-        lambda text: text.replace("[tiles.tile.adc]", '[tiles.tile.adc]\nrange = "maximal"').replace(
-            "[tiles.tile]", '[tiles.tile]\nadc_sigmas = { value = 4.0, unit = "1", source = "measured" }'
+        lambda text: text.replace("[analog.tile.adc]", '[analog.tile.adc]\nrange = "maximal"').replace(
+            "[analog.tile]", '[analog.tile]\nadc_sigmas = { value = 4.0, unit = "1", source = "measured" }'
         ),
-        "tiles.tile.adc_sigmas: range 'maximal' with adc_sigmas; "
+        "analog.tiles.tile.adc_sigmas: range 'maximal' with adc_sigmas; "
         "'calibrated' and 'column' take adc_sigmas, others do not",
     ),
     "calibration of another range": (
         lambda text: text.replace(
-            "[tiles.tile.adc]", '[tiles.tile.adc]\nrange = "maximal"\ncalibration = "uniform"'
+            "[analog.tile.adc]", '[analog.tile.adc]\nrange = "maximal"\ncalibration = "uniform"'
         ),
-        "tiles.tile.adc.calibration: calibration 'uniform' with range 'maximal'; "
+        "analog.tiles.tile.adc.calibration: calibration 'uniform' with range 'maximal'; "
         "only 'calibrated' and 'column' are calibrated",
     ),
     "continuous calibration": (
-        lambda text: by_itself(text).replace("[tiles.tile.adc]", '[tiles.tile.adc]\ncalibration = "uniform"'),
-        "tiles.tile.adc.calibration: calibration 'uniform' with continuous settling; "
+        lambda text: by_itself(text).replace(
+            "[analog.tile.adc]", '[analog.tile.adc]\ncalibration = "uniform"'
+        ),
+        "analog.tiles.tile.adc.calibration: calibration 'uniform' with continuous settling; "
         "none: each sample sets its own range",
     ),
     "tolerance": (
-        lambda text: text.replace("[tiles.tile.dac]", VERIFY + "[tiles.tile.dac]"),
-        "tiles.tile.cell.verify.tolerance: a tolerance of 0; more than 0",
+        lambda text: text.replace("[analog.tile.dac]", VERIFY + "[analog.tile.dac]"),
+        "analog.tiles.tile.cell.verify.tolerance: a tolerance of 0; more than 0",
     ),
     "stuck": (
-        lambda text: text.replace("[tiles.tile.dac]", STUCK + "[tiles.tile.dac]"),
-        "tiles.tile.cell.stuck: a share of 1.2 of all cells is stuck; at most 1",
+        lambda text: text.replace("[analog.tile.dac]", STUCK + "[analog.tile.dac]"),
+        "analog.tiles.tile.cell.stuck: a share of 1.2 of all cells is stuck; at most 1",
     ),
     "drift before its start": (
-        lambda text: text.replace("[tiles.tile.dac]", DRIFT + "[tiles.tile.dac]"),
-        "tiles.tile.cell.drift.elapsed: 5 s after programming; at least the start of drift, 20 s",
+        lambda text: text.replace("[analog.tile.dac]", DRIFT + "[analog.tile.dac]"),
+        "analog.tiles.tile.cell.drift.elapsed: 5 s after programming; at least the start of drift, 20 s",
     ),
     "two levels and a column": (
         lambda text: text.replace("levels = 128", "levels = 2").replace(
             "rows = 256", 'rows = 256\nmapping = "offset"'
         ),
-        "tiles.tile.cell.levels: 2 levels with an offset column; at least 3, or more slices",
+        "analog.tiles.tile.cell.levels: 2 levels with an offset column; at least 3, or more slices",
     ),
     "too many slices": (
         lambda text: text.replace("rows = 256", "rows = 256\nslices = 8"),
-        "tiles.tile.slices: 8 slices of 128 levels; fewer than 4503599627370496 steps of a weight",
+        "analog.tiles.tile.slices: 8 slices of 128 levels; fewer than 4503599627370496 steps of a weight",
     ),
     "input slices": (
-        lambda text: text.replace("[tiles.tile.dac]\nbits = 8", "[tiles.tile.dac]\nslice_bits = 8\nbits = 8"),
-        "tiles.tile.dac.slice_bits: slices of 8 bits; at most the 7 of a magnitude",
+        lambda text: text.replace(
+            "[analog.tile.dac]\nbits = 8", "[analog.tile.dac]\nslice_bits = 8\nbits = 8"
+        ),
+        "analog.tiles.tile.dac.slice_bits: slices of 8 bits; at most the 7 of a magnitude",
     ),
     "a fixed range of DACs without a limit": (
-        lambda text: text.replace("[tiles.tile.dac]", '[tiles.tile.dac]\nrange = "fixed"'),
-        "tiles.tile.dac.limit: range 'fixed' with no limit; a fixed range has a limit, others none",
+        lambda text: text.replace("[analog.tile.dac]", '[analog.tile.dac]\nrange = "fixed"'),
+        "analog.tiles.tile.dac.limit: range 'fixed' with no limit; a fixed range has a limit, others none",
     ),
     "a limit of DACs whose range is another": (
-        lambda text: text.replace("[tiles.tile.dac]", "[tiles.tile.dac]\nlimit = 2.0"),
-        "tiles.tile.dac.limit: range 'vector' with limit 2; a fixed range has a limit, others none",
+        lambda text: text.replace("[analog.tile.dac]", "[analog.tile.dac]\nlimit = 2.0"),
+        "analog.tiles.tile.dac.limit: range 'vector' with limit 2; a fixed range has a limit, others none",
     ),
     "sigmas of a fixed range of DACs": (
         lambda text: text.replace(
-            "[tiles.tile.dac]", '[tiles.tile.dac]\nrange = "fixed"\nlimit = 2.0\nsigmas = 3.0'
+            "[analog.tile.dac]", '[analog.tile.dac]\nrange = "fixed"\nlimit = 2.0\nsigmas = 3.0'
         ),
-        "tiles.tile.dac.sigmas: range 'fixed' with sigmas; only a range by 'data' takes sigmas",
+        "analog.tiles.tile.dac.sigmas: range 'fixed' with sigmas; only a range by 'data' takes sigmas",
     ),
     "a range of DACs by data with input slices": (
-        lambda text: text.replace("[tiles.tile.dac]", '[tiles.tile.dac]\nrange = "data"\nslice_bits = 1'),
-        "tiles.tile.dac.range: range 'data' with input slices; 'vector' or 'fixed'",
+        lambda text: text.replace("[analog.tile.dac]", '[analog.tile.dac]\nrange = "data"\nslice_bits = 1'),
+        "analog.tiles.tile.dac.range: range 'data' with input slices; 'vector' or 'fixed'",
     ),
     "a continuous range of DACs": (
-        lambda text: by_itself(text).replace("[tiles.tile.dac]", '[tiles.tile.dac]\nrange = "data"'),
-        "tiles.tile.dac.range: 'data' with continuous settling; 'vector': each sample sets its own range",
+        lambda text: by_itself(text).replace("[analog.tile.dac]", '[analog.tile.dac]\nrange = "data"'),
+        "analog.tiles.tile.dac.range: 'data' with continuous settling; "
+        "'vector': each sample sets its own range",
     ),
     "omega beside a range": (
         lambda text: learning(text).replace("rows = 256", "rows = 256\nomega = 0.5"),
-        "tiles.tile.omega: omega 0.5 beside an update with a range; omega is for tiles that are programmed; "
-        "tile.update.range says the same",
+        "analog.tiles.tile.omega: omega 0.5 beside an update with a range; "
+        "omega is for tiles that are programmed; tile.update.range says the same",
     ),
     "continuous without a relaxation": (
         lambda text: text.replace('"clocked"', '"continuous"'),
-        "tiles.settling: 'continuous' with no relaxation; continuous settling has one, clocked none",
+        "analog.tiles.settling: 'continuous' with no relaxation; continuous settling has one, clocked none",
     ),
     "a relaxation of clocked tiles": (
-        lambda text: text.replace("[tiles.tile]", RELAXATION + "[tiles.tile]"),
-        "tiles.settling: 'clocked' with a relaxation; continuous settling has one, clocked none",
+        lambda text: text.replace("[analog.tile]", RELAXATION + "[analog.tile]"),
+        "analog.tiles.settling: 'clocked' with a relaxation; continuous settling has one, clocked none",
     ),
     "continuous slices": (
         lambda text: by_itself(text).replace("rows = 256", "rows = 256\nslices = 2"),
-        "tiles.settling: continuous settling of slices, which are added digitally; one slice",
+        "analog.tiles.settling: continuous settling of slices, which are added digitally; one slice",
     ),
     "continuous ranges by column": (
-        lambda text: by_itself(text).replace("[tiles.tile.adc]", '[tiles.tile.adc]\nrange = "column"'),
-        "tiles.tile.adc.range: 'column' with continuous settling; 'calibrated' or 'maximal'",
+        lambda text: by_itself(text).replace("[analog.tile.adc]", '[analog.tile.adc]\nrange = "column"'),
+        "analog.tiles.tile.adc.range: 'column' with continuous settling; 'calibrated' or 'maximal'",
     ),
     "learning in place on slices": (
         lambda text: learning(text).replace("rows = 256", "rows = 256\nslices = 2"),
-        "tiles.tile.update: learning in place on 2 slices, which carry digits; one slice",
+        "analog.tiles.tile.update: learning in place on 2 slices, which carry digits; one slice",
     ),
     "no pulse": (
         lambda text: learning(text).replace("value = 0.01, unit", "value = 0, unit"),
-        "tiles.tile.update.pulse: a pulse of 0 of the range; more than 0, less than 1",
+        "analog.tiles.tile.update.pulse: a pulse of 0 of the range; more than 0, less than 1",
     ),
     "no room": (
         lambda text: learning(text).replace("value = 2, unit", "value = 0.5, unit"),
-        "tiles.tile.update.range: a range of 0.5; at least 1",
+        "analog.tiles.tile.update.range: a range of 0.5; at least 1",
     ),
     "asymmetry": (
         lambda text: learning(text).replace("value = 0.25, unit", "value = 1.0, unit"),
-        "tiles.tile.update.asymmetry: an asymmetry of 1; less than 1",
+        "analog.tiles.tile.update.asymmetry: an asymmetry of 1; less than 1",
     ),
     "transfer": (
         lambda text: learning(text).replace('"soft"', '"hard"'),
-        "tiles.tile.update.remedy: a transfer between hard bounds, which have no symmetric point; "
+        "analog.tiles.tile.update.remedy: a transfer between hard bounds, which have no symmetric point; "
         "soft bounds",
     ),
     "not TOML": (lambda text: "= nothing", "not TOML: Invalid statement (at line 1, column 1)"),
@@ -363,10 +400,10 @@ def test_no_such_description(name: str | Path) -> None:
 
 def test_more_digital_units_than_a_schedule_can_list() -> None:
     machine = load_hardware("ideal")
-    wide = replace(machine, digital=replace(machine.digital, count=10**12))
+    wide = replace(machine, digital=(replace(machine.digital[0], count=10**12),))
     with pytest.raises(HardwareError) as caught:
         check_hardware(wide, "wide.toml")
     assert str(caught.value) == (
-        "wide.toml:digital.count: 1,000,000,000,000 digital units; at most 1,000,000 digital units"
+        "wide.toml:digital.engine.count: 1,000,000,000,000 digital units; at most 1,000,000 digital units"
         "\n  hint: if that is meant, set the environment variable FFEBM_MAX_DIGITAL_UNITS to a larger number"
     )

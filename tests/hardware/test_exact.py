@@ -14,7 +14,7 @@ def questions(kind: type) -> set[str]:
 
 
 def test_an_exact_tile_answers_neutrally() -> None:
-    tile = ffebm.load_hardware("ideal").tiles.tile
+    tile = ffebm.load_hardware("ideal").analog[0].tile
     answers = {name: getattr(tile, name) for name in questions(Exact) - {"read_seconds"}}
     assert answers == {
         "kind": "exact",
@@ -43,13 +43,13 @@ def test_every_question_to_an_exact_tile_is_answered_by_a_crossbar() -> None:
 
 
 def test_a_crossbar_answers_by_what_it_is_made_of() -> None:
-    tile = ffebm.load_hardware("isaac").tiles.tile.crossbar()
+    tile = ffebm.load_hardware("isaac").analog[0].tile.crossbar()
     once = tile.dac.time.value + tile.read_time.value + tile.adc.time.value
     assert tile.read_seconds == once * tile.dac.slices
     assert tile.size == (tile.rows, tile.cols)
     assert tile.converter_bits == (tile.dac.bits, tile.adc.bits)
     assert tile.has_cells
     assert not tile.drifts
-    assert ffebm.load_hardware("hermes").tiles.tile.drifts == (
-        ffebm.load_hardware("hermes").tiles.tile.crossbar().cell.drift is not None
+    assert ffebm.load_hardware("hermes").analog[0].tile.drifts == (
+        ffebm.load_hardware("hermes").analog[0].tile.crossbar().cell.drift is not None
     )

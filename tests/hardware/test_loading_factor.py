@@ -44,7 +44,7 @@ def test_more_bits_reach_further() -> None:
 
 
 def test_a_description_without_a_range_takes_it() -> None:
-    tile = load_hardware("reference").tiles.tile
+    tile = load_hardware("reference").analog[0].tile
     assert isinstance(tile, Crossbar)
     assert tile.adc_sigmas is None
     assert tile.deviations == loading_factor(8) == 3.9205

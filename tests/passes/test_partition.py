@@ -83,5 +83,5 @@ def test_an_op_that_no_digital_unit_runs() -> None:
         compile_plan(b.model(y), hardware=machine)
     assert str(caught.value) == (
         "model:act: no unit runs Softmax; digital units run Relu, Add\n"
-        "  hint: add 'Softmax' to digital.ops in small"
+        "  hint: add 'Softmax' to ops of a [[digital]] in small"
     )

@@ -205,12 +205,12 @@ def test_figures_say_where_they_come_from(digits: Plan, show: Open) -> None:
     tab = show(digits)
     tab.hover(".figures dd[data-basis]")
     text = tab.inner_text("#tip")
-    assert "tiles.tile.read_time = 2.56e-7 s" in text
+    assert "analog.tiles.tile.read_time = 2.56e-7 s" in text
     assert "256 x 256 array: Aayush-Ankit/puma-simulator" in text
     assert "assumption:" in text
     tab.click("#bill-tab")
     tab.focus("#energy-kinds [data-basis]")
-    assert "tiles.tile.cell.read_energy = 4.68e-15 J" in tab.inner_text("#tip")
+    assert "analog.tiles.tile.cell.read_energy = 4.68e-15 J" in tab.inner_text("#tip")
 
 
 def test_dark_mode_repaints(digits: Plan, show: Open) -> None:
@@ -295,7 +295,7 @@ def test_two_plans_side_by_side(digits: Plan, deep: Plan, show: Open) -> None:
     tab.hover("#lines [data-basis][data-plan=b]")
     tip = tab.inner_text("#tip")
     assert "inference: time of B, computed from" in tip
-    assert "tiles.tile.read_time = 2.56e-7 s" in tip
+    assert "analog.tiles.tile.read_time = 2.56e-7 s" in tip
     tab.fill("#filter", "pool")
     assert tab.inner_text("#filtered") == "1 node of 2; 12 run where they ran"
     assert tab.evaluate("[document.documentElement.scrollWidth, innerWidth]") == [1366, 1366]
@@ -307,4 +307,4 @@ def test_constants_that_differ_show_their_sources(digits: Plan, show: Open) -> N
     tab.hover("#settings tr:has(th:text-is('tiles.tile.read_time')) [data-plan=a]")
     assert "256 x 256 array: Aayush-Ankit/puma-simulator" in tab.inner_text("#tip")
     tab.focus("#settings tr:has(th:text-is('tiles.tile.read_time')) [data-plan=b]")
-    assert "tiles.tile.read_time of B" in tab.inner_text("#tip")
+    assert "analog.tiles.tile.read_time of B" in tab.inner_text("#tip")

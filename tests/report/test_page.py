@@ -70,17 +70,19 @@ def test_the_page_holds_no_control_characters(wicked: Plan) -> None:
 
 
 def test_an_adc_range_that_follows_from_the_bits_is_shown(digits: Plan) -> None:
-    tile = digits.hardware.tiles.tile
+    tile = digits.hardware.analog[0].tile
     assert isinstance(tile, Crossbar)
 
     def row(tile: Crossbar) -> str:
-        tiles = replace(digits.hardware.tiles, tile=tile)
-        html = page(facts(replace(digits, hardware=replace(digits.hardware, tiles=tiles))))
+        tiles = (replace(digits.hardware.analog[0], tile=tile),)
+        html = page(facts(replace(digits, hardware=replace(digits.hardware, analog=tiles))))
         return next(
-            line.strip() for line in html.splitlines() if "tiles.tile.adc_sigmas" in line and "<tr>" in line
+            line.strip()
+            for line in html.splitlines()
+            if "analog.tiles.tile.adc_sigmas" in line and "<tr>" in line
         )
 
-    start = '<tr><th scope="row">tiles.tile.adc_sigmas</th><td>'
+    start = '<tr><th scope="row">analog.tiles.tile.adc_sigmas</th><td>'
     assert row(tile) == f"{start}3.92, by the bits of the ADCs</td></tr>"
     maximal = replace(tile, adc=replace(tile.adc, range="maximal"))
     assert row(maximal).startswith('<tr><th scope="row">left out, so off</th>')

@@ -2,24 +2,23 @@ from pathlib import Path
 
 import pytest
 import torch
-from msgspec.structs import replace
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import ffebm
 from ffebm.errors import UsageError
 from ffebm.hardware.description import Crossbar, Hardware
-from tests.machines import crossbars, ratio
+from tests.machines import crossbars, ratio, with_tiles
 from tests.runtime.tiles.bench import drift, with_cell
 
 
 def drifting(elapsed: float) -> Hardware:
     """Crossbars whose cells drift, with programming noise and without read noise."""
     machine = crossbars(8, 16, 16)
-    assert isinstance(machine.tiles.tile, Crossbar)
+    assert isinstance(machine.analog[0].tile, Crossbar)
     aged = drift(0.05, 0.02, elapsed, compensated=True)
-    tile = with_cell(machine.tiles.tile, drift=aged, read_noise=ratio(0.0))
-    return replace(machine, tiles=replace(machine.tiles, tile=tile))
+    tile = with_cell(machine.analog[0].tile, drift=aged, read_noise=ratio(0.0))
+    return with_tiles(machine, tile=tile)
 
 
 def network() -> nn.Module:
@@ -61,7 +60,7 @@ def test_times_that_are_none() -> None:
         pass
     assert str(caught.value) == (
         "the tiles as they are 3600 s after programming, but no cell drifts\n"
-        "  hint: a hardware description gives drift with tiles.tile.cell.drift"
+        "  hint: a hardware description gives drift with analog.tile.cell.drift"
     )
 
 
@@ -102,7 +101,7 @@ def test_tiles_are_what_is_meant(tmp_path: Path) -> None:
     shipped = Path(ffebm.__file__).parent / "hardware" / "hermes.toml"
     file.write_text(shipped.read_text(encoding="utf-8"), encoding="utf-8")
     with torch.no_grad():
-        expected = ffebm.Executor(plan, tiles={"0.weight": machine.tiles.tile})(x)
+        expected = ffebm.Executor(plan, tiles={"0.weight": machine.analog[0].tile})(x)
         assert not torch.equal(expected, ffebm.Executor(plan)(x))
         for choice in ("hermes", machine, file, str(file)):
             assert torch.equal(ffebm.Executor(plan, tiles={"0.weight": choice})(x), expected)
@@ -122,7 +121,7 @@ def test_tiles_that_mean_nothing() -> None:
     with pytest.raises(UsageError) as caught:
         ffebm.Executor(plan, tiles="hermes")  # type: ignore[arg-type]
     assert str(caught.value) == f"tiles='hermes'; a tile for each weight by name: {allowed}"
-    small = crossbars(8, 16, 16).tiles.tile
+    small = crossbars(8, 16, 16).analog[0].tile
     with pytest.raises(UsageError) as caught:
         ffebm.Executor(plan, tiles={"0.weight": small})
     assert str(caught.value) == (

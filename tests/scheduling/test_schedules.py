@@ -13,7 +13,7 @@ from ffebm import compile as compile_plan
 from ffebm.compiler.driver import compile_model
 from ffebm.hardware.description import Crossbar, Transfer, Update, Verify
 from ffebm.plan.schedule import Cost, Schedule, Step
-from tests.machines import continuous, joules, ratio, round_numbers, seconds
+from tests.machines import continuous, joules, ratio, round_numbers, seconds, with_tiles
 from tests.models import Builder, random_models
 
 SETTLE = Settle(free_sweeps=7, nudged_sweeps=3)
@@ -93,15 +93,15 @@ def test_the_costs_of_one_block() -> None:
 def changed(**tile: Any) -> Plan:
     """The same block on other crossbars."""
     machine = round_numbers()
-    assert isinstance(machine.tiles.tile, Crossbar)
-    machine = replace(machine, tiles=replace(machine.tiles, tile=replace(machine.tiles.tile, **tile)))
+    assert isinstance(machine.analog[0].tile, Crossbar)
+    machine = with_tiles(machine, tile=replace(machine.analog[0].tile, **tile))
     b = Builder()
     y = b.node("Relu", b.node("MatMul", b.input("x", 5, 3), b.weight(3, 2)), out="s")
     return compile_plan(b.model(y), hardware=machine, settle=SETTLE)
 
 
 def test_slices_are_read_side_by_side_and_input_slices_in_turn() -> None:
-    machine = round_numbers().tiles.tile
+    machine = round_numbers().analog[0].tile
     assert isinstance(machine, Crossbar)
     plan = changed(slices=3, dac=replace(machine.dac, slice_bits=3))  # 7 bits of a magnitude: 3 reads
     (free,) = [s for s in plan.inference.steps if s.kind == "free"]
@@ -119,7 +119,7 @@ def test_an_offset_column_has_a_cell_for_each_row() -> None:
 
 
 def test_cells_are_written_as_often_as_they_miss() -> None:
-    machine = round_numbers().tiles.tile
+    machine = round_numbers().analog[0].tile
     assert isinstance(machine, Crossbar)
     verify = Verify(writes=4, tolerance=ratio(0.01))
     cell = replace(machine.cell, programming_noise=ratio(0.01), verify=verify)

@@ -132,7 +132,7 @@ def test_blocks_that_lose_on_both_are_named() -> None:
 
 def test_no_twin_where_no_digital_unit_runs_some_op() -> None:
     machine = round_numbers()
-    machine = replace(machine, digital=replace(machine.digital, ops=("Softmax",)))
+    machine = replace(machine, digital=(replace(machine.digital[0], ops=("Softmax",)),))
     b = Builder()
     y = b.node("Relu", b.node("MatMul", b.input("x", 5, 3), b.weight(3, 2)))
     plan = compile(b.model(b.node("Softmax", y)), hardware=machine)

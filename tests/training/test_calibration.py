@@ -26,7 +26,7 @@ from ffebm.training.checkpoint import load_checkpoint, save_checkpoint
 from ffebm.training.data import Data
 from ffebm.training.settings import Training
 from ffebm.training.trainer import Trainer
-from tests.machines import ratio
+from tests.machines import ratio, with_tiles
 from tests.models import Builder
 
 SIGMAS = loading_factor(10)
@@ -35,11 +35,11 @@ SIGMAS = loading_factor(10)
 def machine(calibration: str = "data", bits: int = 10) -> Hardware:
     """`reference` without noise."""
     hardware = load_hardware("reference")
-    tile = hardware.tiles.tile
+    tile = hardware.analog[0].tile
     assert isinstance(tile, Crossbar)
     quiet = replace(tile.cell, programming_noise=ratio(0.0), read_noise=ratio(0.0), levels=512)
     adc, dac = replace(tile.adc, bits=bits, calibration=calibration), replace(tile.dac, bits=bits)
-    return replace(hardware, tiles=replace(hardware.tiles, tile=replace(tile, cell=quiet, adc=adc, dac=dac)))
+    return with_tiles(hardware, tile=replace(tile, cell=quiet, adc=adc, dac=dac))
 
 
 def plan(hardware: str | Hardware, block_size: int = 1, digital: tuple[str, ...] = ()) -> Plan:

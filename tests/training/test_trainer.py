@@ -16,7 +16,7 @@ from ffebm.training.data import Data
 from ffebm.training.estimator import estimator
 from ffebm.training.settings import Training
 from ffebm.training.trainer import Trainer
-from tests.machines import ratio
+from tests.machines import ratio, with_tiles
 from tests.models import Builder
 from tests.runtime.tiles.devices.test_pulses import law
 
@@ -98,11 +98,11 @@ def test_a_resumed_run_ends_with_the_same_bits(
 def in_place(remedy: Accumulate | Transfer | None, base: str = "reference") -> Hardware:
     """A machine whose cells learn by pulses, and which converts and reads well."""
     machine = load_hardware(base)
-    tile = machine.tiles.tile
+    tile = machine.analog[0].tile
     assert isinstance(tile, Crossbar)
     update = law(remedy=remedy, pulse=ratio(0.001), asymmetry=ratio(0.1), noise=ratio(0.2))
     changed = replace(tile, update=update, cell=replace(tile.cell, variation=ratio(0.02)))
-    return replace(machine, tiles=replace(machine.tiles, tile=changed))
+    return with_tiles(machine, tile=changed)
 
 
 REMEDIES = {"plain": None, "accumulate": Accumulate(), "transfer": Transfer(every=3, rate=ratio(0.5))}

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from ffebm.hardware.description import Hardware, load_hardware
 
 _REFERENCE = load_hardware("reference")
-_TILE = replace(_REFERENCE.tiles.tile.crossbar(), rows=4, cols=4)
+_TILE = replace(_REFERENCE.analog[0].tile.crossbar(), rows=4, cols=4)
 
 SMALL: Hardware = replace(
     _REFERENCE,

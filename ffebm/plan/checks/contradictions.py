@@ -36,7 +36,7 @@ def plan_problems(plan: PlanData) -> Iterator[str]:
     yield from _segment_problems(plan)
     yield from tile_problems(plan)
     yield from option_problems(plan)
-    units = {f"tile{t.id}" for t in plan.tiles} | {f"digital{i}" for i in range(plan.hardware.digital.count)}
+    units = {f"tile{t.id}" for t in plan.tiles} | {f"digital{i}" for i in range(plan.hardware.unit_count)}
     for schedule in (plan.inference, plan.training):
         yield from schedule_problems(schedule, {*units, "network"}, len(plan.blocks))
     yield from twin_problems(plan.twin, tuple(block.name for block in plan.blocks))

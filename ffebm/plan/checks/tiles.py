@@ -8,6 +8,7 @@ import numpy as np
 
 from ffebm.graph.energy_block import Linear
 from ffebm.graph.tensor import Array
+from ffebm.hardware.description import TileKind
 from ffebm.plan.conductance import to_matrix
 from ffebm.plan.programming import LEVELS, PROGRAMMED, programming_problems
 from ffebm.plan.schema import Piece, PlanData, TilePlan
@@ -17,8 +18,9 @@ def tile_problems(plan: PlanData) -> Iterator[str]:
     """Every contradiction of what lies on tiles, as text; blocks and their weights have none."""
     seen: set[int] = set()
     for tile in plan.tiles:
-        if tile.id in seen or not 0 <= tile.id < plan.hardware.tiles.count:
-            yield f"tile {tile.id} is not one of the machine's {plan.hardware.tiles.count} tiles, each once"
+        if tile.id in seen or not 0 <= tile.id < plan.hardware.tile_count:
+            yield f"tile {tile.id} is not one of the machine's {plan.hardware.tile_count} tiles, each once"
+            return
         seen.add(tile.id)
         for piece in tile.pieces:
             yield from _place_problems(tile, piece)
@@ -33,7 +35,9 @@ def tile_problems(plan: PlanData) -> Iterator[str]:
         parts.setdefault((piece.weight, piece.group), []).append(piece)
     for (weight, group), held in parts.items():
         inside = tuple(map(_in_matrix, held))
-        matrix = TilePlan(id=group, kind="exact", rows=1, cols=1, dac_bits=0, adc_bits=0, pieces=inside)
+        matrix = TilePlan(
+            id=group, group="", kind="exact", rows=1, cols=1, dac_bits=0, adc_bits=0, pieces=inside
+        )
         if any(True for _ in _overlaps(matrix)):
             yield f"an element of {weight!r} lies on tiles twice"
     for weight, count in cells.items():
@@ -44,7 +48,11 @@ def tile_problems(plan: PlanData) -> Iterator[str]:
 
 def _kind_problems(plan: PlanData, tile: TilePlan) -> Iterator[str]:
     """A tile is one of the machine's."""
-    kind = plan.hardware.tiles.tile
+    group = plan.hardware.group_of_tile(tile.id)
+    if group is None or tile.group != group.name:
+        yield f"tile {tile.id} is of group {tile.group!r}, that number is one of {group and group.name!r}"
+        return
+    kind = group.tile
     if tile.kind != kind.kind:
         yield f"tile {tile.id} is of kind {tile.kind!r}, those of {plan.hardware.name} are {kind.kind!r}"
     if (tile.dac_bits, tile.adc_bits) != kind.converter_bits:
@@ -98,6 +106,7 @@ def _content_problems(plan: PlanData) -> Iterator[str]:
             if interaction.linear is not None:
                 linears.setdefault(interaction.linear.weight, interaction.linear)
     pieces = [piece for _, piece in plan.pieces()]
+    kinds = {weight: group.tile for weight, group in plan.groups_of_weights().items()}
     matrices: dict[str, Array] = {}
     for piece in pieces:
         if piece.weight not in linears or piece.weight not in plan.weights:
@@ -105,10 +114,10 @@ def _content_problems(plan: PlanData) -> Iterator[str]:
             return
         if piece.weight not in matrices:
             matrices[piece.weight] = to_matrix(linears[piece.weight], plan.weights[piece.weight])
-            if plan.hardware.tiles.tile.has_cells and not np.isfinite(matrices[piece.weight]).all():
+            if kinds[piece.weight].has_cells and not np.isfinite(matrices[piece.weight]).all():
                 yield f"weight {piece.weight!r} holds a NaN or an infinite number, which no cell holds"
                 return
-        yield from _piece_problems(plan, piece, matrices[piece.weight])
+        yield from _piece_problems(plan, piece, kinds[piece.weight], matrices[piece.weight])
     for weight in sorted(linears.keys() - {piece.weight for piece in pieces}):
         yield f"weight {weight!r} of a block lies on no tile"
     known = {f"piece{piece.id}.{name}" for piece in pieces for name in PROGRAMMED}
@@ -116,7 +125,7 @@ def _content_problems(plan: PlanData) -> Iterator[str]:
         yield f"{name!r} belongs to no piece"
 
 
-def _piece_problems(plan: PlanData, piece: Piece, matrix: Array) -> Iterator[str]:
+def _piece_problems(plan: PlanData, piece: Piece, kind: TileKind, matrix: Array) -> Iterator[str]:
     groups, n_out, n_in = matrix.shape
     if not 0 <= piece.group < groups or not _inside(piece.outputs, n_out) or not _inside(piece.inputs, n_in):
         yield f"piece {piece.id} is no part of {piece.weight!r}"
@@ -124,11 +133,11 @@ def _piece_problems(plan: PlanData, piece: Piece, matrix: Array) -> Iterator[str
     held = ((name, plan.crossbars.get(f"piece{piece.id}.{name}")) for name in PROGRAMMED)
     stored = {name: array for name, array in held if array is not None}
     settings = {name: getattr(piece, name) for name in ("scale", "adc_range", "adc_range_t")}
-    if not plan.hardware.tiles.tile.has_cells:
+    if not kind.has_cells:
         if stored or settings != {"scale": 1.0, "adc_range": 0.0, "adc_range_t": 0.0}:
             yield f"piece {piece.id} lies on an exact tile, and has levels, a scale or ranges"
         return
-    tile = plan.hardware.tiles.tile.crossbar()
+    tile = kind.crossbar()
     wrong = next(programming_problems(matrix, piece, tile, stored, settings), None)
     if wrong is not None:
         verb = "are" if wrong == LEVELS else "is"

@@ -1,17 +1,14 @@
 """Bill: where energy, time and conversions of a schedule go, by block and by kind."""
 
 from collections.abc import Iterable, Iterator
+from typing import Literal
 
 import msgspec
 
-from ffebm.hardware.description import Hardware, Transfer
+from ffebm.hardware.description import AnalogGroup, Hardware, Transfer
 from ffebm.plan.plan import Plan
 from ffebm.plan.schedule import Cost, Schedule, Step
 from ffebm.scheduling.schedules import LOSS_OPERATIONS, UPDATE_OPERATIONS
-
-COMPUTE = ("digital.mac_rate", "digital.op_rate")
-READ = ("tiles.tile.dac.time", "tiles.tile.read_time", "tiles.tile.adc.time")
-RELAXATION = ("tiles.relaxation.time_constant", "tiles.relaxation.time_constants")
 
 
 class Constant(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,17 +67,17 @@ class Bill(msgspec.Struct, frozen=True, kw_only=True):
 
 def energy_basis(hardware: Hardware) -> dict[str, tuple[str, ...]]:
     """Constants that each kind of energy is computed from."""
-    array: tuple[str, ...] = ("tiles.tile.cell.read_energy",)
-    if hardware.tiles.relaxation is not None:
-        array = (*array, *RELAXATION, "tiles.relaxation.voltage", "tiles.relaxation.conductance")
     return _known(
         hardware,
         {
-            "array": (*array, *_update(hardware, "energy")),
-            "dac": ("tiles.tile.dac.energy",),
-            "adc": ("tiles.tile.adc.energy",),
-            "digital": ("digital.mac_energy", "digital.op_energy"),
-            "memory": ("digital.memory_energy",),
+            "array": (
+                *_of_tiles(hardware, "tile.cell.read_energy", "relaxation"),
+                *_update(hardware, "energy"),
+            ),
+            "dac": _of_tiles(hardware, "tile.dac.energy"),
+            "adc": _of_tiles(hardware, "tile.adc.energy"),
+            "digital": _of_units(hardware, "mac_energy", "op_energy"),
+            "memory": tuple(f"memory.{memory.name}.bit_energy" for memory in hardware.memory),
             "network": ("network.bit_energy", "network.hops"),
         },
     )
@@ -88,20 +85,47 @@ def energy_basis(hardware: Hardware) -> dict[str, tuple[str, ...]]:
 
 def time_basis(hardware: Hardware) -> dict[str, tuple[str, ...]]:
     """Constants that the time of each kind of step is computed from."""
-    relaxes = hardware.tiles.relaxation is not None
+    compute = _of_units(hardware, "mac_rate", "op_rate")
+    operations = _of_units(hardware, "op_rate")
     return _known(
         hardware,
         {
             "transfer": ("network.latency", "network.bit_rate"),
-            "digital": COMPUTE,
-            "free": (READ[0], *RELAXATION, READ[2]) if relaxes else READ,
-            "nudged": (*READ, *RELAXATION) if relaxes else READ,
-            "loss": ("digital.op_rate", "schedule.loss_operations"),
-            "digital_backward": COMPUTE,
-            "contrast": ("digital.mac_rate",),
-            "update": (*_update(hardware, "time"), "digital.op_rate", "schedule.update_operations"),
+            "digital": compute,
+            "free": tuple(name for group in hardware.analog for name in _phase(group, nudged=False)),
+            "nudged": tuple(name for group in hardware.analog for name in _phase(group, nudged=True)),
+            "loss": (*operations, "schedule.loss_operations"),
+            "digital_backward": compute,
+            "contrast": _of_units(hardware, "mac_rate"),
+            "update": (*_update(hardware, "time"), *operations, "schedule.update_operations"),
         },
     )
+
+
+def _of_tiles(hardware: Hardware, *keys: str) -> tuple[str, ...]:
+    """Names of constants of every group of tiles; that of a table stands for all that is in it."""
+    wanted = [f"analog.{group.name}.{key}" for group in hardware.analog for key in keys]
+    names = [name for name, _ in hardware.quantities()]
+    return tuple(name for key in wanted for name in names if name == key or name.startswith(f"{key}."))
+
+
+def _of_units(hardware: Hardware, *keys: str) -> tuple[str, ...]:
+    """Names of constants of every group of digital units, in the type that they compute in."""
+    return tuple(f"digital.{group.name}.fp32.{key}" for group in hardware.digital for key in keys)
+
+
+def _reads(group: AnalogGroup) -> tuple[str, ...]:
+    """Constants behind the time of a read, in the order in which it happens."""
+    return tuple(f"analog.{group.name}.tile.{key}" for key in ("dac.time", "read_time", "adc.time"))
+
+
+def _phase(group: AnalogGroup, *, nudged: bool) -> tuple[str, ...]:
+    """Constants behind the time of a phase: of reads, or of a relaxation and what is read beside it."""
+    reads = _reads(group)
+    if group.relaxation is None:
+        return reads
+    relaxes = tuple(f"analog.{group.name}.relaxation.{key}" for key in ("time_constant", "time_constants"))
+    return (*reads, *relaxes) if nudged else (reads[0], *relaxes, reads[2])
 
 
 def schedule_basis(schedule: Schedule, hardware: Hardware) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -113,17 +137,22 @@ def schedule_basis(schedule: Schedule, hardware: Hardware) -> tuple[tuple[str, .
     return tuple(times), tuple(dict.fromkeys(name for names in spent for name in names))
 
 
-def _update(hardware: Hardware, what: str) -> tuple[str, ...]:
+def _update(hardware: Hardware, what: Literal["energy", "time"]) -> tuple[str, ...]:
+    """Constants behind an update of cells, of all groups."""
+    return tuple(name for group in hardware.analog for name in _update_of(group, what))
+
+
+def _update_of(group: AnalogGroup, what: Literal["energy", "time"]) -> tuple[str, ...]:
     """Constants behind an update of cells: pulses in place, or writes, verified ones too."""
-    tile = hardware.tiles.tile
+    tile, prefix = group.tile, f"analog.{group.name}.tile"
     if tile.update is not None:
         # a transfer reads the array that learns, line by line; what its reads take in energy stands by itself
-        reads = READ if what == "time" and isinstance(tile.update.remedy, Transfer) else ()
-        return (f"tiles.tile.update.{what}", *reads)
+        reads = _reads(group) if what == "time" and isinstance(tile.update.remedy, Transfer) else ()
+        return (f"{prefix}.update.{what}", *reads)
     if tile.verify is not None and what == "energy":
-        noise = "tiles.tile.cell.programming_noise"
-        return ("tiles.tile.cell.write_energy", "tiles.tile.cell.verify.tolerance", noise)
-    return ("tiles.tile.cell.write_energy" if what == "energy" else "tiles.tile.write_time",)
+        verify = ("cell.write_energy", "cell.verify.tolerance", "cell.programming_noise")
+        return tuple(f"{prefix}.{key}" for key in verify)
+    return (f"{prefix}.cell.write_energy" if what == "energy" else f"{prefix}.write_time",)
 
 
 def _known(hardware: Hardware, basis: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:

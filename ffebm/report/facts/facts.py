@@ -327,7 +327,7 @@ def _figures(plan: Plan) -> Iterator[Figure]:
     used, room = sum(t.used for t in plan.tiles), sum(t.rows * t.cols for t in plan.tiles)
     yield Figure(
         name="Tiles in use",
-        text=f"{len(plan.tiles)} of {plan.hardware.tiles.count}",
+        text=f"{len(plan.tiles)} of {plan.hardware.tile_count}",
         note=f"{share(used, room)} of their cells",
     )
     for name, schedule in (("Inference", plan.inference), ("Training step", plan.training)):

@@ -58,6 +58,7 @@ class TileFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         id: Number of the tile.
+        group: Which group of the machine's tiles it belongs to.
         kind: "exact" or "crossbar".
         rows: Word lines.
         cols: Bit-line pairs.
@@ -73,6 +74,7 @@ class TileFacts(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     id: int
+    group: str
     kind: str
     rows: int
     cols: int
@@ -119,6 +121,7 @@ def _tile(plan: Plan, tile: TilePlan, users: dict[str, tuple[int, ...]], side: i
     )
     return TileFacts(
         id=tile.id,
+        group=tile.group,
         kind=tile.kind,
         rows=tile.rows,
         cols=tile.cols,
@@ -134,7 +137,7 @@ def _tile(plan: Plan, tile: TilePlan, users: dict[str, tuple[int, ...]], side: i
 
 def _differences(plan: Plan, tile: TilePlan) -> Array:
     """Levels over the largest one, slices together, [rows, cols]; NaN where no weight lies."""
-    crossbar = plan.hardware.tiles.tile.crossbar()
+    crossbar = plan.hardware.analog_group(tile.group).tile.crossbar()
     whole = np.full((tile.rows, tile.cols), np.nan, np.float32)
     for piece in tile.pieces:
         place = np.s_[piece.row : piece.row + piece.n_in, piece.col : piece.col + piece.n_out]

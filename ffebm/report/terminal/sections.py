@@ -115,17 +115,19 @@ def _tiles(view: View) -> Iterator[RenderableType]:
     yield table
     room = sum(tile.rows * tile.cols for tile in tiles)
     used = share(sum(tile.used for tile in tiles), room)
-    yield Text(f"{len(tiles)} of {view.facts.hardware.tiles.count} tiles in use, {used} of their cell pairs")
+    yield Text(f"{len(tiles)} of {view.facts.hardware.tile_count} tiles in use, {used} of their cell pairs")
 
 
 def _settling(view: View) -> Iterator[RenderableType]:
-    tiles = view.facts.hardware.tiles
-    relaxation = tiles.relaxation
-    when = "in every sweep"
-    if relaxation is not None:
-        assumed = any(q.assumption for q in (relaxation.time_constant, relaxation.time_constants))
-        when = f"once a phase of {quantity(relaxation.seconds, 's')}{MARK if assumed else ''}"
-    yield _name(f"{view.facts.hardware.name} settles in {tiles.settling} mode: converters work {when}")
+    machine = view.facts.hardware
+    for group in machine.analog:
+        relaxation = group.relaxation
+        when = "in every sweep"
+        if relaxation is not None:
+            assumed = any(q.assumption for q in (relaxation.time_constant, relaxation.time_constants))
+            when = f"once a phase of {quantity(relaxation.seconds, 's')}{MARK if assumed else ''}"
+        named = machine.name if len(machine.analog) == 1 else f"{group.name} of {machine.name}"
+        yield _name(f"{named} settles in {group.settling} mode: converters work {when}")
     coupled = [block for block in view.facts.blocks if len(block.layers) > 1]
     yield Text(f"blocks of more than one layer: {len(coupled)} of {len(view.facts.blocks)}")
     table = view.table("setting", "value", "", texts=3)

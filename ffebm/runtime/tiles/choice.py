@@ -94,7 +94,8 @@ def known_tiles(plan: Plan, tiles: Mapping[str, TileChoice]) -> dict[str, TileKi
     """
     if not isinstance(tiles, Mapping):
         raise UsageError(f"tiles={tiles!r}", allowed=f"a tile for each weight by name: {_ALLOWED}")
-    kinds = {piece.weight: tile.kind for tile, piece in plan.pieces()}
+    groups = plan.groups_of_weights()
+    kinds = {weight: group.tile.kind for weight, group in groups.items()}
     found = {name: _tile_of(name, choice) for name, choice in tiles.items()}
     for name, tile in found.items():
         if name not in kinds or (tile.has_cells and kinds[name] != "crossbar"):
@@ -104,7 +105,7 @@ def known_tiles(plan: Plan, tiles: Mapping[str, TileChoice]) -> dict[str, TileKi
                 allowed=f"weights that the plan has placed on {'crossbars' if tile.has_cells else 'tiles'}: "
                 f"{visible(', '.join(placed)) or 'there are none'}",
             )
-        if isinstance(tile, OwnTile) and plan.hardware.tiles.settling == "continuous":
+        if isinstance(tile, OwnTile) and groups[name].settling == "continuous":
             raise UsageError(
                 f"a tile of one's own for {name!r} in a circuit that settles by itself",
                 allowed="machines with clocked settling",
@@ -122,7 +123,7 @@ def known_tiles(plan: Plan, tiles: Mapping[str, TileChoice]) -> dict[str, TileKi
 
 @cache
 def _exact() -> TileKind:
-    return load_hardware("ideal").tiles.tile
+    return load_hardware("ideal").analog[0].tile
 
 
 def _tile_of(name: str, choice: object) -> TileKind | OwnTile:
@@ -135,7 +136,13 @@ def _tile_of(name: str, choice: object) -> TileKind | OwnTile:
     if isinstance(choice, str | Path):
         choice = load_hardware(choice)
     if isinstance(choice, Hardware):
-        return choice.tiles.tile
+        if len(choice.analog) > 1:
+            raise UsageError(
+                f"a tile for {name!r} is of {choice.name}, which has {len(choice.analog)} groups of tiles",
+                allowed="one kind of tile",
+                hint=f"give its tile: hardware.analog_group({choice.analog[0].name!r}).tile",
+            )
+        return choice.analog[0].tile
     if isinstance(choice, TileKind | OwnTile):
         return choice
     missing = [method for method in METHODS if not callable(getattr(choice, method, None))]

@@ -7,7 +7,7 @@ import msgspec
 import torch
 from torch import Tensor
 
-from ffebm.hardware.description import Crossbar, Hardware, load_hardware
+from ffebm.hardware.description import AnalogGroup, Crossbar, Hardware, load_hardware
 from ffebm.plan.plan import Plan
 from ffebm.plan.schema import Settle
 from ffebm.runtime.blocks.estimators.gradient import Gradient
@@ -42,14 +42,20 @@ class Bench:
     _ideal: Plan = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        ideal = msgspec.structs.replace(self.plan, hardware=load_hardware("ideal"))
-        object.__setattr__(self, "_ideal", ideal)
+        exact = load_hardware("ideal").analog[0].tile
+        groups = tuple(
+            msgspec.structs.replace(group, tile=exact, settling="clocked", relaxation=None)
+            for group in self.plan.hardware.analog
+        )
+        machine = msgspec.structs.replace(self.plan.hardware, analog=groups)
+        object.__setattr__(self, "_ideal", msgspec.structs.replace(self.plan, hardware=machine))
 
     @property
     def crossbar(self) -> Crossbar | None:
-        """The tiles of the plan's machine; None if they are exact."""
-        tile = self.plan.hardware.tiles.tile
-        return tile.crossbar() if tile.has_cells else None
+        """The tiles that the plan uses, of several kinds the one with the coarsest ADCs; None if exact."""
+        kinds = [group.tile for group in self.plan.groups_of_weights().values()]
+        crossbars = [kind.crossbar() for kind in kinds if kind.has_cells]
+        return min(crossbars, key=lambda crossbar: crossbar.adc.bits, default=None)
 
     def settled(self) -> Settle:
         """The plan's settings, but settled completely: the same function, to the last digit."""
@@ -120,10 +126,17 @@ def _target(classes: Tensor | None) -> Tensor:
 
 
 def _with_bits(hardware: Hardware, bits: int) -> Hardware:
-    tiles = hardware.tiles
-    crossbar = tiles.tile.crossbar()
+    return msgspec.structs.replace(
+        hardware, analog=tuple(_group_with_bits(group, bits) for group in hardware.analog)
+    )
+
+
+def _group_with_bits(group: AnalogGroup, bits: int) -> AnalogGroup:
+    if not group.tile.has_cells:
+        return group
+    crossbar = group.tile.crossbar()
     tile = msgspec.structs.replace(crossbar, adc=msgspec.structs.replace(crossbar.adc, bits=bits))
-    return msgspec.structs.replace(hardware, tiles=msgspec.structs.replace(tiles, tile=tile))
+    return msgspec.structs.replace(group, tile=tile)
 
 
 def cosine(found: Tensor, exact: Tensor) -> float | None:

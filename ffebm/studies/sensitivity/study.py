@@ -66,8 +66,7 @@ class Study:
         missing = self.missing(levels)
         ideal = self.meter.gradients(self._only({}), exact=True) if missing else {}
         for unit, axis, level in missing:
-            tile = VARIED[axis](self.crossbar, level)
-            tiles = self._only(dict.fromkeys(unit.weights, tile))
+            tiles = self._only({w: VARIED[axis](self.crossbars[w], level) for w in unit.weights})
             found = self.meter.gradients(tiles)
             cosines = {
                 name: cosine([found[w] for w in other.weights], [ideal[w] for w in other.weights])
@@ -198,14 +197,14 @@ class Study:
         return trial
 
     def _placed(self, chosen: frozenset[str]) -> VariedTiles:
-        on_tiles = {w: self.crossbar for name in chosen for w in self._units[name].weights}
-        return self._only(on_tiles)
+        return self._only({w: self.crossbars[w] for name in chosen for w in self._units[name].weights})
 
     def _only(self, tiles: Mapping[str, Crossbar]) -> VariedTiles:
         """These weights on these tiles, all others exact."""
         return {weight: tiles.get(weight) for weight in self._weights}
 
-    @property
-    def crossbar(self) -> Crossbar:
-        """The plan's own tile."""
-        return self.meter.plan.hardware.tiles.tile.crossbar()
+    @cached_property
+    def crossbars(self) -> dict[str, Crossbar]:
+        """The plan's own tile of each weight that lies on cells."""
+        groups = self.meter.plan.groups_of_weights()
+        return {w: group.tile.crossbar() for w, group in groups.items() if group.tile.has_cells}

@@ -85,7 +85,7 @@ def tiles_of(plan: Plan, levels: np.ndarray[Any, Any]) -> tuple[Any, ...]:
     """The tiles with the ranges that follow from other levels."""
     from ffebm.plan.conductance import adc_range
 
-    crossbar = plan.hardware.tiles.tile.crossbar()
+    crossbar = plan.hardware.analog[0].tile.crossbar()
     down = levels.astype(np.float32)
     ranges = {
         "adc_range": float(adc_range(down.T, crossbar).max()),

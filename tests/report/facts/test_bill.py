@@ -31,6 +31,8 @@ def model() -> ModelProto:
 def changed(part: Any, path: list[str], factor: float = 1.37) -> Any:
     """A description with one constant changed; 0 becomes a small number."""
     head, *rest = path
+    if isinstance(part, tuple):  # the groups of a kind: by name
+        return tuple(changed(g, rest, factor) if g.name == head else g for g in part)
     held = getattr(part, head)
     new = changed(held, rest, factor) if rest else replace(held, value=factor * held.value or 1e-12)
     return replace(part, **{head: new})

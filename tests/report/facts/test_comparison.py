@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from ffebm.compiler.driver import compile_model
@@ -11,6 +10,7 @@ from ffebm.hardware.description import load_hardware
 from ffebm.plan.plan import Plan
 from ffebm.report.facts.comparison import comparison
 from ffebm.report.page import comparison_page
+from tests.machines import with_tiles
 from tests.models import Builder
 from tests.report.digits import digits_model
 
@@ -35,7 +35,7 @@ def test_the_page_says_that_nothing_moved(digits: Plan) -> None:
 
 def test_what_moved_and_what_it_cost(digits: Plan) -> None:
     machine = load_hardware("reference")
-    small = msgspec.structs.replace(machine, tiles=msgspec.structs.replace(machine.tiles, count=3))
+    small = with_tiles(machine, count=3)
     other = compile_model(digits_model(), hardware=small, block_size=2)
     found = comparison(digits, other, ("a", "b"))
     units = {node.name: node.unit for node in other.nodes}
@@ -45,7 +45,7 @@ def test_what_moved_and_what_it_cost(digits: Plan) -> None:
     assert {name for name, entry in moved.items() if entry.change == "to digital"} == left
     assert found.same == 14 - len(moved)
     assert {setting.name: (setting.a, setting.b) for setting in found.settings} == {
-        "tiles.count": ("64", "3")
+        "analog.tiles.count": ("64", "3")
     }
     lines = {line.name: (line.a, line.b) for line in found.lines}
     assert lines["inference: energy"] == (digits.inference.cost.energy, other.inference.cost.energy)
@@ -80,9 +80,9 @@ def test_figures_rest_on_constants_of_their_own_machine(digits: Plan) -> None:
     lines = {line.name: line for line in found.lines}
     assert all(set(line.basis_a) <= names_a and set(line.basis_b) <= names_b for line in found.lines)
     time = lines["inference: time"]
-    assert "tiles.tile.read_time" in time.basis_a
-    assert "tiles.relaxation.time_constant" in time.basis_b
-    assert lines["inference: energy, adc"].basis_a == ("tiles.tile.adc.energy",)
+    assert "analog.tiles.tile.read_time" in time.basis_a
+    assert "analog.tiles.relaxation.time_constant" in time.basis_b
+    assert lines["inference: energy, adc"].basis_a == ("analog.tiles.tile.adc.energy",)
     assert all(line.basis_a for line in found.lines if line.unit in {"s", "J"} and line.a)
     assert lines["tiles in use"].basis_a == ()
 

@@ -23,6 +23,7 @@ from ffebm.plan.plan import Plan
 from ffebm.plan.schedule import Cost, Schedule
 from ffebm.report.facts.facts import Facts, facts
 from ffebm.report.page import facts_of, page
+from tests.machines import with_tiles
 from tests.models import Builder
 
 
@@ -150,7 +151,7 @@ def test_the_map_shows_the_strongest_pair_of_each_patch(digits: Plan) -> None:
     for tile, found in zip(digits.tiles, facts(digits).tiles, strict=True):
         assert (found.map_rows, found.map_cols, tile.rows, tile.cols) == (64, 64, 256, 256)
         whole = np.full((256, 256), np.nan)
-        crossbar = digits.hardware.tiles.tile
+        crossbar = digits.hardware.analog[0].tile
         assert isinstance(crossbar, Crossbar)
         span = crossbar.cell.g_max.value - crossbar.cell.g_min.value
         for piece in tile.pieces:
@@ -170,11 +171,11 @@ def test_the_map_shows_the_strongest_pair_of_each_patch(digits: Plan) -> None:
 @pytest.mark.parametrize(("mapping", "slices", "levels"), [("offset", 1, 128), ("differential", 3, 4)])
 def test_the_map_of_other_mappings_shows_weights(mapping: str, slices: int, levels: int) -> None:
     machine = load_hardware("reference")
-    tile = machine.tiles.tile
+    tile = machine.analog[0].tile
     assert isinstance(tile, Crossbar)
     cell = msgspec.structs.replace(tile.cell, levels=levels)
     other = msgspec.structs.replace(tile, rows=64, cols=64, mapping=mapping, slices=slices, cell=cell)
-    hardware = msgspec.structs.replace(machine, tiles=msgspec.structs.replace(machine.tiles, tile=other))
+    hardware = with_tiles(machine, tile=other)
     b = Builder()
     x = b.input("x", "N", 12)
     weight = b.weight(12, 7, name="w")
@@ -190,7 +191,7 @@ def test_an_exact_machine_has_no_maps_and_no_converters() -> None:
     found = facts(compile_model(_dense(), hardware="ideal"))
     assert [(tile.map_rows, tile.map) for tile in found.tiles] == [(0, "")]
     assert found.energy_basis["adc"] == ()
-    assert found.time_basis["free"] == ("tiles.tile.read_time",)
+    assert found.time_basis["free"] == ("analog.tiles.tile.read_time",)
 
 
 def _dense() -> object:
@@ -217,9 +218,9 @@ def test_every_kind_has_a_basis_that_exists(plan: Plan, shown: Facts) -> None:
 
 def test_continuous_settling_rests_on_the_relaxation() -> None:
     found = facts(compile_model(_dense(), hardware=_continuous()))
-    assert "tiles.relaxation.time_constant" in found.time_basis["free"]
-    assert "tiles.tile.read_time" not in found.time_basis["free"]
-    assert "tiles.relaxation.conductance" in found.energy_basis["array"]
+    assert "analog.tiles.relaxation.time_constant" in found.time_basis["free"]
+    assert "analog.tiles.tile.read_time" not in found.time_basis["free"]
+    assert "analog.tiles.relaxation.conductance" in found.energy_basis["array"]
 
 
 def _continuous() -> Hardware:
@@ -230,5 +231,5 @@ def _continuous() -> Hardware:
         voltage=Voltage(value=0.1, unit="V", source="test"),
         conductance=Conductance(value=1e-6, unit="S", source="test"),
     )
-    tiles = msgspec.structs.replace(machine.tiles, settling="continuous", relaxation=relaxation)
-    return msgspec.structs.replace(machine, tiles=tiles)
+    tiles = msgspec.structs.replace(machine.analog[0], settling="continuous", relaxation=relaxation)
+    return msgspec.structs.replace(machine, analog=(tiles,))

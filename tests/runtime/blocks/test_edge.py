@@ -16,7 +16,7 @@ from ffebm.runtime.blocks.edge import Edge
 from ffebm.runtime.tiles.lines.converter import line_errors, top_code
 from ffebm.runtime.tiles.lines.readout import readout
 from ffebm.runtime.tiles.noise import FrozenNoise
-from tests.machines import continuous, crossbars, ratio
+from tests.machines import continuous, crossbars, ratio, with_tiles
 from tests.models import Builder
 from tests.runtime.tiles.bench import convert, crossbar, random, source, with_adc, with_dac
 
@@ -24,10 +24,10 @@ from tests.runtime.tiles.bench import convert, crossbar, random, source, with_ad
 def machine(*, bits: int = 8, reading: float = 0.0, **adc: Any) -> Hardware:
     """Continuous settling on tiles that miss nothing in programming."""
     base = crossbars(16, 16, 16)
-    assert isinstance(base.tiles.tile, Crossbar)
+    assert isinstance(base.analog[0].tile, Crossbar)
     tile = crossbar(levels=2**20, bits=bits, reading=reading)
-    tile = replace(with_adc(tile, **adc), rows=base.tiles.tile.rows, cols=base.tiles.tile.cols)
-    return continuous(replace(base, tiles=replace(base.tiles, tile=tile)))
+    tile = replace(with_adc(tile, **adc), rows=base.analog[0].tile.rows, cols=base.analog[0].tile.cols)
+    return continuous(with_tiles(base, tile=tile))
 
 
 def chain(hardware: Hardware | str, sizes: tuple[int, ...] = (6, 12, 10, 4), block_size: int = 3) -> Plan:
@@ -116,7 +116,7 @@ def test_with_fine_converters_and_no_noise_the_circuit_is_the_exact_block() -> N
 def test_a_noisy_circuit_stands_still_where_a_clocked_one_does_not(tol: float | None) -> None:
     settle = Settle(free_sweeps=60, tol=tol)
     hardware = machine(reading=0.01)
-    clocked = replace(hardware, tiles=replace(hardware.tiles, settling="clocked", relaxation=None))
+    clocked = with_tiles(hardware, settling="clocked", relaxation=None)
     found = {}
     for name, kind in (("continuous", hardware), ("clocked", clocked)):
         net = Executor(chain(kind), settle=settle)

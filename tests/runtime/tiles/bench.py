@@ -13,7 +13,7 @@ from tests.machines import ratio, seconds
 
 def crossbar(*, levels: int = 128, bits: int = 8, programming: float = 0.0, reading: float = 0.0) -> Crossbar:
     """A crossbar of 8 x 6 whose ADCs reach every output."""
-    tile = load_hardware("reference").tiles.tile
+    tile = load_hardware("reference").analog[0].tile
     assert isinstance(tile, Crossbar)
     cell = replace(
         tile.cell,

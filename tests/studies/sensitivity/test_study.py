@@ -18,6 +18,7 @@ from ffebm.studies.sensitivity.units import units_of
 from ffebm.training.calibration import calibration_batch
 from ffebm.training.classification import all_logits, fitted, hits
 from ffebm.training.data import Data
+from tests.machines import with_tiles
 from tests.models import Builder
 
 METHODS: tuple[Method, ...] = ("by superposition", "by work")
@@ -43,9 +44,9 @@ def plan(hardware: str | Hardware = "reference") -> Plan:
 def noisy() -> Plan:
     """The same on tiles with thirty times the noise."""
     hardware = load_hardware("reference")
-    tile = hardware.tiles.tile
+    tile = hardware.analog[0].tile
     assert isinstance(tile, Crossbar)
-    return plan(replace(hardware, tiles=replace(hardware.tiles, tile=with_noise(tile, 30.0))))
+    return plan(with_tiles(hardware, tile=with_noise(tile, 30.0)))
 
 
 def study(tmp_path: Path, made: Plan | None = None) -> Study:
@@ -227,10 +228,10 @@ def test_exact_weights_compute_what_a_digital_plan_computes() -> None:
     b = Builder()
     y = b.node("Relu", b.node("MatMul", b.input("x", "N", 6), b.weight(6, 8, name="first")))
     model = b.model(b.node("MatMul", y, b.weight(8, 3, name="second")))
-    tile = load_hardware("reference").tiles.tile
+    tile = load_hardware("reference").analog[0].tile
     assert isinstance(tile, Crossbar)
     quiet = load_hardware("reference")
-    quiet = replace(quiet, tiles=replace(quiet.tiles, tile=with_noise(tile, 0.0)))
+    quiet = with_tiles(quiet, tile=with_noise(tile, 0.0))
     whole, part = (compile_plan(model, hardware=quiet, digital=names) for names in ((), ["first"]))
     assert [node.unit for node in part.nodes if node.op == "MatMul"] == ["digital", "tile"]
     x = torch.randn(5, 6)
@@ -250,7 +251,7 @@ def test_tiles_for_what_is_on_none() -> None:
 
 
 def test_effects_change_what_they_name() -> None:
-    tile = load_hardware("reference").tiles.tile
+    tile = load_hardware("reference").analog[0].tile
     assert isinstance(tile, Crossbar)
     louder = with_noise(tile, 3.0)
     assert louder.cell.read_noise.value == pytest.approx(0.015)

@@ -1,0 +1,180 @@
+"""Contradictions of a machine: what single fields of a description cannot say."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ffebm.hardware.crossbar import Cell, Crossbar, Dac, Transfer, Update
+from ffebm.hardware.groups import CHIP, AnalogGroup, DigitalGroup, Memory
+from ffebm.limits import ARRAY_LINES, DIGITAL_UNITS
+
+MOST_LEVELS = 2**52
+"""Whole numbers above it are not exact in a float of double precision."""
+
+RESERVED = (CHIP, "network")
+"""Names that stand for something else than a group."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A contradiction.
+
+    Attributes:
+        where: Dotted name of the place.
+        found: What stands there.
+        allowed: What could.
+        hint: How to come there.
+    """
+
+    where: str
+    found: str
+    allowed: str = ""
+    hint: str = ""
+
+
+def machine_problems(
+    analog: Sequence[AnalogGroup], digital: Sequence[DigitalGroup], memory: Sequence[Memory]
+) -> Iterator[Problem]:
+    """Every contradiction of a machine's groups."""
+    yield from _name_problems(analog, digital, memory)
+    for tiles in analog:
+        lines = max(tiles.tile.size or (0,))
+        if lines > ARRAY_LINES.value:
+            found = f"an array of {lines:,} lines"
+            yield Problem(f"analog.{tiles.name}.tile", found, ARRAY_LINES.allowed, ARRAY_LINES.hint)
+    count = sum(units.count for units in digital)
+    if count > DIGITAL_UNITS.value:
+        found = f"{count:,} digital units"
+        where = f"digital.{digital[0].name}.count" if len(digital) == 1 else "digital"
+        yield Problem(where, found, DIGITAL_UNITS.allowed, DIGITAL_UNITS.hint)
+    for tiles in analog:
+        for where, found, allowed in _tiles_problems(tiles):
+            yield Problem(f"analog.{tiles.name}{where}", found, allowed)
+
+
+def _name_problems(
+    analog: Sequence[AnalogGroup], digital: Sequence[DigitalGroup], memory: Sequence[Memory]
+) -> Iterator[Problem]:
+    """Names are unique, memories belong to something, and digital units have one."""
+    seen: set[str] = set()
+    named = [("analog", g.name) for g in analog] + [("digital", g.name) for g in digital]
+    named += [("memory", m.name) for m in memory]
+    for kind, name in named:
+        if name in seen or name in RESERVED:
+            found = f"{name!r} twice" if name in seen else f"a group called {name!r}"
+            yield Problem(f"{kind}.{name}.name", found, "a name of its own for each group and memory")
+        seen.add(name)
+    owners = [*(tiles.name for tiles in analog), *(units.name for units in digital)]
+    for held in memory:
+        if held.owner not in {*owners, CHIP}:
+            allowed = f"{CHIP!r} or the name of a group: {', '.join(map(repr, owners))}"
+            yield Problem(f"memory.{held.name}.owner", f"owner {held.owner!r}", allowed)
+    reached = {held.owner for held in memory}
+    for units in digital:
+        if CHIP not in reached and units.name not in reached:
+            hint = f"owner = {units.name!r} or owner = {CHIP!r}"
+            yield Problem(f"digital.{units.name}", "units without a memory", "a [[memory]] for them", hint)
+
+
+def _tiles_problems(tiles: AnalogGroup) -> Iterator[tuple[str, str, str]]:
+    """Contradictions: where, what was found, what is allowed."""
+    if (tiles.relaxation is None) != (tiles.settling == "clocked"):
+        found = "no relaxation" if tiles.relaxation is None else "a relaxation"
+        yield ".settling", f"{tiles.settling!r} with {found}", "continuous settling has one, clocked none"
+    if not tiles.tile.has_cells:
+        if tiles.settling == "continuous":
+            yield ".settling", "continuous settling of exact tiles", "of crossbars"
+        return
+    tile = tiles.tile.crossbar()
+    for name, found, allowed in _crossbar_problems(tile):
+        yield f".tile{name}", found, allowed
+    if tiles.settling == "clocked":
+        return
+    if tile.slices > 1 or tile.dac.slices > 1:
+        yield ".settling", "continuous settling of slices, which are added digitally", "one slice"
+    elif tile.adc.range not in {"calibrated", "maximal"}:
+        found = f"{tile.adc.range!r} with continuous settling"
+        yield ".tile.adc.range", found, "'calibrated' or 'maximal'"
+    elif tile.dac.range != "vector":
+        found = f"{tile.dac.range!r} with continuous settling"
+        yield ".tile.dac.range", found, "'vector': each sample sets its own range"
+    elif tile.adc.calibration == "uniform":
+        found = "calibration 'uniform' with continuous settling"
+        yield ".tile.adc.calibration", found, "none: each sample sets its own range"
+
+
+def _cell_problems(cell: Cell) -> Iterator[tuple[str, str, str]]:
+    """Contradictions of a cell."""
+    if cell.g_min.value >= cell.g_max.value:
+        yield ".cell", f"g_min {cell.g_min.value:g} S is not below g_max {cell.g_max.value:g} S", ""
+    if cell.verify is not None and cell.verify.tolerance.value == 0:
+        yield ".cell.verify.tolerance", "a tolerance of 0", "more than 0"
+    if cell.stuck is not None and cell.stuck.at_min.value + cell.stuck.at_max.value > 1:
+        share = cell.stuck.at_min.value + cell.stuck.at_max.value
+        yield ".cell.stuck", f"a share of {share:g} of all cells is stuck", "at most 1"
+    if cell.drift is not None and cell.drift.elapsed.value < cell.drift.start.value:
+        yield (
+            ".cell.drift.elapsed",
+            f"{cell.drift.elapsed.value:g} s after programming",
+            f"at least the start of drift, {cell.drift.start.value:g} s",
+        )
+    if cell.drift is not None and cell.drift.start.value == 0:
+        yield ".cell.drift.start", "drift from 0 s on", "more than 0"
+
+
+def _crossbar_problems(tile: Crossbar) -> Iterator[tuple[str, str, str]]:
+    """Contradictions of a tile: where, what was found, what is allowed."""
+    yield from _cell_problems(tile.cell)
+    calibrated = tile.adc.range in {"calibrated", "column"}
+    if tile.adc_sigmas is not None and not calibrated:
+        found = f"range {tile.adc.range!r} with adc_sigmas"
+        yield ".adc_sigmas", found, "'calibrated' and 'column' take adc_sigmas, others do not"
+    if tile.adc_sigmas is not None and tile.adc_sigmas.value == 0:
+        yield ".adc_sigmas", "a range of 0", "more than 0"
+    if tile.adc.calibration == "uniform" and not calibrated:
+        found = f"calibration 'uniform' with range {tile.adc.range!r}"
+        yield ".adc.calibration", found, "only 'calibrated' and 'column' are calibrated"
+    if tile.top_level < 1:
+        yield ".cell.levels", f"{tile.cell.levels} levels with an offset column", "at least 3, or more slices"
+    if tile.top_level >= MOST_LEVELS:
+        yield (
+            ".slices",
+            f"{tile.slices} slices of {tile.cell.levels} levels",
+            f"fewer than {MOST_LEVELS} steps of a weight",
+        )
+    if tile.omega != 1.0 and tile.update is not None:
+        found = f"omega {tile.omega:g} beside an update with a range"
+        yield ".omega", found, "omega is for tiles that are programmed; tile.update.range says the same"
+    if tile.update is not None:
+        yield from _update_problems(tile, tile.update)
+    yield from _dac_problems(tile.dac)
+
+
+def _dac_problems(dac: Dac) -> Iterator[tuple[str, str, str]]:
+    """Contradictions of a DAC."""
+    if (dac.limit is None) == (dac.range == "fixed"):
+        found = "no limit" if dac.limit is None else f"limit {dac.limit:g}"
+        yield ".dac.limit", f"range {dac.range!r} with {found}", "a fixed range has a limit, others none"
+    if dac.sigmas is not None and dac.range != "data":
+        yield ".dac.sigmas", f"range {dac.range!r} with sigmas", "only a range by 'data' takes sigmas"
+    if dac.range == "data" and dac.slice_bits is not None:
+        yield ".dac.range", "range 'data' with input slices", "'vector' or 'fixed'"
+    if dac.slice_bits is not None and dac.slice_bits >= dac.bits:
+        yield (
+            ".dac.slice_bits",
+            f"slices of {dac.slice_bits} bits",
+            f"at most the {dac.bits - 1} of a magnitude",
+        )
+
+
+def _update_problems(tile: Crossbar, update: Update) -> Iterator[tuple[str, str, str]]:
+    """Contradictions of learning in place."""
+    if tile.slices > 1:
+        yield ".update", f"learning in place on {tile.slices} slices, which carry digits", "one slice"
+    if not 0 < update.pulse.value * (1 + update.asymmetry.value) < 1:
+        yield ".update.pulse", f"a pulse of {update.pulse.value:g} of the range", "more than 0, less than 1"
+    if update.asymmetry.value >= 1:
+        yield ".update.asymmetry", f"an asymmetry of {update.asymmetry.value:g}", "less than 1"
+    if update.range.value < 1:
+        yield ".update.range", f"a range of {update.range.value:g}", "at least 1"
+    if isinstance(update.remedy, Transfer) and update.bounds == "hard":
+        yield ".update.remedy", "a transfer between hard bounds, which have no symmetric point", "soft bounds"

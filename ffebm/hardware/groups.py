@@ -1,0 +1,184 @@
+"""Groups of like units that a machine is made of: tiles, digital units, memories; and what joins them."""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from ffebm.hardware.crossbar import Crossbar
+from ffebm.hardware.exact import Exact
+from ffebm.hardware.quantity import (
+    Area,
+    Bits,
+    Capacity,
+    Conductance,
+    Count,
+    Energy,
+    Power,
+    Rate,
+    Ratio,
+    Time,
+    Voltage,
+)
+
+CHIP = "chip"
+"""The owner of a memory that all units reach."""
+
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
+"""Of a group: a word, which stands in dotted names of constants."""
+
+TileKind = Crossbar | Exact
+"""What one tile is; every kind answers the same questions."""
+
+DataType = Literal["fp32", "bf16", "int8"]
+"""What digital units compute in."""
+
+
+class Relaxation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How a block settles by itself.
+
+    Attributes:
+        time_constant: Of the circuit.
+        time_constants: How many of them a phase lasts.
+        voltage: Root mean square over a cell while the circuit settles.
+        conductance: Mean of a cell.
+    """
+
+    time_constant: Time
+    time_constants: Ratio
+    voltage: Voltage
+    conductance: Conductance
+
+    @property
+    def seconds(self) -> float:
+        """Of one phase."""
+        return self.time_constant.value * self.time_constants.value
+
+    @property
+    def joules(self) -> float:
+        """Of one cell in one phase: conductance times voltage squared times the time."""
+        return float(self.conductance.value * self.voltage.value**2 * self.seconds)
+
+
+class AnalogGroup(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """Tiles of one kind.
+
+    Attributes:
+        name: Of the group.
+        count: How many tiles there are.
+        settling: "clocked": every sweep reads through the converters. "continuous": a block is one circuit
+            that relaxes; converters work at its edge only, once a phase, and noise stays the same during a
+            phase.
+        tile: What one tile is.
+        relaxation: How a block settles by itself, if it does.
+        area: Of one tile with its converters.
+        leakage: Of one tile as long as it is powered.
+    """
+
+    name: Name
+    count: Count
+    settling: Literal["clocked", "continuous"]
+    tile: TileKind
+    relaxation: Relaxation | None = None
+    area: Area
+    leakage: Power
+
+
+class Arithmetic(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a digital unit does in one data type.
+
+    Attributes:
+        value_bits: Size of one value in memory and on the network.
+        mac_rate: Multiply-accumulates of one unit.
+        op_rate: Other element operations of one unit.
+        mac_energy: Of one multiply-accumulate.
+        op_energy: Of one other element operation.
+    """
+
+    value_bits: Bits
+    mac_rate: Rate
+    op_rate: Rate
+    mac_energy: Energy
+    op_energy: Energy
+
+
+class DigitalGroup(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """Digital units of one kind.
+
+    Digital nodes are computed in fp32. The other data types are prices to compare with, and never chosen.
+
+    Attributes:
+        name: Of the group.
+        count: How many units there are.
+        ops: Op names that they run; empty means every op.
+        fp32: What a unit does in single precision.
+        bf16: In half the bits, if it can.
+        int8: In whole numbers of eight bits, if it can.
+        area: Of one unit.
+        leakage: Of one unit as long as it is powered.
+    """
+
+    name: Name
+    count: Count
+    ops: tuple[str, ...] = ()
+    fp32: Arithmetic
+    bf16: Arithmetic | None = None
+    int8: Arithmetic | None = None
+    area: Area
+    leakage: Power
+
+    def runs(self, op: str) -> bool:
+        """Its units run an op."""
+        return not self.ops or op in self.ops
+
+    def arithmetic(self, dtype: DataType) -> Arithmetic | None:
+        """What a unit does in a data type; None if it cannot."""
+        found: Arithmetic | None = getattr(self, dtype)
+        return found
+
+
+class Memory(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A memory.
+
+    Attributes:
+        name: Of the memory.
+        level: 1 is nearest to the units of its owner.
+        owner: Whose it is: the name of a group, each unit of which has one; or "chip", then there is one.
+        capacity: Of one.
+        bandwidth: Bits a second that one reads or writes.
+        bit_energy: Of one bit read or written.
+        area: Of one.
+        leakage: Of one as long as it is powered.
+    """
+
+    name: Name
+    level: Annotated[int, Meta(ge=1, le=9)]
+    owner: Name
+    capacity: Capacity
+    bandwidth: Rate
+    bit_energy: Energy
+    area: Area
+    leakage: Power
+
+
+class Network(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What joins the units.
+
+    Attributes:
+        topology: "bus": one channel that carries one transfer at a time. "mesh": routers on a square grid,
+            where transfers between different pairs of units overlap.
+        bit_rate: Bits a second.
+        latency: Of one transfer, beside its bits.
+        bit_energy: Of one bit over one hop.
+        hops: Routers that a transfer passes, on average.
+        area: Of all of it.
+        leakage: Of all of it.
+    """
+
+    topology: Literal["bus", "mesh"]
+    bit_rate: Rate
+    latency: Time
+    bit_energy: Energy
+    hops: Ratio
+    area: Area
+    leakage: Power
