@@ -13,7 +13,7 @@ def test_a_machine_in_one_line() -> None:
         "39 constants, 25 of them assumptions>"
     )
     assert repr(load_hardware("ideal")) == (
-        "<Hardware ideal: 1 exact tile, clocked; 1 digital unit; 11 constants, 11 of them assumptions>"
+        "<Hardware ideal: 1 exact tile, clocked; 1 digital unit; 21 constants, 21 of them assumptions>"
     )
 
 

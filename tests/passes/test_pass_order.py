@@ -191,7 +191,7 @@ def layer_by_layer(plan: Plan) -> Plan:
     for block in plan.blocks:
         for layer in block.layers:
             sources = tuple(dict.fromkeys(i.source for i in layer.interactions))
-            blocks.append(EnergyBlock(len(blocks), sources, (layer,), (layer.value,)))
+            blocks.append(EnergyBlock(len(blocks), sources, (layer,), (layer.value,), block.group))
             single_blocks.setdefault(block.id, []).append(blocks[-1])
     steps: list[Step] = []
     for step in plan.inference.steps:

@@ -124,7 +124,7 @@ def test_blocks_that_lose_on_both_are_named() -> None:
     assert losing
     assert plan.twin["fp32"].losing == tuple(losing)
     assert plan.notes == (
-        f"{len(losing)} blocks lose to their own fp32 digital work in both time and energy: "
+        f"{len(losing)} block loses to its own fp32 digital work in both time and energy: "
         + ", ".join(losing),
     )
     assert compile(dense(64, 784, 512, 10), hardware="hermes").twin["fp32"].losing == ()

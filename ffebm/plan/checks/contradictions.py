@@ -34,6 +34,7 @@ def plan_problems(plan: PlanData) -> Iterator[str]:
     yield from structure_problems(plan.structure, {*plan.weights, *(port.name for port in plan.outputs)})
     yield from _node_problems(plan)
     yield from _segment_problems(plan)
+    yield from _group_problems(plan)
     yield from tile_problems(plan)
     yield from option_problems(plan)
     units = {f"tile{t.id}" for t in plan.tiles} | {f"digital{i}" for i in range(plan.hardware.unit_count)}
@@ -41,6 +42,24 @@ def plan_problems(plan: PlanData) -> Iterator[str]:
         yield from schedule_problems(schedule, {*units, "network"}, len(plan.blocks))
     yield from twin_problems(plan.twin, tuple(block.name for block in plan.blocks))
     yield from source_problems(plan)
+
+
+def _group_problems(plan: PlanData) -> Iterator[str]:
+    """Blocks and nodes run on groups of the machine: a node of a block on the block's."""
+    analog = {group.name for group in plan.hardware.analog}
+    digital = {group.name: group for group in plan.hardware.digital}
+    for block in plan.blocks:
+        if block.group not in analog:
+            yield f"{block.name} lies on group {block.group!r}, the tiles are {', '.join(sorted(analog))}"
+            return
+    for node in plan.nodes:
+        if node.block is not None:
+            right = node.group == plan.blocks[node.block].group
+        else:
+            right = node.group in digital and digital[node.group].runs(node.op)
+        if not right:
+            yield f"node {node.name!r} does not run on group {node.group!r}"
+            return
 
 
 def _weight_problems(plan: PlanData) -> Iterator[str]:

@@ -107,6 +107,7 @@ def _content_problems(plan: PlanData) -> Iterator[str]:
                 linears.setdefault(interaction.linear.weight, interaction.linear)
     pieces = [piece for _, piece in plan.pieces()]
     kinds = {weight: group.tile for weight, group in plan.groups_of_weights().items()}
+    yield from _group_problems(plan)
     matrices: dict[str, Array] = {}
     for piece in pieces:
         if piece.weight not in linears or piece.weight not in plan.weights:
@@ -123,6 +124,16 @@ def _content_problems(plan: PlanData) -> Iterator[str]:
     known = {f"piece{piece.id}.{name}" for piece in pieces for name in PROGRAMMED}
     for name in sorted(plan.crossbars.keys() - known)[:1]:
         yield f"{name!r} belongs to no piece"
+
+
+def _group_problems(plan: PlanData) -> Iterator[str]:
+    """A weight lies on tiles of one group: that of the blocks that use it."""
+    wanted = {weight: block for block in plan.blocks for weight in block.weights()}
+    for tile, piece in plan.pieces():
+        block = wanted.get(piece.weight)
+        if block is not None and block.group != tile.group:
+            yield f"{block.name} lies on group {block.group!r}, and {piece.weight!r} of it on {tile.group!r}"
+            return
 
 
 def _piece_problems(plan: PlanData, piece: Piece, kind: TileKind, matrix: Array) -> Iterator[str]:

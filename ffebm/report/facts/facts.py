@@ -49,6 +49,7 @@ class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
         reason: Why that unit.
         block: Id of its energy block.
         segment: Id of its digital segment.
+        group: Which group of the machine's tiles or digital units runs it.
         inputs: Value names that it is given.
         outputs: Value names that it makes.
         reads: Values that it reads, those of its subgraphs too, constants left out.
@@ -67,6 +68,7 @@ class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     block: int | None
     segment: int | None
+    group: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     reads: tuple[str, ...]
@@ -247,6 +249,7 @@ def _node(
         reason=node.reason,
         block=node.block,
         segment=node.segment,
+        group=node.group,
         inputs=node.inputs,
         outputs=node.outputs,
         reads=reads,
