@@ -217,8 +217,8 @@ CASES: dict[str, tuple[Callable[[str], str], str]] = {
         "schema: a description of schema 1; schema 2\n"
         '  hint: [tiles] becomes [[analog]] with name = "tiles", [digital] becomes [[digital]] '
         "with a name and its rates and energies in [digital.fp32], digital.memory_energy becomes "
-        'bit_energy of a [[memory]] with owner = that name, [network] takes topology = "bus", and each takes area and leakage: '
-        "docs/hardware.md shows both side by side",
+        'bit_energy of a [[memory]] with owner = that name, [network] takes topology = "bus", and each '
+        "takes area and leakage: docs/hardware.md shows both side by side",
     ),
     "one name for two": (
         lambda text: text.replace('name = "engine"', 'name = "tiles"').replace('"engine"', '"tiles"'),
