@@ -77,3 +77,15 @@ def test_a_kernel_of_unknown_size() -> None:
     assert str(caught.value) == (
         "model:c: the kernel's size is unknown; a weight of known shape or a kernel_shape attribute"
     )
+
+
+@pytest.mark.parametrize("op", ["Gemm", "MatMul"])
+def test_only_the_second_operand_of_a_product_is_read_turned(op: str) -> None:
+    """Gemm has an attribute that turns a weight, and none that would turn what it adds."""
+    b = Builder()
+    x, turned = b.input("x", 5, 5), b.node("Transpose", b.weight(5, 5))
+    y = b.node("Gemm", x, b.weight(5, 5), turned) if op == "Gemm" else b.node("MatMul", turned, x)
+    model = b.model(y)
+    feeds = random_feeds(model)
+    found = as_tuple(Executor(compile_plan(model, hardware="ideal"))(**tensors(feeds)))
+    assert relative_error(found, oracle(model, feeds)) < 1e-5

@@ -276,6 +276,24 @@ def test_a_block_without_a_weight_is_none() -> None:
     assert blocks(b, y, size=2, digital=True).blocks == []
 
 
+@pytest.mark.parametrize(
+    ("others", "unit"),
+    [((), "tile"), (("Neg",), "digital"), (("Relu",), "digital"), (("output",), "digital")],
+)
+@pytest.mark.parametrize("op", ["Add", "Mul"])
+def test_a_value_without_a_weight_is_a_layer_if_an_activation_alone_reads_it(
+    op: str, others: tuple[str, ...], unit: str
+) -> None:
+    b = Builder()
+    x = b.input("x", "N", 4)
+    state = b.node("Relu", b.node("MatMul", x, b.weight(4, 4)))
+    y = b.node(op, state, x if op == "Add" else b.constant(0.5))
+    ends = [b.node("MatMul", b.node("Sigmoid", y), b.weight(4, 3))]
+    ends += [y if other == "output" else b.node(other, y) for other in others]
+    graph = blocks(b, *ends, size=4)
+    assert next(node.unit for node in graph.nodes if node.outputs == [y]) == unit
+
+
 def digital_reason(op: Callable[[Builder, str], str]) -> str:
     """The reason of the last node of a model."""
     b = Builder()

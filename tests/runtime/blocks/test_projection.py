@@ -64,6 +64,19 @@ def test_a_transposed_convolution_is_that_of_torch() -> None:
     torch.testing.assert_close(ExactProjection(linear).product(z, w), expected)
 
 
+def test_a_transposed_convolution_with_more_output_padding_than_torch_takes() -> None:
+    """Zeros behind what the windows reach, where torch wants less than a stride."""
+    z, w = torch.randn(2, 3, 4, 5, dtype=F64), torch.randn(3, 2, 3, 3, dtype=F64)
+    linear = Linear("ConvTranspose", "w", None, (2, 2), (1, 1, 1, 1), (1, 1), 1, (3, 2))
+    whole = torch.nn.functional.conv_transpose2d(z, w, None, 2)
+    expected = torch.nn.functional.pad(whole, (-1, 2 - 1, -1, 3 - 1))
+    found = ExactProjection(linear).product(z, w)
+    torch.testing.assert_close(found, expected)
+    y = torch.randn_like(found)
+    back = ExactProjection(linear).product_t(y, w, (3, 4, 5))
+    torch.testing.assert_close((back * z).sum(), (y * found).sum())
+
+
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("shape", [(4,), (3, 4), (2, 3, 4)])
 def test_a_matrix_acts_on_the_last_axis(transposed: bool, shape: tuple[int, ...]) -> None:

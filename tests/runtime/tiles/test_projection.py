@@ -14,6 +14,7 @@ from ffebm.graph.energy_block import Linear
 from ffebm.hardware.description import Crossbar
 from ffebm.plan.conductance import to_matrix
 from ffebm.runtime.tiles import projection as module
+from ffebm.runtime.tiles.noise import FrozenNoise
 from ffebm.runtime.tiles.projection import TileProjection, crossbar_projection
 from ffebm.runtime.tiles.split import SplitTile
 from ffebm.runtime.tiles.unfolding import bands
@@ -257,3 +258,22 @@ def test_an_empty_batch_gives_an_empty_batch() -> None:
     for case in (CASES[0], CASES[3]):
         out = built(case, crossbar()).product(torch.zeros(0, *case.z), torch.ones(case.weight))
         assert len(out) == 0
+
+
+def test_frozen_noise_differs_between_projections_and_directions() -> None:
+    """Of a symmetric weight: the same product in both directions but for its noise."""
+    frozen, weight = FrozenNoise(source()), random(6, 6, dtype=torch.float32)
+    weight, kind = weight + weight.mT, crossbar(reading=0.1)
+    tile = crossbar_projection(linear("MatMul"), pieces(1, 6, 6, kind), kind, source(), frozen=frozen)
+    first, second = (TileProjection(linear("MatMul"), tile.array, frozen, number) for number in (0, 1))
+    z = random(500, 6, dtype=torch.float32)
+    frozen.begin_phase()
+    exact = z @ tile.array.holding(weight).read()[0].mT
+    noise = [
+        found - exact
+        for projection in (first, second)
+        for found in (projection.product(z, weight), projection.product_t(z, weight, (6,)))
+    ]
+    torch.testing.assert_close(first.product(z, weight) - exact, noise[0], rtol=0, atol=0)
+    correlations = torch.corrcoef(torch.stack([part.flatten() for part in noise]))
+    assert (correlations - torch.eye(4)).abs().max() < 4 / 3000**0.5

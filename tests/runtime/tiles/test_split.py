@@ -70,3 +70,11 @@ def test_pieces_that_do_not_cover_the_weight_are_refused() -> None:
     tile = SplitTile(RAGGED[:-1], IdealTile)
     with pytest.raises(InternalError, match=r"a weight of \[2, 4, 5\]"):
         tile.program(random(2, 4, 5))
+
+
+def test_pieces_that_do_not_hold_each_element_once() -> None:
+    for cut, n_cells in (([*RAGGED, RAGGED[0]], 50), (RAGGED[1:], 30)):
+        tile = SplitTile(cut, IdealTile)
+        with pytest.raises(InternalError) as caught:
+            tile.program(random(2, 4, 5))
+        assert str(caught.value) == f"a weight of [2, 4, 5] on pieces with {n_cells} cells, [2, 4, 5]"

@@ -10,6 +10,7 @@ from ffebm.errors import UsageError
 from ffebm.graph.energy_block import Activation
 from ffebm.plan.schema import Settle
 from ffebm.runtime.blocks.block_runtime import BlockRuntime
+from ffebm.runtime.blocks.estimators import gradient
 from ffebm.runtime.blocks.estimators.auto_beta import STRENGTHS, choose_beta
 from ffebm.runtime.blocks.estimators.gradient import EP, Implicit
 from ffebm.runtime.blocks.projection import ExactProjection
@@ -137,3 +138,34 @@ def test_more_points_need_a_number() -> None:
     with pytest.raises(UsageError) as caught:
         EP(0.0)
     assert str(caught.value) == 'beta is 0.0; a finite strength other than 0, or "auto"'
+
+
+@pytest.mark.parametrize(("common", "expected"), [(False, STRENGTHS[0]), (True, STRENGTHS[1])])
+def test_noise_of_a_common_state_counts_too(common: bool, expected: float) -> None:
+    """Squared noise of 0.05 in the weakest strength, squared bias of 0.15 in the next."""
+    calls: list[float] = []
+
+    def respond(beta: float) -> list[Tensor]:
+        calls.append(beta)
+        trial, sign = divmod(len(calls) - 1, 2)
+        middle, noise = {0: (1.0, 0.1), 1: (1 + 0.15**0.5, 0.0)}.get(trial, (1.0, 10.0))
+        return [torch.tensor([middle + (1 - 2 * sign) * noise], dtype=torch.float64)]
+
+    assert choose_beta(respond, [torch.zeros((), dtype=torch.float64)], common) == expected
+    assert calls == [tried for beta in STRENGTHS for tried in (beta, 2 * beta)]
+
+
+def test_one_nudging_point_has_the_noise_of_the_free_state_and_all_its_rounding(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: dict[bool, list[Tensor]] = {}
+
+    def choose(answer: object, rounding: list[Tensor], common: bool) -> float:
+        seen[common] = rounding
+        return 0.1
+
+    monkeypatch.setattr(gradient, "choose_beta", choose)
+    for points in (1, 2):
+        chain().run(EP("auto", points), SETTLE)
+    # half a difference of two nudged states, or a whole one to the free state
+    torch.testing.assert_close(seen[True], [2 * one for one in seen[False]], rtol=1e-9, atol=0)

@@ -10,9 +10,12 @@ from ffebm.errors import NotSettledError
 from ffebm.graph.energy_block import Activation, Pool
 from ffebm.plan.schema import Settle
 from ffebm.runtime.blocks.block_runtime import BlockRuntime
+from ffebm.runtime.blocks.estimators import gradient
+from ffebm.runtime.blocks.estimators.adjoint import solve_adjoint
 from ffebm.runtime.blocks.estimators.gradient import EP, Implicit, Unrolled
 from ffebm.runtime.blocks.physics.pooling import Pooling
 from ffebm.runtime.blocks.physics.shared_maximum import centred, simplex, tied
+from ffebm.runtime.blocks.settling.phase import Phase
 from ffebm.runtime.blocks.settling.settling import Equilibrium
 from tests.runtime.blocks.settling.test_settling import limit_cycle
 from tests.runtime.some_blocks import IDENTITY, Builder, Case, max_pool, published_chain
@@ -185,3 +188,23 @@ def test_the_published_chain_is_unchanged() -> None:
     sharp, shared = (free(case, winners=winners) for winners in ("sharp", "shared"))
     for name, s in sharp.state.items():
         torch.testing.assert_close(shared.state[name], s, rtol=0, atol=1e-12)
+
+
+def test_looking_for_the_adjoint_does_not_move_the_shares(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a block that has not settled, where another look would move them."""
+    seen = []
+
+    def solve(phase: Phase, *others: Any) -> Any:
+        before = [None if index is None else index.clone() for index in phase.indices]
+        found = solve_adjoint(phase, *others)
+        seen.append((before, phase.indices))
+        return found
+
+    monkeypatch.setattr(gradient, "solve_adjoint", solve)
+    cycling_chain(*CYCLING[0]).run(Implicit(), Settle(free_sweeps=5, winners="shared"))
+    ((before, after),) = seen
+    for index, other in zip(before, after, strict=True):
+        if index is not None:
+            assert other is not None
+            assert torch.equal(index, other)
+    assert any(index is not None and index.is_floating_point() for index in before)

@@ -275,3 +275,48 @@ def test_memory_does_not_grow_with_the_number_of_sweeps() -> None:
     peak(30)
     assert peak(120) < 1.2 * peak(30) + 20_000
     assert tensors_alive(120) == tensors_alive(30)
+
+
+def test_an_over_relaxed_state_stays_in_the_range_of_its_activation() -> None:
+    b = Builder(strength=2.0)
+    b.input("x", 6)
+    b.dense("s1", "x", 12, Activation("HardSigmoid", alpha=0.2, beta=0.5))
+    b.dense("s2", "s1", 12, Activation("Clip", low=-0.25, high=1.0))
+    for sweeps in (1, 2, 7):
+        state = settle(b.case(), free_sweeps=sweeps, relaxation=1.9).state
+        for name, low in (("s1", 0.0), ("s2", -0.25)):
+            assert float(state[name].min()) >= low
+            assert float(state[name].max()) <= 1.0
+            assert bool(((state[name] == low) | (state[name] == 1.0)).any())
+
+
+@pytest.mark.parametrize("options", [{}, {"tol": 1e-8}, {"tol": 1e-8, "relaxation": 0.7}])
+def test_a_state_of_zero_has_settled(options: Any) -> None:
+    """Nothing moves, and nothing is what it is measured by."""
+    b = Builder()
+    b.input("x", 6)
+    b.dense("s1", "x", 5, Activation("Tanh"))
+    b.dense("s2", "s1", 4, Activation("Relu"))
+    case = b.case()
+    for name in ("s1.b", "s2.b"):
+        case.weights[name].zero_()
+    case.inputs["x"].zero_()
+    equilibrium = settle(case, free_sweeps=50, **options)
+    assert bool(equilibrium.converged.all())
+    assert equilibrium.residual.tolist() == [0.0, 0.0, 0.0]
+
+
+def test_a_state_near_zero_is_measured_by_a_millionth() -> None:
+    """By a root mean square of 1e-6 in each layer, where its own is less."""
+    b = Builder()
+    b.input("x", 6)
+    b.dense("s1", "x", 5, Activation("Tanh"))
+    b.dense("s2", "s1", 4, IDENTITY)
+    case = b.case()
+    for name in ("s1.b", "s2.b"):
+        case.weights[name].zero_()
+    case.inputs["x"].mul_(1e-8)
+    before, after = (settle(case, free_sweeps=sweeps) for sweeps in (2, 3))
+    shares = [(s - before.state[name]).norm(dim=1) / s[0].numel() ** 0.5 for name, s in after.state.items()]
+    torch.testing.assert_close(after.residual, torch.stack(shares).amax(0) / 1e-6)
+    assert float(after.residual.max()) > 0

@@ -202,3 +202,11 @@ def test_the_transposed_read_meets_other_conductances() -> None:
     assert float(ratio_of_both.std()) == pytest.approx(0.03 * size, rel=0.01)
     again = programmed(MANY, kind, seed=3, name="a")
     assert torch.equal(again.held(transposed=True), cells.held(transposed=True))
+
+
+def test_variation_leaves_no_conductance_negative() -> None:
+    """Without noise: a deviation of 2 makes every third factor negative."""
+    cells = programmed(torch.zeros(100, 100), with_cell(crossbar(), variation=ratio(2.0)))
+    for found in (cells.plus, cells.minus):
+        assert float(found.min()) == 0.0
+        assert 0.25 < float((found == 0).double().mean()) < 0.4

@@ -157,3 +157,17 @@ def test_converters_add_their_offsets_and_have_their_gains(slice_bits: int | Non
     sensed = adc.gain.mT * (driven @ held.mT) + reads * limit * adc.offset.mT
     torch.testing.assert_close(found, sensed * scale * largest, rtol=1e-3, atol=1e-3)
     assert bool((readout(held, scale, limit, kind, name="a").read(0 * x, source())[0] == 0).all())
+
+
+def test_read_noise_goes_through_the_gains_of_the_adcs() -> None:
+    kind = with_adc(crossbar(bits=24, reading=SIGMA), gain=ratio(0.2))
+    held, x = random(4, 7).clamp(-1, 1), random(7, seed=2)
+    limit = 100 * adc_range(to_levels(held, torch.ones(1, 1), kind), kind)
+    out, _ = readout(held, torch.ones(1, 1).double(), limit, kind, name="a").read(
+        x.expand(READS, -1), source()
+    )
+    gain = line_errors(kind.adc, (4,), held, "a/adc").gain
+    assert gain is not None
+    assert float((gain - 1).abs().max()) > 0.2
+    expected = gain[:, 0].abs() * math.sqrt(2) * SIGMA * float(x.norm())
+    assert out.std(0).tolist() == pytest.approx(expected.tolist(), rel=0.02)
