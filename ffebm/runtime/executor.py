@@ -485,7 +485,6 @@ class Executor(nn.Module):
             self.device = device
             self.reseed(self._seed)
         self._settled, self._has_run = {}, True
-        self.updates = {}  # of a run that was not completed
         self.machine.learn(self._trainable())
         return values
 

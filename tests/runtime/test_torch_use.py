@@ -149,17 +149,6 @@ def test_a_checkpoint_that_repeats_with_other_noise_is_refused() -> None:
         )
 
 
-def test_a_run_that_ends_early_leaves_no_statistics_behind() -> None:
-    """A checkpoint stops its second run as soon as it has what it needs."""
-    x, y = samples()
-    net = network("ideal").train()
-    cross_entropy(checkpoint(net, x, use_reentrant=False), y).backward()  # type: ignore[no-untyped-call]
-    before = {name: tensor.clone() for name, tensor in net.running_statistics().items()}
-    net.eval()
-    net(x)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in net.running_statistics().items())
-
-
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch's compiler
 def test_what_is_compiled_around_an_executor_runs_as_it_does() -> None:
     x, y = samples()
