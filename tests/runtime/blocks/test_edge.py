@@ -235,9 +235,9 @@ def test_a_circuit_gets_a_strength_that_no_other_much_betters(bits: int, reading
     exact = Executor(chain("ideal"), gradient=Implicit())
     functional.cross_entropy(exact(x), y).backward()  # type: ignore[no-untyped-call]
 
-    def fidelity(beta: float | Literal["auto"]) -> float:
+    def fidelity(beta: float | Literal["auto"], seed: int = 0) -> float:
         """Mean over weights of the cosine to the exact gradient."""
-        net = Executor(chain(machine(bits=bits, reading=reading)), gradient=EP(beta, points))
+        net = Executor(chain(machine(bits=bits, reading=reading)), gradient=EP(beta, points), seed=seed)
         functional.cross_entropy(net(x), y).backward()  # type: ignore[no-untyped-call]
         pairs = zip(net.weights().values(), exact.weights().values(), strict=True)
         grads = [
@@ -248,9 +248,12 @@ def test_a_circuit_gets_a_strength_that_no_other_much_betters(bits: int, reading
         assert len(grads) == 3
         return sum(float(torch.cosine_similarity(a, b, 0)) for a, b in grads) / 3
 
-    others = {beta: fidelity(beta) for beta in (0.001, 0.01, 0.1, 0.5, 1.0, 2.0, 5.0)}
-    assert fidelity("auto") > 0.8 * max(others.values())
-    assert fidelity("auto") > others[0.001] + 0.4
+    found = fidelity("auto")
+    assert found > 0.9 * max(fidelity(beta) for beta in (0.001, 0.1, 0.5, 1.0, 2.0, 5.0))
+    # a weak nudge has the cosine that its noise happens to have, up to 0.2 from its mean
+    seeds = range(3 if reading else 1)
+    weak = sum(fidelity(0.01, seed) for seed in seeds)
+    assert sum(fidelity("auto", seed) for seed in seeds) > weak + 0.4 * len(seeds)
 
 
 @pytest.mark.parametrize("shape", [(12,), (3, 2, 2)])
