@@ -74,6 +74,7 @@ def round_numbers(count: int = 8, rows: int = 4, cols: int = 4) -> Hardware:
         cell=replace(tile.cell, read_energy=joules(1.0), write_energy=joules(100.0)),
         dac=replace(tile.dac, energy=joules(10.0), time=seconds(1.0)),
         adc=replace(tile.adc, energy=joules(1000.0), time=seconds(3.0)),
+        adder=joules(20.0),
         read_time=seconds(6.0),
         write_time=seconds(5.0),
     )

@@ -258,6 +258,10 @@ class Crossbar(
         omega: Share of the range that the largest weight of a piece or column takes; above 1 larger weights
             are clipped to the end of the range.
         slices: Arrays over which the digits of a weight are spread, with base `cell.levels`.
+        drivers: "shared": a word line runs through the arrays of all slices, and one DAC drives it; "own":
+            each array has DACs of its own. Bit lines have DACs of their own for transposed reads.
+        adder: Of one addition beside the converters: digits, slices of inputs, partial sums. None: there are
+            no adders, and each costs an operation of the digital unit.
         mismatch: Standard deviation, between cells, of the relative difference between the conductance that
             the transposed read meets and the one that the forward read meets; drawn once for a machine.
         wires: Resistance of the wires; the array of a piece is as large as the piece.
@@ -276,6 +280,8 @@ class Crossbar(
     scale: Literal["piece", "column"] = "piece"
     omega: Annotated[float, Meta(gt=0, le=1000)] = 1.0
     slices: Annotated[int, Meta(ge=1, le=32)] = 1
+    drivers: Literal["shared", "own"] = "shared"
+    adder: Energy | None = None
     mismatch: Ratio | None = None
     wires: Wires | None = None
     update: Update | None = None

@@ -3,7 +3,8 @@
 Each interaction inside a block costs one product and one transposed product a sweep; an interaction from a
 clamped input costs one product in the free phase, which the nudged phases reuse. Layers of one colour update
 at once, so a sweep takes the sum over colours of the busiest tile's reads. Activations and partial sums are
-digital operations beside the converters; their energy counts, and their time hides behind the reads.
+additions beside the converters; their energy counts, and their time hides behind the reads. States of a block
+cross the network in every sweep, beside the reads, where its layers lie on several tiles.
 
 Where blocks settle by themselves, a phase takes the time and the energy of the relaxation, and converters
 work at the block's edge only.
@@ -17,7 +18,8 @@ from dataclasses import dataclass
 from ffebm.graph.energy_block import EnergyBlock, Interaction, Layer, Linear
 from ffebm.graph.graph import Graph, Part
 from ffebm.graph.ops import OPS
-from ffebm.hardware.description import Cell, Crossbar, Hardware, Relaxation, TileKind, Transfer, Update
+from ffebm.hardware.description import AnalogGroup, Cell, Hardware, Relaxation, Transfer
+from ffebm.mapping.read_cost import cells_of, crossing, read_cost, sums_cost
 from ffebm.plan.schedule import Cost
 
 
@@ -128,8 +130,10 @@ class BlockCost:
         return PhaseCost(self.batch * (tile.dac.time.value + relaxation.seconds + tile.adc.time.value), cost)
 
     def _sweeps(self, count: int) -> list[PhaseCost]:
-        """Phases of one sweep, one a colour, each `count` times."""
-        phases = []
+        """Phases of one sweep, one a colour, each `count` times; states cross between the layers' tiles."""
+        phases = [
+            PhaseCost(0.0, Cost(network=self._crossing_states() * crossing(self.hardware)).times(count))
+        ]
         for colour in range(max(self.colour.values()) + 1):
             reads = [(i, False) for layer, i in self.internal if self.colour[layer.value] == colour]
             reads += [(i, True) for _, i in self.internal if self.colour[i.source] == colour]
@@ -137,6 +141,22 @@ class BlockCost:
             once = _sum([self._reads(reads), self._activations(layers)])
             phases.append(PhaseCost(once.seconds * count, once.cost.times(count)))
         return phases
+
+    def _crossing_states(self) -> int:
+        """Values that travel in one sweep: each state to the tiles that read it, and their reaction back."""
+        if not self.group.tile.has_cells:
+            return 0
+        made = {layer.value: self._tiles_of(layer.interactions) for layer in self.block.layers}
+        states = 0
+        for _, interaction in self.internal:
+            read = self._tiles_of([interaction])
+            if interaction.linear is not None and len(read | made[interaction.source]) > 1:
+                states += math.prod(interaction.source_shape)
+        return 2 * self.batch * states
+
+    def _tiles_of(self, interactions: Iterable[Interaction]) -> set[int]:
+        weights = [i.linear.weight for i in interactions if i.linear is not None]
+        return {self.graph.places[part].tile for weight in weights for part in self.graph.parts[weight]}
 
     def _activations(self, layers: list[Layer]) -> PhaseCost:
         operations = 0.0
@@ -161,7 +181,9 @@ class BlockCost:
                 by_tile[self.graph.places[part].tile].append(part)
             for number, parts in by_tile.items():
                 busy[number] += vectors * self._rounds(parts) * self.group.tile.read_seconds
-                total += _read_cost(self.group.tile, parts, vectors, backwards=transposed)
+                total += read_cost(self.hardware, self.group, parts, vectors, backwards=transposed)
+            places = {part: self.graph.places[part].tile for part in self.graph.parts[linear.weight]}
+            total += sums_cost(self.hardware, self.group, places, vectors, backwards=transposed)
         return PhaseCost(max(busy.values(), default=0.0), total)
 
     def _rounds(self, parts: list[Part]) -> int:
@@ -203,7 +225,7 @@ def update_of(graph: Graph, hardware: Hardware, weights: Iterable[str]) -> tuple
         return PhaseCost(group.tile.write_time.value, Cost()), tiles
     tile = group.tile.crossbar()
     if tile.update is not None:
-        return _pulses(graph, tile, tile.update, parts), tiles
+        return _pulses(graph, hardware, group, parts), tiles
 
     rows: dict[int, int] = defaultdict(int)
     for part in parts:
@@ -215,17 +237,20 @@ def update_of(graph: Graph, hardware: Hardware, weights: Iterable[str]) -> tuple
     return PhaseCost(seconds, Cost(array=cells * tile.cell.write_energy.value * writes_of(tile.cell))), tiles
 
 
-def _pulses(graph: Graph, tile: Crossbar, law: Update, parts: Iterable[Part]) -> PhaseCost:
+def _pulses(graph: Graph, hardware: Hardware, group: AnalogGroup, parts: Iterable[Part]) -> PhaseCost:
     """An update in place: all lines of a part at once, the parts of a tile in turn.
 
     With a transfer, a second array takes every update; its reads, line by line, and the updates of the first
     are shared out over the updates between two transfers.
     """
+    tile = group.tile.crossbar()
+    law = tile.update
+    assert law is not None
     share = 1.0 / law.remedy.every if isinstance(law.remedy, Transfer) else 0.0
     busy: dict[int, float] = defaultdict(float)
     total = Cost()
     for part in parts:
-        read = _read_cost(tile, [part], part.n_in, backwards=False)
+        read = read_cost(hardware, group, [part], part.n_in, backwards=False)
         seconds = law.time.value * (1 + share) + share * part.n_in * tile.read_seconds
         busy[graph.places[part].tile] += seconds
         pulses = part.n_in * part.n_out * tile.cells_a_weight * law.energy.value * (1 + share)
@@ -233,6 +258,7 @@ def _pulses(graph: Graph, tile: Crossbar, law: Update, parts: Iterable[Part]) ->
             array=pulses + share * read.array,
             dac=share * read.dac,
             adc=share * read.adc,
+            adders=share * read.adders,
             dac_count=round(share * read.dac_count),
             adc_count=round(share * read.adc_count),
         )
@@ -252,29 +278,6 @@ def positions(interaction: Interaction, linear: Linear) -> int:
         else:
             shape = tuple(shape[axis - 1] for axis in layout.sizes[1:])
     return math.prod(shape[1:])
-
-
-def _read_cost(kind: TileKind, parts: list[Part], vectors: int, *, backwards: bool) -> Cost:
-    if not kind.has_cells:
-        return Cost()
-    tile = kind.crossbar()
-    rows, cols = sum(p.n_in for p in parts), sum(p.n_out for p in parts)
-    dacs, adcs = (cols, rows) if backwards else (rows, cols)
-    reads = vectors * tile.dac.slices
-    dacs, adcs = reads * dacs * tile.slices, reads * adcs * tile.slices
-    return Cost(
-        array=reads * sum(cells_of(part, tile) for part in parts) * tile.cell.read_energy.value,
-        dac=dacs * tile.dac.energy.value,
-        adc=adcs * tile.adc.energy.value,
-        dac_count=dacs,
-        adc_count=adcs,
-    )
-
-
-def cells_of(part: Part, tile: Crossbar) -> int:
-    """Cells that hold a part, those of its offset column included."""
-    column = part.n_in * tile.slices if tile.mapping == "offset" else 0
-    return part.n_in * part.n_out * tile.cells_a_weight + column
 
 
 def writes_of(cell: Cell) -> float:

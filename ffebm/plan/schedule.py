@@ -6,6 +6,9 @@ from typing import Literal
 
 import msgspec
 
+ENERGY_KINDS = ("array", "dac", "adc", "adders", "buffer", "digital", "memory", "network", "leakage")
+"""Fields of a cost that are joules."""
+
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Energy by kind in joules, and conversions.
@@ -14,9 +17,12 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         array: Cells read or written.
         dac: Digital-to-analog conversions.
         adc: Analog-to-digital conversions.
-        digital: Arithmetic of the digital unit.
-        memory: Bits read and written beside it.
+        adders: Additions beside the converters: digits, slices of inputs, partial sums of cut matrices.
+        buffer: Bits read and written in buffers beside the tiles.
+        digital: Arithmetic of digital units.
+        memory: Bits read and written beside these.
         network: Bits moved between units.
+        leakage: What powered units take, whatever they do.
         dac_count: Digital-to-analog conversions, a number.
         adc_count: Analog-to-digital conversions, a number.
     """
@@ -24,16 +30,19 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     array: float = 0.0
     dac: float = 0.0
     adc: float = 0.0
+    adders: float = 0.0
+    buffer: float = 0.0
     digital: float = 0.0
     memory: float = 0.0
     network: float = 0.0
+    leakage: float = 0.0
     dac_count: int = 0
     adc_count: int = 0
 
     @property
     def energy(self) -> float:
         """All kinds together, joules."""
-        return self.array + self.dac + self.adc + self.digital + self.memory + self.network
+        return math.fsum(getattr(self, kind) for kind in ENERGY_KINDS)
 
     def __add__(self, other: "Cost") -> "Cost":
         return Cost(**{f: getattr(self, f) + getattr(other, f) for f in self.__struct_fields__})

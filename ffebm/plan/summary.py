@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Iterator
 
-from ffebm.plan.schedule import Schedule
+from ffebm.plan.schedule import ENERGY_KINDS, Schedule
 from ffebm.plan.schema import PlanData
 from ffebm.plan.twin import Total
 from ffebm.visible import visible
@@ -120,10 +120,10 @@ def _schedule_lines(name: str, schedule: Schedule, batch: int) -> Iterator[str]:
         f"  time      {engineering(schedule.makespan_s, 's')}; lower bound "
         f"{engineering(schedule.lower_bound_s, 's')} ({bound}); ratio {schedule.ratio:.3f}"
     )
-    kinds = ("array", "dac", "adc", "digital", "memory", "network")
     yield f"  energy    {engineering(cost.energy, 'J')}"
-    yield "    " + ", ".join(f"{kind} {engineering(getattr(cost, kind), 'J')}" for kind in kinds[:3])
-    yield "    " + ", ".join(f"{kind} {engineering(getattr(cost, kind), 'J')}" for kind in kinds[3:])
+    for first in range(0, len(ENERGY_KINDS), 3):
+        kinds = ENERGY_KINDS[first : first + 3]
+        yield "    " + ", ".join(f"{kind} {engineering(getattr(cost, kind), 'J')}" for kind in kinds)
     yield f"  converts  {cost.dac_count:,} digital to analog, {cost.adc_count:,} analog to digital"
 
 

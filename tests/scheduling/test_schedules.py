@@ -106,9 +106,33 @@ def test_slices_are_read_side_by_side_and_input_slices_in_turn() -> None:
     plan = changed(slices=3, dac=replace(machine.dac, slice_bits=3))  # 7 bits of a magnitude: 3 reads
     (free,) = [s for s in plan.inference.steps if s.kind == "free"]
     assert free.end_s - free.start_s == pytest.approx(3 * 50)
-    assert (free.cost.dac_count, free.cost.adc_count) == (9 * 15, 9 * 10)
+    assert (free.cost.dac_count, free.cost.adc_count) == (3 * 15, 9 * 10)  # slices share their word lines
+    assert free.cost.adders == 10 * (9 - 1) * 20.0  # 9 codes make one value
     assert free.cost.array == 3 * 5 * (3 * 2 * 6)
     assert plan.training.steps[-1].cost.array == 3 * 2 * 6 * 100.0
+
+
+def test_arrays_with_drivers_of_their_own_convert_each_input_once_each() -> None:
+    plan = changed(slices=3, drivers="own", adder=None)
+    (free,) = [s for s in plan.inference.steps if s.kind == "free"]
+    assert (free.cost.dac_count, free.cost.adc_count) == (3 * 15, 3 * 10)
+    assert free.cost.adders == 10 * (3 - 1) * 3.0  # no adders: operations of the digital unit
+
+
+def test_partial_sums_of_a_cut_matrix_cross_and_add_up() -> None:
+    """11 x 6 weights on 4 x 4 arrays: 3 cuts of the inputs, 2 of the outputs; 2 samples."""
+    b = Builder()
+    y = b.node("Relu", b.node("MatMul", b.input("x", 2, 4), b.weight(4, 11)))
+    y = b.node("Relu", b.node("MatMul", y, b.weight(11, 6)))
+    plan = compile_plan(b.model(y), hardware=round_numbers(count=16), settle=SETTLE)
+    _, free = [s for s in plan.inference.steps if s.kind == "free"]
+    sums = 2 * (3 - 1) * 6
+    assert free.cost.adders == sums * 20.0
+    assert free.cost.network == sums * 8 * 0.25 * 2  # 8 bits over 2 hops
+    (back,) = [s for s in plan.training.steps if s.name == "block1 -beta"]
+    transposed = 2 * (2 - 1) * 11
+    assert back.cost.adders == transposed * 20.0
+    assert back.cost.network == transposed * 8 * 0.25 * 2
 
 
 def test_an_offset_column_has_a_cell_for_each_row() -> None:
@@ -178,6 +202,7 @@ def test_a_sweep_is_one_product_and_one_transposed_product() -> None:
     assert free.cost.adc_count == 2 + 7 * (4 + 2)
     assert free.cost.array == 2 * 6 + 7 * 2 * (2 * 8)
     assert free.cost.digital == 7 * 3.0 * (2 * (1 + 1) + 4 * (0 + 1))
+    assert free.cost.network == 7 * 2 * (2 * 8) * 0.25 * 2  # the state of 2 units there, its reaction back
     nudged = [s for s in plan.training.steps if s.kind == "nudged"]
     assert [s.name for s in nudged] == ["block0 +beta", "block0 -beta"]
     for step in nudged:

@@ -76,9 +76,12 @@ def energy_basis(hardware: Hardware) -> dict[str, tuple[str, ...]]:
             ),
             "dac": _of_tiles(hardware, "tile.dac.energy"),
             "adc": _of_tiles(hardware, "tile.adc.energy"),
+            "adders": _additions(hardware),
+            "buffer": (),
             "digital": _of_units(hardware, "mac_energy", "op_energy"),
             "memory": tuple(f"memory.{memory.name}.bit_energy" for memory in hardware.memory),
             "network": ("network.bit_energy", "network.hops"),
+            "leakage": (),
         },
     )
 
@@ -135,6 +138,17 @@ def schedule_basis(schedule: Schedule, hardware: Hardware) -> tuple[tuple[str, .
     times = dict.fromkeys(name for kind in kinds for name in behind[kind])
     spent = [names for kind, names in energy_basis(hardware).items() if getattr(schedule.cost, kind)]
     return tuple(times), tuple(dict.fromkeys(name for names in spent for name in names))
+
+
+def _additions(hardware: Hardware) -> tuple[str, ...]:
+    """Constants behind an addition beside the converters."""
+    names = []
+    for group in hardware.analog:
+        if group.tile.has_cells and group.tile.crossbar().adder is None:
+            names.append(f"digital.{hardware.host.name}.fp32.op_energy")
+        elif group.tile.has_cells:
+            names.append(f"analog.{group.name}.tile.adder")
+    return tuple(dict.fromkeys(names))
 
 
 def _update(hardware: Hardware, what: Literal["energy", "time"]) -> tuple[str, ...]:

@@ -1,7 +1,5 @@
 /* Where energy, time and conversions go. */
 
-const KINDS = ["array", "dac", "adc", "digital", "memory", "network"];
-
 class BillView {
   constructor(model) {
     this.model = model;
@@ -11,8 +9,8 @@ class BillView {
     this.name = name;
     this.bill = this.model.facts[`${name}_bill`];
     this.total = this.model.facts[name];
-    const energy = KINDS.filter((kind) => this.total.total[kind] > 0);
-    this.shares(byId("energy-kinds"), energy.map((kind) => [kind, this.total.total[kind], "J", this.model.facts.energy_basis[kind], `Energy: ${KIND_NAMES[kind]}`]));
+    this.kinds = Object.keys(this.model.facts.energy_basis).filter((kind) => this.total.total[kind] > 0);
+    this.shares(byId("energy-kinds"), this.kinds.map((kind) => [kind, this.total.total[kind], "J", this.model.facts.energy_basis[kind], `Energy: ${KIND_NAMES[kind]}`]));
     const steps = [...this.bill.kinds].sort((a, b) => b.seconds - a.seconds);
     this.shares(byId("time-kinds"), steps.map((row) => [row.name, row.seconds, "s", this.model.facts.time_basis[row.name], `Time of ${plural(row.steps, "step")}`]));
     this.table = new Table(byId("bill-rows"), this.columns(), this.bill.parts, "costs by part");
@@ -42,7 +40,7 @@ class BillView {
       { label: "busy", width: "92px", n: true, value: (r) => r.seconds, cell: (r) => el("span", basis(times, "Lengths of its steps together; units work side by side"), quantity(r.seconds, "s")) },
       { label: "energy", width: "96px", n: true, value: (r) => r.energy, cell: (r) => quantity(r.energy, "J") },
       { label: "share", width: "70px", n: true, value: (r) => r.energy, cell: (r) => share(r.energy, this.total.energy) },
-      ...KINDS.map(energy),
+      ...this.kinds.map(energy),
       { label: "D/A count", width: "104px", n: true, value: (r) => r.cost.dac_count, cell: (r) => count(r.cost.dac_count) },
       { label: "A/D count", width: "104px", n: true, value: (r) => r.cost.adc_count, cell: (r) => count(r.cost.adc_count) },
     ];

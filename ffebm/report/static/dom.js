@@ -47,15 +47,18 @@ function colour(name) {
 /* Patterns beside colour, so that kinds are told apart without it. */
 const MARKS = {
   transfer: "dots", digital: "plain", free: "plain", nudged: "rising", loss: "plain", digital_backward: "falling",
-  contrast: "cross", update: "bars", array: "plain", dac: "rising", adc: "falling", memory: "dots", network: "cross",
+  contrast: "cross", update: "bars", array: "plain", dac: "rising", adc: "falling", adders: "bars", buffer: "rising", memory: "dots", network: "cross",
+  leakage: "plain",
 };
 const KIND_NAMES = {
   transfer: "transfer", digital: "digital", free: "free phase", nudged: "nudged phase", loss: "loss",
   digital_backward: "digital backward", contrast: "contrast", update: "update",
-  array: "cells", dac: "D/A conversion", adc: "A/D conversion", memory: "memory", network: "network",
+  array: "cells", dac: "D/A conversion", adc: "A/D conversion", adders: "adders", buffer: "tile buffers", memory: "memory",
+  network: "network", leakage: "leakage",
 };
 const KIND_COLOURS = {
-  array: "k-free", dac: "k-nudged", adc: "k-contrast", memory: "k-update", network: "k-transfer",
+  array: "k-free", dac: "k-nudged", adc: "k-contrast", adders: "k-digital_backward", buffer: "k-update", memory: "k-update",
+  network: "k-transfer", leakage: "k-loss",
 };
 const kindColour = (kind) => KIND_COLOURS[kind] || `k-${kind}`;
 let patterns = new Map();

@@ -12,9 +12,12 @@ ENERGIES = {
     "array": "cells",
     "dac": "D/A",
     "adc": "A/D",
+    "adders": "adders",
+    "buffer": "buffers",
     "digital": "digital",
     "memory": "memory",
     "network": "network",
+    "leakage": "leakage",
 }
 """Kinds of energy, and what they are called."""
 

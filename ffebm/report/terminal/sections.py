@@ -26,7 +26,9 @@ from ffebm.visible import visible
 
 ROWS = 24
 """Rows that a long table shows unless all are asked for."""
-WIDE = 140
+COLUMNS = 6
+"""Kinds of energy that stand side by side in 80 columns."""
+WIDE = 160
 """Columns from which the table of parts also holds energies by kind."""
 PLAIN = Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
 """Heads underlined by dashes: the tables of a pipe."""
@@ -260,13 +262,13 @@ def _bill(view: View, bill: Bill) -> Iterator[RenderableType]:
         yield _rows(view, "by part", [(row, kinds) for row in rows], total, energies=True)
     else:
         yield _rows(view, "by part", [(row, kinds) for row in rows], total)
-        yield _energies(view, rows)
+        yield from _energies(view, rows, total.cost)
     by_kind = [(row, [row.name]) for row in sorted(bill.kinds, key=lambda row: -row.energy)]
     yield _rows(view, "by kind", [*by_kind, (total, kinds)], total)
     table = view.table("by kind of energy", "energy", "share")
-    for kind, label in ENERGIES.items():
+    for kind in _spent(total.cost):
         energy = view.marks.joules_of(kind, total.cost)
-        table.add_row(label, energy, share(getattr(total.cost, kind), total.energy))
+        table.add_row(ENERGIES[kind], energy, share(getattr(total.cost, kind), total.energy))
     yield table
 
 
@@ -286,7 +288,7 @@ def _together(name: str, rows: Sequence[Row]) -> Row:
 def _rows(
     view: View, head: str, rows: list[tuple[Row, list[str]]], total: Row, *, energies: bool = False
 ) -> Table:
-    kinds = list(ENERGIES) if energies else []
+    kinds = _spent(total.cost) if energies else []
     labels = [ENERGIES[kind] for kind in kinds]
     table = view.table(head, "steps", "time", "energy", "share", *labels, "D/A count", "A/D count")
     for row, behind in rows:
@@ -303,11 +305,20 @@ def _rows(
     return table
 
 
-def _energies(view: View, rows: list[Row]) -> Table:
-    table = view.table("energy", *ENERGIES.values())
-    for row in rows:
-        table.add_row(row.name, *(view.marks.joules_of(kind, row.cost) for kind in ENERGIES))
-    return table
+def _spent(cost: Cost) -> list[str]:
+    """Kinds of energy that something is spent on."""
+    return [kind for kind in ENERGIES if getattr(cost, kind)]
+
+
+def _energies(view: View, rows: list[Row], total: Cost) -> Iterator[Table]:
+    """Energies by kind, in as many tables as the width asks for."""
+    kinds = _spent(total)
+    for first in range(0, len(kinds), COLUMNS):
+        shown = kinds[first : first + COLUMNS]
+        table = view.table("energy", *(ENERGIES[kind] for kind in shown))
+        for row in rows:
+            table.add_row(row.name, *(view.marks.joules_of(kind, row.cost) for kind in shown))
+        yield table
 
 
 SECTIONS: dict[str, Callable[[View], Iterator[RenderableType]]] = {

@@ -10,7 +10,7 @@ from typing import TypeAlias
 import msgspec
 
 from ffebm.plan.plan import Plan
-from ffebm.plan.schedule import Schedule, Step
+from ffebm.plan.schedule import ENERGY_KINDS, Schedule, Step
 from ffebm.visible import visible
 
 Event: TypeAlias = "dict[str, int | float | str | dict[str, Argument]]"
@@ -113,7 +113,7 @@ def _arguments(step: Step, block: str | None, *, first: bool) -> dict[str, Argum
         return found | {"cost": f"counted on {step.units[0]}"}
     cost = step.cost
     found["energy_joules"] = _rounded(cost.energy)
-    for kind in ("array", "dac", "adc", "digital", "memory", "network"):
+    for kind in ENERGY_KINDS:
         if getattr(cost, kind):
             found[f"{kind}_joules"] = _rounded(getattr(cost, kind))
     return found | {"dac_conversions": cost.dac_count, "adc_conversions": cost.adc_count}

@@ -19,11 +19,11 @@ SETTLE = Settle(free_sweeps=3, nudged_sweeps=2)
 
 
 def model() -> ModelProto:
-    """A block of two layers between digital nodes with weights, and a digital product."""
+    """A block of two layers between digital nodes with weights, and a digital product; tiles cut both."""
     b = Builder(seed=1)
     y = b.node("LayerNormalization", b.input("x", 4, 6), b.weight(6), b.weight(6))
-    y = b.node("Relu", b.node("Gemm", y, b.weight(6, 8), b.weight(8)))
-    y = b.node("Relu", b.node("Gemm", y, b.weight(8, 8), b.weight(8)))
+    y = b.node("Relu", b.node("Gemm", y, b.weight(6, 260), b.weight(260)))
+    y = b.node("Relu", b.node("Gemm", y, b.weight(260, 8), b.weight(8)))
     y = b.node("LayerNormalization", y, b.weight(8), b.weight(8))
     return b.model(b.node("Softmax", b.node("MatMul", y, b.node("Transpose", y))))
 

@@ -211,7 +211,10 @@ def test_constants_are_those_of_the_machine(plan: Plan, shown: Facts) -> None:
 def test_every_kind_has_a_basis_that_exists(plan: Plan, shown: Facts) -> None:
     names = {constant.name for constant in shown.constants}
     for basis in (shown.energy_basis, shown.time_basis):
-        assert all(known and set(known) <= names for known in basis.values())
+        assert all(set(known) <= names for known in basis.values())
+    spent = {kind for kind in shown.energy_basis if getattr(plan.training.cost, kind)}
+    assert all(shown.energy_basis[kind] for kind in spent)
+    assert all(shown.time_basis.values())
     kinds = {step.kind for step in plan.training.steps}
     assert kinds <= shown.time_basis.keys()
 

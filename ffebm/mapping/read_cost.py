@@ -1,0 +1,98 @@
+"""What reads of parts cost, beside their time: cells, converters, additions, partial sums on their way.
+
+Every pair of a weight's digit (slice) and an input's (slice of a DAC) is converted by itself; they add up
+beside the converters. Where a matrix is cut, partial sums of all cuts but one travel to the tile where they
+add up, if they are not there already.
+"""
+
+from collections.abc import Mapping
+
+from ffebm.graph.graph import Part
+from ffebm.hardware.description import AnalogGroup, Crossbar, Hardware
+from ffebm.plan.schedule import Cost
+
+
+def read_cost(
+    hardware: Hardware, group: AnalogGroup, parts: list[Part], vectors: int, *, backwards: bool
+) -> Cost:
+    """Reads of some parts of one tile.
+
+    Args:
+        hardware: The machine.
+        group: The tiles that hold the parts.
+        parts: What is read.
+        vectors: Products with each part.
+        backwards: Inputs come by the bit lines.
+    """
+    if not group.tile.has_cells:
+        return Cost()
+    tile = group.tile.crossbar()
+    rows, cols = sum(p.n_in for p in parts), sum(p.n_out for p in parts)
+    driven, sensed = (cols, rows) if backwards else (rows, cols)
+    reads = vectors * tile.dac.slices
+    drivers = 1 if tile.drivers == "shared" and not backwards else tile.slices
+    dacs, adcs = reads * driven * drivers, reads * sensed * tile.slices
+    return Cost(
+        array=reads * sum(cells_of(part, tile) for part in parts) * tile.cell.read_energy.value,
+        dac=dacs * tile.dac.energy.value,
+        adc=adcs * tile.adc.energy.value,
+        adders=(adcs - vectors * sensed) * addition(hardware, group),
+        dac_count=dacs,
+        adc_count=adcs,
+    )
+
+
+def sums_cost(
+    hardware: Hardware,
+    group: AnalogGroup,
+    parts: Mapping[Part, int] | Mapping[Part, None],
+    vectors: int,
+    *,
+    backwards: bool,
+) -> Cost:
+    """Partial sums of a matrix that is cut: each is sent to where it is added, and added.
+
+    Args:
+        hardware: The machine.
+        group: The tiles that hold the parts.
+        parts: All parts of a weight with their tiles; without a place a part lies on a tile of its own.
+        vectors: Products with each part.
+        backwards: Sums run over cuts of the outputs.
+    """
+    if not group.tile.has_cells:
+        return Cost()
+    added, sent = partial_sums(parts, backwards=backwards)
+    return Cost(
+        adders=vectors * added * addition(hardware, group), network=vectors * sent * crossing(hardware)
+    )
+
+
+def partial_sums(parts: Mapping[Part, int | None], *, backwards: bool) -> tuple[int, int]:
+    """Results of one product that are added to others, and those of them that leave their tile for it."""
+    cuts: dict[tuple[int, tuple[int, int]], list[int | None]] = {}
+    for part, tile in parts.items():
+        cuts.setdefault((part.group, part.inputs if backwards else part.outputs), []).append(tile)
+    added = sent = 0
+    for (_, (start, stop)), tiles in cuts.items():
+        apart = tiles.count(None) + len({tile for tile in tiles if tile is not None})
+        added += (len(tiles) - 1) * (stop - start)
+        sent += (apart - 1) * (stop - start)
+    return added, sent
+
+
+def addition(hardware: Hardware, group: AnalogGroup) -> float:
+    """Joules of one addition beside the converters; without adders there, an operation of a digital unit."""
+    adder = group.tile.crossbar().adder
+    return hardware.host.fp32.op_energy.value if adder is None else adder.value
+
+
+def crossing(hardware: Hardware) -> float:
+    """Joules of one value that crosses the network."""
+    network = hardware.network
+    return hardware.host.fp32.value_bits * network.bit_energy.value * network.hops.value
+
+
+def cells_of(part: Part, tile: Crossbar) -> int:
+    """Cells that hold a part, those of its offset column included."""
+    column = part.n_in * tile.slices if tile.mapping == "offset" else 0
+    return part.n_in * part.n_out * tile.cells_a_weight + column
