@@ -2,9 +2,9 @@
 
 Models, plans, hardware descriptions, settings, files of arrays and run folders are damaged by the mutators of
 the tests, which know their structure, and repeat a mutant by its seed. Each is handed to what reads it, in a
-process with 4 GB of memory, and a fault is: an error that is no message of ffebm's, a crash, more than 20 s,
-more memory, or a result that another reader does not get (of a model: onnxruntime, where it runs it, unless
-onnx's reference evaluator sides with ffebm; those are listed).
+process with 4 GB of memory, and a fault is: an error that is no message of ffebm's, a crash, more than 20 s
+of a processor or 200 s on the clock, more memory, or a result that another reader does not get (of a model:
+onnxruntime, where it runs it, unless onnx's reference evaluator sides with ffebm; those are listed).
 
 `--record` keeps what was found, and the same command goes on from there.
 """

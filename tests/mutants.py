@@ -20,7 +20,9 @@ from typing import TypeVar
 import ffebm
 
 SECONDS, BYTES = 20, 4 * 2**30
-"""What a mutant may cost at most."""
+"""What a mutant may cost at most: seconds of a processor, and memory."""
+WAITING = 10 * SECONDS
+"""Seconds on the clock after which a mutant hangs, however little it computes."""
 FINE = frozenset({"refused", "same", "alone", "sided", "fails at run", "accepted"})
 """Kinds of a finding that are no fault."""
 
@@ -102,7 +104,7 @@ def _batch(
     kind, rest = "crash", b""
     try:
         while len(findings) < len(seeds):
-            if not select.select([here], [], [], SECONDS)[0]:
+            if not _answers(here, child):
                 kind = "hang"
                 break
             part = os.read(here, 1 << 16)
@@ -118,6 +120,21 @@ def _batch(
         seed = seeds[len(findings)]
         findings.append(Finding(seed, made(seed)[0], kind))
     return findings
+
+
+def _answers(pipe: int, child: int) -> bool:
+    """Whether a process writes or ends before its time is over; that of other processes is not its own."""
+    started, spent = time.monotonic(), _processor_seconds(child)
+    while not select.select([pipe], [], [], 0.5)[0]:
+        if _processor_seconds(child) - spent > SECONDS or time.monotonic() - started > WAITING:
+            return False
+    return True
+
+
+def _processor_seconds(process: int) -> float:
+    """What a process has used of a processor, and those that it has waited for."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 def _examine_all(

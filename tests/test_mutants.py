@@ -1,11 +1,12 @@
 """Damaged inputs of each kind are refused in one message, or work; `benchmarks/faults.py` tries more."""
 
+import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from tests import mutate_arrays, mutate_hardware, mutate_settings
+from tests import mutants, mutate_arrays, mutate_hardware, mutate_settings
 from tests.mutants import check_apart
 
 KINDS = {"arrays": mutate_arrays, "hardware": mutate_hardware, "settings": mutate_settings}
@@ -44,3 +45,17 @@ def test_what_is_lost_is_found_and_the_rest_goes_on() -> None:
     ]  # fmt: skip
     assert [finding.source for finding in findings] == ["of"] * 6
     assert findings[4].text.endswith("RuntimeError: odd")
+
+
+def test_what_computes_or_waits_too_long_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mutants, "SECONDS", 0.3)
+    monkeypatch.setattr(mutants, "WAITING", 3.0)
+
+    def look(content: str) -> tuple[str, str]:
+        while content == "1":
+            pass
+        time.sleep({"0": 1.5, "2": 60.0}.get(content, 0.0))
+        return "accepted", content
+
+    findings = check_apart(lambda seed: ("of", str(seed)), look, range(4))
+    assert [finding.kind for finding in findings] == ["accepted", "hang", "hang", "accepted"]

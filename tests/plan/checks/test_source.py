@@ -1,0 +1,96 @@
+"""The source of a plan is the model whose digest it holds."""
+
+import hashlib
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from onnx import ModelProto, TensorProto, numpy_helper
+
+from ffebm import Plan
+from ffebm import compile as compile_plan
+from ffebm.plan.checks.source import source_digest, source_problems
+from ffebm.plan.schema import PlanData
+from tests.plan.folders import model
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    return compile_plan(model(), hardware="reference")
+
+
+def problems(plan: Plan, **changes: Any) -> list[str]:
+    data: PlanData = msgspec.structs.replace(plan, **changes)
+    return list(source_problems(data))
+
+
+def changed_model(plan: Plan, **fields: Any) -> bytes:
+    """The source with fields of its first initializer set."""
+    source = ModelProto.FromString(plan.model)
+    for name, value in fields.items():
+        if isinstance(value, list):
+            getattr(source.graph.initializer[0], name)[:] = value
+        else:
+            setattr(source.graph.initializer[0], name, value)
+    return source.SerializeToString()
+
+
+def test_what_belongs_together(plan: Plan) -> None:
+    assert problems(plan) == []
+    small = compile_plan(torch.nn.Linear(3, 2), (torch.randn(1, 3),), hardware="ideal")
+    assert problems(small) == []
+
+
+DIGEST = "the digest of the source is not that of source.onnx with the plan's weights"
+
+
+def test_a_weight_or_a_model_of_another_plan(plan: Plan) -> None:
+    first = ModelProto.FromString(plan.model).graph.initializer[0].name
+    moved = {**plan.weights, first: plan.weights[first] + np.float32(1e-3)}
+    assert problems(plan, weights=moved) == [DIGEST]
+    source = ModelProto.FromString(plan.model)
+    source.graph.node[0].name = "other"
+    assert problems(plan, model=source.SerializeToString()) == [DIGEST]
+    other = msgspec.structs.replace(plan.source, digest="0" * 64)
+    assert problems(plan, source=other) == [DIGEST]
+
+
+@pytest.mark.parametrize("digest", ["", "0" * 63, "G" * 64, "A" * 64])
+def test_what_is_no_digest(plan: Plan, digest: str) -> None:
+    source = msgspec.structs.replace(plan.source, digest=digest)
+    assert problems(plan, source=source) == [f"the digest of the source is {digest!r}"]
+
+
+def test_a_model_that_is_not_there_or_should_not_be(plan: Plan) -> None:
+    assert problems(plan, model=b"") == ["the source is onnx, and source.onnx is missing"]
+    torch_source = msgspec.structs.replace(plan.source, format="torch")
+    assert problems(plan, source=torch_source) == ["the source is torch, and source.onnx is there"]
+
+
+def test_a_model_that_cannot_be_read(plan: Plan) -> None:
+    assert problems(plan, model=b"\xff" * 9) == ["source.onnx is no ONNX model"]
+    first = ModelProto.FromString(plan.model).graph.initializer[0].name
+    found = list(plan.weights[first].shape)
+    assert problems(plan, model=changed_model(plan, dims=[7])) == [
+        f"source.onnx holds a constant that cannot be read ('{first}' is [7], in the plan {found})"
+    ]
+    broken = changed_model(plan, raw_data=b"123", data_type=TensorProto.FLOAT)
+    assert problems(plan, model=broken)[0].startswith("source.onnx holds a constant that cannot be read (")
+
+
+def test_a_digest_is_of_structure_names_types_shapes_and_values() -> None:
+    array = np.arange(6, dtype=np.float32)
+    known = hashlib.sha256(b"model" + b"w float32 (6,)" + array.tobytes()).hexdigest()
+    assert source_digest(b"model", [("w", array)]) == known
+    others = (
+        source_digest(b"model ", [("w", array)]),
+        source_digest(b"model", [("v", array)]),
+        source_digest(b"model", [("w", array.reshape(2, 3))]),
+        source_digest(b"model", [("w", array.astype(np.float64))]),
+        source_digest(b"model", [("w", array + 1)]),
+        source_digest(b"model", []),
+    )
+    assert len({known, *others}) == 7
+    assert numpy_helper.to_array(numpy_helper.from_array(array)).tobytes() == array.tobytes()
