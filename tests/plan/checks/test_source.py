@@ -34,7 +34,7 @@ def changed_model(plan: Plan, **fields: Any) -> bytes:
             getattr(source.graph.initializer[0], name)[:] = value
         else:
             setattr(source.graph.initializer[0], name, value)
-    return source.SerializeToString()
+    return bytes(source.SerializeToString())
 
 
 def test_what_belongs_together(plan: Plan) -> None:
@@ -48,7 +48,7 @@ DIGEST = "the digest of the source is not that of source.onnx with the plan's we
 
 def test_a_weight_or_a_model_of_another_plan(plan: Plan) -> None:
     first = ModelProto.FromString(plan.model).graph.initializer[0].name
-    moved = {**plan.weights, first: plan.weights[first] + np.float32(1e-3)}
+    moved = {**plan.weights, first: np.asarray(plan.weights[first], np.float32) + np.float32(1e-3)}
     assert problems(plan, weights=moved) == [DIGEST]
     source = ModelProto.FromString(plan.model)
     source.graph.node[0].name = "other"
