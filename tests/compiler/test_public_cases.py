@@ -14,8 +14,8 @@ from ffebm.graph.tensor import Array
 from tests.models import as_tuple, relative_error
 
 CASES = Path(__file__).parents[1] / "cases"
-TOLERANCE = {"blocked_int4": 1e-2}
-"""onnxruntime multiplies by blocked weights in 8 bits; see the test of that case for the exact product."""
+TOLERANCE = {"blocked_int4": 4e-3}
+"""What is beside that model has inputs of 8 bits; `test_blocked_weights_are_exact` derives it."""
 
 
 def arrays(name: str, what: str) -> dict[str, Array]:
@@ -37,16 +37,26 @@ def test_outputs_are_those_beside_the_model(name: str, tmp_path: Path) -> None:
 
 
 def test_blocked_weights_are_exact() -> None:
+    """What is beside the model is its product with inputs that onnxruntime rounds to 8 bits, block by block.
+
+    It does so at its default `accuracy_level` of products with blocked weights, 4; at level 1, of 32 bits,
+    and without its optimisations it computes what we compute, the exact product.
+    """
     model = onnx.load(CASES / "blocked_int4.onnx")
     held = {t.name: onnx.numpy_helper.to_array(t).astype(np.float64) for t in model.graph.initializer}
-    x = arrays("blocked_int4", "in:")["x"]
-    plan = ffebm.compile(model, hardware="ideal")
-    assert (
-        relative_error(
-            outputs(plan, {"x": x}), [x.astype(np.float64) @ (held["w"] * np.repeat(held["s"], 16, 0))]
-        )
-        <= 1e-6
-    )
+    x, weight = arrays("blocked_int4", "in:")["x"], held["w"] * np.repeat(held["s"], 16, 0)
+    found = outputs(ffebm.compile(model, hardware="ideal"), {"x": x})
+    assert relative_error(found, [np.asarray(x, np.float64) @ weight]) <= 1e-6
+
+    blocks = np.asarray(x, np.float64).reshape(2, 2, 16)
+    step = np.abs(blocks).max(-1, keepdims=True) / 127
+    coarse = (np.round(blocks / step) * step).reshape(2, 32) @ weight
+    np.testing.assert_allclose(arrays("blocked_int4", "out:")["y"], coarse, rtol=1e-6, atol=1e-5)
+
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
+    assert relative_error(found, session.run(None, {"x": x})) <= 1e-6
 
 
 @pytest.mark.parametrize("length", [1, 3, 12])
