@@ -2,12 +2,15 @@
 
 | Group | An entry point leads to |
 |---|---|
+| `ffebm.activations` | an `OwnActivation`; its name is the op's |
+| `ffebm.converters` | a curve: what an ADC makes of values in units of its range, as tensors |
 | `ffebm.data` | a function from a folder, or None, to `Data` |
 | `ffebm.estimators` | a function from the settings of a run, `Training`, to an estimator |
 | `ffebm.exporters` | a function from a `Plan` to an `Export` |
 | `ffebm.hardware` | a `Hardware`, or the path of a description |
 | `ffebm.kernels` | an `OwnOp`; its name is the op's, `domain.Name` |
 | `ffebm.passes` | a pass, or a class of passes whose options have defaults |
+| `ffebm.physics` | an `OwnPhysics` |
 | `ffebm.tiles` | an `OwnTile` |
 | `ffebm.torch_ops` | what registers torch ops as it is imported; its name is their namespace |
 
@@ -23,15 +26,21 @@ from pkgutil import resolve_name
 
 from ffebm.errors import UsageError
 
+ACTIVATIONS = "ffebm.activations"
+CONVERTERS = "ffebm.converters"
 DATA = "ffebm.data"
 ESTIMATORS = "ffebm.estimators"
 EXPORTERS = "ffebm.exporters"
 HARDWARE = "ffebm.hardware"
 KERNELS = "ffebm.kernels"
 PASSES = "ffebm.passes"
+PHYSICS = "ffebm.physics"
 TILES = "ffebm.tiles"
 TORCH_OPS = "ffebm.torch_ops"
-GROUPS = (DATA, ESTIMATORS, EXPORTERS, HARDWARE, KERNELS, PASSES, TILES, TORCH_OPS)
+GROUPS = (
+    ACTIVATIONS, CONVERTERS, DATA, ESTIMATORS, EXPORTERS, HARDWARE, KERNELS, PASSES, PHYSICS, TILES,
+    TORCH_OPS,
+)  # fmt: skip
 
 
 def names(group: str) -> list[str]:

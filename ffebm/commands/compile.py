@@ -10,6 +10,7 @@ from typer import Argument, Option
 from ffebm.commands.console import out
 from ffebm.commands.report import write_report
 from ffebm.errors import UsageError
+from ffebm.graph.energy_block import DEFAULT_PHYSICS
 from ffebm.plan.schema import MOST_SWEEPS, Settle
 from ffebm.visible import visible_lines
 
@@ -56,6 +57,13 @@ def compile(  # noqa: A001, PLR0913 - the command's name; a command's options ar
         list[str] | None,
         Option("--pass", metavar="NAME", help="Run this pass of an installed package too; repeatable."),
     ] = None,
+    physics: Annotated[
+        str, Option(help="Energy of the blocks: hopfield, or one of an installed package.")
+    ] = DEFAULT_PHYSICS,
+    activation: Annotated[
+        list[str] | None,
+        Option(metavar="OP", help="Layers may have this activation of an installed package; repeatable."),
+    ] = None,
     report: Annotated[
         bool, Option("--report", help="Write a page that shows the plan, PLAN.html, too.")
     ] = False,
@@ -86,6 +94,8 @@ def compile(  # noqa: A001, PLR0913 - the command's name; a command's options ar
         digital=digital or (),
         trainable=trainable or (),
         passes=own_passes or (),
+        physics=physics,
+        activations=activation or (),
         progress=_print_graph if print_passes else None,
     )
     folder = output or Path(f"{model.stem}.plan")

@@ -14,8 +14,11 @@ from ffebm.backends.digital import emit_segments, instruction_of
 from ffebm.compiler.onnx.from_onnx import from_onnx, without_weights
 from ffebm.compiler.own_passes import Pass, own_passes, with_own
 from ffebm.errors import InternalError, Location, ModelError, UsageError
+from ffebm.graph.admission import ADMISSIONS, admission_of
+from ffebm.graph.energy_block import DEFAULT_PHYSICS
 from ffebm.graph.graph import Graph, Node
-from ffebm.graph.ops import OPS
+from ffebm.graph.monotone import known_activations
+from ffebm.graph.ops import OPS, is_activation
 from ffebm.graph.tensor import Array, TensorType
 from ffebm.graph.verify import verify
 from ffebm.graph.work import macs, parameters
@@ -49,9 +52,11 @@ def pass_order(options: Options, source: Literal["onnx", "torch"] = "onnx") -> t
         Roles(options.trainable, decides=source == "onnx"),
         CheckSizes(),
         *((FoldBatchNorm(), RemoveDead()) if options.fold_batch_norm else ()),
-        Canonicalize(),
+        Canonicalize(options.activations),
         RemoveDead(),
-        EnergyBlocks(options.block_size, options.boundary, options.digital),
+        EnergyBlocks(
+            options.block_size, options.boundary, options.digital, options.physics, options.activations
+        ),
         Tiling(),
         Partition(),
         Placement(),
@@ -98,6 +103,8 @@ def compile_model(  # noqa: PLR0913 - the public entry point; every option has a
     digital: Sequence[str] = (),
     trainable: Sequence[str] | None = None,
     passes: Sequence[Pass | str] = (),
+    physics: str = DEFAULT_PHYSICS,
+    activations: Sequence[str] = (),
     progress: PassProgress | None = None,
 ) -> Plan:
     """Compile a model into a plan.
@@ -117,6 +124,9 @@ def compile_model(  # noqa: PLR0913 - the public entry point; every option has a
         trainable: Names of constants that train beside weights and biases; * stands for anything.
         passes: Passes of one's own, and names of those that installed packages offer, each run where the
             graph has reached the stage that it requires; docs/extend.md says how to write one.
+        physics: What the energy of the blocks is, by name: "hopfield", or what an installed package offers.
+        activations: Ops that layers of blocks may have as activations beside ffebm's own, as installed
+            packages offer them.
         progress: Called after each pass.
 
     Raises:
@@ -128,7 +138,12 @@ def compile_model(  # noqa: PLR0913 - the public entry point; every option has a
     own = own_passes(passes)
     job = _Request(
         machine=load_hardware(hardware),
-        options=msgspec.structs.replace(options, passes=tuple(step.name for step in own)),
+        options=msgspec.structs.replace(
+            options,
+            passes=tuple(step.name for step in own),
+            physics=_known_physics(physics),
+            activations=known_activations(activations),
+        ),
         settle=_checked(settle or Settle()),
         own=own,
         progress=progress,
@@ -162,6 +177,18 @@ class _Request:
         order = with_own(pass_order(self.options, source.format), self.own)
         run_passes(graph, self.machine, order, self.progress)
         return _emit(graph, self.machine, source, self.options, self.settle)
+
+
+def _known_physics(name: str) -> str:
+    """The name of a physics that is here."""
+    if not isinstance(name, str):
+        raise UsageError(
+            f"physics={name!r}",
+            allowed="a name: a plan says by name what it needs",
+            hint="Executor(plan, physics=…) takes an object",
+        )
+    admission_of(name)
+    return name
 
 
 def _checked(settle: Settle) -> Settle:
@@ -253,24 +280,33 @@ def _emit(graph: Graph, hardware: Hardware, source: Source, options: Options, se
         batch=batch_of(graph),
         twin=twins,
         notes=(*graph.notes, *losing_notes(twins)),
-        packages=_packages(graph),
+        packages=_packages(graph, hardware),
         segments=segments,
         weights={**graph.constants, **tensors},
         crossbars=crossbars,
     )
 
 
-def _packages(graph: Graph) -> tuple[str, ...]:
-    """Packages whose ops a graph holds, those of subgraphs included, sorted."""
-    found: set[str] = set()
+def _packages(graph: Graph, hardware: Hardware) -> tuple[str, ...]:
+    """Packages whose ops, activations, physics and converters a plan needs, subgraphs included, sorted."""
+    offers = set()
     waiting = [graph]
     while waiting:
         for node in waiting.pop().nodes:
             own = node.op in OPS  # a name that only torch has begins with a namespace
-            offers = [(plugins.KERNELS, node.op) if own else (plugins.TORCH_OPS, node.op.partition(".")[0])]
-            found |= {package for offer in offers if (package := plugins.package_of(*offer)) is not None}
+            offers.add((plugins.KERNELS, node.op) if own else (plugins.TORCH_OPS, node.op.partition(".")[0]))
             waiting += [inner for inner in node.attrs.values() if isinstance(inner, Graph)]
-    return tuple(sorted(found))
+
+    for block in graph.blocks:
+        activations = {layer.activation.op for layer in block.layers} - {"Identity"}
+        offers |= {(plugins.ACTIVATIONS, op) for op in activations if not is_activation(op)}
+        if block.physics not in ADMISSIONS:
+            offers.add((plugins.PHYSICS, block.physics))
+    tiles = [group.tile for group in hardware.analog if group.tile.has_cells]
+    offers |= {(plugins.CONVERTERS, tile.crossbar().adc.curve) for tile in tiles}
+
+    found = {plugins.package_of(*offer) for offer in offers}
+    return tuple(sorted(package for package in found if package is not None))
 
 
 def _port(graph: Graph, value: str) -> Port:

@@ -146,6 +146,7 @@ def effects(plan: Plan) -> list[str]:
         "wire resistance": tile.wires is not None,
         "offsets of converters": any(c.offset is not None for c in converters),
         "gain errors of converters": any(c.gain is not None for c in converters),
+        "curves of ADCs": bool(tile.adc.curve),
         "learning in place": tile.update is not None,
         "continuous settling": used_group(plan).settling == "continuous",
     }

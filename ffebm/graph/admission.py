@@ -3,9 +3,12 @@
 The pass that forms energy blocks asks this, so it needs no torch.
 """
 
+from dataclasses import dataclass
 from typing import Protocol
 
-from ffebm.graph.energy_block import Activation, Linear, Pool
+from ffebm import plugins
+from ffebm.errors import UsageError
+from ffebm.graph.energy_block import DEFAULT_PHYSICS, Activation, Linear, Pool
 
 
 class Admission(Protocol):
@@ -24,6 +27,20 @@ class Admission(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class OwnPhysics:
+    """A physics of one's own.
+
+    Attributes:
+        admission: What its blocks may be made of.
+        physics: Where it lies, `module:attribute`, a `Physics` or a class of them, which is imported when a
+            block of it first runs.
+    """
+
+    admission: Admission
+    physics: str
+
+
 class HopfieldAdmission:
     """All that an energy block can be made of: any linear map, any pooling, any monotone activation."""
 
@@ -32,4 +49,35 @@ class HopfieldAdmission:
         return None
 
 
-HOPFIELD = HopfieldAdmission()
+ADMISSIONS: dict[str, Admission] = {DEFAULT_PHYSICS: HopfieldAdmission()}
+"""Of ffebm's own physics, by name."""
+
+
+def admission_of(name: str) -> Admission:
+    """What blocks of a physics may be made of.
+
+    Raises:
+        UsageError: If neither ffebm nor an installed package has a physics of that name.
+    """
+    own = ADMISSIONS.get(name)
+    return own_physics(name).admission if own is None else own
+
+
+def own_physics(name: str) -> OwnPhysics:
+    """The physics that an installed package offers by a name.
+
+    Raises:
+        UsageError: If none does, or what it offers is none.
+    """
+    package = plugins.package_of(plugins.PHYSICS, name)
+    if package is None:
+        known = dict.fromkeys((*ADMISSIONS, *plugins.names(plugins.PHYSICS)))
+        raise UsageError(
+            f"there is no physics {name!r}",
+            allowed=", ".join(known),
+            hint="a package offers others, as docs/extend.md says",
+        )
+    found = plugins.load(plugins.PHYSICS, name)
+    if not isinstance(found, OwnPhysics):
+        raise UsageError(f"package {package} offers {found!r} as physics {name}", allowed="an OwnPhysics")
+    return found

@@ -5,6 +5,9 @@ from typing import Literal
 
 import msgspec
 
+DEFAULT_PHYSICS = "hopfield"
+"""The physics of blocks that are not said to have another."""
+
 
 class Layout(msgspec.Struct, frozen=True):
     """A change of shape or axis order; the batch stays the first axis.
@@ -127,7 +130,7 @@ class Layer(msgspec.Struct, frozen=True):
     biases: tuple[str, ...] = ()
 
 
-class EnergyBlock(msgspec.Struct, frozen=True):
+class EnergyBlock(msgspec.Struct, frozen=True, omit_defaults=True):
     """A block of free layers that settle together.
 
     Attributes:
@@ -136,6 +139,7 @@ class EnergyBlock(msgspec.Struct, frozen=True):
         layers: The free layers, in graph order.
         outputs: Value names of the layers that are read outside the block.
         group: The group of the machine's tiles that it lies on; empty until it has one.
+        physics: What its energy is, by name.
     """
 
     id: int
@@ -143,6 +147,7 @@ class EnergyBlock(msgspec.Struct, frozen=True):
     layers: tuple[Layer, ...]
     outputs: tuple[str, ...]
     group: str = ""
+    physics: str = DEFAULT_PHYSICS
 
     @property
     def name(self) -> str:

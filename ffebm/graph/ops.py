@@ -380,3 +380,8 @@ def kind_of(op: str) -> Kind | None:
     if op in OPS:
         return OPS[op].kind
     return TORCH_KINDS.get(op.split(".")[1]) if op.count(".") == 2 else None
+
+
+def is_activation(op: str) -> bool:
+    """Whether an op is one of ffebm's own monotone activations; they may still depend on parameters."""
+    return op in OPS and OPS[op].kind is Kind.ACTIVATION

@@ -1,4 +1,4 @@
-"""Ops of one's own domain, which installed packages offer: what they are, without torch."""
+"""What installed packages offer of ops, told without torch: ops of one's own domain, and activations."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -44,4 +44,35 @@ def own_op(name: str) -> OwnOp | None:
     found = plugins.load(plugins.KERNELS, name)
     if not isinstance(found, OwnOp):
         raise UsageError(f"package {package} offers {found!r} as op {name}", allowed="an OwnOp")
+    return found
+
+
+@dataclass(frozen=True)
+class OwnActivation:
+    """An op that is a monotone activation, so that a layer of an energy block can have it.
+
+    Attributes:
+        form: Where its numbers lie, `module:attribute`, an `ActivationForm`, which is imported when a block
+            that has it first runs.
+        alpha: What the node's attribute `alpha` is where it is left out.
+        beta: What the node's attribute `beta` is where it is left out.
+    """
+
+    form: str
+    alpha: float = 0.0
+    beta: float = 0.0
+
+
+def own_activation(op: str) -> OwnActivation | None:
+    """The activation that a package offers for an op; None if none does.
+
+    Raises:
+        UsageError: If it cannot be loaded, or is none.
+    """
+    package = plugins.package_of(plugins.ACTIVATIONS, op)
+    if package is None:
+        return None
+    found = plugins.load(plugins.ACTIVATIONS, op)
+    if not isinstance(found, OwnActivation):
+        raise UsageError(f"package {package} offers {found!r} as activation {op}", allowed="an OwnActivation")
     return found

@@ -10,7 +10,16 @@ import msgspec
 import numpy as np
 
 from ffebm.errors import Location, UsageError
-from ffebm.graph.energy_block import Activation, EnergyBlock, Interaction, Layer, Layout, Linear, Pool
+from ffebm.graph.energy_block import (
+    DEFAULT_PHYSICS,
+    Activation,
+    EnergyBlock,
+    Interaction,
+    Layer,
+    Layout,
+    Linear,
+    Pool,
+)
 from ffebm.graph.graph import Attr, Graph, Node, Part, Place, Stage
 from ffebm.graph.tensor import Array, Dim, TensorType
 from ffebm.graph.text import digest
@@ -335,11 +344,13 @@ class _Parser:
         self.need("->")
         outputs = self.listed("(", ")", self.name)
         group = self.name() if self.has("in") else ""
+        physics = self.name() if self.has("physics") else DEFAULT_PHYSICS
         layers = []
         while re.compile(r"\n +\S[^\n]*\}\(").match(self._text, self._at):
             self.skip_lines()
             layers.append(self._layer())
-        graph.blocks.append(EnergyBlock(number, tuple(inputs), tuple(layers), tuple(outputs), group))
+        block = EnergyBlock(number, tuple(inputs), tuple(layers), tuple(outputs), group, physics)
+        graph.blocks.append(block)
 
     def _layer(self) -> Layer:
         value = self.name()

@@ -25,7 +25,7 @@ import msgspec
 import numpy as np
 
 from ffebm.errors import Location
-from ffebm.graph.energy_block import EnergyBlock, Interaction, Layout
+from ffebm.graph.energy_block import DEFAULT_PHYSICS, EnergyBlock, Interaction, Layout
 from ffebm.graph.tensor import Array, PlainAttr, TensorType, holds_floats
 
 SHOWN = 16
@@ -105,7 +105,8 @@ def attr_text(value: PlainAttr) -> str:
 def block_lines(block: EnergyBlock) -> Iterator[str]:
     """An energy block as it stands in the text of its graph: its head, and one line a layer."""
     group = f" in {name_text(block.group)}" if block.group else ""
-    yield f"block{block.id} {names_text(block.inputs)} -> {names_text(block.outputs)}{group}"
+    physics = "" if block.physics == DEFAULT_PHYSICS else f" physics {name_text(block.physics)}"
+    yield f"block{block.id} {names_text(block.inputs)} -> {names_text(block.outputs)}{group}{physics}"
     for layer in block.layers:
         terms = [_interaction_text(interaction) for interaction in layer.interactions]
         drive = " + ".join([*terms, *map(name_text, layer.biases)])

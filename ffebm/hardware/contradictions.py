@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from ffebm import plugins
 from ffebm.hardware.crossbar import Cell, Crossbar, Dac, Transfer, Update
 from ffebm.hardware.groups import CHIP, AnalogGroup, DigitalGroup, Memory
 from ffebm.limits import ARRAY_LINES, DIGITAL_UNITS
@@ -15,7 +16,7 @@ RESERVED = (CHIP, "network")
 
 
 @dataclass(frozen=True)
-class Problem:
+class Contradiction:
     """A contradiction.
 
     Attributes:
@@ -33,27 +34,27 @@ class Problem:
 
 def machine_problems(
     analog: Sequence[AnalogGroup], digital: Sequence[DigitalGroup], memory: Sequence[Memory]
-) -> Iterator[Problem]:
+) -> Iterator[Contradiction]:
     """Every contradiction of a machine's groups."""
     yield from _name_problems(analog, digital, memory)
     for tiles in analog:
         lines = max(tiles.tile.size or (0,))
         if lines > ARRAY_LINES.value:
             found = f"an array of {lines:,} lines"
-            yield Problem(f"analog.{tiles.name}.tile", found, ARRAY_LINES.allowed, ARRAY_LINES.hint)
+            yield Contradiction(f"analog.{tiles.name}.tile", found, ARRAY_LINES.allowed, ARRAY_LINES.hint)
     count = sum(units.count for units in digital)
     if count > DIGITAL_UNITS.value:
         found = f"{count:,} digital units"
         where = f"digital.{digital[0].name}.count" if len(digital) == 1 else "digital"
-        yield Problem(where, found, DIGITAL_UNITS.allowed, DIGITAL_UNITS.hint)
+        yield Contradiction(where, found, DIGITAL_UNITS.allowed, DIGITAL_UNITS.hint)
     for tiles in analog:
         for where, found, allowed in _tiles_problems(tiles):
-            yield Problem(f"analog.{tiles.name}{where}", found, allowed)
+            yield Contradiction(f"analog.{tiles.name}{where}", found, allowed)
 
 
 def _name_problems(
     analog: Sequence[AnalogGroup], digital: Sequence[DigitalGroup], memory: Sequence[Memory]
-) -> Iterator[Problem]:
+) -> Iterator[Contradiction]:
     """Names are unique, memories belong to something, and digital units have one."""
     seen: set[str] = set()
     named = [("analog", g.name) for g in analog] + [("digital", g.name) for g in digital]
@@ -61,18 +62,20 @@ def _name_problems(
     for kind, name in named:
         if name in seen or name in RESERVED:
             found = f"{name!r} twice" if name in seen else f"a group called {name!r}"
-            yield Problem(f"{kind}.{name}.name", found, "a name of its own for each group and memory")
+            yield Contradiction(f"{kind}.{name}.name", found, "a name of its own for each group and memory")
         seen.add(name)
     owners = [*(tiles.name for tiles in analog), *(units.name for units in digital)]
     for held in memory:
         if held.owner not in {*owners, CHIP}:
             allowed = f"{CHIP!r} or the name of a group: {', '.join(map(repr, owners))}"
-            yield Problem(f"memory.{held.name}.owner", f"owner {held.owner!r}", allowed)
+            yield Contradiction(f"memory.{held.name}.owner", f"owner {held.owner!r}", allowed)
     reached = {held.owner for held in memory}
     for units in digital:
         if CHIP not in reached and units.name not in reached:
             hint = f"owner = {units.name!r} or owner = {CHIP!r}"
-            yield Problem(f"digital.{units.name}", "units without a memory", "a [[memory]] for them", hint)
+            yield Contradiction(
+                f"digital.{units.name}", "units without a memory", "a [[memory]] for them", hint
+            )
 
 
 def _tiles_problems(tiles: AnalogGroup) -> Iterator[tuple[str, str, str]]:
@@ -133,6 +136,9 @@ def _crossbar_problems(tile: Crossbar) -> Iterator[tuple[str, str, str]]:
     if tile.adc.calibration == "uniform" and not calibrated:
         found = f"calibration 'uniform' with range {tile.adc.range!r}"
         yield ".adc.calibration", found, "only 'calibrated' and 'column' are calibrated"
+    if tile.adc.curve and plugins.package_of(plugins.CONVERTERS, tile.adc.curve) is None:
+        installed = ", ".join(plugins.names(plugins.CONVERTERS)) or "none"
+        yield ".adc.curve", f"no installed package offers {tile.adc.curve!r}", f"installed are: {installed}"
     if tile.top_level < 1:
         yield ".cell.levels", f"{tile.cell.levels} levels with an offset column", "at least 3, or more slices"
     if tile.top_level >= MOST_LEVELS:

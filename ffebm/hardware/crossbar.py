@@ -172,12 +172,15 @@ class Adc(Converter, frozen=True, forbid_unknown_fields=True, kw_only=True, omit
         calibration: Which outputs a calibrated range, as a whole or by column, is for. "data": those of a
             batch of samples, once a run has some, as converters of inference chips are set; before that, and
             with "uniform", those of inputs spread evenly over [-1, 1].
+        curve: What it makes of a value before it clips and rounds, by the name that an installed package
+            offers; empty is a straight line.
 
     Source: ADC ranges calibrated on profiled outputs, Xiao et al. 2022 (arXiv 2109.01262) and CrossSim.
     """
 
     range: Literal["calibrated", "column", "maximal", "level"] = "calibrated"
     calibration: Literal["data", "uniform"] = "data"
+    curve: str = ""
 
 
 class Accumulate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="accumulate"):

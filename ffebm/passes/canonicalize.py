@@ -9,6 +9,7 @@
   P(sigma(u)) = sigma(P(u)) for a non-decreasing sigma.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import onnx
@@ -26,8 +27,13 @@ GLOBAL = {"GlobalAveragePool": "AveragePool", "GlobalMaxPool": "MaxPool"}
 
 @dataclass(frozen=True)
 class Canonicalize:
-    """Writes windows in full and pools before activating."""
+    """Writes windows in full and pools before activating.
 
+    Attributes:
+        activations: Ops that are activations by what packages offer.
+    """
+
+    activations: tuple[str, ...] = ()
     name: str = "canonicalize"
     requires: Stage = Stage.IMPORTED
     ensures: Stage = Stage.CANONICAL
@@ -41,7 +47,7 @@ class Canonicalize:
                 _pool_over_all(graph, node)
             if node.op in WINDOWS:
                 _say_window(graph, node)
-        _pool_before_activation(graph)
+        _pool_before_activation(graph, self.activations)
 
 
 def _read_weights_directly(graph: Graph) -> None:
@@ -151,7 +157,7 @@ def _int(values: object, axis: int) -> int:
     return int(values[axis]) if isinstance(values, tuple) else 1
 
 
-def _pool_before_activation(graph: Graph) -> None:
+def _pool_before_activation(graph: Graph, own: Collection[str]) -> None:
     """Swap an activation with the max-pooling that alone reads it, until none is left to swap."""
     producers, consumers = graph.producers(), graph.consumers()
     position = {id(node): index for index, node in enumerate(graph.nodes)}
@@ -159,7 +165,7 @@ def _pool_before_activation(graph: Graph) -> None:
         if pool.op != "MaxPool" or len([o for o in pool.outputs if o]) != 1:
             continue
         activation = producers.get(pool.inputs[0])
-        while activation is not None and _may_swap(graph, activation, consumers):
+        while activation is not None and _may_swap(graph, activation, consumers, own):
             before, after = activation.inputs[0], pool.outputs[0]
             graph.types.pop(activation.outputs[0])
             between = f"{after}.pooled"
@@ -176,10 +182,10 @@ def _pool_before_activation(graph: Graph) -> None:
             activation = producers.get(pool.inputs[0])
 
 
-def _may_swap(graph: Graph, node: Node, consumers: dict[str, list[Node]]) -> bool:
+def _may_swap(graph: Graph, node: Node, consumers: dict[str, list[Node]], own: Collection[str]) -> bool:
     value = node.outputs[0]
     return (
-        activation_of(graph, node) is not None
+        activation_of(graph, node, own) is not None
         and value not in graph.outputs
         and len(consumers.get(value, [])) == 1
         and value in graph.types

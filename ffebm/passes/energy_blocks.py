@@ -16,8 +16,17 @@ from typing import Literal
 import msgspec
 
 from ffebm.errors import Location, UsageError
-from ffebm.graph.admission import HOPFIELD, Admission
-from ffebm.graph.energy_block import Activation, EnergyBlock, Interaction, Layer, Layout, Linear, Pool
+from ffebm.graph.admission import admission_of
+from ffebm.graph.energy_block import (
+    DEFAULT_PHYSICS,
+    Activation,
+    EnergyBlock,
+    Interaction,
+    Layer,
+    Layout,
+    Linear,
+    Pool,
+)
 from ffebm.graph.graph import Graph, Node, Stage, captured
 from ffebm.graph.monotone import activation_of
 from ffebm.graph.ops import OPS, Kind, kind_of
@@ -37,13 +46,15 @@ class EnergyBlocks:
         block_size: Free layers that one block may hold; or one number a block, in graph order.
         boundary: Where the first linear map of a block runs.
         digital: Names or patterns of weights, whose linear maps stay digital, and of nodes that stay digital.
-        physics: What the blocks' circuits can be wired for.
+        physics: What the energy of the blocks is, by name.
+        activations: Ops that are activations by what packages offer.
     """
 
     block_size: int | tuple[int, ...] = 1
     boundary: Literal["tile", "digital"] = "tile"
     digital: tuple[str, ...] = ()
-    physics: Admission = HOPFIELD
+    physics: str = DEFAULT_PHYSICS
+    activations: tuple[str, ...] = ()
     name: str = "energy-blocks"
     requires: Stage = Stage.CANONICAL
     ensures: Stage = Stage.BLOCKED
@@ -59,6 +70,11 @@ class EnergyBlocks:
         for node in graph.nodes:
             former.visit(node)
         former.finish()
+        if graph.blocks and self.physics != DEFAULT_PHYSICS:
+            graph.notes.append(
+                f"blocks of physics {self.physics!r} settle where its energy is least: even with one layer a "
+                "block that is not what the model computes"
+            )
         _check_names(graph, self.digital, former.seen)
         _check_sizes(graph, self.block_size, former.taken(), former.weighted)
 
@@ -115,6 +131,7 @@ class _Former:
         self.graph = graph
         self.options = options
         self.digital = Patterns(options.digital)
+        self.admission = admission_of(options.physics)
         self.readers = graph.consumers()
         self.makers = graph.producers()
         self.views: dict[str, _View] = {}
@@ -151,7 +168,7 @@ class _Former:
                 self._sum(node)
             elif kind is Kind.SCALE or (node.op == "Div" and node.inputs[1] in self.graph.constants):
                 self._scale(node)
-            elif kind is Kind.ACTIVATION:
+            elif kind is Kind.ACTIVATION or node.op in self.options.activations:
                 self._activate(node)
             else:
                 raise unfit(self.graph, node)
@@ -196,7 +213,7 @@ class _Former:
 
     def _require(self, linear: Linear | None, activation: Activation, pool: Pool | None = None) -> None:
         """The blocks' physics can drive a layer in this way."""
-        reason = self.options.physics.admits(linear, activation, pool)
+        reason = self.admission.admits(linear, activation, pool)
         if reason is not None:
             raise Unfit(reason)
 
@@ -275,7 +292,7 @@ class _Former:
         return (
             value not in self.graph.outputs
             and len(readers) == 1
-            and activation_of(self.graph, readers[0]) is not None
+            and activation_of(self.graph, readers[0], self.options.activations) is not None
         )
 
     def _add(self, drive: _Drive, value: str) -> None:
@@ -317,7 +334,7 @@ class _Former:
             self._require(linear, activation, pool)
 
     def _activate(self, node: Node) -> None:
-        activation = activation_of(self.graph, node)
+        activation = activation_of(self.graph, node, self.options.activations)
         if activation is None:
             raise Unfit("not monotone with its parameters, so no convex potential has it as its activation")
         value = node.inputs[0]
@@ -517,7 +534,7 @@ class _Former:
             nodes = {id(n) for f in members for n in self._nodes(f)}
             outputs = [f.layer.value for f in members if self._read_outside(f.layer.value, nodes)]
             layers = tuple(f.layer for f in members)
-            block = EnergyBlock(index, tuple(inputs), layers, tuple(outputs))
+            block = EnergyBlock(index, tuple(inputs), layers, tuple(outputs), physics=self.options.physics)
             self.graph.blocks.append(block)
             for position, formed in enumerate(members):
                 for node in self._nodes(formed):

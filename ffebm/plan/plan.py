@@ -85,7 +85,7 @@ def _check_packages(packages: tuple[str, ...], where: Location) -> None:
     missing = sorted(set(packages) - plugins.packages())
     if missing:
         raise PlanError(
-            f"the plan runs ops of package {missing[0]!r}, which is not installed here as a plug-in of ffebm",
+            f"the plan needs package {missing[0]!r}, which is not installed here as a plug-in of ffebm",
             allowed=f"installed are: {', '.join(sorted(plugins.packages())) or 'none'}",
             hint="install it if you trust it; a plan by itself makes no package run",
             location=where,

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from ffebm.errors import InternalError
-from ffebm.graph.energy_block import EnergyBlock
+from ffebm.graph.energy_block import DEFAULT_PHYSICS, EnergyBlock
 from ffebm.graph.graph import Part
 from ffebm.graph.tensor import Array, TensorType
 from ffebm.graph.work import stationary
@@ -80,6 +80,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         digital: Weights and nodes that were kept digital on request, by name; * stands for anything.
         trainable: Constants that train on request, by name; * stands for anything.
         passes: Passes beside the compiler's own, by name.
+        physics: What the energy of its blocks is, by name.
+        activations: Ops that are activations by what packages offer.
     """
 
     block_size: int | tuple[int, ...] = 1
@@ -89,6 +91,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     digital: tuple[str, ...] = ()
     trainable: tuple[str, ...] = ()
     passes: tuple[str, ...] = ()
+    physics: str = DEFAULT_PHYSICS
+    activations: tuple[str, ...] = ()
 
 
 class Port(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -208,7 +212,7 @@ class Manifest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, eq=Fals
         batch: Samples that the schedules count for.
         twin: What the machine takes without its tiles, by data type; none where no digital unit runs some op.
         notes: What the compiler wants the user to know.
-        packages: Packages whose ops it runs, beside ffebm.
+        packages: Packages whose ops, activations, physics and converters it runs, beside ffebm.
     """
 
     schema: int

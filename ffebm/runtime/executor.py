@@ -19,6 +19,7 @@ from ffebm.plan.schema import Settle
 from ffebm.plan.structure import nested
 from ffebm.runtime.blocks.block_runtime import BlockRuntime
 from ffebm.runtime.blocks.estimators.gradient import EP, Gradient, known_gradient
+from ffebm.runtime.blocks.physics.catalogue import known_physics
 from ffebm.runtime.blocks.physics.physics import Physics
 from ffebm.runtime.blocks.settling.settling import Equilibrium
 from ffebm.runtime.inputs import LossFunction, check_calibration, check_types, inputs_by_name
@@ -65,8 +66,8 @@ class Executor(nn.Module):
             (an object with the methods of `Tile`, of which each piece gets a copy, or an `OwnTile`); or the
             tiles of a hardware description; or a name or file of these. None computes exactly. Blocks settle
             as the plan's do.
-        physics: What the energy of the blocks is; None is that of a Hopfield network. The plan is one whose
-            blocks were formed for its admission.
+        physics: What the energy of the blocks is, instead of what the plan says; the plan is one whose blocks
+            were formed for its admission.
     """
 
     def __init__(
@@ -88,7 +89,8 @@ class Executor(nn.Module):
         self.notices = Notices()
         self._seed = seed
         self._tiles = known_tiles(plan, {} if tiles is None else tiles)
-        self._name, self._physics = str(seed), physics
+        self._name = str(seed)
+        self._physics = None if physics is None else known_physics(physics)
         self._machine: Machine | None = None
         self._elapsed: float | None = None
         self.trace: Trace | None = None

@@ -49,7 +49,7 @@ def test_an_op_is_known_while_its_package_is_installed(target: Path, monkeypatch
     with pytest.raises(PlanError) as caught:
         ffebm.load_plan(target / "plan")
     assert str(caught.value) == (
-        f"{target / 'plan'}: the plan runs ops of package 'plug-op', which is not installed here as a "
+        f"{target / 'plan'}: the plan needs package 'plug-op', which is not installed here as a "
         "plug-in of ffebm; installed are: none\n"
         "  hint: install it if you trust it; a plan by itself makes no package run"
     )

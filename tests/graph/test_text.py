@@ -112,7 +112,8 @@ def graphs(draw: st.DrawFn, depth: int = 1) -> Graph:
     several = st.lists(names, max_size=2).map(tuple)
     for index in range(draw(st.integers(0, 2))):
         held = draw(st.lists(layers, min_size=1, max_size=2).map(tuple))
-        graph.blocks.append(EnergyBlock(index, draw(several), held, draw(several)))
+        physics = draw(st.just("hopfield") | names)
+        graph.blocks.append(EnergyBlock(index, draw(several), held, draw(several), physics=physics))
     part = Part(draw(names), 0, (0, 3), (1, 2))
     graph.parts[part.weight] = (part, Part(part.weight, 1, (0, 3), (1, 2)))
     graph.places[part] = Place(4, 5, 6)

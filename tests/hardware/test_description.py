@@ -136,6 +136,11 @@ def python_made(path: str, value: object) -> Hardware:
             "analog.tiles.settling: Invalid enum value 'sometimes'; 'clocked', 'continuous'",
         ),
         ("analog.tiles.tile.mapping", None, "analog.tiles.tile.mapping: Expected `str`, got `null`"),
+        (
+            "analog.tiles.tile.adc.curve",
+            "bow",
+            "analog.tiles.tile.adc.curve: no installed package offers 'bow'; installed are: none",
+        ),
     ],
 )
 def test_a_machine_made_in_python_is_held_to_what_a_file_may_say(

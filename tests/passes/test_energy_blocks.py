@@ -1,5 +1,4 @@
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -10,6 +9,7 @@ from hypothesis import strategies as st
 
 from ffebm.compiler.driver import compile_model, run_passes
 from ffebm.errors import UsageError
+from ffebm.graph.admission import ADMISSIONS
 from ffebm.graph.graph import Graph
 from ffebm.hardware.description import load_hardware
 from ffebm.plan.schema import Options
@@ -454,14 +454,20 @@ def test_a_name_that_nothing_has() -> None:
     )
 
 
-def test_what_the_circuits_of_a_physics_cannot_be_is_digital() -> None:
+def test_what_the_circuits_of_a_physics_cannot_be_is_digital(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ADMISSIONS, "resistive", ResistiveAdmission())
     b = Builder()
     y = b.node("Relu", b.node("MatMul", b.input("x", "N", 4), b.weight(4, 4)), out="h")
     y = b.node("Tanh", b.node("MatMul", y, b.weight(4, 4), out="u"), out="t")
     y = b.node("Mul", b.node("MatMul", y, b.weight(4, 4), out="v"), b.constant(0.5), out="half")
     y = b.node("Relu", b.node("Add", b.node("MatMul", y, b.weight(4, 4), out="w"), "h", out="sum"))
-    graph, step = before("energy-blocks", b.model(y), Options(block_size=2))
-    run_passes(graph, load_hardware("ideal"), (replace(step, physics=ResistiveAdmission()),), None)  # type: ignore[type-var]
+    graph, step = before("energy-blocks", b.model(y), Options(block_size=2, physics="resistive"))
+    run_passes(graph, load_hardware("ideal"), (step,), None)
+    assert {block.physics for block in graph.blocks} == {"resistive"}
+    assert graph.notes[-1] == (
+        "blocks of physics 'resistive' settle where its energy is least: even with one layer a block that is "
+        "not what the model computes"
+    )
     assert layers(graph) == [["h", "u"], ["v"], ["w"]]
     assert {node.op: node.reason for node in graph.nodes if node.unit == "digital"} == {
         "Tanh": "diodes clip, and make no Tanh",

@@ -14,5 +14,5 @@ SMALL: Hardware = replace(
     _REFERENCE,
     name="small",
     description="The reference machine with tiles of 4 x 4.",
-    tiles=replace(_REFERENCE.tiles, tile=_TILE),
+    analog=(replace(_REFERENCE.analog[0], tile=_TILE),),
 )

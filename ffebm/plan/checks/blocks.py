@@ -3,6 +3,8 @@
 import math
 from collections.abc import Collection, Iterator, Mapping
 
+from ffebm.errors import UsageError
+from ffebm.graph.admission import admission_of
 from ffebm.graph.energy_block import EnergyBlock, Interaction, Layout, Linear, Pool
 from ffebm.graph.energy_block import Layer as BlockLayer
 from ffebm.graph.monotone import activation_problem
@@ -40,6 +42,7 @@ def block_problems(
                 _check_layer(layer, known, weights)
                 _check_declared(layer.value, layer.shape, types)
                 known[layer.value] = layer.shape
+            _check_physics(block)
         except MisfitError as error:
             yield f"{block.name} {error}"
 
@@ -63,6 +66,20 @@ def _check_names(block: EnergyBlock, weights: Mapping[str, Array]) -> None:
         raise MisfitError(
             f"has weights of the types {', '.join(sorted(map(str, kinds)))}; one of floats is allowed"
         )
+
+
+def _check_physics(block: EnergyBlock) -> None:
+    """Its physics is known here, and lets each layer be driven as it is."""
+    try:
+        admission = admission_of(block.physics)
+    except UsageError as error:
+        raise MisfitError(f"cannot run: {error.found}; {error.allowed}") from None
+    for layer, interaction in block.interactions():
+        if interaction.linear is None and interaction.source in block.inputs:
+            continue  # a drive that is computed elsewhere
+        reason = admission.admits(interaction.linear, layer.activation, interaction.pool)
+        if reason is not None:
+            raise MisfitError(f"has layer {layer.value!r}: {reason}")
 
 
 def _check_type(value: str, types: Mapping[str, TensorType]) -> None:

@@ -101,9 +101,13 @@ def compile_words(plan: Plan, digital: Sequence[str] = ()) -> list[str]:
     words += ["--hardware", name if shipped else f"{name}.toml"]
     words += _words({**msgspec.structs.asdict(options), **msgspec.structs.asdict(settle)}, _DEFAULTS)
     words += [word for name, size in options.dims.items() for word in ("--dim", f"{name}={size}")]
-    names = dict.fromkeys((*options.digital, *digital))
-    words += [word for name in names for word in ("--digital", name)]
-    return words + [word for name in options.trainable for word in ("--trainable", name)]
+    repeated = {
+        "--digital": dict.fromkeys((*options.digital, *digital)),
+        "--trainable": options.trainable,
+        "--pass": options.passes,
+        "--activation": options.activations,
+    }
+    return words + [word for option, names in repeated.items() for name in names for word in (option, name)]
 
 
 _DEFAULTS = {**msgspec.structs.asdict(Options()), **msgspec.structs.asdict(Settle())}
@@ -112,7 +116,7 @@ _DEFAULTS = {**msgspec.structs.asdict(Options()), **msgspec.structs.asdict(Settl
 def _words(chosen: Mapping[str, object], usual: Mapping[str, object]) -> Iterator[str]:
     """Options that are not as usual, as words of a command; those that can be given often are left out."""
     for name, value in chosen.items():
-        if name in {"dims", "digital", "trainable"} or value == usual[name]:
+        if name in {"dims", "digital", "trainable", "passes", "activations"} or value == usual[name]:
             continue
         yield f"--{name.replace('_', '-')}"
         if value is not True:

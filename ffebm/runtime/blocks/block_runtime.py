@@ -83,7 +83,7 @@ class BlockRuntime:
             projections: What computes the products of an interaction, by its position in
                 `block.interactions()`; those left out are exact.
             edge: The converters at its edge, if it settles by itself.
-            physics: What its energy is; None is that of a Hopfield network.
+            physics: What its energy is; None is what the block says.
 
         Raises:
             UsageError: If a block of that physics cannot be so.

@@ -9,7 +9,7 @@ from torch import Tensor
 from ffebm.graph.energy_block import EnergyBlock, Layer
 from ffebm.runtime.blocks.coupling import Coupling
 from ffebm.runtime.blocks.edge import Edge
-from ffebm.runtime.blocks.physics.hopfield import Hopfield
+from ffebm.runtime.blocks.physics.catalogue import physics_of
 from ffebm.runtime.blocks.physics.physics import Physics, Weights
 from ffebm.runtime.blocks.physics.pooling import arranged
 from ffebm.runtime.blocks.projection import Projection
@@ -46,7 +46,7 @@ class Circuit:
         physics: Physics | None = None,
     ) -> None:
         """Prepare a block; `projections` holds a projection by position in `block.interactions()`."""
-        self.physics = Hopfield() if physics is None else physics
+        self.physics = physics_of(block.physics) if physics is None else physics
         terms = self.physics.terms(block)
         self.block = block
         self.edge = edge

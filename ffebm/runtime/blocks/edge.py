@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ffebm.hardware.description import Converter, Crossbar
-from ffebm.runtime.tiles.lines.converter import LineErrors, drive, line_errors, sense_
+from ffebm.runtime.tiles.lines.converter import LineErrors, bend_, curve_of, drive, line_errors, sense_
 from ffebm.runtime.tiles.noise import FrozenNoise
 
 
@@ -22,6 +22,7 @@ class Edge:
 
     def __init__(self, crossbar: Crossbar, frozen: FrozenNoise, name: str) -> None:
         self._crossbar = crossbar
+        self._curve = curve_of(crossbar.adc)
         self._frozen = frozen
         self._name = name
 
@@ -56,6 +57,7 @@ class Edge:
         adc, limit = self._crossbar.adc, self._limit(values).reshape(1, -1)
         codes = values.flatten(1).mT * (adc.top / limit).masked_fill_(limit == 0, 0.0)
         sensed = self._errors(adc, f"{name}/adc", values).on(codes, adc.top)
+        bend_(sensed, adc.bits, self._curve)
         sense_(sensed, adc.bits)
         return (sensed * (limit / adc.top)).mT.reshape(values.shape)
 

@@ -1,15 +1,19 @@
 """What is said of energy blocks whose parts contradict each other; of a block that fits, nothing."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 
+from ffebm.graph.admission import ADMISSIONS
 from ffebm.graph.energy_block import Activation, EnergyBlock, Interaction, Layer, Layout, Linear, Pool
 from ffebm.graph.tensor import Array, TensorType
 from ffebm.plan.checks.blocks import block_problems
+from tests.plan.folders import AGAIN, refused, set_at
+from tests.runtime.blocks.physics.resistive_example import ResistiveAdmission
 
 Change = Callable[[dict[str, Any]], None]
 
@@ -202,3 +206,14 @@ def test_what_fits_in_other_forms() -> None:
     fits = EnergyBlock(id=0, inputs=("x", "z"), layers=layers, outputs=("y", "h"))
     types = {"x": TensorType("float32", ("N", 3, 4, "?")), "z": TensorType("unknown")}
     assert list(block_problems([fits], arrays, types)) == []
+
+
+def test_a_physics_that_is_not_here(folder: Path) -> None:
+    found = refused(folder, set_at("blocks", 0, "physics", to="springs"))
+    assert found == "block0 cannot run: there is no physics 'springs'; hopfield" + AGAIN
+
+
+def test_a_physics_that_cannot_have_the_layers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ADMISSIONS, "resistive", ResistiveAdmission())
+    found = refused(folder, set_at("blocks", 1, "physics", to="resistive"))
+    assert found == "block1 has layer 'v5': a resistive network has no pooling" + AGAIN

@@ -7,13 +7,16 @@ energy.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
 from torch import Tensor
 
-from ffebm.errors import InternalError
+from ffebm import plugins
+from ffebm.errors import InternalError, UsageError
 from ffebm.graph.energy_block import Activation
+from ffebm.graph.own_ops import own_activation
 
 _Sigma = Callable[[Activation, Tensor], Tensor]
 _Bounds = Callable[[Activation], tuple[float, float]]
@@ -23,8 +26,8 @@ _POSITIVE = (0.0, math.inf)
 
 
 @dataclass(frozen=True)
-class _Form:
-    """One activation.
+class ActivationForm:
+    """The numbers behind a monotone activation; all its functions have the activation's parameters first.
 
     Attributes:
         sigma: The state of a drive that carries its scale.
@@ -118,53 +121,66 @@ _BERNOULLI = (
 """Bernoulli numbers and their orders."""
 
 
-_FORMS: dict[str, _Form] = {
-    "Identity": _Form(lambda _, u: u, lambda _: _UNBOUNDED, _half_square, holomorphic=True),
-    "Relu": _Form(lambda _, u: u.relu(), lambda _: _POSITIVE, _half_square),
-    "Clip": _Form(_clip, _clip_bounds, _half_square),
-    "HardSigmoid": _Form(
+FORMS: dict[str, ActivationForm] = {
+    "Identity": ActivationForm(lambda _, u: u, lambda _: _UNBOUNDED, _half_square, holomorphic=True),
+    "Relu": ActivationForm(lambda _, u: u.relu(), lambda _: _POSITIVE, _half_square),
+    "Clip": ActivationForm(_clip, _clip_bounds, _half_square),
+    "HardSigmoid": ActivationForm(
         lambda a, u: (a.alpha * u + a.beta).clamp(0.0, 1.0), lambda _: (0.0, 1.0), _hard_sigmoid_potential
     ),
-    "Sigmoid": _Form(
+    "Sigmoid": ActivationForm(
         lambda _, u: u.sigmoid(),
         lambda _: (0.0, 1.0),
         lambda _, s: _entropy(s) + _entropy(1 - s),
         holomorphic=True,
     ),
-    "Tanh": _Form(lambda _, u: u.tanh(), lambda _: (-1.0, 1.0), _tanh_potential, holomorphic=True),
-    "LeakyRelu": _Form(
+    "Tanh": ActivationForm(lambda _, u: u.tanh(), lambda _: (-1.0, 1.0), _tanh_potential, holomorphic=True),
+    "LeakyRelu": ActivationForm(
         lambda a, u: F.leaky_relu(u, a.alpha),
         lambda a: _UNBOUNDED if a.alpha > 0 else _POSITIVE,
         _leaky_potential,
     ),
-    "Elu": _Form(
+    "Elu": ActivationForm(
         lambda a, u: F.elu(u, a.alpha),
         lambda a: (-a.alpha, math.inf),
         lambda a, s: _exponential_potential(a.alpha, 1.0, s),
     ),
-    "Softplus": _Form(_softplus, lambda _: _POSITIVE, _softplus_potential, holomorphic=True),
-    "Selu": _Form(
+    "Softplus": ActivationForm(_softplus, lambda _: _POSITIVE, _softplus_potential, holomorphic=True),
+    "Selu": ActivationForm(
         lambda a, u: a.beta * F.elu(u, a.alpha),
         lambda a: (-a.alpha * a.beta, math.inf),
         lambda a, s: a.beta * _exponential_potential(a.alpha, 1.0, s / a.beta),
     ),
-    "Celu": _Form(
+    "Celu": ActivationForm(
         lambda a, u: F.celu(u, a.alpha),
         lambda a: (-a.alpha, math.inf),
         lambda a, s: _exponential_potential(a.alpha, a.alpha, s),
     ),
-    "Softsign": _Form(
+    "Softsign": ActivationForm(
         lambda _, u: F.softsign(u), lambda _: (-1.0, 1.0), lambda _, s: -s.abs() - torch.log1p(-s.abs())
     ),
 }
 
 
-def _form(activation: Activation) -> _Form:
-    form = _FORMS.get(activation.op)
-    if form is None:
-        raise InternalError(
-            f"no activation is named {activation.op!r}", allowed=f"known are {sorted(_FORMS)}"
-        )
+def _form(activation: Activation) -> ActivationForm:
+    form = FORMS.get(activation.op)
+    return _own_form(activation.op) if form is None else form
+
+
+@cache
+def _own_form(op: str) -> ActivationForm:
+    """That of an activation which an installed package offers.
+
+    Raises:
+        InternalError: If none does.
+        UsageError: If it leads to something else.
+    """
+    own = own_activation(op)
+    if own is None:
+        raise InternalError(f"no activation is named {op!r}", allowed=f"known are {sorted(FORMS)}")
+    form = plugins.imported(plugins.ACTIVATIONS, op, own.form)
+    if not isinstance(form, ActivationForm):
+        raise UsageError(f"the form of activation {op} is {form!r}", allowed="an ActivationForm")
     return form
 
 

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ffebm.graph.admission import HOPFIELD
 from ffebm.graph.energy_block import EnergyBlock, Layer
 from ffebm.runtime.blocks.physics import activation
 from ffebm.runtime.blocks.physics.physics import Map, Moving, Term, Weights
@@ -40,8 +39,6 @@ class Bilinear:
 
 class Hopfield:
     """The physics of virtual grounds and neurons: layers do not load each other."""
-
-    admission = HOPFIELD
 
     def terms(self, block: EnergyBlock) -> Sequence[Term]:
         """The term of each interaction; all are alike."""

@@ -18,7 +18,6 @@ from typing import Protocol
 
 from torch import Tensor
 
-from ffebm.graph.admission import Admission
 from ffebm.graph.energy_block import EnergyBlock, Layer
 
 Weights = Mapping[str, Tensor]
@@ -108,11 +107,6 @@ class Term(Protocol):
 
 class Physics(Protocol):
     """An energy, by its layers and its terms."""
-
-    @property
-    def admission(self) -> Admission:
-        """What its circuits can be wired for."""
-        ...
 
     def terms(self, block: EnergyBlock) -> Sequence[Term]:
         """The term of each interaction, in the order of `block.interactions()`.

@@ -5,14 +5,21 @@ takes whole codes, and its errors are in the voltage that it makes of them; an A
 then clips and rounds. Arrays and the edges of circuits that settle by themselves share this model.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
 
+from ffebm import plugins
+from ffebm.errors import UsageError
+from ffebm.hardware.crossbar import Adc
 from ffebm.hardware.description import Converter
 from ffebm.runtime.tiles.noise import machine_normals
+
+AdcCurve = Callable[[Tensor], Tensor]
+"""What ADCs make of values in units of their range, each by itself, before they clip and round."""
 
 
 def top_code(bits: int) -> int:
@@ -81,6 +88,36 @@ def sense_(values: Tensor, bits: int) -> Tensor:
     clipped = values.abs().gt_(top).sum(-1).sum(dtype=torch.int64)
     values.clamp_(-top, top)
     return clipped
+
+
+def curve_of(adc: Adc) -> AdcCurve | None:
+    """What an ADC makes of values before it clips and rounds; None is a straight line.
+
+    Raises:
+        UsageError: If no installed package offers it, or it is no such function.
+    """
+    if not adc.curve:
+        return None
+    curve = plugins.load(plugins.CONVERTERS, adc.curve)
+    probe = torch.linspace(-1, 1, 3)
+    made = curve(probe.clone()) if callable(curve) else curve
+    if not isinstance(made, Tensor) or made.shape != probe.shape:
+        raise UsageError(
+            f"the curve {adc.curve!r} makes {made!r} of {probe.tolist()}", allowed="a tensor of that shape"
+        )
+    return cast("AdcCurve", curve)
+
+
+def bend_(values: Tensor, bits: int, curve: AdcCurve | None) -> None:
+    """Bend values by the curve of ADCs, in place.
+
+    Args:
+        values: In units of one code.
+        bits: Resolution of the ADCs.
+        curve: None is a straight line.
+    """
+    if curve is not None:
+        values.copy_(curve(values / top_code(bits)) * top_code(bits))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,16 @@ from torch import Tensor
 
 from ffebm.hardware.description import Crossbar
 from ffebm.runtime.tiles.lines.calibration import LineMeter
-from ffebm.runtime.tiles.lines.converter import LineErrors, code_slices, drive, line_errors, sense_
+from ffebm.runtime.tiles.lines.converter import (
+    AdcCurve,
+    LineErrors,
+    bend_,
+    code_slices,
+    curve_of,
+    drive,
+    line_errors,
+    sense_,
+)
 from ffebm.runtime.tiles.noise import read_normals
 
 Column = Literal["none", "read", "driven"]
@@ -102,6 +111,7 @@ class Readout:
         dac_bits: Resolution of the DACs.
         adc_bits: Resolution of the ADCs.
         slice_bits: Bits of an input that one read takes; None takes all at once.
+        curve: What the ADCs make of a value before they clip and round; None is a straight line.
     """
 
     product: ArrayProduct
@@ -110,6 +120,7 @@ class Readout:
     dac_bits: int
     adc_bits: int
     slice_bits: int | None
+    curve: AdcCurve | None = None
 
     def read(
         self,
@@ -154,6 +165,7 @@ class Readout:
         if meter is not None:
             meter.see(view, codes)
             return view, torch.zeros((), dtype=torch.int64)
+        bend_(buffer, self.adc_bits, self.curve)
         return view, sense_(buffer, self.adc_bits)
 
 
@@ -196,6 +208,7 @@ def readout(
         dac_bits=dac.bits,
         adc_bits=adc.bits,
         slice_bits=dac.slice_bits,
+        curve=curve_of(adc),
     )
 
 

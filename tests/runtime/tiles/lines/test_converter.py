@@ -1,9 +1,25 @@
+import sys
+from pathlib import Path
+
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from ffebm.runtime.tiles.lines.converter import code_slices, drive, line_errors, sense_, top_code
+from ffebm import plugins
+from ffebm.errors import UsageError
+from ffebm.runtime.tiles.lines.converter import (
+    bend_,
+    code_slices,
+    curve_of,
+    drive,
+    line_errors,
+    sense_,
+    top_code,
+)
 from tests.machines import ratio
+from tests.packages import installed
 from tests.runtime.tiles.bench import convert, crossbar, random, with_adc
 
 
@@ -92,3 +108,21 @@ def test_errors_of_converters_belong_to_the_machine() -> None:
     assert other.gain is not None
     assert torch.equal(again.gain, found.gain)
     assert not torch.equal(other.gain, found.gain)
+
+
+def test_curves_of_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "cube = lambda v: v**3\nsum = lambda v: v.sum()\nNUMBER = 3\n"
+    offers = {name: f"plug_curve:{name}" for name in ("cube", "sum", "NUMBER")}
+    installed(tmp_path / "target", "plug-curve", {plugins.CONVERTERS: offers}, code)
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "target"), *sys.path])
+    adc = crossbar().adc
+    assert curve_of(adc) is None
+    codes = torch.tensor([-7.0, 3.5, 0.0])
+    bend_(codes, 4, curve_of(replace(adc, curve="cube")))
+    assert codes.tolist() == [-7.0, 7 * 0.5**3, 0.0]
+    for name, made in (("sum", "tensor(0.)"), ("NUMBER", "3")):
+        with pytest.raises(UsageError) as caught:
+            curve_of(replace(adc, curve=name))
+        assert str(caught.value) == (
+            f"the curve '{name}' makes {made} of [-1.0, 0.0, 1.0]; a tensor of that shape"
+        )
