@@ -32,11 +32,13 @@ from ffebm.hardware.crossbar import (
     Verify,
     Wires,
 )
+from ffebm.hardware.derived import with_derived
 from ffebm.hardware.exact import Exact
 from ffebm.hardware.groups import (
     CHIP,
     AnalogGroup,
     Arithmetic,
+    Core,
     DataType,
     DigitalGroup,
     Memory,
@@ -50,6 +52,7 @@ from ffebm.hardware.quantity import (
     Capacity,
     Conductance,
     Count,
+    Derived,
     Energy,
     Power,
     Quantity,
@@ -73,10 +76,12 @@ __all__ = [
     "Cell",
     "Conductance",
     "Converter",
+    "Core",
     "Count",
     "Crossbar",
     "Dac",
     "DataType",
+    "Derived",
     "DigitalGroup",
     "Drift",
     "Energy",
@@ -326,13 +331,17 @@ def _of_file(name: str | Path) -> Hardware:
 
 
 def _checked(hardware: Hardware, source: str) -> Hardware:
-    """A description made in Python, held to what a file may say; msgspec itself checks where it decodes."""
+    """A description made in Python, held to what a file may say; msgspec itself checks where it decodes.
+
+    What formulas give is computed again: the fields that they follow may have been replaced.
+    """
     try:
-        _converted(msgspec.to_builtins(hardware), source)
+        found = _converted(msgspec.to_builtins(hardware), source)
     except (TypeError, NotImplementedError, OverflowError) as error:
         raise HardwareError(
             f"a part of it is no part of a description: {error}", location=Location(source)
         ) from None
+    hardware = hardware if found == hardware else found
     check_hardware(hardware, source)
     return hardware
 
@@ -349,8 +358,9 @@ def _decode(text: str, source: str) -> Hardware:
 
 def _converted(document: object, source: str) -> Hardware:
     _check_version(document, source)
+    derived, problem = with_derived(document)
     try:
-        return msgspec.convert(document, Hardware)
+        hardware = msgspec.convert(derived, Hardware)
     except msgspec.ValidationError as error:
         found, _, place = str(error).partition(" - at `$")
         where = place.strip(".`").replace("`", "")
@@ -360,6 +370,14 @@ def _converted(document: object, source: str) -> Hardware:
             hint="docs/hardware.md lists the keys; every constant is {value, unit, source}",
             location=Location(source, _by_name(where, document)),
         ) from None
+    if problem is not None:
+        raise HardwareError(
+            problem.found,
+            allowed=problem.allowed,
+            hint="docs/hardware.md lists the formulas and what each takes",
+            location=Location(source, problem.where),
+        )
+    return hardware
 
 
 _NUMBERED = re.compile(r"\[(\d+)\]")
@@ -444,6 +462,7 @@ def check_hardware(hardware: Hardware, source: str) -> None:
             )
         if isinstance(quantity, Rate) and quantity.value == 0:
             raise HardwareError("a rate of 0/s", allowed="more than 0", location=Location(source, name))
+    _check_formulas(hardware, source)
     for problem in machine_problems(hardware.analog, hardware.digital, hardware.memory):
         raise HardwareError(
             problem.found,
@@ -451,3 +470,24 @@ def check_hardware(hardware: Hardware, source: str) -> None:
             hint=problem.hint,
             location=Location(source, problem.where),
         )
+
+
+def _check_formulas(hardware: Hardware, source: str) -> None:
+    """Constants that formulas give are what they give.
+
+    Raises:
+        HardwareError: If one is not.
+    """
+    given = [(name, quantity) for name, quantity in hardware.quantities() if quantity.formula is not None]
+    if not given:
+        return
+    right = dict(_converted(msgspec.to_builtins(hardware), source).quantities())
+    for name, quantity in given:
+        wanted = right[name]
+        # other machines round logarithms otherwise
+        if quantity.source != wanted.source or not math.isclose(quantity.value, wanted.value, rel_tol=1e-9):
+            raise HardwareError(
+                f"a value of {quantity.value:g}, where its formula gives {wanted.value:g}",
+                allowed="what the formula gives",
+                location=Location(source, name),
+            )

@@ -60,6 +60,19 @@ class Relaxation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         return float(self.conductance.value * self.voltage.value**2 * self.seconds)
 
 
+class Core(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Tiles that share adders and a port through which products are started.
+
+    Attributes:
+        tiles: How many tiles one core has.
+        issue: From the start of one product of the core to the start of its next; a product of a matrix that
+            lies on several tiles of the core is one, and starts them together.
+    """
+
+    tiles: Count
+    issue: Time
+
+
 class AnalogGroup(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
     """Tiles of one kind.
 
@@ -71,6 +84,7 @@ class AnalogGroup(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
             phase.
         tile: What one tile is.
         relaxation: How a block settles by itself, if it does.
+        core: Which tiles share adders and a port; None if each tile stands for itself.
         area: Of one tile with its converters.
         leakage: Of one tile as long as it is powered.
     """
@@ -80,6 +94,7 @@ class AnalogGroup(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     settling: Literal["clocked", "continuous"]
     tile: TileKind
     relaxation: Relaxation | None = None
+    core: Core | None = None
     area: Area
     leakage: Power
 

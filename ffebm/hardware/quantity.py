@@ -10,18 +10,40 @@ Bits = Annotated[int, Meta(ge=1, le=32)]
 Amount = Annotated[float, Meta(ge=0)]
 
 
-class Quantity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Derived(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """The formula that a constant is computed by, and what is given with it.
+
+    Attributes:
+        name: Of the formula, one of `ffebm.hardware.formulas.FORMULAS`.
+        supply: Volts.
+        rate: Conversions a second.
+        conversions: Lines that one converter takes in turn.
+        adcs: ADCs of a tile.
+        width: Bits of a sum.
+    """
+
+    name: str
+    supply: float | None = None
+    rate: float | None = None
+    conversions: float | None = None
+    adcs: float | None = None
+    width: float | None = None
+
+
+class Quantity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
     """A physical constant.
 
     Attributes:
         value: In the unit that the subclass fixes.
         source: Paper, table or file that it comes from.
         assumption: No source measured or derived it for this machine; reports mark it.
+        formula: What value and source are computed by; None if they are given.
     """
 
     value: Amount
     source: Annotated[str, Meta(min_length=1)]
     assumption: bool = False
+    formula: Derived | None = None
 
 
 class Energy(Quantity, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -174,8 +174,8 @@ CASES: dict[str, tuple[Callable[[str], str], str]] = {
         "analog.tiles.tile: Object missing required field `rows`" + HINT,
     ),
     "wrong unit": (
-        lambda text: text.replace('value = 256e-9, unit = "s"', 'value = 256, unit = "ns"'),
-        "analog.tiles.tile.read_time.unit: Invalid enum value 'ns'; 's'" + HINT,
+        lambda text: text.replace('value = 86e-9, unit = "s"', 'value = 86, unit = "ns"'),
+        "analog.tiles.tile.write_time.unit: Invalid enum value 'ns'; 's'" + HINT,
     ),
     "wrong type": (
         lambda text: text.replace("rows = 256", 'rows = "many"'),
