@@ -105,13 +105,13 @@ def _computed(where: str, table: dict[str, Any], seen: Mapping[str, float]) -> d
     formula = FORMULAS[asked["name"]]
     if table.get("unit") != formula.unit:
         raise FormulaError(where, f"unit {table.get('unit')!r} of {asked['name']}", f"{formula.unit!r}")
-    given = dict(_parameters(where, asked, formula))
+    missing = [name for name in formula.reads if name not in seen]
+    if missing:
+        found = f"{asked['name']} needs {missing[0]!r}, which this constant's table does not say"
+        raise FormulaError(where, found)
+    given = {name: float(seen[name]) for name in formula.reads} | dict(_parameters(where, asked, formula))
     try:
-        value = float(formula.compute({**seen, **given}))
-    except KeyError as error:
-        raise FormulaError(
-            where, f"{asked['name']} needs {error.args[0]!r}, which this constant's table does not say"
-        ) from None
+        value = float(formula.compute(given))
     except (OverflowError, ZeroDivisionError):
         raise FormulaError(where, f"{asked['name']} gives no finite number") from None
     told = "".join(f", {name} = {number:g}" for name, number in given.items())

@@ -333,7 +333,7 @@ def _of_file(name: str | Path) -> Hardware:
 def _checked(hardware: Hardware, source: str) -> Hardware:
     """A description made in Python, held to what a file may say; msgspec itself checks where it decodes.
 
-    What formulas give is computed again: the fields that they follow may have been replaced.
+    What formulas give is computed again: the fields that they read may have been replaced.
     """
     try:
         found = _converted(msgspec.to_builtins(hardware), source)
@@ -341,6 +341,10 @@ def _checked(hardware: Hardware, source: str) -> Hardware:
         raise HardwareError(
             f"a part of it is no part of a description: {error}", location=Location(source)
         ) from None
+    right = dict(found.quantities())
+    for name, quantity in hardware.quantities():
+        if quantity.formula is not None and quantity.source == right[name].source:
+            _check_derived(quantity, right[name], Location(source, name))
     hardware = hardware if found == hardware else found
     check_hardware(hardware, source)
     return hardware
@@ -473,21 +477,25 @@ def check_hardware(hardware: Hardware, source: str) -> None:
 
 
 def _check_formulas(hardware: Hardware, source: str) -> None:
-    """Constants that formulas give are what they give.
-
-    Raises:
-        HardwareError: If one is not.
-    """
-    given = [(name, quantity) for name, quantity in hardware.quantities() if quantity.formula is not None]
-    if not given:
+    """Constants that formulas give are what they give."""
+    if all(quantity.formula is None for _, quantity in hardware.quantities()):
         return
     right = dict(_converted(msgspec.to_builtins(hardware), source).quantities())
-    for name, quantity in given:
-        wanted = right[name]
-        # other machines round logarithms otherwise
-        if quantity.source != wanted.source or not math.isclose(quantity.value, wanted.value, rel_tol=1e-9):
-            raise HardwareError(
-                f"a value of {quantity.value:g}, where its formula gives {wanted.value:g}",
-                allowed="what the formula gives",
-                location=Location(source, name),
-            )
+    for name, quantity in hardware.quantities():
+        _check_derived(quantity, right[name], Location(source, name))
+
+
+def _check_derived(found: Quantity, right: Quantity, where: Location) -> None:
+    """A constant is what its formula gives; other machines round logarithms otherwise.
+
+    Raises:
+        HardwareError: If it is not.
+    """
+    if found.source == right.source and math.isclose(found.value, right.value, rel_tol=1e-9):
+        return
+    raise HardwareError(
+        f"a value of {found.value:g}, where its formula gives {right.value:g}",
+        allowed="what the formula gives",
+        hint="a value of your own stands without a formula: replace(quantity, value=…, formula=None)",
+        location=where,
+    )

@@ -29,13 +29,15 @@ class Formula:
         unit: What it gives.
         text: The formula as text.
         citation: Where it comes from.
+        reads: What it takes from the tile: `bits`, `rows`, `cols`, or `arrays` of cells.
         parameters: What is given with it, beside what the tile says.
-        compute: Gives the value from the parameters, and from `bits`, `rows` and `cols` of the tile.
+        compute: Gives the value from what it reads and its parameters.
     """
 
     unit: str
     text: str
     citation: str
+    reads: tuple[str, ...]
     parameters: tuple[str, ...]
     compute: Callable[[Mapping[str, float]], float]
 
@@ -65,6 +67,7 @@ FORMULAS: dict[str, Formula] = {
         unit="J",
         text="(100 fF x bits + 0.001 fF x 4^bits) x supply^2",
         citation=ZIGZAG,
+        reads=("bits",),
         parameters=("supply",),
         compute=lambda given: _charge(100.0 * given["bits"] + 0.001 * 4.0 ** given["bits"], given),
     ),
@@ -72,6 +75,7 @@ FORMULAS: dict[str, Formula] = {
         unit="s",
         text="bits x (0.00653 x rows + 0.64) ns",
         citation=ZIGZAG,
+        reads=("bits", "rows"),
         parameters=(),
         compute=lambda given: given["bits"] * (0.00653 * given["rows"] + 0.64) * NANO,
     ),
@@ -79,6 +83,7 @@ FORMULAS: dict[str, Formula] = {
         unit="J",
         text="10^((6.02 bits + 1.76 - min(180.14, 302.74 - 6.4608 ln(rate))) / 10) / 2",
         citation=SURVEY,
+        reads=("bits",),
         parameters=("rate",),
         compute=_best_schreier,
     ),
@@ -86,6 +91,7 @@ FORMULAS: dict[str, Formula] = {
         unit="s",
         text="conversions / rate",
         citation="one ADC that takes so many lines in turn",
+        reads=(),
         parameters=("rate", "conversions"),
         compute=lambda given: given["conversions"] / given["rate"],
     ),
@@ -93,6 +99,7 @@ FORMULAS: dict[str, Formula] = {
         unit="J",
         text="50 fF x bits x supply^2",
         citation=ZIGZAG,
+        reads=("bits",),
         parameters=("supply",),
         compute=lambda given: _charge(50.0 * given["bits"], given),
     ),
@@ -100,6 +107,7 @@ FORMULAS: dict[str, Formula] = {
         unit="J",
         text="width x 4.2 fF x supply^2, three NAND and two XOR gates a bit",
         citation="KULeuven-MICAS/zigzag, hardware/architecture/imc_unit.py, 28 nm",
+        reads=(),
         parameters=("width", "supply"),
         compute=lambda given: _charge(4.2 * given["width"], given),
     ),
@@ -107,6 +115,7 @@ FORMULAS: dict[str, Formula] = {
         unit="s",
         text="rows x 1 ns",
         citation=PUMA,
+        reads=("rows",),
         parameters=(),
         compute=lambda given: given["rows"] * NANO,
     ),
@@ -114,6 +123,7 @@ FORMULAS: dict[str, Formula] = {
         unit="J",
         text="0.3 mW / 128^2 x rows x 1 ns: an array draws 0.3 mW x rows x cols / 128^2 all through a read",
         citation=PUMA,
+        reads=("rows",),
         parameters=(),
         compute=lambda given: 0.3e-3 / 128**2 * given["rows"] * NANO,
     ),
@@ -121,6 +131,7 @@ FORMULAS: dict[str, Formula] = {
         unit="mm2",
         text="(adcs x 10^(1.206 - 0.0369 bits) x 2^bits + 0.167 rows + 0.001526 arrays x rows x cols) um2",
         citation=f"ADCs: {ZIGZAG}; drivers and cells: {PUMA}",
+        reads=("bits", "rows", "cols", "arrays"),
         parameters=("adcs",),
         compute=lambda given: (
             given["adcs"] * _adc_area(given["bits"])

@@ -48,7 +48,7 @@ def test_a_constant_carries_its_formula(tmp_path: Path) -> None:
     plan = made(load_hardware("reference"))
     energy = dict(plan.hardware.quantities())["analog.tiles.tile.adc.energy"]
     assert energy.source == (
-        "(100 fF x bits + 0.001 fF x 4^bits) x supply^2, supply = 0.9: KULeuven-MICAS/zigzag, "
+        "(100 fF x bits + 0.001 fF x 4^bits) x supply^2, bits = 8, supply = 0.9: KULeuven-MICAS/zigzag, "
         "hardware/architecture/imc_array.py, 28 nm"
     )
     plan.save(tmp_path / "plan")
@@ -62,7 +62,10 @@ WRONG = {
         "conversion_period, zigzag_dac_energy, zigzag_adder_energy, puma_read_time, puma_cell_read_energy, "
         "tile_area",
     ),
-    "of another unit": (ENERGY.replace('"J"', '"s"'), "unit 's' of zigzag_adc_energy; 'J'"),
+    "of another unit": (
+        ENERGY.replace("zigzag_adc_energy", "zigzag_adc_time"),
+        "unit 'J' of zigzag_adc_time; 's'",
+    ),
     "nothing given": (
         ENERGY.replace(", supply = 0.9", ""),
         "nothing given with zigzag_adc_energy; exactly: supply",
@@ -100,6 +103,20 @@ def test_a_formula_where_nothing_says_what_it_needs(tmp_path: Path) -> None:
     with pytest.raises(HardwareError) as caught:
         load_hardware(path)
     assert "zigzag_adc_energy needs 'bits', which this constant's table does not say" in str(caught.value)
+
+
+def test_a_value_of_ones_own_beside_a_formula_is_refused() -> None:
+    machine = load_hardware("reference")
+    area = replace(machine.analog[0].area, value=3.0)
+    with pytest.raises(HardwareError) as caught:
+        load_hardware(with_tiles(machine, area=area))
+    assert str(caught.value) == (
+        "reference:analog.tiles.area: a value of 3, where its formula gives 0.533922; "
+        "what the formula gives\n"
+        "  hint: a value of your own stands without a formula: replace(quantity, value=…, formula=None)"
+    )
+    own = with_tiles(machine, area=replace(area, formula=None, source="measured"))
+    assert load_hardware(own) is own
 
 
 def test_a_plan_whose_machine_says_another_value_is_refused(tmp_path: Path) -> None:

@@ -34,7 +34,11 @@ def changed(part: Any, path: list[str], factor: float = 1.37) -> Any:
     if isinstance(part, tuple):  # the groups of a kind: by name
         return tuple(changed(g, rest, factor) if g.name == head else g for g in part)
     held = getattr(part, head)
-    new = changed(held, rest, factor) if rest else replace(held, value=factor * held.value or 1e-12)
+    new = (
+        changed(held, rest, factor)
+        if rest
+        else replace(held, value=factor * held.value or 1e-12, formula=None)
+    )
     return replace(part, **{head: new})
 
 
