@@ -1,3 +1,4 @@
+import copy
 import types
 
 import pytest
@@ -48,3 +49,20 @@ def test_nothing_is_public_by_accident() -> None:
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match=r"^module 'ffebm' has no attribute 'nonsense'$"):
         ffebm.nonsense  # noqa: B018 - reading it is the test
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        (ffebm.EP(), "beta"),
+        (ffebm.Implicit(), "tol"),
+        (ffebm.Unrolled(), "sweeps"),
+        (ffebm.Settle(), "tol"),
+        (ffebm.load_hardware("ideal"), "name"),
+    ],
+)
+def test_settings_are_values(value: object, name: str) -> None:
+    """What they were when they were handed over they stay, and equal ones are equal."""
+    with pytest.raises(AttributeError):
+        setattr(value, name, 0.5)
+    assert copy.copy(value) == value

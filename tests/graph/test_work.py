@@ -7,7 +7,9 @@ from onnx import GraphProto, NodeProto, TensorProto, helper
 from torch import Tensor, nn
 
 from ffebm import compile as compile_plan
-from ffebm.graph.work import elements, macs, operations, parameters, sizes
+from ffebm.graph.graph import Graph, Node
+from ffebm.graph.tensor import PlainAttr, TensorType
+from ffebm.graph.work import elements, macs, operations, parameters, rows, sizes
 from ffebm.passes.fold_constants import FoldConstants
 from ffebm.passes.roles import Roles
 from ffebm.report.terminal.words import explain_lines
@@ -247,3 +249,84 @@ def test_a_recurrent_weight_stays_in_digital_memory() -> None:
         "recurrence: its gates multiply activations, step after step; its weight is stationary and stays in "
         "digital memory"
     )
+
+
+def counted(
+    op: str, shapes: Sequence[tuple[int | str, ...]], made: tuple[int, ...], **attrs: PlainAttr
+) -> int:
+    """Multiply-accumulates of a node by the shapes of its inputs and its output."""
+    names = [f"v{position}" if shape else "" for position, shape in enumerate(shapes)]
+    types = {name: TensorType("float32", shape) for name, shape in zip(names, shapes, strict=True) if name}
+    node = Node(op, "n", names, ["y"], dict(attrs))
+    return macs(Graph("g", nodes=[node], types={**types, "y": TensorType("float32", made)}), node)
+
+
+THREE = {"input": "%0", "batch1": "%1", "batch2": "%2", "mat": "%1", "mat1": "%1", "mat2": "%2", "vec": "%2"}
+
+
+@pytest.mark.parametrize(
+    ("op", "shapes", "made", "expected"),
+    [
+        ("aten.bmm.default", [(3, 4, 5), (3, 5, 6)], (3, 4, 6), 3 * 4 * 6 * 5),
+        ("aten.mm.default", [(4, 5), (5, 6)], (4, 6), 4 * 6 * 5),
+        ("aten.mv.default", [(4, 5), (5,)], (4,), 4 * 5),
+        ("aten.dot.default", [(7,), (7,)], (), 7),
+        ("aten.vdot.default", [(7,), (7,)], (), 7),
+        ("aten.matmul.default", [(2, 4, 5), (5, 6)], (2, 4, 6), 2 * 4 * 6 * 5),
+        ("aten.linear.default", [(2, 5), (6, 5)], (2, 6), 2 * 6 * 5),
+        ("aten.addmm.default", [(4, 6), (4, 5), (5, 6)], (4, 6), 4 * 6 * 5),
+        ("aten.addmv.default", [(4,), (4, 5), (5,)], (4,), 4 * 5),
+        ("aten.addbmm.default", [(4, 6), (3, 4, 5), (3, 5, 6)], (4, 6), 4 * 6 * 5 * 3),
+        ("aten.baddbmm.default", [(3, 4, 6), (3, 4, 5), (3, 5, 6)], (3, 4, 6), 3 * 4 * 6 * 5),
+        ("aten.conv1d.default", [(1, 4, 9), (6, 4, 3)], (1, 6, 7), 6 * 7 * 4 * 3),
+        ("aten.conv_transpose1d.default", [(1, 4, 7), (4, 6, 3)], (1, 6, 9), 4 * 7 * 6 * 3),
+        ("aten.convolution.default", [(1, 4, 9), (6, 4, 3)], (1, 6, 7), 6 * 7 * 4 * 3),
+        ("com.microsoft.DynamicQuantizeMatMul", [(2, 5), (5, 6)], (2, 6), 2 * 6 * 5),
+        ("com.microsoft.MatMulIntegerToFloat", [(2, 5), (5, 6)], (2, 6), 2 * 6 * 5),
+        ("com.microsoft.QGemm", [(2, 5), (5, 6)], (2, 6), 2 * 6 * 5),
+        # two heads of keys: each key of 8 writes a state of 8 x 6, each query of 16 reads one
+        ("LinearAttention", [(1, 5, 16), (1, 5, 8), (1, 5, 12)], (1, 5, 24), 6 * (5 * 8 + 5 * 16)),
+        (
+            "LinearAttention",
+            [(1, 5, 16), (1, 5, 8), (1, 5, 12), (), (), (1, 5, 2)],
+            (1, 5, 24),
+            6 * (2 * 5 * 8 + 5 * 16),
+        ),
+        (
+            "LinearAttention",
+            [(1, 5, 16), (1, 5, 8), (1, 5, 12), (), (1, 5, 2), ()],
+            (1, 5, 24),
+            6 * (5 * 8 + 5 * 16),
+        ),
+        ("Attention", [(1, 2, 3, 4), (1, 2, 7, 4), (1, 2, 7, 5)], (1, 2, 3, 5), 2 * 3 * (4 + 5) * 7),
+        (
+            "Attention",
+            [(1, 2, 3, 4), (1, 2, 7, 4), (1, 2, 7, 5), (), (1, 2, 9, 4), (1, 2, 9, 5)],
+            (1, 2, 3, 5),
+            2 * 3 * (4 + 5) * (7 + 9),
+        ),
+        ("Attention", [(1, 3, 8), (1, 7, 8), (1, 7, 8)], (1, 3, 8), 3 * (8 + 8) * 7),
+        ("aten.nothing.default", [(3, 4)], (3, 4), 0),
+        ("MatMul", [(3, "?"), (5, 6)], (3, 6), 0),
+    ],
+)
+def test_products_by_shapes(
+    op: str, shapes: Sequence[tuple[int | str, ...]], made: tuple[int, ...], expected: int
+) -> None:
+    assert counted(op, shapes, made, **THREE, kv_num_heads=2) == expected
+
+
+def test_products_of_turned_operands() -> None:
+    assert counted("Gemm", [(5, 4), (5, 6)], (4, 6), transA=1) == 4 * 6 * 5
+    assert counted("Gemm", [(4, 5), (6, 5)], (4, 6), transB=1) == 4 * 6 * 5
+    shapes: list[tuple[int | str, ...]] = [(1, 4, 7), (4, 6, 3)]
+    assert counted("aten.convolution.default", shapes, (1, 6, 9), transposed=True) == 4 * 7 * 6 * 3
+
+
+def test_sizes_that_are_not_known_count_as_one_or_nothing() -> None:
+    graph = Graph("g", types={"x": TensorType("float32", ("4*N", 6)), "y": TensorType("float32", (8, 0))})
+    assert [rows(graph, "x", batch) for batch in (1, 2, 3, 4)] == [4, 2, 1, 1]
+    assert rows(graph, "y", 2) == 4
+    assert rows(graph, "none", 2) == 1
+    assert elements(graph, "x") == 24
+    assert elements(graph, "none") == 0

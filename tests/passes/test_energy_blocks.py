@@ -268,6 +268,15 @@ def test_layouts_inside_a_block() -> None:
     assert [(c.op, c.sizes) for c in second.interactions[0].before] == [("Reshape", (32,))]
 
 
+def test_an_output_that_is_left_out_by_name_is_none() -> None:
+    b = Builder()
+    y = b.node("MaxPool", b.conv(b.input("x", "N", 1, 8, 8), 1, 2), kernel_shape=[2, 2], out="pool")
+    b.nodes[-1].output.append("")
+    graph = blocks(b, b.node("Relu", y, out="s"), size=4)
+    assert layers(graph) == [["s"]]
+    assert {node.unit for node in graph.nodes} == {"tile"}
+
+
 def test_a_block_without_a_weight_is_none() -> None:
     b = Builder()
     x = b.input("x", "N", 4)

@@ -6,6 +6,7 @@ import pytest
 from onnx import numpy_helper
 
 from ffebm.errors import ModelError
+from ffebm.graph.tensor import TensorType
 from ffebm.passes.fold_constants import FoldConstants
 from tests.machines import crossbars
 from tests.models import Builder
@@ -78,3 +79,21 @@ def test_every_kind_of_constant_node() -> None:
     for name, (_, expected, dtype) in kinds.items():
         assert graph.constants[name].ravel().tolist() == expected
         assert str(graph.constants[name].dtype) == dtype
+
+
+@pytest.mark.parametrize(("limit", "fits"), [(11, True), (10, False)])
+def test_an_element_of_a_type_that_numpy_lacks_counts_as_a_byte(
+    limit: int, fits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    b = Builder()
+    made = b.node("ConstantOfShape", b.shape(11), name="made")
+    graph = imported(b.model(b.node("Add", b.input("x", "N", 11), made)))
+    graph.types[made] = TensorType("unknown", (11,))
+    monkeypatch.setenv("FFEBM_MAX_FOLDED_BYTES", str(limit))
+    if fits:
+        FoldConstants().run(graph, crossbars(1, 1, 1))
+        assert graph.constants[made].tolist() == [0.0] * 11
+        return
+    with pytest.raises(ModelError) as caught:
+        FoldConstants().run(graph, crossbars(1, 1, 1))
+    assert "model:made: constants of 11 bytes; at most 10 bytes" in str(caught.value)

@@ -167,3 +167,23 @@ def test_what_is_made_anew_is_bounded_and_holds_no_stray_memory() -> None:
     made = torch_op(Call("aten.empty.memory_format", {"size": (1000,)}))
     assert isinstance(made, torch.Tensor)
     assert torch.equal(made, torch.zeros(1000))
+
+
+def test_a_number_may_be_a_constant_that_holds_one() -> None:
+    attrs: Attrs = {"input": "%0", "train": False}
+    instruction = Instruction(
+        op="aten.dropout.default", name="n", inputs=("x",), outputs=("y",), attrs=attrs, tensors={"p": "t"}
+    )
+    assert list(argument_problems(instruction, ("t",))) == []
+    (found,) = argument_problems(instruction, ("u",))
+    assert found.endswith("takes no 't' for p")
+    whole = Instruction(
+        op="aten.cumsum.default",
+        name="n",
+        inputs=("x",),
+        outputs=("y",),
+        attrs={"self": "%0"},
+        tensors={"dim": "t"},
+    )
+    (found,) = argument_problems(whole, ("t",))
+    assert found.endswith("takes no 't' for dim")

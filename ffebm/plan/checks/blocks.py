@@ -120,8 +120,8 @@ def _check_layer(layer: BlockLayer, known: Mapping[str, Shape | None], weights: 
         if not _broadcasts(drive, layer.shape):
             raise MisfitError(f"drives {layer.value!r} of {list(layer.shape)} a sample by {list(drive)}")
     for bias in layer.biases:
-        shape, n_axes = weights[bias].shape, len(layer.shape)
-        if len(shape) > n_axes + 1 or not _broadcasts(shape[max(0, len(shape) - n_axes) :], layer.shape):
+        shape = weights[bias].shape
+        if not _broadcasts(shape, (1, *layer.shape)):  # the same for every sample
             found, wanted = list(shape), list(layer.shape)
             raise MisfitError(f"adds bias {bias!r} of {found} to {layer.value!r} of {wanted} a sample")
 

@@ -2,9 +2,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from msgspec.structs import replace
 
+from ffebm import Plan
 from ffebm.compiler.driver import compile_model
+from ffebm.graph.tensor import TensorType
+from ffebm.plan.checks.contradictions import plan_problems
 from tests.models import Builder
 from tests.plan.folders import AGAIN, refused, set_at
 
@@ -108,3 +113,93 @@ def test_phases_without_end(folder: Path) -> None:
         found
         == "cannot be read: Expected `int` <= 1000000 - at `$.settle.free_sweeps`\n  hint: compile again"
     )
+
+
+def first_problem(plan: Plan, **changes: Any) -> str:
+    return next(plan_problems(replace(plan, **changes)), "")
+
+
+def test_a_plan_of_the_compiler_has_none(plan: Plan) -> None:
+    assert list(plan_problems(plan)) == []
+
+
+def test_ports_and_weights_that_contradict_each_other(plan: Plan) -> None:
+    (port,) = plan.inputs
+    other = replace(port, name="z")
+    assert first_problem(plan, inputs=(other, port, other)) == "two inputs are named 'z'"
+    assert first_problem(plan, batch=0) == "a batch of 0"
+    twice = "weight 'c6' is named twice among what trains and running statistics"
+    assert first_problem(plan, trainable=(*plan.trainable, "c6")) == twice
+    assert first_problem(plan, buffers=(*plan.buffers, "c6")) == twice
+    assert first_problem(plan, buffers=("none",)) == "weight 'none' has no values"
+    whole = {**plan.weights, "c11": plan.weights["c11"].astype(np.int64)}
+    assert first_problem(plan, weights=whole) == "weight 'c11' trains and is of type int64"
+
+
+def test_types_that_contradict_the_arrays(plan: Plan) -> None:
+    def typed(name: str, kind: TensorType) -> str:
+        return first_problem(plan, types={**plan.types, name: kind})
+
+    assert typed("c11", TensorType("unknown", None)) == ""
+    assert typed("c11", TensorType("float32", ("K",))) == ""
+    assert typed("c11", TensorType("float64", (5,))) == "weight 'c11' is float32[5], its type says float64[5]"
+    assert typed("c11", TensorType("float32", (6,))) == "weight 'c11' is float32[5], its type says float32[6]"
+    assert typed("x", TensorType("float32", ("M", 1, 8, 8))) == (
+        "'x' is float32[Nx1x8x8], its type says float32[Mx1x8x8]"
+    )
+    assert typed("new", TensorType("float32", (0, 3))) == ""
+    assert typed("new", TensorType("float32", (-1, 3))) == (
+        "'new' is float32[-1x3]; sizes of at least 0 are allowed"
+    )
+    assert typed("new", TensorType("float32", (2**16, "N", 2**15))) == ""
+    assert typed("new", TensorType("float32", (2**16, "N", 2**15 + 1))) == (
+        "'new' is float32[65536xNx32769]; at most 2,147,483,648 elements of one value are allowed"
+    )
+
+
+@pytest.mark.parametrize(
+    ("position", "change", "expected"),
+    [
+        (0, {"macs": -1}, "node 'conv_v0' counts less than nothing"),
+        (0, {"weights": -1}, "node 'conv_v0' counts less than nothing"),
+        (0, {"shape": ("N", -1)}, "node 'conv_v0' counts less than nothing"),
+        (0, {"macs": 0, "weights": 0, "shape": ("N", 0)}, ""),
+        (0, {"shape": None}, ""),
+        (0, {"reason": ""}, "node 'conv_v0' has no reason"),
+        (0, {"block": None}, "node 'conv_v0' does not run where it says: tile, block None"),
+        (0, {"block": 3}, "node 'conv_v0' does not run where it says: tile, block 3"),
+        (0, {"block": -1}, "node 'conv_v0' does not run where it says: tile, block -1"),
+        (0, {"unit": "digital"}, "node 'conv_v0' does not run where it says: digital, block 0"),
+        (0, {"segment": 0}, "node 'conv_v0' runs on tiles, and in segment 0"),
+        (0, {"group": "none"}, "node 'conv_v0' does not run on group 'none'"),
+        (8, {"unit": "tile"}, "node 'soft' does not run where it says: tile, block None"),
+        (8, {"name": "other"}, "node 'other' does not run where it says: digital, block None"),
+        (8, {"op": "Exp"}, "node 'soft' is not what segment 1 runs"),
+        (8, {"segment": 0}, "node 'soft' is not what segment 1 runs"),
+        (8, {"inputs": ("x",)}, "node 'soft' is not what segment 1 runs"),
+        (8, {"outputs": ("q",)}, "node 'soft' is not what segment 1 runs"),
+        (8, {"group": "none"}, "node 'soft' does not run on group 'none'"),
+        (3, {"name": "conv_v0"}, "two nodes are named 'conv_v0'"),
+    ],
+)
+def test_nodes_that_are_not_what_runs(
+    plan: Plan, position: int, change: dict[str, Any], expected: str
+) -> None:
+    nodes = list(plan.nodes)
+    nodes[position] = replace(nodes[position], **change)
+    assert first_problem(plan, nodes=tuple(nodes)) == expected
+
+
+def test_what_runs_and_is_no_node(plan: Plan) -> None:
+    assert first_problem(plan, nodes=plan.nodes[:-1]) == "instruction 'soft' is no node of the plan"
+    unknown = (replace(plan.blocks[0], group="none"), *plan.blocks[1:])
+    assert first_problem(plan, blocks=unknown) == "block0 lies on group 'none', the tiles are tiles"
+
+
+def test_programs_take_and_leave_what_is_read(plan: Plan) -> None:
+    first, second = plan.segments
+    wrong = "the inputs or outputs of segment 0 are not what it reads and others read of it"
+    for names in ({"inputs": ()}, {"inputs": ("x", "x")}, {"outputs": ()}, {"outputs": ("p",)}):
+        changed = replace(first, program=replace(first.program, **names))
+        assert first_problem(plan, segments=(changed, second)) == wrong
+    assert first_problem(plan, segments=(replace(first, id=1), second)) == "segment 1 stands at position 0"

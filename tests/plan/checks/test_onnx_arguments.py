@@ -22,6 +22,10 @@ def node(op: str, inputs: tuple[str, ...], outputs: tuple[str, ...], **fields: A
 FINE = (
     instruction("Add", 2),
     instruction("Concat", 7, axis=-1),
+    instruction("Concat", 7, axis=2**63 - 1),
+    instruction("Concat", 7, axis=-(2**63)),
+    instruction("Clip", 1),
+    instruction("Clip", 3),
     instruction("Conv", 3, pads=(1, 1, 1, 1), auto_pad="NOTSET"),
     instruction("Conv", 2, strides=()),
     instruction("LeakyRelu", 1, alpha=0.1),
@@ -41,6 +45,7 @@ def test_arguments_that_may_be(fine: Instruction) -> None:
 
 WRONG: tuple[tuple[Instruction, list[str]], ...] = (
     (instruction("Add", 3), ["has 3 inputs; 2"]),
+    (instruction("Clip", 4), ["has 4 inputs; 1 to 3"]),
     (instruction("Conv", 4), ["has 4 inputs; 2 to 3"]),
     (instruction("Concat", 0, axis=0), ["has 0 inputs; at least 1"]),
     (instruction("Relu", 1, 2), ["has 2 outputs; 1"]),
@@ -48,6 +53,7 @@ WRONG: tuple[tuple[Instruction, list[str]], ...] = (
     (instruction("Concat", 2), ["lacks axis"]),
     (instruction("Concat", 2, axis="1"), ["takes no '1' for axis, which is int"]),
     (instruction("Concat", 2, axis=2**63), [f"takes no {2**63} for axis, which is int"]),
+    (instruction("Concat", 2, axis=-(2**63) - 1), [f"takes no {-(2**63) - 1} for axis, which is int"]),
     (instruction("Concat", 2, axis=1.0), ["takes no 1.0 for axis, which is int"]),
     (instruction("Conv", 2, pads=(1, "1")), ["takes no (1, '1') for pads, which is ints"]),
     (instruction("Conv", 2, auto_pad=1), ["takes no 1 for auto_pad, which is string"]),

@@ -77,3 +77,8 @@ WRONG: tuple[tuple[dict[str, Any], list[str]], ...] = (
 @pytest.mark.parametrize(("options", "messages"), WRONG, ids=str)
 def test_options_that_do_not_fit(plan: Plan, options: dict[str, Any], messages: list[str]) -> None:
     assert problems(plan, **options) == messages
+
+
+def test_only_onnx_names_dimensions(plan: Plan) -> None:
+    torch = msgspec.structs.replace(plan, source=msgspec.structs.replace(plan.source, format="torch"))
+    assert problems(torch, dims={"N": 1}) == ["the named dimensions {'N': 1} of a torch model"]

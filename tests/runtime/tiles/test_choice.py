@@ -146,3 +146,22 @@ def test_wrong_tiles_are_refused() -> None:
         "a tile of one's own for '0.weight' in a circuit that settles by itself; "
         "machines with clocked settling"
     )
+
+
+class Sized(IdealTile):
+    """Takes any piece."""
+
+
+@pytest.mark.parametrize(("size", "fits"), [((150, 5), True), ((149, 5), False), ((150, 4), False)])
+def test_pieces_fit_on_a_tile_of_ones_own(size: tuple[int, int], fits: bool, monkeypatch: Any) -> None:
+    """Of 300 inputs and 5 outputs in two pieces."""
+    monkeypatch.setattr(OwnTile, "size", size)
+    if fits:
+        torch.testing.assert_close(run(Sized()), run(None))
+        return
+    with pytest.raises(UsageError) as caught:
+        run(Sized())
+    assert str(caught.value) == (
+        f"a tile of {size[0]} x {size[1]} for '0.weight', of which the plan has placed 150 x 5 on one\n"
+        "  hint: compile for a machine with tiles of that size"
+    )

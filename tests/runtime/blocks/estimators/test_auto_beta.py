@@ -11,7 +11,7 @@ from ffebm.graph.energy_block import Activation
 from ffebm.plan.schema import Settle
 from ffebm.runtime.blocks.block_runtime import BlockRuntime
 from ffebm.runtime.blocks.estimators import gradient
-from ffebm.runtime.blocks.estimators.auto_beta import STRENGTHS, choose_beta
+from ffebm.runtime.blocks.estimators.auto_beta import STRENGTHS, GradientOfBeta, choose_beta
 from ffebm.runtime.blocks.estimators.gradient import EP, Implicit
 from ffebm.runtime.blocks.projection import ExactProjection
 from tests.runtime.some_blocks import IDENTITY, Builder, Case
@@ -158,14 +158,17 @@ def test_noise_of_a_common_state_counts_too(common: bool, expected: float) -> No
 def test_one_nudging_point_has_the_noise_of_the_free_state_and_all_its_rounding(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    seen: dict[bool, list[Tensor]] = {}
+    seen: dict[bool, tuple[list[Tensor], list[Tensor]]] = {}
 
-    def choose(answer: object, rounding: list[Tensor], common: bool) -> float:
-        seen[common] = rounding
+    def choose(answer: GradientOfBeta, rounding: list[Tensor], common: bool) -> float:
+        seen[common] = (answer(1e-4), rounding)
         return 0.1
 
     monkeypatch.setattr(gradient, "choose_beta", choose)
     for points in (1, 2):
         chain().run(EP("auto", points), SETTLE)
+    one, two = seen[True], seen[False]
     # half a difference of two nudged states, or a whole one to the free state
-    torch.testing.assert_close(seen[True], [2 * one for one in seen[False]], rtol=1e-9, atol=0)
+    torch.testing.assert_close(one[1], [2 * rounding for rounding in two[1]], rtol=1e-9, atol=0)
+    torch.testing.assert_close(one[0], two[0], rtol=1e-2, atol=1e-6)
+    assert all(float(layer.abs().max()) > 1e-3 for layer in two[0])

@@ -10,6 +10,8 @@ from ffebm.errors import UsageError
 from ffebm.graph.energy_block import Activation, Linear
 from ffebm.plan.schema import Settle
 from ffebm.runtime.blocks.circuit import Circuit
+from ffebm.runtime.blocks.estimators import gradient
+from ffebm.runtime.blocks.estimators.contrast import Gradients, contrast
 from ffebm.runtime.blocks.estimators.gradient import EP, Implicit, Unrolled
 from ffebm.runtime.blocks.projection import ExactProjection
 from tests.runtime.some_blocks import IDENTITY, Builder, Case, cases, published_chain, smooth_chain
@@ -257,3 +259,26 @@ def test_a_linear_block_has_the_gradient_of_its_linear_system() -> None:
     _, centered, _ = case.run(EP(1e-3), EXACT)
     # the block is linear, so the nudge has no error of its own at all
     assert distance(centered, expected) < 1e-9
+
+
+@pytest.mark.parametrize("wanted", [{"s1.w"}, {"s2.b"}, {"x"}, {"s2.w", "s1.b"}])
+@pytest.mark.parametrize("estimator", [EP(1e-3), EP(1e-3, points=1), EP(1e-2, points=3), Implicit()])
+def test_no_gradient_is_made_that_nobody_wants(
+    wanted: set[str], estimator: EP | Implicit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    b = Builder()
+    b.input("x", 6)
+    b.dense("s1", "x", 5, Activation("Tanh"))
+    b.dense("s2", "s1", 4, IDENTITY)
+    case, made = b.case(), []
+
+    def spied(*arguments: Any) -> Gradients:
+        made.append(contrast(*arguments))
+        return made[-1]
+
+    monkeypatch.setattr(gradient, "contrast", spied)
+    leaves = {**case.weights, **case.inputs}
+    found = {name: t.clone().requires_grad_(name in wanted) for name, t in leaves.items()}
+    weights, inputs = ({name: found[name] for name in group} for group in (case.weights, case.inputs))
+    case.loss(case.runtime().run(inputs, weights, EXACT, estimator)[0]).backward()  # type: ignore[no-untyped-call]
+    assert {*made[0].weights, *made[0].inputs} == wanted

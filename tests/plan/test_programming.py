@@ -1,0 +1,55 @@
+"""What cells are programmed to."""
+
+import numpy as np
+import pytest
+from msgspec.structs import replace
+
+from ffebm.hardware.description import Crossbar
+from ffebm.plan.programming import level_type, target_conductances
+from tests.runtime.tiles.bench import crossbar
+
+LOW, HIGH = 0.25e-6, 25e-6  # siemens, of the reference cell
+LEVELS = np.array([[3, -2], [0, 1], [-3, 2]], np.int8)  # three inputs, two outputs
+
+
+def steps(conductances: np.ndarray) -> list[object]:
+    """In steps of four levels above the lowest conductance."""
+    found: list[object] = np.round((conductances - LOW) / (HIGH - LOW) * 3, 4).tolist()
+    return found
+
+
+def test_a_pair_of_cells_for_each_weight() -> None:
+    plus, minus = target_conductances(LEVELS, crossbar(levels=4))
+    assert steps(plus) == [[3, 0], [0, 1], [0, 2]]
+    assert steps(minus) == [[0, 2], [0, 0], [3, 0]]
+    assert min(plus.min(), minus.min()) == pytest.approx(LOW)
+
+
+def test_an_offset_column() -> None:
+    tile = replace(crossbar(levels=7), mapping="offset")
+    assert tile.top_level == 3
+    plus, minus = target_conductances(LEVELS, tile)
+    assert steps(plus) == [[3, 0.5], [1.5, 2], [0, 2.5]]
+    assert steps(minus) == [[1.5], [1.5], [1.5]]
+
+
+def test_slices_stand_in_front_the_lowest_digit_first() -> None:
+    tile = replace(crossbar(levels=4), slices=2)
+    plus, minus = target_conductances(np.array([[7, -6], [0, 9]], np.int8), tile)
+    assert steps(plus) == [[[3, 0], [0, 1]], [[1, 0], [0, 2]]]
+    assert steps(minus) == [[[0, 2], [0, 0]], [[0, 1], [0, 0]]]
+
+
+@pytest.mark.parametrize(
+    ("levels", "slices", "expected"),
+    [
+        (128, 1, np.int8),
+        (129, 1, np.int16),
+        (16, 4, np.int32),
+        (2**15, 1, np.int16),
+        (2**15 + 1, 1, np.int32),
+    ],
+)
+def test_the_smallest_integers_that_hold_a_level(levels: int, slices: int, expected: type) -> None:
+    tile: Crossbar = replace(crossbar(levels=levels), slices=slices)
+    assert level_type(tile) == expected
