@@ -2,11 +2,26 @@
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from typer import Argument, Option
 
+from ffebm.commands.compiling import (
+    Activations,
+    BlockSize,
+    Boundary,
+    Digital,
+    Dimensions,
+    FoldBatchNorm,
+    Machine,
+    OwnPasses,
+    PhysicsName,
+    Trainable,
+    boundary_of,
+    dims_of,
+    sizes_of,
+)
 from ffebm.commands.console import out
 from ffebm.commands.report import write_report
 from ffebm.errors import UsageError
@@ -23,13 +38,9 @@ def compile(  # noqa: A001, PLR0913 - the command's name; a command's options ar
     output: Annotated[
         Path | None, Option("-o", "--output", help="Plan folder. [default: MODEL.plan]")
     ] = None,
-    hardware: Annotated[str, Option(help="Shipped name, or path of a .toml file.")] = "reference",
-    block_size: Annotated[
-        str, Option(help="Free layers in one energy block; or one number a block: 2,2,1.")
-    ] = "1",
-    boundary: Annotated[
-        str, Option(help="Where the first linear map of a block runs: tile or digital.")
-    ] = "tile",
+    hardware: Machine = "reference",
+    block_size: BlockSize = "1",
+    boundary: Boundary = "tile",
     free_sweeps: Annotated[int, Option(help="Most sweeps of a free phase.", min=1, max=MOST_SWEEPS)] = 60,
     nudged_sweeps: Annotated[int, Option(help="Most sweeps of a nudged phase.", min=1, max=MOST_SWEEPS)] = 20,
     tol: Annotated[float | None, Option(help="Stop a phase at this residual.")] = None,
@@ -41,29 +52,13 @@ def compile(  # noqa: A001, PLR0913 - the command's name; a command's options ar
         Option(help="Winners of max-pooling under negative states: sharp, or shared, which settles cycles."),
     ] = "sharp",
     strict: Annotated[bool, Option(help="A block that does not settle is an error.")] = False,
-    fold_batch_norm: Annotated[
-        bool, Option(help="Fold batch normalisation into weights: the plan is for inference only.")
-    ] = False,
-    dim: Annotated[list[str] | None, Option(help="Size of a named dimension: NAME=SIZE.")] = None,
-    digital: Annotated[
-        list[str] | None,
-        Option(metavar="NAME", help="Keep this weight or node digital; * stands for anything; repeatable."),
-    ] = None,
-    trainable: Annotated[
-        list[str] | None,
-        Option(metavar="NAME", help="Train this constant too; * stands for anything; repeatable."),
-    ] = None,
-    own_passes: Annotated[
-        list[str] | None,
-        Option("--pass", metavar="NAME", help="Run this pass of an installed package too; repeatable."),
-    ] = None,
-    physics: Annotated[
-        str, Option(help="Energy of the blocks: hopfield, or one of an installed package.")
-    ] = DEFAULT_PHYSICS,
-    activation: Annotated[
-        list[str] | None,
-        Option(metavar="OP", help="Layers may have this activation of an installed package; repeatable."),
-    ] = None,
+    fold_batch_norm: FoldBatchNorm = False,
+    dim: Dimensions = None,
+    digital: Digital = None,
+    trainable: Trainable = None,
+    own_passes: OwnPasses = None,
+    physics: PhysicsName = DEFAULT_PHYSICS,
+    activation: Activations = None,
     report: Annotated[
         bool, Option("--report", help="Write a page that shows the plan, PLAN.html, too.")
     ] = False,
@@ -90,7 +85,7 @@ def compile(  # noqa: A001, PLR0913 - the command's name; a command's options ar
             }
         ),
         fold_batch_norm=fold_batch_norm,
-        dims=_dims(dim or []),
+        dims=dims_of(dim or []),
         digital=digital or (),
         trainable=trainable or (),
         passes=own_passes or (),
@@ -110,24 +105,6 @@ def _print_graph(name: str, graph: "Graph") -> None:
     out.print(visible_lines(f"--- {name}\n{graph}"), markup=False)
 
 
-def sizes_of(text: str) -> int | tuple[int, ...]:
-    """What `--block-size` says."""
-    try:
-        sizes = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise UsageError(
-            f"--block-size {text}", allowed="a whole number, or several separated by commas"
-        ) from None
-    return sizes if "," in text else sizes[0]
-
-
-def boundary_of(value: str) -> Literal["tile", "digital"]:
-    """What `--boundary` says."""
-    if value not in {"tile", "digital"}:
-        raise UsageError(f"--boundary {value}", allowed="tile or digital")
-    return "tile" if value == "tile" else "digital"
-
-
 def _settle(settings: dict[str, int | float | str | bool | None]) -> Settle:
     """The settings, checked, with messages that name the options."""
     choices = {"start": ("zero", "feedforward"), "winners": ("sharp", "shared")}
@@ -140,13 +117,3 @@ def _settle(settings: dict[str, int | float | str | bool | None]) -> Settle:
     if isinstance(relaxation, float) and not 0 < relaxation < 2:
         raise UsageError(f"--relaxation {relaxation}", allowed="between 0 and 2")
     return msgspec.convert(settings, Settle)
-
-
-def _dims(entries: list[str]) -> dict[str, int]:
-    dims = {}
-    for entry in entries:
-        name, _, size = entry.partition("=")
-        if not name or not size.isdecimal() or int(size) < 1:
-            raise UsageError(f"--dim {entry}", allowed="NAME=SIZE with a size of at least 1")
-        dims[name] = int(size)
-    return dims

@@ -6,10 +6,25 @@ from typing import TYPE_CHECKING, Annotated
 from rich.table import Table
 from typer import Argument, Option
 
-from ffebm.commands.compile import boundary_of, sizes_of
+from ffebm.commands.compiling import (
+    Activations,
+    BlockSize,
+    Boundary,
+    Digital,
+    Dimensions,
+    FoldBatchNorm,
+    Machine,
+    OwnPasses,
+    PhysicsName,
+    Trainable,
+    boundary_of,
+    dims_of,
+    sizes_of,
+)
 from ffebm.commands.console import out, print_tables, tables
 from ffebm.errors import Location, UsageError
 from ffebm.files.write_file import write_file
+from ffebm.graph.energy_block import DEFAULT_PHYSICS
 from ffebm.visible import visible_lines
 
 if TYPE_CHECKING:
@@ -37,27 +52,33 @@ def passes(  # noqa: PLR0913 - a command's options are its arguments
     values: Annotated[bool, Option("--values", help="Every constant in full.")] = False,
     timing: Annotated[bool, Option("--timing", help="Processor time of every pass.")] = False,
     statistics: Annotated[bool, Option("--statistics", help="What every pass has changed.")] = False,
-    hardware: Annotated[str, Option(help="Shipped name, or path of a .toml file.")] = "reference",
-    block_size: Annotated[
-        str, Option(help="Free layers in one energy block; or one number a block: 2,2,1.")
-    ] = "1",
-    boundary: Annotated[
-        str, Option(help="Where the first linear map of a block runs: tile or digital.")
-    ] = "tile",
+    hardware: Machine = "reference",
+    block_size: BlockSize = "1",
+    boundary: Boundary = "tile",
+    fold_batch_norm: FoldBatchNorm = False,
+    dim: Dimensions = None,
+    digital: Digital = None,
+    trainable: Trainable = None,
+    own_passes: OwnPasses = None,
+    physics: PhysicsName = DEFAULT_PHYSICS,
+    activation: Activations = None,
 ) -> None:
     """Run the compiler's passes on a model or on the text of a graph, and print the graph between them."""
-    from ffebm.compiler.driver import pass_order
+    from ffebm.compiler.driver import checked_options, pass_order, with_offers
     from ffebm.compiler.observe import observe
     from ffebm.compiler.onnx.from_onnx import from_onnx
+    from ffebm.compiler.own_passes import own_passes as found_passes
+    from ffebm.compiler.own_passes import with_own
     from ffebm.graph.graph import graph_text
     from ffebm.graph.text import SHOWN
     from ffebm.hardware.description import load_hardware
-    from ffebm.plan.schema import Options
 
-    options = Options(block_size=sizes_of(block_size), boundary=boundary_of(boundary))
-    steps = _chosen(pass_order(options), only or [])
-    machine = load_hardware(hardware)
-    graph = from_onnx(model, {}).graph
+    sizes, place, dims = sizes_of(block_size), boundary_of(boundary), dims_of(dim or [])
+    options = checked_options(sizes, place, fold_batch_norm, dims, digital or (), trainable or ())
+    options = with_offers(options, physics, activation or ())
+    order = with_own(pass_order(options), found_passes(own_passes or ()))
+    steps, machine = _chosen(order, only or []), load_hardware(hardware)
+    graph = from_onnx(model, dims).graph
     if source is not None:
         if not only:
             raise UsageError(f"--from {source} without --only", allowed="a text, and the passes to run on it")

@@ -134,15 +134,12 @@ def compile_model(  # noqa: PLR0913 - the public entry point; every option has a
         HardwareError: If the hardware description is wrong.
         UsageError: If an option is wrong.
     """
-    options = _options(block_size, boundary, fold_batch_norm, dims or {}, digital, trainable or ())
+    options = checked_options(block_size, boundary, fold_batch_norm, dims or {}, digital, trainable or ())
     own = own_passes(passes)
     job = _Request(
         machine=load_hardware(hardware),
         options=msgspec.structs.replace(
-            options,
-            passes=tuple(step.name for step in own),
-            physics=_known_physics(physics),
-            activations=known_activations(activations),
+            with_offers(options, physics, activations), passes=tuple(step.name for step in own)
         ),
         settle=_checked(settle or Settle()),
         own=own,
@@ -179,16 +176,20 @@ class _Request:
         return _emit(graph, self.machine, source, self.options, self.settle)
 
 
-def _known_physics(name: str) -> str:
-    """The name of a physics that is here."""
-    if not isinstance(name, str):
+def with_offers(options: Options, physics: str, activations: Sequence[str]) -> Options:
+    """The same options with what packages offer.
+
+    Raises:
+        UsageError: If something of that name is not offered.
+    """
+    if not isinstance(physics, str):
         raise UsageError(
-            f"physics={name!r}",
+            f"physics={physics!r}",
             allowed="a name: a plan says by name what it needs",
             hint="Executor(plan, physics=…) takes an object",
         )
-    admission_of(name)
-    return name
+    admission_of(physics)
+    return msgspec.structs.replace(options, physics=physics, activations=known_activations(activations))
 
 
 def _checked(settle: Settle) -> Settle:
@@ -222,7 +223,7 @@ def _compile_torch(model: object, example_inputs: object, job: _Request) -> Plan
     return plan
 
 
-def _options(
+def checked_options(
     block_size: int | tuple[int, ...] | list[int],
     boundary: Literal["tile", "digital"],
     fold: bool,
@@ -230,6 +231,11 @@ def _options(
     digital: Sequence[str],
     trainable: Sequence[str],
 ) -> Options:
+    """What is asked of the compiler, as a plan holds it.
+
+    Raises:
+        UsageError: If an option is wrong.
+    """
     sizes = block_size if isinstance(block_size, int) else tuple(block_size)
     listed = (sizes,) if isinstance(sizes, int) else sizes
     if not listed or any(not isinstance(size, int) or isinstance(size, bool) or size < 1 for size in listed):

@@ -1,10 +1,13 @@
+import sys
 from pathlib import Path
 
 import onnx
 import pytest
 
-from ffebm import cli
+from ffebm import cli, plugins
+from ffebm.compiler.driver import compile_model
 from tests.models import Builder
+from tests.packages import installed
 
 
 @pytest.fixture
@@ -85,3 +88,49 @@ def test_a_text_that_is_no_graph(model: str, tmp_path: Path, capsys: pytest.Capt
     path.write_text("graph g (x) -> (y) at IMPORTED\n  y = Relu(x\n")
     assert ffebm(model, "--from", str(path), "--only", "tiling") == 2
     assert capsys.readouterr().err == f"error: {path}:line 2: the line ends here; ','\n"
+
+
+def test_options_are_those_of_compile(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = """
+from dataclasses import dataclass
+from ffebm.graph.graph import Stage
+@dataclass(frozen=True)
+class Tanh:
+    name: str = "tanh"
+    requires: Stage = Stage.CANONICAL
+    ensures: Stage = Stage.CANONICAL
+    def run(self, graph, hardware):
+        for node in graph.nodes:
+            node.op = "Tanh" if node.op == "Relu" else node.op
+"""
+    installed(tmp_path / "target", "plug-tanh", {plugins.PASSES: {"tanh": "plug_tanh:Tanh"}}, code)
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "target"), *sys.path])
+    options = ["--pass", "tanh", "--dim", "N=3", "--trainable", "none"]
+    assert ffebm(model, *options) == 2
+    assert capsys.readouterr().err.startswith("error: model.onnx: no constant is called 'none'")
+    options = ["--pass", "tanh", "--dim", "N=3", "--digital", "c*", "--block-size", "2"]
+    assert ffebm(model, *options, "--statistics", "-o", str(tmp_path / "last.txt")) == 0
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()[-10:]]
+    assert names[names.index("tanh") - 1 : names.index("tanh") + 2] == [
+        "remove-dead",
+        "tanh",
+        "energy-blocks",
+    ]
+
+    graphs = []
+    progress = lambda name, graph: graphs.append(str(graph))  # noqa: E731 - one line
+    compile_model(
+        model, None, block_size=2, dims={"N": 3}, digital=["c*"], passes=["tanh"], progress=progress
+    )
+    assert (tmp_path / "last.txt").read_text() == graphs[-1]
+    assert "Tanh(" in graphs[-1]
+    assert "on request" in graphs[-1]
+    for wrong, message in (
+        (["--physics", "springs"], "there is no physics 'springs'; hopfield"),
+        (["--activation", "Atan"], "no installed package offers 'Atan' in ffebm.activations"),
+        (["--block-size", "0"], "block size 0; a whole number of at least 1"),
+    ):
+        assert ffebm(model, *wrong) == 2
+        assert capsys.readouterr().err.startswith(f"error: {message}")
