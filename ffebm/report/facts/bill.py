@@ -79,7 +79,11 @@ def energy_basis(hardware: Hardware) -> dict[str, tuple[str, ...]]:
             "adders": _additions(hardware),
             "buffer": (),
             "digital": _of_units(hardware, "mac_energy", "op_energy"),
-            "memory": tuple(f"memory.{memory.name}.bit_energy" for memory in hardware.memory),
+            "memory": tuple(
+                dict.fromkeys(
+                    f"memory.{hardware.memory_of(group.name).name}.bit_energy" for group in hardware.digital
+                )
+            ),
             "network": ("network.bit_energy", "network.hops"),
             "leakage": (),
         },
