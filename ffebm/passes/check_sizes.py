@@ -1,4 +1,4 @@
-"""Check sizes: weights fit what they multiply, and nothing is empty; onnx does not check every op."""
+"""Check sizes: weights fit what they multiply, and no layer is empty; onnx does not check every op."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from ffebm.plan.tensor_file import storable
 
 @dataclass(frozen=True)
 class CheckSizes:
-    """Refuses weights that do not fit and values that are empty."""
+    """Refuses weights that do not fit, and layers of which something is empty."""
 
     name: str = "check-sizes"
     requires: Stage = Stage.IMPORTED
@@ -21,8 +21,6 @@ class CheckSizes:
 
     def run(self, graph: Graph, hardware: Hardware) -> None:
         """Check every node; the graph stays as it is."""
-        for value in graph.inputs:
-            _check_filled(graph, value, Location(graph.source, value))
         for value in graph.constants:
             _check_storable(graph, value)
         for value in sorted(graph.trainable):

@@ -567,7 +567,7 @@ def _check_sizes(graph: Graph, sizes: int | tuple[int, ...], taken: int, layers:
     """Every listed block size is some block's."""
     if isinstance(sizes, int) or len(sizes) <= taken:
         return
-    few = ", ".join(map(str, sizes[:taken]))
+    few = ",".join(map(str, sizes[:taken]))  # as it is typed
     raise UsageError(
         f"{len(sizes)} block sizes for a chain that takes {taken}",
         allowed=f"it has {layers} layer{'' if layers == 1 else 's'} with weights that fit tiles",

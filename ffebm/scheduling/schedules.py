@@ -39,9 +39,9 @@ def training_tasks(graph: Graph, hardware: Hardware, settle: Settle) -> list[Tas
 
 
 def batch_of(graph: Graph) -> int:
-    """Samples of one run: the first size of the first input; 1 if it is open."""
+    """Samples of one run: the first size of the first input; 1 if it is open or 0."""
     shape = graph.shape(graph.inputs[0]) if graph.inputs else None
-    return shape[0] if shape and isinstance(shape[0], int) else 1
+    return max(1, shape[0]) if shape and isinstance(shape[0], int) else 1
 
 
 @dataclass

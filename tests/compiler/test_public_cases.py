@@ -51,7 +51,8 @@ def test_blocked_weights_are_exact() -> None:
     blocks = np.asarray(x, np.float64).reshape(2, 2, 16)
     step = np.abs(blocks).max(-1, keepdims=True) / 127
     coarse = (np.round(blocks / step) * step).reshape(2, 32) @ weight
-    np.testing.assert_allclose(arrays("blocked_int4", "out:")["y"], coarse, rtol=1e-6, atol=1e-5)
+    beside = np.asarray(arrays("blocked_int4", "out:")["y"], np.float64)
+    np.testing.assert_allclose(beside, coarse, rtol=1e-6, atol=1e-5)
 
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")

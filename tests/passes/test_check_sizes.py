@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -5,10 +6,10 @@ import pytest
 import torch
 from onnx import TensorProto, numpy_helper
 
-from ffebm import Executor
+from ffebm import Executor, load_plan
 from ffebm import compile as compile_plan
 from ffebm.errors import ModelError
-from tests.models import Builder
+from tests.models import Builder, oracle, relative_error, tensors
 
 GROUPS = "\n  hint: check the weight's shape and the group attribute"
 
@@ -87,10 +88,25 @@ def test_batch_normalisation() -> None:
     assert message(b, y).startswith("model:bn: shapes or types do not fit: ")
 
 
-def test_an_empty_input() -> None:
+@pytest.mark.parametrize("shape", [("N", 0), (0, 3), (0, "M"), (0,)])
+def test_an_empty_input_runs(shape: tuple[int | str, ...], tmp_path: Path) -> None:
+    """As in onnxruntime, and a plan of no samples costs what one of a sample would."""
     b = Builder()
-    y = b.node("Relu", b.input("x", "N", 0))
-    assert message(b, y) == "model:x: 'x' has a dimension of size 0: ['N', 0]; sizes of at least 1"
+    x = b.input("x", *shape)
+    model = b.model(b.node("Relu", x), b.node("ReduceSum", x, b.shape(0)))
+    plan = compile_plan(model, hardware="ideal")
+    feeds = {"x": np.zeros([size if isinstance(size, int) else 2 for size in shape], np.float32)}
+    results = Executor(plan)(*tensors(feeds).values())
+    assert relative_error(results, oracle(model, feeds)) < 1e-6
+    plan.save(tmp_path / "plan")
+    assert load_plan(tmp_path / "plan") == plan
+    assert plan.batch == 1
+
+
+def test_an_empty_input_of_a_layer() -> None:
+    b = Builder()
+    y = b.node("MatMul", b.input("x", 0, 3), b.weight(3, 2), name="m")
+    assert message(b, y) == "model:m: 'x' has a dimension of size 0: [0, 3]; sizes of at least 1"
 
 
 def test_an_empty_weight() -> None:

@@ -129,7 +129,7 @@ def test_more_sizes_than_the_chain_takes_are_refused(digital: bool) -> None:
         compile_model(b.model(y), block_size=[1, 1, 3], boundary="digital" if digital else "tile")
     assert str(caught.value) == (
         "model: 3 block sizes for a chain that takes 2; it has 2 layers with weights that fit tiles\n"
-        "  hint: list the first 2 only: 1, 1"
+        "  hint: list the first 2 only: 1,1"
     )
 
 
