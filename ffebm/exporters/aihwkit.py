@@ -17,6 +17,7 @@ from ffebm.exporters.export import (
     layer_name,
     linears,
     missing_notes,
+    replica_notes,
     settling_notes,
     sharing_notes,
     slice_ranges,
@@ -238,6 +239,7 @@ def _torch_weight(plan: Plan, linear: Linear) -> Array:
 
 def _notes(plan: Plan, maps: dict[str, Linear], kept: dict[str, Linear]) -> Iterator[str]:
     yield from settling_notes(plan)
+    yield from replica_notes(plan)
     yield from sharing_notes(plan)
     yield from missing_notes(plan, frozenset({SCALES}))
     for weight in maps:

@@ -37,7 +37,7 @@ LOADER_TEXT = '''\
 """Loads this folder into CrossSim 3: one AnalogCore for each piece of a weight, or each slice of one.
 
     cores = load.cores(folder)            # {name: AnalogCore}; core @ x and y @ core
-    y = load.product(folder, weight, x)   # W x over all pieces of one weight and group
+    y = load.product(folder, weight, x)   # W x over all pieces of one weight, group and replica
 
 CrossSim installs a package named `simulator`; put its checkout on PYTHONPATH.
 """
@@ -49,26 +49,27 @@ import numpy as np
 from simulator import AnalogCore, CrossSimParameters
 
 
-def cores(folder, weight=None, group=0):
-    """The core of every piece, or of one weight and group, by name."""
+def cores(folder, weight=None, group=0, replica=0):
+    """The core of every piece, or of one weight, group and replica, by name."""
     folder = Path(folder)
     pieces = json.loads((folder / "pieces.json").read_text())["pieces"]
     found = {}
     with np.load(folder / "matrices.npz") as matrices:
         for piece in pieces:
-            if weight is None or (piece["weight"], piece["group"]) == (weight, group):
+            place = piece["weight"], piece["group"], piece["replica"]
+            if weight is None or place == (weight, group, replica):
                 params = CrossSimParameters.from_json(folder / "parameters.json")
                 params.update(piece["update"])
                 found[piece["name"]] = AnalogCore(matrices[piece["name"]], params)
     return found
 
 
-def product(folder, weight, x, group=0):
+def product(folder, weight, x, group=0, replica=0):
     """W x for x [n_in] or [n_in, batch]; partial products are added digitally."""
     pieces = json.loads((Path(folder) / "pieces.json").read_text())["pieces"]
     places = {piece["name"]: piece for piece in pieces}
     x = np.asarray(x)
-    found = cores(folder, weight, group)
+    found = cores(folder, weight, group, replica)
     total = np.zeros((max(places[name]["outputs"][1] for name in found), *x.shape[1:]))
     for name, core in found.items():
         (first, last), (start, stop) = places[name]["inputs"], places[name]["outputs"]
@@ -130,6 +131,7 @@ def _entry(plan: Plan, place: TilePlan, piece: Piece, index: int) -> dict[str, A
         "name": name,
         "weight": piece.weight,
         "group": piece.group,
+        "replica": piece.replica,
         "inputs": piece.inputs,
         "outputs": piece.outputs,
         "tile": place.id,

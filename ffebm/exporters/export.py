@@ -100,9 +100,17 @@ def sharing_notes(plan: Plan) -> list[str]:
     shared = [f"tile{tile.id}" for tile in plan.tiles if len(tile.pieces) > 1]
     if not shared:
         return []
-    return [
-        f"{_some(shared)}: several pieces share the tile and take turns; here each has an array of its own"
-    ]
+    return [f"{_some(shared)}: several pieces share the tile; here each has an array of its own"]
+
+
+def replica_notes(plan: Plan) -> list[str]:
+    """Weights that lie on tiles several times, which other tools hold once."""
+    copied = dict.fromkeys(piece.weight for _, piece in plan.pieces() if piece.replica)
+    return (
+        [f"{_some(list(copied))}: several replicas share the vectors; here each is held once"]
+        if copied
+        else []
+    )
 
 
 WEIGHT_SLICES, INPUT_SLICES, SCALES = "weights in slices", "inputs in slices", "scales of single columns"

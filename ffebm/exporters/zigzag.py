@@ -15,8 +15,8 @@ from ffebm.exporters.export import (
     INPUT_SLICES,
     Export,
     layer_name,
-    linears,
     missing_notes,
+    replica_notes,
     settling_notes,
     source_line,
     used_group,
@@ -276,9 +276,11 @@ def _window_loops(plan: Plan, linear: Linear, interaction: Interaction) -> dict[
 
 
 def _notes(plan: Plan, tile: Crossbar, left_out: list[str]) -> Iterator[str]:
-    split = {p.weight for _, p in plan.pieces()} & {
-        w for w in linears(plan) if sum(p.weight == w for _, p in plan.pieces()) > 1
-    }
+    tiles: dict[str, set[int]] = {}
+    for place, piece in plan.pieces():
+        if not piece.replica:
+            tiles.setdefault(piece.weight, set()).add(place.id)
+    split = [weight for weight, found in tiles.items() if len(found) > 1]
     yield (
         f"the core is one tile; the machine has {used_group(plan).count}, holds every weight for good and "
         "lets tiles work at once, where ZigZag writes weights before each use"
@@ -296,6 +298,7 @@ def _notes(plan: Plan, tile: Crossbar, left_out: list[str]) -> Iterator[str]:
     yield "noise, ADC ranges, scales, digital nodes, biases, activations and pooling have no place there"
     yield "training has none either: no nudged phases, transposed reads and updates"
     yield from settling_notes(plan)
+    yield from replica_notes(plan)
     yield from missing_notes(plan, frozenset({INPUT_SLICES}))
     for name, bits in (("DAC", tile.dac.bits), ("weight", ceil(log2(2 * tile.top_level + 1)))):
         if _power_of_two(bits) != bits:

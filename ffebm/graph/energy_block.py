@@ -9,7 +9,7 @@ DEFAULT_PHYSICS = "hopfield"
 """The physics of blocks that are not said to have another."""
 
 
-class Layout(msgspec.Struct, frozen=True):
+class Rearrangement(msgspec.Struct, frozen=True):
     """A change of shape or axis order; the batch stays the first axis.
 
     Attributes:
@@ -75,10 +75,10 @@ class Interaction(msgspec.Struct, frozen=True):
 
     Attributes:
         source: Value name of z: a free layer of the same block or a clamped input.
-        before: Layout changes of z.
+        before: Rearrangements of z.
         linear: The linear map; None is the identity (a skip, or a drive computed elsewhere).
         pool: Pooling behind the linear map, if any.
-        after: Layout changes of the drive.
+        after: Rearrangements of the drive.
         source_shape: Shape of z without the batch.
         linear_shape: Shape of the linear map's output without the batch.
     """
@@ -86,10 +86,10 @@ class Interaction(msgspec.Struct, frozen=True):
     source: str
     source_shape: tuple[int, ...]
     linear_shape: tuple[int, ...]
-    before: tuple[Layout, ...] = ()
+    before: tuple[Rearrangement, ...] = ()
     linear: Linear | None = None
     pool: Pool | None = None
-    after: tuple[Layout, ...] = ()
+    after: tuple[Rearrangement, ...] = ()
 
 
 class Activation(msgspec.Struct, frozen=True):

@@ -67,12 +67,18 @@ class Part(msgspec.Struct, frozen=True):
         group: Which group of a grouped convolution; 0 otherwise.
         inputs: Range of the group's inputs: first, and one behind the last.
         outputs: Range of the group's outputs.
+        bundle: Which of the weight's bundles; the parts of one lie together on an array.
+        turn: Which read of the bundle takes it.
+        replica: Which copy of the weight; each takes a share of the vectors.
     """
 
     weight: str
     group: int
     inputs: tuple[int, int]
     outputs: tuple[int, int]
+    bundle: int = 0
+    turn: int = 0
+    replica: int = 0
 
     @property
     def n_in(self) -> int:
@@ -267,7 +273,8 @@ def _part_lines(graph: Graph) -> Iterator[str]:
             where = "" if place is None else f" on tile {place.tile} row {place.row} col {place.col}"
             inputs, outputs = (f"{first}:{last}" for first, last in (part.inputs, part.outputs))
             name = name_text(part.weight)
-            yield f"  part {name} group {part.group} inputs {inputs} outputs {outputs}{where}"
+            read = f"bundle {part.bundle} turn {part.turn} replica {part.replica}"
+            yield f"  part {name} group {part.group} inputs {inputs} outputs {outputs} {read}{where}"
 
 
 def node_lines(node: Node, graph: Graph, shown: int = SHOWN) -> Iterator[str]:

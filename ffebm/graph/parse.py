@@ -16,9 +16,9 @@ from ffebm.graph.energy_block import (
     EnergyBlock,
     Interaction,
     Layer,
-    Layout,
     Linear,
     Pool,
+    Rearrangement,
 )
 from ffebm.graph.graph import Attr, Graph, Node, Part, Place, Stage
 from ffebm.graph.tensor import Array, Dim, TensorType
@@ -271,7 +271,9 @@ class _Parser:
         self.need("inputs")
         inputs = self._range()
         self.need("outputs")
-        part = Part(weight, group, inputs, self._range())
+        outputs = self._range()
+        read = (self._field(key) for key in ("bundle", "turn", "replica"))
+        part = Part(weight, group, inputs, outputs, *read)
         graph.parts[weight] = (*graph.parts.get(weight, ()), part)
         if self.has("on"):
             tile, row, col = (self._field(key) for key in ("tile", "row", "col"))
@@ -376,9 +378,9 @@ class _Parser:
         name = self.name()
         if not self._peek("{"):
             return name
-        after: list[Layout] = []
+        after: list[Rearrangement] = []
         while name in _LAYOUTS:
-            after.append(self._struct(Layout, name))
+            after.append(self._struct(Rearrangement, name))
             self.need("(")
             name = self.name()
         pool = self._struct(Pool, name) if name in _POOLS else None
@@ -396,10 +398,10 @@ class _Parser:
         """The linear map with what it reads, and its shape."""
         fields = self._named_fields()
         self.need("(")
-        before: list[Layout] = []
+        before: list[Rearrangement] = []
         source = self.name()
         while source in _LAYOUTS and self._peek("{"):
-            before.append(self._struct(Layout, source))
+            before.append(self._struct(Rearrangement, source))
             self.need("(")
             source = self.name()
         self.need(":")

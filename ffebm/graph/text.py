@@ -25,7 +25,7 @@ import msgspec
 import numpy as np
 
 from ffebm.errors import Location
-from ffebm.graph.energy_block import DEFAULT_PHYSICS, EnergyBlock, Interaction, Layout
+from ffebm.graph.energy_block import DEFAULT_PHYSICS, EnergyBlock, Interaction, Rearrangement
 from ffebm.graph.tensor import Array, PlainAttr, TensorType, holds_floats
 
 SHOWN = 16
@@ -118,7 +118,7 @@ def _interaction_text(interaction: Interaction) -> str:
     """From the inside out: the source, layout, the linear map, the pooling, layout."""
     text = f"{name_text(interaction.source)}: {_shape_text(interaction.source_shape)}"
     for layout in interaction.before:
-        text = _layout_text(layout, text)
+        text = _rearrangement_text(layout, text)
 
     linear = interaction.linear
     if linear is None:
@@ -131,11 +131,11 @@ def _interaction_text(interaction: Interaction) -> str:
     if interaction.pool is not None:
         text = f"{interaction.pool.op}{_fields(interaction.pool)}({text})"
     for layout in interaction.after:
-        text = _layout_text(layout, text)
+        text = _rearrangement_text(layout, text)
     return text
 
 
-def _layout_text(layout: Layout, inner: str) -> str:
+def _rearrangement_text(layout: Rearrangement, inner: str) -> str:
     return f"{layout.op}{_fields(layout)}({inner})"
 
 

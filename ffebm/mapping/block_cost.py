@@ -19,6 +19,7 @@ from ffebm.graph.energy_block import EnergyBlock, Interaction, Layer, Linear
 from ffebm.graph.graph import Graph, Part
 from ffebm.graph.ops import OPS
 from ffebm.hardware.description import AnalogGroup, Cell, Hardware, Relaxation, Transfer
+from ffebm.mapping.layout import Bundle, bundles_of
 from ffebm.mapping.read_cost import cells_of, crossing, read_cost, sums_cost
 from ffebm.plan.schedule import Cost
 
@@ -36,11 +37,22 @@ class PhaseCost:
     cost: Cost
 
 
+Where = int | tuple[str, int, int]
+"""A tile, or a bundle by weight, replica and number that has none yet."""
+
+
+def where(graph: Graph, bundle: Bundle) -> Where:
+    """What a bundle keeps busy: before it is placed, a tile of its own."""
+    first = bundle.parts[0]
+    place = graph.places.get(first)
+    return (first.weight, first.replica, first.bundle) if place is None else place.tile
+
+
 class BlockCost:
-    """Costs of one placed block.
+    """Costs of one block, placed or not.
 
     Args:
-        graph: A placed graph.
+        graph: A tiled graph.
         hardware: The machine.
         block: One of the graph's blocks.
         batch: Samples that settle.
@@ -57,12 +69,13 @@ class BlockCost:
         self.clamped = [(la, i) for la, i in block.interactions() if i.source not in inside]
         colours = block.colours()
         self.colour = {layer.value: colours[n] for n, layer in enumerate(block.layers)}
+        self.bundles = {w: bundles_of(graph.parts[w]) for w in block.weights() if w in graph.parts}
 
     @property
     def tiles(self) -> tuple[int, ...]:
         """Tiles that hold a part of the block."""
-        parts = [p for w in self.block.weights() for p in self.graph.parts.get(w, ())]
-        return tuple(sorted({self.graph.places[part].tile for part in parts}))
+        held = [bundle for bundles in self.bundles.values() for bundle in bundles]
+        return tuple(sorted({self.graph.places[bundle.parts[0]].tile for bundle in held}))
 
     def free(self, sweeps: int) -> PhaseCost:
         """The free phase: the clamped drive once, then the sweeps; one is exact if no layer feels another."""
@@ -98,7 +111,7 @@ class BlockCost:
         linear = interaction.linear
         if linear is None:
             return 0
-        cells = sum(p.n_in * p.n_out for p in self.graph.parts[linear.weight])
+        cells = sum(p.n_in * p.n_out for p in self.graph.parts[linear.weight] if not p.replica)
         return cells * positions(interaction, linear)
 
     def _relaxes(self, relaxation: Relaxation, driven: int, sensed: int) -> PhaseCost:
@@ -117,7 +130,7 @@ class BlockCost:
         for _, interaction in self.block.interactions():
             if interaction.linear is not None:
                 parts = self.graph.parts[interaction.linear.weight]
-                held = sum(cells_of(part, tile) for part in parts)
+                held = sum(cells_of(part, tile) for part in parts if not part.replica)
                 cells += held * positions(interaction, interaction.linear)
         dacs, adcs = self.batch * driven, self.batch * sensed
         cost = Cost(
@@ -154,9 +167,9 @@ class BlockCost:
                 states += math.prod(interaction.source_shape)
         return 2 * self.batch * states
 
-    def _tiles_of(self, interactions: Iterable[Interaction]) -> set[int]:
+    def _tiles_of(self, interactions: Iterable[Interaction]) -> set[Where]:
         weights = [i.linear.weight for i in interactions if i.linear is not None]
-        return {self.graph.places[part].tile for weight in weights for part in self.graph.parts[weight]}
+        return {where(self.graph, bundle) for weight in weights for bundle in self.bundles[weight]}
 
     def _activations(self, layers: list[Layer]) -> PhaseCost:
         operations = 0.0
@@ -169,40 +182,35 @@ class BlockCost:
 
     def _reads(self, reads: list[tuple[Interaction, bool]]) -> PhaseCost:
         """Products that run together, some transposed; tiles work side by side, a tile's reads in turn."""
-        busy: dict[int, float] = defaultdict(float)
+        busy: dict[Where, float] = defaultdict(float)
         total = Cost()
         for interaction, transposed in reads:
             linear = interaction.linear
             if linear is None:
                 continue
-            vectors = self.batch * positions(interaction, linear)
-            by_tile: dict[int, list[Part]] = defaultdict(list)
-            for part in self.graph.parts[linear.weight]:
-                by_tile[self.graph.places[part].tile].append(part)
-            for number, parts in by_tile.items():
-                busy[number] += vectors * self._rounds(parts) * self.group.tile.read_seconds
+            for bundle in self.bundles[linear.weight]:
+                vectors = self._vectors(interaction, linear, bundle.parts[0].replica)
+                turns = bundle.turns if self.group.tile.has_cells else 1
+                busy[where(self.graph, bundle)] += vectors * turns * self.group.tile.read_seconds
+                parts = list(bundle.parts)
                 total += read_cost(self.hardware, self.group, parts, vectors, backwards=transposed)
-            places = {part: self.graph.places[part].tile for part in self.graph.parts[linear.weight]}
-            total += sums_cost(self.hardware, self.group, places, vectors, backwards=transposed)
+            for replica, places in self._places(linear).items():
+                vectors = self._vectors(interaction, linear, replica)
+                total += sums_cost(self.hardware, self.group, places, vectors, backwards=transposed)
         return PhaseCost(max(busy.values(), default=0.0), total)
 
-    def _rounds(self, parts: list[Part]) -> int:
-        """Reads in turn that one product takes on a tile: parts share a read if they share no line."""
-        if not self.group.tile.has_cells or len(parts) == 1:
-            return 1
-        rounds: list[list[int]] = []
-        for part in parts:
-            place = self.graph.places[part]
-            rows = ((1 << part.n_in) - 1) << place.row
-            cols = ((1 << part.n_out) - 1) << place.col
-            for taken in rounds:
-                if not (taken[0] & rows or taken[1] & cols):
-                    taken[0] |= rows
-                    taken[1] |= cols
-                    break
-            else:
-                rounds.append([rows, cols])
-        return len(rounds)
+    def _vectors(self, interaction: Interaction, linear: Linear, replica: int) -> int:
+        """Vectors that a replica takes: replicas share those of each sample, the first takes most."""
+        replicas = 1 + self.graph.parts[linear.weight][-1].replica
+        return self.batch * -(-(positions(interaction, linear) - replica) // replicas)
+
+    def _places(self, linear: Linear) -> dict[int, dict[Part, int | None]]:
+        """For each replica of a weight its parts with their tiles; None before they are placed."""
+        found: dict[int, dict[Part, int | None]] = defaultdict(dict)
+        for part in self.graph.parts[linear.weight]:
+            place = self.graph.places.get(part)
+            found[part.replica][part] = None if place is None else place.tile
+        return found
 
 
 def update_of(graph: Graph, hardware: Hardware, weights: Iterable[str]) -> tuple[PhaseCost, tuple[int, ...]]:
@@ -217,7 +225,8 @@ def update_of(graph: Graph, hardware: Hardware, weights: Iterable[str]) -> tuple
         What it takes, and the tiles that it is done on.
     """
     parts = [part for weight in weights for part in graph.parts.get(weight, ())]
-    tiles = tuple(sorted({graph.places[part].tile for part in parts}))
+    bundles = bundles_of(parts)
+    tiles = tuple(sorted({graph.places[bundle.parts[0]].tile for bundle in bundles}))
     group = hardware.group_of_tile(tiles[0]) if tiles else None
     if group is None:
         return PhaseCost(0.0, Cost()), tiles
@@ -228,8 +237,8 @@ def update_of(graph: Graph, hardware: Hardware, weights: Iterable[str]) -> tuple
         return _pulses(graph, hardware, group, parts), tiles
 
     rows: dict[int, int] = defaultdict(int)
-    for part in parts:
-        rows[graph.places[part].tile] += part.n_in
+    for bundle in bundles:
+        rows[graph.places[bundle.parts[0]].tile] += bundle.height
     cells = sum(cells_of(part, tile) for part in parts)
     verify = tile.cell.verify
     # a row waits for its slowest cell

@@ -1,121 +1,195 @@
-"""Packing parts onto tiles without overlap.
+"""Packing bundles onto arrays without overlap.
 
-A tile is filled in shelves: a shelf is a band of word lines, its parts stand side by side on bit lines. A
-part takes the lowest shelf where it fits, else opens a new one. Shelves of equal height waste nothing, which
-is the common case: the parts of one layer.
+Each bundle is a box. Boxes of one block that share an array are read one after the other, so they lie apart
+where there are enough arrays. With as many arrays as boxes each box has one of its own. Where space is short
+all boxes are packed together, large ones first: a box takes the free rectangle that it fits best, and what is
+left of that is cut in two (a guillotine cut). Free rectangles are kept by height and width, so the time grows
+nearly as the number of boxes.
+
+Source: Jylänki, "A thousand ways to pack the bin" (2010): guillotine, best short side fit, longer axis split.
 """
 
-from collections.abc import Sequence
+from bisect import bisect_left, insort
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from ffebm.graph.graph import Part, Place
+from ffebm.graph.graph import Place
+from ffebm.mapping.layout import Size
+
+SEEN = 32
+"""Free rectangles of one size that are looked at for one apart from its block."""
+
+ENDLESS = 1 << 62
+"""Lines of an array that holds anything."""
 
 
-@dataclass
-class _Shelf:
-    row: int
-    height: int
-    used: int = 0
+@dataclass(frozen=True)
+class Box:
+    """A bundle's lines.
 
-
-@dataclass
-class _Tile:
-    rows: int
-    cols: int
-    shelves: list[_Shelf] = field(default_factory=list)
-
-    @property
-    def top(self) -> int:
-        """First free word line above all shelves."""
-        return self.shelves[-1].row + self.shelves[-1].height if self.shelves else 0
-
-    def put(self, part: Part) -> tuple[int, int] | None:
-        """Word line and bit line where a part now lies; None if it does not fit."""
-        for shelf in self.shelves:
-            if part.n_in <= shelf.height and shelf.used + part.n_out <= self.cols:
-                shelf.used += part.n_out
-                return shelf.row, shelf.used - part.n_out
-        if self.top + part.n_in > self.rows or part.n_out > self.cols:
-            return None
-        self.shelves.append(_Shelf(self.top, part.n_in, part.n_out))
-        return self.shelves[-1].row, 0
-
-    def take_back(self, part: Part, row: int) -> None:
-        """Undo the latest `put`."""
-        shelf = next(shelf for shelf in reversed(self.shelves) if shelf.row == row)
-        shelf.used -= part.n_out
-        if not shelf.used:
-            self.shelves.remove(shelf)
-
-
-class Packer:
-    """Tiles in use and where their parts lie.
-
-    Args:
-        count: How many tiles there are.
-        rows: Word lines of each; None for a tile that holds anything.
-        cols: Bit-line pairs of each.
+    Attributes:
+        height: Word lines.
+        width: Bit-line pairs.
+        owners: Blocks that read it, by number.
     """
 
-    def __init__(self, count: int, rows: int | None, cols: int | None) -> None:
-        self.count = count
-        self.rows = rows or 1 << 62
-        self.cols = cols or 1 << 62
-        self.tiles: list[_Tile] = []
+    height: int
+    width: int
+    owners: Collection[int] = ()
 
-    @property
-    def free(self) -> int:
-        """Tiles that hold nothing yet."""
-        return self.count - len(self.tiles)
 
-    def needs(self, parts: Sequence[Part]) -> int:
-        """Empty tiles that parts need on their own."""
-        alone = Packer(len(parts), self.rows, self.cols)
-        alone._fill(parts, 0)
-        return len(alone.tiles)
+@dataclass(frozen=True)
+class Way:
+    """How to fill arrays.
 
-    def place(self, parts: Sequence[Part]) -> dict[Part, Place] | None:
-        """Place parts together: on empty tiles while there are enough, else in the gaps of used ones too.
+    Attributes:
+        order: Key by which boxes are sorted.
+        apart: No two boxes of one block share an array.
+        wide: Take an empty array before what is left of others.
+    """
 
-        Returns:
-            A place for each part; None, with nothing changed, if they do not fit.
-        """
-        places = self._fill(parts, len(self.tiles))
-        return places if places is not None else self._fill(parts, 0)
+    order: Callable[[Box], tuple[int, ...]]
+    apart: bool
+    wide: bool = False
 
-    def _fill(self, parts: Sequence[Part], first: int) -> dict[Part, Place] | None:
-        """Put parts on tiles from `first` on, tall ones first; all of them or none."""
-        places: dict[Part, Place] = {}
-        for part in sorted(parts, key=lambda p: (-p.n_in, -p.n_out, p.weight, p.group, p.outputs, p.inputs)):
-            while first < len(self.tiles) and self._full(first):
-                first += 1
-            place = self._put(part, first)
-            if place is None:
-                self._take_back(places)
-                return None
-            places[part] = place
-        return places
 
-    def _put(self, part: Part, first: int) -> Place | None:
-        """Put one part on the first tile with room, a new one if need be."""
-        for number in range(first, len(self.tiles)):
-            spot = self.tiles[number].put(part)
-            if spot is not None:
-                return Place(number, *spot)
-        if len(self.tiles) == self.count or part.n_in > self.rows or part.n_out > self.cols:
+def _tall(box: Box) -> tuple[int, ...]:
+    return -box.height, -box.width
+
+
+def _large(box: Box) -> tuple[int, ...]:
+    return -box.height * box.width, -box.height
+
+
+def _long(box: Box) -> tuple[int, ...]:
+    return -max(box.height, box.width), -min(box.height, box.width), -box.height
+
+
+WAYS = (
+    Way(_large, apart=True, wide=True),
+    *(Way(order, apart=True) for order in (_tall, _large, _long)),
+    *(Way(order, apart=False) for order in (_tall, _large, _long)),
+)
+"""Ways to fill, those that cost no time first."""
+
+
+def pack(
+    boxes: Sequence[Box], count: int, size: Size | None, *, apart: bool = False
+) -> tuple[Place, ...] | None:
+    """Lay boxes on arrays, those of a block apart if that goes.
+
+    Args:
+        boxes: What is to be placed; none is larger than an array.
+        count: How many arrays there are.
+        size: Word lines and bit-line pairs of each; None for arrays that hold anything.
+        apart: Boxes of a block may not share an array.
+
+    Returns:
+        A place for each box; None if they were not made to fit.
+    """
+    if len(boxes) <= count:
+        return tuple(Place(number, 0, 0) for number in range(len(boxes)))
+    if size is not None and sum(box.height * box.width for box in boxes) > count * size[0] * size[1]:
+        return None
+    ways = [way for way in WAYS if way.apart or not apart]
+    return next((places for way in ways if (places := _filled(boxes, count, size, way)) is not None), None)
+
+
+def arrays_needed(boxes: Sequence[Box], size: Size | None) -> int:
+    """The fewest arrays that boxes were made to fit on, blocks apart or not."""
+    tries = [_filled(boxes, len(boxes), size, way) or () for way in WAYS if not way.apart]
+    return min(1 + max((place.tile for place in places), default=-1) for places in tries)
+
+
+def _filled(boxes: Sequence[Box], count: int, size: Size | None, way: Way) -> tuple[Place, ...] | None:
+    arrays = _Arrays(count, size or (ENDLESS, ENDLESS), way)
+    places: dict[int, Place] = {}
+    for index in sorted(range(len(boxes)), key=lambda index: (way.order(boxes[index]), index)):
+        place = arrays.put(boxes[index])
+        if place is None:
             return None
-        self.tiles.append(_Tile(self.rows, self.cols))
-        self.tiles[-1].put(part)
-        return Place(len(self.tiles) - 1, 0, 0)
+        places[index] = place
+    return tuple(places[index] for index in range(len(boxes)))
 
-    def _take_back(self, places: dict[Part, Place]) -> None:
-        """Undo puts, latest first."""
-        for part, place in reversed(places.items()):
-            self.tiles[place.tile].take_back(part, place.row)
-            if not self.tiles[place.tile].shelves:
-                self.tiles.pop(place.tile)
 
-    def _full(self, number: int) -> bool:
-        """No line is left for even the smallest part."""
-        tile = self.tiles[number]
-        return tile.top == self.rows and all(shelf.used == self.cols for shelf in tile.shelves)
+@dataclass
+class _Arrays:
+    """Arrays in use, and the free rectangles of each: by height, by width, then as corners."""
+
+    count: int
+    size: Size
+    way: Way
+    owners: list[set[int]] = field(default_factory=list)
+    free: dict[int, dict[int, list[Place]]] = field(default_factory=dict)
+    heights: list[int] = field(default_factory=list)
+    widths: dict[int, list[int]] = field(default_factory=dict)
+
+    def put(self, box: Box) -> Place | None:
+        """Where a box now lies; None if it does not fit."""
+        may_open = len(self.owners) < self.count
+        found = None if self.way.wide and may_open else min(self._fits(box), default=None)
+        if found is not None:
+            _, height, width, index = found
+            corner = self._take(height, width, index)
+        elif may_open and box.height <= self.size[0] and box.width <= self.size[1]:
+            corner, (height, width) = Place(len(self.owners), 0, 0), self.size
+            self.owners.append(set())
+        else:
+            return None
+        self.owners[corner.tile].update(box.owners)
+        self._cut(corner, height, width, box)
+        return corner
+
+    def _fits(self, box: Box) -> Iterator[tuple[tuple[int, int], int, int, int]]:
+        """The best free rectangle of each height: what it leaves, its size, its index among equal ones."""
+        for height in self.heights[bisect_left(self.heights, box.height) :]:
+            widths = self.widths[height]
+            for width in widths[bisect_left(widths, box.width) :]:
+                index = self._apart(self.free[height][width], box)
+                if index is not None:
+                    above, beside = height - box.height, width - box.width
+                    left = (above, beside) if above < beside else (beside, above)
+                    yield left, height, width, index
+                    break
+
+    def _apart(self, corners: list[Place], box: Box) -> int | None:
+        """The latest rectangle on an array without the box's block."""
+        if not self.way.apart:
+            return len(corners) - 1
+        for index in range(len(corners) - 1, max(-1, len(corners) - 1 - SEEN), -1):
+            if self.owners[corners[index].tile].isdisjoint(box.owners):
+                return index
+        return None
+
+    def _take(self, height: int, width: int, index: int) -> Place:
+        corners = self.free[height][width]
+        corner = corners.pop(index)
+        if not corners:
+            del self.free[height][width]
+            self.widths[height].remove(width)
+        if not self.widths[height]:
+            del self.widths[height], self.free[height]
+            self.heights.remove(height)
+        return corner
+
+    def _cut(self, corner: Place, height: int, width: int, box: Box) -> None:
+        """Free what a box leaves of its rectangle, cut along the longer side of that."""
+        tile, row, col = corner.tile, corner.row, corner.col
+        above, beside = height - box.height, width - box.width
+        if above >= beside:
+            self._free(Place(tile, row + box.height, col), above, width)
+            self._free(Place(tile, row, col + box.width), box.height, beside)
+        else:
+            self._free(Place(tile, row + box.height, col), above, box.width)
+            self._free(Place(tile, row, col + box.width), height, beside)
+
+    def _free(self, corner: Place, height: int, width: int) -> None:
+        if not height or not width:
+            return
+        if height not in self.free:
+            insort(self.heights, height)
+            self.free[height], self.widths[height] = {}, []
+        if width not in self.free[height]:
+            insort(self.widths[height], width)
+            self.free[height][width] = []
+        self.free[height][width].append(corner)

@@ -45,7 +45,7 @@ def read_cost(
 def sums_cost(
     hardware: Hardware,
     group: AnalogGroup,
-    parts: Mapping[Part, int] | Mapping[Part, None],
+    parts: Mapping[Part, int | None],
     vectors: int,
     *,
     backwards: bool,

@@ -23,15 +23,23 @@ from ffebm.graph.energy_block import (
     EnergyBlock,
     Interaction,
     Layer,
-    Layout,
     Linear,
     Pool,
+    Rearrangement,
 )
 from ffebm.graph.graph import Graph, Node, Stage, captured
 from ffebm.graph.monotone import activation_of
 from ffebm.graph.ops import OPS, Kind, kind_of
 from ffebm.hardware.description import Hardware
-from ffebm.passes.linear_maps import Unfit, bias_shape_fits, layout_of, linear_of, pool_of, scale_of, unfit
+from ffebm.passes.linear_maps import (
+    Unfit,
+    bias_shape_fits,
+    linear_of,
+    pool_of,
+    rearrangement_of,
+    scale_of,
+    unfit,
+)
 from ffebm.patterns import Patterns
 
 ON_REQUEST = "kept digital on request"
@@ -90,7 +98,7 @@ class _View:
     """A state behind layout changes that no node has made digital yet."""
 
     source: str
-    layouts: tuple[Layout, ...]
+    layouts: tuple[Rearrangement, ...]
     nodes: list[Node]
 
 
@@ -242,7 +250,7 @@ class _Former:
         value = node.inputs[0]
         if value not in self.fed:
             raise Unfit("layout of constants")
-        layouts = layout_of(self.graph, node)
+        layouts = rearrangement_of(self.graph, node)
         drive = self.drives.get(value)
         if drive is not None:
             term = drive.terms[0]
@@ -506,7 +514,7 @@ class _Former:
         if value in self.drives:
             self._close_linear(value)
 
-    def _state(self, value: str) -> tuple[str, tuple[Layout, ...], list[Node]]:
+    def _state(self, value: str) -> tuple[str, tuple[Rearrangement, ...], list[Node]]:
         """A value as a state behind layout changes, and the nodes of those changes."""
         view = self.views.pop(value, None)
         if view is not None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ffebm.graph.energy_block import Layout, Linear, Pool
+from ffebm.graph.energy_block import Linear, Pool, Rearrangement
 from ffebm.graph.graph import Graph, Node
 from ffebm.graph.ops import Kind, kind_of
 from ffebm.graph.tensor import Dim, holds_floats
@@ -168,7 +168,7 @@ def pool_of(graph: Graph, node: Node) -> Pool:
     )
 
 
-def layout_of(graph: Graph, node: Node) -> tuple[Layout, ...]:
+def rearrangement_of(graph: Graph, node: Node) -> tuple[Rearrangement, ...]:
     """A change of shape or axis order that leaves the batch first.
 
     Raises:
@@ -183,13 +183,13 @@ def layout_of(graph: Graph, node: Node) -> tuple[Layout, ...]:
         order = node.attrs.get("perm", tuple(range(len(before)))[::-1])
         if not isinstance(order, tuple) or order[0] != 0:
             raise Unfit("a layout change that moves the batch")
-        return (Layout("Transpose", tuple(int(axis) for axis in order)),)
+        return (Rearrangement("Transpose", tuple(int(axis) for axis in order)),)
     sizes = [d for d in after[1:] if isinstance(d, int)]
     if len(sizes) != len(after) - 1 or not all(isinstance(d, int) for d in before[1:]):
         raise Unfit("a layout change of unknown size")
     if math.prod(sizes) != math.prod(int(d) for d in before[1:]):
         raise Unfit("a layout change that moves the batch")
-    return (Layout("Reshape", tuple(sizes)),)
+    return (Rearrangement("Reshape", tuple(sizes)),)
 
 
 def bias_shape_fits(graph: Graph, value: str, out: tuple[Dim, ...] | None) -> bool:

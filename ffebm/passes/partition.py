@@ -1,20 +1,25 @@
 """Partition: which energy blocks get tiles, and a unit and a reason for every node.
 
 When tiles run out, the blocks that save the least digital work per tile stay digital. This is the greedy rule
-for knapsacks: blocks in order of multiply-accumulates per tile, each taken if it still fits.
+for knapsacks: blocks in order of multiply-accumulates per tile, each taken if all that are taken still pack.
 """
 
-from collections.abc import Mapping
+from bisect import bisect
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
 
 from ffebm.errors import HardwareError, Location
 from ffebm.graph.energy_block import EnergyBlock
-from ffebm.graph.graph import Graph, Node, Part, Stage
+from ffebm.graph.graph import Graph, Node, Stage
 from ffebm.graph.work import macs
-from ffebm.hardware.description import Hardware
-from ffebm.mapping.packing import Packer
+from ffebm.hardware.description import AnalogGroup, Hardware
+from ffebm.mapping.packing import Box, arrays_needed, pack
+from ffebm.passes.placement import placing
+
+MISSES = 16
+"""Blocks behind the first that does not fit which are tried in vain before the rest is left digital."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ class Partition:
     def run(self, graph: Graph, hardware: Hardware) -> None:
         """Keep the blocks that fit; the nodes of the others become digital."""
         members = members_of(graph)
-        refused = _refused(graph, packers_for(hardware))
+        refused = {block: why for group in hardware.analog for block, why in _refused(graph, group).items()}
         for block_id, reason in refused.items():
             for node in members[block_id]:
                 node.unit, node.reason, node.block = "digital", reason, None
@@ -37,11 +42,6 @@ class Partition:
         graph.parts = {weight: parts for weight, parts in graph.parts.items() if weight in kept}
         _note(graph, len(refused))
         _assign(graph, hardware)
-
-
-def packers_for(hardware: Hardware) -> dict[str, Packer]:
-    """An empty packer for each group of a machine's tiles."""
-    return {group.name: Packer(group.count, *(group.tile.size or (None, None))) for group in hardware.analog}
 
 
 def members_of(graph: Graph) -> dict[int, list[Node]]:
@@ -53,34 +53,54 @@ def members_of(graph: Graph) -> dict[int, list[Node]]:
     return members
 
 
-def parts_of(graph: Graph, block: EnergyBlock) -> list[Part]:
-    """The parts of all weights of a block, each weight once."""
-    return [part for weight in block.weights() for part in graph.parts.get(weight, ())]
+@dataclass(frozen=True)
+class _Wanted:
+    """A block with what it needs of the tiles.
+
+    Attributes:
+        block: Which.
+        tiles: The fewest that it was made to fit on alone.
+        saving: Multiply-accumulates for each of these.
+    """
+
+    block: EnergyBlock
+    tiles: int
+    saving: float
 
 
-def by_saving(graph: Graph, packers: Mapping[str, Packer]) -> list[tuple[EnergyBlock, int]]:
-    """Blocks with the tiles that each needs alone, most multiply-accumulates per tile first."""
-    ranked, members = [], members_of(graph)
+def _by_saving(graph: Graph, group: AnalogGroup) -> list[_Wanted]:
+    """The blocks of a group, most multiply-accumulates per tile first."""
+    found, members = [], members_of(graph)
     for block in graph.blocks:
-        tiles = packers[block.group].needs(parts_of(graph, block))
-        saved = sum(macs(graph, node) for node in members[block.id])
-        ranked.append((saved / tiles, block, tiles))
-    ranked.sort(key=lambda entry: (-entry[0], entry[1].id))
-    return [(block, tiles) for _, block, tiles in ranked]
+        if block.group == group.name:
+            tiles = arrays_needed(placing([block], graph.parts)[1], group.tile.size)
+            saved = sum(macs(graph, node) for node in members[block.id])
+            found.append(_Wanted(block, tiles, saved / tiles))
+    return sorted(found, key=lambda wanted: (-wanted.saving, wanted.block.id))
 
 
-def _refused(graph: Graph, packers: Mapping[str, Packer]) -> dict[int, str]:
-    """Blocks that do not fit, with the reason."""
-    placed: set[Part] = set()
-    refused = {}
-    for block, tiles in by_saving(graph, packers):
-        packer = packers[block.group]
-        parts = [part for part in parts_of(graph, block) if part not in placed]
-        if packer.place(parts) is None:
-            refused[block.id] = f"no tile left: needs {tiles}, {packer.free} free"
+def _refused(graph: Graph, group: AnalogGroup) -> dict[int, str]:
+    """Blocks that do not fit the tiles of their group, with the reason."""
+    ranked = _by_saving(graph, group)
+
+    def boxes(some: Sequence[_Wanted]) -> list[Box]:
+        return placing([wanted.block for wanted in some], graph.parts)[1]
+
+    def fits(some: Sequence[_Wanted]) -> bool:
+        return pack(boxes(some), group.count, group.tile.size) is not None
+
+    if fits(ranked):
+        return {}
+    first = bisect(range(len(ranked)), False, key=lambda last: not fits(ranked[: last + 1]))
+    taken, left = ranked[:first], [ranked[first]]
+    for wanted in ranked[first + 1 :]:
+        more = [*taken, wanted]
+        if len(left) <= MISSES and fits(more):
+            taken = more
         else:
-            placed.update(parts)
-    return refused
+            left.append(wanted)
+    free = group.count - arrays_needed(boxes(taken), group.tile.size)
+    return {w.block.id: f"no tile left: needs {w.tiles}, {free} free" for w in left}
 
 
 def _renumber(graph: Graph, blocks: list[EnergyBlock], members: dict[int, list[Node]]) -> None:

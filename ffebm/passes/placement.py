@@ -1,16 +1,14 @@
-"""Placement: where each part of each weight lies.
+"""Placement: where each part of each weight lies."""
 
-Blocks are placed in the order in which the partition took them, so what fitted there fits here.
-"""
-
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from msgspec.structs import replace
-
 from ffebm.errors import InternalError
-from ffebm.graph.graph import Graph, Stage
+from ffebm.graph.energy_block import EnergyBlock
+from ffebm.graph.graph import Graph, Part, Place, Stage
 from ffebm.hardware.description import Hardware
-from ffebm.passes.partition import by_saving, packers_for, parts_of
+from ffebm.mapping.layout import Bundle, bundles_of
+from ffebm.mapping.packing import Box, pack
 
 
 @dataclass(frozen=True)
@@ -22,13 +20,31 @@ class Placement:
     ensures: Stage = Stage.PLACED
 
     def run(self, graph: Graph, hardware: Hardware) -> None:
-        """Place the parts of all blocks; a weight that blocks share is placed once."""
-        packers = packers_for(hardware)
-        for block, _ in by_saving(graph, packers):
-            places = packers[block.group].place(
-                [part for part in parts_of(graph, block) if part not in graph.places]
-            )
-            if places is None:
-                raise InternalError(f"{block.name} fitted the tiles in the partition, and does not now")
-            first = hardware.tile_numbers(block.group).start
-            graph.places |= {part: replace(place, tile=first + place.tile) for part, place in places.items()}
+        """Place the bundles of all blocks, group by group; a weight that blocks share is placed once."""
+        for group in hardware.analog:
+            blocks = [block for block in graph.blocks if block.group == group.name]
+            bundles, boxes = placing(blocks, graph.parts)
+            corners = pack(boxes, group.count, group.tile.size)
+            if corners is None:
+                raise InternalError(f"the blocks fitted {group.name!r} in the partition, and do not now")
+            first = hardware.tile_numbers(group.name).start
+            for bundle, corner in zip(bundles, corners, strict=True):
+                for part, (row, col) in zip(bundle.parts, bundle.spots, strict=True):
+                    graph.places[part] = Place(first + corner.tile, corner.row + row, corner.col + col)
+
+
+def placing(
+    blocks: Iterable[EnergyBlock], parts: Mapping[str, tuple[Part, ...]]
+) -> tuple[list[Bundle], list[Box]]:
+    """The bundles of some blocks in graph order, whatever theirs is, and the boxes to be packed for them."""
+    owners: dict[str, list[int]] = {}
+    for block in sorted(blocks, key=lambda block: block.id):
+        for weight in block.weights():
+            if weight in parts:
+                owners.setdefault(weight, []).append(block.id)
+    bundles, boxes = [], []
+    for weight, by in owners.items():
+        for bundle in bundles_of(parts[weight]):
+            bundles.append(bundle)
+            boxes.append(Box(bundle.height, bundle.width, by))
+    return bundles, boxes

@@ -1,18 +1,43 @@
-"""Tiling: cut the weight matrices of the energy blocks into parts that fit a crossbar.
+"""Tiling: choose a layout for each weight of the energy blocks, and cut its matrices into parts accordingly.
 
-A matrix is cut evenly: n = ceil(size / limit) parts whose sizes differ by at most one, larger ones first.
-Each group of a grouped convolution is a matrix of its own, so a depthwise layer is many small parts and never
-one dense matrix full of zeros.
+The fewest reads a vector that the machine's tiles allow: with a tile for each bundle, weights are cut evenly
+and kernels lie on lines of their own. Where tiles are short, matrices are cut into full arrays, which pack
+best, and kernels come closer together, first where that frees the most cells for the least time.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from msgspec.structs import replace
 
-from ffebm.graph.energy_block import Linear
-from ffebm.graph.graph import Graph, Part, Stage
-from ffebm.graph.tensor import Array
-from ffebm.hardware.description import Hardware
+from ffebm.graph.energy_block import Interaction, Linear
+from ffebm.graph.graph import Graph, Stage
+from ffebm.hardware.description import AnalogGroup, Hardware
+from ffebm.mapping.block_cost import positions
+from ffebm.mapping.layout import Layout, Size, layouts_of
+from ffebm.mapping.packing import Box, pack
+
+WORTH = 30.0
+"""Most that a cell is worth in reads, as a power of two: more than all reads; the inverse is the least."""
+
+STEPS = 10
+"""Halvings in the search for the worth at which all fits."""
+
+
+@dataclass(frozen=True)
+class PlacedWeight:
+    """A weight with what it could lie as.
+
+    Attributes:
+        layouts: Those with the fewest reads first.
+        vectors: Of one sample.
+        owners: Blocks that read it.
+    """
+
+    layouts: tuple[Layout, ...]
+    vectors: int
+    owners: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -30,41 +55,67 @@ class Tiling:
         """
         first = hardware.analog[0].name
         graph.blocks = [block if block.group else replace(block, group=first) for block in graph.blocks]
-        for block in graph.blocks:
-            limits = hardware.analog_group(block.group).tile.size
-            for _, interaction in block.interactions():
-                linear = interaction.linear
-                if linear is not None and linear.weight not in graph.parts:
-                    graph.parts[linear.weight] = _cut(linear, graph.constants[linear.weight], limits)
+        for group in hardware.analog:
+            found = placed_weights(graph, group)
+            for layout in _chosen(found, group.count, group.tile.size):
+                graph.parts[layout.weight] = layout.parts()
 
 
-def matrix_size(linear: Linear, weight: Array) -> tuple[int, int, int]:
-    """Size of a weight's matrices: groups, inputs and outputs of one group."""
-    if linear.op == "MatMul":
-        n_in, n_out = weight.shape[::-1] if linear.transposed else weight.shape
-        return 1, n_in, n_out
-    first, rest = weight.shape[0] // linear.groups, weight[0].size
-    return (linear.groups, rest, first) if linear.op == "Conv" else (linear.groups, first, rest)
+def placed_weights(graph: Graph, group: AnalogGroup) -> list[PlacedWeight]:
+    """What each weight of the blocks of a group could lie as there, in the order of the blocks."""
+    readers: dict[str, list[tuple[int, Linear, Interaction]]] = {}
+    for block in graph.blocks:
+        for _, interaction in block.interactions() if block.group == group.name else ():
+            if interaction.linear is not None:
+                entry = (block.id, interaction.linear, interaction)
+                readers.setdefault(interaction.linear.weight, []).append(entry)
+    return [
+        PlacedWeight(
+            layouts_of(uses[0][1], graph.constants[weight].shape, group.tile.size),
+            sum(positions(interaction, linear) for _, linear, interaction in uses),
+            tuple(sorted({block for block, _, _ in uses})),
+        )
+        for weight, uses in readers.items()
+    ]
 
 
-def _cut(linear: Linear, weight: Array, limits: tuple[int, int] | None) -> tuple[Part, ...]:
-    groups, n_in, n_out = matrix_size(linear, weight)
-    rows, cols = limits or (n_in, n_out)
-    return tuple(
-        Part(linear.weight, group, inputs, outputs)
-        for group in range(groups)
-        for outputs in even_cuts(n_out, cols)
-        for inputs in even_cuts(n_in, rows)
-    )
+def _chosen(found: Sequence[PlacedWeight], count: int, size: Size | None) -> list[Layout]:
+    """The layout of each weight."""
+    spread = [next((layout for layout in c.layouts if layout.cut == "even"), c.layouts[0]) for c in found]
+    if size is None or sum(1 for layout in spread for _ in layout.boxes()) <= count:
+        return spread
+    fewest, closest = _at_worth(found, 0.0), _at_worth(found, 2.0**WORTH)
+    if _fits(found, fewest, count, size):
+        return fewest
+    if not _fits(found, closest, count, size):
+        return closest  # the partition leaves blocks out
+    low, high = -WORTH, WORTH
+    for _ in range(STEPS):
+        middle = (low + high) / 2
+        tried = _at_worth(found, 2.0**middle)
+        if _fits(found, tried, count, size):
+            closest, high = tried, middle
+        else:
+            low = middle
+    return closest
 
 
-def even_cuts(size: int, limit: int) -> list[tuple[int, int]]:
-    """Ranges of at most `limit` that cover `size` evenly, larger ones first."""
-    count = -(-size // limit)
-    small, larger = divmod(size, count)
-    ranges, start = [], 0
-    for index in range(count):
-        stop = start + small + (index < larger)
-        ranges.append((start, stop))
-        start = stop
-    return ranges
+def _at_worth(found: Sequence[PlacedWeight], worth: float) -> list[Layout]:
+    """The layouts with the least reads and cells together, a cell at so many reads."""
+
+    def price(weight: PlacedWeight, layout: Layout) -> tuple[float, int]:
+        # of equal cells those on fewer arrays are easier to keep apart
+        cells = sum(height * width + 1 for height, width in layout.boxes())
+        return weight.vectors * layout.turns + worth * cells, cells
+
+    return [min(c.layouts, key=partial(price, c)) for c in found]
+
+
+def _fits(found: Sequence[PlacedWeight], layouts: Sequence[Layout], count: int, size: Size) -> bool:
+    """All weights lie on the arrays, the boxes of a block apart."""
+    boxes = [
+        Box(height, width, weight.owners)
+        for weight, layout in zip(found, layouts, strict=True)
+        for height, width in layout.boxes()
+    ]
+    return pack(boxes, count, size, apart=True) is not None

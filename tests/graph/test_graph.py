@@ -40,7 +40,7 @@ def test_a_graph_as_text() -> None:
         '  y: float32[Nx3] = Softmax(s) named "p"  # digital: r\n'
         "  block0 (x) -> (s)\n"
         "    s: 2 = Relu{}(MatMul{}(x: 3, w): 2)\n"
-        "  part w group 0 inputs 0:3 outputs 0:2\n"
+        "  part w group 0 inputs 0:3 outputs 0:2 bundle 0 turn 0 replica 0\n"
     )
     assert str(TensorType("int64")) == "int64[?]"
 
@@ -81,7 +81,11 @@ def broken(what: str) -> Graph:
         ("twice", "h is made twice"),
         ("output", "output z is never made"),
         ("reason", "p has no unit or no reason"),
-        ("place", "Part(weight='w', group=0, inputs=(0, 3), outputs=(0, 2)) has no place"),
+        (
+            "place",
+            "Part(weight='w', group=0, inputs=(0, 3), outputs=(0, 2), bundle=0, turn=0, replica=0) "
+            "has no place",
+        ),
         ("number", "block1 stands at position 0"),
         ("source", "s of block0 reads unknown x"),
         ("circle", "back makes block0 wait for itself"),

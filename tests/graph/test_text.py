@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ffebm.compiler.driver import pass_order, run_passes
 from ffebm.compiler.onnx.from_onnx import from_onnx
 from ffebm.errors import Location, UsageError
-from ffebm.graph.energy_block import Activation, EnergyBlock, Interaction, Layer, Layout, Linear, Pool
+from ffebm.graph.energy_block import Activation, EnergyBlock, Interaction, Layer, Linear, Pool, Rearrangement
 from ffebm.graph.graph import Graph, Node, Part, Place, Stage, graph_text
 from ffebm.graph.parse import parse
 from ffebm.graph.tensor import TensorType
@@ -53,7 +53,7 @@ attrs = st.one_of(
 @st.composite
 def interactions(draw: st.DrawFn) -> Interaction:
     layouts = st.lists(
-        st.builds(Layout, st.sampled_from(["Reshape", "Transpose"]), positive), max_size=2
+        st.builds(Rearrangement, st.sampled_from(["Reshape", "Transpose"]), positive), max_size=2
     ).map(tuple)
     linear = st.builds(
         Linear, st.sampled_from(["Conv", "ConvTranspose", "MatMul"]), names, st.none() | names, positive,

@@ -1,66 +1,79 @@
+import time
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ffebm.graph.graph import Part
-from ffebm.mapping.packing import Packer
+from ffebm.graph.graph import Place
+from ffebm.mapping.packing import Box, arrays_needed, pack
 
 ROWS, COLS = 12, 8
 
-
-def part(number: int, n_in: int, n_out: int) -> Part:
-    return Part("w", number, (0, n_in), (0, n_out))
-
-
-PARTS = st.lists(st.tuples(st.integers(1, ROWS), st.integers(1, COLS)), min_size=1, max_size=25).map(
-    lambda sizes: [part(i, n_in, n_out) for i, (n_in, n_out) in enumerate(sizes)]
+BOXES = st.lists(
+    st.builds(Box, st.integers(1, ROWS), st.integers(1, COLS), st.integers(0, 5).map(lambda n: (n,))),
+    min_size=1,
+    max_size=40,
 )
 
 
-def cells(packer: Packer, parts: list[Part]) -> list[tuple[int, int, int]] | None:
-    places = packer.place(parts)
-    if places is None:
-        return None
-    assert set(places) == set(parts)
+def cells(boxes: list[Box], places: tuple[Place, ...]) -> list[tuple[int, int, int]]:
     return [
-        (place.tile, place.row + i, place.col + o)
-        for p, place in places.items()
-        for i in range(p.n_in)
-        for o in range(p.n_out)
+        (place.tile, place.row + row, place.col + col)
+        for box, place in zip(boxes, places, strict=True)
+        for row in range(box.height)
+        for col in range(box.width)
     ]
 
 
-@given(first=PARTS, second=PARTS, count=st.integers(1, 12))
-def test_parts_lie_on_the_tiles_without_overlap(first: list[Part], second: list[Part], count: int) -> None:
-    packer = Packer(count, ROWS, COLS)
-    taken: list[tuple[int, int, int]] = []
-    for parts in (first, [Part("v", p.group, p.inputs, p.outputs) for p in second]):
-        free = packer.free
-        found = cells(packer, parts)
-        if found is None:
-            assert packer.free == free
-        taken.extend(found or [])
+@given(boxes=BOXES, count=st.integers(1, 30))
+def test_boxes_lie_on_the_arrays_without_overlap(boxes: list[Box], count: int) -> None:
+    places = pack(boxes, count, (ROWS, COLS))
+    if places is None:
+        assert arrays_needed(boxes, (ROWS, COLS)) > count
+        return
+    taken = cells(boxes, places)
     assert len(taken) == len(set(taken))
     assert all(0 <= t < count and 0 <= r < ROWS and 0 <= c < COLS for t, r, c in taken)
-    assert packer.free == count - len(packer.tiles) >= 0
 
 
-@given(parts=PARTS)
-def test_what_parts_need_is_what_they_take_on_empty_tiles(parts: list[Part]) -> None:
-    packer = Packer(len(parts), ROWS, COLS)
-    needed = packer.needs(parts)
-    assert packer.free == len(parts)
-    assert packer.place(parts) is not None
-    assert len(packer.tiles) == needed
-    assert needed >= -(-sum(p.n_in * p.n_out for p in parts) // (ROWS * COLS))
+@given(boxes=BOXES, count=st.integers(1, 40))
+def test_boxes_of_a_block_lie_apart_where_that_is_asked(boxes: list[Box], count: int) -> None:
+    places = pack(boxes, count, (ROWS, COLS), apart=True)
+    if places is None:
+        assert count < len(boxes)
+        return
+    found = [(place.tile, box.owners) for box, place in zip(boxes, places, strict=True)]
+    assert len(found) == len(set(found))
 
 
-def test_equal_parts_waste_nothing() -> None:
-    packer = Packer(2, ROWS, COLS)
-    assert packer.needs([part(i, 3, 2) for i in range(2 * 16)]) == 2
+@given(boxes=BOXES)
+def test_with_enough_arrays_each_box_has_one_of_its_own(boxes: list[Box]) -> None:
+    places = pack(boxes, len(boxes), (ROWS, COLS))
+    assert places == tuple(Place(number, 0, 0) for number in range(len(boxes)))
 
 
-def test_when_tiles_run_out_the_gaps_of_used_ones_serve() -> None:
-    packer = Packer(1, ROWS, COLS)
-    assert packer.place([part(0, 6, 8)]) is not None
-    assert packer.place([part(1, 6, 8)]) is not None
-    assert packer.place([part(2, 1, 1)]) is None
+@given(boxes=BOXES)
+def test_what_boxes_need_is_enough_and_no_less_than_their_cells(boxes: list[Box]) -> None:
+    needed = arrays_needed(boxes, (ROWS, COLS))
+    assert pack(boxes, needed, (ROWS, COLS)) is not None
+    assert needed >= -(-sum(box.height * box.width for box in boxes) // (ROWS * COLS))
+
+
+def test_equal_boxes_waste_nothing() -> None:
+    boxes = [Box(3, 2, (number,)) for number in range(2 * 16)]
+    assert arrays_needed(boxes, (ROWS, COLS)) == 2
+    assert pack(boxes, 2, (ROWS, COLS), apart=True) is not None
+    assert pack(boxes, 1, (ROWS, COLS)) is None
+
+
+def test_an_array_that_holds_anything_takes_all() -> None:
+    boxes = [Box(1000, 7, (0,)) for _ in range(50)]
+    assert pack(boxes, 1, None) is not None
+
+
+def test_thousands_of_boxes_pack_in_less_than_a_second() -> None:
+    """The pieces of a square matrix that is a little smaller than 65 x 65 arrays."""
+    boxes = [Box(256 - (row == 64), 256 - (col == 64), (0,)) for row in range(65) for col in range(65)]
+    start = time.process_time()
+    assert pack(boxes, 4225, (256, 256)) is not None
+    assert pack(boxes, 4224, (256, 256)) is None
+    assert time.process_time() - start < 1.0

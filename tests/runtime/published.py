@@ -16,7 +16,7 @@ import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
 from safetensors import safe_open
 from torch import Tensor
 
-from ffebm.graph.energy_block import Activation, EnergyBlock, Interaction, Layer, Layout, Linear, Pool
+from ffebm.graph.energy_block import Activation, EnergyBlock, Interaction, Layer, Linear, Pool, Rearrangement
 from ffebm.plan.schema import Settle
 from ffebm.runtime.blocks.block_runtime import BlockRuntime, Tail
 from ffebm.runtime.blocks.estimators.gradient import EP, Gradient
@@ -145,7 +145,7 @@ def _synapse(
         for size in below.shape:
             flat *= size
         linear = Linear("MatMul", f"{name}.weight", bias, transposed=True)
-        before = (Layout("Reshape", (flat,)),)
+        before = (Rearrangement("Reshape", (flat,)),)
         return Interaction(below.value, below.shape, (weight.shape[0],), before, linear)
     kernel, stride, pad = spec["kernels"][i], spec["strides"][i], spec["paddings"][i]
     sizes = tuple((size + 2 * pad - kernel) // stride + 1 for size in below.shape[1:])

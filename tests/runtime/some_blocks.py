@@ -8,7 +8,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ffebm.graph.energy_block import Activation, EnergyBlock, Interaction, Layer, Layout, Linear, Pool
+from ffebm.graph.energy_block import Activation, EnergyBlock, Interaction, Layer, Linear, Pool, Rearrangement
 from ffebm.plan.schema import Settle
 from ffebm.runtime.blocks.block_runtime import BlockRuntime
 from ffebm.runtime.blocks.estimators.gradient import Gradient
@@ -134,7 +134,7 @@ class Builder:
         weight_shape: tuple[int, ...] = (),
         linear: Linear | None = None,
         pool: Pool | None = None,
-        layouts: tuple[tuple[Layout, ...], tuple[Layout, ...]] = ((), ()),
+        layouts: tuple[tuple[Rearrangement, ...], tuple[Rearrangement, ...]] = ((), ()),
     ) -> tuple[Interaction, tuple[int, ...]]:
         """An interaction and the shape of its drive."""
         z = torch.empty(1, *self.shapes[source])
@@ -179,7 +179,7 @@ class Builder:
         n = 1
         for size in self.shapes[source]:
             n *= size
-        flat = (Layout("Reshape", (n,)),) if len(self.shapes[source]) > 1 else ()
+        flat = (Rearrangement("Reshape", (n,)),) if len(self.shapes[source]) > 1 else ()
         linear = Linear("MatMul", f"{name}.w", f"{name}.b", transposed=True)
         self.layer(name, activation, self.drive(source, (units, n), linear, None, (flat, ())))
 
@@ -262,7 +262,7 @@ def _add_random(draw: st.DrawFn, b: Builder, name: str, activation: Activation, 
         conv = b.drive(below, (channels, channels, 3, 3), linear)
         b.layer(name, activation, conv, b.drive(below), biases=(f"{name}.bias",))
     elif choice == "turned":
-        turn = (Layout("Transpose", (0, 1, 3, 2)),)
+        turn = (Rearrangement("Transpose", (0, 1, 3, 2)),)
         linear = Linear("Conv", f"{name}.w", f"{name}.b", (1, 1), (1, 0, 1, 2), (1, 1))
         b.layer(name, activation, b.drive(below, (3, channels, 3, 3), linear, pool, (turn, turn)))
     elif choice == "transposed":

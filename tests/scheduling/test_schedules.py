@@ -267,14 +267,15 @@ def test_a_transposed_convolution_reads_once_for_each_pixel() -> None:
     assert (free.cost.dac_count, free.cost.adc_count) == (4 * 3, 4 * 4)
 
 
-def test_parts_of_one_tile_share_a_read_if_they_share_no_line() -> None:
-    """A depthwise convolution with 2 x 2 kernels: 4 x 4 tiles take four parts in a row, read in turn."""
+@pytest.mark.parametrize(("count", "tiles", "reads"), [(4, 4, 1), (3, 2, 2), (1, 1, 4)])
+def test_kernels_on_lines_of_their_own_are_read_at_once(count: int, tiles: int, reads: int) -> None:
+    """A depthwise convolution with four 2 x 2 kernels on 4 x 4 tiles: one a tile, or some side by side."""
     b = Builder()
     y = b.node("Conv", b.input("x", 1, 4, 2, 2), b.weight(4, 1, 2, 2), group=4)
-    plan = compile_plan(b.model(y), hardware=round_numbers())
+    plan = compile_plan(b.model(y), hardware=round_numbers(count))
     (free,) = [s for s in plan.inference.steps if s.kind == "free"]
-    assert len(plan.tiles) == 1
-    assert free.end_s - free.start_s == pytest.approx(4 * 10)
+    assert len(plan.tiles) == tiles
+    assert free.end_s - free.start_s == pytest.approx(reads * 10)
 
 
 def shared(*, digital: bool) -> Plan:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 from ffebm.errors import UsageError
 from ffebm.graph.admission import admission_of
-from ffebm.graph.energy_block import EnergyBlock, Interaction, Layout, Linear, Pool
+from ffebm.graph.energy_block import EnergyBlock, Interaction, Linear, Pool, Rearrangement
 from ffebm.graph.energy_block import Layer as BlockLayer
 from ffebm.graph.monotone import activation_problem
 from ffebm.graph.tensor import Array, TensorType, holds_floats
@@ -155,7 +155,7 @@ def _drive_shape(interaction: Interaction, weights: Mapping[str, Array]) -> Shap
     return _laid_out(shape, interaction.after)
 
 
-def _laid_out(shape: Shape, layouts: tuple[Layout, ...]) -> Shape:
+def _laid_out(shape: Shape, layouts: tuple[Rearrangement, ...]) -> Shape:
     for layout in layouts:
         if layout.op == "Transpose":
             if sorted(layout.sizes) != list(range(len(shape) + 1)) or layout.sizes[0] != 0:

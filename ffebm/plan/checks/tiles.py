@@ -1,7 +1,8 @@
-"""Tiles of a plan: pieces fit, hold every element of a weight once, and what they say is what weights say."""
+"""Tiles of a plan: pieces fit, each copy holds every element once, and what they say is what weights say."""
 
 from bisect import bisect
 from collections.abc import Iterator
+from itertools import pairwise
 
 import msgspec
 import numpy as np
@@ -26,24 +27,67 @@ def tile_problems(plan: PlanData) -> Iterator[str]:
             yield from _place_problems(tile, piece)
         yield from _kind_problems(plan, tile)
         yield from _overlaps(tile)
-    cells: dict[str, int] = {}
-    parts: dict[tuple[str, int], list[Piece]] = {}
+        yield from _bundle_problems(tile)
+    yield from _replica_problems(plan)
+    cells: dict[tuple[str, int], int] = {}
+    parts: dict[tuple[str, int, int], list[Piece]] = {}
     for position, (_, piece) in enumerate(sorted(plan.pieces(), key=lambda pair: pair[1].id)):
         if piece.id != position:
             yield f"piece {piece.id} stands at position {position}"
-        cells[piece.weight] = cells.get(piece.weight, 0) + piece.n_in * piece.n_out
-        parts.setdefault((piece.weight, piece.group), []).append(piece)
-    for (weight, group), held in parts.items():
+        copy = piece.weight, piece.replica
+        cells[copy] = cells.get(copy, 0) + piece.n_in * piece.n_out
+        parts.setdefault((piece.weight, piece.replica, piece.group), []).append(piece)
+    for (weight, _, group), held in parts.items():
         inside = tuple(map(_in_matrix, held))
         matrix = TilePlan(
             id=group, group="", kind="exact", rows=1, cols=1, dac_bits=0, adc_bits=0, pieces=inside
         )
         if any(True for _ in _overlaps(matrix)):
             yield f"an element of {weight!r} lies on tiles twice"
-    for weight, count in cells.items():
+    for (weight, _), count in cells.items():
         if weight in plan.weights and plan.weights[weight].size != count:
             yield f"{count} of the {plan.weights[weight].size} elements of {weight!r} lie on tiles"
     yield from _content_problems(plan)
+
+
+def _bundle_problems(tile: TilePlan) -> Iterator[str]:
+    """What is read together has lines of its own, and nothing else lies where these cross."""
+    bundles: dict[tuple[str, int, int], list[Piece]] = {}
+    for piece in tile.pieces:
+        bundles.setdefault((piece.weight, piece.replica, piece.bundle), []).append(piece)
+    boxes = []
+    for held in bundles.values():
+        for left, right in pairwise(sorted(held, key=lambda p: (p.turn, p.row))):
+            if left.turn == right.turn and (
+                left.row + left.n_in > right.row or left.col + left.n_out > right.col
+            ):
+                yield f"pieces {left.id} and {right.id} are read together, and share a line of tile {tile.id}"
+                return
+        row, col = min(p.row for p in held), min(p.col for p in held)
+        high, wide = max(p.row + p.n_in for p in held) - row, max(p.col + p.n_out for p in held) - col
+        box = msgspec.structs.replace(held[0], row=row, col=col, inputs=(0, high), outputs=(0, wide))
+        boxes.append(box)
+    yield from _overlaps(msgspec.structs.replace(tile, pieces=tuple(boxes)))
+
+
+def _replica_problems(plan: PlanData) -> Iterator[str]:
+    """Copies are numbered from zero, a bundle lies on one tile, circuits that settle have no copies."""
+    tiles: dict[tuple[str, int, int], int] = {}
+    copies: dict[str, set[int]] = {}
+    settling: set[str] = set()
+    for tile, piece in plan.pieces():
+        copies.setdefault(piece.weight, set()).add(piece.replica)
+        group = plan.hardware.group_of_tile(tile.id)
+        if group is not None and group.settling == "continuous":
+            settling.add(piece.weight)
+        if tiles.setdefault((piece.weight, piece.replica, piece.bundle), tile.id) != tile.id:
+            yield f"bundle {piece.bundle} of {piece.weight!r} lies on several tiles"
+            return
+    for weight, found in copies.items():
+        if found != {*range(len(found))}:
+            yield f"{weight!r} has replicas {', '.join(map(str, sorted(found)))}"
+        elif len(found) > 1 and weight in settling:
+            yield f"{weight!r} has {len(found)} replicas in a circuit that settles by itself"
 
 
 def _kind_problems(plan: PlanData, tile: TilePlan) -> Iterator[str]:

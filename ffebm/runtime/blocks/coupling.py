@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ffebm.graph.energy_block import Interaction, Layer, Layout
+from ffebm.graph.energy_block import Interaction, Layer, Rearrangement
 from ffebm.runtime.blocks.physics.physics import Moving, Term, Weights
 from ffebm.runtime.blocks.physics.pooling import Pooling
 from ffebm.runtime.blocks.physics.shared_maximum import centred
@@ -242,11 +242,13 @@ def _by_parts(linear: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
     return torch.complex(real, imaginary)
 
 
-_Step = tuple[Layout, tuple[int, ...]]
+_Step = tuple[Rearrangement, tuple[int, ...]]
 """A layout change and the shape before it, without the batch."""
 
 
-def _steps(layouts: tuple[Layout, ...], shape: tuple[int, ...]) -> tuple[tuple[_Step, ...], tuple[int, ...]]:
+def _steps(
+    layouts: tuple[Rearrangement, ...], shape: tuple[int, ...]
+) -> tuple[tuple[_Step, ...], tuple[int, ...]]:
     steps = []
     for layout in layouts:
         steps.append((layout, shape))

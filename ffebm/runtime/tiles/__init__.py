@@ -4,7 +4,7 @@
 |---|---|
 | `tile.py` | what a tile is |
 | `ideal.py`, `crossbar.py` | the tiles: exact, analog |
-| `sliced.py`, `split.py` | several of them as one: digits of a weight, pieces of a matrix |
+| `sliced.py`, `split.py`, `replicas.py` | several as one: digits of a weight, pieces of a matrix, copies |
 | `cells.py`, `wires.py`, `converter.py`, `readout.py`, `noise.py` | what a crossbar is made of |
 | `pulses.py`, `remedies.py` | how cells learn in place |
 | `calibration.py` | what lines carry, for the ranges of their ADCs |

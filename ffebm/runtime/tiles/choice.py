@@ -17,7 +17,7 @@ from ffebm.hardware.description import Hardware, TileKind, load_hardware, shippe
 from ffebm.plan.plan import Plan
 from ffebm.plan.schema import Piece
 from ffebm.runtime.tiles.master import MasteredTile
-from ffebm.runtime.tiles.split import SplitTile
+from ffebm.runtime.tiles.replicas import tile_of
 from ffebm.runtime.tiles.tile import Tile
 from ffebm.visible import visible
 
@@ -186,4 +186,4 @@ def own_array(
             )
         return made
 
-    return MasteredTile(linear, SplitTile(pieces, make))
+    return MasteredTile(linear, tile_of(pieces, make))

@@ -14,8 +14,8 @@ from ffebm.runtime.tiles.crossbar import CrossbarTile
 from ffebm.runtime.tiles.master import MasteredTile
 from ffebm.runtime.tiles.noise import FrozenNoise
 from ffebm.runtime.tiles.remedies import AccumulatingTile, TransferTile
+from ffebm.runtime.tiles.replicas import ReplicatedTile, tile_of
 from ffebm.runtime.tiles.sliced import SlicedTile
-from ffebm.runtime.tiles.split import SplitTile
 from ffebm.runtime.tiles.tile import Tile
 from ffebm.runtime.tiles.unfolding import Unfolding, bands
 
@@ -26,8 +26,11 @@ DEVICE_CHUNK = 2**26
 """The same on an accelerator: enough to keep it busy, few enough for its memory."""
 
 
-Product = Callable[[Tensor], Tensor]
-"""A tile's `mvm` or `mvm_t`, or what is made of it."""
+Numbers = Callable[[], Tensor]
+"""Positions of vectors in their samples, [batch]; asked only where replicas share them out."""
+
+Product = Callable[[Tensor, Numbers], Tensor]
+"""A tile's `mvm` or `mvm_t`, [groups, batch, n] -> [groups, batch, m]."""
 
 
 class TileProjection:
@@ -64,7 +67,7 @@ class TileProjection:
             z: [batch, channels, *size] of a convolution, [batch, ..., n_in] of a matrix.
             weight: The parameter, in the layout of the source model; the tile is programmed if it changed.
         """
-        run = self._ready(weight, 0).mvm
+        run = self._ready(weight, transposed=False)
         if self._linear.op == "MatMul":
             return self._by_rows(run, z, weight)
         window = Unfolding.of(self._linear, weight)
@@ -81,7 +84,7 @@ class TileProjection:
             weight: As for `product`.
             shape: Shape of z without the batch.
         """
-        run = self._ready(weight, 1).mvm_t
+        run = self._ready(weight, transposed=True)
         if self._linear.op == "MatMul":
             return self._by_rows(run, y, weight)
         window = Unfolding.of(self._linear, weight)
@@ -90,17 +93,27 @@ class TileProjection:
             return self._scatter(run, window, size, y, weight)
         return self._gather(run, window, size, y, weight)
 
-    def _ready(self, weight: Tensor, direction: int) -> Tile:
-        """The tile with the weight on it, before a read."""
+    def _ready(self, weight: Tensor, *, transposed: bool) -> Product:
+        """Products with the tile that has the weight on it, before a read."""
         tile = self.array.holding(weight)
         if self._frozen is not None:
-            self._frozen.announce(2 * self._number + direction)
-        return tile
+            self._frozen.announce(2 * self._number + transposed)
+        if isinstance(tile, ReplicatedTile):
+            return lambda vectors, numbers: tile.shared_out(vectors, numbers(), transposed=transposed)
+        product = tile.mvm_t if transposed else tile.mvm
+        return lambda vectors, _: product(vectors)
 
     def _by_rows(self, run: Product, values: Tensor, weight: Tensor) -> Tensor:
         """The last axis through the tile: [batch, ..., n] -> [batch, ..., m]."""
-        rows = values.reshape(-1, values.shape[-1])
-        out = _joined(lambda part: run(part[None])[0], rows, self._uses_at_once(rows, weight))
+        rows, each = values.reshape(-1, values.shape[-1]), prod(values.shape[1:-1])
+        done = 0
+
+        def some(part: Tensor) -> Tensor:
+            nonlocal done
+            first, done = done, done + len(part)
+            return run(part[None], lambda: torch.arange(first, done, device=part.device) % each)[0]
+
+        out = _joined(some, rows, self._uses_at_once(rows, weight))
         return out.reshape(*values.shape[:-1], out.shape[-1])
 
     def _gather(
@@ -114,7 +127,7 @@ class TileProjection:
             padded, out = window.padded(samples), None
             for band in parts:
                 columns = window.unfold(padded, band).flatten(0, len(counts))
-                made = self._through(run, columns).transpose(0, 1)
+                made = self._through(run, columns, _numbers(counts, band, columns)).transpose(0, 1)
                 if len(parts) == 1:
                     return made
                 if out is None:
@@ -136,16 +149,17 @@ class TileProjection:
         def some(samples: Tensor) -> Tensor:
             out = samples.new_zeros(len(samples), n_channels, *size)
             for band in reversed(parts):
-                lines = self._through(run, samples[(slice(None), slice(None), *band)].transpose(0, 1))
+                pixels = samples[(slice(None), slice(None), *band)].transpose(0, 1)
+                lines = self._through(run, pixels, _numbers(counts, band, pixels))
                 window.fold(lines.reshape(n_channels, *window.kernel, *lines.shape[1:]), band, out)
             return out
 
         return _joined(some, image, most // max(1, prod(counts)))
 
-    def _through(self, run: Product, lines: Tensor) -> Tensor:
+    def _through(self, run: Product, lines: Tensor, numbers: Numbers) -> Tensor:
         """Lines of all groups through the tile: [lines, batch, *counts] -> [lines, batch, *counts]."""
         groups, uses = self._linear.groups, lines.shape[1:]
-        out = run(lines.reshape(groups, len(lines) // groups, prod(uses)).mT).mT
+        out = run(lines.reshape(groups, len(lines) // groups, prod(uses)).mT, numbers).mT
         return out.reshape(groups * out.shape[1], *uses)
 
     def _uses_at_once(self, values: Tensor, weight: Tensor) -> int:
@@ -155,7 +169,17 @@ class TileProjection:
         return max(1, chunk // n_lines)
 
 
-def _joined(run: Product, values: Tensor, n_samples: int) -> Tensor:
+def _numbers(counts: Sequence[int], band: Sequence[slice], lines: Tensor) -> Numbers:
+    """Positions of windows in their image, sample by sample: those of a band, for [lines, batch, *band]."""
+
+    def made() -> Tensor:
+        places = torch.arange(prod(counts), device=lines.device).reshape(tuple(counts))
+        return places[tuple(band)].flatten().repeat(lines.shape[1])
+
+    return made
+
+
+def _joined(run: Callable[[Tensor], Tensor], values: Tensor, n_samples: int) -> Tensor:
     """What `run` makes of some samples at a time, one at least."""
     first, *others = torch.split(values, max(1, n_samples))
     made = run(first)
@@ -192,7 +216,7 @@ def crossbar_projection(
     def make() -> Tile:
         return make_tile(crossbar, generator, f"{machine}/{linear.weight}/{next(numbers)}", frozen, fan_in)
 
-    return TileProjection(linear, MasteredTile(linear, SplitTile(pieces, make)), frozen)
+    return TileProjection(linear, MasteredTile(linear, tile_of(pieces, make)), frozen)
 
 
 def make_tile(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from ffebm.graph.energy_block import Activation, EnergyBlock, Interaction, Layer, Layout, Linear, Pool
+from ffebm.graph.energy_block import Activation, EnergyBlock, Interaction, Layer, Linear, Pool, Rearrangement
 from ffebm.graph.tensor import Array, TensorType
 from ffebm.plan.checks.blocks import block_problems
 
@@ -45,7 +45,7 @@ def pooled(pool: Pool, source: tuple[int, ...], made: tuple[int, ...]) -> str:
 
 
 def laid(op: Any, sizes: tuple[int, ...], source: tuple[int, ...], made: tuple[int, ...]) -> str:
-    return driven(Interaction("x", source, source, after=(Layout(op, sizes),)), made)
+    return driven(Interaction("x", source, source, after=(Rearrangement(op, sizes),)), made)
 
 
 def test_a_block_that_fits() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ffebm.graph.admission import ADMISSIONS
-from ffebm.graph.energy_block import Activation, EnergyBlock, Interaction, Layer, Layout, Linear, Pool
+from ffebm.graph.energy_block import Activation, EnergyBlock, Interaction, Layer, Linear, Pool, Rearrangement
 from ffebm.graph.tensor import Array, TensorType
 from ffebm.plan.checks.blocks import block_problems
 from tests.plan.folders import AGAIN, refused, set_at
@@ -28,7 +28,7 @@ def block() -> EnergyBlock:
         pool=Pool("MaxPool", (2, 2), (2, 2), ()),
     )
     product = Interaction(
-        "h", (4, 3, 3), (5,), before=(Layout("Reshape", (36,)),), linear=Linear("MatMul", "v")
+        "h", (4, 3, 3), (5,), before=(Rearrangement("Reshape", (36,)),), linear=Linear("MatMul", "v")
     )
     relu, same = Activation("Relu"), Activation("Identity")
     layers = (
@@ -195,7 +195,7 @@ def test_what_fits_in_other_forms() -> None:
         "h",
         (2, 10, 10),
         (5,),
-        before=(Layout("Reshape", (-1,)),),
+        before=(Rearrangement("Reshape", (-1,)),),
         linear=Linear("MatMul", "t", transposed=True),
     )
     skip = Interaction("z", (5,), (5,))

@@ -41,7 +41,7 @@ CONTRADICTIONS: dict[str, tuple[Callable[[Any], Any], str]] = {
     ),
     "part missing": (
         set_at("tiles", 0, "pieces", 0, "outputs", to=lambda span: [span[0], span[1] - 1]),
-        "108 of the 144 elements of 'c6' lie on tiles",
+        "27 of the 36 elements of 'c0' lie on tiles",
     ),
     "block number": (set_at("blocks", 0, "id", to=7), "block7 stands at position 0"),
     "trainable": (set_at("trainable", 0, to="no"), "weight 'no' has no values"),
@@ -76,7 +76,7 @@ def test_a_contradiction(folder: Path, case: str) -> None:
         (("nodes", 0, "unit"), "digital", "does not run where it says: digital, block 0"),
         (("nodes", 0, "block"), 77, "does not run where it says: tile, block 77"),
         (("batch",), 0, "a batch of 0"),
-        (("tiles", 0, "pieces", 0, "scale"), -1.0, "scale of piece 1 is not what 'c6' says"),
+        (("tiles", 0, "pieces", 0, "scale"), -1.0, "scale of piece 0 is not what 'c0' says"),
         (("inference", "steps", 0, "start_s"), -1.0, "step 0 (x) runs from -1.0 s to "),
     ],
 )

@@ -16,10 +16,49 @@ def test_overlapping_pieces(folder: Path) -> None:
     b = Builder()
     y = b.node("Conv", b.input("x", "N", 4, 3, 3), b.weight(4, 1, 3, 3), group=4)
     depthwise = compile_plan(b.model(y), hardware="reference")
-    assert [(p.row, p.col) for p in depthwise.tiles[0].pieces] == [(0, 0), (0, 1), (0, 2), (0, 3)]
+    assert [(p.row, p.col) for p in depthwise.tiles[0].pieces] == [(0, 0), (9, 1), (18, 2), (27, 3)]
     depthwise.save(folder)
-    found = refused(folder, set_at("tiles", 0, "pieces", 2, "col", to=1))
+    found = refused(folder, set_at("tiles", 0, "pieces", 2, to=lambda piece: piece | {"row": 10, "col": 1}))
     assert found == "pieces 1 and 2 overlap on tile 0" + AGAIN
+
+
+def test_kernels_that_are_read_together_and_share_a_line(folder: Path) -> None:
+    b = Builder()
+    y = b.node("Conv", b.input("x", "N", 4, 3, 3), b.weight(4, 1, 3, 3), group=4)
+    compile_plan(b.model(y), hardware="reference").save(folder)
+    found = refused(folder, set_at("tiles", 0, "pieces", 1, "row", to=8))
+    assert found == "pieces 0 and 1 are read together, and share a line of tile 0" + AGAIN
+
+
+def test_a_weight_where_the_lines_of_a_bundle_cross(folder: Path) -> None:
+    """Its cells would be read with the kernels."""
+    b = Builder()
+    y = b.node("Conv", b.input("x", "N", 4, 3, 3), b.weight(4, 1, 3, 3), group=4)
+    y = b.node("MatMul", b.node("Flatten", b.node("Relu", y)), b.weight(4, 1))
+    compile_plan(b.model(y), hardware="reference").save(folder)
+
+    def moved(plan: dict[str, Any]) -> None:
+        (piece,) = plan["tiles"].pop(1)["pieces"]
+        plan["tiles"][0]["pieces"].append(piece | {"row": 9, "col": 0})
+
+    found = refused(folder, moved)
+    assert found == "pieces 0 and 4 overlap on tile 0" + AGAIN
+
+
+def test_replicas_that_are_not_numbered_from_zero_on(folder: Path) -> None:
+    b = Builder()
+    model = b.model(b.node("MatMul", b.input("x", "N", 4), b.weight(4, 4, name="w")))
+    compile_plan(model, hardware="reference").save(folder)
+    found = refused(folder, set_at("tiles", 0, "pieces", 0, "replica", to=1))
+    assert found == "'w' has replicas 1" + AGAIN
+
+
+def test_a_bundle_on_two_tiles(folder: Path) -> None:
+    b = Builder()
+    model = b.model(b.node("MatMul", b.input("x", "N", 400), b.weight(400, 4, name="w")))
+    compile_plan(model, hardware="reference").save(folder)
+    found = refused(folder, set_at("tiles", 1, "pieces", 0, "bundle", to=0))
+    assert found == "bundle 0 of 'w' lies on several tiles" + AGAIN
 
 
 def test_an_element_that_lies_on_tiles_twice(folder: Path) -> None:
@@ -51,7 +90,7 @@ def saved_with(plan: Plan, folder: Path, **changes: Any) -> str:
 
 def test_levels_that_are_not_those_of_the_weights(plan: Plan, folder: Path) -> None:
     flat = {name: np.full_like(a, a.mean()) for name, a in plan.crossbars.items()}
-    assert saved_with(plan, folder, crossbars=flat) == "levels of piece 1 are not what 'c6' says"
+    assert saved_with(plan, folder, crossbars=flat) == "levels of piece 0 are not what 'c0' says"
 
 
 @pytest.mark.parametrize("change", [-1, 1, 100])
@@ -97,7 +136,7 @@ def tiles_of(plan: Plan, levels: np.ndarray[Any, Any]) -> tuple[Any, ...]:
 
 def test_levels_of_another_type(plan: Plan, folder: Path) -> None:
     wide = {name: a.astype(np.int16) for name, a in plan.crossbars.items()}
-    assert saved_with(plan, folder, crossbars=wide) == "levels of piece 1 are not what 'c6' says"
+    assert saved_with(plan, folder, crossbars=wide) == "levels of piece 0 are not what 'c0' says"
 
 
 def test_arrays_that_no_piece_names(plan: Plan, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from ffebm.compiler.driver import compile_model
@@ -35,7 +36,8 @@ def test_the_page_says_that_nothing_moved(digits: Plan) -> None:
 
 def test_what_moved_and_what_it_cost(digits: Plan) -> None:
     machine = load_hardware("reference")
-    small = with_tiles(machine, count=3)
+    tile = msgspec.structs.replace(machine.analog[0].tile, rows=64)
+    small = with_tiles(machine, count=1, tile=tile)
     other = compile_model(digits_model(), hardware=small, block_size=2)
     found = comparison(digits, other, ("a", "b"))
     units = {node.name: node.unit for node in other.nodes}
@@ -45,7 +47,8 @@ def test_what_moved_and_what_it_cost(digits: Plan) -> None:
     assert {name for name, entry in moved.items() if entry.change == "to digital"} == left
     assert found.same == 14 - len(moved)
     assert {setting.name: (setting.a, setting.b) for setting in found.settings} == {
-        "analog.tiles.count": ("64", "3")
+        "analog.tiles.count": ("64", "1"),
+        "analog.tiles.tile.rows": ("256", "64"),
     }
     lines = {line.name: (line.a, line.b) for line in found.lines}
     assert lines["inference: energy"] == (digits.inference.cost.energy, other.inference.cost.energy)

@@ -1,0 +1,112 @@
+"""Plans as an independent checker sees them, and prices of blocks before they are placed."""
+
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+from onnx import ModelProto
+
+from ffebm import Plan
+from ffebm.compiler.driver import compile_model
+from ffebm.graph.graph import Graph, Stage
+from ffebm.hardware.description import Hardware
+from ffebm.mapping.block_cost import BlockCost
+from tests.machines import crossbars
+from tests.models import Builder, random_models
+from tests.plan_checker import check
+
+
+@dataclass(frozen=True)
+class Copied:
+    """A pass that gives every weight so many replicas."""
+
+    replicas: int
+    name: str = "copied"
+    requires: Stage = Stage.TILED
+    ensures: Stage = Stage.TILED
+
+    def run(self, graph: Graph, hardware: Hardware) -> None:
+        for weight, parts in graph.parts.items():
+            graph.parts[weight] = tuple(
+                replace(part, replica=number) for number in range(self.replicas) for part in parts
+            )
+
+
+@dataclass(frozen=True)
+class Priced:
+    """A pass that asks what each block takes before anything is placed."""
+
+    found: dict[str, float]
+    name: str = "priced"
+    requires: Stage = Stage.PARTITIONED
+    ensures: Stage = Stage.PARTITIONED
+
+    def run(self, graph: Graph, hardware: Hardware) -> None:
+        for block in graph.blocks:
+            cost = BlockCost(graph, hardware, block, 1)
+            self.found[block.name] = cost.free(1).seconds
+
+
+@settings(max_examples=40, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    model=random_models(10),
+    count=st.integers(1, 40),
+    rows=st.integers(2, 40),
+    cols=st.integers(1, 40),
+    replicas=st.integers(1, 3),
+)
+def test_random_plans(model: ModelProto, count: int, rows: int, cols: int, replicas: int) -> None:
+    plan = compile_model(model, hardware=crossbars(count, rows, cols), passes=(Copied(replicas),))
+    if any(True for _ in plan.pieces()):
+        check(plan, replicas)
+
+
+def mixed() -> ModelProto:
+    """Depthwise, grouped, dense and cut layers."""
+    b = Builder()
+    y = b.node("Relu", b.conv(b.input("x", 1, 3, 8, 8), 3, 24))
+    y = b.node("Relu", b.conv(y, 24, 24, group=24))
+    y = b.node("Relu", b.conv(y, 24, 24, group=3))
+    y = b.node("Relu", b.node("MatMul", b.node("Flatten", y), b.weight(24 * 64, 20)))
+    return b.model(b.node("Softmax", b.node("MatMul", y, b.weight(20, 40))))
+
+
+@pytest.mark.parametrize("count", [9, 12, 16, 20, 40, 200])
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_a_price_before_placing_is_the_bill_where_blocks_lie_apart(count: int, replicas: int) -> None:
+    priced = Priced({})
+    plan = compile_model(mixed(), hardware=crossbars(count, 256, 32), passes=(Copied(replicas), priced))
+    check(plan, replicas)
+    steps = {s.name: s.end_s - s.start_s for s in plan.inference.steps if s.kind == "free"}
+    apart = [block.name for block in plan.blocks if lies_apart(plan, block.id)]
+    assert len(apart) >= min(2, len(plan.blocks))
+    for name in apart:
+        assert steps[name] == pytest.approx(priced.found[name], rel=1e-12)
+
+
+def lies_apart(plan: Plan, block: int) -> bool:
+    weights = plan.blocks[block].weights()
+    lying = [(t.id, p.weight, p.replica, p.bundle) for t, p in plan.pieces() if p.weight in weights]
+    return len({entry[0] for entry in lying}) == len(set(lying))
+
+
+def test_replicas_divide_the_time_and_multiply_the_writes() -> None:
+    b = Builder()
+    model = b.model(b.node("Relu", b.conv(b.input("x", 1, 3, 8, 8), 3, 6)))
+    one, four = (compile_model(model, hardware=crossbars(8, 32, 8), passes=(Copied(n),)) for n in (1, 4))
+
+    def reads(plan: Plan) -> float:
+        return next(s.end_s - s.start_s for s in plan.inference.steps if s.kind == "free")
+
+    def writes(plan: Plan) -> list[tuple[float, float]]:
+        steps = [s for s in plan.training.steps if s.kind == "update" and s.cost.array]
+        return [(s.end_s - s.start_s, s.cost.array) for s in steps]
+
+    assert reads(four) == pytest.approx(reads(one) / 4)
+    assert four.inference.cost == one.inference.cost
+    ((seconds, joules),) = writes(one)
+    ((longer, more),) = writes(four)
+    assert longer == pytest.approx(seconds)
+    assert more == pytest.approx(4 * joules)
