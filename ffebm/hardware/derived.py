@@ -126,7 +126,8 @@ def _parameters(where: str, asked: Mapping[str, Any], formula: Formula) -> Itera
         found = ", ".join(sorted(given)) or "nothing"
         allowed = ", ".join(formula.parameters) or "nothing"
         raise FormulaError(where, f"{found} given with {asked['name']}", f"exactly: {allowed}")
-    for key, value in given.items():
+    for key in formula.parameters:
+        value = given[key]
         if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < 1e30:
             raise FormulaError(where, f"{key} = {value!r}", "a number above 0")
         yield key, float(value)

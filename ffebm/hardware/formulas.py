@@ -111,6 +111,14 @@ FORMULAS: dict[str, Formula] = {
         parameters=("width", "supply"),
         compute=lambda given: _charge(4.2 * given["width"], given),
     ),
+    "zigzag_cell_read_energy": Formula(
+        unit="J",
+        text="0.7 fF x supply^2: half a NAND gate switches for the product of a bit, and a bit line's share",
+        citation=f"{ZIGZAG}; capacitances: imc_unit.py",
+        reads=(),
+        parameters=("supply",),
+        compute=lambda given: _charge(0.7, given),
+    ),
     "puma_read_time": Formula(
         unit="s",
         text="rows x 1 ns",

@@ -59,8 +59,8 @@ WRONG = {
     "no such formula": (
         ENERGY.replace("zigzag_adc_energy", "adc"),
         "formula 'adc'; { name, … } with one of zigzag_adc_energy, zigzag_adc_time, survey_adc_energy, "
-        "conversion_period, zigzag_dac_energy, zigzag_adder_energy, puma_read_time, puma_cell_read_energy, "
-        "tile_area",
+        "conversion_period, zigzag_dac_energy, zigzag_adder_energy, zigzag_cell_read_energy, puma_read_time, "
+        "puma_cell_read_energy, tile_area",
     ),
     "of another unit": (
         ENERGY.replace("zigzag_adc_energy", "zigzag_adc_time"),

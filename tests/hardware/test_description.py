@@ -70,7 +70,15 @@ HINT = "\n  hint: docs/hardware.md lists the keys; every constant is {value, uni
 
 
 def test_these_are_shipped() -> None:
-    assert shipped_hardware() == ["hermes", "hermes-fast", "ideal", "isaac", "reference", "resistive"]
+    assert shipped_hardware() == [
+        "hermes",
+        "hermes-fast",
+        "heterogeneous",
+        "ideal",
+        "isaac",
+        "reference",
+        "resistive",
+    ]
 
 
 @pytest.mark.parametrize("name", shipped_hardware())
