@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import networkx as nx
@@ -215,3 +216,98 @@ def test_no_tile_is_asked_for_its_class() -> None:
         if kinds & {part.id for part in ast.walk(node.args[1]) if isinstance(part, ast.Name)}
     ]
     assert asked == []
+
+
+TESTED_BY = {
+    "commands/compile": "test_cli",
+    "commands/compiling": "commands/test_passes",
+    "commands/console": "test_cli",
+    "commands/explain": "test_cli",
+    "commands/recipe": "test_cli",
+    "commands/run": "test_cli",
+    "commands/sensitivity": "test_cli",
+    "commands/show": "test_cli",
+    "compiler/driver": "passes/test_pass_order",
+    "compiler/isolated": "compiler/test_hostile_onnx",
+    "compiler/onnx/*": "compiler/onnx/test_from_onnx",
+    "compiler/torch/*": "compiler/torch/test_from_torch",
+    "exporters/catalogue": "commands/test_export",
+    "exporters/export": "exporters/test_crosssim",
+    "graph/energy_block": "graph/test_graph",
+    "graph/ops": "runtime/kernels/test_kernels",
+    "graph/parse": "graph/test_text",
+    "graph/verify": "graph/test_graph",
+    "hardware/*": "hardware/test_description",
+    "mapping/*": "mapping/test_choice",
+    "mapping/block_cost": "scheduling/test_schedules",
+    "mapping/read_cost": "scheduling/test_schedules",
+    "passes/linear_maps": "passes/test_energy_blocks",
+    "plan/program": "plan/checks/test_programs",
+    "plan/schedule": "scheduling/test_schedules",
+    "plan/schema": "plan/test_plan",
+    "plan/twin": "scheduling/test_twin",
+    "recipes/recipe": "recipes/test_paper",
+    "report/facts/*": "report/facts/test_facts",
+    "report/facts/run_facts": "report/test_run_view",
+    "report/facts/timeline": "report/terminal/test_activity",
+    "report/pictures/certificate": "commands/test_gradcheck",
+    "report/pictures/sensitivity": "test_cli",
+    "report/terminal/*": "report/terminal/test_sections",
+    "runtime/*": "runtime/test_executor",
+    "runtime/blocks/coupling": "runtime/blocks/settling/test_settling",
+    "runtime/blocks/estimators/*": "runtime/blocks/estimators/test_gradient",
+    "runtime/blocks/settling/*": "runtime/blocks/settling/test_settling",
+    "runtime/constant_evaluator": "passes/test_pass_order",
+    "runtime/kernels/*": "runtime/kernels/test_kernels",
+    "runtime/kernels/machine_learning": "compiler/onnx/test_machine_learning",
+    "runtime/kernels/microsoft": "compiler/onnx/test_contributed",
+    "runtime/kernels/torch_op": "compiler/torch/test_from_torch",
+    "runtime/kernels/trees": "compiler/onnx/test_machine_learning",
+    "runtime/tiles/*": "runtime/tiles/test_tiles",
+    "runtime/tiles/unfolding": "runtime/tiles/test_projection",
+    "studies/gradcheck/*": "studies/gradcheck/test_check",
+    "studies/sensitivity/*": "studies/sensitivity/test_study",
+    "training/*": "training/test_trainer",
+    "training/checkpoint": "training/test_resuming",
+    "training/data/*": "training/data/test_load",
+    "training/data/cifar": "training/data/test_published_formats",
+    "training/data/imagenet32": "training/data/test_published_formats",
+    "training/optimization/*": "training/test_trainer",
+    "training/optimization/precision": "training/test_long_runs",
+}
+"""Modules whose tests lie elsewhere: they are parts of what is tested there as a whole, most by oracles of
+that whole (onnxruntime, torch, the exact adjoint, golden text). The longest name that fits counts."""
+
+
+def test_every_module_has_its_tests() -> None:
+    """In the file that mirrors it, or in the one that a line of `TESTED_BY` names, which must reach it."""
+    graph = nx.DiGraph((m, target) for m in MODULES for target in imports(m))
+    tests, missing, used = Path(__file__).parent, [], set()
+    for module, path in MODULES.items():
+        inner = path.relative_to(ROOT).with_suffix("")
+        if (
+            inner.name in {"__init__", "__main__"}
+            or (tests / inner.parent / f"test_{inner.name}.py").exists()
+        ):
+            continue
+        line = next((n for n in (str(inner), f"{inner.parent}/*") if n in TESTED_BY), None)
+        if line is None or module not in reached(tests / f"{TESTED_BY[line]}.py", graph):
+            missing.append(module)
+        used.add(line)
+    assert missing == []
+    assert TESTED_BY.keys() - used == set()
+
+
+@cache
+def reached(path: Path, graph: nx.DiGraph) -> frozenset[str]:
+    """Modules that a test file imports, and all that these import."""
+    named = {
+        f"{node.module}.{alias.name}" if f"{node.module}.{alias.name}" in MODULES else str(node.module)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    if "import ffebm\n" in path.read_text(encoding="utf-8"):
+        named.add("ffebm")
+    found = named & MODULES.keys()
+    return frozenset(found.union(*(nx.descendants(graph, m) for m in found if m in graph)))

@@ -13,8 +13,8 @@ from ffebm.commands.compiling import (
     Boundary,
     Digital,
     Dimensions,
-    FoldBatchNorm,
-    Machine,
+    FoldsBatchNorm,
+    MachineName,
     OwnPasses,
     PhysicsName,
     Trainable,
@@ -38,7 +38,7 @@ def compile(  # noqa: A001, PLR0913 - the command's name; a command's options ar
     output: Annotated[
         Path | None, Option("-o", "--output", help="Plan folder. [default: MODEL.plan]")
     ] = None,
-    hardware: Machine = "reference",
+    hardware: MachineName = "reference",
     block_size: BlockSize = "1",
     boundary: Boundary = "tile",
     free_sweeps: Annotated[int, Option(help="Most sweeps of a free phase.", min=1, max=MOST_SWEEPS)] = 60,
@@ -52,7 +52,7 @@ def compile(  # noqa: A001, PLR0913 - the command's name; a command's options ar
         Option(help="Winners of max-pooling under negative states: sharp, or shared, which settles cycles."),
     ] = "sharp",
     strict: Annotated[bool, Option(help="A block that does not settle is an error.")] = False,
-    fold_batch_norm: FoldBatchNorm = False,
+    fold_batch_norm: FoldsBatchNorm = False,
     dim: Dimensions = None,
     digital: Digital = None,
     trainable: Trainable = None,

@@ -6,10 +6,10 @@ from typer import Option
 
 from ffebm.errors import UsageError
 
-Machine = Annotated[str, Option(help="Shipped name, or path of a .toml file.")]
+MachineName = Annotated[str, Option(help="Shipped name, or path of a .toml file.")]
 BlockSize = Annotated[str, Option(help="Free layers in one energy block; or one number a block: 2,2,1.")]
 Boundary = Annotated[str, Option(help="Where the first linear map of a block runs: tile or digital.")]
-FoldBatchNorm = Annotated[
+FoldsBatchNorm = Annotated[
     bool, Option(help="Fold batch normalisation into weights: the plan is for inference only.")
 ]
 Dimensions = Annotated[list[str] | None, Option(help="Size of a named dimension: NAME=SIZE.")]
