@@ -312,10 +312,7 @@ def _nudged_phase(free: FreePoint, current: ErrorCurrent, betas: list[complex], 
     constant: list[Tensor | None] = []
     for layer, drive in enumerate(free.drives.layers):
         if layer in current.delta and current.cost_gradient is None:
-            name = free.circuit.layers[layer].value
-            delta = _over(free.circuit.driven(name, current.delta[layer]), divisor)
-            delta = delta * free.circuit.layers[layer].activation.scale
-            constant.append(torch.cat([(0 if drive is None else drive) - beta * delta for beta in betas]))
+            constant.append(_less(drive, _nudge_of(free, layer, current.delta[layer], divisor), betas))
         else:
             constant.append(drive if drive is None or len(drive) == 1 else _repeat(drive, n))
     nudge = None
@@ -328,6 +325,24 @@ def _nudged_phase(free: FreePoint, current: ErrorCurrent, betas: list[complex], 
         phase.state = [s + 0j for s in phase.settled_state()]
     phase.indices = [None if index is None else _repeat(index, n) for index in free.phase.indices]
     return phase
+
+
+def _nudge_of(free: FreePoint, layer: int, delta: Tensor, divisor: Tensor) -> Tensor:
+    """The nudge of a layer at a strength of 1, times its scale, [batch, *layer]."""
+    scale = free.circuit.layers[layer].activation.scale
+    found = _over(free.circuit.driven(free.circuit.layers[layer].value, delta), divisor)
+    return found if scale == 1.0 else found * scale
+
+
+def _less(drive: Tensor | None, delta: Tensor, betas: Sequence[complex]) -> Tensor:
+    """The drive less the nudge of each point, rows by point, then by sample; real ones need no other memory."""
+    if any(isinstance(beta, complex) for beta in betas):
+        return torch.cat([(0 if drive is None else drive) - beta * delta for beta in betas])
+    out = delta.new_empty(len(betas) * len(delta), *delta.shape[1:])
+    for beta, part in zip(betas, out.chunk(len(betas)) if out.numel() else (), strict=False):
+        torch.mul(delta, beta, out=part)
+        torch.sub(delta.new_zeros(()) if drive is None else drive, part, out=part)
+    return out
 
 
 def _answer(betas: list[complex], points: int, rest: list[Tensor]) -> Answer:
@@ -352,7 +367,10 @@ def _over(values: Tensor, divisors: Tensor) -> Tensor:
 
 
 def _repeat(tensor: Tensor, n: int) -> Tensor:
-    return tensor if n == 1 else torch.cat([tensor] * n)
+    """Rows by point, then by sample, to be read only: those of one sample take no further memory."""
+    if n == 1 or len(tensor) == 1:
+        return tensor.expand(n * len(tensor), *tensor.shape[1:])
+    return torch.cat([tensor] * n)
 
 
 def _cost_nudge(
@@ -385,30 +403,40 @@ def _secant_response(free: FreePoint, nudged: Nudged) -> Response:
     step = (nudged.betas[0] - nudged.betas[1]) if has_both else nudged.betas[0]
     factor = -nudged.scale / step.real
 
-    def compare(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        """Answer to the nudge, and mean, of a value at two states."""
-        return _times(a - b, factor), (a + b).mul_(0.5)
+    def answer(a: Tensor, b: Tensor) -> Tensor:
+        """The answer to the nudge of a value at two states."""
+        difference = a - b
+        return difference.mul_(factor.view(-1, *[1] * (difference.dim() - 1)))
 
-    def layer(index: int) -> tuple[Tensor, Tensor]:
+    def mean(a: Tensor, b: Tensor) -> Tensor:
+        return (a + b).mul_(0.5)
+
+    def ends(index: int) -> tuple[Tensor, Tensor]:
+        """A layer at the two states."""
         s = phase.settled_state()[index]
-        return compare(*s.chunk(2)) if has_both else compare(s, at_rest[index])
+        return _halves(s) if has_both else (s, at_rest[index])
 
     def spread(index: int) -> tuple[Tensor, Tensor]:
+        """The layer that a coupling drives, at its linear map."""
         coupling, target = couplings[index], free.circuit.target(index)
         y = coupling.spread(phase.settled_state()[target], phase.index(index))
-        if has_both:
-            return compare(*y.chunk(2))
-        return compare(y, coupling.spread(at_rest[target], free.phase.index(index)))
+        return _halves(y) if has_both else (y, coupling.spread(at_rest[target], free.phase.index(index)))
 
-    layers = [layer(index) for index in range(len(free.circuit.layers))]
+    answers = [answer(*ends(index)) for index in range(len(free.circuit.layers))]
 
     def pair(index: int) -> tuple[Tensor, Tensor, Tensor]:
-        y_adjoint, y = spread(index)
-        z_adjoint, z = layers[free.circuit.source(index)]
-        z_pair, y_pair = couplings[index].pairs(Moving(lambda: z, z_adjoint), Moving(lambda: y, y_adjoint))
-        return z_pair, y_pair, y_adjoint
+        y, source = spread(index), free.circuit.source(index)
+        y_answer = answer(*y)
+        below = Moving(lambda: mean(*ends(source)), answers[source])
+        return *couplings[index].pairs(below, Moving(lambda: mean(*y), y_answer)), y_answer
 
-    return Response([answer for answer, _ in layers], lambda layer: layers[layer][1], pair)
+    return Response(answers, lambda layer: mean(*ends(layer)), pair)
+
+
+def _halves(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Those of two nudging points."""
+    first, second = values.chunk(2)
+    return first, second
 
 
 def _circle_response(free: FreePoint, nudged: Nudged) -> Response:
