@@ -47,6 +47,10 @@ def train(  # noqa: PLR0913 - a command's options are its arguments
         str | None,
         Option(help="Largest spectral norm of the couplings inside blocks, or of other weights: 0.8,NAME."),
     ] = None,
+    remap: Annotated[
+        int | None,
+        Option(help="Steps after which cells that learn in place are written anew in new ranges.", min=1),
+    ] = None,
     schedule: Annotated[
         str | None,
         Option(
@@ -140,6 +144,7 @@ def train(  # noqa: PLR0913 - a command's options are its arguments
         "weight_decay": weight_decay,
         "momentum": momentum,
         "clip_norm": clip_norm,
+        "remap": remap,
         "hold_norm": None if hold_norm is None else held_norm(hold_norm),
         "schedule": schedule,
         "schedule_by": schedule_by,

@@ -253,6 +253,17 @@ class Executor(nn.Module):
         """Take up what `machine.cells()` returned; weights get the values that their cells hold."""
         self.machine.restore(cells, self._tensor)
 
+    def remap(self) -> None:
+        """Write cells that learn in place anew, in ranges that follow the weights as they are now.
+
+        Their ranges, and with them the size of a pulse, are else those of the weights that were programmed
+        first. Writing has programming noise and rounds to levels; what a remedy has collected stays.
+
+        Raises:
+            UsageError: If no cells learn in place.
+        """
+        self.machine.remap(self._tensor)
+
     def health(self) -> dict[str, Health]:
         """What has met an end of its range since each weight was programmed, by its name in the source model.
 

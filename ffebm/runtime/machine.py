@@ -162,6 +162,24 @@ class Machine:
         for name, array in self._arrays.items():
             array.holding(weights(name).detach())
 
+    def remap(self, weights: Callable[[str], Tensor]) -> None:
+        """Write cells that learn in place anew, in ranges that follow what they hold.
+
+        Args:
+            weights: The parameter of a name, which gets the value that its cells hold then.
+
+        Raises:
+            UsageError: If none learn in place.
+        """
+        learning = [name for name in self._arrays if self.learns(name)]
+        if not learning:
+            raise UsageError(
+                "no cells learn in place, so none are remapped",
+                hint="the ranges of others follow their weights whenever these are programmed",
+            )
+        for name in learning:
+            self._arrays[name].remap(weights(name))
+
     def cells(self) -> dict[str, Tensor]:
         """What cells that learn in place hold, to go on from; nothing where a master copy says it all."""
         if not self.learns_in_place:

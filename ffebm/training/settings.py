@@ -35,6 +35,8 @@ class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         hold_norm: Largest spectral norm that weights keep after each step, a larger one being scaled down: of
             the couplings between free layers of one block; or (norm, name), of weights of energy blocks by
             that name, where * stands for anything. None holds nothing.
+        remap: Steps of the optimiser after which cells that learn in place are written anew, in ranges that
+            follow the weights. None leaves ranges as they are first programmed.
         schedule: Learning rate over the run, by a class of torch: "constant", "cosine", "step", "multistep",
             "exponential", "linear", "onecycle" or "plateau".
         schedule_by: What the schedule counts: "epochs", or "steps" of the optimiser.
@@ -75,6 +77,7 @@ class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     momentum: Factor | None = None
     clip_norm: float | None = None
     hold_norm: float | tuple[float, str] | None = None
+    remap: int | None = None
     schedule: str = "constant"
     schedule_by: str = "epochs"
     warmup: int = 0

@@ -135,6 +135,11 @@ class CrossbarTile:
             self._digits = self._cells.digits()
         self._forget()
 
+    @torch.no_grad()
+    def remap(self) -> None:
+        """Write anew what the cells hold, in the range that its weights ask for now."""
+        self.program(self.read())
+
     @property
     def reach(self) -> Tensor:
         """The weight at the end of the range of weights, [..., 1, 1] or [..., n_out, 1]."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ffebm.graph.energy_block import Linear
 from ffebm.plan.conductance import from_matrix, to_matrix
-from ffebm.runtime.tiles.tile import Tile
+from ffebm.runtime.tiles.tile import Tile, remapped
 
 KNOWN = "known"
 """In a state: the weight's value that the cells were last told of."""
@@ -93,6 +93,18 @@ class MasteredTile:
             weight.copy_(self.value(weight))
             self._know(weight)
         self._learns = True
+
+    def remap(self, weight: Tensor) -> None:
+        """Where cells learn in place: write them anew in ranges that follow what they hold.
+
+        Args:
+            weight: The parameter; it gets the value that the cells hold then.
+        """
+        self.learn(weight)
+        with _at_rest():
+            remapped(self.tile, self._linear.weight)
+        if isinstance(weight, nn.Parameter):
+            self.show(weight)
 
     def value(self, weight: Tensor) -> Tensor:
         """What the cells hold, in the layout of a weight."""

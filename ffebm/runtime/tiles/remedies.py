@@ -54,6 +54,11 @@ class AccumulatingTile:
         self._rest = rest - whole
         self._tile.update(whole)
 
+    @torch.no_grad()
+    def remap(self) -> None:
+        """Give the tile the range that its weights ask for now; what is left to add stays."""
+        self._tile.remap()
+
     def readings(self) -> Readings:
         """Of the tile."""
         return self._tile.readings()
@@ -130,6 +135,17 @@ class TransferTile:
             lines = torch.eye(step.shape[-1], dtype=step.dtype, device=step.device)
             found = self._fast.mvm(lines.expand(*step.shape[:-2], *lines.shape)).mT
             self._slow.update((found - self._symmetric * self._slow.reach) * self._remedy.rate.value)
+
+    @torch.no_grad()
+    def remap(self) -> None:
+        """Give both arrays the range that the weights ask for now; the fast one keeps what it has collected.
+
+        It is set exactly, as when it is programmed, up to the end of its range.
+        """
+        collected = self._fast.read() - self._symmetric * self._slow.reach
+        self._slow.remap()
+        shares = (collected / self._slow.reach + self._symmetric).clamp_(-1.0, 1.0)
+        self._fast.hold(shares, self._slow.reach)
 
     def readings(self) -> Readings:
         """Of the slow array: those that take part in products."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from ffebm.errors import InternalError, SmallStepWarning
 from ffebm.plan.schema import Piece
 from ffebm.runtime.tiles.lines.calibration import Calibration
-from ffebm.runtime.tiles.tile import Health, Readings, Tile
+from ffebm.runtime.tiles.tile import Health, Readings, Tile, remapped
 
 Span = tuple[int, int]
 """First and last-but-one index."""
@@ -106,6 +106,15 @@ class SplitTile:
         for stack, tile in self._parts:
             tile.update(_cut(step, stack))
         self._warn()
+
+    def remap(self) -> None:
+        """Write anew what the cells hold, in ranges that the weights ask for now.
+
+        Raises:
+            UsageError: If a tile of one's own cannot do so.
+        """
+        for _, tile in self._parts:
+            remapped(tile, self._weight)
 
     def readings(self) -> Readings:
         """Of all tiles together."""

@@ -12,7 +12,9 @@ from typing import Protocol
 
 from torch import Tensor
 
+from ffebm.errors import UsageError
 from ffebm.runtime.tiles.lines.calibration import Calibration
+from ffebm.visible import visible
 
 SPREAD = "spread."
 """Begins the names, in a state, of what a calibration has found."""
@@ -76,6 +78,25 @@ def limits_met(found: Mapping[str, Health], least: float = 1e-3) -> Iterator[str
         said = [f"{100 * share:.1f} % of {what}" for what, share in shares.items() if share >= least]
         if said:
             yield f"{name}: {', '.join(said)}"
+
+
+def remapped(tile: object, weight: str) -> None:
+    """Have a tile that learns in place write what it holds anew, in a range that follows it.
+
+    Args:
+        tile: The tile; one of your own need not be able to do so.
+        weight: Whose tile it is, for the message.
+
+    Raises:
+        UsageError: If it cannot do so.
+    """
+    remap = getattr(tile, "remap", None)
+    if not callable(remap):
+        raise UsageError(
+            f"the tile for {visible(weight)!r}, a {type(tile).__name__}, cannot be remapped",
+            allowed="tiles with a method remap()",
+        )
+    remap()
 
 
 class Tile(Protocol):

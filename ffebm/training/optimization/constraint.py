@@ -54,6 +54,8 @@ def constraints(training: Training, net: Executor) -> tuple[Constraint, ...]:
     if training.hold_norm is not None:
         limit, linears = _held(training.hold_norm, net)
         found.append(LargestNorm(limit, linears, net))
+    if training.remap is not None:
+        found.append(Remapped(training.remap, net))
     return (*found, Buildable(net))
 
 
@@ -80,6 +82,45 @@ class Buildable:
 
     def __str__(self) -> str:
         return ""
+
+
+class Remapped:
+    """Cells that learn in place are written anew every so many steps, in ranges that follow their weights.
+
+    Args:
+        every: Steps of the optimiser from one time to the next.
+        net: The network.
+
+    Raises:
+        UsageError: If it is no number of steps, or no cells learn in place.
+    """
+
+    def __init__(self, every: int, net: Executor) -> None:
+        if every < 1:
+            raise UsageError(f"remap is {every}", allowed="at least 1", hint="leave it out")
+        if not net.machine.learns_in_place:
+            raise UsageError(
+                "--remap on a machine whose cells do not learn in place",
+                hint="leave it out: their ranges follow the weights at every step",
+            )
+        self._every, self._net, self._steps = every, net, 0
+
+    def apply(self) -> None:
+        """Count a step."""
+        self._steps += 1
+        if self._steps % self._every == 0:
+            self._net.remap()
+
+    def state(self) -> dict[str, Tensor]:
+        """The steps so far."""
+        return {"remap/steps": torch.tensor(self._steps)}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take up the steps."""
+        self._steps = int(state["remap/steps"])
+
+    def __str__(self) -> str:
+        return f"cells are written anew after every {self._every} steps, in ranges that follow the weights"
 
 
 class LargestNorm:

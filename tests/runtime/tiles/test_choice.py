@@ -109,6 +109,17 @@ def test_tiles_of_packages_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     torch.testing.assert_close(run("mine"), run(None))
 
 
+def test_a_tile_of_ones_own_that_cannot_be_remapped() -> None:
+    made, _ = plan()
+    tile = OwnTile(lambda generator, name: Learning(), learns_in_place=True)
+    net = ffebm.Executor(made, tiles={"0.weight": tile})
+    with pytest.raises(UsageError) as caught:
+        net.remap()
+    assert str(caught.value) == (
+        "the tile for '0.weight', a Learning, cannot be remapped; tiles with a method remap()"
+    )
+
+
 def test_wrong_tiles_are_refused() -> None:
     found = {}
     circuit = continuous(ffebm.load_hardware("reference"))

@@ -97,6 +97,51 @@ def test_what_the_fast_array_holds_moves_on() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_remapped_tile_holds_the_same_in_the_range_of_its_weights(kind: str) -> None:
+    tile = tile_of(described(KINDS[kind], bounds="hard"))
+    tile.program(torch.full((6, 8), 0.01, dtype=torch.float64))
+    far = torch.full((6, 8), 100.0, dtype=torch.float64)
+    for _ in range(50):
+        tile.update(far)
+    end = 2.0 / 8**0.5  # `spread` of 1
+    assert float(tile.read().max()) <= end * 1.0001
+    held = tile.read()
+    tile.remap()  # type: ignore[attr-defined]
+    torch.testing.assert_close(tile.read(), held, rtol=1e-3, atol=1e-4)
+    assert tile.health().weights.clipped == 0
+    for _ in range(200):
+        tile.update(far)
+    assert float(tile.read().max()) > 1.5 * end
+
+
+def test_what_is_left_to_add_survives_a_remap() -> None:
+    tile = tile_of(described(Accumulate(), bounds="hard"))
+    tile.program(random(6, 8))
+    reach = 2 * float(tile.read().abs().max())
+    held = tile.read()
+    for k in range(10):  # a tenth of a pulse each, with a remap between
+        tile.update(torch.full((6, 8), 0.1 * 0.02 * reach, dtype=torch.float64))
+        if k == 4:
+            tile.remap()  # type: ignore[attr-defined]
+    torch.testing.assert_close(tile.read(), held + 0.02 * reach, rtol=0, atol=2e-3 * reach)
+
+
+def test_what_the_fast_array_has_collected_survives_a_remap() -> None:
+    kind = described(TRANSFER, pulse=ratio(0.001), pulses=10_000, asymmetry=ratio(0.2))
+    found = []
+    for remaps in (False, True):
+        tile = tile_of(kind)
+        tile.program(random(6, 8))
+        reach = 2 * float(tile.read().abs().max())
+        for k in range(2):
+            tile.update(torch.full((6, 8), 0.01 * reach, dtype=torch.float64))
+            if remaps and k == 0:
+                tile.remap()  # type: ignore[attr-defined]
+        found.append(tile.read())
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=2e-3 * reach)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_state_is_all_that_a_tile_goes_on_from(kind: str) -> None:
     def walk(tile: Tile, start: int) -> list[Tensor]:
         for k in range(start, start + 5):

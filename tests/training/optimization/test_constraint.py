@@ -24,7 +24,7 @@ from ffebm.training.trainer import Trainer
 from tests.models import Builder
 from tests.runtime.blocks.physics.resistive_example import Resistive
 from tests.training.test_resuming import FIT, MEND, on_arrays
-from tests.training.test_trainer import TRAINING, final, in_place, samples, tiny
+from tests.training.test_trainer import REMEDIES, TRAINING, final, in_place, samples, tiny
 
 MACHINES = ("ideal", "reference", "hermes", "isaac")
 HELD = replace(TRAINING, hold_norm=0.5, lr=0.03)
@@ -112,6 +112,29 @@ def test_zeros_and_what_is_not_finite_stay(value: float) -> None:
     assert spectral(held) == pytest.approx(0.1, rel=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore::ffebm.errors.SmallStepWarning")
+@pytest.mark.parametrize("remedy", REMEDIES)
+def test_a_run_with_remaps_resumes_with_the_same_bits(tmp_path: Path, remedy: str) -> None:
+    plan = tiny(in_place(REMEDIES[remedy]))
+    training = replace(TRAINING, remap=7, epochs=3, lr=0.05)  # five steps an epoch
+    whole = trained(plan, training)
+    assert str(whole.constraints[0]) == (
+        "cells are written anew after every 7 steps, in ranges that follow the weights"
+    )
+    part = Trainer(Executor(plan), samples(), training, tmp_path / "run")
+    next(part.run())
+    resumed = Trainer(Executor(plan), samples(), training, tmp_path / "run")
+    resumed.resume()
+    list(resumed.run())
+    assert all(torch.equal(tensor, final(resumed)[name]) for name, tensor in final(whole).items())
+    ours, theirs = resumed.net.machine.cells(), whole.net.machine.cells()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    before = trained(plan, replace(training, remap=None)).net.machine.cells()
+    scales = [name for name in theirs if name.endswith("scale")]
+    assert scales
+    assert any(not torch.equal(before[name], theirs[name]) for name in scales)
+
+
 @pytest.mark.parametrize("hardware", ["ideal", "hermes"])
 def test_a_held_run_resumes_with_the_same_bits(tmp_path: Path, hardware: str) -> None:
     plan = tiny(hardware)
@@ -144,6 +167,24 @@ def test_cells_that_learn_in_place_hold_bounds_of_their_own() -> None:
         "'c10' cannot be held to a norm: it lies on cells that learn in place; "
         "weights with a digital master copy\n"
         "  hint: such cells have bounds of their own: leave hold_norm out"
+    )
+
+
+def test_ranges_that_follow_at_every_step_are_not_remapped() -> None:
+    with pytest.raises(UsageError) as caught:
+        Trainer(Executor(tiny("reference")), samples(), replace(TRAINING, remap=5))
+    assert str(caught.value) == (
+        "--remap on a machine whose cells do not learn in place\n"
+        "  hint: leave it out: their ranges follow the weights at every step"
+    )
+    with pytest.raises(UsageError) as caught:
+        Trainer(Executor(tiny(in_place(None))), samples(), replace(TRAINING, remap=0))
+    assert str(caught.value) == "remap is 0; at least 1\n  hint: leave it out"
+    with pytest.raises(UsageError) as caught:
+        Executor(tiny("reference")).remap()
+    assert str(caught.value) == (
+        "no cells learn in place, so none are remapped\n"
+        "  hint: the ranges of others follow their weights whenever these are programmed"
     )
 
 

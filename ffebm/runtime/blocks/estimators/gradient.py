@@ -335,7 +335,7 @@ def _nudge_of(free: FreePoint, layer: int, delta: Tensor, divisor: Tensor) -> Te
 
 
 def _less(drive: Tensor | None, delta: Tensor, betas: Sequence[complex]) -> Tensor:
-    """The drive less the nudge of each point, rows by point, then by sample; real ones need no other memory."""
+    """The drive less the nudge of each point, rows by point, then by sample; no memory but for the result."""
     if any(isinstance(beta, complex) for beta in betas):
         return torch.cat([(0 if drive is None else drive) - beta * delta for beta in betas])
     out = delta.new_empty(len(betas) * len(delta), *delta.shape[1:])
