@@ -91,6 +91,7 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         critical_path_s: Longest chain of steps that wait for each other, seconds.
         busiest_unit: The unit with the most to do.
         busiest_s: How long it is busy, seconds.
+        leakage: What powered units take over the makespan beside their steps, joules.
     """
 
     steps: tuple[Step, ...]
@@ -98,6 +99,12 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     critical_path_s: float
     busiest_unit: str
     busiest_s: float
+    leakage: float = 0.0
+
+    @property
+    def units(self) -> frozenset[str]:
+        """Units that do something, which are powered."""
+        return frozenset(unit for step in self.steps for unit in step.units)
 
     @property
     def lower_bound_s(self) -> float:
@@ -111,8 +118,8 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     @property
     def cost(self) -> Cost:
-        """All steps together."""
-        total = Cost()
+        """All steps together, and the leakage."""
+        total = Cost(leakage=self.leakage)
         for step in self.steps:
             total += step.cost
         return total
@@ -151,7 +158,7 @@ def schedule_problems(schedule: Schedule, units: Collection[str], n_blocks: int)
 
 def number_problems(schedule: Schedule) -> Iterator[str]:
     """Times and costs that are no finite numbers of at least 0, as text."""
-    for name in ("makespan_s", "critical_path_s", "busiest_s"):
+    for name in ("makespan_s", "critical_path_s", "busiest_s", "leakage"):
         if not 0 <= getattr(schedule, name) < math.inf:
             yield f"a schedule has a {name} of {getattr(schedule, name)}"
     for step in schedule.steps:

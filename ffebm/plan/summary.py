@@ -3,9 +3,10 @@
 import textwrap
 from collections.abc import Iterator
 
+from ffebm.hardware.silicon import powered
 from ffebm.plan.schedule import ENERGY_KINDS, Schedule
 from ffebm.plan.schema import PlanData
-from ffebm.plan.twin import Total
+from ffebm.plan.twin import COMPUTED, DigitalTwin, Total
 from ffebm.visible import visible
 
 
@@ -89,6 +90,7 @@ def summary_lines(plan: PlanData) -> Iterator[str]:
         yield f"settling    {group.settling}: converters{named} {when}"
     solved = all(group.relaxation is not None for group in plan.hardware.analog)
     yield f"            {'solved by ' if solved else ''}at most {sweeps}"
+    yield from _area_lines(plan)
     for name, schedule in (("inference", plan.inference), ("training", plan.training)):
         yield from _schedule_lines(name, schedule, plan.batch)
     yield from _twin_lines(plan)
@@ -127,11 +129,26 @@ def _schedule_lines(name: str, schedule: Schedule, batch: int) -> Iterator[str]:
     yield f"  converts  {cost.dac_count:,} digital to analog, {cost.adc_count:,} analog to digital"
 
 
+def _area_lines(plan: PlanData) -> Iterator[str]:
+    """Area of the machine by kind of unit, and what of it the plan powers."""
+    parts = powered(plan.hardware, plan.training.units | plan.inference.units)
+    used, room = sum(part.area * part.used for part in parts), sum(part.area * part.count for part in parts)
+    yield f"area        {used:.4g} of {room:.4g} mm2 powered"
+    for part in parts:
+        all_of = f"{part.used} of {part.count}" if part.count > 1 else ("in use" if part.used else "unused")
+        share_of = f"{part.used * part.area:.4g} of {part.count * part.area:.4g} mm2"
+        yield f"  {part.name:<9} {part.kind}, {all_of}: {share_of}"
+
+
 def _twin_lines(plan: PlanData) -> Iterator[str]:
     """Beside each total that of the machine without tiles."""
     if not plan.twin:
         yield "twin        none: no digital unit runs all ops"
     for dtype, twin in plan.twin.items():
+        if dtype != COMPUTED:
+            yield f"  {dtype:<9} inference {_ratios(plan, twin, 'inference_s', 'inference_j')}"
+            yield f"            training  {_ratios(plan, twin, 'training_s', 'training_j')}"
+            continue
         yield f"twin        the same machine without tiles, {dtype}; the plan takes"
         for figure, value in figures_of(plan).items():
             name, kind = figure.split("_")
@@ -139,6 +156,12 @@ def _twin_lines(plan: PlanData) -> Iterator[str]:
             digital = getattr(twin, figure)
             found = f"{times_twin(value, digital)} its {what} of {engineering(digital, unit)}"
             yield f"  {name:<9} {found}; less at {twin.batches(figure)}"
+
+
+def _ratios(plan: PlanData, twin: DigitalTwin, time: Total, energy: Total) -> str:
+    ours = figures_of(plan)
+    ratios = [times_twin(ours[total], getattr(twin, total)) for total in (time, energy)]
+    return f"{ratios[0]} its time, {ratios[1]} its energy"
 
 
 def figures_of(plan: PlanData) -> dict[Total, float]:

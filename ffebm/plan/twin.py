@@ -9,6 +9,8 @@ import msgspec
 TOTALS = ("inference_s", "inference_j", "training_s", "training_j")
 Total = Literal["inference_s", "inference_j", "training_s", "training_j"]
 
+COMPUTED = "fp32"
+"""The data type that digital units compute in; the others are prices to compare with."""
 NAMED = 8
 """Blocks that a note names one by one."""
 
@@ -74,10 +76,10 @@ def twin_problems(twins: dict[str, DigitalTwin], blocks: tuple[str, ...]) -> Ite
 
 
 def losing_notes(twins: dict[str, DigitalTwin]) -> Iterator[str]:
-    """What the user should know of blocks that lose to a digital unit."""
-    for dtype, twin in twins.items():
-        if twin.losing:
-            count = len(twin.losing)
-            named = ", ".join(twin.losing[:NAMED]) + (f" and {count - NAMED} more" if count > NAMED else "")
-            loses = "1 block loses to its" if count == 1 else f"{count} blocks lose to their"
-            yield f"{loses} own {dtype} digital work in both time and energy: {named}"
+    """What the user should know of blocks that lose to a digital unit in the type that it computes in."""
+    losing = twins[COMPUTED].losing if COMPUTED in twins else ()
+    if losing:
+        count = len(losing)
+        named = ", ".join(losing[:NAMED]) + (f" and {count - NAMED} more" if count > NAMED else "")
+        loses = "1 block loses to its" if count == 1 else f"{count} blocks lose to their"
+        yield f"{loses} own {COMPUTED} digital work in both time and energy: {named}"

@@ -8,10 +8,12 @@ it. Values that cross units travel over the network. Weights are on their tiles 
 
 from dataclasses import dataclass, field, replace
 
+from ffebm.errors import InternalError
 from ffebm.graph.energy_block import EnergyBlock
 from ffebm.graph.graph import Graph, Node, captured
 from ffebm.graph.work import elements, macs, operations, rows
 from ffebm.hardware.description import DigitalGroup, Hardware
+from ffebm.hardware.groups import Arithmetic, DataType
 from ffebm.mapping.block_cost import BlockCost, update_of
 from ffebm.plan.schedule import Cost, StepKind
 from ffebm.plan.schema import Settle
@@ -23,16 +25,16 @@ UPDATE_OPERATIONS = 2.0
 """Digital operations a weight for an optimiser's step (plain gradient descent)."""
 
 
-def inference_tasks(graph: Graph, hardware: Hardware, settle: Settle) -> list[Task]:
-    """What one inference of a placed graph is made of."""
-    tasks = _Tasks(graph, hardware, settle)
+def inference_tasks(graph: Graph, hardware: Hardware, settle: Settle, dtype: DataType = "fp32") -> list[Task]:
+    """What one inference of a placed graph is made of; digital work at the price of a data type."""
+    tasks = _Tasks(graph, hardware, settle, dtype)
     tasks.forward()
     return tasks.tasks
 
 
-def training_tasks(graph: Graph, hardware: Hardware, settle: Settle) -> list[Task]:
-    """What one training step of a placed graph is made of."""
-    tasks = _Tasks(graph, hardware, settle)
+def training_tasks(graph: Graph, hardware: Hardware, settle: Settle, dtype: DataType = "fp32") -> list[Task]:
+    """What one training step of a placed graph is made of; digital work at the price of a data type."""
+    tasks = _Tasks(graph, hardware, settle, dtype)
     tasks.forward()
     tasks.backward()
     return tasks.tasks
@@ -78,8 +80,9 @@ class _Work:
 class _Tasks:
     """Collects tasks; `made` is the task that makes each value where it is wanted."""
 
-    def __init__(self, graph: Graph, hardware: Hardware, settle: Settle) -> None:
+    def __init__(self, graph: Graph, hardware: Hardware, settle: Settle, dtype: DataType) -> None:
         self.graph = graph
+        self.dtype = dtype
         self.hardware = hardware
         self.settle = settle
         self.batch = batch_of(graph)
@@ -130,7 +133,7 @@ class _Tasks:
         """A value, or so many bits of a block, over the network."""
         network, host = self.hardware.network, self.hardware.host
         if bits is None:
-            bits = elements(self.graph, name) * host.fp32.value_bits
+            bits = elements(self.graph, name) * self._does(host).value_bits
         seconds = network.latency.value + bits / network.bit_rate.value
         energy = bits * network.bit_energy.value * network.hops.value
         memory = bits * self.hardware.memory_of(host.name).bit_energy.value
@@ -160,15 +163,22 @@ class _Tasks:
     ) -> int:
         """Some work on a group's least loaded unit; what belongs to no node is the host's."""
         group = group or self.hardware.host
-        fp32 = group.fp32
-        seconds = work.products / fp32.mac_rate.value + work.rest / fp32.op_rate.value
-        energy = work.products * fp32.mac_energy.value + work.rest * fp32.op_energy.value
-        element = fp32.value_bits * self.hardware.memory_of(group.name).bit_energy.value
+        does = self._does(group)
+        seconds = work.products / does.mac_rate.value + work.rest / does.op_rate.value
+        energy = work.products * does.mac_energy.value + work.rest * does.op_energy.value
+        element = does.value_bits * self.hardware.memory_of(group.name).bit_energy.value
         unit = min(self.hardware.unit_numbers(group.name), key=lambda index: (self.load[index], index))
         self.load[unit] += seconds
         cost = Cost(digital=energy, memory=work.moved * element)
         task = Task(kind, name, (f"digital{unit}",), seconds, after, cost, fixed_j=work.held * element)
         return self._append(task, block)
+
+    def _does(self, group: DigitalGroup) -> Arithmetic:
+        """What a group's units do in the data type that is billed."""
+        found = group.arithmetic(self.dtype)
+        if found is None:
+            raise InternalError(f"{group.name} computes nothing in {self.dtype}")
+        return found
 
     def _append(self, task: Task, block: EnergyBlock | None = None) -> int:
         """Add a task, which may work for a block."""
@@ -235,7 +245,9 @@ class _Tasks:
         if not self._trained(item):
             return
         moved = 2 * cost.state_elements()
-        states = self._transfer(block.name, (minus,), moved * self.hardware.host.fp32.value_bits, block)
+        states = self._transfer(
+            block.name, (minus,), moved * self._does(self.hardware.host).value_bits, block
+        )
         work = _Work(cost.contrast_macs(), 0, moved)
         self._learn(item, self._compute("contrast", block.name, (states,), work, block))
 
@@ -282,7 +294,7 @@ class _Tasks:
         if not any(self.graph.parts.get(weight) for weight in weights):
             return  # biases stay digital
         if owner.group and self.hardware.analog_group(owner.group).tile.has_cells:
-            master = self._transfer(name, (master,), size * self.hardware.host.fp32.value_bits, owner)
+            master = self._transfer(name, (master,), size * self._does(self.hardware.host).value_bits, owner)
             moved = self.tasks[master]
             self.tasks[master] = replace(moved, fixed_s=moved.seconds, fixed_j=moved.cost.energy)
         write, tiles = update_of(self.graph, self.hardware, weights)

@@ -13,13 +13,19 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from msgspec import structs
+
 from ffebm.graph.graph import Graph
 from ffebm.hardware.description import Hardware
+from ffebm.hardware.groups import DataType
+from ffebm.hardware.silicon import watts
 from ffebm.plan.schedule import Schedule
 from ffebm.plan.schema import Settle
 from ffebm.plan.twin import Batches, DigitalTwin, Total
 from ffebm.scheduling.list_schedule import Task, filling_chain, ordered
 from ffebm.scheduling.schedules import batch_of, inference_tasks, training_tasks
+
+DTYPES: tuple[DataType, ...] = ("fp32", "bf16", "int8")
 
 
 @dataclass(frozen=True)
@@ -50,19 +56,26 @@ class Scheduled:
     lines: dict[Total, Growth]
 
 
-def schedules_of(graph: Graph, hardware: Hardware, settle: Settle) -> Scheduled:
-    """One inference and one training step of a placed graph."""
+def schedules_of(graph: Graph, hardware: Hardware, settle: Settle, dtype: DataType = "fp32") -> Scheduled:
+    """One inference and one training step of a placed graph; digital work at the price of a data type."""
     batch = batch_of(graph)
-    inference, training = inference_tasks(graph, hardware, settle), training_tasks(graph, hardware, settle)
+    inference = inference_tasks(graph, hardware, settle, dtype)
+    training = training_tasks(graph, hardware, settle, dtype)
     first, in_first = ordered(inference)
     second, in_second = ordered(training)
+    leaks = [watts(hardware, schedule.units) for schedule in (first, second)]
+    times = _time(inference, first, in_first, batch), _time(training, second, in_second, batch)
     lines: dict[Total, Growth] = {
-        "inference_s": _time(inference, first, in_first, batch),
-        "inference_j": _energy(inference, batch),
-        "training_s": _time(training, second, in_second, batch),
-        "training_j": _energy(training, batch),
+        "inference_s": times[0],
+        "inference_j": _energy(inference, batch, times[0], leaks[0]),
+        "training_s": times[1],
+        "training_j": _energy(training, batch, times[1], leaks[1]),
     }
-    return Scheduled(first, second, lines)
+    return Scheduled(_leaking(first, leaks[0]), _leaking(second, leaks[1]), lines)
+
+
+def _leaking(schedule: Schedule, leakage: float) -> Schedule:
+    return structs.replace(schedule, leakage=leakage * schedule.makespan_s)
 
 
 def twins_of(graph: Graph, hardware: Hardware, settle: Settle, plan: Scheduled) -> dict[str, DigitalTwin]:
@@ -77,19 +90,29 @@ def twins_of(graph: Graph, hardware: Hardware, settle: Settle, plan: Scheduled) 
     units = {node.op: hardware.units_for(node.op) for node in graph.nodes}
     if None in units.values():
         return {}
-    alone = without_tiles(graph, {op: group.name for op, group in units.items() if group is not None})
-    bill = schedules_of(alone, hardware, settle) if graph.blocks else plan
+    named = {op: group.name for op, group in units.items() if group is not None}
+    alone = without_tiles(graph, named)
+    groups = {group.name: group for group in (*units.values(), hardware.host) if group is not None}
+    twins: dict[str, DigitalTwin] = {}
+    for dtype in DTYPES:
+        if all(group.arithmetic(dtype) is not None for group in groups.values()):
+            same = dtype == "fp32" and not graph.blocks
+            bill = plan if same else schedules_of(alone, hardware, settle, dtype)
+            twins[dtype] = _twin(graph, plan, bill)
+    return twins
+
+
+def _twin(graph: Graph, plan: Scheduled, bill: Scheduled) -> DigitalTwin:
+    """A plan beside the bill of the machine without tiles."""
     better = {figure: below(line, bill.lines[figure]) for figure, line in plan.lines.items()}
-    return {
-        "fp32": DigitalTwin(
-            inference_s=bill.inference.makespan_s,
-            inference_j=bill.inference.cost.energy,
-            training_s=bill.training.makespan_s,
-            training_j=bill.training.cost.energy,
-            better={figure: batches for figure, batches in better.items() if batches is not None},
-            losing=_losing(graph, plan.inference, bill.inference),
-        )
-    }
+    return DigitalTwin(
+        inference_s=bill.inference.makespan_s,
+        inference_j=bill.inference.cost.energy,
+        training_s=bill.training.makespan_s,
+        training_j=bill.training.cost.energy,
+        better={figure: batches for figure, batches in better.items() if batches is not None},
+        losing=_losing(graph, plan.inference, bill.inference),
+    )
 
 
 def without_tiles(graph: Graph, groups: Mapping[str, str]) -> Graph:
@@ -109,10 +132,11 @@ def _time(tasks: list[Task], schedule: Schedule, order: list[int], batch: int) -
     return Growth(fixed, (schedule.makespan_s - fixed) / batch)
 
 
-def _energy(tasks: list[Task], batch: int) -> Growth:
-    """The energy over the batch."""
+def _energy(tasks: list[Task], batch: int, time: Growth, leakage: float) -> Growth:
+    """The energy over the batch: of all tasks, and so many watts of leakage all the time."""
     fixed = math.fsum(task.fixed_j for task in tasks)
-    return Growth(fixed, (math.fsum(task.cost.energy for task in tasks) - fixed) / batch)
+    sample = (math.fsum(task.cost.energy for task in tasks) - fixed) / batch
+    return Growth(fixed + leakage * time.fixed, sample + leakage * time.sample)
 
 
 def below(ours: Growth, theirs: Growth) -> Batches | None:

@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 from onnx import ModelProto
 
-from ffebm import Plan, compile, load_plan  # noqa: A004 - as users write it
+from ffebm import Plan, compile, load_hardware, load_plan  # noqa: A004 - as users write it
 from ffebm.plan.twin import Batches
 from ffebm.scheduling.twin import Growth, below
 from tests.machines import round_numbers
@@ -51,6 +51,9 @@ def test_the_twin_is_what_a_plan_without_tiles_takes(model: str, hardware: str) 
         assert digital.blocks == ()
         assert digital.tiles == ()
         assert [twin.inference_s, twin.inference_j, twin.training_s, twin.training_j] == figures(digital)
+        assert plan.twin.keys() == digital.twin.keys()
+        for dtype, same in digital.twin.items():
+            assert replace(same, better={}) == replace(plan.twin[dtype], better={}, losing=())
         itself = digital.twin["fp32"]
         assert [itself.inference_s, itself.inference_j] == figures(digital)[:2]
         assert itself.better == {}  # nothing is less than itself
@@ -65,6 +68,34 @@ def test_a_twin_by_hand(tmp_path: Path) -> None:
     assert twin.inference_s == 30 / 2 + 10 / 4 + 10 / 4 + 60 / 4
     plan.save(tmp_path / "plan")
     assert load_plan(tmp_path / "plan").twin == plan.twin
+
+
+def test_the_twin_of_another_data_type_is_a_machine_with_its_prices() -> None:
+    """Digital units whose single precision costs what their int8 costs, and bf16 that they have not."""
+    machine = load_hardware("reference")
+    (engine,) = machine.digital
+    assert engine.int8 is not None
+    cheap = replace(machine, digital=(replace(engine, fp32=engine.int8, bf16=None),))
+    plan, other = (compile(MODELS["dense"], hardware=hardware) for hardware in (machine, cheap))
+    ours, theirs = plan.twin["int8"], other.twin["fp32"]
+    for total in ("inference_s", "inference_j", "training_s", "training_j"):
+        assert getattr(ours, total) == getattr(theirs, total)
+    assert list(other.twin) == ["fp32", "int8"]
+
+
+def test_leakage_is_that_of_what_is_powered_as_long_as_the_plan_takes() -> None:
+    machine = load_hardware("reference")
+    plan = compile(MODELS["dense"], hardware=machine)
+    (tiles,), (engine,), (sram,) = machine.analog, machine.digital, machine.memory
+    shared = engine.leakage.value + sram.leakage.value + machine.network.leakage.value
+    watts = len(plan.tiles) * tiles.leakage.value + shared
+    for schedule in (plan.inference, plan.training):
+        assert schedule.leakage == pytest.approx(watts * schedule.makespan_s)
+        steps = sum(step.cost.energy for step in schedule.steps)
+        assert schedule.cost.energy == pytest.approx(steps + schedule.leakage)
+    alone = compile(MODELS["dense"], hardware=machine, digital=["*"])
+    leaks = (engine.leakage.value + sram.leakage.value) * alone.inference.makespan_s
+    assert alone.inference.leakage == pytest.approx(leaks)
 
 
 @pytest.mark.parametrize(

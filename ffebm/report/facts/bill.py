@@ -55,8 +55,8 @@ class Bill(msgspec.Struct, frozen=True, kw_only=True):
     """Where energy, time and conversions of a schedule go.
 
     Attributes:
-        parts: By block and digital segment. A transfer counts for what makes its value.
-        kinds: By kind of step.
+        parts: By block and digital segment; a transfer counts for what makes its value. Leakage last.
+        kinds: By kind of step, and leakage.
         nodes: Seconds and joules of the steps done to single digital nodes, by name.
     """
 
@@ -85,7 +85,7 @@ def energy_basis(hardware: Hardware) -> dict[str, tuple[str, ...]]:
                 )
             ),
             "network": ("network.bit_energy", "network.hops"),
-            "leakage": (),
+            "leakage": tuple(name for name, _ in hardware.quantities() if name.endswith(".leakage")),
         },
     )
 
@@ -105,6 +105,7 @@ def time_basis(hardware: Hardware) -> dict[str, tuple[str, ...]]:
             "digital_backward": compute,
             "contrast": _of_units(hardware, "mac_rate"),
             "update": (*_update(hardware, "time"), *operations, "schedule.update_operations"),
+            "leakage": (),
         },
     )
 
@@ -141,6 +142,8 @@ def schedule_basis(schedule: Schedule, hardware: Hardware) -> tuple[tuple[str, .
     kinds = dict.fromkeys(step.kind for step in schedule.steps)
     times = dict.fromkeys(name for kind in kinds for name in behind[kind])
     spent = [names for kind, names in energy_basis(hardware).items() if getattr(schedule.cost, kind)]
+    if schedule.leakage:
+        spent.append(tuple(times))  # units leak as long as the schedule takes
     return tuple(times), tuple(dict.fromkeys(name for names in spent for name in names))
 
 
@@ -216,10 +219,19 @@ def bill(plan: Plan, schedule: Schedule) -> Bill:
         if step.kind in {"digital", "digital_backward", "update"} and step.block is None:
             seconds, joules = nodes.get(step.name, (0.0, 0.0))
             nodes[step.name] = (seconds + step.end_s - step.start_s, joules + step.cost.energy)
+    leaks = (_leakage(schedule),) if schedule.leakage else ()
     return Bill(
-        parts=tuple(_row(kind, number, parts[kind, number]) for kind, number in _sorted(parts)),
-        kinds=tuple(_row(kind, -1, steps) for kind, steps in kinds.items()),
+        parts=(*(_row(kind, number, parts[kind, number]) for kind, number in _sorted(parts)), *leaks),
+        kinds=(*(_row(kind, -1, steps) for kind, steps in kinds.items()), *leaks),
         nodes=nodes,
+    )
+
+
+def _leakage(schedule: Schedule) -> Row:
+    """What no step is to blame for."""
+    cost = Cost(leakage=schedule.leakage)
+    return Row(
+        name="leakage", block=None, segment=None, steps=0, seconds=0.0, cost=cost, energy=schedule.leakage
     )
 
 

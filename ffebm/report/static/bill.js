@@ -11,7 +11,7 @@ class BillView {
     this.total = this.model.facts[name];
     this.kinds = Object.keys(this.model.facts.energy_basis).filter((kind) => this.total.total[kind] > 0);
     this.shares(byId("energy-kinds"), this.kinds.map((kind) => [kind, this.total.total[kind], "J", this.model.facts.energy_basis[kind], `Energy: ${KIND_NAMES[kind]}`]));
-    const steps = [...this.bill.kinds].sort((a, b) => b.seconds - a.seconds);
+    const steps = this.bill.kinds.filter((row) => row.steps).sort((a, b) => b.seconds - a.seconds);
     this.shares(byId("time-kinds"), steps.map((row) => [row.name, row.seconds, "s", this.model.facts.time_basis[row.name], `Time of ${plural(row.steps, "step")}`]));
     this.table = new Table(byId("bill-rows"), this.columns(), this.bill.parts, "costs by part");
     this.table.sort(3);

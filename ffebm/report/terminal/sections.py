@@ -28,7 +28,7 @@ ROWS = 24
 """Rows that a long table shows unless all are asked for."""
 COLUMNS = 6
 """Kinds of energy that stand side by side in 80 columns."""
-WIDE = 160
+WIDE = 180
 """Columns from which the table of parts also holds energies by kind."""
 PLAIN = Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
 """Heads underlined by dashes: the tables of a pipe."""

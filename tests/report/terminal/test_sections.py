@@ -72,7 +72,7 @@ def test_costs_are_the_schedules(digits: Plan, name: str) -> None:
     text = text[text.index(f"{name}") :]
     totals = [row for row in cells(text, "by part") if row[0] == "together"]
     (total,) = totals
-    energy = quantity(sum(step.cost.energy for step in schedule.steps), "J").split()
+    energy = quantity(schedule.cost.energy, "J").split()
     assert total[1] == str(len(schedule.steps))
     assert total[4:6] == [energy[0], f"{energy[1]}†"]
     counts = [sum(getattr(step.cost, kind) for step in schedule.steps) for kind in ("dac_count", "adc_count")]
@@ -85,9 +85,9 @@ def test_costs_are_the_schedules(digits: Plan, name: str) -> None:
 
 
 def test_marks_are_on_what_rests_on_assumptions(digits: Plan) -> None:
-    """Of the energies of the reference machine, only those of its network rest on one."""
+    """Of the energies of the reference machine, only those of its network and of leakage rest on one."""
     rows = {row[0]: row for row in cells(printed(digits, ["costs"]), "by kind of energy")}
-    assert [kind for kind, row in rows.items() if any("†" in word for word in row)] == ["network"]
+    assert [kind for kind, row in rows.items() if any("†" in word for word in row)] == ["network", "leakage"]
     assumed = [name for name, constant in digits.hardware.quantities() if constant.assumption]
     text = "".join(printed(digits, ["costs"], 200).split())
     assert assumed
@@ -95,7 +95,7 @@ def test_marks_are_on_what_rests_on_assumptions(digits: Plan) -> None:
 
 
 def test_wide_terminals_hold_energies_beside_the_rest(digits: Plan) -> None:
-    narrow, wide = (printed(digits, ["costs"], width) for width in (120, 160))
+    narrow, wide = (printed(digits, ["costs"], width) for width in (120, 180))
     head = next(line for line in wide.splitlines() if line.startswith("by part"))
     assert head.split("  ")[-1].strip() == "A/D count"
     assert "memory" in head
