@@ -2,13 +2,14 @@
 
 Every pair of a weight's digit (slice) and an input's (slice of a DAC) is converted by itself; they add up
 beside the converters. Where a matrix is cut, partial sums of all cuts but one travel to the tile where they
-add up, if they are not there already.
+add up, if they are not there already. Where a tile has a buffer, each input and each result of a product is
+written there and read once.
 """
 
 from collections.abc import Mapping
 
 from ffebm.graph.graph import Part
-from ffebm.hardware.description import AnalogGroup, Crossbar, Hardware
+from ffebm.hardware.description import AnalogGroup, Crossbar, Hardware, Memory
 from ffebm.plan.schedule import Cost
 
 
@@ -37,6 +38,7 @@ def read_cost(
         dac=dacs * tile.dac.energy.value,
         adc=adcs * tile.adc.energy.value,
         adders=(adcs - vectors * sensed) * addition(hardware, group),
+        buffer=vectors * (driven + sensed) * buffering(hardware, group),
         dac_count=dacs,
         adc_count=adcs,
     )
@@ -84,6 +86,18 @@ def addition(hardware: Hardware, group: AnalogGroup) -> float:
     """Joules of one addition beside the converters; without adders there, an operation of a digital unit."""
     adder = group.tile.crossbar().adder
     return hardware.host.fp32.op_energy.value if adder is None else adder.value
+
+
+def buffering(hardware: Hardware, group: AnalogGroup) -> float:
+    """Joules of one value that is written to the buffer beside a tile and read from it; 0 without one."""
+    buffer = buffer_of(hardware, group)
+    return 0.0 if buffer is None else 2 * hardware.host.fp32.value_bits * buffer.bit_energy.value
+
+
+def buffer_of(hardware: Hardware, group: AnalogGroup) -> Memory | None:
+    """The nearest memory that each tile of a group has for itself."""
+    owned = [memory for memory in hardware.memory if memory.owner == group.name]
+    return min(owned, key=lambda memory: memory.level, default=None)
 
 
 def crossing(hardware: Hardware) -> float:

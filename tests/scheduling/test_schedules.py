@@ -136,6 +136,19 @@ def test_partial_sums_of_a_cut_matrix_cross_and_add_up() -> None:
     assert back.cost.network == transposed * 8 * 0.25 * 2
 
 
+def test_a_buffer_beside_a_tile_takes_inputs_and_results_in_and_out() -> None:
+    machine = round_numbers()
+    (memory,) = machine.memory
+    far = replace(memory, name="far", owner="tiles", level=2)
+    near = replace(memory, name="near", owner="tiles", bit_energy=joules(0.125))
+    b = Builder()
+    y = b.node("Relu", b.node("MatMul", b.input("x", 5, 3), b.weight(3, 2)), out="s")
+    plan = compile_plan(b.model(y), hardware=replace(machine, memory=(memory, far, near)), settle=SETTLE)
+    (free,) = [s for s in plan.inference.steps if s.kind == "free"]
+    assert free.cost.buffer == 5 * (3 + 2) * 2 * 8 * 0.125  # values of 8 bits, in and out
+    assert one_block().inference.cost.buffer == 0
+
+
 def test_an_offset_column_has_a_cell_for_each_row() -> None:
     plan = changed(mapping="offset")
     (free,) = [s for s in plan.inference.steps if s.kind == "free"]

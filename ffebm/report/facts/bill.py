@@ -6,6 +6,7 @@ from typing import Literal
 import msgspec
 
 from ffebm.hardware.description import AnalogGroup, Hardware, Transfer
+from ffebm.mapping.read_cost import buffer_of
 from ffebm.plan.plan import Plan
 from ffebm.plan.schedule import Cost, Schedule, Step
 from ffebm.scheduling.schedules import LOSS_OPERATIONS, UPDATE_OPERATIONS
@@ -77,7 +78,11 @@ def energy_basis(hardware: Hardware) -> dict[str, tuple[str, ...]]:
             "dac": _of_tiles(hardware, "tile.dac.energy"),
             "adc": _of_tiles(hardware, "tile.adc.energy"),
             "adders": _additions(hardware),
-            "buffer": (),
+            "buffer": tuple(
+                f"memory.{buffer.name}.bit_energy"
+                for group in hardware.analog
+                if (buffer := buffer_of(hardware, group)) is not None and group.tile.has_cells
+            ),
             "digital": _of_units(hardware, "mac_energy", "op_energy"),
             "memory": tuple(
                 dict.fromkeys(
