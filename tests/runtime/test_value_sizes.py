@@ -8,6 +8,7 @@ from ffebm.runtime.kernels import Call, kernel_of
 from tests.models import as_tuple
 
 LARGE = 2**16
+IMAGE = torch.ones(1, 1, 2, 2)
 LARGEST = "at most 2,147,483,648 elements of one value"
 HINT = "if that is meant, set the environment variable FFEBM_MAX_VALUE_ELEMENTS to a larger number"
 
@@ -28,6 +29,34 @@ def numbers(*values: float) -> torch.Tensor:
         ("OneHot", {}, (numbers(0), torch.tensor(LARGE**2), torch.tensor([0.0, 1.0]))),
         ("RandomNormal", {"shape": (LARGE, LARGE)}, ()),
         ("RandomUniform", {"shape": (LARGE, LARGE)}, ()),
+        ("Multinomial", {"sample_size": LARGE**2}, (torch.ones(1, 2),)),
+        ("Resize", {}, (IMAGE, None, None, numbers(1, 1, LARGE, LARGE))),
+        ("Resize", {"mode": "linear"}, (IMAGE, None, torch.tensor([1.0, 1.0, LARGE / 2, LARGE / 2]))),
+        ("AffineGrid", {}, (torch.ones(1, 2, 3), numbers(1, 1, LARGE, LARGE // 2))),
+        (
+            "RoiAlign",
+            {"output_height": LARGE, "output_width": LARGE},
+            (IMAGE, torch.ones(1, 4), numbers(0)),
+        ),
+        ("MaxUnpool", {"kernel_shape": (2, 2)}, (IMAGE, numbers(0), numbers(1, 1, LARGE, LARGE))),
+        (
+            "MaxUnpool",
+            {"kernel_shape": (2, 2), "strides": (LARGE - 2, LARGE - 2)},
+            (IMAGE, numbers(0, 1, 2, 3)),
+        ),
+        ("ConvTranspose", {"strides": (LARGE - 1, LARGE - 1)}, (IMAGE, torch.ones(1, 1, 1, 1))),
+        ("ConvTranspose", {"output_shape": (LARGE, LARGE)}, (IMAGE, torch.ones(1, 1, 1, 1))),
+        ("Conv", {"pads": (LARGE - 2, LARGE - 2, 0, 0)}, (IMAGE, torch.ones(1, 1, 1, 1))),
+        ("MaxPool", {"kernel_shape": (1, 1), "pads": (LARGE - 2, LARGE - 2, 0, 0)}, (IMAGE,)),
+        ("Col2Im", {}, (torch.ones(1, 1, 1), numbers(LARGE, LARGE), numbers(1, 1))),
+        ("DFT", {"axis": 1}, (torch.ones(1, 2, 1), torch.tensor(LARGE**2))),
+        ("HannWindow", {}, (torch.tensor(LARGE**2),)),
+        (
+            "MelWeightMatrix",
+            {},
+            tuple(map(torch.tensor, (LARGE, 2 * LARGE - 2, 8000, 0.0, 4000.0))),
+        ),
+        ("ai.onnx.ml.FeatureVectorizer", {"inputdimensions": (LARGE**2,)}, (torch.ones(1, 2),)),
     ],
 )
 def test_a_result_larger_than_a_value_may_be(

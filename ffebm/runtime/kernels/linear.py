@@ -40,6 +40,7 @@ def conv_transpose(call: Call, x: Tensor, weight: Tensor, bias: Tensor | None = 
         (n - 1) * stride + extent
         for n, stride, extent in zip(size, window.strides, window.extents, strict=True)
     ]
+    call.check_size((x.shape[0], weight.shape[1], *full))
     begin, end = window.begin, window.end
     auto_pad = call.text("auto_pad", "NOTSET")
     target: Sequence[int] = call.integers("output_shape")[-len(size) :]
@@ -53,6 +54,7 @@ def conv_transpose(call: Call, x: Tensor, weight: Tensor, bias: Tensor | None = 
     scatter = _CONV_TRANSPOSE[len(size)]
     y = scatter(x, weight, None, window.strides, 0, 0, call.integer("group", 1), window.dilations)
     crop = [more - pad for more, pad in zip(extra, end, strict=True)]
+    call.check_size(n - b + c for n, b, c in zip(y.shape[2:], begin, crop, strict=True))
     y = padded(y, [-pad for pad in begin], crop)
     return y if bias is None else y + bias.reshape(-1, *(1 for _ in size))
 

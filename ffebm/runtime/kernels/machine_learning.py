@@ -23,8 +23,11 @@ def binarizer(call: Call, x: Tensor) -> Tensor:
 
 def feature_vectorizer(call: Call, *inputs: Tensor) -> Tensor:
     """Features side by side as floats, each input cut or filled with zeros to its width."""
+    widths = call.integers("inputdimensions")
+    samples = [1 if x.ndim == 1 else x.shape[0] for x in inputs[:1]]
+    call.check_size((*samples, sum(max(0, width) for width in widths)))
     parts = []
-    for x, width in zip(inputs, call.integers("inputdimensions"), strict=True):
+    for x, width in zip(inputs, widths, strict=True):
         rows = (x.reshape(1, -1) if x.ndim == 1 else x.flatten(1)).to(torch.float32)
         part = rows.new_zeros(rows.shape[0], width)
         kept = min(width, rows.shape[1])

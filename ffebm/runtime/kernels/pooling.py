@@ -74,10 +74,12 @@ def max_unpool(call: Call, x: Tensor, where: Tensor, output_shape: Tensor | None
         )
     ]
     shape = [*x.shape[:2], *size]
+    call.check_size(shape)
     y = torch.zeros(prod(shape), dtype=x.dtype, device=x.device)
     y = y.scatter(0, where.reshape(-1), x.reshape(-1)).reshape(shape)
     if output_shape is None:
         return y
+    call.check_size(int(want) for want in output_shape.tolist())
     grown = [int(want) - n for want, n in zip(output_shape.tolist()[2:], size, strict=True)]
     return padded(y, (0,) * len(size), grown)
 

@@ -27,6 +27,7 @@ def dropout(
 
 def multinomial(call: Call, x: Tensor) -> Tensor:
     """Draws classes from rows of log probabilities."""
+    call.check_size((len(x), call.integer("sample_size", 1)))
     drawn = torch.multinomial(
         torch.softmax(x, 1), call.integer("sample_size", 1), replacement=True, generator=call.generator
     )

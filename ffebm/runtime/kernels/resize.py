@@ -70,7 +70,10 @@ def resize(
     mode = call.text("coordinate_transformation_mode", "half_pixel")
     nearest = call.text("mode", "nearest") == "nearest"
     y = x if x.is_floating_point() or nearest else x.float()
-    for axis in _axes(call, x, roi, scales, target):
+    resized = _axes(call, x, roi, scales, target)
+    new = {axis.axis: axis.n_out for axis in resized}
+    call.check_size(new.get(axis, n) for axis, n in enumerate(x.shape))
+    for axis in resized:
         if axis.n_out == axis.n and axis.scale == 1 and mode != "tf_crop_and_resize":
             continue
         at = axis.positions(mode)
@@ -138,6 +141,7 @@ def _cubic(distance: Tensor, a: float) -> Tensor:
 
 def affine_grid(call: Call, theta: Tensor, size: Tensor) -> Tensor:
     """The points of a regular grid moved by an affine map."""
+    call.check_size((*sizes(size)[:1], *sizes(size)[2:], len(size) - 2))
     return functional.affine_grid(theta, sizes(size), align_corners=bool(call.integer("align_corners")))
 
 
@@ -161,6 +165,7 @@ def roi_align(call: Call, x: Tensor, rois: Tensor, batch: Tensor) -> Tensor:
     rows, columns = call.integer("output_height", 1), call.integer("output_width", 1)
     half_pixel = call.text("coordinate_transformation_mode", "half_pixel") == "half_pixel"
     corners = rois * call.number("spatial_scale", 1.0) - (0.5 if half_pixel else 0.0)
+    call.check_size((len(rois), x.shape[1], rows, columns))
     pooled = []
     for (left, top, right, bottom), image in zip(corners, x[batch.to(torch.int64)], strict=True):
         height, width = bottom - top, right - left

@@ -21,6 +21,8 @@ _CONV_TRANSPOSE = {
 def col2im(call: Call, x: Tensor, image_shape: Tensor, block_shape: Tensor) -> Tensor:
     """Adds up blocks, [batch, channels * block, positions], into an image."""
     size, block = sizes(image_shape), sizes(block_shape)
+    call.check_size((x.shape[0], x.shape[1] // max(1, prod(block)), *size))
+    call.check_size((prod(block), prod(block)))
     window = window_of(call, block, size)
     columns = x.reshape(-1, prod(block), *window.steps(size))
     taps = torch.eye(prod(block), dtype=x.dtype, device=x.device).reshape(-1, 1, *block)
@@ -40,6 +42,7 @@ def dft(call: Call, x: Tensor, length: Tensor | None = None, axis: Tensor | None
     """Discrete Fourier transform of numbers that are real (last axis 1) or complex (last axis 2)."""
     along = axis_of(call.integer("axis", -2) if axis is None else int(axis), x.ndim)
     n = None if length is None else int(length)
+    call.check_size(n if i == along and n is not None else old for i, old in enumerate(x.shape))
     one_sided, inverse = call.integer("onesided"), call.integer("inverse")
     numbers = torch.view_as_complex(x.contiguous()) if x.shape[-1] == 2 else x.squeeze(-1)
     if one_sided and inverse:
@@ -69,6 +72,7 @@ def cosine_window(*terms: float) -> Kernel:
 
     def kernel(call: Call, size: Tensor) -> Tensor:
         n = int(size)
+        call.check_size((n,))
         period = n if call.integer("periodic", 1) else n - 1
         angle = torch.arange(n, dtype=torch.float64, device=size.device) * (2 * pi / period)
         window = sum(factor * torch.cos(i * angle) for i, factor in enumerate(terms))
@@ -81,6 +85,7 @@ def mel_weight_matrix(call: Call, *inputs: Tensor) -> Tensor:
     """Triangular filters, evenly spaced on the mel scale, from a spectrum to mel bins."""
     n_bins, length, rate, low, high = (x.item() for x in inputs)
     n_bins, length = int(n_bins), int(length)
+    call.check_size((n_bins, length // 2 + 1))
     edges = _mel_edges(n_bins, (low, high), length, rate)
     rows = torch.arange(length // 2 + 1)
     columns = []

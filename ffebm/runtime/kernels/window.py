@@ -86,7 +86,9 @@ def window_of(call: Call, kernel: Sequence[int], size: Sequence[int]) -> Window:
         begin=pads[:n_axes],
         end=pads[n_axes:],
     )
-    return _auto_padded(window, call.text("auto_pad", "NOTSET"), size)
+    window = _auto_padded(window, call.text("auto_pad", "NOTSET"), size)
+    call.check_size(n + b + e for n, b, e in zip(size, window.begin, window.end, strict=True))
+    return window
 
 
 def _auto_padded(window: Window, auto_pad: str, size: Sequence[int]) -> Window:
