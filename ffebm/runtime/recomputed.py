@@ -7,8 +7,10 @@ it.
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from traceback import walk_stack
 
 import torch
+from torch.utils.checkpoint import CheckpointFunction
 
 from ffebm.errors import UsageError
 from ffebm.runtime.tiles.noise import machine_source
@@ -39,21 +41,28 @@ def drawing_alike(generators: Mapping[str, torch.Generator], seed: int) -> Itera
             generator.set_state(kept[name])
 
 
+def _is_repeated() -> bool:
+    """A re-entrant checkpoint is among the callers, in its backward pass."""
+    if torch._C._current_graph_task_id() == -1:  # no backward pass runs
+        return False
+    repeating = CheckpointFunction.backward.__code__
+    return any(frame.f_code is repeating for frame, _ in walk_stack(None))
+
+
 @contextmanager
 def drawing_once(generators: Mapping[str, torch.Generator]) -> Iterator[None]:
-    """Inside, nothing may be drawn if a backward pass runs: what it would repeat has drawn other numbers.
+    """Inside, nothing may be drawn if a re-entrant checkpoint repeats the run, whose first time it hides.
 
     Raises:
         UsageError: If something is.
     """
-    if not torch.is_grad_enabled() or torch._C._current_graph_task_id() == -1:
+    if not torch.is_grad_enabled() or not _is_repeated():
         yield
         return
     before = {name: generator.get_state() for name, generator in generators.items()}
     yield
     if any(not torch.equal(generator.get_state(), before[name]) for name, generator in generators.items()):
         raise UsageError(
-            "a run inside a backward pass draws random numbers, and other ones than the run that it repeats",
+            "a checkpoint repeats a run that draws random numbers, with other ones",
             allowed="checkpoint(…, use_reentrant=False)",
-            hint="or run without gradients inside of it",
         )

@@ -144,9 +144,19 @@ def test_a_checkpoint_that_repeats_with_other_noise_is_refused() -> None:
         with pytest.raises(UsageError) as caught:
             out.sum().backward()
         assert str(caught.value) == (
-            "a run inside a backward pass draws random numbers, and other ones than the run that it repeats; "
-            "checkpoint(…, use_reentrant=False)\n  hint: or run without gradients inside of it"
+            "a checkpoint repeats a run that draws random numbers, with other ones; "
+            "checkpoint(…, use_reentrant=False)"
         )
+
+
+def test_a_loss_may_run_another_noisy_network() -> None:
+    """With the cost itself as nudge it is run in the backward pass, again and again."""
+    x, y = samples()
+    net, teacher = network("reference", cost=True), network("reference")
+    weight = next(iter(teacher.weights().values()))
+    net.loss(x, y, lambda out, y: cross_entropy(out, y) + (out - teacher(x)).square().mean()).backward()
+    assert weight.grad is not None
+    assert all(w.grad is not None for w in net.weights().values())
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch's compiler
