@@ -12,13 +12,13 @@ work at the block's edge only.
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ffebm.graph.energy_block import EnergyBlock, Interaction, Layer, Linear
 from ffebm.graph.graph import Graph, Part
 from ffebm.graph.ops import OPS
-from ffebm.hardware.description import AnalogGroup, Cell, Hardware, Relaxation, Transfer
+from ffebm.hardware.description import Accumulate, AnalogGroup, Cell, Hardware, Relaxation, Transfer
 from ffebm.mapping.layout import Bundle, bundles_of
 from ffebm.mapping.read_cost import cells_of, crossing, read_cost, sums_cost
 from ffebm.plan.schedule import Cost
@@ -106,6 +106,30 @@ class BlockCost:
         """Multiply-accumulates of the weight gradients: one outer product a clamped drive, two inside."""
         once = sum(self._macs(i) for _, i in self.clamped)
         return self.batch * (once + 2 * sum(self._macs(i) for _, i in self.internal))
+
+    def outer_products(self) -> dict[str, int]:
+        """Outer products that make up each weight's gradient: one a vector of a clamped drive, two inside."""
+        found: dict[str, int] = defaultdict(int)
+        for times, interactions in ((1, self.clamped), (2, self.internal)):
+            for _, interaction in interactions:
+                if interaction.linear is not None:
+                    vectors = self.batch * positions(interaction, interaction.linear)
+                    found[interaction.linear.weight] += times * vectors
+        return dict(found)
+
+    def learns_by_pairs(self) -> bool:
+        """Cells take each outer product by pulses on both lines: no gradient is computed digitally.
+
+        So where an array learns in place, its remedy does not add steps up digitally, and the outer products
+        of a step are no more than the lines that a gradient computed digitally would take one by one.
+        """
+        if not self.group.tile.learns_in_place:
+            return False
+        law = self.group.tile.crossbar().update
+        if law is None or isinstance(law.remedy, Accumulate):
+            return False
+        heights = {w: max(bundle.height for bundle in self.bundles[w]) for w in self.bundles}
+        return all(count <= heights[weight] for weight, count in self.outer_products().items())
 
     def _macs(self, interaction: Interaction) -> int:
         linear = interaction.linear
@@ -213,13 +237,17 @@ class BlockCost:
         return found
 
 
-def update_of(graph: Graph, hardware: Hardware, weights: Iterable[str]) -> tuple[PhaseCost, tuple[int, ...]]:
+def update_of(
+    graph: Graph, hardware: Hardware, weights: Iterable[str], outer: Mapping[str, int] | None = None
+) -> tuple[PhaseCost, tuple[int, ...]]:
     """Programming the cells of some weights once, row by row, or pulses in place; tiles work side by side.
 
     Args:
         graph: A placed graph.
         hardware: The machine.
         weights: Weights by source name, on tiles of one group.
+        outer: Outer products that cells which learn in place take one by one, for each weight; None: a whole
+            matrix of steps, line by line.
 
     Returns:
         What it takes, and the tiles that it is done on.
@@ -234,7 +262,7 @@ def update_of(graph: Graph, hardware: Hardware, weights: Iterable[str]) -> tuple
         return PhaseCost(group.tile.write_time.value, Cost()), tiles
     tile = group.tile.crossbar()
     if tile.update is not None:
-        return _pulses(graph, hardware, group, parts), tiles
+        return _pulses(graph, hardware, group, parts, outer or {}), tiles
 
     rows: dict[int, int] = defaultdict(int)
     for bundle in bundles:
@@ -246,11 +274,13 @@ def update_of(graph: Graph, hardware: Hardware, weights: Iterable[str]) -> tuple
     return PhaseCost(seconds, Cost(array=cells * tile.cell.write_energy.value * writes_of(tile.cell))), tiles
 
 
-def _pulses(graph: Graph, hardware: Hardware, group: AnalogGroup, parts: Iterable[Part]) -> PhaseCost:
-    """An update in place: all lines of a part at once, the parts of a tile in turn.
+def _pulses(
+    graph: Graph, hardware: Hardware, group: AnalogGroup, parts: Iterable[Part], outer: Mapping[str, int]
+) -> PhaseCost:
+    """An update in place: an outer product takes all lines of a part at once, a matrix of steps line by line.
 
-    With a transfer, a second array takes every update; its reads, line by line, and the updates of the first
-    are shared out over the updates between two transfers.
+    The parts of a tile take turns. With a transfer, a second array takes every update; its reads and the
+    updates of the first, line by line both, are shared out over the updates between two transfers.
     """
     tile = group.tile.crossbar()
     law = tile.update
@@ -260,14 +290,17 @@ def _pulses(graph: Graph, hardware: Hardware, group: AnalogGroup, parts: Iterabl
     total = Cost()
     for part in parts:
         read = read_cost(hardware, group, [part], part.n_in, backwards=False)
-        seconds = law.time.value * (1 + share) + share * part.n_in * tile.read_seconds
+        turns = outer.get(part.weight, part.n_in)  # of the array in time
+        seconds = law.time.value * (turns + share * part.n_in) + share * part.n_in * tile.read_seconds
         busy[graph.places[part].tile] += seconds
-        pulses = part.n_in * part.n_out * tile.cells_a_weight * law.energy.value * (1 + share)
+        times = outer.get(part.weight, 1)  # that each cell is pulsed
+        pulses = part.n_in * part.n_out * tile.cells_a_weight * law.energy.value * (times + share)
         total += Cost(
             array=pulses + share * read.array,
             dac=share * read.dac,
             adc=share * read.adc,
             adders=share * read.adders,
+            buffer=share * read.buffer,
             dac_count=round(share * read.dac_count),
             adc_count=round(share * read.adc_count),
         )

@@ -57,6 +57,7 @@ class _Item:
     position: int = -1
     forward: int = -1
     backward: int = -1
+    in_place: bool = False
     key: str = field(default="")
 
 
@@ -244,12 +245,26 @@ class _Tasks:
         item.backward = minus
         if not self._trained(item):
             return
+        item.in_place = self._learns_in_place(item)
+        gradients = [w for w in self._trained(item) if not (item.in_place and self.graph.parts.get(w))]
+        if not gradients:
+            self._learn(item, minus)
+            return
         moved = 2 * cost.state_elements()
         states = self._transfer(
             block.name, (minus,), moved * self._does(self.hardware.host).value_bits, block
         )
-        work = _Work(cost.contrast_macs(), 0, moved)
+        size = sum(self.graph.constants[weight].size for weight in gradients)
+        # biases alone need weighted sums of states
+        products = moved if item.in_place else cost.contrast_macs()
+        work = _Work(products, 0, moved + size)
         self._learn(item, self._compute("contrast", block.name, (states,), work, block))
+
+    def _learns_in_place(self, item: _Item) -> bool:
+        """Cells take the outer products of a block's states themselves; no other part reads its weights."""
+        assert item.block is not None
+        alone = all(self.users[w] == (item.position,) for w in self._trained(item) if self.graph.parts.get(w))
+        return alone and self.costs[item.block.id].learns_by_pairs()
 
     # --- updates -------------------------------------------------------------------------------------
 
@@ -286,20 +301,32 @@ class _Tasks:
         size = sum(self.graph.constants[weight].size for weight in weights)
         owner = next((item.block for item in items if item.block is not None), None)
         name = items[0].nodes[0].name if owner is None else owner.name
-        work = _Work(0, UPDATE_OPERATIONS * size, 2 * size)
         after = (*self.gradients[users], *(reads if len(users) > 1 else ()))
-        master = self._compute("update", name, after, work, owner)
-        if owner is None:
+        on_tiles = [weight for weight in weights if self.graph.parts.get(weight)]
+        if owner is not None and on_tiles and items[0].in_place:
+            self._update_in_place(owner, on_tiles, items[0].backward)
+            size -= sum(self.graph.constants[weight].size for weight in on_tiles)
+        if not size:
             return
-        if not any(self.graph.parts.get(weight) for weight in weights):
+        work = _Work(0, UPDATE_OPERATIONS * size, 3 * size)  # weights and gradients are read, weights written
+        master = self._compute("update", name, after, work, owner)
+        if owner is None or not on_tiles or items[0].in_place:
             return  # biases stay digital
-        if owner.group and self.hardware.analog_group(owner.group).tile.has_cells:
+        if self.hardware.analog_group(owner.group).tile.has_cells:
             master = self._transfer(name, (master,), size * self._does(self.hardware.host).value_bits, owner)
             moved = self.tasks[master]
             self.tasks[master] = replace(moved, fixed_s=moved.seconds, fixed_j=moved.cost.energy)
         write, tiles = update_of(self.graph, self.hardware, weights)
         units = tuple(f"tile{number}" for number in tiles)
         self._append(Task("update", name, units, write.seconds, (master,), write.cost), owner)
+
+    def _update_in_place(self, block: EnergyBlock, weights: list[str], states: int) -> None:
+        """Pulses of the outer products of a block's states, which are beside the tiles."""
+        outer = self.costs[block.id].outer_products()
+        write, tiles = update_of(self.graph, self.hardware, weights, outer)
+        units = tuple(f"tile{number}" for number in tiles)
+        task = Task("update", block.name, units, write.seconds, (states,), write.cost)
+        self.tasks.append(replace(task, block=block.id))
 
     def _send_back(self, value: str, item: _Item) -> int:
         """Carry an error current to the unit that made a value."""

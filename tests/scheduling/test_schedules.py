@@ -11,7 +11,7 @@ from onnx import ModelProto
 from ffebm import Plan, Settle
 from ffebm import compile as compile_plan
 from ffebm.compiler.driver import compile_model
-from ffebm.hardware.description import Crossbar, Transfer, Update, Verify
+from ffebm.hardware.description import Accumulate, Crossbar, Transfer, Update, Verify
 from ffebm.plan.schedule import Cost, Schedule, Step
 from tests.machines import continuous, joules, ratio, round_numbers, seconds, with_tiles
 from tests.models import Builder, random_models
@@ -82,8 +82,8 @@ def test_the_costs_of_one_block() -> None:
         Cost(digital=5 * 2 * 2 * 3.0),
         Cost(digital=5 * 2 * 2 * 3.0),
         Cost(network=160 * 0.25 * 2, memory=160 * 0.5),
-        Cost(digital=30 * 2.0, memory=20 * 8 * 0.5),
-        Cost(digital=12 * 3.0, memory=12 * 8 * 0.5),
+        Cost(digital=30 * 2.0, memory=(20 + 6) * 8 * 0.5),  # states are read, the gradient is written
+        Cost(digital=12 * 3.0, memory=3 * 6 * 8 * 0.5),  # weights and gradient are read, weights written
         Cost(network=48 * 0.25 * 2, memory=48 * 0.5),
         Cost(array=12 * 100.0),
     ]
@@ -170,7 +170,7 @@ def test_cells_are_written_as_often_as_they_miss() -> None:
     assert changed(cell=exact).training.steps[-1].cost.array == pytest.approx(12 * 100.0)
 
 
-def learning(remedy: Transfer | None) -> Update:
+def learning(remedy: Accumulate | Transfer | None) -> Update:
     return Update(
         bounds="soft",
         pulse=ratio(0.01),
@@ -184,17 +184,53 @@ def learning(remedy: Transfer | None) -> Update:
     )
 
 
-def test_cells_that_learn_in_place_are_pulsed_all_at_once() -> None:
-    last = changed(update=learning(None)).training.steps[-1]
-    assert last.end_s - last.start_s == pytest.approx(7.0)
-    assert last.cost == Cost(array=12 * 11.0)
+def learned(batch: int, remedy: Accumulate | Transfer | None, *, bias: bool = False) -> list[Step]:
+    """Steps behind the nudged phases of a block of 3 x 2 weights whose cells learn in place."""
+    tile = round_numbers().analog[0].tile
+    assert isinstance(tile, Crossbar)
+    b = Builder()
+    y = b.node("MatMul", b.input("x", batch, 3), b.weight(3, 2))
+    y = b.node("Relu", b.node("Add", y, b.weight(2)) if bias else y)
+    machine = with_tiles(round_numbers(), tile=replace(tile, update=learning(remedy)))
+    steps = compile_plan(b.model(y), hardware=machine, settle=SETTLE).training.steps
+    (minus,) = [s.id for s in steps if s.name == "block0 -beta"]
+    return list(steps[minus + 1 :])
+
+
+def test_outer_products_of_few_samples_are_pulsed_one_by_one_without_a_digital_gradient() -> None:
+    (last,) = learned(2, None)
+    assert last.kind == "update"
+    assert last.end_s - last.start_s == pytest.approx(2 * 7.0)  # one for each sample, all lines at once
+    assert last.cost == Cost(array=2 * 12 * 11.0)
+
+
+def test_of_more_samples_than_lines_the_sum_is_pulsed_line_by_line() -> None:
+    steps = learned(5, None)
+    assert [s.kind for s in steps] == ["transfer", "contrast", "update", "transfer", "update"]
+    assert steps[-1].end_s - steps[-1].start_s == pytest.approx(3 * 7.0)
+    assert steps[-1].cost == Cost(array=12 * 11.0)
+
+
+def test_steps_that_add_up_digitally_are_a_digital_gradient() -> None:
+    steps = learned(2, Accumulate())
+    assert [s.kind for s in steps] == ["transfer", "contrast", "update", "transfer", "update"]
+    assert steps[-1].cost == Cost(array=12 * 11.0)
+
+
+def test_biases_beside_cells_that_learn_in_place_need_sums_of_states() -> None:
+    steps = learned(2, None, bias=True)
+    assert sorted(s.kind for s in steps) == ["contrast", "transfer", "update", "update"]
+    (contrast,) = [s for s in steps if s.kind == "contrast"]
+    assert contrast.cost == Cost(digital=8 * 2.0, memory=(8 + 2) * 8 * 0.5)
+    digital = [s for s in steps if s.kind == "update" and s.cost.digital]
+    assert [s.cost for s in digital] == [Cost(digital=2 * 2 * 3.0, memory=3 * 2 * 8 * 0.5)]
 
 
 def test_a_transfer_is_shared_out_over_the_updates_between() -> None:
-    last = changed(update=learning(Transfer(every=5, rate=ratio(0.5)))).training.steps[-1]
-    # 3 reads of one line each, and an update of the slow array, every fifth time
-    assert last.end_s - last.start_s == pytest.approx(7.0 + (7.0 + 3 * 10) / 5)
-    assert last.cost.array == pytest.approx(12 * 11.0 * 6 / 5 + 3 * 12 / 5)
+    (last,) = learned(2, Transfer(every=5, rate=ratio(0.5)))
+    # 3 lines are read and pulsed one by one in the slow array, every fifth time
+    assert last.end_s - last.start_s == pytest.approx(2 * 7.0 + (3 * 7.0 + 3 * 10) / 5)
+    assert last.cost.array == pytest.approx(12 * 11.0 * (2 + 1 / 5) + 3 * 12 / 5)
     assert last.cost.dac == pytest.approx(3 * 3 * 10.0 / 5)
     assert last.cost.adc == pytest.approx(3 * 2 * 1000.0 / 5)
 
