@@ -154,7 +154,8 @@ def test_a_loss_may_run_another_noisy_network() -> None:
     x, y = samples()
     net, teacher = network("reference", cost=True), network("reference")
     weight = next(iter(teacher.weights().values()))
-    net.loss(x, y, lambda out, y: cross_entropy(out, y) + (out - teacher(x)).square().mean()).backward()
+    loss = net.loss(x, y, lambda out, y: cross_entropy(out, y) + (out - teacher(x)).square().mean())
+    loss.backward()  # type: ignore[no-untyped-call]
     assert weight.grad is not None
     assert all(w.grad is not None for w in net.weights().values())
 
