@@ -27,9 +27,6 @@ from ffebm.graph.text import (
     type_text,
 )
 
-Attr: TypeAlias = "PlainAttr | Graph"
-"""An attribute: a plain one, or a subgraph."""
-
 
 @dataclass(eq=False)
 class Node:
@@ -51,7 +48,7 @@ class Node:
     name: str
     inputs: list[str]
     outputs: list[str]
-    attrs: dict[str, Attr] = field(default_factory=dict)
+    attrs: dict[str, "Attr"] = field(default_factory=dict)
     location: Location | None = None
     unit: str = ""
     reason: str = ""
@@ -199,6 +196,10 @@ class Graph:
 
     def __str__(self) -> str:
         return graph_text(self)
+
+
+Attr: TypeAlias = PlainAttr | Graph
+"""An attribute: a plain one, or a subgraph."""
 
 
 def _same_node(ours: Node, theirs: Node) -> bool:

@@ -9,7 +9,7 @@ from onnx import ModelProto
 
 from ffebm import Plan, Settle, load_hardware
 from ffebm import compile as compile_plan
-from ffebm.hardware.description import Hardware
+from ffebm.hardware.description import Hardware, shipped_hardware
 from ffebm.plan.schedule import Schedule
 from ffebm.report.facts.bill import bill, energy_basis, time_basis
 from tests.machines import round_numbers
@@ -28,6 +28,10 @@ def model() -> ModelProto:
     return b.model(b.node("Softmax", b.node("MatMul", y, b.node("Transpose", y))))
 
 
+SMALL = {"S": 1e-12}
+"""In place of 0, by unit; below the largest conductance of every machine."""
+
+
 def changed(part: Any, path: list[str], factor: float = 1.37) -> Any:
     """A description with one constant changed; 0 becomes a small number."""
     head, *rest = path
@@ -37,7 +41,7 @@ def changed(part: Any, path: list[str], factor: float = 1.37) -> Any:
     new = (
         changed(held, rest, factor)
         if rest
-        else replace(held, value=factor * held.value or 1e-6, formula=None)
+        else replace(held, value=factor * held.value or SMALL.get(held.unit, 1e-6), formula=None)
     )
     return replace(part, **{head: new})
 
@@ -63,9 +67,11 @@ def moved(before: dict[str, float], after: dict[str, float]) -> set[str]:
     return {kind for kind, value in before.items() if abs(after[kind] - value) > 1e-9 * max(value, 1e-30)}
 
 
-@pytest.mark.parametrize("name", ["ideal", "reference", "isaac", "hermes", "resistive"])
+@pytest.mark.parametrize("name", shipped_hardware())
 def test_the_constants_behind_a_figure_are_those_that_change_it(name: str) -> None:
+    """Of several groups of a kind all are named, though a plan need not use each of them."""
     hardware = load_hardware(name)
+    has_groups = max(len(hardware.analog), len(hardware.digital)) > 1
     for constant, _ in hardware.quantities():
         hardware = changed(hardware, constant.split("."), 1.0)
     base = figures(hardware)
@@ -74,7 +80,8 @@ def test_the_constants_behind_a_figure_are_those_that_change_it(name: str) -> No
         found = figures(changed(hardware, constant.split(".")))
         for what, basis in bases.items():
             named = {kind for kind in base[what] if constant in basis[kind]}
-            assert moved(base[what], found[what]) == named, (what, constant)
+            kinds = moved(base[what], found[what])
+            assert kinds <= named if has_groups else kinds == named, (what, constant)
 
 
 def totals(plan: Plan, schedule: Schedule) -> dict[str, tuple[int, float, float]]:
