@@ -154,8 +154,9 @@ def compile_model(  # noqa: PLR0913 - the public entry point; every option has a
             hint="name the other options: compile(path, hardware=...)",
         )
     imported = from_onnx(model, options.dims)
+    given = dict(imported.graph.constants)
     plan = job.done(imported.graph, imported.source)
-    plan.model = without_weights(imported.proto, imported.graph)
+    plan.model = without_weights(imported.proto, given, imported.graph.constants)
     return plan
 
 

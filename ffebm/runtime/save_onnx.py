@@ -10,6 +10,7 @@ from onnx.external_data_helper import set_external_data
 from ffebm.errors import Location, UsageError
 from ffebm.files.write_file import write_file
 from ffebm.graph.tensor import Array
+from ffebm.plan.checks.source import holds_data
 from ffebm.plan.plan import Plan
 
 TOO_LARGE = 2**31 - 2**20
@@ -95,7 +96,7 @@ def _fill(model: ModelProto, values: Mapping[str, Array], learnt: set[str]) -> N
     """Give initializers their data; a learnt constant that a node made becomes an initializer."""
     graph = model.graph
     for tensor in graph.initializer:
-        if tensor.name in values and not tensor.HasField("raw_data"):
+        if tensor.name in learnt or (tensor.name in values and not holds_data(tensor)):
             dtype = onnx.helper.tensor_dtype_to_np_dtype(
                 tensor.data_type
             )  # a cast weight is held as it is used

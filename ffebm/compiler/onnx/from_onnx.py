@@ -25,8 +25,8 @@ from ffebm.compiler.onnx.text import readable
 from ffebm.errors import Location, ModelError
 from ffebm.graph.graph import Attr, Graph, Node
 from ffebm.graph.own_ops import own_op
-from ffebm.graph.tensor import Array, TensorType
-from ffebm.plan.checks.source import source_digest
+from ffebm.graph.tensor import Array, TensorType, same_array
+from ffebm.plan.checks.source import source_digest, widened_from
 from ffebm.plan.schema import Source
 
 OPSET = 20
@@ -416,16 +416,33 @@ def _attr(attr: AttributeProto, source: str, where: Location) -> Attr:
 # --- the source without its weights ------------------------------------------------------------------
 
 
-def without_weights(model: ModelProto, graph: Graph) -> bytes:
-    """The source model; an initializer that the graph holds keeps name, type and shape, not its data."""
+def without_weights(model: ModelProto, given: Mapping[str, Array], constants: Mapping[str, Array]) -> bytes:
+    """The source model; an initializer that the plan holds keeps name, type and shape, not its data.
+
+    Args:
+        model: The source.
+        given: Its constants by name.
+        constants: What the passes have made of them; one that they changed keeps its data as well.
+    """
     copy = _without_initializers(model)
-    held = {t.name for t in model.graph.initializer if t.name in graph.constants}
+    held = {name for name, array in given.items() if name in constants and _told(array, constants[name])}
     for tensor in model.graph.initializer:
         if tensor.name in held:
             copy.graph.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
         else:
             copy.graph.initializer.add().CopyFrom(tensor)
     return bytes(copy.SerializeToString(deterministic=True))
+
+
+def _told(array: Array, now: Array) -> bool:
+    """Whether a constant follows from what the passes have made of it: the same, or in a wider type."""
+    if now is array:
+        return True
+    return (
+        now.shape == array.shape
+        and widened_from(now, array.dtype)
+        and same_array(now.astype(array.dtype), array)
+    )
 
 
 def _without_initializers(model: ModelProto) -> ModelProto:

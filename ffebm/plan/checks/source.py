@@ -2,9 +2,11 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ffebm.graph.tensor import Array
+import numpy as np
+
+from ffebm.graph.tensor import Array, same_array
 from ffebm.plan.schema import PlanData
 
 if TYPE_CHECKING:
@@ -43,24 +45,37 @@ def _model_problems(plan: PlanData) -> Iterator[str]:
     except (ValueError, TypeError, KeyError, IndexError, OSError) as error:
         yield f"source.onnx holds a constant that cannot be read ({error})"
         return
-    known = [(name, array) for name, array in constants if array is not None]
-    if len(known) < len(constants) or plan.options.fold_batch_norm:
-        return  # weights in another form than the source has them say nothing of its digest
     del model.graph.initializer[:]
-    if source_digest(model.SerializeToString(deterministic=True), known) != plan.source.digest:
+    if source_digest(model.SerializeToString(deterministic=True), constants) != plan.source.digest:
         yield "the digest of the source is not that of source.onnx with the plan's weights"
 
 
-def _held(plan: PlanData, tensor: "TensorProto") -> Array | None:
-    """The values of an initializer; None if the plan holds it in another type, as it is used."""
+def holds_data(tensor: "TensorProto") -> bool:
+    """Whether an initializer of `source.onnx` has values of its own."""
+    return any(field.name in _DATA for field, _ in tensor.ListFields())
+
+
+def _held(plan: PlanData, tensor: "TensorProto") -> Array:
+    """The values of an initializer: its own, or the plan's, which may be in a wider type, as it is used."""
     from onnx import helper, numpy_helper
 
-    if tensor.name not in plan.weights or any(field.name in _DATA for field, _ in tensor.ListFields()):
+    if tensor.name not in plan.weights or holds_data(tensor):
         return numpy_helper.to_array(tensor)
     array = plan.weights[tensor.name]
     if array.shape != tuple(tensor.dims):
         raise ValueError(f"{tensor.name!r} is {list(tensor.dims)}, in the plan {list(array.shape)}")
-    return array if array.dtype == helper.tensor_dtype_to_np_dtype(tensor.data_type) else None
+    dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    if not widened_from(array, dtype):
+        raise ValueError(f"{tensor.name!r} is of type {dtype}, in the plan {array.dtype} with other values")
+    return array.astype(dtype, copy=False)
+
+
+def widened_from(array: Array, dtype: np.dtype[Any]) -> bool:
+    """Whether an array holds nothing that a type does not: it is of that type, or was made of one that is."""
+    if array.dtype == dtype:
+        return True
+    with np.errstate(all="ignore"):  # what overflows comes back as another number
+        return same_array(array.astype(dtype).astype(array.dtype), array)
 
 
 def source_digest(structure: bytes, constants: Iterable[tuple[str, Array]]) -> str:

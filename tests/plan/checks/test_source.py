@@ -1,6 +1,8 @@
 """The source of a plan is the model whose digest it holds."""
 
 import hashlib
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -9,10 +11,11 @@ import pytest
 import torch
 from onnx import ModelProto, TensorProto, numpy_helper
 
-from ffebm import Plan
+from ffebm import Plan, load_plan
 from ffebm import compile as compile_plan
-from ffebm.plan.checks.source import source_digest, source_problems
+from ffebm.plan.checks.source import holds_data, source_digest, source_problems
 from ffebm.plan.schema import PlanData
+from tests.models import Builder
 from tests.plan.folders import model
 
 
@@ -55,6 +58,60 @@ def test_a_weight_or_a_model_of_another_plan(plan: Plan) -> None:
     assert problems(plan, model=source.SerializeToString()) == [DIGEST]
     other = msgspec.structs.replace(plan.source, digest="0" * 64)
     assert problems(plan, source=other) == [DIGEST]
+
+
+def of_half_precision(b: Builder) -> ModelProto:
+    """A weight stored in 16 bits and used in 32, one stored in 32 and used in 16."""
+    x = b.input("x", "N", 4)
+    wide = b.constant(b.rng.standard_normal((4, 5)).astype(np.float16), "wide")
+    y = b.node("MatMul", x, b.node("Cast", wide, to=TensorProto.FLOAT))
+    narrow = b.node("Cast", b.weight(5, 3, name="narrow"), to=TensorProto.FLOAT16)
+    z = b.node("MatMul", b.node("Cast", b.node("Relu", y), to=TensorProto.FLOAT16), narrow)
+    return b.model(b.node("Cast", z, to=TensorProto.FLOAT))
+
+
+def with_a_norm(b: Builder) -> ModelProto:
+    return b.model(b.node("Relu", b.norm(b.conv(b.input("x", "N", 1, 6, 6), 1, 4), 4)))
+
+
+@pytest.mark.parametrize(
+    ("build", "fold", "kept"),
+    [(of_half_precision, False, {"narrow"}), (with_a_norm, True, {"c0", "c1"}), (with_a_norm, False, set())],
+)
+def test_weights_in_another_form(
+    build: Callable[[Builder], ModelProto], fold: bool, kept: set[str], tmp_path: Path
+) -> None:
+    """The source has those that do not follow from the plan's, so its digest is still its own."""
+    made = build(Builder())
+    plan = compile_plan(made, hardware="reference", fold_batch_norm=fold)
+    assert problems(plan) == []
+    plan.save(tmp_path / "plan")
+    assert load_plan(tmp_path / "plan") == plan
+    source = ModelProto.FromString(plan.model)
+    floats = [tensor for tensor in source.graph.initializer if tensor.name in plan.weights]
+    assert {tensor.name for tensor in floats if holds_data(tensor)} == kept
+
+    source.graph.node[0].name = "other"
+    assert problems(plan, model=source.SerializeToString()) == [DIGEST]
+    for tensor in ModelProto.FromString(plan.model).graph.initializer:
+        name = tensor.name
+        if name in plan.weights and not holds_data(tensor):
+            moved = {**plan.weights, name: np.asarray(plan.weights[name] * np.float32(1.25), np.float32)}
+            assert problems(plan, weights=moved) in ([DIGEST], [message_of_type(name)])
+
+
+def message_of_type(name: str) -> str:
+    return (
+        f"source.onnx holds a constant that cannot be read ('{name}' is of type float16, in the plan float32"
+        " with other values)"
+    )
+
+
+def test_a_wider_weight_with_more_digits_than_its_source() -> None:
+    plan = compile_plan(of_half_precision(Builder()), hardware="ideal")
+    assert plan.weights["wide"].dtype == np.float32
+    moved = {**plan.weights, "wide": np.asarray(plan.weights["wide"] * np.float32(1 + 2**-20), np.float32)}
+    assert problems(plan, weights=moved) == [message_of_type("wide")]
 
 
 @pytest.mark.parametrize("digest", ["", "0" * 63, "G" * 64, "A" * 64])
