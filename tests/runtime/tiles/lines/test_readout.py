@@ -7,10 +7,12 @@ from torch import Tensor
 
 from ffebm.hardware.description import Crossbar
 from ffebm.plan.conductance import adc_range, to_levels
+from ffebm.runtime.tiles.crossbar import CrossbarTile
 from ffebm.runtime.tiles.lines.converter import drive, line_errors, top_code
 from ffebm.runtime.tiles.lines.readout import readout
+from ffebm.runtime.tiles.tile import Readings
 from tests.machines import ratio
-from tests.runtime.tiles.bench import convert, crossbar, random, source, with_adc, with_dac
+from tests.runtime.tiles.bench import clipping, convert, crossbar, random, sized, source, with_adc, with_dac
 
 SIGMA = 0.02
 READS = 20_000
@@ -171,3 +173,19 @@ def test_read_noise_goes_through_the_gains_of_the_adcs() -> None:
     assert float((gain - 1).abs().max()) > 0.2
     expected = gain[:, 0].abs() * math.sqrt(2) * SIGMA * float(x.norm())
     assert out.std(0).tolist() == pytest.approx(expected.tolist(), rel=0.02)
+
+
+def test_each_input_slice_is_a_reading_that_may_be_clipped() -> None:
+    kind = with_dac(clipping(crossbar(bits=7), 0.3), slice_bits=2)
+    tile, weight, x = CrossbarTile(sized(kind, 4, 6), source()), random(4, 6), random(50, 6, seed=2)
+    tile.program(weight)
+    tile.mvm(x)
+    held = tile.read() / weight.abs().max()
+    limit = adc_range(to_levels(weight, weight.abs().max().view(1, 1), kind), kind)
+    codes, _ = drive(x.mT, 7)
+    beyond = []
+    for k in range(3):
+        digits = codes.sign() * (codes.abs() // 4**k % 4)
+        beyond.append(int(((held @ (digits / 3)).abs() * 63 / limit >= 63.5).sum()))
+    assert all(0 < count < 200 for count in beyond)
+    assert tile.readings() == Readings(3 * 200, sum(beyond))
