@@ -120,3 +120,23 @@ def test_the_cost_can_nudge(gradient: Gradient, limit: float) -> None:
     assert len(found) == len(expected)
     for grad, exact in zip(found, expected, strict=True):
         assert float((grad - exact).norm() / exact.norm()) < limit
+
+
+def test_a_block_starts_from_zero_or_from_its_feedforward_pass() -> None:
+    """After one sweep: layers of even position are updated first, from what the others start with."""
+    b = Builder()
+    b.input("x", 6)
+    for name, source in (("s1", "x"), ("s2", "s1"), ("s3", "s2")):
+        b.dense(name, source, 5, Activation("Tanh"))
+    case = b.case()
+    w, bias = ([case.weights[f"s{k}.{kind}"] for k in (1, 2, 3)] for kind in ("w", "b"))
+    zero = case.settled(Settle(free_sweeps=1)).state
+    torch.testing.assert_close(zero["s1"], (case.inputs["x"] @ w[0].T + bias[0]).tanh())
+    torch.testing.assert_close(zero["s3"], bias[2].tanh().expand(3, -1))
+    forward = case.settled(Settle(free_sweeps=1, start="feedforward")).state
+    # the pass updates each layer once, from what lies before it: nothing lies behind it yet
+    first = (case.inputs["x"] @ w[0].T + bias[0]).tanh()
+    second = (first @ w[1].T + bias[1]).tanh()
+    third = (second @ w[2].T + bias[2]).tanh()
+    torch.testing.assert_close(forward["s1"], (case.inputs["x"] @ w[0].T + bias[0] + second @ w[1]).tanh())
+    torch.testing.assert_close(forward["s3"], third)

@@ -152,7 +152,9 @@ def test_noise_of_a_common_state_counts_too(common: bool, expected: float) -> No
         return [torch.tensor([middle + (1 - 2 * sign) * noise], dtype=torch.float64)]
 
     assert choose_beta(respond, [torch.zeros((), dtype=torch.float64)], common) == expected
-    assert calls == [tried for beta in STRENGTHS for tried in (beta, 2 * beta)]
+    decades = (1e-3, 1e-2, 1e-1, 1.0)
+    strengths = [decade * k for decade in decades for k in (1, 2, 5)]
+    assert calls == pytest.approx([tried for beta in strengths for tried in (beta, 2 * beta)])
 
 
 def test_one_nudging_point_has_the_noise_of_the_free_state_and_all_its_rounding(

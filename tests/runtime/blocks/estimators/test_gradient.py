@@ -282,3 +282,35 @@ def test_no_gradient_is_made_that_nobody_wants(
     weights, inputs = ({name: found[name] for name in group} for group in (case.weights, case.inputs))
     case.loss(case.runtime().run(inputs, weights, EXACT, estimator)[0]).backward()  # type: ignore[no-untyped-call]
     assert {*made[0].weights, *made[0].inputs} == wanted
+
+
+@pytest.mark.parametrize("estimator", [EP(0.1), EP(0.1, points=1), EP(0.1, points=3), EP(0.1, points=4)])
+def test_nudged_phases_start_from_the_free_state(estimator: EP) -> None:
+    """Without a current it is their equilibrium too: one sweep moves nothing, and no gradient is made."""
+    b = Builder()
+    b.input("x", 6)
+    for name, source in (("s1", "x"), ("s2", "s1"), ("s3", "s2")):
+        b.dense(name, source, 5, Activation("Tanh"))
+    case = b.case()
+    weights = {name: w.clone().requires_grad_() for name, w in case.weights.items()}
+    settle = Settle(free_sweeps=400, nudged_sweeps=1, tol=1e-15)
+    (out,) = case.runtime().run(case.inputs, weights, settle, estimator)[0].values()
+    (0.0 * out).sum().backward()  # type: ignore[no-untyped-call]
+    for weight in weights.values():
+        assert weight.grad is not None
+        assert float(weight.grad.abs().max()) < 1e-12
+
+
+def test_in_single_precision_the_adjoint_is_solved_as_well_as_it_can_be() -> None:
+    case = smooth_chain()
+    single = Case(
+        case.block,
+        {name: w.float() for name, w in case.weights.items()},
+        {name: x.float() for name, x in case.inputs.items()},
+    )
+    settle = Settle(free_sweeps=100)
+    outcome = single.run(Implicit(1e-12), settle)[2].backward
+    assert outcome is not None
+    assert bool(outcome.converged.all())
+    assert int(outcome.sweeps.max()) < 50
+    assert distance(single.run(Implicit(1e-12), settle)[1], case.run(Implicit(1e-12), settle)[1]) < 1e-3

@@ -210,3 +210,9 @@ def test_variation_leaves_no_conductance_negative() -> None:
     for found in (cells.plus, cells.minus):
         assert float(found.min()) == 0.0
         assert 0.25 < float((found == 0).double().mean()) < 0.4
+
+
+def test_compensation_of_an_array_of_zeros_changes_nothing() -> None:
+    kind = with_cell(crossbar(), drift=drift(0.05, compensated=True))
+    assert float(programmed(torch.zeros(3, 4), kind).compensation()) == 1.0  # type: ignore[arg-type]
+    assert float(programmed(torch.ones(3, 4), kind).compensation()) > 1.0  # type: ignore[arg-type]

@@ -179,6 +179,7 @@ def test_each_input_slice_is_a_reading_that_may_be_clipped() -> None:
     kind = with_dac(clipping(crossbar(bits=7), 0.3), slice_bits=2)
     tile, weight, x = CrossbarTile(sized(kind, 4, 6), source()), random(4, 6), random(50, 6, seed=2)
     tile.program(weight)
+    assert tile.readings() == Readings()
     tile.mvm(x)
     held = tile.read() / weight.abs().max()
     limit = adc_range(to_levels(weight, weight.abs().max().view(1, 1), kind), kind)
