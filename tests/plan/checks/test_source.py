@@ -96,7 +96,7 @@ def test_weights_in_another_form(
     for tensor in ModelProto.FromString(plan.model).graph.initializer:
         name = tensor.name
         if name in plan.weights and not holds_data(tensor):
-            moved = {**plan.weights, name: np.asarray(plan.weights[name] * np.float32(1.25), np.float32)}
+            moved = {**plan.weights, name: np.asarray(plan.weights[name], np.float32) * np.float32(1.25)}
             assert problems(plan, weights=moved) in ([DIGEST], [message_of_type(name)])
 
 
@@ -110,7 +110,7 @@ def message_of_type(name: str) -> str:
 def test_a_wider_weight_with_more_digits_than_its_source() -> None:
     plan = compile_plan(of_half_precision(Builder()), hardware="ideal")
     assert plan.weights["wide"].dtype == np.float32
-    moved = {**plan.weights, "wide": np.asarray(plan.weights["wide"] * np.float32(1 + 2**-20), np.float32)}
+    moved = {**plan.weights, "wide": np.asarray(plan.weights["wide"], np.float32) * np.float32(1 + 2**-20)}
     assert problems(plan, weights=moved) == [message_of_type("wide")]
 
 
