@@ -293,6 +293,20 @@ def test_sines_of_every_type_are_told_from_what_has_learnt(dtype: str) -> None:
     assert set(plan.trainable) == {"w", "walk", "short"}
 
 
+def test_how_many_rows_of_a_table_are_looked_at() -> None:
+    """From the third on 64, and eight at least; columns that stay the same are no positions."""
+    made = {f"{rows} rows": sines(rows, 8) for rows in (9, 10, 66, 67)}
+    for row in (1, 2, 65, 66):
+        made[f"row {row} learnt"] = sines(80, 8)
+        made[f"row {row} learnt"][row] += 0.25
+    made["constant"] = np.full((80, 8), 0.5, np.float32)
+    b = Builder()
+    ids = b.input("ids", "N", dtype=7)
+    rows = [b.node("Gather", b.constant(table, name), ids) for name, table in made.items()]
+    plan = ffebm.compile(b.model(*rows), hardware="ideal")
+    assert set(plan.trainable) == {"9 rows", "row 2 learnt", "row 65 learnt", "constant"}
+
+
 @pytest.mark.parametrize("placed", [False, True])
 def test_tables_of_a_fused_embedding(placed: bool) -> None:
     b = Builder()

@@ -2,6 +2,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from ffebm import Plan
 from ffebm.plan.summary import engineering, share
@@ -39,3 +40,13 @@ def test_quantities_with_prefixes(value: float, expected: str) -> None:
 
 def test_shares() -> None:
     assert (share(1, 3), share(1, 0)) == ("33.3 %", "-")
+
+
+@pytest.mark.parametrize(
+    ("factor", "bound"), [(0.5, "critical path"), (1.0, "busiest unit"), (2.0, "busiest unit")]
+)
+def test_the_larger_bound_is_named(plan: Plan, factor: float, bound: str) -> None:
+    inference = replace(plan.inference, busiest_s=factor * plan.inference.critical_path_s)
+    text = replace(plan, inference=inference).summary()
+    (line,) = [line for line in text.partition("training")[0].splitlines() if "lower bound" in line]
+    assert f"({bound})" in line

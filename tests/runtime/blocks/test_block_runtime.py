@@ -140,3 +140,23 @@ def test_a_block_starts_from_zero_or_from_its_feedforward_pass() -> None:
     third = (second @ w[2].T + bias[2]).tanh()
     torch.testing.assert_close(forward["s1"], (case.inputs["x"] @ w[0].T + bias[0] + second @ w[1]).tanh())
     torch.testing.assert_close(forward["s3"], third)
+
+
+def test_with_one_point_the_tail_has_its_gradient_at_the_free_state() -> None:
+    """Exactly, however strong the nudge; with two points it is the mean over both."""
+    case = smooth_chain()
+    for points, close in ((1, True), (2, False)):
+        inputs, weights = leaves(case)
+        tail, _ = tail_of(case)
+        loss, _ = BlockRuntime(case.block).run_with_cost(
+            inputs, weights, tail, SETTLE, EP(2.0, points, cost=True)
+        )
+        loss.backward()  # type: ignore[no-untyped-call]
+        found = [tail.weights["r"].grad, tail.inputs["extra"].grad]
+        with torch.no_grad():
+            outputs, _ = BlockRuntime(case.block).run(case.inputs, case.weights, SETTLE, EP())
+        free = tail.cost(outputs, tail.inputs, tail.weights)
+        expected = torch.autograd.grad(free, [tail.weights["r"], tail.inputs["extra"]])
+        for grad, exact in zip(found, expected, strict=True):
+            assert grad is not None
+            assert torch.allclose(grad, exact, rtol=1e-9, atol=1e-12) == close

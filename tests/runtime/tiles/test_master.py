@@ -92,3 +92,18 @@ def test_a_parameter_that_learns_in_place_shows_what_the_tile_holds(tile: Counti
     assert tile.times == 1  # programmed once, then updated
     torch.testing.assert_close(weight.detach(), first + 0.25)
     torch.testing.assert_close(tile.read()[0].T, weight.detach())
+
+
+def test_who_says_what_a_weight_is(tile: CountingTile) -> None:
+    """The parameter until it is learnt or shown, and again when another value is read."""
+    array, weight = MasteredTile(Linear("MatMul", "w"), tile), nn.Parameter(random(4, 3))
+    assert not array.is_learning
+    array.learn(weight)
+    assert array.is_learning
+    array.holding(random(4, 3, seed=1))
+    assert not array.is_learning
+    array.show(weight)
+    assert array.is_learning
+    torch.testing.assert_close(weight.detach(), random(4, 3, seed=1))
+    array.empty()
+    assert not array.is_learning
