@@ -83,6 +83,7 @@ def _tiles_problems(tiles: AnalogGroup) -> Iterator[tuple[str, str, str]]:
     if (tiles.relaxation is None) != (tiles.settling == "clocked"):
         found = "no relaxation" if tiles.relaxation is None else "a relaxation"
         yield ".settling", f"{tiles.settling!r} with {found}", "continuous settling has one, clocked none"
+    yield from _core_problems(tiles)
     if not tiles.tile.has_cells:
         if tiles.settling == "continuous":
             yield ".settling", "continuous settling of exact tiles", "of crossbars"
@@ -103,6 +104,17 @@ def _tiles_problems(tiles: AnalogGroup) -> Iterator[tuple[str, str, str]]:
     elif tile.adc.calibration == "uniform":
         found = "calibration 'uniform' with continuous settling"
         yield ".tile.adc.calibration", found, "none: each sample sets its own range"
+
+
+def _core_problems(tiles: AnalogGroup) -> Iterator[tuple[str, str, str]]:
+    """Contradictions of tiles in cores."""
+    if tiles.core is None:
+        return
+    if tiles.settling == "continuous":
+        yield ".core", "a core that starts products of tiles which settle by themselves", "clocked settling"
+    if tiles.core.tiles > tiles.count:
+        found = f"{tiles.core.tiles} tiles a core of {tiles.count} tiles"
+        yield ".core.tiles", found, "no more than there are"
 
 
 def _cell_problems(cell: Cell) -> Iterator[tuple[str, str, str]]:

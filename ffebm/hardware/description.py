@@ -193,6 +193,18 @@ class Hardware(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         """The group that a tile belongs to; None if there is no such tile."""
         return next((group for group in self.analog if number in self.tile_numbers(group.name)), None)
 
+    def core_of_tile(self, number: int) -> int | None:
+        """The core that a tile belongs to, counted through all groups; None if it stands for itself."""
+        first = 0
+        for group in self.analog:
+            tiles = self.tile_numbers(group.name)
+            if group.core is None:
+                continue
+            if number in tiles:
+                return first + (number - tiles.start) // group.core.tiles
+            first += -(-group.count // group.core.tiles)
+        return None
+
     def memory_of(self, name: str) -> Memory:
         """The nearest memory of a group of digital units or tiles: of its own, else of the chip.
 

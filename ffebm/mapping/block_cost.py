@@ -4,7 +4,8 @@ Each interaction inside a block costs one product and one transposed product a s
 clamped input costs one product in the free phase, which the nudged phases reuse. Layers of one colour update
 at once, so a sweep takes the sum over colours of the busiest tile's reads. Activations and partial sums are
 additions beside the converters; their energy counts, and their time hides behind the reads. States of a block
-cross the network in every sweep, beside the reads, where its layers lie on several tiles.
+cross the network in every sweep, beside the reads, where its layers lie on several tiles, or on several cores
+where tiles lie in cores.
 
 Where blocks settle by themselves, a phase takes the time and the energy of the relaxation, and converters
 work at the block's edge only.
@@ -19,6 +20,7 @@ from ffebm.graph.energy_block import EnergyBlock, Interaction, Layer, Linear
 from ffebm.graph.graph import Graph, Part
 from ffebm.graph.ops import OPS
 from ffebm.hardware.description import Accumulate, AnalogGroup, Cell, Hardware, Relaxation, Transfer
+from ffebm.mapping.cores import Home, Homes
 from ffebm.mapping.layout import Bundle, bundles_of
 from ffebm.mapping.read_cost import cells_of, crossing, read_cost, sums_cost
 from ffebm.plan.schedule import Cost
@@ -35,17 +37,6 @@ class PhaseCost:
 
     seconds: float
     cost: Cost
-
-
-Where = int | tuple[str, int, int]
-"""A tile, or a bundle by weight, replica and number that has none yet."""
-
-
-def where(graph: Graph, bundle: Bundle) -> Where:
-    """What a bundle keeps busy: before it is placed, a tile of its own."""
-    first = bundle.parts[0]
-    place = graph.places.get(first)
-    return (first.weight, first.replica, first.bundle) if place is None else place.tile
 
 
 class BlockCost:
@@ -70,6 +61,7 @@ class BlockCost:
         colours = block.colours()
         self.colour = {layer.value: colours[n] for n, layer in enumerate(block.layers)}
         self.bundles = {w: bundles_of(graph.parts[w]) for w in block.weights() if w in graph.parts}
+        self.homes = Homes(graph, hardware, self.group, self.bundles)
 
     @property
     def tiles(self) -> tuple[int, ...]:
@@ -191,9 +183,9 @@ class BlockCost:
                 states += math.prod(interaction.source_shape)
         return 2 * self.batch * states
 
-    def _tiles_of(self, interactions: Iterable[Interaction]) -> set[Where]:
+    def _tiles_of(self, interactions: Iterable[Interaction]) -> set[Home]:
         weights = [i.linear.weight for i in interactions if i.linear is not None]
-        return {where(self.graph, bundle) for weight in weights for bundle in self.bundles[weight]}
+        return {self.homes.sums(bundle.parts[0]) for weight in weights for bundle in self.bundles[weight]}
 
     def _activations(self, layers: list[Layer]) -> PhaseCost:
         operations = 0.0
@@ -206,7 +198,8 @@ class BlockCost:
 
     def _reads(self, reads: list[tuple[Interaction, bool]]) -> PhaseCost:
         """Products that run together, some transposed; tiles work side by side, a tile's reads in turn."""
-        busy: dict[Where, float] = defaultdict(float)
+        busy: dict[Home, float] = defaultdict(float)
+        products: list[tuple[Bundle, int, bool]] = []
         total = Cost()
         for interaction, transposed in reads:
             linear = interaction.linear
@@ -215,25 +208,26 @@ class BlockCost:
             for bundle in self.bundles[linear.weight]:
                 vectors = self._vectors(interaction, linear, bundle.parts[0].replica)
                 turns = bundle.turns if self.group.tile.has_cells else 1
-                busy[where(self.graph, bundle)] += vectors * turns * self.group.tile.read_seconds
+                busy[self.homes.tile(bundle.parts[0])] += vectors * turns * self.group.tile.read_seconds
+                products.append((bundle, vectors, transposed))
                 parts = list(bundle.parts)
                 total += read_cost(self.hardware, self.group, parts, vectors, backwards=transposed)
             for replica, places in self._places(linear).items():
                 vectors = self._vectors(interaction, linear, replica)
                 total += sums_cost(self.hardware, self.group, places, vectors, backwards=transposed)
-        return PhaseCost(max(busy.values(), default=0.0), total)
+        issuing = self.homes.issuing(products, self.group.tile.read_seconds)
+        return PhaseCost(max(issuing, *busy.values(), 0.0), total)
 
     def _vectors(self, interaction: Interaction, linear: Linear, replica: int) -> int:
         """Vectors that a replica takes: replicas share those of each sample, the first takes most."""
         replicas = 1 + self.graph.parts[linear.weight][-1].replica
         return self.batch * -(-(positions(interaction, linear) - replica) // replicas)
 
-    def _places(self, linear: Linear) -> dict[int, dict[Part, int | None]]:
-        """For each replica of a weight its parts with their tiles; None before they are placed."""
-        found: dict[int, dict[Part, int | None]] = defaultdict(dict)
+    def _places(self, linear: Linear) -> dict[int, dict[Part, Home]]:
+        """For each replica of a weight its parts with where their results are added."""
+        found: dict[int, dict[Part, Home]] = defaultdict(dict)
         for part in self.graph.parts[linear.weight]:
-            place = self.graph.places.get(part)
-            found[part.replica][part] = None if place is None else place.tile
+            found[part.replica][part] = self.homes.sums(part)
         return found
 
 

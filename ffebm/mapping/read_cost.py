@@ -6,7 +6,7 @@ add up, if they are not there already. Where a tile has a buffer, each input and
 written there and read once.
 """
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 
 from ffebm.graph.graph import Part
 from ffebm.hardware.description import AnalogGroup, Crossbar, Hardware, Memory
@@ -47,7 +47,7 @@ def read_cost(
 def sums_cost(
     hardware: Hardware,
     group: AnalogGroup,
-    parts: Mapping[Part, int | None],
+    parts: Mapping[Part, Hashable],
     vectors: int,
     *,
     backwards: bool,
@@ -57,7 +57,7 @@ def sums_cost(
     Args:
         hardware: The machine.
         group: The tiles that hold the parts.
-        parts: All parts of a weight with their tiles; without a place a part lies on a tile of its own.
+        parts: All parts of a weight with where what they give is added: their tiles or cores.
         vectors: Products with each part.
         backwards: Sums run over cuts of the outputs.
     """
@@ -69,14 +69,14 @@ def sums_cost(
     )
 
 
-def partial_sums(parts: Mapping[Part, int | None], *, backwards: bool) -> tuple[int, int]:
+def partial_sums(parts: Mapping[Part, Hashable], *, backwards: bool) -> tuple[int, int]:
     """Results of one product that are added to others, and those of them that leave their tile for it."""
-    cuts: dict[tuple[int, tuple[int, int]], list[int | None]] = {}
+    cuts: dict[tuple[int, tuple[int, int]], list[Hashable]] = {}
     for part, tile in parts.items():
         cuts.setdefault((part.group, part.inputs if backwards else part.outputs), []).append(tile)
     added = sent = 0
     for (_, (start, stop)), tiles in cuts.items():
-        apart = tiles.count(None) + len({tile for tile in tiles if tile is not None})
+        apart = len(set(tiles))
         added += (len(tiles) - 1) * (stop - start)
         sent += (apart - 1) * (stop - start)
     return added, sent

@@ -190,7 +190,13 @@ class _Tasks:
         return len(self.tasks) - 1
 
     def _tiles(self, block: EnergyBlock) -> tuple[str, ...]:
-        return tuple(f"tile{number}" for number in self.costs[block.id].tiles)
+        return self._units(self.costs[block.id].tiles)
+
+    def _units(self, tiles: tuple[int, ...]) -> tuple[str, ...]:
+        """Tiles, and the cores whose port and adders they take, if they lie in some."""
+        cores = {self.hardware.core_of_tile(number) for number in tiles} - {None}
+        names = [f"core{number}" for number in sorted(number for number in cores if number is not None)]
+        return (*names, *(f"tile{number}" for number in tiles))
 
     # --- backward ------------------------------------------------------------------------------------
 
@@ -317,7 +323,7 @@ class _Tasks:
             moved = self.tasks[master]
             self.tasks[master] = replace(moved, fixed_s=moved.seconds, fixed_j=moved.cost.energy)
         write, tiles = update_of(self.graph, self.hardware, weights)
-        units = tuple(f"tile{number}" for number in tiles)
+        units = self._units(tiles)
         self._append(Task("update", name, units, write.seconds, (master,), write.cost), owner)
 
     def _update_in_place(self, block: EnergyBlock, weights: list[str], states: int) -> None:

@@ -39,6 +39,7 @@ def plan_problems(plan: PlanData) -> Iterator[str]:
     yield from tile_problems(plan)
     yield from option_problems(plan)
     units = {f"tile{t.id}" for t in plan.tiles} | {f"digital{i}" for i in range(plan.hardware.unit_count)}
+    units |= {f"core{plan.hardware.core_of_tile(t.id)}" for t in plan.tiles} - {"coreNone"}
     for schedule in (plan.inference, plan.training):
         yield from schedule_problems(schedule, {*units, "network"}, len(plan.blocks))
         leakage = watts(plan.hardware, schedule.units) * schedule.makespan_s

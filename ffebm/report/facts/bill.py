@@ -136,7 +136,7 @@ def _phase(group: AnalogGroup, *, nudged: bool) -> tuple[str, ...]:
     """Constants behind the time of a phase: of reads, or of a relaxation and what is read beside it."""
     reads = _reads(group)
     if group.relaxation is None:
-        return reads
+        return reads if group.core is None else (*reads, f"analog.{group.name}.core.issue")
     relaxes = tuple(f"analog.{group.name}.relaxation.{key}" for key in ("time_constant", "time_constants"))
     return (*reads, *relaxes) if nudged else (reads[0], *relaxes, reads[2])
 

@@ -118,6 +118,6 @@ def _numbers(entries: list[T]) -> dict[T, int]:
 
 
 def _row(unit: str) -> tuple[int, int]:
-    """Digital units first, then the network, then tiles, each by number."""
+    """Digital units first, then the network, then cores and tiles, each by number."""
     number = unit.lstrip("abcdefghijklmnopqrstuvwxyz")
-    return ("digital", "network", "tile").index(unit.removesuffix(number)), int(number or 0)
+    return ("digital", "network", "core", "tile").index(unit.removesuffix(number)), int(number or 0)

@@ -47,9 +47,9 @@ def schedules(plan: Plan) -> dict[str, Schedule]:
 
 
 def unit_order(unit: str) -> tuple[int, int]:
-    """Digital units first, then the network, then tiles; each by number."""
+    """Digital units first, then the network, then cores and tiles; each by number."""
     kind = unit.rstrip("0123456789")
-    return ("digital", "network", "tile").index(kind), int(unit.removeprefix(kind) or 0)
+    return ("digital", "network", "core", "tile").index(kind), int(unit.removeprefix(kind) or 0)
 
 
 def nanoseconds(seconds: float) -> int:
