@@ -76,6 +76,7 @@ def test_these_are_shipped() -> None:
         "heterogeneous",
         "ideal",
         "isaac",
+        "pimcomp",
         "reference",
         "resistive",
     ]
