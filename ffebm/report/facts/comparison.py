@@ -9,9 +9,18 @@ from ffebm.hardware.description import Hardware
 from ffebm.plan.plan import Plan
 from ffebm.plan.schedule import Schedule
 from ffebm.plan.schema import PlanNode
+from ffebm.plan.summary import figures_of
+from ffebm.plan.twin import COMPUTED, Total
 from ffebm.report.facts.bill import Constant, constants, energy_basis, schedule_basis
+from ffebm.report.facts.utilisation import utilisation
 from ffebm.report.plain import plain_fields
 
+NAMES: dict[Total, str] = {
+    "inference_s": "inference: time",
+    "inference_j": "inference: energy",
+    "training_s": "training step: time",
+    "training_j": "training step: energy",
+}
 NamedCost = tuple[str, str, float, tuple[str, ...]]
 """Name, unit, value and the constants behind it."""
 
@@ -180,8 +189,17 @@ def _counts(plan: Plan) -> Iterator[tuple[str, str, float]]:
 
 
 def _costs(plan: Plan) -> Iterator[NamedCost]:
+    parts = utilisation(plan)
+    area = tuple(name for part in parts for name in part.basis)
+    yield "area in use", "mm²", sum(part.area_used for part in parts), area
+    yield "area of the machine", "mm²", sum(part.area for part in parts), area
     for name, schedule in (("inference", plan.inference), ("training step", plan.training)):
         yield from _schedule_costs(name, schedule, plan.hardware)
+    ours = figures_of(plan)
+    for total, name in NAMES.items():
+        twin = plan.twin.get(COMPUTED)
+        theirs = getattr(twin, total) if twin is not None else 0.0
+        yield f"{name} over that of the {COMPUTED} twin", "", ours[total] / theirs if theirs else 0.0, ()
 
 
 def _schedule_costs(name: str, schedule: Schedule, hardware: Hardware) -> Iterator[NamedCost]:

@@ -10,7 +10,7 @@ from ffebm.plan.program import Instruction
 from ffebm.plan.schedule import Schedule
 from ffebm.plan.schema import Options, PlanNode, Port, Settle, Source
 from ffebm.plan.summary import engineering, figures_of, share, times_twin
-from ffebm.plan.twin import DigitalTwin, Total
+from ffebm.plan.twin import COMPUTED, DigitalTwin, Total
 from ffebm.report.facts.bill import Bill, Constant, bill, constants, energy_basis, schedule_basis, time_basis
 from ffebm.report.facts.floor import TileFacts, floor
 from ffebm.report.facts.frames import Frame, frames
@@ -18,6 +18,7 @@ from ffebm.report.facts.reasons import Reason, reasons
 from ffebm.report.facts.run_facts import RunFacts
 from ffebm.report.facts.sensitivity_facts import SensitivityFacts
 from ffebm.report.facts.timeline import Timeline, timeline
+from ffebm.report.facts.utilisation import Utilisation, utilisation
 from ffebm.studies.gradcheck.certificate import Certificate
 
 
@@ -114,6 +115,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         inputs: Of the model.
         outputs: Of the model.
         twin: What the machine takes without its tiles, by data type.
+        utilisation: What of the machine the plan uses, by kind of unit.
         notes: What the compiler wants the user to know.
         figures: Headline figures.
         reasons: What kept nodes off the tiles, the largest share of work or weights first.
@@ -143,6 +145,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     twin: dict[str, DigitalTwin]
+    utilisation: tuple[Utilisation, ...]
     notes: tuple[str, ...]
     figures: tuple[Figure, ...]
     reasons: tuple[Reason, ...]
@@ -189,6 +192,7 @@ def facts(
         inputs=plan.inputs,
         outputs=plan.outputs,
         twin=plan.twin,
+        utilisation=utilisation(plan),
         notes=plan.notes,
         figures=tuple(_figures(plan)),
         reasons=reasons(plan),
@@ -333,6 +337,13 @@ def _figures(plan: Plan) -> Iterator[Figure]:
         text=f"{len(plan.tiles)} of {plan.hardware.tile_count}",
         note=f"{share(used, room)} of their cells",
     )
+    parts = utilisation(plan)
+    yield Figure(
+        name="Area in use",
+        text=f"{sum(part.area_used for part in parts):.4g} mm²",
+        note=f"of {sum(part.area for part in parts):.4g} mm²",
+        basis=tuple(name for part in parts for name in part.basis),
+    )
     for name, schedule in (("Inference", plan.inference), ("Training step", plan.training)):
         yield from _schedule_figures(name, schedule, plan)
 
@@ -359,13 +370,18 @@ def _schedule_figures(name: str, schedule: Schedule, plan: Plan) -> Iterator[Fig
     )
 
 
-def _twins(plan: Plan, figure: Total) -> Iterator[str]:
+def _twins(plan: Plan, total: Total) -> Iterator[str]:
     """A figure beside its twins': how many times it is, and at which batches it is less."""
-    ours, unit = figures_of(plan)[figure], "s" if figure.endswith("_s") else "J"
-    for dtype, twin in plan.twin.items():
-        theirs = getattr(twin, figure)
-        ratio = times_twin(ours, theirs).replace("x", "×")
-        yield f"{ratio} {dtype} twin, {quantity(theirs, unit)}; less at {twin.batches(figure)}"
+    ours, unit = figures_of(plan)[total], "s" if total.endswith("_s") else "J"
+    ratios = {
+        dtype: times_twin(ours, getattr(twin, total)).replace("x", "×") for dtype, twin in plan.twin.items()
+    }
+    computed = plan.twin.get(COMPUTED)
+    if computed is not None:
+        theirs = quantity(getattr(computed, total), unit)
+        yield f"{ratios.pop(COMPUTED)} {COMPUTED} twin, {theirs}; less at {computed.batches(total)}"
+    if ratios:
+        yield ", ".join(f"{ratio} {dtype}" for dtype, ratio in ratios.items())
 
 
 def quantity(value: float, unit: str) -> str:

@@ -53,7 +53,7 @@ const MARKS = {
 const KIND_NAMES = {
   transfer: "transfer", digital: "digital", free: "free phase", nudged: "nudged phase", loss: "loss",
   digital_backward: "digital backward", contrast: "contrast", update: "update",
-  array: "cells", dac: "D/A conversion", adc: "A/D conversion", adders: "adders", buffer: "tile buffers", memory: "memory",
+  array: "cells", dac: "D/A conversion", adc: "A/D conversion", adders: "adders", buffer: "buffers", memory: "memory",
   network: "network", leakage: "leakage",
 };
 const KIND_COLOURS = {

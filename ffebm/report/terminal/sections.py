@@ -89,6 +89,13 @@ def _summary(view: View) -> Iterator[RenderableType]:
             table.add_row("", "", twin)
     yield table
     assumed = sum(constant.assumption for constant in facts.constants)
+    yield Text()
+    used = view.table("powered", "units", "area", "busy, inference", "training")
+    for part in facts.utilisation:
+        busy = ["-" if value is None else f"{100 * value:.1f} %" for value in (part.inference, part.training)]
+        area = f"{part.area_used:.4g} of {part.area:.4g} mm²"
+        used.add_row(f"{part.name}, {part.kind}", f"{part.used:,} of {part.count:,}", area, *busy)
+    yield used
     yield Text(f"{MARK} rests on assumptions: {assumed} of {len(facts.constants)} constants are (see costs)")
     yield from (_name(f"note: {note}") for note in facts.notes)
 

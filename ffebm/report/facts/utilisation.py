@@ -1,0 +1,71 @@
+"""Utilisation: what of a machine's area a plan powers, and how long its units are busy."""
+
+import msgspec
+
+from ffebm.hardware.silicon import Powered, powered
+from ffebm.plan.plan import Plan
+from ffebm.plan.schedule import Schedule
+
+
+class Utilisation(msgspec.Struct, frozen=True, kw_only=True):
+    """Units of one kind.
+
+    Attributes:
+        name: Of the group or memory; "network".
+        kind: "analog", "digital", "memory" or "network".
+        used: How many the plan powers.
+        count: How many there are.
+        area_used: Of those in use, mm2.
+        area: Of all, mm2.
+        inference: Share of the inference that the powered units are busy, on average; None of a memory.
+        training: The same of a training step.
+        basis: Constants behind the areas.
+    """
+
+    name: str
+    kind: str
+    used: int
+    count: int
+    area_used: float
+    area: float
+    inference: float | None
+    training: float | None
+    basis: tuple[str, ...]
+
+
+def utilisation(plan: Plan) -> tuple[Utilisation, ...]:
+    """What of a machine a plan uses, by group, memory and network."""
+    found = powered(plan.hardware, plan.inference.units | plan.training.units)
+    return tuple(
+        Utilisation(
+            name=part.name,
+            kind=part.kind,
+            used=part.used,
+            count=part.count,
+            area_used=part.used * part.area,
+            area=part.count * part.area,
+            inference=_busy(plan, plan.inference, part),
+            training=_busy(plan, plan.training, part),
+            basis=("network.area",) if part.kind == "network" else (f"{part.kind}.{part.name}.area",),
+        )
+        for part in found
+    )
+
+
+def _busy(plan: Plan, schedule: Schedule, part: Powered) -> float | None:
+    """Mean share of the makespan that the powered units of a kind do something."""
+    if part.kind == "memory":
+        return None
+    if not part.used or not schedule.makespan_s:
+        return 0.0
+    units = _units(plan, part)
+    busy = sum((step.end_s - step.start_s) * len(units & {*step.units}) for step in schedule.steps)
+    return busy / (part.used * schedule.makespan_s)
+
+
+def _units(plan: Plan, part: Powered) -> frozenset[str]:
+    if part.kind == "analog":
+        return frozenset(f"tile{number}" for number in plan.hardware.tile_numbers(part.name))
+    if part.kind == "digital":
+        return frozenset(f"digital{number}" for number in plan.hardware.unit_numbers(part.name))
+    return frozenset({"network"})
