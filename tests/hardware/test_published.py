@@ -39,7 +39,8 @@ def test_the_precise_mode_is_less_noisy() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "milliwatts"), [("adc", 16.0), ("dac", 4.0), ("array", 2.4), ("adders", 0.2)]
+    ("kind", "milliwatts"),
+    [("adc", 16.0), ("dac", 4.0), ("array", 2.4), ("adders", 0.2), ("buffer", 1.24 + 0.23)],
 )
 def test_the_unit_of_isaac(kind: str, milliwatts: float) -> None:
     """Shafiee et al. 2016, table of parameters: the power of one unit of eight arrays of 128 x 128."""
@@ -47,3 +48,4 @@ def test_the_unit_of_isaac(kind: str, milliwatts: float) -> None:
     seconds = step.end_s - step.start_s
     assert getattr(step.cost, kind) / seconds == pytest.approx(milliwatts * 1e-3, rel=0.1)
     assert seconds == pytest.approx(16 * 100e-9, rel=0.1)  # 15 bits of a magnitude, where ISAAC takes 16
+    assert (step.cost.energy - step.cost.digital) / seconds == pytest.approx(24.08e-3, rel=0.1)
