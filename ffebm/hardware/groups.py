@@ -180,12 +180,13 @@ class Network(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """What joins the units.
 
     Attributes:
-        topology: "bus": one channel that carries one transfer at a time. "mesh": routers on a square grid,
-            where transfers between different pairs of units overlap.
+        topology: "bus": one channel that carries one transfer at a time. "mesh": a router for every core, or
+            tile outside of cores, and digital unit on a square grid; transfers of different pairs overlap.
         bit_rate: Bits a second.
-        latency: Of one transfer, beside its bits.
+        latency: Of one transfer, beside its bits; on a mesh, of one hop.
         bit_energy: Of one bit over one hop.
-        hops: Routers that a transfer passes, on average.
+        hops: Routers that a transfer passes, on average; on a mesh, that partial sums and states inside of a
+            block pass, while other transfers take the distance between the units that they join.
         area: Of all of it.
         leakage: Of all of it.
     """

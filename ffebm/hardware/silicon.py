@@ -38,7 +38,7 @@ def powered(hardware: Hardware, units: Collection[str]) -> tuple[Powered, ...]:
 
     Args:
         hardware: The machine.
-        units: Those that do something: "tile<id>", "digital<id>", "network".
+        units: Those that do something: "tile<id>", "digital<id>", "network", "network<id>".
     """
     counts = {CHIP: (1, 1)}
     found = []
@@ -57,7 +57,7 @@ def powered(hardware: Hardware, units: Collection[str]) -> tuple[Powered, ...]:
             name=NETWORK,
             kind="network",
             count=1,
-            used=int(NETWORK in units),
+            used=int(any(unit.startswith(NETWORK) for unit in units)),
             area=network.area.value,
             leakage=network.leakage.value,
         )

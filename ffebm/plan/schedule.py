@@ -63,7 +63,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         id: Position in the schedule.
         kind: What is done.
         name: The node, block or value that it is done to.
-        units: The units that it occupies: "tile<id>", "core<id>", "digital<id>" or "network".
+        units: The units that it occupies: "tile<id>", "core<id>", "digital<id>", "network", or
+            "network<id>", the port of a router of a mesh.
         start_s: When it starts, seconds.
         end_s: When it ends, seconds.
         after: Ids of the steps that it waits for.

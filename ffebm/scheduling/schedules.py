@@ -14,6 +14,7 @@ from ffebm.graph.graph import Graph, Node, captured
 from ffebm.graph.work import elements, macs, operations, rows
 from ffebm.hardware.description import DigitalGroup, Hardware
 from ffebm.hardware.groups import Arithmetic, DataType
+from ffebm.hardware.routes import Routes
 from ffebm.mapping.block_cost import BlockCost, update_of
 from ffebm.plan.schedule import Cost, StepKind
 from ffebm.plan.schema import Settle
@@ -93,6 +94,11 @@ class _Tasks:
         self.moved: dict[tuple[str, str], int] = {}
         self.load = [0.0] * hardware.unit_count
         self.costs = {b.id: BlockCost(graph, hardware, b, self._vectors(b)) for b in graph.blocks}
+        self.routes = Routes(hardware)
+        self.readers: dict[str, list[_Item]] = {}
+        for item in self.items:
+            for value in item.reads:
+                self.readers.setdefault(value, []).append(item)
         self.learns = self._learning()
         self.gradients: dict[tuple[int, ...], list[int]] = {}
         self.users = self._users()
@@ -125,21 +131,30 @@ class _Tasks:
             return source
         where = item.key
         if (value, where) not in self.moved:
-            self.moved[value, where] = self._transfer(value, (source,) if source >= 0 else ())
+            ends = (None if maker is None else maker.block, item.block)
+            self.moved[value, where] = self._transfer(value, (source,) if source >= 0 else (), ends)
         return self.moved[value, where]
 
     def _transfer(
-        self, name: str, after: tuple[int, ...], bits: float | None = None, block: EnergyBlock | None = None
+        self,
+        name: str,
+        after: tuple[int, ...],
+        ends: tuple[EnergyBlock | None, EnergyBlock | None],
+        bits: float | None = None,
+        block: EnergyBlock | None = None,
     ) -> int:
-        """A value, or so many bits of a block, over the network."""
+        """A value, or so many bits of a block, over the network; an end that is no block is the host."""
         network, host = self.hardware.network, self.hardware.host
         if bits is None:
             bits = elements(self.graph, name) * self._does(host).value_bits
-        seconds = network.latency.value + bits / network.bit_rate.value
-        energy = bits * network.bit_energy.value * network.hops.value
+        source, target = (None if end is None else self.costs[end.id].tiles[0] for end in ends)
+        units, hops = self.routes.way(source, target)
+        latency = self.routes.latency(hops)
+        seconds = latency + bits / network.bit_rate.value
+        energy = bits * network.bit_energy.value * hops
         memory = bits * self.hardware.memory_of(host.name).bit_energy.value
         cost = Cost(network=energy, memory=memory)
-        task = Task("transfer", name, ("network",), seconds, after, cost, fixed_s=network.latency.value)
+        task = Task("transfer", name, units, seconds, after, cost, fixed_s=latency)
         return self._append(task, block)
 
     def _digital(self, kind: StepKind, node: Node, after: tuple[int, ...], times: int = 1) -> int:
@@ -240,7 +255,11 @@ class _Tasks:
         self, item: _Item, block: EnergyBlock, arrived: dict[str, list[int]], wanted: list[str]
     ) -> None:
         cost, units = self.costs[block.id], self._tiles(block)
-        currents = [self._transfer(v, tuple(arrived[v])) for v in block.outputs if v in arrived]
+        currents = [
+            self._transfer(v, tuple(arrived[v]), (self._only_reader(v), block))
+            for v in block.outputs
+            if v in arrived
+        ]
         up = cost.nudged(self.settle.nudged_sweeps)
         down = cost.nudged(self.settle.nudged_sweeps, to_inputs=wanted)
         plus = Task("nudged", f"{block.name} +beta", units, up.seconds, (*currents, item.forward), up.cost)
@@ -258,7 +277,7 @@ class _Tasks:
             return
         moved = 2 * cost.state_elements()
         states = self._transfer(
-            block.name, (minus,), moved * self._does(self.hardware.host).value_bits, block
+            block.name, (minus,), (block, None), moved * self._does(self.hardware.host).value_bits, block
         )
         size = sum(self.graph.constants[weight].size for weight in gradients)
         # biases alone need weighted sums of states
@@ -319,7 +338,8 @@ class _Tasks:
         if owner is None or not on_tiles or items[0].in_place:
             return  # biases stay digital
         if self.hardware.analog_group(owner.group).tile.has_cells:
-            master = self._transfer(name, (master,), size * self._does(self.hardware.host).value_bits, owner)
+            bits = size * self._does(self.hardware.host).value_bits
+            master = self._transfer(name, (master,), (None, owner), bits, owner)
             moved = self.tasks[master]
             self.tasks[master] = replace(moved, fixed_s=moved.seconds, fixed_j=moved.cost.energy)
         write, tiles = update_of(self.graph, self.hardware, weights)
@@ -338,7 +358,12 @@ class _Tasks:
         """Carry an error current to the unit that made a value."""
         maker = self.maker.get(value)
         crosses = item.block is not None and (maker is None or maker.block is None)
-        return self._transfer(value, (item.backward,)) if crosses else item.backward
+        return self._transfer(value, (item.backward,), (item.block, None)) if crosses else item.backward
+
+    def _only_reader(self, value: str) -> EnergyBlock | None:
+        """The block that alone reads a value and sends its error current; several are added by the host."""
+        readers = self.readers.get(value, [])
+        return readers[0].block if len(readers) == 1 and value not in self.graph.outputs else None
 
 
 def _items(graph: Graph) -> list[_Item]:
