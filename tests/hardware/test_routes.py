@@ -1,5 +1,7 @@
 """Ways over a bus and over a mesh, and the transfers of a schedule on them."""
 
+from pathlib import Path
+
 import pytest
 from msgspec.structs import replace
 
@@ -48,13 +50,13 @@ def branches(hardware: Hardware) -> Plan:
     return compile_plan(b.model(b.node("Add", two, three)), hardware=hardware)
 
 
-def test_transfers_take_the_distance_of_their_ends(tmp_path: object) -> None:
+def test_transfers_take_the_distance_of_their_ends() -> None:
     plan = branches(mesh())
     assert [tile.id for tile in plan.tiles] == [0, 1, 2]
     moved = [s for s in plan.inference.steps if s.kind == "transfer"]
     found = sorted((s.units, round(s.end_s - s.start_s, 9), s.cost.network) for s in moved)
     bits = 2 * 4 * 8
-    hops = {("network0", "network1"): 1, ("network0", "network2"): 2}
+    hops: dict[tuple[str, ...], int] = {("network0", "network1"): 1, ("network0", "network2"): 2}
     routes = Routes(mesh())
     for units, length, joules in found:
         tile = [int(u.removeprefix("network")) for u in units]
@@ -76,8 +78,8 @@ def test_transfers_between_different_pairs_overlap() -> None:
                 busy[unit] = step.end_s
 
 
-def test_a_plan_on_a_mesh_loads(tmp_path: object) -> None:
+def test_a_plan_on_a_mesh_loads(tmp_path: Path) -> None:
     plan = branches(mesh())
-    plan.save(f"{tmp_path}/plan")
-    assert load_plan(f"{tmp_path}/plan") == plan
+    plan.save(tmp_path / "plan")
+    assert load_plan(tmp_path / "plan") == plan
     assert "of 8 in use" in plan.summary()
