@@ -15,7 +15,7 @@ from ffebm.exporters.zigzag import export_zigzag
 from ffebm.hardware.description import Crossbar
 from ffebm.plan.plan import Plan
 from tests.backends.exported import changed, dense_plan, image_plan, written
-from tests.machines import crossbars, with_tiles
+from tests.machines import crossbars, joules, with_tiles
 from tests.models import Builder
 
 needs_zigzag = pytest.mark.skipif(
@@ -191,3 +191,50 @@ def test_exact_tiles_are_refused() -> None:
         "the tiles of ideal are exact, with no array, cells or converters; crossbars\n"
         "  hint: compile for a machine with crossbars, such as --hardware reference"
     )
+
+
+@needs_zigzag
+def test_a_filled_array_costs_what_their_array_costs() -> None:
+    """128 x 128 weights of 8 one-bit cells, inputs 2 bits at a time: terms within 5 %, adders 15 %.
+
+    A weight here is the difference to an offset column, a 128th more cells; theirs adds codes by ripple-carry
+    adders as wide as each stage, ours by adders of one width.
+    """
+    from zigzag.datatypes import OADimension
+    from zigzag.hardware.architecture.imc_array import ImcArray
+
+    sizes = {OADimension("D1"): 128, OADimension("D2"): 128}
+    theirs = ImcArray(
+        is_analog_imc=True,
+        bit_serial_precision=2,
+        input_precision=[8, 8],
+        adc_resolution=8,
+        cells_size=8,
+        cells_area=0.614,
+        dimension_sizes=sizes,
+    )
+    peak = theirs.get_peak_energy_single_cycle()
+    cells = (peak["mults"] + peak["analog_bl_addition"]) / (8 * 128 * 128)
+    machine = crossbars(1, 128, 128)
+    tile = machine.analog[0].tile
+    assert isinstance(tile, Crossbar)
+    tile = replace(
+        tile,
+        mapping="offset",
+        slices=8,
+        adder=joules(theirs.get_1b_adder_energy() * 16 * 1e-12),
+        cell=replace(tile.cell, levels=2, read_energy=joules(cells * 1e-12)),
+        dac=replace(tile.dac, bits=9, slice_bits=2, energy=joules(theirs.get_dac_cost()[2] * 1e-12)),
+        adc=replace(tile.adc, energy=joules(theirs.get_adc_cost()[2] * 1e-12)),
+    )
+    b = Builder()
+    model = b.model(b.node("MatMul", b.input("x", 1, 128), b.weight(128, 128)))
+    plan = compile_model(model, hardware=with_tiles(machine, tile=tile))
+    (step,) = (step for step in plan.inference.steps if step.kind == "free")
+    cycles = 4
+    assert step.cost.dac == pytest.approx(cycles * peak["dacs"] * 1e-12, rel=1e-9)
+    assert step.cost.adc == pytest.approx(cycles * peak["adcs"] * 1e-12, rel=1e-9)
+    array = cycles * (peak["mults"] + peak["analog_bl_addition"]) * 1e-12
+    assert step.cost.array == pytest.approx(array, rel=0.05)
+    adders = cycles * (peak["adders_pv"] + peak["accumulators"]) * 1e-12
+    assert step.cost.adders == pytest.approx(adders, rel=0.15)
