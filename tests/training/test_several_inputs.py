@@ -64,7 +64,9 @@ def npz(tmp_path: Path) -> Path:
     return tmp_path / "data.npz"
 
 
-@pytest.mark.parametrize("hardware", ["ideal", "reference", "resistive"])
+@pytest.mark.parametrize(
+    "hardware", ["ideal", "resistive", pytest.param("reference", marks=pytest.mark.slow)]
+)
 def test_a_run_is_trained_recorded_and_resumed(run: Run, npz: Path, tmp_path: Path, hardware: str) -> None:
     folder = tmp_path / "two.plan"
     plan(hardware).save(folder)
