@@ -319,7 +319,10 @@ def test_names_are_printed_as_they_are(plan: Path, run: Run) -> None:
 
 def test_help_of_data_is_the_same_everywhere(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "250")
-    data = "digits, fashion-mnist, cifar-10, cifar-100, imagenet32, or an .npz with x and y."
+    data = (
+        "digits, fashion-mnist, cifar-10, cifar-100, imagenet32, a package's, or an .npz with x "
+        "(or an array for each input, by its name) and y."
+    )
     folder = "Where the data's files are. [default: Debian's, for fashion-mnist]"
     for command, texts in (
         ("train", (data, folder)),
