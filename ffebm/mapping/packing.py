@@ -65,16 +65,21 @@ def _long(box: Box) -> tuple[int, ...]:
     return -max(box.height, box.width), -min(box.height, box.width), -box.height
 
 
-WAYS = (
+APART = (
     Way(_large, apart=True, wide=True),
     *(Way(order, apart=True) for order in (_tall, _large, _long)),
-    *(Way(order, apart=False) for order in (_tall, _large, _long)),
 )
-"""Ways to fill, those that cost no time first."""
+"""Ways that cost no time."""
+
+CLOSE = tuple(Way(order, apart=False) for order in (_tall, _large, _long))
+"""Ways in which boxes of a block may share an array, and take turns there."""
+
+WAYS = (*APART, *CLOSE)
+"""All ways, in the order in which they are tried."""
 
 
 def pack(
-    boxes: Sequence[Box], count: int, size: Size | None, *, apart: bool = False
+    boxes: Sequence[Box], count: int, size: Size | None, ways: Sequence[Way] | None = None
 ) -> tuple[Place, ...] | None:
     """Lay boxes on arrays, those of a block apart if that goes.
 
@@ -82,7 +87,7 @@ def pack(
         boxes: What is to be placed; none is larger than an array.
         count: How many arrays there are.
         size: Word lines and bit-line pairs of each; None for arrays that hold anything.
-        apart: Boxes of a block may not share an array.
+        ways: Tried one after the other; None for all.
 
     Returns:
         A place for each box; None if they were not made to fit.
@@ -91,13 +96,13 @@ def pack(
         return tuple(Place(number, 0, 0) for number in range(len(boxes)))
     if size is not None and sum(box.height * box.width for box in boxes) > count * size[0] * size[1]:
         return None
-    ways = [way for way in WAYS if way.apart or not apart]
-    return next((places for way in ways if (places := _filled(boxes, count, size, way)) is not None), None)
+    tries = (_filled(boxes, count, size, way) for way in ways or WAYS)
+    return next((places for places in tries if places is not None), None)
 
 
 def arrays_needed(boxes: Sequence[Box], size: Size | None) -> int:
     """The fewest arrays that boxes were made to fit on, blocks apart or not."""
-    tries = [_filled(boxes, len(boxes), size, way) or () for way in WAYS if not way.apart]
+    tries = [_filled(boxes, len(boxes), size, way) or () for way in CLOSE]
     return min(1 + max((place.tile for place in places), default=-1) for places in tries)
 
 

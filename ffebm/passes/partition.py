@@ -15,10 +15,10 @@ from ffebm.graph.energy_block import EnergyBlock
 from ffebm.graph.graph import Graph, Node, Stage
 from ffebm.graph.work import macs
 from ffebm.hardware.description import AnalogGroup, Hardware
-from ffebm.mapping.packing import Box, arrays_needed, pack
+from ffebm.mapping.packing import CLOSE, Box, arrays_needed, pack
 from ffebm.passes.placement import placing
 
-MISSES = 16
+MISSES = 8
 """Blocks behind the first that does not fit which are tried in vain before the rest is left digital."""
 
 
@@ -81,18 +81,20 @@ def _by_saving(graph: Graph, group: AnalogGroup) -> list[_Wanted]:
 
 def _refused(graph: Graph, group: AnalogGroup) -> dict[int, str]:
     """Blocks that do not fit the tiles of their group, with the reason."""
+    everything = placing([block for block in graph.blocks if block.group == group.name], graph.parts)[1]
+    if pack(everything, group.count, group.tile.size) is not None:
+        return {}
     ranked = _by_saving(graph, group)
 
     def boxes(some: Sequence[_Wanted]) -> list[Box]:
         return placing([wanted.block for wanted in some], graph.parts)[1]
 
     def fits(some: Sequence[_Wanted]) -> bool:
-        return pack(boxes(some), group.count, group.tile.size) is not None
+        # the placement tries these ways as well, and others that may take less time
+        return pack(boxes(some), group.count, group.tile.size, CLOSE) is not None
 
-    if fits(ranked):
-        return {}
     first = bisect(range(len(ranked)), False, key=lambda last: not fits(ranked[: last + 1]))
-    taken, left = ranked[:first], [ranked[first]]
+    taken, left = ranked[:first], ranked[first : first + 1]
     for wanted in ranked[first + 1 :]:
         more = [*taken, wanted]
         if len(left) <= MISSES and fits(more):

@@ -16,7 +16,7 @@ from ffebm.graph.graph import Graph, Stage
 from ffebm.hardware.description import AnalogGroup, Hardware
 from ffebm.mapping.block_cost import positions
 from ffebm.mapping.layout import Layout, Size, layouts_of
-from ffebm.mapping.packing import Box, pack
+from ffebm.mapping.packing import APART, Box, pack
 
 WORTH = 30.0
 """Most that a cell is worth in reads, as a power of two: more than all reads; the inverse is the least."""
@@ -118,4 +118,4 @@ def _fits(found: Sequence[PlacedWeight], layouts: Sequence[Layout], count: int, 
         for weight, layout in zip(found, layouts, strict=True)
         for height, width in layout.boxes()
     ]
-    return pack(boxes, count, size, apart=True) is not None
+    return pack(boxes, count, size, APART) is not None

@@ -102,6 +102,9 @@ class _Tasks:
         self.learns = self._learning()
         self.gradients: dict[tuple[int, ...], list[int]] = {}
         self.users = self._users()
+        self.read_by: dict[tuple[int, ...], list[str]] = {}
+        for weight, users in self.users.items():
+            self.read_by.setdefault(users, []).append(weight)
 
     def _vectors(self, block: EnergyBlock) -> int:
         """Samples that settle in a block: its rows, where batch and sequence are one axis."""
@@ -322,7 +325,7 @@ class _Tasks:
         """One step of the weights that exactly these items read, after everything that reads them."""
         items = [self.items[position] for position in users]
         reads = [task for item in items for task in (item.forward, item.backward) if task >= 0]
-        weights = [weight for weight, by in self.users.items() if by == users]
+        weights = self.read_by[users]
         size = sum(self.graph.constants[weight].size for weight in weights)
         owner = next((item.block for item in items if item.block is not None), None)
         name = items[0].nodes[0].name if owner is None else owner.name

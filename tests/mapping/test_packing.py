@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ffebm.graph.graph import Place
-from ffebm.mapping.packing import Box, arrays_needed, pack
+from ffebm.mapping.packing import APART, Box, arrays_needed, pack
 
 ROWS, COLS = 12, 8
 
@@ -37,7 +37,7 @@ def test_boxes_lie_on_the_arrays_without_overlap(boxes: list[Box], count: int) -
 
 @given(boxes=BOXES, count=st.integers(1, 40))
 def test_boxes_of_a_block_lie_apart_where_that_is_asked(boxes: list[Box], count: int) -> None:
-    places = pack(boxes, count, (ROWS, COLS), apart=True)
+    places = pack(boxes, count, (ROWS, COLS), APART)
     if places is None:
         assert count < len(boxes)
         return
@@ -61,7 +61,7 @@ def test_what_boxes_need_is_enough_and_no_less_than_their_cells(boxes: list[Box]
 def test_equal_boxes_waste_nothing() -> None:
     boxes = [Box(3, 2, (number,)) for number in range(2 * 16)]
     assert arrays_needed(boxes, (ROWS, COLS)) == 2
-    assert pack(boxes, 2, (ROWS, COLS), apart=True) is not None
+    assert pack(boxes, 2, (ROWS, COLS), APART) is not None
     assert pack(boxes, 1, (ROWS, COLS)) is None
 
 
