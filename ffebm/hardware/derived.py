@@ -99,18 +99,19 @@ def _bits(converter: Any) -> dict[str, Any]:
 def _computed(where: str, table: dict[str, Any], seen: Mapping[str, float]) -> dict[str, Any]:
     """A constant with the value that its formula gives."""
     asked = table["formula"]
-    if not isinstance(asked, dict) or asked.get("name") not in FORMULAS:
-        name = asked.get("name") if isinstance(asked, dict) else asked
+    name = asked.get("name") if isinstance(asked, dict) else asked
+    if not isinstance(asked, dict) or not isinstance(name, str) or name not in FORMULAS:
         raise FormulaError(where, f"formula {name!r}", f"{{ name, … }} with one of {', '.join(FORMULAS)}")
-    formula = FORMULAS[asked["name"]]
+    formula = FORMULAS[name]
     if table.get("unit") != formula.unit:
         raise FormulaError(where, f"unit {table.get('unit')!r} of {asked['name']}", f"{formula.unit!r}")
     missing = [name for name in formula.reads if name not in seen]
     if missing:
         found = f"{asked['name']} needs {missing[0]!r}, which this constant's table does not say"
         raise FormulaError(where, found)
-    given = {name: float(seen[name]) for name in formula.reads} | dict(_parameters(where, asked, formula))
+    given = dict(_parameters(where, asked, formula))
     try:
+        given = {read: float(seen[read]) for read in formula.reads} | given
         value = float(formula.compute(given))
     except (OverflowError, ZeroDivisionError):
         raise FormulaError(where, f"{asked['name']} gives no finite number") from None

@@ -75,6 +75,10 @@ WRONG = {
         "rate given with zigzag_adc_energy; exactly: supply",
     ),
     "nothing sensible given": (ENERGY.replace("0.9", "-1"), "supply = -1; a number above 0"),
+    "a list for a name": (
+        ENERGY.replace('"zigzag_adc_energy"', "[1]"),
+        "formula [1]; { name, … } with one of",
+    ),
     "only a name": (
         '{ unit = "J", formula = "zigzag_adc_energy" }',
         "formula 'zigzag_adc_energy'; { name, … }",
@@ -103,6 +107,15 @@ def test_a_formula_where_nothing_says_what_it_needs(tmp_path: Path) -> None:
     with pytest.raises(HardwareError) as caught:
         load_hardware(path)
     assert "zigzag_adc_energy needs 'bits', which this constant's table does not say" in str(caught.value)
+
+
+@pytest.mark.parametrize("bits", [10**400, 5000])
+def test_numbers_beyond_all_formulas(tmp_path: Path, bits: int) -> None:
+    path = tmp_path / "m.toml"
+    head, tail = TEXT.split("[analog.tile.adc]")
+    path.write_text(head + "[analog.tile.adc]" + tail.replace("bits = 8", f"bits = {bits}", 1))
+    with pytest.raises(HardwareError):
+        load_hardware(path)
 
 
 def test_a_value_of_ones_own_beside_a_formula_is_refused() -> None:
