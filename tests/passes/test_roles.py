@@ -188,7 +188,26 @@ def loop_table(b: Builder, ids: str) -> str:
     return b.node("Loop", size, "", b.constant(np.zeros(8, np.float32)), body=body)
 
 
+def scanned_tokens(b: Builder, ids: str) -> str:
+    """Rows of the token before each token of a sample: the state of a scan is no number of a round."""
+    body = helper.make_graph(
+        [
+            helper.make_node("Gather", ["w", "last"], ["row"]),
+            helper.make_node("Identity", ["token"], ["next"]),
+        ],
+        "body",
+        [helper.make_tensor_value_info("last", 7, []), helper.make_tensor_value_info("token", 7, [])],
+        [helper.make_tensor_value_info("next", 7, []), helper.make_tensor_value_info("row", 1, [8])],
+    )
+    first = b.node("Gather", ids, b.constant(np.array(0)))
+    b.weight(16, 8, name="w")
+    b.node("Scan", b.node("Gather", first, b.constant(np.array(0))), first, num_scan_inputs=1, body=body)
+    b.nodes[-1].output.append("rows")
+    return "rows"
+
+
 TABLES: dict[str, tuple[Build, set[str]]] = {
+    "tokens in a scan": (scanned_tokens, {"w"}),
     "tokens": (lambda b, ids: b.node("Gather", b.weight(16, 8, name="w"), ids), {"w"}),
     "tokens of a fresh table": (
         lambda b, ids: b.node("Gather", b.constant(np.ones((16, 8), np.float32), "w"), ids),
