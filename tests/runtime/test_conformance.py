@@ -29,7 +29,7 @@ def test_what_runs_with_inputs_runs_with_constants() -> None:
     nodes = [case for case in cases() if case.kind == "node"]
     faults = {case.name: fault_in_plan(case, constants=False) for case in nodes}
     fed = [case for case in nodes if not faults[case.name]]
-    assert len(fed) >= 1624
+    assert len(fed) >= 1786
     lost = {case.name: fault_in_plan(case, constants=True) for case in fed}
     assert {name: cause for name, cause in lost.items() if cause} == {}
 
