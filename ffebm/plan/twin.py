@@ -42,6 +42,7 @@ class DigitalTwin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         training_j: Its energy, joules.
         better: For which batches the plan takes less of each figure; a figure that is not there: for none.
         losing: Blocks whose settling takes more time and more energy than their own digital work, by name.
+        blocks: Seconds and joules of each block's own digital work in an inference, by name.
     """
 
     inference_s: float
@@ -50,6 +51,7 @@ class DigitalTwin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     training_j: float
     better: dict[Total, Batches] = {}
     losing: tuple[str, ...] = ()
+    blocks: dict[str, tuple[float, float]] = {}
 
     def batches(self, figure: Total) -> str:
         """For which batches the plan takes less of a figure, as text."""
@@ -70,6 +72,10 @@ def twin_problems(twins: dict[str, DigitalTwin], blocks: tuple[str, ...]) -> Ite
         for figure, batches in twin.better.items():
             if batches.first < 1 or (batches.last is not None and batches.last < batches.first):
                 yield f"the {dtype} twin is beaten in {figure} from {batches.first} to {batches.last} samples"
+        if {*twin.blocks} != {*blocks}:
+            yield f"the {dtype} twin prices other blocks than there are"
+        elif not all(0 <= figure < math.inf for pair in twin.blocks.values() for figure in pair):
+            yield f"the {dtype} twin prices a block with no number of at least 0"
         unknown = [name for name in twin.losing if name not in blocks]
         if unknown:
             yield f"the {dtype} twin beats {unknown[0]!r}, which is no block"

@@ -105,13 +105,15 @@ def twins_of(graph: Graph, hardware: Hardware, settle: Settle, plan: Scheduled) 
 def _twin(graph: Graph, plan: Scheduled, bill: Scheduled) -> DigitalTwin:
     """A plan beside the bill of the machine without tiles."""
     better = {figure: below(line, bill.lines[figure]) for figure, line in plan.lines.items()}
+    digital = _digital_work(graph, bill.inference)
     return DigitalTwin(
         inference_s=bill.inference.makespan_s,
         inference_j=bill.inference.cost.energy,
         training_s=bill.training.makespan_s,
         training_j=bill.training.cost.energy,
         better={figure: batches for figure, batches in better.items() if batches is not None},
-        losing=_losing(graph, plan.inference, bill.inference),
+        losing=_losing(graph, plan.inference, digital),
+        blocks={block.name: digital[block.id] for block in graph.blocks},
     )
 
 
@@ -150,19 +152,24 @@ def below(ours: Growth, theirs: Growth) -> Batches | None:
     return Batches(first=1, last=last) if last >= 1 else None
 
 
-def _losing(graph: Graph, ours: Schedule, theirs: Schedule) -> tuple[str, ...]:
-    """Blocks whose settling takes more time and more energy than their nodes do digitally."""
-    digital: dict[int, tuple[float, float]] = {}
+def _digital_work(graph: Graph, schedule: Schedule) -> dict[int, tuple[float, float]]:
+    """Seconds and joules that the nodes of each block take on digital units."""
+    digital = {block.id: (0.0, 0.0) for block in graph.blocks}
     owner = {node.name: node.block for node in graph.nodes}
-    for step in theirs.steps:
+    for step in schedule.steps:
         block = owner.get(step.name)
         if step.kind == "digital" and block is not None:
-            seconds, joules = digital.get(block, (0.0, 0.0))
+            seconds, joules = digital[block]
             digital[block] = (seconds + step.end_s - step.start_s, joules + step.cost.energy)
+    return digital
+
+
+def _losing(graph: Graph, ours: Schedule, digital: dict[int, tuple[float, float]]) -> tuple[str, ...]:
+    """Blocks whose settling takes more time and more energy than their nodes do digitally."""
     losing = set()
     for step in ours.steps:
         if step.kind == "free" and step.block is not None:
-            seconds, joules = digital.get(step.block, (0.0, 0.0))
+            seconds, joules = digital[step.block]
             if step.end_s - step.start_s > seconds and step.cost.energy > joules:
                 losing.add(step.block)
     return tuple(block.name for block in graph.blocks if block.id in losing)

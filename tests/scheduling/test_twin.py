@@ -53,7 +53,7 @@ def test_the_twin_is_what_a_plan_without_tiles_takes(model: str, hardware: str) 
         assert [twin.inference_s, twin.inference_j, twin.training_s, twin.training_j] == figures(digital)
         assert plan.twin.keys() == digital.twin.keys()
         for dtype, same in digital.twin.items():
-            assert replace(same, better={}) == replace(plan.twin[dtype], better={}, losing=())
+            assert replace(same, better={}) == replace(plan.twin[dtype], better={}, losing=(), blocks={})
         itself = digital.twin["fp32"]
         assert [itself.inference_s, itself.inference_j] == figures(digital)[:2]
         assert itself.better == {}  # nothing is less than itself
@@ -150,6 +150,7 @@ def test_blocks_that_lose_on_both_are_named() -> None:
         own = [runs[node.name] for node in plan.nodes if node.block == block.id]
         seconds, joules = sum(s.end_s - s.start_s for s in own), sum(s.cost.energy for s in own)
         ours = free[block.name]
+        assert plan.twin["fp32"].blocks[block.name] == pytest.approx((seconds, joules))
         if ours.end_s - ours.start_s > seconds and ours.cost.energy > joules:
             losing.append(block.name)
     assert losing

@@ -115,8 +115,24 @@ class Detail {
         ["Weights", block && count(block.weights)],
         ["Tiles", block && this.tiles(block.tiles)],
       ),
+      ...(frame.kind === "block" ? this.digital(frame.name) : []),
       ...(["block", "segment"].includes(frame.kind) ? this.costs(frame.name) : []),
     ];
+  }
+
+  /* What the block's own work would take on digital units, beside what settling takes. */
+  digital(name) {
+    const facts = this.model.facts, line = facts.inference;
+    const step = line.kind.findIndex((kind, at) => line.kinds[kind] === "free" && line.names[line.name[at]] === name);
+    const rows = Object.entries(facts.twin).map(([dtype, twin]) => {
+      const [seconds, joules] = twin.blocks[name], loses = twin.losing.includes(name) ? ": better in both" : "";
+      return [`Digital, ${dtype}`, `${quantity(seconds, "s")}, ${quantity(joules, "J")}${loses}`];
+    });
+    if (!rows.length || step < 0) return [];
+    const cost = line.costs[line.cost[step]];
+    const joules = Object.keys(facts.energy_basis).reduce((sum, kind) => sum + cost[kind], 0);
+    const settles = [quantity(line.end_s[step] - line.start_s[step], "s"), quantity(joules, "J")];
+    return [el("h3", {}, `${name} in an inference, here and there`), this.rows(["On tiles", settles.join(", ")], ...rows)];
   }
 
   costs(name) {

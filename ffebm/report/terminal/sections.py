@@ -14,6 +14,7 @@ from rich.text import Text
 
 from ffebm.plan.schedule import Cost
 from ffebm.plan.summary import share
+from ffebm.plan.twin import COMPUTED
 from ffebm.report.facts.bill import Bill, Row
 from ffebm.report.facts.facts import Facts, quantity
 from ffebm.report.facts.parts import ranges
@@ -247,6 +248,7 @@ def _costs(view: View) -> Iterator[RenderableType]:
             yield part
             yield Text()
     yield Text("time: lengths of steps together; units work side by side")
+    yield from _here_and_there(view)
     assumed = [constant for constant in facts.constants if constant.assumption]
     if assumed:
         yield Text(f"{MARK} rests on at least one of these assumptions")
@@ -256,6 +258,30 @@ def _costs(view: View) -> Iterator[RenderableType]:
             unit = "" if constant.unit == "1" else f" {constant.unit}"
             table.add_row(constant.name, f"{constant.value:.4g}{unit}", _name(constant.source))
         yield table
+
+
+def _here_and_there(view: View) -> Iterator[RenderableType]:
+    """What settling takes of each block, beside what its own work would take on digital units."""
+    facts, computed = view.facts, view.facts.twin.get(COMPUTED)
+    if computed is None or not facts.blocks:
+        return
+    line = facts.inference
+    free = {line.names[line.name[n]]: n for n, kind in enumerate(line.kind) if line.kinds[kind] == "free"}
+    names = list(computed.blocks) if view.whole else list(computed.blocks)[:ROWS]
+    yield Text()
+    table = view.table(
+        "block, settling", "time", f"{COMPUTED} digital", "energy", f"{COMPUTED} digital", "loses"
+    )
+    for name in names:
+        seconds, joules = computed.blocks[name]
+        step = free[name]
+        ours = view.marks.seconds(line.end_s[step] - line.start_s[step], ["free"])
+        spent = view.marks.joules(line.costs[line.cost[step]])
+        loses = "both" if name in computed.losing else ""
+        table.add_row(name, ours, quantity(seconds, "s"), spent, quantity(joules, "J"), loses)
+    if len(names) < len(computed.blocks):
+        table.add_row(f"{len(computed.blocks) - len(names)} more: --all", "", "", "", "", "")
+    yield table
 
 
 def _bill(view: View, bill: Bill) -> Iterator[RenderableType]:
