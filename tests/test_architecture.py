@@ -227,6 +227,7 @@ TESTED_BY = {
     "commands/run": "test_cli",
     "commands/sensitivity": "test_cli",
     "commands/show": "test_cli",
+    "commands/training": "commands/test_train",
     "compiler/driver": "passes/test_pass_order",
     "compiler/isolated": "compiler/test_hostile_onnx",
     "compiler/onnx/*": "compiler/onnx/test_from_onnx",

@@ -1,14 +1,55 @@
 """`ffebm train`."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from typer import Option
 
-from ffebm.commands.console import DATA, LARGEST, DataFolder, PlanPath, err, out
+from ffebm.commands.console import DATA, DataFolder, PlanPath, err, out
+from ffebm.commands.training import (
+    AccumulateOption,
+    BatchOption,
+    BetaOption,
+    ClassWeightsOption,
+    ClipNormOption,
+    CostOption,
+    CropOption,
+    DeviceOption,
+    DropEveryOption,
+    DropFactorOption,
+    EmaOption,
+    EpochsOption,
+    FlipOption,
+    FreezeOption,
+    GradientOption,
+    HoldNormOption,
+    IgnoreLabelOption,
+    LossOption,
+    LrOption,
+    MeanOption,
+    MilestonesOption,
+    MinLrOption,
+    MomentumOption,
+    OptimizerOption,
+    PadOption,
+    PatienceOption,
+    PrecisionOption,
+    RemapOption,
+    ResumeOption,
+    RunOption,
+    ScheduleByOption,
+    ScheduleOption,
+    ScoreOption,
+    SeedOption,
+    SettingsOption,
+    StdOption,
+    ValidationOption,
+    WarmupOption,
+    WeightDecayOption,
+)
 from ffebm.errors import UsageError
 from ffebm.files.lock import claimed
 from ffebm.files.scratch import collect
@@ -28,152 +69,52 @@ def train(  # noqa: PLR0913 - a command's options are its arguments
     plan: PlanPath,
     data: Annotated[str | None, DATA] = None,
     data_folder: DataFolder = None,
-    settings: Annotated[
-        Path | None, Option(help="TOML file of these settings, as `ffebm recipe` writes it; options win.")
-    ] = None,
-    epochs: Annotated[
-        int | None, Option(help="Passes over the samples. [default: 10]", min=1, max=LARGEST)
-    ] = None,
-    batch: Annotated[int | None, Option(help="Samples a step. [default: 32]", min=1, max=LARGEST)] = None,
-    optimizer: Annotated[str | None, Option(help="Any of torch.optim. [default: Adam]")] = None,
-    lr: Annotated[float | None, Option(help="Learning rate. [default: 0.001]")] = None,
-    min_lr: Annotated[float | None, Option(help="Where the cosine schedule ends. [default: 0]")] = None,
-    weight_decay: Annotated[float | None, Option(help="L2 penalty, if the optimiser takes one.")] = None,
-    momentum: Annotated[float | None, Option(help="Momentum, if the optimiser takes one.")] = None,
-    clip_norm: Annotated[
-        float | None, Option(help="Longest gradient that a step takes, over all weights together.")
-    ] = None,
-    hold_norm: Annotated[
-        str | None,
-        Option(help="Largest spectral norm of the couplings inside blocks, or of other weights: 0.8,NAME."),
-    ] = None,
-    remap: Annotated[
-        int | None,
-        Option(help="Steps after which cells that learn in place are written anew in new ranges.", min=1),
-    ] = None,
-    schedule: Annotated[
-        str | None,
-        Option(
-            help="constant, cosine, step, multistep, exponential, linear, onecycle or plateau. "
-            "[default: constant]"
-        ),
-    ] = None,
-    schedule_by: Annotated[
-        str | None, Option(help="What the schedule counts: epochs or steps. [default: epochs]")
-    ] = None,
-    warmup: Annotated[
-        int | None, Option(help="Epochs or steps in which the rate grows to its value.", min=0)
-    ] = None,
-    drop_every: Annotated[
-        int | None,
-        Option(help="step: epochs or steps between drops; plateau: epochs without an improvement.", min=1),
-    ] = None,
-    milestones: Annotated[
-        str | None, Option(help="multistep: epochs or steps at which the rate drops: 30,60.")
-    ] = None,
-    drop_factor: Annotated[
-        float | None,
-        Option(help="What a drop multiplies the rate by. [default: 0.1; exponential needs it]"),
-    ] = None,
-    score: Annotated[str | None, Option(help="Output that the loss reads. [default: the first]")] = None,
-    loss: Annotated[
-        str | None,
-        Option(
-            help="cross-entropy, nll, mse, l1, huber, bce or bce-with-logits. "
-            "[default: cross-entropy for class numbers, mse for other numbers]"
-        ),
-    ] = None,
-    class_weights: Annotated[
-        str | None, Option(help="balanced, a number for each class (1,2,0.5), or a file of them.")
-    ] = None,
-    ignore_label: Annotated[int | None, Option(help="Class number of labels that are left out.")] = None,
-    accumulate: Annotated[
-        int | None, Option(help="Batches whose gradients make one step. [default: 1]", min=1, max=LARGEST)
-    ] = None,
-    ema: Annotated[
-        float | None, Option(help="Decay of an average of the weights, tested and saved beside them.")
-    ] = None,
-    validation: Annotated[
-        float | None, Option(help="Share of the training samples that are held out to validate on.")
-    ] = None,
-    patience: Annotated[
-        int | None, Option(help="Epochs without an improvement before training stops.", min=1)
-    ] = None,
-    precision: Annotated[
-        str | None, Option(help="fp32, bf16 or fp16, for what is digital. [default: fp32]")
-    ] = None,
-    gradient: Annotated[
-        str | None, Option(help="ep, implicit, unrolled, or a package's. [default: ep]")
-    ] = None,
-    beta: Annotated[str | None, Option(help="Nudging strength, or auto. [default: 0.1]")] = None,
-    cost: Annotated[
-        bool | None, Option("--cost/--no-cost", help="ep: the cost itself nudges the last block.")
-    ] = None,
-    freeze: Annotated[
-        list[str] | None, Option(help="Weights that are not trained; * stands for anything. Repeatable.")
-    ] = None,
-    pad: Annotated[
-        bool | None, Option("--pad/--no-pad", help="Pad images to the model's size, repeat one channel.")
-    ] = None,
-    mean: Annotated[str | None, Option(help="Subtracted from each channel: 0.49,0.48,0.45.")] = None,
-    std: Annotated[str | None, Option(help="Each channel is divided by it.")] = None,
-    flip: Annotated[
-        bool | None, Option("--flip/--no-flip", help="Mirror half of the training images.")
-    ] = None,
-    crop: Annotated[
-        int | None, Option(help="Pixels by which training images are shifted at most.", min=0)
-    ] = None,
-    seed: Annotated[
-        int | None,
-        Option(help="Seed of sample order, augmentation and noise. [default: 0]", min=0, max=LARGEST),
-    ] = None,
-    device: Annotated[str, Option(help="Where to compute: cpu, cuda …")] = "cpu",
-    run: Annotated[Path | None, Option(help="Folder of the run's record. [default: PLAN.run]")] = None,
-    resume: Annotated[bool, Option(help="Continue the run in that folder.")] = False,
+    settings: SettingsOption = None,
+    epochs: EpochsOption = None,
+    batch: BatchOption = None,
+    optimizer: OptimizerOption = None,
+    lr: LrOption = None,
+    min_lr: MinLrOption = None,
+    weight_decay: WeightDecayOption = None,
+    momentum: MomentumOption = None,
+    clip_norm: ClipNormOption = None,
+    hold_norm: HoldNormOption = None,
+    remap: RemapOption = None,
+    schedule: ScheduleOption = None,
+    schedule_by: ScheduleByOption = None,
+    warmup: WarmupOption = None,
+    drop_every: DropEveryOption = None,
+    milestones: MilestonesOption = None,
+    drop_factor: DropFactorOption = None,
+    score: ScoreOption = None,
+    loss: LossOption = None,
+    class_weights: ClassWeightsOption = None,
+    ignore_label: IgnoreLabelOption = None,
+    accumulate: AccumulateOption = None,
+    ema: EmaOption = None,
+    validation: ValidationOption = None,
+    patience: PatienceOption = None,
+    precision: PrecisionOption = None,
+    gradient: GradientOption = None,
+    beta: BetaOption = None,
+    cost: CostOption = None,
+    freeze: FreezeOption = None,
+    pad: PadOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    flip: FlipOption = None,
+    crop: CropOption = None,
+    seed: SeedOption = None,
+    device: DeviceOption = "cpu",
+    run: RunOption = None,
+    resume: ResumeOption = False,
 ) -> None:
     """Train a plan; every epoch leaves a checkpoint, the trained model lies beside it as ONNX."""
     from ffebm.training.checkpoint import load_checkpoint
 
-    given: dict[str, object] = {
-        "data": data,
-        "epochs": epochs,
-        "batch": batch,
-        "optimizer": optimizer,
-        "lr": lr,
-        "min_lr": min_lr,
-        "weight_decay": weight_decay,
-        "momentum": momentum,
-        "clip_norm": clip_norm,
-        "remap": remap,
-        "hold_norm": None if hold_norm is None else held_norm(hold_norm),
-        "schedule": schedule,
-        "schedule_by": schedule_by,
-        "warmup": warmup,
-        "drop_every": drop_every,
-        "milestones": None if milestones is None else _wholes("milestones", milestones),
-        "drop_factor": drop_factor,
-        "score": score,
-        "loss": loss,
-        "class_weights": None if class_weights is None else _class_weights(class_weights),
-        "ignore_label": ignore_label,
-        "accumulate": accumulate,
-        "ema": ema,
-        "validation": validation,
-        "patience": patience,
-        "precision": precision,
-        "gradient": gradient,
-        "beta": None if beta is None else strength(beta),
-        "cost": cost,
-        "freeze": freeze or None,
-        "pad": pad,
-        "mean": _numbers("mean", mean),
-        "std": _numbers("std", std),
-        "flip": flip,
-        "crop": crop,
-        "seed": seed,
-    }
-    chosen = read_settings(settings) if settings is not None else {}
-    chosen |= {name: value for name, value in given.items() if value is not None}
+    chosen = _given({name: value for name, value in locals().items() if name in Training.__struct_fields__})
+    if settings is not None:
+        chosen = read_settings(settings) | chosen
     folder = run or plan.resolve().with_name(f"{plan.resolve().name}.run")
     with claimed(folder, "trains in it", "wait until it ends, or name another folder with --run"):
         collect(folder.resolve().parent)  # a run whose process died may have to be put into its place
@@ -190,9 +131,13 @@ def train(  # noqa: PLR0913 - a command's options are its arguments
     out.print(f"run recorded in {folder}", markup=False)
 
 
-def _numbers(name: str, text: str | None) -> tuple[float, ...] | None:
-    if text is None:
-        return None
+def _given(options: Mapping[str, object]) -> dict[str, object]:
+    """Settings by the options that were given, as a run has them."""
+    given = {name: value for name, value in options.items() if value is not None and value != []}
+    return {name: READ[name](str(value)) if name in READ else value for name, value in given.items()}
+
+
+def _numbers(name: str, text: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
@@ -224,6 +169,17 @@ def _class_weights(text: str) -> object:
     except ValueError:
         allowed = "balanced, a number for each class separated by commas, or a file of them"
         raise UsageError(f"--class-weights {text}", allowed=allowed) from None
+
+
+READ: dict[str, Callable[[str], object]] = {
+    "hold_norm": held_norm,
+    "milestones": partial(_wholes, "milestones"),
+    "class_weights": _class_weights,
+    "beta": strength,
+    "mean": partial(_numbers, "mean"),
+    "std": partial(_numbers, "std"),
+}
+"""How options are read that are words on a command line and something else in a run."""
 
 
 def _train(

@@ -1,6 +1,7 @@
 """`ffebm train`: token models, and what a run records and resumes."""
 
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ import torch
 from onnx import TensorProto
 
 from ffebm import cli
+from ffebm.commands.train import train
 from ffebm.training.checkpoint import Checkpoint, load_checkpoint
 from ffebm.training.record import RunRecord
+from ffebm.training.settings import Training
 from tests.models import Builder
 
 Run = Callable[..., tuple[int, str, str]]
@@ -184,3 +187,7 @@ def test_a_recipe_that_holds_norms(run: Run, tmp_path: Path) -> None:
     assert code == 2
     assert err == "error: hold_norm is much; a number, or a number and a name: 0.8,layer1.*\n"
     assert not (tmp_path / "no").exists()
+
+
+def test_every_setting_of_a_run_has_an_option() -> None:
+    assert {*Training.__struct_fields__} - signature(train).parameters.keys() == set()
