@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from ffebm.plan.plan import Plan
 from ffebm.plan.schema import PlanNode
-from ffebm.report.facts.relations import captured, tiles_of_weights
+from ffebm.report.viewers.relations import captured, tiles_of_weights
 from ffebm.visible import visible
 
 WIDTH, LINES = 32, 3

@@ -11,7 +11,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, StringString
 
 from ffebm.plan.plan import Plan
 from ffebm.plan.schema import PlanNode
-from ffebm.report.facts.relations import tiles_of_weights
+from ffebm.report.viewers.relations import tiles_of_weights
 from ffebm.runtime.save_onnx import source_model
 
 PREFIX = "ffebm."

@@ -1,5 +1,5 @@
 import ffebm
-from ffebm.report.facts.relations import captured, tiles_of_weights
+from ffebm.report.viewers.relations import captured, tiles_of_weights
 from tests.models import Builder
 
 
