@@ -2,6 +2,7 @@
 
 import msgspec
 
+from ffebm.hardware.routes import network_units
 from ffebm.hardware.silicon import Powered, powered
 from ffebm.plan.plan import Plan
 from ffebm.plan.schedule import Schedule
@@ -17,7 +18,8 @@ class Utilisation(msgspec.Struct, frozen=True, kw_only=True):
         count: How many there are.
         area_used: Of those in use, mm2.
         area: Of all, mm2.
-        inference: Share of the inference that the powered units are busy, on average; None of a memory.
+        inference: Share of the inference that the powered units, or ports of a mesh in use, are busy on
+            average; None of a memory.
         training: The same of a training step.
         basis: Constants behind the areas.
     """
@@ -58,9 +60,9 @@ def _busy(plan: Plan, schedule: Schedule, part: Powered) -> float | None:
         return None
     if not part.used or not schedule.makespan_s:
         return 0.0
-    units = _units(plan, part)
+    units = _units(plan, part) & (plan.inference.units | plan.training.units)
     busy = sum((step.end_s - step.start_s) * len(units & {*step.units}) for step in schedule.steps)
-    return busy / (part.used * schedule.makespan_s)
+    return busy / (len(units) * schedule.makespan_s)
 
 
 def _units(plan: Plan, part: Powered) -> frozenset[str]:
@@ -68,4 +70,4 @@ def _units(plan: Plan, part: Powered) -> frozenset[str]:
         return frozenset(f"tile{number}" for number in plan.hardware.tile_numbers(part.name))
     if part.kind == "digital":
         return frozenset(f"digital{number}" for number in plan.hardware.unit_numbers(part.name))
-    return frozenset({"network"})
+    return frozenset(network_units(plan.hardware))

@@ -1,6 +1,7 @@
 """What of a machine a plan uses: area, and how busy it is."""
 
 import pytest
+from msgspec.structs import replace
 
 from ffebm import Settle, load_hardware
 from ffebm import compile as compile_plan
@@ -33,3 +34,18 @@ def test_a_plan_without_tiles_powers_none() -> None:
     tiles, engine, _, network = utilisation(plan)
     assert (tiles.used, tiles.area_used, tiles.inference) == (0, 0.0, 0.0)
     assert (engine.inference, network.used) == (1.0, 0)
+
+
+def test_the_ports_of_a_mesh_are_busy_as_long_as_transfers_take() -> None:
+    machine = load_hardware("reference")
+    mesh = replace(machine, network=replace(machine.network, topology="mesh"))
+    b = Builder()
+    y = b.node("MatMul", b.input("x", 5, 3), b.weight(3, 2))
+    plan = compile_plan(b.model(b.node("Softmax", y)), hardware=mesh)
+    *_, network = utilisation(plan)
+    moves = sum((s.end_s - s.start_s) * len(s.units) for s in plan.inference.steps if s.kind == "transfer")
+    ports = {unit for unit in plan.inference.units | plan.training.units if unit.startswith("network")}
+    assert network.used == 1
+    assert network.inference == pytest.approx(moves / (len(ports) * plan.inference.makespan_s))
+    assert network.inference is not None
+    assert 0 < network.inference < 1
