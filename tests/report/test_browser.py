@@ -203,14 +203,14 @@ def test_nodes_sort_and_filter(digits: Plan, show: Open) -> None:
 
 def test_figures_say_where_they_come_from(digits: Plan, show: Open) -> None:
     tab = show(digits)
-    tab.hover(".figures dd[data-basis]")
+    tab.hover(".figures dd[data-basis*='tile.read_time']")
     text = tab.inner_text("#tip")
     assert "analog.tiles.tile.read_time = 2.56e-7 s" in text
-    assert "256 x 256 array: Aayush-Ankit/puma-simulator" in text
+    assert "rows x 1 ns, rows = 256: Aayush-Ankit/puma-simulator" in text
     assert "assumption:" in text
     tab.click("#bill-tab")
     tab.focus("#energy-kinds [data-basis]")
-    assert "analog.tiles.tile.cell.read_energy = 4.68e-15 J" in tab.inner_text("#tip")
+    assert "analog.tiles.tile.cell.read_energy = 4.687e-15 J" in tab.inner_text("#tip")
 
 
 def test_dark_mode_repaints(digits: Plan, show: Open) -> None:
@@ -292,7 +292,7 @@ def test_two_plans_side_by_side(digits: Plan, deep: Plan, show: Open) -> None:
     ]
     assert "nodes on tiles\t11\t9\t0.8182" in tab.inner_text("#lines")
     assert "<b>.plan" in tab.inner_text("header")
-    tab.hover("#lines [data-basis][data-plan=b]")
+    tab.hover("#lines [data-basis*='tile.read_time'][data-plan=b]")
     tip = tab.inner_text("#tip")
     assert "inference: time of B, computed from" in tip
     assert "analog.tiles.tile.read_time = 2.56e-7 s" in tip
@@ -304,7 +304,7 @@ def test_two_plans_side_by_side(digits: Plan, deep: Plan, show: Open) -> None:
 def test_constants_that_differ_show_their_sources(digits: Plan, show: Open) -> None:
     other = compile_model(digits_model(), hardware="resistive", block_size=2)
     tab = show(comparison_page(comparison(digits, other, ("a", "b"))))
-    tab.hover("#settings tr:has(th:text-is('tiles.tile.read_time')) [data-plan=a]")
-    assert "256 x 256 array: Aayush-Ankit/puma-simulator" in tab.inner_text("#tip")
-    tab.focus("#settings tr:has(th:text-is('tiles.tile.read_time')) [data-plan=b]")
+    tab.hover("#settings tr:has(th:text-is('analog.tiles.tile.read_time')) [data-plan=a]")
+    assert "rows x 1 ns, rows = 256: Aayush-Ankit/puma-simulator" in tab.inner_text("#tip")
+    tab.focus("#settings tr:has(th:text-is('analog.tiles.tile.read_time')) [data-plan=b]")
     assert "analog.tiles.tile.read_time of B" in tab.inner_text("#tip")
