@@ -214,8 +214,8 @@ def _model(
         doc_string="\n".join([source_line(plan), *notes]),
     )
     model = _typed(plan, model)
-    if all(port.type.tensor_type.HasField("shape") for port in model.graph.output):
-        onnx.checker.check_model(model)  # which wants a shape of outputs that a loop makes
+    if all(port.type.tensor_type.HasField("shape") for port in [*model.graph.input, *model.graph.output]):
+        onnx.checker.check_model(model)  # which wants a shape of inputs, and of outputs that a loop makes
     content: bytes = model.SerializeToString(deterministic=True)
     return content
 
