@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
+from ffebm.graph.graph import Part
 from ffebm.hardware.description import Crossbar
-from ffebm.plan.programming import level_type, target_conductances
+from ffebm.plan.programming import level_type, programmed, programming_problems, target_conductances
 from tests.runtime.tiles.bench import crossbar
 
 LOW, HIGH = 0.25e-6, 25e-6  # siemens, of the reference cell
@@ -53,3 +54,15 @@ def test_slices_stand_in_front_the_lowest_digit_first() -> None:
 def test_the_smallest_integers_that_hold_a_level(levels: int, slices: int, expected: type) -> None:
     tile: Crossbar = replace(crossbar(levels=levels), slices=slices)
     assert level_type(tile) == expected
+
+
+@pytest.mark.parametrize(("level", "problems"), [(0, []), (1, []), (2, ["levels"]), (-1, ["levels"])])
+def test_at_a_tie_either_level_is_right(level: int, problems: list[str]) -> None:
+    """A weight of a sixth of the largest lies in the middle between two of four levels."""
+    tile, part = crossbar(levels=4), Part("w", 0, (0, 2), (0, 1))
+    matrix = np.array([[[0.5, 0.5 / 6]]])
+    arrays, settings = programmed(matrix, part, tile)
+    assert arrays["levels"].tolist() == [[3], [0]]
+    stored = {**arrays, "levels": np.array([[3], [level]], np.int8)}
+    found = list(programming_problems(matrix, part, tile, stored, settings))
+    assert [name for name in found if name == "levels"] == problems

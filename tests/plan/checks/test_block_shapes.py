@@ -1,5 +1,6 @@
 """A block and what contradicts it: each limit from both sides."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -331,3 +332,16 @@ def pool(kernel: tuple[int, ...], strides: tuple[int, ...] = (), **settings: Any
 )
 def test_poolings(window: Pool, source: tuple[int, ...], made: tuple[int, ...], expected: str) -> None:
     assert pooled(window, source, made) == expected
+
+
+def test_a_long_block_has_each_value_once() -> None:
+    names = ["x", *(f"s{k}" for k in range(300))]
+    layers = [
+        replace(ONE, value=name, interactions=(replace(DENSE, source=source),))
+        for source, name in pairwise(names)
+    ]
+    assert problems(replace(BLOCK, layers=tuple(layers), outputs=("s299",))) == ""
+    again = replace(layers[-1], value="s7")
+    assert (
+        problems(replace(BLOCK, layers=(*layers, again), outputs=("s299",))) == "makes or takes a value twice"
+    )

@@ -139,3 +139,16 @@ def test_a_state_holds_the_range_of_inputs() -> None:
         assert torch.equal(other.mvm(3.0 * x), tile.mvm(3.0 * x))
         assert other.health().inputs == tile.health().inputs
         assert (tile.health().inputs.clipped > 0) == calibrated
+
+
+def test_a_state_holds_the_range_of_each_array() -> None:
+    """Of two equal ones, of which one meets larger inputs."""
+    described = with_dac(crossbar(), range="data")
+    tile, other = split(described, 6, 16), split(described, 6, 16)
+    x = random(1, 50, 16, seed=1) * torch.tensor([1.0] * 8 + [5.0] * 8).double()
+    tile.program(random(1, 6, 16))
+    tile.calibrate("measure")
+    tile.mvm(x)
+    tile.calibrate("set")
+    other.restore(tile.state())
+    assert torch.equal(other.mvm(3.0 * x), tile.mvm(3.0 * x))
