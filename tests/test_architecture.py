@@ -31,7 +31,7 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("cli",),
         ("__main__",),
     ),
-    "ffebm.compiler": (("isolated", "own_passes"), ("onnx", "torch"), ("driver",)),
+    "ffebm.compiler": (("isolated", "own_passes", "wish"), ("onnx", "torch"), ("driver",)),
     "ffebm.runtime": (("uncompiled",), ("tiles", "kernels"), ("blocks",)),
     "ffebm.runtime.blocks": (
         ("physics",),
@@ -238,7 +238,8 @@ TESTED_BY = {
     "graph/parse": "graph/test_text",
     "graph/verify": "graph/test_graph",
     "hardware/*": "hardware/test_description",
-    "mapping/*": "mapping/test_choice",
+    "mapping/solver/*": "mapping/solver/test_choice",
+    "mapping/*": "mapping/test_search",
     "mapping/block_cost": "scheduling/test_schedules",
     "mapping/read_cost": "scheduling/test_schedules",
     "passes/linear_maps": "passes/test_energy_blocks",

@@ -24,6 +24,17 @@ from ffebm.commands.compiling import (
 )
 from ffebm.commands.console import out
 from ffebm.commands.report import write_report
+from ffebm.commands.wishing import (
+    MaxArea,
+    MaxEnergy,
+    MaxLatency,
+    ObjectiveName,
+    Replicas,
+    SearchEffort,
+    Slowdown,
+    TileLimit,
+    objective_of,
+)
 from ffebm.errors import UsageError
 from ffebm.graph.energy_block import DEFAULT_PHYSICS
 from ffebm.plan.schema import MOST_SWEEPS, Settle
@@ -59,6 +70,14 @@ def compile(  # noqa: A001, PLR0913 - the command's name; a command's options ar
     own_passes: OwnPasses = None,
     physics: PhysicsName = DEFAULT_PHYSICS,
     activation: Activations = None,
+    objective: ObjectiveName = "analog",
+    tiles: TileLimit = None,
+    max_latency: MaxLatency = None,
+    max_energy: MaxEnergy = None,
+    max_area: MaxArea = None,
+    slowdown: Slowdown = None,
+    replicas: Replicas = None,
+    effort: SearchEffort = 1000,
     report: Annotated[
         bool, Option("--report", help="Write a page that shows the plan, PLAN.html, too.")
     ] = False,
@@ -92,6 +111,14 @@ def compile(  # noqa: A001, PLR0913 - the command's name; a command's options ar
         physics=physics,
         activations=activation or (),
         progress=_print_graph if print_passes else None,
+        objective=objective_of(objective),
+        tiles=tiles,
+        max_latency=max_latency,
+        max_energy=max_energy,
+        max_area=max_area,
+        slowdown=slowdown,
+        replicas=replicas,
+        effort=effort,
     )
     folder = output or Path(f"{model.stem}.plan")
     plan.save(folder)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +14,7 @@ from ffebm.backends.crossbar import emit_tiles
 from ffebm.backends.digital import emit_segments, instruction_of
 from ffebm.compiler.onnx.from_onnx import from_onnx, without_weights
 from ffebm.compiler.own_passes import Pass, own_passes, with_own
+from ffebm.compiler.wish import wish_of, with_wish
 from ffebm.errors import InternalError, Location, ModelError, UsageError
 from ffebm.graph.admission import ADMISSIONS, admission_of
 from ffebm.graph.energy_block import DEFAULT_PHYSICS
@@ -23,6 +25,8 @@ from ffebm.graph.tensor import Array, TensorType
 from ffebm.graph.verify import verify
 from ffebm.graph.work import macs, parameters
 from ffebm.hardware.description import Hardware, load_hardware
+from ffebm.hardware.silicon import watts
+from ffebm.mapping.search import Measured
 from ffebm.passes.canonicalize import Canonicalize
 from ffebm.passes.check_sizes import CheckSizes
 from ffebm.passes.energy_blocks import EnergyBlocks
@@ -34,18 +38,34 @@ from ffebm.passes.remove_dead import RemoveDead
 from ffebm.passes.roles import Roles, running_statistics
 from ffebm.passes.tiling import Tiling
 from ffebm.plan.checks.programs import program_problems
+from ffebm.plan.mapping import Mapping as Mapped
+from ffebm.plan.mapping import Objective
 from ffebm.plan.plan import Plan
 from ffebm.plan.schema import SCHEMA, Options, PlanNode, Port, Settle, Source
 from ffebm.plan.twin import losing_notes
-from ffebm.scheduling.schedules import batch_of
+from ffebm.scheduling.list_schedule import list_schedule
+from ffebm.scheduling.schedules import batch_of, inference_tasks
 from ffebm.scheduling.twin import schedules_of, twins_of
 
 PassProgress = Callable[[str, Graph], None]
 """Called with a pass's name and the graph after it."""
 
 
-def pass_order(options: Options, source: Literal["onnx", "torch"] = "onnx") -> tuple[Pass, ...]:
-    """The passes, in order; a torch model tells weights from constants itself."""
+def pass_order(
+    options: Options,
+    source: Literal["onnx", "torch"] = "onnx",
+    settle: Settle | None = None,
+    tell: Callable[[Mapped], None] | None = None,
+) -> tuple[Pass, ...]:
+    """The passes, in order.
+
+    Args:
+        options: What the user asks for.
+        source: A torch model tells weights from constants itself.
+        settle: How energy blocks settle, which counts for their price.
+        tell: Called with what each block could be, and what was chosen.
+    """
+    settle = settle or Settle()
     return (
         *((FoldConstants(_by_kernels, options.trainable),) if source == "onnx" else ()),
         RemoveDead(),
@@ -58,9 +78,16 @@ def pass_order(options: Options, source: Literal["onnx", "torch"] = "onnx") -> t
             options.block_size, options.boundary, options.digital, options.physics, options.activations
         ),
         Tiling(),
-        Partition(),
-        Placement(),
+        Partition(wish_of(options), batch_of, settle.free_sweeps, partial(_measured, settle), tell),
+        Placement(options.tiles),
     )
+
+
+def _measured(settle: Settle, graph: Graph, hardware: Hardware) -> Measured:
+    """One inference of a placed graph as it is scheduled."""
+    schedule = list_schedule(inference_tasks(graph, hardware, settle))
+    leakage = watts(hardware, schedule.units) * schedule.makespan_s
+    return Measured(schedule.makespan_s, schedule.cost.energy + leakage, schedule.busiest_s)
 
 
 def _by_kernels(node: Node, constants: Mapping[str, Array]) -> Mapping[str, Array]:
@@ -106,6 +133,14 @@ def compile_model(  # noqa: PLR0913 - the public entry point; every option has a
     physics: str = DEFAULT_PHYSICS,
     activations: Sequence[str] = (),
     progress: PassProgress | None = None,
+    objective: Objective = "analog",
+    tiles: int | None = None,
+    max_latency: float | None = None,
+    max_energy: float | None = None,
+    max_area: float | None = None,
+    slowdown: float | None = None,
+    replicas: int | None = None,
+    effort: int = 1000,
 ) -> Plan:
     """Compile a model into a plan.
 
@@ -128,13 +163,36 @@ def compile_model(  # noqa: PLR0913 - the public entry point; every option has a
         activations: Ops that layers of blocks may have as activations beside ffebm's own, as installed
             packages offer them.
         progress: Called after each pass.
+        objective: What the mapping makes small: "latency", "throughput" (the interval between samples),
+            "energy", "edp" (energy times latency); "analog" has the most multiply-accumulates on tiles, then
+            the least latency on the tiles there are.
+        tiles: Most tiles in use.
+        max_latency: Most time of one inference, in s.
+        max_energy: Most energy of one inference, in J.
+        max_area: Most area of the tiles in use, in mm2.
+        slowdown: A block that is more than so many times slower on tiles is digital.
+        replicas: Most copies of a weight, which share its windows out. By default one if the objective is
+            "analog", as each copy is written at each update of training; else as many as help.
+        effort: How long to look for the mapping: most nodes of each search of the solver.
 
     Raises:
         ModelError: If the model cannot be compiled.
         HardwareError: If the hardware description is wrong.
         UsageError: If an option is wrong.
     """
-    options = checked_options(block_size, boundary, fold_batch_norm, dims or {}, digital, trainable or ())
+    options = with_wish(
+        checked_options(block_size, boundary, fold_batch_norm, dims or {}, digital, trainable or ()),
+        {
+            "objective": objective,
+            "tiles": tiles,
+            "max_latency": max_latency,
+            "max_energy": max_energy,
+            "max_area": max_area,
+            "slowdown": slowdown,
+            "replicas": replicas,
+            "effort": effort,
+        },
+    )
     own = own_passes(passes)
     job = _Request(
         machine=load_hardware(hardware),
@@ -172,9 +230,12 @@ class _Request:
 
     def done(self, graph: Graph, source: Source) -> Plan:
         """The plan of an imported graph."""
-        order = with_own(pass_order(self.options, source.format), self.own)
+        told: list[Mapped] = []
+        order = with_own(pass_order(self.options, source.format, self.settle, told.append), self.own)
         run_passes(graph, self.machine, order, self.progress)
-        return _emit(graph, self.machine, source, self.options, self.settle)
+        plan = _emit(graph, self.machine, source, self.options, self.settle)
+        plan.mapping = told[-1] if told else None
+        return plan
 
 
 def with_offers(options: Options, physics: str, activations: Sequence[str]) -> Options:

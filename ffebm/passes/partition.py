@@ -1,50 +1,142 @@
-"""Partition: which energy blocks get tiles, and a unit and a reason for every node.
+"""Partition: what each energy block is, and a unit and a reason for every node.
 
-When tiles run out, the blocks that save the least digital work per tile stay digital. This is the greedy rule
-for knapsacks: blocks in order of multiply-accumulates per tile, each taken if all that are taken still pack.
+The search of `mapping` takes one option for each block: digital, or tiles of a group with a layout and some
+replicas. The weights of blocks on tiles are cut as that says; the nodes of the others become digital.
 """
 
-from bisect import bisect
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import msgspec
 
 from ffebm.errors import HardwareError, Location
 from ffebm.graph.energy_block import EnergyBlock
 from ffebm.graph.graph import Graph, Node, Stage
-from ffebm.graph.work import macs
-from ffebm.hardware.description import AnalogGroup, Hardware
-from ffebm.mapping.packing import CLOSE, Box, arrays_needed, pack
-from ffebm.passes.placement import placing
-
-MISSES = 8
-"""Blocks behind the first that does not fit which are tried in vain before the rest is left digital."""
+from ffebm.hardware.description import Hardware
+from ffebm.mapping.layout import Layout, even_cuts
+from ffebm.mapping.options import Choosing, Option, Run, choosing_of
+from ffebm.mapping.packing import arrays_needed
+from ffebm.mapping.search import Measured, Search, Searched, Wish
+from ffebm.mapping.tile_counts import boxes_of, tile_counts
+from ffebm.passes.placement import Placement
+from ffebm.plan.mapping import MappedBlocks, Mapping, PricedOption
+from ffebm.plan.summary import engineering
 
 
 @dataclass(frozen=True)
 class Partition:
-    """Chooses the blocks that get tiles."""
+    """Chooses what each block is.
 
+    Attributes:
+        wish: What the mapping is to be like.
+        batch: Samples of one inference.
+        sweeps: Most sweeps of a free phase.
+        schedule: Measures one inference of a placed graph.
+        tell: Called with what was chosen.
+    """
+
+    wish: Wish
+    batch: Callable[[Graph], int]
+    sweeps: int
+    schedule: Callable[[Graph, Hardware], Measured]
+    tell: Callable[[Mapping], None] | None = None
     name: str = "partition"
     requires: Stage = Stage.TILED
     ensures: Stage = Stage.PARTITIONED
 
     def run(self, graph: Graph, hardware: Hardware) -> None:
-        """Keep the blocks that fit; the nodes of the others become digital."""
-        members = members_of(graph)
-        refused = {block: why for group in hardware.analog for block, why in _refused(graph, group).items()}
-        for block_id, reason in refused.items():
-            for node in members[block_id]:
-                node.unit, node.reason, node.block = "digital", reason, None
-        _renumber(graph, [block for block in graph.blocks if block.id not in refused], members)
-        kept = {weight for block in graph.blocks for weight in block.weights()}
-        graph.parts = {weight: parts for weight, parts in graph.parts.items() if weight in kept}
-        _note(graph, len(refused))
-        _assign(graph, hardware)
+        """Choose, cut the weights that stay on tiles, and give every node a unit and a reason."""
+        everything = choosing_of(
+            graph,
+            hardware,
+            Run(self.batch(graph), self.sweeps),
+            tiles=self.wish.tiles,
+            replicas=self.wish.replicas,
+        )
+        choosing = tuple(_not_slow(some, self.wish.slowdown) for some in everything)
+        if not choosing:
+            _apply(graph, hardware, self.wish, (), ())
+            return
+
+        def measure(options: Sequence[Option]) -> Measured:
+            return self.measured(graph, hardware, choosing, options)
+
+        searched = Search(graph, hardware, choosing, self.wish, measure).best()
+        options = searched.options(choosing)
+        _say_why(graph, hardware, self.wish, everything, options)
+        if self.tell is not None:
+            self.tell(_record(graph, self.wish, everything, options, searched))
+        _apply(graph, hardware, self.wish, choosing, options)
+        _note(graph)
+
+    def measured(
+        self, graph: Graph, hardware: Hardware, choosing: Sequence[Choosing], options: Sequence[Option]
+    ) -> Measured:
+        """One inference of a mapping as it is scheduled; the graph stays as it is."""
+        trial = replace(graph, nodes=[replace(node) for node in graph.nodes], notes=[])
+        _apply(trial, hardware, self.wish, choosing, options)
+        Placement(self.wish.tiles).run(trial, hardware)
+        return self.schedule(trial, hardware)
 
 
-def members_of(graph: Graph) -> dict[int, list[Node]]:
+def _not_slow(some: Choosing, slowdown: float) -> Choosing:
+    """Without tiles that are more than so many times slower than digital units."""
+    digital = some.options[0]
+    if digital.group or slowdown == math.inf:
+        return some
+    most = slowdown * digital.seconds
+    return replace(some, options=tuple(o for o in some.options if not o.group or o.seconds <= most))
+
+
+# --- writing a choice into the graph -----------------------------------------------------------------
+
+
+def _apply(
+    graph: Graph, hardware: Hardware, wish: Wish, choosing: Sequence[Choosing], options: Sequence[Option]
+) -> None:
+    """Blocks on tiles with their parts; every other node in the first group of digital units that runs it."""
+    groups = {
+        block.id: option.group
+        for some, option in zip(choosing, options, strict=True)
+        for block in some.blocks
+        if option.group
+    }
+    members = _members(graph)
+    for block in graph.blocks:
+        if block.id not in groups:
+            for node in members[block.id]:
+                node.unit, node.block = "digital", None
+    _renumber(graph, [block for block in graph.blocks if block.id in groups], groups, members)
+    graph.parts = {layout.weight: layout.parts() for layout in _layouts(hardware, wish, choosing, options)}
+    graph.places = {}
+    _assign(graph, hardware)
+
+
+def _layouts(
+    hardware: Hardware, wish: Wish, choosing: Sequence[Choosing], options: Sequence[Option]
+) -> list[Layout]:
+    """The layouts, cut evenly where there is an array for each bundle."""
+    boxes = boxes_of(choosing, options)
+    counts = tile_counts(hardware, boxes, wish.tiles) or {}
+    found = []
+    for option in options:
+        for layout in option.layouts:
+            size = hardware.analog_group(option.group).tile.size
+            if size is not None and len(boxes[option.group]) <= counts.get(option.group, 0):
+                layout = _evenly(layout, *size)
+            found.append(layout)
+    return found
+
+
+def _evenly(layout: Layout, rows: int, cols: int) -> Layout:
+    if layout.cut == "even" or (len(layout.inputs) == 1 and len(layout.outputs) == 1):
+        return layout
+    inputs, outputs = even_cuts(layout.inputs[-1][1], rows), even_cuts(layout.outputs[-1][1], cols)
+    return replace(layout, inputs=inputs, outputs=outputs, cut="even")
+
+
+def _members(graph: Graph) -> dict[int, list[Node]]:
     """The nodes of each block."""
     members: dict[int, list[Node]] = {block.id: [] for block in graph.blocks}
     for node in graph.nodes:
@@ -53,81 +145,17 @@ def members_of(graph: Graph) -> dict[int, list[Node]]:
     return members
 
 
-@dataclass(frozen=True)
-class _Wanted:
-    """A block with what it needs of the tiles.
-
-    Attributes:
-        block: Which.
-        tiles: The fewest that it was made to fit on alone.
-        saving: Multiply-accumulates for each of these.
-    """
-
-    block: EnergyBlock
-    tiles: int
-    saving: float
-
-
-def _by_saving(graph: Graph, group: AnalogGroup) -> list[_Wanted]:
-    """The blocks of a group, most multiply-accumulates per tile first."""
-    found, members = [], members_of(graph)
-    for block in graph.blocks:
-        if block.group == group.name:
-            tiles = arrays_needed(placing([block], graph.parts)[1], group.tile.size)
-            saved = sum(macs(graph, node) for node in members[block.id])
-            found.append(_Wanted(block, tiles, saved / tiles))
-    return sorted(found, key=lambda wanted: (-wanted.saving, wanted.block.id))
-
-
-def _refused(graph: Graph, group: AnalogGroup) -> dict[int, str]:
-    """Blocks that do not fit the tiles of their group, with the reason."""
-    everything = placing([block for block in graph.blocks if block.group == group.name], graph.parts)[1]
-    if pack(everything, group.count, group.tile.size) is not None:
-        return {}
-    ranked = _by_saving(graph, group)
-
-    def boxes(some: Sequence[_Wanted]) -> list[Box]:
-        return placing([wanted.block for wanted in some], graph.parts)[1]
-
-    def fits(some: Sequence[_Wanted]) -> bool:
-        # the placement tries these ways as well, and others that may take less time
-        return pack(boxes(some), group.count, group.tile.size, CLOSE) is not None
-
-    first = bisect(range(len(ranked)), False, key=lambda last: not fits(ranked[: last + 1]))
-    taken, left = ranked[:first], ranked[first : first + 1]
-    for wanted in ranked[first + 1 :]:
-        more = [*taken, wanted]
-        if len(left) <= MISSES and fits(more):
-            taken = more
-        else:
-            left.append(wanted)
-    free = group.count - arrays_needed(boxes(taken), group.tile.size)
-    return {w.block.id: f"no tile left: needs {w.tiles}, {free} free" for w in left}
-
-
-def _renumber(graph: Graph, blocks: list[EnergyBlock], members: dict[int, list[Node]]) -> None:
+def _renumber(
+    graph: Graph, blocks: list[EnergyBlock], groups: dict[int, str], members: dict[int, list[Node]]
+) -> None:
     renamed = []
     for position, block in enumerate(blocks):
-        fresh = msgspec.structs.replace(block, id=position)
+        fresh = msgspec.structs.replace(block, id=position, group=groups[block.id])
         for node in members[block.id]:
             node.block = position
             node.reason = node.reason.removesuffix(block.name) + fresh.name
         renamed.append(fresh)
     graph.blocks = renamed
-
-
-def _note(graph: Graph, refused: int) -> None:
-    if refused:
-        stays = "energy block stays" if refused == 1 else "energy blocks stay"
-        graph.notes.append(f"{refused} {stays} digital because the tiles ran out")
-    deep = [block for block in graph.blocks if len(block.layers) > 1]
-    if deep:
-        found = "1 block holds more than one layer: it computes"
-        if len(deep) > 1:
-            found = f"{len(deep)} blocks hold more than one layer: they compute"
-        graph.notes.append(
-            f"{found} an equilibrium, another function than the source model's, to be trained as such"
-        )
 
 
 def _assign(graph: Graph, hardware: Hardware) -> None:
@@ -150,3 +178,107 @@ def _assign(graph: Graph, hardware: Hardware) -> None:
                 location=node.location or Location(graph.source, node.name),
             )
         node.group = units.name
+
+
+# --- saying why --------------------------------------------------------------------------------------
+
+
+def _say_why(
+    graph: Graph, hardware: Hardware, wish: Wish, choosing: Sequence[Choosing], options: Sequence[Option]
+) -> None:
+    """A reason for the nodes of blocks that become digital, and a note that counts them."""
+    members = _members(graph)
+    boxes = boxes_of(choosing, options)
+    used = {
+        group.name: arrays_needed(boxes.get(group.name, []), group.tile.size) for group in hardware.analog
+    }
+    free = min(wish.tiles or hardware.tile_count, hardware.tile_count) - sum(used.values())
+    short = priced = 0
+    for some, option in zip(choosing, options, strict=True):
+        if option.group:
+            continue
+        slow = len(_not_slow(some, wish.slowdown).options) == 1
+        if wish.objective == "analog" and not slow:
+            short += len(some.blocks)
+            needs = min(_needs(hardware, some, other) for other in some.options if other.group)
+            reason = f"no tile left: needs {needs}, {free} free"
+        else:
+            priced += len(some.blocks)
+            reason = _price_reason(wish, some)
+        for block in some.blocks:
+            for node in members[block.id]:
+                node.reason = reason
+    if short:
+        graph.notes.append(f"{_blocks(short)} digital because the tiles ran out")
+    if priced:
+        graph.notes.append(f"{_blocks(priced)} digital by price")
+
+
+def _blocks(count: int) -> str:
+    return "1 energy block stays" if count == 1 else f"{count} energy blocks stay"
+
+
+def _needs(hardware: Hardware, some: Choosing, option: Option) -> int:
+    """The fewest tiles that an option was made to fit on alone."""
+    boxes = boxes_of((some,), (option,))[option.group]
+    return arrays_needed(boxes, hardware.analog_group(option.group).tile.size)
+
+
+def _price_reason(wish: Wish, some: Choosing) -> str:
+    """Time, or energy, of the digital units and of the best tiles."""
+    energy = wish.objective == "energy"
+
+    def price(option: Option) -> float:
+        return option.joules if energy else option.seconds
+
+    digital, tiles = some.options[0], min((o for o in some.options if o.group), key=price)
+    unit = "J" if energy else "s"
+    many = "1 tile" if tiles.bundles == 1 else f"{tiles.bundles} tiles"
+    there, here = engineering(price(digital), unit), engineering(price(tiles), unit)
+    others = "" if price(digital) <= price(tiles) else ", which other blocks need more"
+    return f"digital: {there} there, {here} on {many}{others}"
+
+
+def _note(graph: Graph) -> None:
+    deep = [block for block in graph.blocks if len(block.layers) > 1]
+    if deep:
+        found = "1 block holds more than one layer: it computes"
+        if len(deep) > 1:
+            found = f"{len(deep)} blocks hold more than one layer: they compute"
+        graph.notes.append(
+            f"{found} an equilibrium, another function than the source model's, to be trained as such"
+        )
+
+
+def _record(
+    graph: Graph, wish: Wish, choosing: Sequence[Choosing], options: Sequence[Option], searched: Searched
+) -> Mapping:
+    """What there was to choose, for the plan."""
+    members = _members(graph)
+    return Mapping(
+        objective=wish.objective,
+        value=searched.value,
+        solved=searched.solved,
+        bound=searched.bound,
+        gap=searched.gap,
+        blocks=tuple(
+            MappedBlocks(
+                nodes=tuple(node.name for block in some.blocks for node in members[block.id]),
+                options=tuple(_priced(other) for other in some.options),
+                taken=some.options.index(option),
+            )
+            for some, option in zip(choosing, options, strict=True)
+        ),
+    )
+
+
+def _priced(option: Option) -> PricedOption:
+    return PricedOption(
+        group=option.group,
+        layout=option.kind,
+        replicas=option.replicas,
+        bundles=option.bundles,
+        tiles=sum(option.prices[0].tiles.values()),
+        seconds=option.seconds,
+        joules=option.joules,
+    )

@@ -9,25 +9,35 @@ from ffebm.graph.graph import Graph, Part, Place, Stage
 from ffebm.hardware.description import Hardware
 from ffebm.mapping.layout import Bundle, bundles_of
 from ffebm.mapping.packing import Box, pack
+from ffebm.mapping.tile_counts import tile_counts
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Gives every part a tile, a word line and a bit line."""
+    """Gives every part a tile, a word line and a bit line.
 
+    Attributes:
+        tiles: Most tiles in use; None for all that there are.
+    """
+
+    tiles: int | None = None
     name: str = "placement"
     requires: Stage = Stage.PARTITIONED
     ensures: Stage = Stage.PLACED
 
     def run(self, graph: Graph, hardware: Hardware) -> None:
-        """Place the bundles of all blocks, group by group; a weight that blocks share is placed once."""
-        for group in hardware.analog:
-            blocks = [block for block in graph.blocks if block.group == group.name]
-            bundles, boxes = placing(blocks, graph.parts)
-            corners = pack(boxes, group.count, group.tile.size)
+        """Place the bundles of all blocks; a weight that blocks share is placed once."""
+        found = {
+            group.name: placing([b for b in graph.blocks if b.group == group.name], graph.parts)
+            for group in hardware.analog
+        }
+        counts = tile_counts(hardware, {name: boxes for name, (_, boxes) in found.items()}, self.tiles)
+        for name, (bundles, boxes) in found.items():
+            group = hardware.analog_group(name)
+            corners = pack(boxes, counts[name], group.tile.size) if counts is not None else None
             if corners is None:
-                raise InternalError(f"the blocks fitted {group.name!r} in the partition, and do not now")
-            first = hardware.tile_numbers(group.name).start
+                raise InternalError(f"the blocks fitted the {name} in the partition, and do not now")
+            first = hardware.tile_numbers(name).start
             for bundle, corner in zip(bundles, corners, strict=True):
                 for part, (row, col) in zip(bundle.parts, bundle.spots, strict=True):
                     graph.places[part] = Place(first + corner.tile, corner.row + row, corner.col + col)

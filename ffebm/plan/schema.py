@@ -12,6 +12,7 @@ from ffebm.graph.graph import Part
 from ffebm.graph.tensor import Array, TensorType
 from ffebm.graph.work import stationary
 from ffebm.hardware.description import AnalogGroup, Hardware, TileKind
+from ffebm.plan.mapping import Mapping, Objective
 from ffebm.plan.program import Segment
 from ffebm.plan.programming import LEVELS, target_conductances
 from ffebm.plan.schedule import Schedule
@@ -53,6 +54,10 @@ class Settle(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     strict: bool = False
 
 
+MOST_EFFORT = 10**9
+"""Nodes of a search: more than any search visits."""
+
+
 class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The model that a plan was compiled from.
 
@@ -82,6 +87,14 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         passes: Passes beside the compiler's own, by name.
         physics: What the energy of its blocks is, by name.
         activations: Ops that are activations by what packages offer.
+        objective: What the mapping makes small; "analog" has the most work on tiles, then the least latency.
+        tiles: Most tiles in use; None for all that there are.
+        max_latency: Most time of one inference, s.
+        max_energy: Most energy of one inference, J.
+        max_area: Most area of the tiles in use, mm2.
+        slowdown: A block that is more than so many times slower on tiles is digital.
+        replicas: Most copies of a weight; None for one if the objective is "analog", else for any number.
+        effort: How long to look for the mapping: most nodes of each search of the solver.
     """
 
     block_size: int | tuple[int, ...] = 1
@@ -93,6 +106,14 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     passes: tuple[str, ...] = ()
     physics: str = DEFAULT_PHYSICS
     activations: tuple[str, ...] = ()
+    objective: Objective = "analog"
+    tiles: Annotated[int, Meta(ge=0)] | None = None
+    max_latency: Annotated[float, Meta(gt=0)] | None = None
+    max_energy: Annotated[float, Meta(gt=0)] | None = None
+    max_area: Annotated[float, Meta(gt=0)] | None = None
+    slowdown: Annotated[float, Meta(gt=0)] | None = None
+    replicas: Annotated[int, Meta(ge=1)] | None = None
+    effort: Annotated[int, Meta(ge=0, le=MOST_EFFORT)] = 1000
 
 
 class Port(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -211,6 +232,7 @@ class Manifest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, eq=Fals
         training: One training step as steps.
         batch: Samples that the schedules count for.
         twin: What the machine takes without its tiles, by data type; none where no digital unit runs some op.
+        mapping: What each block could have been, and what was chosen; None without energy blocks.
         notes: What the compiler wants the user to know.
         packages: Packages whose ops, activations, physics and converters it runs, beside ffebm.
     """
@@ -232,6 +254,7 @@ class Manifest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, eq=Fals
     training: Schedule
     batch: int
     twin: dict[str, DigitalTwin]
+    mapping: Mapping | None = None
     notes: tuple[str, ...]
     packages: tuple[str, ...] = ()
     structure: Structure | None = None

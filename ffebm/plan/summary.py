@@ -94,6 +94,7 @@ def summary_lines(plan: PlanData) -> Iterator[str]:
     for name, schedule in (("inference", plan.inference), ("training", plan.training)):
         yield from _schedule_lines(name, schedule, plan.batch)
     yield from _twin_lines(plan)
+    yield from _mapping_lines(plan)
     assumed = [name for name, quantity in plan.hardware.quantities() if quantity.assumption]
     total = len(list(plan.hardware.quantities()))
     yield f"constants   {total} of {plan.hardware.name}, {len(assumed)} of them assumptions"
@@ -107,6 +108,17 @@ def _group_lines(plan: PlanData) -> Iterator[str]:
         held = [tile for tile in plan.tiles if tile.group == group.name]
         used, room = sum(tile.used for tile in held), sum(tile.rows * tile.cols for tile in held)
         yield f"            {group.name}: {len(held)} of {group.count}, {share(used, room)} of their cells"
+
+
+def _mapping_lines(plan: PlanData) -> Iterator[str]:
+    """What the mapping makes small, as scheduled and as the solver adds it up."""
+    mapping = plan.mapping
+    if mapping is None:
+        return
+    unit = {"energy": "J", "edp": "J s"}.get(mapping.objective, "s")
+    value, solved, bound = (engineering(v, unit) for v in (mapping.value, mapping.solved, mapping.bound))
+    yield f"mapping     for {mapping.objective}: {value} scheduled"
+    yield f"  solver    sum of prices {solved}, at least {bound} (gap {100 * mapping.gap:.2f} %)"
 
 
 def _sizes(plan: PlanData) -> str:

@@ -8,15 +8,15 @@ it. Values that cross units travel over the network. Weights are on their tiles 
 
 from dataclasses import dataclass, field, replace
 
-from ffebm.errors import InternalError
 from ffebm.graph.energy_block import EnergyBlock
 from ffebm.graph.graph import Graph, Node, captured
-from ffebm.graph.work import elements, macs, operations, rows
+from ffebm.graph.work import elements, rows
 from ffebm.hardware.description import DigitalGroup, Hardware
-from ffebm.hardware.groups import Arithmetic, DataType
+from ffebm.hardware.groups import DataType
 from ffebm.hardware.routes import Routes
 from ffebm.mapping.block_cost import BlockCost, update_of
-from ffebm.plan.schedule import Cost, StepKind
+from ffebm.mapping.digital_cost import DigitalWork, digital_cost, element_joules, transfer_cost, work_of
+from ffebm.plan.schedule import StepKind
 from ffebm.plan.schema import Settle
 from ffebm.scheduling.list_schedule import Task
 
@@ -60,23 +60,6 @@ class _Item:
     backward: int = -1
     in_place: bool = False
     key: str = field(default="")
-
-
-@dataclass(frozen=True)
-class _Work:
-    """What a digital unit does in a step.
-
-    Attributes:
-        products: Multiply-accumulates.
-        rest: Other operations.
-        moved: Elements that its memory reads or writes.
-        held: Those of them that are weights, the same for any batch.
-    """
-
-    products: float
-    rest: float
-    moved: float
-    held: float = 0
 
 
 class _Tasks:
@@ -143,61 +126,40 @@ class _Tasks:
         name: str,
         after: tuple[int, ...],
         ends: tuple[EnergyBlock | None, EnergyBlock | None],
-        bits: float | None = None,
+        moved: float | None = None,
         block: EnergyBlock | None = None,
     ) -> int:
-        """A value, or so many bits of a block, over the network; an end that is no block is the host."""
-        network, host = self.hardware.network, self.hardware.host
-        if bits is None:
-            bits = elements(self.graph, name) * self._does(host).value_bits
+        """A value, or so many elements of a block, over the network; an end that is no block is the host."""
+        count = elements(self.graph, name) if moved is None else moved
         source, target = (None if end is None else self.costs[end.id].tiles[0] for end in ends)
         units, hops = self.routes.way(source, target)
         latency = self.routes.latency(hops)
-        seconds = latency + bits / network.bit_rate.value
-        energy = bits * network.bit_energy.value * hops
-        memory = bits * self.hardware.memory_of(host.name).bit_energy.value
-        cost = Cost(network=energy, memory=memory)
-        task = Task("transfer", name, units, seconds, after, cost, fixed_s=latency)
+        cost = transfer_cost(self.hardware, count, self.dtype, (latency, hops))
+        task = Task("transfer", name, units, cost.seconds, after, cost.cost, fixed_s=latency)
         return self._append(task, block)
 
     def _digital(self, kind: StepKind, node: Node, after: tuple[int, ...], times: int = 1) -> int:
         """A node on a digital unit; `times` as much work as its forward run."""
-        products, rest = macs(self.graph, node) * times, operations(self.graph, node) * times
-        moved = {v: elements(self.graph, v) * times for v in (*captured(node), *node.outputs) if v}
-        if not products and not rest:
-            moved = {}  # a view moves nothing
-        held = sum(size for v, size in moved.items() if v in self.graph.constants)
         group = self.hardware.digital_group(node.group)
-        work = _Work(products, rest, sum(moved.values()), held)
-        return self._compute(kind, node.name, after, work, group=group)
+        return self._compute(kind, node.name, after, work_of(self.graph, node, times), group=group)
 
     def _compute(
         self,
         kind: StepKind,
         name: str,
         after: tuple[int, ...],
-        work: _Work,
+        work: DigitalWork,
         block: EnergyBlock | None = None,
         group: DigitalGroup | None = None,
     ) -> int:
         """Some work on a group's least loaded unit; what belongs to no node is the host's."""
         group = group or self.hardware.host
-        does = self._does(group)
-        seconds = work.products / does.mac_rate.value + work.rest / does.op_rate.value
-        energy = work.products * does.mac_energy.value + work.rest * does.op_energy.value
-        element = does.value_bits * self.hardware.memory_of(group.name).bit_energy.value
+        found = digital_cost(self.hardware, group, work, self.dtype)
         unit = min(self.hardware.unit_numbers(group.name), key=lambda index: (self.load[index], index))
-        self.load[unit] += seconds
-        cost = Cost(digital=energy, memory=work.moved * element)
-        task = Task(kind, name, (f"digital{unit}",), seconds, after, cost, fixed_j=work.held * element)
+        self.load[unit] += found.seconds
+        held = work.held * element_joules(self.hardware, group, self.dtype)
+        task = Task(kind, name, (f"digital{unit}",), found.seconds, after, found.cost, fixed_j=held)
         return self._append(task, block)
-
-    def _does(self, group: DigitalGroup) -> Arithmetic:
-        """What a group's units do in the data type that is billed."""
-        found = group.arithmetic(self.dtype)
-        if found is None:
-            raise InternalError(f"{group.name} computes nothing in {self.dtype}")
-        return found
 
     def _append(self, task: Task, block: EnergyBlock | None = None) -> int:
         """Add a task, which may work for a block."""
@@ -231,7 +193,9 @@ class _Tasks:
         """Tasks of one training step behind its forward part."""
         ends = {self.maker[v].forward for v in self.graph.outputs if v in self.maker}
         size = sum(elements(self.graph, v) for v in self.graph.outputs)
-        loss = self._compute("loss", "loss", tuple(sorted(ends)), _Work(0, LOSS_OPERATIONS * size, 2 * size))
+        loss = self._compute(
+            "loss", "loss", tuple(sorted(ends)), DigitalWork(0, LOSS_OPERATIONS * size, 2 * size)
+        )
         arrived: dict[str, list[int]] = {value: [loss] for value in self.graph.outputs}
         for item in reversed(self.items):
             after = [task for value in item.makes for task in arrived.get(value, [])]
@@ -279,13 +243,11 @@ class _Tasks:
             self._learn(item, minus)
             return
         moved = 2 * cost.state_elements()
-        states = self._transfer(
-            block.name, (minus,), (block, None), moved * self._does(self.hardware.host).value_bits, block
-        )
+        states = self._transfer(block.name, (minus,), (block, None), moved, block)
         size = sum(self.graph.constants[weight].size for weight in gradients)
         # biases alone need weighted sums of states
         products = moved if item.in_place else cost.contrast_macs()
-        work = _Work(products, 0, moved + size)
+        work = DigitalWork(products, 0, moved + size)
         self._learn(item, self._compute("contrast", block.name, (states,), work, block))
 
     def _learns_in_place(self, item: _Item) -> bool:
@@ -336,13 +298,13 @@ class _Tasks:
             size -= sum(self.graph.constants[weight].size for weight in on_tiles)
         if not size:
             return
-        work = _Work(0, UPDATE_OPERATIONS * size, 3 * size)  # weights and gradients are read, weights written
+        # weights and gradients are read, weights written
+        work = DigitalWork(0, UPDATE_OPERATIONS * size, 3 * size)
         master = self._compute("update", name, after, work, owner)
         if owner is None or not on_tiles or items[0].in_place:
             return  # biases stay digital
         if self.hardware.analog_group(owner.group).tile.has_cells:
-            bits = size * self._does(self.hardware.host).value_bits
-            master = self._transfer(name, (master,), (None, owner), bits, owner)
+            master = self._transfer(name, (master,), (None, owner), size, owner)
             moved = self.tasks[master]
             self.tasks[master] = replace(moved, fixed_s=moved.seconds, fixed_j=moved.cost.energy)
         write, tiles = update_of(self.graph, self.hardware, weights)

@@ -22,8 +22,8 @@ class Copies:
 
     replicas: int
     name: str = "copies"
-    requires: Stage = Stage.TILED
-    ensures: Stage = Stage.TILED
+    requires: Stage = Stage.PARTITIONED
+    ensures: Stage = Stage.PARTITIONED
 
     def run(self, graph: Graph, hardware: Hardware) -> None:
         for weight, parts in graph.parts.items():

@@ -13,6 +13,7 @@ from ffebm.plan.checks.options import option_problems
 from ffebm.plan.checks.programs import program_problems
 from ffebm.plan.checks.source import source_problems
 from ffebm.plan.checks.tiles import tile_problems
+from ffebm.plan.mapping import mapping_problems
 from ffebm.plan.program import Instruction, Segment, values_read
 from ffebm.plan.schedule import schedule_problems
 from ffebm.plan.schema import PlanData
@@ -46,6 +47,8 @@ def plan_problems(plan: PlanData) -> Iterator[str]:
         leakage = watts(plan.hardware, schedule.units) * schedule.makespan_s
         if not math.isclose(schedule.leakage, leakage, rel_tol=1e-9):
             yield f"a schedule leaks {schedule.leakage:g} J; what it powers leaks {leakage:g} J"
+    if plan.mapping is not None:
+        yield from mapping_problems(plan.mapping, {node.name for node in plan.nodes})
     yield from twin_problems(plan.twin, tuple(block.name for block in plan.blocks))
     yield from source_problems(plan)
 

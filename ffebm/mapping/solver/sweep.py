@@ -10,8 +10,8 @@ import heapq
 import math
 from dataclasses import dataclass
 
-from ffebm.mapping.problem import Figures
-from ffebm.mapping.program import MappingProgram, Picked
+from ffebm.mapping.solver.problem import Figures
+from ffebm.mapping.solver.program import MappingProgram, Picked
 
 PRODUCT_GAP = 0.005
 """A product that is known to be so close to the optimum, as a share, is good enough."""

@@ -5,13 +5,11 @@ product of energy and latency is no linear objective: `sweep` bounds it.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
-from ffebm.mapping.problem import Figures, Limits, Problem
-from ffebm.mapping.program import Criterion, MappingProgram, gap_of
-from ffebm.mapping.sweep import least_product
-
-Objective = Literal["analog", "latency", "throughput", "energy", "edp"]
+from ffebm.mapping.solver.problem import Figures, Limits, Problem
+from ffebm.mapping.solver.program import Criterion, MappingProgram, gap_of
+from ffebm.mapping.solver.sweep import least_product
+from ffebm.plan.mapping import Objective
 
 STAGES: dict[Objective, tuple[Criterion, ...]] = {
     "analog": ("offloaded", "seconds"),

@@ -4,8 +4,8 @@ import itertools
 import random
 from collections.abc import Iterator
 
-from ffebm.mapping.price import Price
-from ffebm.mapping.problem import Candidate, Decision, Figures, Limits, Link, Problem, figures_of
+from ffebm.mapping.solver.price import Price
+from ffebm.mapping.solver.problem import Candidate, Decision, Figures, Limits, Link, Problem, figures_of
 
 
 def random_problem(seed: int, items: int, candidates: int, groups: int = 1) -> tuple[Problem, Limits]:
@@ -47,14 +47,14 @@ def _digital(seconds: float, joules: float, place: str) -> Candidate:
     return Candidate(Price(seconds=seconds, joules=joules, busy={place: seconds}), place)
 
 
-def _tied(draw: random.Random, items: tuple[Decision, ...], position: int) -> Decision:
+def _tied(draw: random.Random, decisions: tuple[Decision, ...], position: int) -> Decision:
     """Now and then the choice of an item is that of another one, with tiles counted there."""
     if position == 0 or draw.random() > 0.1:
-        return items[position]
+        return decisions[position]
     root = draw.randrange(position)
     bare = tuple(
         Candidate(Price(c.price.seconds, c.price.joules, c.price.interval, c.price.busy, work=1.0), c.place)
-        for c in items[root].candidates
+        for c in decisions[root].candidates
     )
     return Decision(bare, tied=root)
 
@@ -72,10 +72,10 @@ def _links(draw: random.Random, items: int) -> Iterator[Link]:
 
 def all_choices(problem: Problem) -> Iterator[tuple[int, ...]]:
     """Every choice; tied items follow."""
-    free = [p for p, item in enumerate(problem.items) if item.tied is None]
-    for taken in itertools.product(*(range(len(problem.items[p].candidates)) for p in free)):
+    free = [p for p, item in enumerate(problem.decisions) if item.tied is None]
+    for taken in itertools.product(*(range(len(problem.decisions[p].candidates)) for p in free)):
         chosen = dict(zip(free, taken, strict=True))
-        yield tuple(chosen[problem.root(p)] for p in range(len(problem.items)))
+        yield tuple(chosen[problem.root(p)] for p in range(len(problem.decisions)))
 
 
 def within(figures: Figures, limits: Limits) -> bool:

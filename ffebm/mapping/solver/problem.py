@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ffebm.mapping.price import Price
+from ffebm.mapping.solver.price import Price
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,14 @@ class Limits:
 
     Attributes:
         tiles: By analog group.
+        all_tiles: Of all groups together.
         seconds: Latency of one inference.
         joules: Energy of one inference.
         area: Of the machine in use, mm2.
     """
 
     tiles: Mapping[str, float] = field(default_factory=dict)
+    all_tiles: float = math.inf
     seconds: float = math.inf
     joules: float = math.inf
     area: float = math.inf
@@ -80,19 +82,19 @@ class Problem:
         area: Of what every choice uses, mm2.
     """
 
-    items: tuple[Decision, ...]
+    decisions: tuple[Decision, ...]
     links: tuple[Link, ...] = ()
     leakage: float = 0.0
     area: float = 0.0
 
     def root(self, position: int) -> int:
         """The item whose choice an item follows: itself, or the one that it is tied to."""
-        tied = self.items[position].tied
+        tied = self.decisions[position].tied
         return position if tied is None else self.root(tied)
 
     def places(self) -> list[str]:
         """Digital groups that a candidate runs on, sorted."""
-        return sorted({c.place for item in self.items for c in item.candidates} - {""})
+        return sorted({c.place for item in self.decisions for c in item.candidates} - {""})
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,7 @@ def figures_of(problem: Problem, picked: Sequence[int]) -> Figures:
         problem: What there was to choose.
         picked: The candidate of each item.
     """
-    taken = [item.candidates[index] for item, index in zip(problem.items, picked, strict=True)]
+    taken = [item.candidates[index] for item, index in zip(problem.decisions, picked, strict=True)]
     busy: dict[str, float] = defaultdict(float)
     tiles: dict[str, float] = defaultdict(float)
     for candidate in taken:

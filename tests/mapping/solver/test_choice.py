@@ -3,10 +3,11 @@ from functools import cache
 import pytest
 
 from ffebm.errors import UsageError
-from ffebm.mapping.choice import Objective, choose
-from ffebm.mapping.price import Price
-from ffebm.mapping.problem import Candidate, Decision, Figures, Limits, Link, Problem, figures_of
-from tests.mapping.problems import costs, random_problem, within
+from ffebm.mapping.solver.choice import choose
+from ffebm.mapping.solver.price import Price
+from ffebm.mapping.solver.problem import Candidate, Decision, Figures, Limits, Link, Problem, figures_of
+from ffebm.plan.mapping import Objective
+from tests.mapping.solver.problems import costs, random_problem, within
 
 OBJECTIVES: tuple[Objective, ...] = ("analog", "latency", "throughput", "energy", "edp")
 SMALL = tuple(range(60))

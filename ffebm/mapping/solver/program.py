@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ffebm.errors import UsageError
-from ffebm.mapping.linear_program import LinearProgram, Solved
-from ffebm.mapping.problem import Figures, Limits, Link, Problem, figures_of
+from ffebm.mapping.solver.linear_program import LinearProgram, Solved
+from ffebm.mapping.solver.problem import Figures, Limits, Link, Problem, figures_of
 
 Criterion = Literal["seconds", "joules", "interval", "offloaded", "area"]
 """What a stage makes small; `offloaded` is the work on tiles with its sign turned."""
@@ -34,7 +34,7 @@ Picked = tuple[tuple[int, ...], Figures]
 
 
 @dataclass(frozen=True)
-class Found:
+class Solution:
     """What one program gave.
 
     Attributes:
@@ -57,7 +57,7 @@ class Found:
 
 def _usual(problem: Problem, attribute: str, pick: Callable[[Iterable[float]], float]) -> float:
     """The sum of the least, or of the largest, of something that each item could cost."""
-    return sum(pick(getattr(c.price, attribute) for c in item.candidates) for item in problem.items)
+    return sum(pick(getattr(c.price, attribute) for c in item.candidates) for item in problem.decisions)
 
 
 def value_of(figures: Figures, figure: Criterion) -> float:
@@ -86,11 +86,11 @@ class MappingProgram:
         problem, rows = self.problem, self.rows
         self.columns: list[list[int]] = []
         self.second = _usual(problem, "seconds", min) or 1.0
-        self.incoming: list[list[Link]] = [[] for _ in problem.items]
+        self.incoming: list[list[Link]] = [[] for _ in problem.decisions]
         for link in problem.links:
             for reader in link.readers:
                 self.incoming[reader].append(link)
-        for position, item in enumerate(problem.items):
+        for position, item in enumerate(problem.decisions):
             if item.tied is None:
                 own = [rows.column(1.0, whole=True) for _ in item.candidates]
                 rows.row(dict.fromkeys(own, 1.0), 1.0, 1.0)
@@ -115,14 +115,14 @@ class MappingProgram:
     def _sum(self, attribute: str, sign: float = 1.0) -> dict[int, float]:
         """The sum of a number of the candidates that are taken."""
         total: dict[int, float] = defaultdict(float)
-        for item, own in zip(self.problem.items, self.columns, strict=True):
+        for item, own in zip(self.problem.decisions, self.columns, strict=True):
             for candidate, column in zip(item.candidates, own, strict=True):
                 total[column] += sign * getattr(candidate.price, attribute)
         return total
 
     def _at(self, position: int, place: str) -> dict[int, float]:
         """One if an item is at a place."""
-        candidates = zip(self.problem.items[position].candidates, self.columns[position], strict=True)
+        candidates = zip(self.problem.decisions[position].candidates, self.columns[position], strict=True)
         return {column: 1.0 for candidate, column in candidates if candidate.place == place}
 
     def _carry(self) -> Iterator[tuple[int, int]]:
@@ -140,8 +140,8 @@ class MappingProgram:
 
     def _paths(self) -> None:
         """Each item ends after those that it reads from, with what it takes and what carrying takes."""
-        ends = [self.rows.column() for _ in self.problem.items]
-        for position, item in enumerate(self.problem.items):
+        ends = [self.rows.column() for _ in self.problem.decisions]
+        for position, item in enumerate(self.problem.decisions):
             takes: dict[int, float] = defaultdict(float)
             takes[ends[position]] = 1.0
             for candidate, column in zip(item.candidates, self.columns[position], strict=True):
@@ -165,7 +165,7 @@ class MappingProgram:
     def _shared_units(self) -> None:
         """What shared units have to do bounds latency and interval; own tiles bound the interval."""
         busy: dict[str, dict[int, float]] = defaultdict(lambda: defaultdict(float))
-        for item, own in zip(self.problem.items, self.columns, strict=True):
+        for item, own in zip(self.problem.decisions, self.columns, strict=True):
             for candidate, column in zip(item.candidates, own, strict=True):
                 for unit, seconds in candidate.price.busy.items():
                     busy[unit][column] += seconds
@@ -180,7 +180,7 @@ class MappingProgram:
     def _own_tiles(self) -> None:
         """Tiles of an item, and of those tied to it, bound the interval."""
         works: dict[int, dict[int, float]] = {}
-        for position, item in enumerate(self.problem.items):
+        for position, item in enumerate(self.problem.decisions):
             work = works.setdefault(self.problem.root(position), defaultdict(float))
             for candidate, column in zip(item.candidates, self.columns[position], strict=True):
                 work[column] -= candidate.price.interval / self.second
@@ -197,17 +197,22 @@ class MappingProgram:
 
     def _limit(self) -> None:
         for group, most in self.limits.tiles.items():
-            used: dict[int, float] = defaultdict(float)
-            for item, own in zip(self.problem.items, self.columns, strict=True):
-                for candidate, column in zip(item.candidates, own, strict=True):
-                    used[column] += candidate.price.tiles.get(group, 0.0)
-            self.rows.row(used, upper=float(most))
+            self.rows.row(self._tiles([group]), upper=float(most))
+        if self.limits.all_tiles < math.inf:
+            self.rows.row(self._tiles(list(self.limits.tiles)), upper=self.limits.all_tiles)
         if self.limits.seconds < math.inf:
             self.rows.row(self.terms["seconds"], upper=self.limits.seconds)
         if self.limits.joules < math.inf:
             self.rows.row(self.terms["joules"], upper=self.limits.joules)
         if self.limits.area < math.inf:
             self.rows.row(self.terms["area"], upper=self.limits.area - self.problem.area)
+
+    def _tiles(self, groups: Sequence[str]) -> dict[int, float]:
+        used: dict[int, float] = defaultdict(float)
+        for item, own in zip(self.problem.decisions, self.columns, strict=True):
+            for candidate, column in zip(item.candidates, own, strict=True):
+                used[column] += sum(candidate.price.tiles.get(group, 0.0) for group in groups)
+        return used
 
     # --- solving -------------------------------------------------------------------------------------
 
@@ -216,7 +221,7 @@ class MappingProgram:
         fixed = self.problem.area if figure == "area" else 0.0
         self.rows.row(self.terms[figure], upper=most - fixed + slack * abs(most))
 
-    def least(self, figure: Criterion) -> Found:
+    def least(self, figure: Criterion) -> Solution:
         """The choice with the least of a figure.
 
         Raises:
@@ -227,7 +232,7 @@ class MappingProgram:
             raise impossible(self.problem, self.limits, self.effort)
         return found
 
-    def minimum(self, terms: Mapping[int, float], figure: Criterion) -> Found | None:
+    def minimum(self, terms: Mapping[int, float], figure: Criterion) -> Solution | None:
         """The choice with the least sum of columns, valued by a figure; None if none is within the limits."""
         tie, most = self._tie(figure)
         found, bound = self.search(_difference(terms, tie))
@@ -235,7 +240,7 @@ class MappingProgram:
             return None
         fixed = self.problem.area if figure == "area" else 0.0
         value = value_of(found[1], figure)
-        return Found(*found, value, min(value, bound + fixed - most))
+        return Solution(*found, value, min(value, bound + fixed - most))
 
     def _tie(self, figure: Criterion) -> tuple[dict[int, float], float]:
         """What decides a tie, with its sign turned, so small that it decides nothing else; and its most."""
@@ -268,7 +273,7 @@ class MappingProgram:
     def _left_out(self, values: Sequence[float]) -> dict[int, float]:
         """Candidates that the relaxation does not take, except the one with the fewest tiles of each item."""
         left_out = {}
-        for item, own in zip(self.problem.items, self.columns, strict=True):
+        for item, own in zip(self.problem.decisions, self.columns, strict=True):
             room = [sum(candidate.price.tiles.values()) for candidate in item.candidates]
             small = room.index(min(room))
             for number, column in enumerate(own):
@@ -289,32 +294,37 @@ def _difference(positive: Mapping[int, float], negative: Mapping[int, float]) ->
 
 # --- what cannot be --------------------------------------------------------------------------------------
 
-_LIMITS: tuple[tuple[str, Criterion, str, str], ...] = (
-    ("seconds", "seconds", "max_latency", "s"),
-    ("joules", "joules", "max_energy", "J"),
-    ("area", "area", "max_area", "mm2"),
-)
-"""Attribute of the limits, figure, public name and unit."""
+LIMIT_NAMES: dict[Criterion, tuple[str, str]] = {
+    "seconds": ("max_latency", "s"),
+    "joules": ("max_energy", "J"),
+    "area": ("max_area", "mm2"),
+}
+"""Public name and unit of each limit, by attribute."""
+
+
+def beyond(name: str, most: float, unit: str, least: float, beside: str = "") -> UsageError:
+    """A limit that no mapping keeps."""
+    return UsageError(
+        f"no mapping keeps {name} {most:.4g} {unit}{beside}",
+        allowed=f"the least that was found is {least:.4g} {unit}",
+        hint="raise the limit, or allow more tiles",
+    )
 
 
 def impossible(problem: Problem, limits: Limits, effort: int) -> UsageError:
     """Which limit cannot be kept, beside those before it, and what can be reached."""
-    active, before = Limits(tiles=limits.tiles), ""
-    for attribute, figure, name, unit in _LIMITS:
-        most = getattr(limits, attribute)
+    active, before = Limits(tiles=limits.tiles, all_tiles=limits.all_tiles), ""
+    for criterion, (name, unit) in LIMIT_NAMES.items():
+        most = getattr(limits, criterion)
         if most == math.inf:
             continue
         program = MappingProgram(problem, active, effort)
-        best = program.minimum(program.terms[figure], figure)
+        best = program.minimum(program.terms[criterion], criterion)
         if best is None:
             break
         if best.value > most * (1 + 1e-9):
-            return UsageError(
-                f"no mapping keeps {name} {most:.4g} {unit}{before}",
-                allowed=f"the least that was found is {best.value:.4g} {unit}",
-                hint="raise the limit, or allow more tiles",
-            )
-        active = replace(active, **{attribute: most})
+            return beyond(name, most, unit, best.value, before)
+        active = replace(active, **{criterion: most})
         before = f"{before} beside {name} {most:.4g} {unit}"
     return UsageError(
         "no mapping keeps all limits",

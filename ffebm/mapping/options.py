@@ -1,0 +1,320 @@
+"""What each energy block could be: digital, or on tiles of a group with a layout and so many replicas.
+
+Blocks that share a weight choose together, since a weight lies in one group and in one way. Options that cost
+more of everything than another one are left out, and so are those that save next to no time.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from msgspec.structs import replace as changed
+
+from ffebm.graph.energy_block import EnergyBlock, Interaction, Linear
+from ffebm.graph.graph import Graph, Node
+from ffebm.graph.work import elements, macs, rows
+from ffebm.hardware.description import AnalogGroup, Hardware
+from ffebm.mapping.block_cost import BlockCost, positions
+from ffebm.mapping.digital_cost import carrying, digital_cost, transfer_cost, work_of
+from ffebm.mapping.layout import Layout, layouts_of
+from ffebm.mapping.solver.price import Price
+
+DIGITAL = "digital"
+"""The place of everything that is not on tiles: values there need not be carried."""
+WORTH_A_TILE = 0.97
+"""An option with more of the tiles is kept if it takes at most this share of the time."""
+LADDER = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+"""Replicas that are tried."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One thing that blocks with common weights could be.
+
+    Attributes:
+        group: The group of tiles; empty if digital.
+        layouts: Of their weights, with replicas; none if digital.
+        prices: Of each block; tiles and area are those of the first one.
+        roomy: Tiles that it takes if each bundle lies among others of its own size.
+    """
+
+    group: str
+    layouts: tuple[Layout, ...]
+    prices: tuple[Price, ...]
+    roomy: float = 0.0
+
+    @property
+    def replicas(self) -> int:
+        """Copies of each weight, the most of all."""
+        return max((layout.replicas for layout in self.layouts), default=0)
+
+    @property
+    def kind(self) -> str:
+        """In words."""
+        if not self.group:
+            return DIGITAL
+        return ", ".join(dict.fromkeys(layout.kind for layout in self.layouts))
+
+    @property
+    def bundles(self) -> int:
+        """Arrays on which no read waits for another one."""
+        return sum(1 for layout in self.layouts for _ in layout.boxes())
+
+    @property
+    def seconds(self) -> float:
+        """Of all its blocks, one after the other."""
+        return sum(price.seconds for price in self.prices)
+
+    @property
+    def joules(self) -> float:
+        """Of all its blocks."""
+        return sum(price.joules for price in self.prices)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one inference is.
+
+    Attributes:
+        batch: Samples.
+        sweeps: Most sweeps of a free phase.
+    """
+
+    batch: int
+    sweeps: int
+
+
+@dataclass(frozen=True)
+class Choosing:
+    """Blocks that choose one option together.
+
+    Attributes:
+        blocks: In graph order.
+        options: Digital first, where a digital unit runs all their nodes.
+    """
+
+    blocks: tuple[EnergyBlock, ...]
+    options: tuple[Option, ...]
+
+
+def choosing_of(
+    graph: Graph, hardware: Hardware, run: Run, *, tiles: int | None = None, replicas: float = math.inf
+) -> tuple[Choosing, ...]:
+    """All blocks with what they could be, in graph order.
+
+    Args:
+        graph: A graph with energy blocks.
+        hardware: The machine.
+        run: What one inference is.
+        tiles: Most tiles in use; None for all that there are.
+        replicas: Most copies of a weight.
+    """
+    most = {g.name: g.count if tiles is None else min(tiles, g.count) for g in hardware.analog}
+    members: dict[int, list[Node]] = defaultdict(list)
+    for node in graph.nodes:
+        if node.block is not None:
+            members[node.block].append(node)
+    return tuple(
+        Choosing(blocks, tuple(_Pricing(graph, hardware, blocks, members, run, most, replicas).options()))
+        for blocks in _sharing(graph)
+    )
+
+
+def _sharing(graph: Graph) -> list[tuple[EnergyBlock, ...]]:
+    """Blocks that share weights on tiles, directly or through others, together."""
+    owner: dict[str, int] = {}
+    together: dict[int, list[EnergyBlock]] = {}
+    for block in graph.blocks:
+        weights = [i.linear.weight for _, i in block.interactions() if i.linear is not None]
+        known = sorted({owner[weight] for weight in weights if weight in owner})
+        home = known[0] if known else block.id
+        together.setdefault(home, []).append(block)
+        for other in known[1:]:
+            together[home] += together.pop(other)
+            owner = {weight: home if at == other else at for weight, at in owner.items()}
+        owner |= dict.fromkeys(weights, home)
+    return [tuple(sorted(blocks, key=lambda block: block.id)) for _, blocks in sorted(together.items())]
+
+
+@dataclass
+class _Pricing:
+    """Prices of blocks with common weights."""
+
+    graph: Graph
+    hardware: Hardware
+    blocks: tuple[EnergyBlock, ...]
+    members: dict[int, list[Node]]
+    run: Run
+    most: dict[str, int]
+    replicas: float
+
+    def options(self) -> Iterator[Option]:
+        """Digital if that goes, then groups in the order of the machine, few tiles first."""
+        digital = self._digital()
+        if digital is not None:
+            yield digital
+        for group in self.hardware.analog:
+            found = list(self._on_tiles(group))
+            alone = [option for option in found if option.bundles <= self.most[group.name]]
+            yield from _worth_it(alone or found, group.name)  # a tile for each bundle, if that can be
+
+    def _digital(self) -> Option | None:
+        prices = [digital_price(self.graph, self.hardware, self.members[block.id]) for block in self.blocks]
+        if any(price is None for price in prices):
+            return None
+        return Option("", (), tuple(price for price in prices if price is not None))
+
+    @cached_property
+    def _uses(self) -> dict[str, list[tuple[Linear, Interaction]]]:
+        """Each weight with what it is read for."""
+        uses: dict[str, list[tuple[Linear, Interaction]]] = {}
+        for block in self.blocks:
+            for _, interaction in block.interactions():
+                if interaction.linear is not None:
+                    uses.setdefault(interaction.linear.weight, []).append((interaction.linear, interaction))
+        return uses
+
+    def _on_tiles(self, group: AnalogGroup) -> Iterator[Option]:
+        known = {
+            weight: layouts_of(uses[0][0], self.graph.constants[weight].shape, group.tile.size)
+            for weight, uses in self._uses.items()
+        }
+        for rank in range(max((len(layouts) for layouts in known.values()), default=0)):
+            layouts = [layouts[min(rank, len(layouts) - 1)] for layouts in known.values()]
+            yield from self._copies(group, layouts)
+
+    def _copies(self, group: AnalogGroup, layouts: Sequence[Layout]) -> Iterator[Option]:
+        """One layout of each weight with more and more replicas."""
+        once = [self._phase(group, block, layouts) for block in self.blocks]
+        room = {layout.weight: _room(group, layout) for layout in layouts}
+        roomy = {layout.weight: _roomy(group, layout) for layout in layouts}
+        windows = {
+            weight: max(positions(interaction, linear) for linear, interaction in uses)
+            for weight, uses in self._uses.items()
+        }
+        bundles = max(sum(1 for _ in layout.boxes()) for layout in layouts)
+        replicable = group.tile.has_cells and group.relaxation is None
+        for copies in LADDER if replicable else (1,):
+            most = min(self.replicas, self.most[group.name] // bundles, max(windows.values()))
+            if copies > max(1, most):
+                break
+            copied = tuple(layout.copies(min(copies, windows[layout.weight])) for layout in layouts)
+            prices = []
+            for number, (block, (seconds, price)) in enumerate(zip(self.blocks, once, strict=True)):
+                if copies > 1:
+                    seconds = self._phase(group, block, copied, whole=False)[0]
+                own = sum(room[layout.weight] * layout.replicas for layout in copied) if number == 0 else 0.0
+                fetch = price.seconds - price.interval
+                prices.append(
+                    replace(
+                        price,
+                        seconds=fetch + seconds,
+                        interval=seconds,
+                        tiles={group.name: own},
+                        area=own * group.area.value,
+                    )
+                )
+            takes = sum(roomy[layout.weight] * layout.replicas for layout in copied)
+            yield Option(group.name, copied, tuple(prices), takes)
+
+    def _phase(
+        self, group: AnalogGroup, block: EnergyBlock, layouts: Sequence[Layout], *, whole: bool = True
+    ) -> tuple[float, Price]:
+        """How long a free phase keeps the tiles busy, and its price with what is fetched for it.
+
+        Args:
+            group: The tiles.
+            block: Which.
+            layouts: Of its weights.
+            whole: Bill all bundles; else look at the first of each weight, which takes as long as any.
+        """
+        held = {weight for weight in block.weights() if weight in self._uses}
+        parts = {layout.weight: layout.copies(1).parts() for layout in layouts if layout.weight in held}
+        copies = {layout.weight: layout.replicas for layout in layouts}
+        if not whole:
+            parts = {
+                weight: tuple(p for p in some if p.bundle == 0 and not p.replica)
+                for weight, some in parts.items()
+            }
+        view = replace(self.graph, parts=parts, places={})
+        vectors = self.run.batch * rows(self.graph, block.outputs[0], self.run.batch)
+        cost = _CopiedCost(view, self.hardware, changed(block, group=group.name), vectors, copies)
+        phase = cost.free(self.run.sweeps)
+        fetched = [
+            transfer_cost(self.hardware, elements(self.graph, value))
+            for value in block.inputs
+            if value not in self.graph.constants
+        ]
+        carry = sum(transfer.seconds for transfer in fetched)
+        price = Price(
+            seconds=phase.seconds + carry,
+            joules=phase.cost.energy + sum(transfer.cost.energy for transfer in fetched),
+            interval=phase.seconds,
+            busy=carrying(self.hardware, carry),
+            work=float(sum(macs(self.graph, node) for node in self.members[block.id])),
+        )
+        return phase.seconds, price
+
+
+class _CopiedCost(BlockCost):
+    """Costs of a block whose vectors are shared out over replicas that are not spelled out."""
+
+    def __init__(
+        self, graph: Graph, hardware: Hardware, block: EnergyBlock, batch: int, copies: dict[str, int]
+    ) -> None:
+        super().__init__(graph, hardware, block, batch)
+        self.copies = copies
+
+    def _vectors(self, interaction: Interaction, linear: Linear, replica: int) -> int:
+        return self.batch * -(-positions(interaction, linear) // self.copies[linear.weight])
+
+
+def _room(group: AnalogGroup, layout: Layout) -> float:
+    """Tiles that a layout fills, parts of them counted as such."""
+    if group.tile.size is None:
+        return 0.0
+    cells = sum(height * width for height, width in layout.boxes())
+    return cells / math.prod(group.tile.size)
+
+
+def _roomy(group: AnalogGroup, layout: Layout) -> float:
+    """Tiles that a layout takes if each bundle lies among others of its own size."""
+    if group.tile.size is None:
+        return 0.0
+    rows, cols = group.tile.size
+    return sum(1 / ((rows // height) * (cols // width)) for height, width in layout.boxes())
+
+
+def _worth_it(options: list[Option], group: str) -> Iterator[Option]:
+    """Options of one group that save time or energy over all with fewer tiles."""
+    least_s = least_j = math.inf
+
+    def key(option: Option) -> tuple[int, float, float, float]:
+        return (
+            option.bundles,
+            option.prices[0].tiles[group],
+            option.seconds,
+            option.joules,
+        )
+
+    for option in sorted(options, key=key):
+        _, _, seconds, joules = key(option)
+        if seconds <= WORTH_A_TILE * least_s or joules <= WORTH_A_TILE * least_j:
+            yield option
+        least_s, least_j = min(least_s, seconds), min(least_j, joules)
+
+
+def digital_price(graph: Graph, hardware: Hardware, nodes: Sequence[Node]) -> Price | None:
+    """Of nodes one after the other on digital units; None if no unit runs one of them."""
+    seconds, joules = 0.0, 0.0
+    busy: dict[str, float] = defaultdict(float)
+    for node in nodes:
+        group = hardware.units_for(node.op)
+        if group is None:
+            return None
+        cost = digital_cost(hardware, group, work_of(graph, node))
+        seconds, joules = seconds + cost.seconds, joules + cost.cost.energy
+        busy[group.name] += cost.seconds / group.count
+    return Price(seconds, joules, busy=dict(busy))

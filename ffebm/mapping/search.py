@@ -1,0 +1,314 @@
+"""The search for a mapping: what the solver chooses, packed onto tiles and measured by the schedule.
+
+The solver adds up prices; the schedule knows more: which transfers wait for each other, what runs side by
+side. So what the solver chooses is scheduled, and so is the digital twin; the better one is kept, and then
+changed block by block as long as the schedule gets better and the effort lasts.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from ffebm.errors import UsageError
+from ffebm.graph.graph import Graph
+from ffebm.hardware.description import Hardware
+from ffebm.mapping.options import Choosing, Option
+from ffebm.mapping.packing import APART, WAYS, pack
+from ffebm.mapping.solver.choice import Choice, choose
+from ffebm.mapping.solver.problem import Limits
+from ffebm.mapping.solver.program import LIMIT_NAMES, beyond
+from ffebm.mapping.tile_counts import boxes_of, tile_counts
+from ffebm.mapping.whole import WholeChoice, whole_choice
+from ffebm.plan.mapping import Objective
+
+ROUNDS = 8
+"""Most times that the solver is asked again, with less, because its choice does not pack or is too slow."""
+TRIES = 4000
+"""Nodes of graphs in schedules that are tried for 1,000 of effort."""
+CLOSE_SHARES = (1.0, 0.985, 0.97)
+"""Shares of the tiles, with parts of tiles as such; behind the first one where the work on tiles counts."""
+SHARES = (1.0, 0.93, 0.86, 0.78, 0.7, 0.5)
+"""Shares of the tiles that the solver may fill, one after the other until its choice packs."""
+SLACK = 1e-9
+"""Rounding of sums, as a share."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a mapping is to be like.
+
+    Attributes:
+        objective: What is to be small; "analog" has the most work on tiles, then the least latency.
+        tiles: Most tiles in use.
+        seconds: Most latency of one inference.
+        joules: Most energy of one inference.
+        area: Most area of the tiles in use, mm2.
+        slowdown: A block that is more than so many times slower on tiles is digital.
+        effort: Most nodes of each search of the solver; and most schedules that are tried.
+        replicas: Most copies of a weight.
+    """
+
+    objective: Objective = "analog"
+    tiles: int | None = None
+    seconds: float = math.inf
+    joules: float = math.inf
+    area: float = math.inf
+    slowdown: float = math.inf
+    effort: int = 1000
+    replicas: float = math.inf
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One inference as it is scheduled.
+
+    Attributes:
+        seconds: When it ends.
+        joules: Its energy.
+        interval: What the busiest unit has to do, seconds.
+    """
+
+    seconds: float
+    joules: float
+    interval: float
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A mapping.
+
+    Attributes:
+        picked: The option that each of the choosing takes.
+        measured: Its schedule.
+        work: Multiply-accumulates on tiles.
+        area: Of the tiles in use, mm2.
+    """
+
+    picked: tuple[int, ...]
+    measured: Measured
+    work: float
+    area: float
+
+
+Measure = Callable[[Sequence[Option]], Measured]
+"""Places a mapping and schedules one inference of it."""
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What a search came to.
+
+    Attributes:
+        found: The mapping.
+        value: What the objective makes small, as scheduled.
+        solved: The same as the solver adds it up, for its own choice.
+        bound: No choice has a smaller sum.
+        gap: Share by which the solver's sum may be above the least.
+    """
+
+    found: Tried
+    value: float
+    solved: float
+    bound: float
+    gap: float
+
+    def options(self, choosing: Sequence[Choosing]) -> tuple[Option, ...]:
+        """What each of the choosing takes."""
+        return tuple(some.options[n] for some, n in zip(choosing, self.found.picked, strict=True))
+
+
+def value_of(objective: Objective, measured: Measured) -> float:
+    """What an objective makes small: s, J or J s."""
+    return {
+        "analog": measured.seconds,
+        "latency": measured.seconds,
+        "throughput": measured.interval,
+        "energy": measured.joules,
+        "edp": measured.joules * measured.seconds,
+    }[objective]
+
+
+@dataclass
+class Search:
+    """Looks for the best mapping of a graph.
+
+    Attributes:
+        graph: With energy blocks.
+        hardware: The machine.
+        choosing: What each block could be.
+        wish: What is wanted.
+        measure: Schedules a mapping.
+    """
+
+    graph: Graph
+    hardware: Hardware
+    choosing: tuple[Choosing, ...]
+    wish: Wish
+    measure: Measure
+    seen: dict[tuple[int, ...], Tried] = field(default_factory=dict)
+
+    def best(self) -> Searched:
+        """The best mapping that was found.
+
+        Raises:
+            UsageError: If no mapping is within the limits.
+        """
+        whole = whole_choice(self.graph, self.hardware, self.choosing)
+        objective, limits = self.wish.objective, Limits(seconds=self.wish.seconds, joules=self.wish.joules)
+        for _ in range(ROUNDS):
+            choice, packed = self._packed(whole, objective, limits)
+            kept = [self.tried(picked) for picked in (*packed, *self._others(whole))]
+            within = [found for found in kept if not self._excess(found)]
+            if within:
+                break
+            limits = self._tighter(limits, kept[0])
+        else:
+            raise self._beyond(min(kept, key=lambda found: max(self._excess(found).values())))
+        best = self._climbed(min(within, key=self.key))
+        return Searched(best, value_of(objective, best.measured), choice.value, choice.bound, choice.gap)
+
+    # --- packing -------------------------------------------------------------------------------------
+
+    def _packed(
+        self, whole: WholeChoice, objective: Objective, limits: Limits
+    ) -> tuple[Choice, list[tuple[int, ...]]]:
+        """The solver's choice; and what packs of it and of others for fewer tiles, the last one at its price.
+
+        Bundles of a block that share a tile wait for each other, which prices do not know and the schedule
+        does; so the first choice that packs at all counts too.
+        """
+        room = {group.name: float(group.count) for group in self.hardware.analog}
+        most = math.inf if self.wish.tiles is None else float(self.wish.tiles)
+        limits = replace(limits, tiles=room, all_tiles=most, area=self.wish.area)
+        first: Choice | None = None
+        found: list[tuple[int, ...]] = []
+        closely = [(whole, share) for share in CLOSE_SHARES[: 3 if objective == "analog" else 1]]
+        roomy = whole.roomy()
+        for problem, share in (*closely, *((roomy, share) for share in SHARES)):
+            smaller = {name: tiles * share for name, tiles in limits.tiles.items()}
+            less = replace(limits, tiles=smaller, all_tiles=limits.all_tiles * share)
+            choice = choose(problem.problem, objective, less, self.wish.effort)
+            first = first or choice
+            picked = whole.picked(choice.picked)
+            if not found and self.packs(picked, apart=False):
+                found.append(picked)
+            if self.packs(picked, apart=True):
+                return first, [*found, picked]
+        assert first is not None
+        return first, [*found, self._fallback()]
+
+    def packs(self, picked: Sequence[int], *, apart: bool) -> bool:
+        """A mapping packs onto the tiles."""
+        boxes = boxes_of(self.choosing, self._options(picked))
+        counts = tile_counts(self.hardware, boxes, self.wish.tiles)
+        return counts is not None and all(
+            pack(boxes.get(group.name, []), counts[group.name], group.tile.size, APART if apart else WAYS)
+            is not None
+            for group in self.hardware.analog
+        )
+
+    def _options(self, picked: Sequence[int]) -> tuple[Option, ...]:
+        return tuple(some.options[n] for some, n in zip(self.choosing, picked, strict=True))
+
+    # --- other mappings ------------------------------------------------------------------------------
+
+    def _others(self, whole: WholeChoice) -> Iterator[tuple[int, ...]]:
+        """No tiles at all; all on the fewest tiles; and what the default objective would have."""
+        if all(not some.options[0].group for some in self.choosing):
+            yield (0,) * len(self.choosing)
+        densest = self._densest()
+        if self.packs(densest, apart=False):
+            yield densest
+        if self.wish.objective != "analog":
+            yield from self._packed(whole, "analog", Limits())[1]
+
+    def _fallback(self) -> tuple[int, ...]:
+        """Every block on the fewest tiles, or if these are too few, every block digital.
+
+        Raises:
+            UsageError: If some block can be neither.
+        """
+        densest, digital = self._densest(), (0,) * len(self.choosing)
+        if self.packs(densest, apart=False):
+            return densest
+        if any(option.group for option in self._options(digital)):
+            raise UsageError(
+                "the tiles are too few for the blocks that no digital unit runs", hint="allow more tiles"
+            )
+        return digital
+
+    def _densest(self) -> tuple[int, ...]:
+        """Every block on the fewest tiles."""
+        return tuple(_smallest(some.options) for some in self.choosing)
+
+    def _climbed(self, best: Tried) -> Tried:
+        """A mapping with one option after the other changed as long as its schedule gets better."""
+        left = TRIES * self.wish.effort // 1000 // max(1, len(self.graph.nodes))
+        if sum(len(some.options) for some in self.choosing) > left:
+            return best
+        changed = True
+        while changed:
+            changed = False
+            for place, some in enumerate(self.choosing):
+                for number in range(len(some.options)):
+                    picked = (*best.picked[:place], number, *best.picked[place + 1 :])
+                    if picked in self.seen or left <= 0 or not self.packs(picked, apart=False):
+                        continue
+                    left -= 1
+                    found = self.tried(picked)
+                    if not self._excess(found) and self.key(found) < self.key(best):
+                        best, changed = found, True
+        return best
+
+    # --- figures -------------------------------------------------------------------------------------
+
+    def tried(self, picked: tuple[int, ...]) -> Tried:
+        """A mapping with its schedule; each is scheduled once."""
+        if picked not in self.seen:
+            options = self._options(picked)
+            prices = [price for option in options for price in option.prices]
+            self.seen[picked] = Tried(
+                picked,
+                self.measure(options),
+                sum(price.work for price in prices),
+                sum(price.area for price in prices),
+            )
+        return self.seen[picked]
+
+    def key(self, found: Tried) -> tuple[float, float, float, int]:
+        """Smaller is better: what is wanted, then fewer tiles, in fewer pieces."""
+        work = -found.work if self.wish.objective == "analog" else 0.0
+        bundles = sum(option.bundles for option in self._options(found.picked))
+        return work, value_of(self.wish.objective, found.measured), found.area, bundles
+
+    def _excess(self, found: Tried) -> dict[str, float]:
+        """Limits that a mapping exceeds, as times of the limit."""
+        wish, measured = self.wish, found.measured
+        times = {
+            "seconds": measured.seconds / wish.seconds,
+            "joules": measured.joules / wish.joules,
+            "area": found.area / wish.area,
+        }
+        return {name: excess for name, excess in times.items() if excess > 1 + SLACK}
+
+    def _tighter(self, limits: Limits, found: Tried) -> Limits:
+        """Limits of the solver's sums, so that what is scheduled may keep the wish's."""
+        excess = self._excess(found)
+        return replace(
+            limits,
+            seconds=limits.seconds / excess.get("seconds", 1.0),
+            joules=limits.joules / excess.get("joules", 1.0),
+        )
+
+    def _beyond(self, found: Tried) -> UsageError:
+        """The limit that the schedule does not keep."""
+        name, _ = max(self._excess(found).items(), key=lambda item: item[1])
+        public, unit = next(words for limit, words in LIMIT_NAMES.items() if limit == name)
+        most, least = getattr(self.wish, name), getattr(found.measured, name, found.area)
+        return beyond(public, most, unit, least)
+
+
+def _smallest(options: Sequence[Option]) -> int:
+    """The option on tiles that fills the fewest; digital if there is none."""
+    room = [sum(option.prices[0].tiles.values()) if option.group else math.inf for option in options]
+    return room.index(min(room))

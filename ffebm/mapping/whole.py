@@ -1,0 +1,147 @@
+"""The choice of a whole graph: blocks with their options, digital nodes, and values between them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from graphlib import TopologicalSorter
+
+from ffebm.graph.graph import Graph, Node, captured
+from ffebm.graph.work import elements
+from ffebm.hardware.description import Hardware
+from ffebm.hardware.silicon import watts
+from ffebm.mapping.digital_cost import carrying, transfer_cost
+from ffebm.mapping.options import DIGITAL, Choosing, digital_price
+from ffebm.mapping.solver.price import Price
+from ffebm.mapping.solver.problem import Candidate, Decision, Link, Problem
+
+
+@dataclass(frozen=True)
+class WholeChoice:
+    """A problem with what its decisions are about.
+
+    Attributes:
+        problem: To be solved.
+        where: The decision of each block, by block id.
+        choosing: What chooses, each with the position of its first decision.
+    """
+
+    problem: Problem
+    where: dict[int, int]
+    choosing: tuple[tuple[Choosing, int], ...]
+
+    def picked(self, picked: Sequence[int]) -> tuple[int, ...]:
+        """The option that each of `choosing` takes, of the candidate of each decision."""
+        return tuple(picked[position] for _, position in self.choosing)
+
+    def roomy(self) -> "WholeChoice":
+        """The same with more of the tiles for each option, so that a choice packs more easily."""
+        decisions = list(self.problem.decisions)
+        for some, position in self.choosing:
+            candidates = zip(some.options, decisions[position].candidates, strict=True)
+            decisions[position] = Decision(
+                tuple(
+                    replace(c, price=replace(c.price, tiles=dict.fromkeys(c.price.tiles, option.roomy)))
+                    for option, c in candidates
+                )
+            )
+        return replace(self, problem=replace(self.problem, decisions=tuple(decisions)))
+
+
+def whole_choice(graph: Graph, hardware: Hardware, choosing: Sequence[Choosing]) -> WholeChoice:
+    """The problem of a graph with energy blocks.
+
+    Args:
+        graph: The graph.
+        hardware: The machine.
+        choosing: Its blocks with their options.
+    """
+    home = {block.id: (some, number) for some in choosing for number, block in enumerate(some.blocks)}
+    order = _ordered(graph)
+    at = {unit: position for position, unit in enumerate(order)}
+    first = {id(some): min(at[block.id] for block in some.blocks) for some in choosing}
+    nodes = {node.name: node for node in graph.nodes}
+    decisions: list[Decision] = []
+    for position, unit in enumerate(order):
+        if isinstance(unit, str):
+            decisions.append(Decision((Candidate(_node_price(graph, hardware, nodes[unit]), DIGITAL),)))
+        else:
+            some, number = home[unit]
+            root = first[id(some)]
+            decisions.append(Decision(_candidates(some, number), None if root == position else root))
+    always = [f"digital{number}" for number in range(hardware.unit_count)]
+    problem = Problem(
+        _with_leakage(hardware, decisions),
+        tuple(_links(graph, hardware, at)),
+        leakage=watts(hardware, [*always, "network"]),
+    )
+    where = {unit: position for unit, position in at.items() if isinstance(unit, int)}
+    return WholeChoice(problem, where, tuple((some, first[id(some)]) for some in choosing))
+
+
+def _with_leakage(hardware: Hardware, decisions: Sequence[Decision]) -> tuple[Decision, ...]:
+    """Each tile in use leaks as long as an inference takes, for which the fastest of all is taken."""
+    seconds = sum(min(c.price.seconds for c in decision.candidates) for decision in decisions)
+    joules = {group.name: group.leakage.value * seconds for group in hardware.analog}
+
+    def leaking(price: Price) -> Price:
+        more = sum(joules[group] * tiles for group, tiles in price.tiles.items())
+        return replace(price, joules=price.joules + more)
+
+    return tuple(
+        replace(d, candidates=tuple(replace(c, price=leaking(c.price)) for c in d.candidates))
+        for d in decisions
+    )
+
+
+Worker = str | int
+"""A digital node by name, or a block by id."""
+
+
+def _unit(node: Node) -> Worker:
+    return node.name if node.block is None else node.block
+
+
+def _reads(graph: Graph) -> dict[Worker, list[str]]:
+    """The values that each digital node and each block reads, each once."""
+    reads: dict[Worker, dict[str, None]] = {}
+    for node in graph.nodes:
+        if node.block is None:
+            reads[node.name] = dict.fromkeys(v for v in captured(node) if v not in graph.constants)
+        else:
+            reads.setdefault(node.block, dict.fromkeys(graph.blocks[node.block].inputs))
+    return {unit: list(values) for unit, values in reads.items()}
+
+
+def _makers(graph: Graph) -> dict[str, Worker]:
+    return {value: _unit(node) for node in graph.nodes for value in node.outputs if value}
+
+
+def _ordered(graph: Graph) -> list[Worker]:
+    """Each unit behind those that make what it reads; a block may stand behind its first node."""
+    makers, sorter = _makers(graph), TopologicalSorter[Worker]()
+    for unit, values in _reads(graph).items():
+        sorter.add(unit, *dict.fromkeys(makers[value] for value in values if value in makers))
+    return list(sorter.static_order())
+
+
+def _links(graph: Graph, hardware: Hardware, at: dict[Worker, int]) -> list[Link]:
+    makers = _makers(graph)
+    readers: dict[str, list[int]] = {}
+    for unit, values in _reads(graph).items():
+        for value in values:
+            if value in makers:
+                readers.setdefault(value, []).append(at[unit])
+    links = []
+    for value, positions in readers.items():
+        carry = transfer_cost(hardware, elements(graph, value))
+        price = Price(carry.seconds, carry.cost.energy, busy=carrying(hardware, carry.seconds))
+        links.append(Link(at[makers[value]], tuple(sorted(set(positions))), price))
+    return links
+
+
+def _node_price(graph: Graph, hardware: Hardware, node: Node) -> Price:
+    """Of a digital node; nothing where no unit runs its op, which the partition refuses."""
+    return digital_price(graph, hardware, [node]) or Price()
+
+
+def _candidates(some: Choosing, number: int) -> tuple[Candidate, ...]:
+    return tuple(Candidate(option.prices[number], "" if option.group else DIGITAL) for option in some.options)

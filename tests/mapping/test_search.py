@@ -1,0 +1,176 @@
+"""The search against brute force: every mapping of small graphs, each scheduled."""
+
+import itertools
+import random
+from collections.abc import Sequence
+
+import pytest
+from msgspec.structs import replace as changed
+from onnx import ModelProto
+
+import ffebm
+from ffebm.compiler.driver import pass_order, run_passes
+from ffebm.compiler.onnx.from_onnx import from_onnx
+from ffebm.errors import UsageError
+from ffebm.hardware.description import Hardware
+from ffebm.mapping.digital_cost import digital_cost, work_of
+from ffebm.mapping.options import Option, Run, choosing_of
+from ffebm.mapping.search import Measured, Search, Tried, Wish
+from ffebm.passes.partition import Partition
+from ffebm.plan.mapping import Objective
+from ffebm.plan.schema import Options
+from tests.machines import crossbars
+from tests.models import Builder
+
+OBJECTIVES: tuple[Objective, ...] = ("analog", "latency", "throughput", "energy", "edp")
+MOST = 400
+"""Mappings of a graph that are all scheduled."""
+
+
+def random_model(seed: int) -> ModelProto:
+    """A few convolutions, dense, grouped and depthwise, with branches and digital nodes between them."""
+    draw, b = random.Random(seed), Builder()
+    channels = draw.choice([4, 8])
+    values = [b.input("x", 1, channels, 6, 6)]
+    for _ in range(draw.randint(3, 4)):
+        size, groups = draw.choice([1, 3]), draw.choice([1, 1, channels])
+        weight = b.weight(channels, channels // groups, size, size)
+        y = b.node("Conv", draw.choice(values[-2:]), weight, pads=[size // 2] * 4, group=groups)
+        y = b.node("Relu", y)
+        if draw.random() < 0.3:
+            y = b.node("Add", y, draw.choice(values))
+        values.append(b.node("Softmax", y) if draw.random() < 0.3 else y)
+    return b.model(b.node("Add", values[-1], values[-2]))
+
+
+def random_machine(seed: int) -> Hardware:
+    """Few small tiles beside a slow digital unit, so that both have their uses."""
+    draw = random.Random(seed + 1000)
+    machine = crossbars(draw.randint(2, 10), *draw.choice([(16, 16), (32, 32), (64, 16)]))
+    (units,), slow = machine.digital, 10 ** draw.uniform(-4, -1.5)
+    rates = {name: getattr(units.fp32, name) for name in ("mac_rate", "op_rate")}
+    fp32 = changed(units.fp32, **{n: changed(rate, value=rate.value * slow) for n, rate in rates.items()})
+    return changed(machine, digital=(changed(units, fp32=fp32),))
+
+
+def search(seed: int, wish: Wish) -> Search:
+    """The search that the partition would make."""
+    graph, hardware = from_onnx(random_model(seed), {}).graph, random_machine(seed)
+    order = pass_order(Options())
+    at = next(n for n, step in enumerate(order) if isinstance(step, Partition))
+    run_passes(graph, hardware, order[:at], None)
+    partition = order[at]
+    assert isinstance(partition, Partition)
+    choosing = choosing_of(graph, hardware, Run(1, 60))
+
+    def measure(options: Sequence[Option]) -> Measured:
+        return partition.measured(graph, hardware, choosing, options)
+
+    return Search(graph, hardware, choosing, wish, measure)
+
+
+def every_mapping(one: Search) -> list[Tried]:
+    """All that pack, or nothing if there are too many."""
+    ranges = [range(len(some.options)) for some in one.choosing]
+    count = 1
+    for some in ranges:
+        count *= len(some)
+    if count > MOST:
+        return []
+    return [one.tried(picked) for picked in itertools.product(*ranges) if one.packs(picked, apart=False)]
+
+
+def compared(seeds: range) -> int:
+    """Search each graph for each objective, and hold the result against all mappings."""
+    done = 0
+    for seed in seeds:
+        for objective in OBJECTIVES:
+            one = search(seed, Wish(objective))
+            everything = every_mapping(one)
+            if not everything:
+                continue
+            best, found = min(map(one.key, everything)), search(seed, Wish(objective)).best()
+            assert one.key(found.found)[0] == best[0], (seed, objective)
+            assert found.value <= best[1] * 1.01, (seed, objective)
+            assert found.bound <= found.solved
+            done += 1
+    return done
+
+
+def test_the_scheduled_figure_is_that_of_the_best_mapping() -> None:
+    assert compared(range(3)) >= 5
+
+
+@pytest.mark.slow
+def test_the_scheduled_figure_is_that_of_the_best_mapping_in_many_graphs() -> None:
+    assert compared(range(90)) >= 200
+
+
+def residual() -> ModelProto:
+    b = Builder()
+    x = b.input("x", 1, 8, 6, 6)
+    y = b.node("Relu", b.conv(x, 8, 8))
+    z = b.node("Relu", b.conv(y, 8, 8))
+    return b.model(b.node("Softmax", b.node("Add", y, z)))
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_mapping_by_price_never_loses_to_no_tiles(objective: Objective) -> None:
+    plan = ffebm.compile(residual(), hardware="reference", objective=objective)
+    alone = ffebm.compile(residual(), hardware="reference", digital=["*"])
+    ours, theirs = plan.inference, alone.inference
+    if objective == "latency":
+        assert ours.makespan_s <= theirs.makespan_s
+    if objective == "energy":
+        assert ours.cost.energy <= theirs.cost.energy * (1 + 1e-12)
+    if objective == "edp":
+        assert ours.makespan_s * ours.cost.energy <= theirs.makespan_s * theirs.cost.energy * (1 + 1e-12)
+    assert plan.mapping is not None
+    assert plan.mapping.objective == objective
+    assert 0 <= plan.mapping.gap < 0.01
+
+
+def test_the_same_input_gives_the_same_plan() -> None:
+    one, two = (ffebm.compile(residual(), objective="edp", tiles=9) for _ in range(2))
+    assert one == two
+    assert len(one.tiles) <= 9
+
+
+def test_more_tiles_are_never_slower() -> None:
+    times = [
+        ffebm.compile(residual(), objective="latency", tiles=tiles).inference.makespan_s
+        for tiles in (0, 1, 4, 16, 64)
+    ]
+    assert times == sorted(times, reverse=True)
+
+
+def test_a_limit_that_no_schedule_keeps() -> None:
+    with pytest.raises(UsageError) as error:
+        ffebm.compile(residual(), max_latency=1e-12)
+    first = str(error.value).splitlines()[0]
+    assert first.startswith("no mapping keeps max_latency 1e-12 s; the least that was found is ")
+
+
+def test_a_block_that_is_slow_on_tiles_is_digital_by_slowdown() -> None:
+    plan = ffebm.compile(residual(), slowdown=2)
+    assert plan.blocks == ()
+    reasons = {node.reason for node in plan.nodes if node.op == "Conv"}
+    assert all(reason.startswith("digital: ") and " there, " in reason for reason in reasons)
+    assert "2 energy blocks stay digital by price" in plan.notes
+
+
+def test_replicas_are_as_many_as_asked_for() -> None:
+    copies = {
+        number: {1 + piece.replica for _, piece in ffebm.compile(residual(), replicas=number).pieces()}
+        for number in (1, 3)
+    }
+    assert copies == {1: {1}, 3: {1, 2, 3}}
+
+
+def test_digital_prices_are_those_of_the_schedule() -> None:
+    graph, hardware = from_onnx(residual(), {}).graph, ffebm.load_hardware("reference")
+    plan = ffebm.compile(residual(), digital=["*"])
+    steps = {step.name: step for step in plan.inference.steps if step.kind == "digital"}
+    for node in graph.nodes:
+        cost = digital_cost(hardware, hardware.host, work_of(graph, node))
+        assert steps[node.name].cost == cost.cost
