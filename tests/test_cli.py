@@ -404,7 +404,10 @@ def test_trained_model_runs_in_onnxruntime(plan: Path, data: Path, run: Run, tmp
         (["compile", "MODEL", "--relaxation", "2"], "--relaxation 2.0; between 0 and 2"),
         (["compile", "MODEL", "--dim", "N"], "--dim N; NAME=SIZE with a size of at least 1"),
         (["compile", "MODEL", "--dim", "M=3"], "net.onnx: no input has a dimension named 'M'"),
-        (["compile", "MODEL", "--hardware", "x"], "no hardware description 'x'; shipped are hermes, ideal,"),
+        (
+            ["compile", "MODEL", "--hardware", "x"],
+            "no hardware description 'x'; shipped are hermes, hermes-fast,",
+        ),
         (["compile", "none.onnx"], "none.onnx: there is no such file"),
         (["explain", "none.plan"], "none.plan: there is no such folder"),
         (["train", "PLAN"], "no --data; digits, fashion-mnist …, or the path of an .npz file"),

@@ -7,7 +7,7 @@ import ffebm
 from ffebm import plugins
 from ffebm.errors import HardwareError, UsageError
 from ffebm.exporters.catalogue import EXPORTERS, exporter
-from ffebm.hardware.description import load_hardware
+from ffebm.hardware.description import load_hardware, shipped_hardware
 from tests.packages import installed
 
 
@@ -81,7 +81,7 @@ def test_hardware_is_a_description_or_its_file(target: Path) -> None:
     assert found["wrong"] == (
         "wrong: package plug-hardware offers 3; a Hardware, or the path of a .toml file"
     )
-    listed = "shipped are hermes, ideal, isaac, reference, resistive; packages offer file, gone, wrong"
+    listed = f"shipped are {', '.join(shipped_hardware())}; packages offer file, gone, wrong"
     hint = "\n  hint: name a shipped one or give the path of a .toml file"
     assert found["gone"] == f"there is no hardware description 'none.toml'; {listed}{hint}"
     assert found["absent"] == f"there is no hardware description 'absent'; {listed}{hint}"
