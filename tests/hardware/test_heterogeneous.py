@@ -25,12 +25,15 @@ class Alternate:
     """Puts every other block on the second group of tiles."""
 
     name: str = "alternate"
-    requires: Stage = Stage.BLOCKED
-    ensures: Stage = Stage.BLOCKED
+    requires: Stage = Stage.PARTITIONED
+    ensures: Stage = Stage.PARTITIONED
 
     def run(self, graph: Graph, hardware: Hardware) -> None:
         groups = hardware.analog
         graph.blocks = [replace(b, group=groups[b.id % len(groups)].name) for b in graph.blocks]
+        for node in graph.nodes:
+            if node.block is not None:
+                node.group = graph.blocks[node.block].group
 
 
 def model() -> ModelProto:
