@@ -30,9 +30,10 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 import ffebm
 import ffebm.files.folder
+from ffebm.hardware.description import shipped_hardware
 from ffebm.plan.plan import Plan, load_plan
 
-MACHINES = ("ideal", "reference", "isaac", "hermes", "resistive")
+MACHINES = tuple(shipped_hardware())
 EPOCHS = 5
 FIGURES = (
     "kills",
@@ -236,7 +237,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--saves", type=int, default=500, help="kills in saves")
     parser.add_argument("--two-steps", type=int, default=100, help="the same without a swap in one step")
-    parser.add_argument("--runs", type=int, default=20, help="kills in training, on each machine")
+    parser.add_argument("--runs", type=int, default=13, help="kills in training, on each machine")
     parser.add_argument("--machines", nargs="*", default=MACHINES)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
