@@ -1,0 +1,275 @@
+"""What each objective of the mapping makes of well-known networks, beside the same machine without tiles.
+
+Each network is compiled for each machine with the tiles it has, or with enough of them (2,000 a group), and
+for each objective. Time and energy are those of one inference of one sample as the schedule bills it; the
+twin is the same machine without its tiles, in fp32. A ratio below 1 is a plan that takes less. CPU seconds
+are those of the compilation in this process, the export of a torch module included.
+
+Networks of the onnx package lie in its tests; the others are built by transformers with random weights, since
+no figure depends on a weight. Every row is kept in the record as soon as it is measured; the same command
+goes on from there. Delete the record to measure anew.
+
+python benchmarks/mapping.py --networks shufflenet --machines reference --objectives analog latency
+"""
+
+import argparse
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+import onnx
+
+import ffebm
+from ffebm.plan.mapping import Objective
+from ffebm.plan.summary import engineering, times_twin
+from ffebm.plan.twin import COMPUTED
+
+ENOUGH = 2000
+"""Tiles of a group that holds every network here."""
+LIGHT = Path(onnx.__file__).parent / "backend/test/data/light"
+OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
+MACHINES = ("reference", "hermes", "isaac")
+RECORD = Path("out/mapping.json")
+Made = tuple[Any, tuple[Any, ...] | None]
+"""A model and the example inputs that a torch module needs."""
+
+
+# --- networks ----------------------------------------------------------------------------------------
+
+
+def light(name: str) -> Callable[[], Made]:
+    """A network of the onnx package."""
+    return lambda: (LIGHT / f"light_{name}.onnx", None)
+
+
+def image_example() -> tuple[Any, ...]:
+    """One image, [1, 3, 224, 224]."""
+    import torch
+
+    return (torch.zeros(1, 3, 224, 224),)
+
+
+def mobilenet_v2() -> Made:
+    from transformers import MobileNetV2Config, MobileNetV2ForImageClassification
+
+    config = MobileNetV2Config(num_labels=1000, return_dict=False)
+    return MobileNetV2ForImageClassification(config).eval(), image_example()
+
+
+def efficientnet_b0() -> Made:
+    from transformers import EfficientNetConfig, EfficientNetForImageClassification
+
+    config = EfficientNetConfig(
+        width_coefficient=1.0,
+        depth_coefficient=1.0,
+        image_size=224,
+        hidden_dim=1280,
+        num_labels=1000,
+        return_dict=False,
+    )
+    return EfficientNetForImageClassification(config).eval(), image_example()
+
+
+def vit_b16() -> Made:
+    from transformers import ViTConfig, ViTForImageClassification
+
+    config = ViTConfig(num_labels=1000, return_dict=False)
+    return ViTForImageClassification(config).eval(), image_example()
+
+
+def gpt2() -> Made:
+    """The smallest GPT-2 over 64 tokens."""
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(use_cache=False, return_dict=False)
+    return GPT2LMHeadModel(config).eval(), (torch.zeros(1, 64, dtype=torch.long),)
+
+
+NETWORKS: dict[str, Callable[[], Made]] = {
+    **{name: light(name) for name in ("shufflenet", "squeezenet", "resnet50", "densenet121")},
+    "mobilenet_v2": mobilenet_v2,
+    "efficientnet_b0": efficientnet_b0,
+    "vit_b16": vit_b16,
+    "gpt2": gpt2,
+}
+
+
+# --- measuring ---------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One network on one machine for one objective.
+
+    Attributes:
+        network: Its name.
+        machine: The machine's name.
+        count: Tiles of the machine, a number.
+        objective: What the mapping makes small.
+        seconds: Of one inference.
+        joules: Of one inference.
+        twin_seconds: Of one inference without tiles; 0 if no digital unit runs all ops.
+        twin_joules: The same in energy.
+        tiles: Tiles in use, a number.
+        on_tiles: Energy blocks on tiles, a number; those that share a weight count as one.
+        blocks: All that could be, a number.
+        gap: Share by which the solver's choice may be above the best sum of prices.
+        cpu: Seconds of a processor that compiling took.
+    """
+
+    network: str
+    machine: str
+    count: int
+    objective: str
+    seconds: float
+    joules: float
+    twin_seconds: float
+    twin_joules: float
+    tiles: int
+    on_tiles: int
+    blocks: int
+    gap: float
+    cpu: float
+
+    def text(self) -> str:
+        """As a line of Markdown."""
+        product, twin_product = self.seconds * self.joules, self.twin_seconds * self.twin_joules
+        cells = (
+            self.network,
+            f"{self.machine}, {self.count:,}",
+            self.objective,
+            f"{engineering(self.seconds, 's')} ({engineering(self.twin_seconds, 's')})",
+            times_twin(self.seconds, self.twin_seconds),
+            f"{engineering(self.joules, 'J')} ({engineering(self.twin_joules, 'J')})",
+            times_twin(self.joules, self.twin_joules),
+            times_twin(product, twin_product),
+            f"{self.tiles:,}",
+            f"{self.on_tiles} of {self.blocks}",
+            f"{100 * self.gap:.2f} %",
+            f"{self.cpu:.1f}",
+        )
+        return f"| {' | '.join(cells)} |"
+
+
+def machine(name: str, *, enough: bool) -> ffebm.Hardware:
+    """A shipped machine, or the same with at least `ENOUGH` tiles in each group."""
+    hardware = ffebm.load_hardware(name)
+    if not enough:
+        return hardware
+    groups = (msgspec.structs.replace(g, count=max(g.count, ENOUGH)) for g in hardware.analog)
+    return msgspec.structs.replace(hardware, analog=tuple(groups))
+
+
+def measured(network: str, made: Made, hardware: ffebm.Hardware, objective: Objective) -> Row:
+    """Compile once, and read the plan's figures."""
+    model, example = made
+    start = time.process_time()
+    plan = ffebm.compile(model, example, hardware=hardware, objective=objective)
+    cpu = time.process_time() - start
+
+    twin = plan.twin.get(COMPUTED)
+    choices = plan.mapping.blocks if plan.mapping else ()
+    on_tiles = sum(choice.options[choice.taken].replicas > 0 for choice in choices)
+    return Row(
+        network=network,
+        machine=hardware.name,
+        count=hardware.tile_count,
+        objective=objective,
+        seconds=plan.inference.makespan_s,
+        joules=plan.inference.cost.energy,
+        twin_seconds=twin.inference_s if twin else 0.0,
+        twin_joules=twin.inference_j if twin else 0.0,
+        tiles=len(plan.tiles),
+        on_tiles=on_tiles,
+        blocks=len(choices),
+        gap=plan.mapping.gap if plan.mapping else 0.0,
+        cpu=cpu,
+    )
+
+
+class Record:
+    """Rows in a file, by what they are of.
+
+    Attributes:
+        path: Where it lies.
+        rows: By network, machine, tiles and objective.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        self.rows = {key: Row(**fields) for key, fields in kept.items()}
+
+    def keep(self, key: str, measure: Callable[[], Row]) -> Row:
+        """A row by its key; measured if it is not kept yet."""
+        if key not in self.rows:
+            self.rows[key] = measure()
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            scratch = self.path.with_suffix(".part")
+            kept = {name: dataclasses.asdict(row) for name, row in self.rows.items()}
+            scratch.write_text(json.dumps(kept, indent=1), encoding="utf-8")
+            scratch.replace(self.path)
+        return self.rows[key]
+
+
+def rows_of(
+    record: Record,
+    networks: dict[str, Callable[[], Made]],
+    machines: Iterable[ffebm.Hardware],
+    objectives: Iterable[Objective],
+) -> Iterable[Row]:
+    """All rows, measured one after the other where the record does not have them."""
+    machines, objectives = list(machines), list(objectives)
+    for network, make in networks.items():
+        made: list[Made] = []  # a model is built when the first of its rows is not kept
+
+        def model(make: Callable[[], Made] = make, made: list[Made] = made) -> Made:
+            if not made:
+                made.append(make())
+            return made[0]
+
+        for hardware in machines:
+            for objective in objectives:
+                key = f"{network}, {hardware.name}, {hardware.tile_count}, {objective}"
+                yield record.keep(key, lambda n=network, h=hardware, o=objective: measured(n, model(), h, o))
+
+
+def table_lines(rows: Iterable[Row]) -> Iterable[str]:
+    """The table as Markdown, line by line as rows come."""
+    yield (
+        "| network | machine, tiles | objective | time (twin) | ratio | energy (twin) | ratio "
+        "| time x energy, ratio | tiles used | blocks on tiles | gap | CPU s |"
+    )
+    yield f"|{'---|' * 12}"
+    for row in rows:
+        yield row.text()
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
+    parser.add_argument("--machines", nargs="+", choices=MACHINES, default=list(MACHINES))
+    parser.add_argument("--objectives", nargs="+", choices=OBJECTIVES, default=list(OBJECTIVES))
+    parser.add_argument(
+        "--tiles", nargs="+", choices=("own", "enough"), default=["own", "enough"], help="of each machine"
+    )
+    parser.add_argument("--record", type=Path, default=RECORD, help="where rows are kept")
+    options = parser.parse_args()
+
+    kinds = [machine(name, enough=tiles == "enough") for name in options.machines for tiles in options.tiles]
+    machines = {(hardware.name, hardware.tile_count): hardware for hardware in kinds}.values()
+    networks = {name: NETWORKS[name] for name in options.networks}
+    for line in table_lines(rows_of(Record(options.record), networks, machines, options.objectives)):
+        print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
