@@ -29,6 +29,10 @@ CLOSE_SHARES = (1.0, 0.985, 0.97)
 """Shares of the tiles, with parts of tiles as such; behind the first one where the work on tiles counts."""
 SHARES = (1.0, 0.93, 0.86, 0.78, 0.7, 0.5)
 """Shares of the tiles that the solver may fill, one after the other until its choice packs."""
+BUNDLES = 20_000
+"""Bundles of mappings that are packed to fill what is left of the tiles, for 1,000 of effort."""
+WORTHS = tuple(2.0**power for power in range(-24, 25))
+"""What a tile may be worth, as a share of the inference: from hardly anything to more than all time."""
 SLACK = 1e-9
 """Rounding of sums, as a share."""
 
@@ -157,7 +161,8 @@ class Search:
         objective, limits = self.wish.objective, Limits(seconds=self.wish.seconds, joules=self.wish.joules)
         for _ in range(ROUNDS):
             choice, packed = self._packed(whole, objective, limits)
-            kept = [self.tried(picked) for picked in (*packed, *self._others(whole))]
+            others = (*self._others(whole), *map(self._closer, packed))
+            kept = [self.tried(picked) for picked in (*packed, *others)]
             within = [found for found in kept if not self._excess(found)]
             if within:
                 break
@@ -221,6 +226,59 @@ class Search:
             yield densest
         if self.wish.objective != "analog":
             yield from self._packed(whole, "analog", Limits())[1]
+
+    def _closer(self, picked: tuple[int, ...]) -> tuple[int, ...]:
+        """What is on tiles there, in the fastest way that packs: each takes what costs least, time and tiles.
+
+        The solver counts cells, or bundles among their like; here bundles of all sizes fill gaps.
+        """
+        low, high = 0, len(WORTHS)
+        while low < high:  # the least that a tile has to be worth
+            middle = (low + high) // 2
+            if self.packs(self._at_worth(picked, WORTHS[middle]), apart=True):
+                high = middle
+            else:
+                low = middle + 1
+        return picked if low == len(WORTHS) else self._filled(self._at_worth(picked, WORTHS[low]))
+
+    def _at_worth(self, picked: tuple[int, ...], worth: float) -> tuple[int, ...]:
+        """The options with the least time and tiles together, of the group that each has."""
+        whole = sum(option.seconds for option in self._options(picked)) or 1.0
+
+        def price(option: Option) -> float:
+            return option.seconds / whole + worth * sum(option.prices[0].tiles.values())
+
+        cheapest = []
+        for some, n in zip(self.choosing, picked, strict=True):
+            group = some.options[n].group
+            alike = [k for k, option in enumerate(some.options) if option.group == group]
+            prices = [price(some.options[k]) for k in alike]
+            cheapest.append(alike[prices.index(min(prices))])
+        return tuple(cheapest)
+
+    def _filled(self, picked: tuple[int, ...]) -> tuple[int, ...]:
+        """With what is left of the tiles for the blocks that save most time by it."""
+        steps = []
+        for place, (some, n) in enumerate(zip(self.choosing, picked, strict=True)):
+            now = some.options[n]
+            steps += [
+                (option.seconds - now.seconds, place, number)
+                for number, option in enumerate(some.options)
+                if option.group == now.group and option.seconds < now.seconds
+            ]
+        taken: set[int] = set()
+        left = BUNDLES * self.wish.effort // 1000
+        for _, place, number in sorted(steps):
+            if place in taken:
+                continue
+            tried = (*picked[:place], number, *picked[place + 1 :])
+            left -= sum(option.bundles for option in self._options(tried))
+            if left < 0:
+                break
+            if self.packs(tried, apart=True):
+                picked = tried
+                taken.add(place)
+        return picked
 
     def _fallback(self) -> tuple[int, ...]:
         """Every block on the fewest tiles, or if these are too few, every block digital.
