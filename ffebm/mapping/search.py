@@ -16,7 +16,7 @@ from ffebm.mapping.options import Choosing, Option
 from ffebm.mapping.packing import APART, WAYS, pack
 from ffebm.mapping.solver.choice import Choice, choose
 from ffebm.mapping.solver.problem import Limits
-from ffebm.mapping.solver.program import LIMIT_NAMES, beyond
+from ffebm.mapping.solver.program import LIMIT_NAMES, Criterion, beyond
 from ffebm.mapping.tile_counts import boxes_of, tile_counts
 from ffebm.mapping.whole import WholeChoice, whole_choice
 from ffebm.plan.mapping import Objective
@@ -60,6 +60,11 @@ class Wish:
     slowdown: float = math.inf
     effort: int = 1000
     replicas: float = math.inf
+
+    @property
+    def limited(self) -> bool:
+        """Latency, energy or area has a limit."""
+        return min(self.seconds, self.joules, self.area) < math.inf
 
 
 @dataclass(frozen=True)
@@ -158,19 +163,43 @@ class Search:
             UsageError: If no mapping is within the limits.
         """
         whole = whole_choice(self.graph, self.hardware, self.choosing)
-        objective, limits = self.wish.objective, Limits(seconds=self.wish.seconds, joules=self.wish.joules)
-        for _ in range(ROUNDS):
-            choice, packed = self._packed(whole, objective, limits)
-            others = (*self._others(whole), *map(self._closer, packed))
-            kept = [self.tried(picked) for picked in (*packed, *others)]
-            within = [found for found in kept if not self._excess(found)]
-            if within:
-                break
-            limits = self._tighter(limits, kept[0])
-        else:
+        choice, kept = self._kept(whole)
+        within = [found for found in kept if not self._excess(found)]
+        if not within:
             raise self._beyond(min(kept, key=lambda found: max(self._excess(found).values())))
         best = self._climbed(min(within, key=self.key))
-        return Searched(best, value_of(objective, best.measured), choice.value, choice.bound, choice.gap)
+        value = value_of(self.wish.objective, best.measured)
+        return Searched(best, value, choice.value, choice.bound, choice.gap)
+
+    def _kept(self, whole: WholeChoice) -> tuple[Choice, list[Tried]]:
+        """The solver's choice and mappings to choose from, one of them within the limits if any was found."""
+        objective, limits = self.wish.objective, Limits(seconds=self.wish.seconds, joules=self.wish.joules)
+        others = [self.tried(picked) for picked in self._others(whole)]
+        kept = others
+        for _ in range(ROUNDS):
+            try:
+                choice, packed = self._packed(whole, objective, limits)
+            except UsageError:
+                break
+            own = [self.tried(picked) for picked in (*packed, *map(self._closer, packed))]
+            kept = [*own, *kept]
+            if any(not self._excess(found) for found in kept):
+                return choice, kept
+            limits = self._tighter(limits, own[0])
+        choice, least = self._least(whole)
+        return choice, [*least, *kept]
+
+    def _least(self, whole: WholeChoice) -> tuple[Choice, list[Tried]]:
+        """Mappings with the least of each figure that is limited.
+
+        The schedule may take less than prices add up to, so it has the last word on what a limit leaves.
+        """
+        choice, packed = self._packed(whole, self.wish.objective, Limits())
+        if self.wish.seconds < math.inf:
+            packed += self._packed(whole, "latency", Limits())[1]
+        if self.wish.joules < math.inf:
+            packed += self._packed(whole, "energy", Limits())[1]
+        return choice, [self.tried(picked) for picked in packed]
 
     # --- packing -------------------------------------------------------------------------------------
 
@@ -339,10 +368,10 @@ class Search:
         bundles = sum(option.bundles for option in self._options(found.picked))
         return work, value_of(self.wish.objective, found.measured), found.area, bundles
 
-    def _excess(self, found: Tried) -> dict[str, float]:
+    def _excess(self, found: Tried) -> dict[Criterion, float]:
         """Limits that a mapping exceeds, as times of the limit."""
         wish, measured = self.wish, found.measured
-        times = {
+        times: dict[Criterion, float] = {
             "seconds": measured.seconds / wish.seconds,
             "joules": measured.joules / wish.joules,
             "area": found.area / wish.area,
@@ -360,10 +389,16 @@ class Search:
 
     def _beyond(self, found: Tried) -> UsageError:
         """The limit that the schedule does not keep."""
-        name, _ = max(self._excess(found).items(), key=lambda item: item[1])
-        public, unit = next(words for limit, words in LIMIT_NAMES.items() if limit == name)
+        excess = self._excess(found)
+        name = max(excess, key=lambda limit: excess[limit])
+        public, unit = LIMIT_NAMES[name]
+        beside = "".join(
+            f" beside {other} {getattr(self.wish, limit):.10g} {of}"
+            for limit, (other, of) in LIMIT_NAMES.items()
+            if limit != name and getattr(self.wish, limit) < math.inf
+        )
         most, least = getattr(self.wish, name), getattr(found.measured, name, found.area)
-        return beyond(public, most, unit, least)
+        return beyond(public, most, unit, least, beside)
 
 
 def _smallest(options: Sequence[Option]) -> int:

@@ -1,6 +1,6 @@
 """The choice of a whole graph: blocks with their options, digital nodes, and values between them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from graphlib import TopologicalSorter
 
@@ -67,23 +67,46 @@ def whole_choice(graph: Graph, hardware: Hardware, choosing: Sequence[Choosing])
             some, number = home[unit]
             root = first[id(some)]
             decisions.append(Decision(_candidates(some, number), None if root == position else root))
-    always = [f"digital{number}" for number in range(hardware.unit_count)]
+    always = _always_on(graph, hardware)
     problem = Problem(
-        _with_leakage(hardware, decisions),
+        _with_leakage(hardware, decisions, always),
         tuple(_links(graph, hardware, at)),
-        leakage=watts(hardware, [*always, "network"]),
+        leakage=watts(hardware, [*always.values(), "network"]),
     )
     where = {unit: position for unit, position in at.items() if isinstance(unit, int)}
     return WholeChoice(problem, where, tuple((some, first[id(some)]) for some in choosing))
 
 
-def _with_leakage(hardware: Hardware, decisions: Sequence[Decision]) -> tuple[Decision, ...]:
-    """Each tile in use leaks as long as an inference takes, for which the fastest of all is taken."""
+def _always_on(graph: Graph, hardware: Hardware) -> dict[str, str]:
+    """A unit of each digital group that has something to do whatever the blocks choose, by group."""
+    groups = [hardware.units_for(node.op) for node in graph.nodes if node.block is None]
+    return {group.name: _first_unit(hardware, group.name) for group in groups if group is not None}
+
+
+def _first_unit(hardware: Hardware, group: str) -> str:
+    return f"digital{hardware.unit_numbers(group)[0]}"
+
+
+def _with_leakage(
+    hardware: Hardware, decisions: Sequence[Decision], always: Mapping[str, str]
+) -> tuple[Decision, ...]:
+    """Units that not every choice powers leak while they are in use.
+
+    Each tile leaks as long as an inference takes, for which the fastest of all is taken; a digital unit
+    at least as long as it works.
+    """
     seconds = sum(min(c.price.seconds for c in decision.candidates) for decision in decisions)
     joules = {group.name: group.leakage.value * seconds for group in hardware.analog}
+    least = watts(hardware, [])
+    power = {
+        group.name: group.count * (watts(hardware, [_first_unit(hardware, group.name)]) - least)
+        for group in hardware.digital
+        if group.name not in always
+    }
 
     def leaking(price: Price) -> Price:
         more = sum(joules[group] * tiles for group, tiles in price.tiles.items())
+        more += sum(power.get(unit, 0.0) * busy for unit, busy in price.busy.items())
         return replace(price, joules=price.joules + more)
 
     return tuple(

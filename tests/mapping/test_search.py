@@ -174,3 +174,35 @@ def test_digital_prices_are_those_of_the_schedule() -> None:
     for node in graph.nodes:
         cost = digital_cost(hardware, hardware.host, work_of(graph, node))
         assert steps[node.name].cost == cost.cost
+
+
+@pytest.mark.parametrize("hardware", ["reference", "heterogeneous"])
+def test_what_a_schedule_takes_is_a_limit_that_it_keeps(hardware: str) -> None:
+    free = ffebm.compile(residual(), hardware=hardware, objective="energy")
+    least = free.inference.cost.energy
+    again = ffebm.compile(residual(), hardware=hardware, objective="energy", max_energy=least)
+    assert again.inference.cost.energy <= least * (1 + 1e-9)
+
+
+def test_the_least_latency_of_a_message_is_a_limit_that_is_kept() -> None:
+    with pytest.raises(UsageError) as error:
+        ffebm.compile(residual(), objective="energy", max_latency=1e-12)
+    least = float(error.value.allowed.split()[-2])
+    plan = ffebm.compile(residual(), objective="energy", max_latency=least)
+    assert plan.inference.makespan_s <= least
+
+
+def test_the_least_energy_of_a_message_is_a_limit_that_is_kept() -> None:
+    with pytest.raises(UsageError) as error:
+        ffebm.compile(residual(), objective="latency", max_energy=1e-12)
+    least = float(error.value.allowed.split()[-2])
+    plan = ffebm.compile(residual(), objective="latency", max_energy=least)
+    assert plan.inference.cost.energy <= least
+
+
+def test_units_that_no_block_needs_do_not_leak_in_a_bound() -> None:
+    b = Builder()
+    y = b.node("Relu", b.node("Gemm", b.input("x", 1, 32), b.weight(32, 32), transB=1))
+    plan = ffebm.compile(b.model(y), hardware="heterogeneous", objective="energy")
+    assert plan.mapping is not None
+    assert plan.mapping.bound <= plan.inference.cost.energy * (1 + 1e-9)

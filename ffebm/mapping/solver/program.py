@@ -303,10 +303,11 @@ LIMIT_NAMES: dict[Criterion, tuple[str, str]] = {
 
 
 def beyond(name: str, most: float, unit: str, least: float, beside: str = "") -> UsageError:
-    """A limit that no mapping keeps."""
+    """A limit that no mapping keeps; the least is rounded up, so that it is kept when it is asked for."""
+    step = 10.0 ** (math.floor(math.log10(least)) - 3)
     return UsageError(
-        f"no mapping keeps {name} {most:.4g} {unit}{beside}",
-        allowed=f"the least that was found is {least:.4g} {unit}",
+        f"no mapping keeps {name} {most:.10g} {unit}{beside}",
+        allowed=f"the least that was found is {math.ceil(least / step - 1e-6) * step:.4g} {unit}",
         hint="raise the limit, or allow more tiles",
     )
 
@@ -325,7 +326,7 @@ def impossible(problem: Problem, limits: Limits, effort: int) -> UsageError:
         if best.value > most * (1 + 1e-9):
             return beyond(name, most, unit, best.value, before)
         active = replace(active, **{criterion: most})
-        before = f"{before} beside {name} {most:.4g} {unit}"
+        before = f"{before} beside {name} {most:.10g} {unit}"
     return UsageError(
         "no mapping keeps all limits",
         hint="raise a limit, or the effort: more of the search may find one",
