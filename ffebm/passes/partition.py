@@ -5,7 +5,7 @@ replicas. The weights of blocks on tiles are cut as that says; the nodes of the 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -16,11 +16,12 @@ from ffebm.graph.graph import Graph, Node, Stage
 from ffebm.hardware.description import Hardware
 from ffebm.mapping.layout import Layout, even_cuts
 from ffebm.mapping.options import Choosing, Option, Run, choosing_of
-from ffebm.mapping.packing import arrays_needed
+from ffebm.mapping.packing import Box, arrays_needed
 from ffebm.mapping.search import Measured, Search, Searched, Wish
 from ffebm.mapping.tile_counts import boxes_of, tile_counts
 from ffebm.passes.placement import Placement
-from ffebm.plan.mapping import MappedBlocks, Mapping, PricedOption
+from ffebm.plan.mapping import MappedBlocks, PricedOption
+from ffebm.plan.mapping import Mapping as Mapped
 from ffebm.plan.summary import engineering
 
 
@@ -40,7 +41,7 @@ class Partition:
     batch: Callable[[Graph], int]
     sweeps: int
     schedule: Callable[[Graph, Hardware], Measured]
-    tell: Callable[[Mapping], None] | None = None
+    tell: Callable[[Mapped], None] | None = None
     name: str = "partition"
     requires: Stage = Stage.TILED
     ensures: Stage = Stage.PARTITIONED
@@ -188,23 +189,23 @@ def _say_why(
 ) -> None:
     """A reason for the nodes of blocks that become digital, and a note that counts them."""
     members = _members(graph)
-    boxes = boxes_of(choosing, options)
-    used = {
-        group.name: arrays_needed(boxes.get(group.name, []), group.tile.size) for group in hardware.analog
-    }
-    free = min(wish.tiles or hardware.tile_count, hardware.tile_count) - sum(used.values())
-    short = priced = 0
+    free = _free(hardware, wish, boxes_of(choosing, options))
+    short = priced = limited = 0
     for some, option in zip(choosing, options, strict=True):
         if option.group:
             continue
+        ranked = [_lacking(hardware, some, other, free) for other in some.options if other.group]
+        lacking, needs, group = min(ranked)
         slow = len(_not_slow(some, wish.slowdown).options) == 1
-        if wish.objective == "analog" and not slow:
-            short += len(some.blocks)
-            needs = min(_needs(hardware, some, other) for other in some.options if other.group)
-            reason = f"no tile left: needs {needs}, {free} free"
-        else:
+        if wish.objective != "analog" or slow:
             priced += len(some.blocks)
-            reason = _price_reason(wish, some)
+            reason = _price_reason(wish, some, fits=not lacking)
+        elif wish.limited and not lacking:
+            limited += len(some.blocks)
+            reason = _price_reason(wish, some, fits=True)
+        else:
+            short += len(some.blocks)
+            reason = f"no tile left: needs {needs}, {free[group]} free"
         for block in some.blocks:
             for node in members[block.id]:
                 node.reason = reason
@@ -212,10 +213,28 @@ def _say_why(
         graph.notes.append(f"{_blocks(short)} digital because the tiles ran out")
     if priced:
         graph.notes.append(f"{_blocks(priced)} digital by price")
+    if limited:
+        graph.notes.append(f"{_blocks(limited)} digital to keep the limits")
+
+
+def _free(hardware: Hardware, wish: Wish, boxes: Mapping[str, Sequence[Box]]) -> dict[str, int]:
+    """Tiles of each group that are left."""
+    used = {g.name: arrays_needed(boxes.get(g.name, []), g.tile.size) for g in hardware.analog}
+    most = hardware.tile_count if wish.tiles is None else wish.tiles
+    left = max(0, most - sum(used.values()))
+    return {group.name: max(0, min(left, group.count - used[group.name])) for group in hardware.analog}
 
 
 def _blocks(count: int) -> str:
     return "1 energy block stays" if count == 1 else f"{count} energy blocks stay"
+
+
+def _lacking(
+    hardware: Hardware, some: Choosing, option: Option, free: Mapping[str, int]
+) -> tuple[int, int, str]:
+    """How many tiles an option lacks, how many it needs, and of which group."""
+    needs = _needs(hardware, some, option)
+    return max(0, needs - free[option.group]), needs, option.group
 
 
 def _needs(hardware: Hardware, some: Choosing, option: Option) -> int:
@@ -224,7 +243,7 @@ def _needs(hardware: Hardware, some: Choosing, option: Option) -> int:
     return arrays_needed(boxes, hardware.analog_group(option.group).tile.size)
 
 
-def _price_reason(wish: Wish, some: Choosing) -> str:
+def _price_reason(wish: Wish, some: Choosing, *, fits: bool) -> str:
     """Time, or energy, of the digital units and of the best tiles."""
     energy = wish.objective == "energy"
 
@@ -235,8 +254,13 @@ def _price_reason(wish: Wish, some: Choosing) -> str:
     unit = "J" if energy else "s"
     many = "1 tile" if tiles.bundles == 1 else f"{tiles.bundles} tiles"
     there, here = engineering(price(digital), unit), engineering(price(tiles), unit)
-    others = "" if price(digital) <= price(tiles) else ", which other blocks need more"
-    return f"digital: {there} there, {here} on {many}{others}"
+    if price(digital) <= price(tiles):
+        why = ""
+    elif not fits:
+        why = ", which other blocks need more"
+    else:
+        why = ", beyond the limits" if wish.limited else ", no gain for the whole"
+    return f"digital: {there} there, {here} on {many}{why}"
 
 
 def _note(graph: Graph) -> None:
@@ -252,10 +276,10 @@ def _note(graph: Graph) -> None:
 
 def _record(
     graph: Graph, wish: Wish, choosing: Sequence[Choosing], options: Sequence[Option], searched: Searched
-) -> Mapping:
+) -> Mapped:
     """What there was to choose, for the plan."""
     members = _members(graph)
-    return Mapping(
+    return Mapped(
         objective=wish.objective,
         value=searched.value,
         solved=searched.solved,

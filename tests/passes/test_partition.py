@@ -85,3 +85,22 @@ def test_an_op_that_no_digital_unit_runs() -> None:
         "model:act: no unit runs Softmax; digital units run Relu, Add\n"
         "  hint: add 'Softmax' to ops of a [[digital]] in small"
     )
+
+
+def test_no_tiles_are_no_free_tiles() -> None:
+    """A limit of 0 tiles is one, beside a machine that has some."""
+    b = Builder()
+    y = b.node("Relu", b.node("Gemm", b.input("x", 1, 8), b.weight(8, 8), transB=1))
+    plan = compile_plan(b.model(y), hardware=crossbars(4, 8, 8), tiles=0)
+    assert {n.reason for n in plan.nodes} == {"no tile left: needs 1, 0 free"}
+
+
+def test_a_block_that_is_digital_for_a_limit_says_so() -> None:
+    """Tiles are left: it is the limit, not they, that keeps the blocks digital."""
+    b = Builder()
+    y = b.node("Relu", b.node("Gemm", b.input("x", 1, 64), b.weight(64, 64), transB=1))
+    digital = compile_plan(b.model(y), hardware="reference", tiles=0).inference.makespan_s
+    plan = compile_plan(b.model(y), hardware="reference", max_latency=digital)
+    assert plan.notes == ("1 energy block stays digital to keep the limits",)
+    (reason,) = {n.reason for n in plan.nodes}
+    assert reason.startswith("digital: ")
