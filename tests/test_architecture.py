@@ -31,7 +31,7 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("cli",),
         ("__main__",),
     ),
-    "ffebm.compiler": (("isolated", "own_passes", "wish"), ("onnx", "torch"), ("driver",)),
+    "ffebm.compiler": (("isolated", "mapping_options", "own_passes"), ("onnx", "torch"), ("driver",)),
     "ffebm.runtime": (("uncompiled",), ("tiles", "kernels"), ("blocks",)),
     "ffebm.runtime.blocks": (
         ("physics",),

@@ -23,8 +23,7 @@ from ffebm.commands.compiling import (
     sizes_of,
 )
 from ffebm.commands.console import out
-from ffebm.commands.report import write_report
-from ffebm.commands.wishing import (
+from ffebm.commands.mapping_options import (
     MaxArea,
     MaxEnergy,
     MaxLatency,
@@ -35,6 +34,7 @@ from ffebm.commands.wishing import (
     TileLimit,
     objective_of,
 )
+from ffebm.commands.report import write_report
 from ffebm.errors import UsageError
 from ffebm.graph.energy_block import DEFAULT_PHYSICS
 from ffebm.plan.schema import MOST_SWEEPS, Settle

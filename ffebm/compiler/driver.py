@@ -12,9 +12,9 @@ from onnx import ModelProto
 from ffebm import plugins
 from ffebm.backends.crossbar import emit_tiles
 from ffebm.backends.digital import emit_segments, instruction_of
+from ffebm.compiler.mapping_options import goal_of, with_mapping_options
 from ffebm.compiler.onnx.from_onnx import from_onnx, without_weights
 from ffebm.compiler.own_passes import Pass, own_passes, with_own
-from ffebm.compiler.wish import wish_of, with_wish
 from ffebm.errors import InternalError, Location, ModelError, UsageError
 from ffebm.graph.admission import ADMISSIONS, admission_of
 from ffebm.graph.energy_block import DEFAULT_PHYSICS
@@ -78,7 +78,7 @@ def pass_order(
             options.block_size, options.boundary, options.digital, options.physics, options.activations
         ),
         Tiling(),
-        Partition(wish_of(options), batch_of, settle.free_sweeps, partial(_measured, settle), tell),
+        Partition(goal_of(options), batch_of, settle.free_sweeps, partial(_measured, settle), tell),
         Placement(options.tiles),
     )
 
@@ -180,7 +180,7 @@ def compile_model(  # noqa: PLR0913 - the public entry point; every option has a
         HardwareError: If the hardware description is wrong.
         UsageError: If an option is wrong.
     """
-    options = with_wish(
+    options = with_mapping_options(
         checked_options(block_size, boundary, fold_batch_norm, dims or {}, digital, trainable or ()),
         {
             "objective": objective,

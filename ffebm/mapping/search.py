@@ -38,7 +38,7 @@ SLACK = 1e-9
 
 
 @dataclass(frozen=True)
-class Wish:
+class Goal:
     """What a mapping is to be like.
 
     Attributes:
@@ -145,14 +145,14 @@ class Search:
         graph: With energy blocks.
         hardware: The machine.
         choosing: What each block could be.
-        wish: What is wanted.
+        goal: What is wanted.
         measure: Schedules a mapping.
     """
 
     graph: Graph
     hardware: Hardware
     choosing: tuple[Choosing, ...]
-    wish: Wish
+    goal: Goal
     measure: Measure
     seen: dict[tuple[int, ...], Tried] = field(default_factory=dict)
 
@@ -168,12 +168,12 @@ class Search:
         if not within:
             raise self._beyond(min(kept, key=lambda found: max(self._excess(found).values())))
         best = self._climbed(min(within, key=self.key))
-        value = value_of(self.wish.objective, best.measured)
+        value = value_of(self.goal.objective, best.measured)
         return Searched(best, value, choice.value, choice.bound, choice.gap)
 
     def _kept(self, whole: WholeChoice) -> tuple[Choice, list[Tried]]:
         """The solver's choice and mappings to choose from, one of them within the limits if any was found."""
-        objective, limits = self.wish.objective, Limits(seconds=self.wish.seconds, joules=self.wish.joules)
+        objective, limits = self.goal.objective, Limits(seconds=self.goal.seconds, joules=self.goal.joules)
         others = [self.tried(picked) for picked in self._others(whole)]
         kept = others
         for _ in range(ROUNDS):
@@ -194,10 +194,10 @@ class Search:
 
         The schedule may take less than prices add up to, so it has the last word on what a limit leaves.
         """
-        choice, packed = self._packed(whole, self.wish.objective, Limits())
-        if self.wish.seconds < math.inf:
+        choice, packed = self._packed(whole, self.goal.objective, Limits())
+        if self.goal.seconds < math.inf:
             packed += self._packed(whole, "latency", Limits())[1]
-        if self.wish.joules < math.inf:
+        if self.goal.joules < math.inf:
             packed += self._packed(whole, "energy", Limits())[1]
         return choice, [self.tried(picked) for picked in packed]
 
@@ -212,8 +212,8 @@ class Search:
         does; so the first choice that packs at all counts too.
         """
         room = {group.name: float(group.count) for group in self.hardware.analog}
-        most = math.inf if self.wish.tiles is None else float(self.wish.tiles)
-        limits = replace(limits, tiles=room, all_tiles=most, area=self.wish.area)
+        most = math.inf if self.goal.tiles is None else float(self.goal.tiles)
+        limits = replace(limits, tiles=room, all_tiles=most, area=self.goal.area)
         first: Choice | None = None
         found: list[tuple[int, ...]] = []
         closely = [(whole, share) for share in CLOSE_SHARES[: 3 if objective == "analog" else 1]]
@@ -221,7 +221,7 @@ class Search:
         for problem, share in (*closely, *((roomy, share) for share in SHARES)):
             smaller = {name: tiles * share for name, tiles in limits.tiles.items()}
             less = replace(limits, tiles=smaller, all_tiles=limits.all_tiles * share)
-            choice = choose(problem.problem, objective, less, self.wish.effort)
+            choice = choose(problem.problem, objective, less, self.goal.effort)
             first = first or choice
             picked = whole.picked(choice.picked)
             if not found and self.packs(picked, apart=False):
@@ -234,7 +234,7 @@ class Search:
     def packs(self, picked: Sequence[int], *, apart: bool) -> bool:
         """A mapping packs onto the tiles."""
         boxes = boxes_of(self.choosing, self._options(picked))
-        counts = tile_counts(self.hardware, boxes, self.wish.tiles)
+        counts = tile_counts(self.hardware, boxes, self.goal.tiles)
         return counts is not None and all(
             pack(boxes.get(group.name, []), counts[group.name], group.tile.size, APART if apart else WAYS)
             is not None
@@ -253,7 +253,7 @@ class Search:
         densest = self._densest()
         if self.packs(densest, apart=False):
             yield densest
-        if self.wish.objective != "analog":
+        if self.goal.objective != "analog":
             yield from self._packed(whole, "analog", Limits())[1]
 
     def _closer(self, picked: tuple[int, ...]) -> tuple[int, ...]:
@@ -296,7 +296,7 @@ class Search:
                 if option.group == now.group and option.seconds < now.seconds
             ]
         taken: set[int] = set()
-        left = BUNDLES * self.wish.effort // 1000
+        left = BUNDLES * self.goal.effort // 1000
         for _, place, number in sorted(steps):
             if place in taken:
                 continue
@@ -330,7 +330,7 @@ class Search:
 
     def _climbed(self, best: Tried) -> Tried:
         """A mapping with one option after the other changed as long as its schedule gets better."""
-        left = TRIES * self.wish.effort // 1000 // max(1, len(self.graph.nodes))
+        left = TRIES * self.goal.effort // 1000 // max(1, len(self.graph.nodes))
         if sum(len(some.options) for some in self.choosing) > left:
             return best
         changed = True
@@ -364,22 +364,22 @@ class Search:
 
     def key(self, found: Tried) -> tuple[float, float, float, int]:
         """Smaller is better: what is wanted, then fewer tiles, in fewer pieces."""
-        work = -found.work if self.wish.objective == "analog" else 0.0
+        work = -found.work if self.goal.objective == "analog" else 0.0
         bundles = sum(option.bundles for option in self._options(found.picked))
-        return work, value_of(self.wish.objective, found.measured), found.area, bundles
+        return work, value_of(self.goal.objective, found.measured), found.area, bundles
 
     def _excess(self, found: Tried) -> dict[Criterion, float]:
         """Limits that a mapping exceeds, as times of the limit."""
-        wish, measured = self.wish, found.measured
+        goal, measured = self.goal, found.measured
         times: dict[Criterion, float] = {
-            "seconds": measured.seconds / wish.seconds,
-            "joules": measured.joules / wish.joules,
-            "area": found.area / wish.area,
+            "seconds": measured.seconds / goal.seconds,
+            "joules": measured.joules / goal.joules,
+            "area": found.area / goal.area,
         }
         return {name: excess for name, excess in times.items() if excess > 1 + SLACK}
 
     def _tighter(self, limits: Limits, found: Tried) -> Limits:
-        """Limits of the solver's sums, so that what is scheduled may keep the wish's."""
+        """Limits of the solver's sums, so that what is scheduled may keep the goal's."""
         excess = self._excess(found)
         return replace(
             limits,
@@ -393,11 +393,11 @@ class Search:
         name = max(excess, key=lambda limit: excess[limit])
         public, unit = LIMIT_NAMES[name]
         beside = "".join(
-            f" beside {other} {getattr(self.wish, limit):.10g} {of}"
+            f" beside {other} {getattr(self.goal, limit):.10g} {of}"
             for limit, (other, of) in LIMIT_NAMES.items()
-            if limit != name and getattr(self.wish, limit) < math.inf
+            if limit != name and getattr(self.goal, limit) < math.inf
         )
-        most, least = getattr(self.wish, name), getattr(found.measured, name, found.area)
+        most, least = getattr(self.goal, name), getattr(found.measured, name, found.area)
         return beyond(public, most, unit, least, beside)
 
 

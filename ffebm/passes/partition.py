@@ -17,7 +17,7 @@ from ffebm.hardware.description import Hardware
 from ffebm.mapping.layout import Layout, even_cuts
 from ffebm.mapping.options import Choosing, Option, Run, choosing_of
 from ffebm.mapping.packing import Box, arrays_needed
-from ffebm.mapping.search import Measured, Search, Searched, Wish
+from ffebm.mapping.search import Goal, Measured, Search, Searched
 from ffebm.mapping.tile_counts import boxes_of, tile_counts
 from ffebm.passes.placement import Placement
 from ffebm.plan.mapping import MappedBlocks, PricedOption
@@ -30,14 +30,14 @@ class Partition:
     """Chooses what each block is.
 
     Attributes:
-        wish: What the mapping is to be like.
+        goal: What the mapping is to be like.
         batch: Samples of one inference.
         sweeps: Most sweeps of a free phase.
         schedule: Measures one inference of a placed graph.
         tell: Called with what was chosen.
     """
 
-    wish: Wish
+    goal: Goal
     batch: Callable[[Graph], int]
     sweeps: int
     schedule: Callable[[Graph, Hardware], Measured]
@@ -52,23 +52,23 @@ class Partition:
             graph,
             hardware,
             Run(self.batch(graph), self.sweeps),
-            tiles=self.wish.tiles,
-            replicas=self.wish.replicas,
+            tiles=self.goal.tiles,
+            replicas=self.goal.replicas,
         )
-        choosing = tuple(_not_slow(some, self.wish.slowdown) for some in everything)
+        choosing = tuple(_not_slow(some, self.goal.slowdown) for some in everything)
         if not choosing:
-            _apply(graph, hardware, self.wish, (), ())
+            _apply(graph, hardware, self.goal, (), ())
             return
 
         def measure(options: Sequence[Option]) -> Measured:
             return self.measured(graph, hardware, choosing, options)
 
-        searched = Search(graph, hardware, choosing, self.wish, measure).best()
+        searched = Search(graph, hardware, choosing, self.goal, measure).best()
         options = searched.options(choosing)
-        _say_why(graph, hardware, self.wish, everything, options)
+        _say_why(graph, hardware, self.goal, everything, options)
         if self.tell is not None:
-            self.tell(_record(graph, self.wish, everything, options, searched))
-        _apply(graph, hardware, self.wish, choosing, options)
+            self.tell(_record(graph, self.goal, everything, options, searched))
+        _apply(graph, hardware, self.goal, choosing, options)
         _note(graph)
 
     def measured(
@@ -76,8 +76,8 @@ class Partition:
     ) -> Measured:
         """One inference of a mapping as it is scheduled; the graph stays as it is."""
         trial = replace(graph, nodes=[replace(node) for node in graph.nodes], notes=[])
-        _apply(trial, hardware, self.wish, choosing, options)
-        Placement(self.wish.tiles).run(trial, hardware)
+        _apply(trial, hardware, self.goal, choosing, options)
+        Placement(self.goal.tiles).run(trial, hardware)
         return self.schedule(trial, hardware)
 
 
@@ -94,7 +94,7 @@ def _not_slow(some: Choosing, slowdown: float) -> Choosing:
 
 
 def _apply(
-    graph: Graph, hardware: Hardware, wish: Wish, choosing: Sequence[Choosing], options: Sequence[Option]
+    graph: Graph, hardware: Hardware, goal: Goal, choosing: Sequence[Choosing], options: Sequence[Option]
 ) -> None:
     """Blocks on tiles with their parts; every other node in the first group of digital units that runs it."""
     groups = {
@@ -109,17 +109,17 @@ def _apply(
             for node in members[block.id]:
                 node.unit, node.block = "digital", None
     _renumber(graph, [block for block in graph.blocks if block.id in groups], groups, members)
-    graph.parts = {layout.weight: layout.parts() for layout in _layouts(hardware, wish, choosing, options)}
+    graph.parts = {layout.weight: layout.parts() for layout in _layouts(hardware, goal, choosing, options)}
     graph.places = {}
     _assign(graph, hardware)
 
 
 def _layouts(
-    hardware: Hardware, wish: Wish, choosing: Sequence[Choosing], options: Sequence[Option]
+    hardware: Hardware, goal: Goal, choosing: Sequence[Choosing], options: Sequence[Option]
 ) -> list[Layout]:
     """The layouts, cut evenly where there is an array for each bundle."""
     boxes = boxes_of(choosing, options)
-    counts = tile_counts(hardware, boxes, wish.tiles) or {}
+    counts = tile_counts(hardware, boxes, goal.tiles) or {}
     found = []
     for option in options:
         for layout in option.layouts:
@@ -185,24 +185,24 @@ def _assign(graph: Graph, hardware: Hardware) -> None:
 
 
 def _say_why(
-    graph: Graph, hardware: Hardware, wish: Wish, choosing: Sequence[Choosing], options: Sequence[Option]
+    graph: Graph, hardware: Hardware, goal: Goal, choosing: Sequence[Choosing], options: Sequence[Option]
 ) -> None:
     """A reason for the nodes of blocks that become digital, and a note that counts them."""
     members = _members(graph)
-    free = _free(hardware, wish, boxes_of(choosing, options))
+    free = _free(hardware, goal, boxes_of(choosing, options))
     short = priced = limited = 0
     for some, option in zip(choosing, options, strict=True):
         if option.group:
             continue
         ranked = [_lacking(hardware, some, other, free) for other in some.options if other.group]
         lacking, needs, group = min(ranked)
-        slow = len(_not_slow(some, wish.slowdown).options) == 1
-        if wish.objective != "analog" or slow:
+        slow = len(_not_slow(some, goal.slowdown).options) == 1
+        if goal.objective != "analog" or slow:
             priced += len(some.blocks)
-            reason = _price_reason(wish, some, fits=not lacking)
-        elif wish.limited and not lacking:
+            reason = _price_reason(goal, some, fits=not lacking)
+        elif goal.limited and not lacking:
             limited += len(some.blocks)
-            reason = _price_reason(wish, some, fits=True)
+            reason = _price_reason(goal, some, fits=True)
         else:
             short += len(some.blocks)
             reason = f"no tile left: needs {needs}, {free[group]} free"
@@ -217,10 +217,10 @@ def _say_why(
         graph.notes.append(f"{_blocks(limited)} digital to keep the limits")
 
 
-def _free(hardware: Hardware, wish: Wish, boxes: Mapping[str, Sequence[Box]]) -> dict[str, int]:
+def _free(hardware: Hardware, goal: Goal, boxes: Mapping[str, Sequence[Box]]) -> dict[str, int]:
     """Tiles of each group that are left."""
     used = {g.name: arrays_needed(boxes.get(g.name, []), g.tile.size) for g in hardware.analog}
-    most = hardware.tile_count if wish.tiles is None else wish.tiles
+    most = hardware.tile_count if goal.tiles is None else goal.tiles
     left = max(0, most - sum(used.values()))
     return {group.name: max(0, min(left, group.count - used[group.name])) for group in hardware.analog}
 
@@ -243,9 +243,9 @@ def _needs(hardware: Hardware, some: Choosing, option: Option) -> int:
     return arrays_needed(boxes, hardware.analog_group(option.group).tile.size)
 
 
-def _price_reason(wish: Wish, some: Choosing, *, fits: bool) -> str:
+def _price_reason(goal: Goal, some: Choosing, *, fits: bool) -> str:
     """Time, or energy, of the digital units and of the best tiles."""
-    energy = wish.objective == "energy"
+    energy = goal.objective == "energy"
 
     def price(option: Option) -> float:
         return option.joules if energy else option.seconds
@@ -259,7 +259,7 @@ def _price_reason(wish: Wish, some: Choosing, *, fits: bool) -> str:
     elif not fits:
         why = ", which other blocks need more"
     else:
-        why = ", beyond the limits" if wish.limited else ", no gain for the whole"
+        why = ", beyond the limits" if goal.limited else ", no gain for the whole"
     return f"digital: {there} there, {here} on {many}{why}"
 
 
@@ -275,12 +275,12 @@ def _note(graph: Graph) -> None:
 
 
 def _record(
-    graph: Graph, wish: Wish, choosing: Sequence[Choosing], options: Sequence[Option], searched: Searched
+    graph: Graph, goal: Goal, choosing: Sequence[Choosing], options: Sequence[Option], searched: Searched
 ) -> Mapped:
     """What there was to choose, for the plan."""
     members = _members(graph)
     return Mapped(
-        objective=wish.objective,
+        objective=goal.objective,
         value=searched.value,
         solved=searched.solved,
         bound=searched.bound,

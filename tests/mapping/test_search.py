@@ -15,7 +15,7 @@ from ffebm.errors import UsageError
 from ffebm.hardware.description import Hardware
 from ffebm.mapping.digital_cost import digital_cost, work_of
 from ffebm.mapping.options import Option, Run, choosing_of
-from ffebm.mapping.search import Measured, Search, Tried, Wish
+from ffebm.mapping.search import Goal, Measured, Search, Tried
 from ffebm.passes.partition import Partition
 from ffebm.plan.mapping import Objective
 from ffebm.plan.schema import Options
@@ -53,7 +53,7 @@ def random_machine(seed: int) -> Hardware:
     return changed(machine, digital=(changed(units, fp32=fp32),))
 
 
-def search(seed: int, wish: Wish) -> Search:
+def search(seed: int, goal: Goal) -> Search:
     """The search that the partition would make."""
     graph, hardware = from_onnx(random_model(seed), {}).graph, random_machine(seed)
     order = pass_order(Options())
@@ -66,7 +66,7 @@ def search(seed: int, wish: Wish) -> Search:
     def measure(options: Sequence[Option]) -> Measured:
         return partition.measured(graph, hardware, choosing, options)
 
-    return Search(graph, hardware, choosing, wish, measure)
+    return Search(graph, hardware, choosing, goal, measure)
 
 
 def every_mapping(one: Search) -> list[Tried]:
@@ -85,11 +85,11 @@ def compared(seeds: range) -> int:
     done = 0
     for seed in seeds:
         for objective in OBJECTIVES:
-            one = search(seed, Wish(objective))
+            one = search(seed, Goal(objective))
             everything = every_mapping(one)
             if not everything:
                 continue
-            best, found = min(map(one.key, everything)), search(seed, Wish(objective)).best()
+            best, found = min(map(one.key, everything)), search(seed, Goal(objective)).best()
             assert one.key(found.found)[0] == best[0], (seed, objective)
             assert found.value <= best[1] * 1.01, (seed, objective)
             assert found.bound <= found.solved

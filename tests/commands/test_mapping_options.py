@@ -1,6 +1,6 @@
 import pytest
 
-from ffebm.commands.wishing import objective_of
+from ffebm.commands.mapping_options import objective_of
 from ffebm.errors import UsageError
 
 

@@ -3,7 +3,7 @@ import math
 import pytest
 
 import ffebm
-from ffebm.compiler.wish import wish_of, with_wish
+from ffebm.compiler.mapping_options import goal_of, with_mapping_options
 from ffebm.errors import UsageError
 from ffebm.plan.schema import Options
 from tests.models import Builder
@@ -48,11 +48,11 @@ def test_a_setting_out_of_range(name: str, value: object, message: str) -> None:
 
 
 def test_limits_that_are_not_given_do_not_bind() -> None:
-    wish = wish_of(with_wish(Options(), PLAIN))
-    assert (wish.seconds, wish.joules, wish.area, wish.slowdown) == (math.inf,) * 4
-    assert wish.replicas == 1
+    goal = goal_of(with_mapping_options(Options(), PLAIN))
+    assert (goal.seconds, goal.joules, goal.area, goal.slowdown) == (math.inf,) * 4
+    assert goal.replicas == 1
 
 
 def test_replicas_are_as_many_as_help_unless_work_on_tiles_counts() -> None:
-    assert wish_of(Options(objective="latency")).replicas == math.inf
-    assert wish_of(Options(objective="analog", replicas=3)).replicas == 3
+    assert goal_of(Options(objective="latency")).replicas == math.inf
+    assert goal_of(Options(objective="analog", replicas=3)).replicas == 3
