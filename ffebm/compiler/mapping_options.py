@@ -11,11 +11,11 @@ from ffebm.mapping.search import Goal
 from ffebm.plan.mapping import Objective
 from ffebm.plan.schema import MOST_EFFORT, Options
 
-Setting = str | float | None
+MappingSetting = str | float | None
 """A setting as it is given."""
 
 
-def with_mapping_options(options: Options, settings: Mapping[str, Setting]) -> Options:
+def with_mapping_options(options: Options, settings: Mapping[str, MappingSetting]) -> Options:
     """Options with those of the mapping.
 
     Args:
@@ -37,14 +37,14 @@ def with_mapping_options(options: Options, settings: Mapping[str, Setting]) -> O
     return msgspec.structs.replace(options, **settings)
 
 
-def _whole(name: str, value: Setting, bounds: tuple[int, int]) -> None:
+def _whole(name: str, value: MappingSetting, bounds: tuple[int, int]) -> None:
     least, most = bounds
     if value is None or (isinstance(value, int) and not isinstance(value, bool) and least <= value <= most):
         return
     raise UsageError(f"{name} {value!r}", allowed=f"a whole number from {least} to {most}")
 
 
-def _positive(name: str, value: Setting, unit: str) -> None:
+def _positive(name: str, value: MappingSetting, unit: str) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if value is None or (number and 0 < float(value) < math.inf):
         return
