@@ -77,8 +77,7 @@ def efficientnet_b0() -> Made:
 def vit_b16() -> Made:
     from transformers import ViTConfig, ViTForImageClassification
 
-    config = ViTConfig(num_labels=1000, return_dict=False)
-    return ViTForImageClassification(config).eval(), image_example()
+    return ViTForImageClassification(ViTConfig(num_labels=1000)).eval(), image_example()
 
 
 def gpt2() -> Made:

@@ -247,7 +247,11 @@ class Search:
     # --- other mappings ------------------------------------------------------------------------------
 
     def _others(self, whole: WholeChoice) -> Iterator[tuple[int, ...]]:
-        """No tiles at all; all on the fewest tiles; and what the default objective would have."""
+        """No tiles at all; all on the fewest tiles; and what other objectives would have.
+
+        Blocks that share a tile add up what it has to do, which prices do not know. So the choice for
+        throughput may schedule badly; that for latency leaves out what gains nothing.
+        """
         if all(not some.options[0].group for some in self.choosing):
             yield (0,) * len(self.choosing)
         densest = self._densest()
@@ -255,6 +259,8 @@ class Search:
             yield densest
         if self.goal.objective != "analog":
             yield from self._packed(whole, "analog", Limits())[1]
+        if self.wish.objective == "throughput":
+            yield from self._packed(whole, "latency", Limits())[1]
 
     def _closer(self, picked: tuple[int, ...]) -> tuple[int, ...]:
         """What is on tiles there, in the fastest way that packs: each takes what costs least, time and tiles.

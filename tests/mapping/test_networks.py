@@ -60,3 +60,12 @@ def test_grouped_layers_share_reads(count: int, seconds: float) -> None:
     plan = compile_model(LIGHT / "light_shufflenet.onnx", hardware=crossbars(count, 256, 256))
     assert plan.notes == ()
     assert plan.inference.makespan_s < seconds
+
+
+def test_where_blocks_share_tiles_throughput_is_no_worse_than_that_of_the_least_latency() -> None:
+    """54 blocks on 64 tiles; intervals of blocks that share a tile add up, which prices do not know."""
+    model = LIGHT / "light_resnet50.onnx"
+    fast = compile_model(model, hardware="hermes", objective="latency")
+    often = compile_model(model, hardware="hermes", objective="throughput")
+    assert often.inference.busiest_s <= fast.inference.busiest_s
+    assert often.inference.busiest_s < often.twin["fp32"].inference_s
