@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from typer import Option
 
 from ffebm.errors import UsageError
+from ffebm.plan.schema import MOST_SWEEPS
 
 MachineName = Annotated[str, Option(help="Shipped name, or path of a .toml file.")]
 BlockSize = Annotated[str, Option(help="Free layers in one energy block; or one number a block: 2,2,1.")]
@@ -12,6 +13,7 @@ Boundary = Annotated[str, Option(help="Where the first linear map of a block run
 FoldsBatchNorm = Annotated[
     bool, Option(help="Fold batch normalisation into weights: the plan is for inference only.")
 ]
+FreeSweeps = Annotated[int, Option(help="Most sweeps of a free phase.", min=1, max=MOST_SWEEPS)]
 Dimensions = Annotated[list[str] | None, Option(help="Size of a named dimension: NAME=SIZE.")]
 Digital = Annotated[
     list[str] | None,

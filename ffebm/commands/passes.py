@@ -13,6 +13,7 @@ from ffebm.commands.compiling import (
     Digital,
     Dimensions,
     FoldsBatchNorm,
+    FreeSweeps,
     MachineName,
     OwnPasses,
     PhysicsName,
@@ -22,9 +23,21 @@ from ffebm.commands.compiling import (
     sizes_of,
 )
 from ffebm.commands.console import out, print_tables, tables
+from ffebm.commands.mapping_options import (
+    MaxArea,
+    MaxEnergy,
+    MaxLatency,
+    ObjectiveName,
+    Replicas,
+    SearchEffort,
+    Slowdown,
+    TileLimit,
+    objective_of,
+)
 from ffebm.errors import Location, UsageError
 from ffebm.files.write_file import write_file
 from ffebm.graph.energy_block import DEFAULT_PHYSICS
+from ffebm.plan.schema import Settle
 from ffebm.visible import visible_lines
 
 if TYPE_CHECKING:
@@ -62,9 +75,19 @@ def passes(  # noqa: PLR0913 - a command's options are its arguments
     own_passes: OwnPasses = None,
     physics: PhysicsName = DEFAULT_PHYSICS,
     activation: Activations = None,
+    objective: ObjectiveName = "analog",
+    tiles: TileLimit = None,
+    max_latency: MaxLatency = None,
+    max_energy: MaxEnergy = None,
+    max_area: MaxArea = None,
+    slowdown: Slowdown = None,
+    replicas: Replicas = None,
+    effort: SearchEffort = 1000,
+    free_sweeps: FreeSweeps = 60,
 ) -> None:
     """Run the compiler's passes on a model or on the text of a graph, and print the graph between them."""
     from ffebm.compiler.driver import checked_options, pass_order, with_offers
+    from ffebm.compiler.mapping_options import with_mapping_options
     from ffebm.compiler.observe import observe
     from ffebm.compiler.onnx.from_onnx import from_onnx
     from ffebm.compiler.own_passes import own_passes as found_passes
@@ -76,7 +99,21 @@ def passes(  # noqa: PLR0913 - a command's options are its arguments
     sizes, place, dims = sizes_of(block_size), boundary_of(boundary), dims_of(dim or [])
     options = checked_options(sizes, place, fold_batch_norm, dims, digital or (), trainable or ())
     options = with_offers(options, physics, activation or ())
-    order = with_own(pass_order(options), found_passes(own_passes or ()))
+    options = with_mapping_options(
+        options,
+        {
+            "objective": objective_of(objective),
+            "tiles": tiles,
+            "max_latency": max_latency,
+            "max_energy": max_energy,
+            "max_area": max_area,
+            "slowdown": slowdown,
+            "replicas": replicas,
+            "effort": effort,
+        },
+    )
+    settle = Settle(free_sweeps=free_sweeps)
+    order = with_own(pass_order(options, settle=settle), found_passes(own_passes or ()))
     steps, machine = _chosen(order, only or []), load_hardware(hardware)
     graph = from_onnx(model, dims).graph
     if source is not None:

@@ -90,6 +90,40 @@ def test_a_text_that_is_no_graph(model: str, tmp_path: Path, capsys: pytest.Capt
     assert capsys.readouterr().err == f"error: {path}:line 2: the line ends here; ','\n"
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("objective", "energy"),
+        ("tiles", 0),
+        ("slowdown", 1e-9),
+        ("replicas", 2),
+    ],
+)
+def test_the_mapping_is_that_of_compile(option: str, value: str | float, model: str, tmp_path: Path) -> None:
+    """Each of these maps the convolution in another way than the default does."""
+    graphs: dict[bool, str] = {}
+    for given in (False, True):
+        found: list[str] = []
+        progress = lambda name, graph, to=found: to.append(str(graph))  # noqa: E731 - one line
+        chosen: dict[str, object] = {option: value} if given else {}
+        compile_model(model, dims={"N": 1}, progress=progress, **chosen)  # type: ignore[arg-type]
+        graphs[given] = found[-1]
+    path = tmp_path / "last.txt"
+    assert ffebm(model, "--dim", "N=1", f"--{option}", str(value), "--quiet", "-o", str(path)) == 0
+    assert path.read_text() == graphs[True] != graphs[False]
+
+
+def test_a_limit_that_no_mapping_keeps(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for limit, unit in (("latency", "s"), ("energy", "J")):
+        assert ffebm(model, f"--max-{limit}", "1e-30", "--quiet") == 2
+        message = f"error: no mapping keeps max_{limit} 1e-30 {unit}; the least that was found is "
+        assert capsys.readouterr().err.startswith(message)
+    assert ffebm(model, "--objective", "speed") == 2
+    assert capsys.readouterr().err == (
+        "error: --objective speed; one of analog, latency, throughput, energy, edp\n"
+    )
+
+
 def test_options_are_those_of_compile(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,3 +20,16 @@ def test_options_that_can_be_given_often_are_given_one_by_one() -> None:
         "--hardware reference --block-size 2 --physics leak --digital c --digital d --trainable a "
         "--trainable b* --pass leaky --pass other --activation Atan"
     )
+
+
+def test_the_mapping_is_asked_for_as_it_was() -> None:
+    b = Builder()
+    plan = ffebm.compile(
+        b.model(b.node("MatMul", b.input("x", 1, 4), b.weight(4, 3))),
+        objective="energy", tiles=7, max_latency=1.0, max_energy=0.5, max_area=3.5, slowdown=2.5, replicas=2,
+        effort=9,
+    )  # fmt: skip
+    assert " ".join(compile_words(plan)[2:]) == (
+        "--hardware reference --objective energy --tiles 7 --max-latency 1.0 --max-energy 0.5 "
+        "--max-area 3.5 --slowdown 2.5 --replicas 2 --effort 9"
+    )
