@@ -259,7 +259,7 @@ class Search:
             yield densest
         if self.goal.objective != "analog":
             yield from self._packed(whole, "analog", Limits())[1]
-        if self.wish.objective == "throughput":
+        if self.goal.objective == "throughput":
             yield from self._packed(whole, "latency", Limits())[1]
 
     def _closer(self, picked: tuple[int, ...]) -> tuple[int, ...]:
