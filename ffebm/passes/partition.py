@@ -258,8 +258,10 @@ def _price_reason(goal: Goal, some: Choosing, *, fits: bool) -> str:
         why = ""
     elif not fits:
         why = ", which other blocks need more"
+    elif goal.objective == "analog":
+        why = ", beyond the limits"
     else:
-        why = ", beyond the limits" if goal.limited else ", no gain for the whole"
+        why = ", no gain for the whole" + (" within the limits" if goal.limited else "")
     return f"digital: {there} there, {here} on {many}{why}"
 
 

@@ -104,3 +104,15 @@ def test_a_block_that_is_digital_for_a_limit_says_so() -> None:
     assert plan.notes == ("1 energy block stays digital to keep the limits",)
     (reason,) = {n.reason for n in plan.nodes}
     assert reason.startswith("digital: ")
+
+
+def test_limits_that_do_not_bind_are_not_blamed() -> None:
+    """The tile's leakage over the whole inference outweighs what it saves."""
+    b = Builder()
+    y = b.node("Relu", b.conv(b.input("x", 1, 1, 8, 8), 1, 2))
+    plan = compile_plan(b.model(y), objective="energy", max_latency=1.0)
+    reasons = {node.reason for node in plan.nodes}
+    assert len(plan.tiles) == 0
+    assert [reason.partition("on 1 tile")[2] for reason in reasons] == [
+        ", no gain for the whole within the limits"
+    ]
