@@ -478,7 +478,6 @@ def check_hardware(hardware: Hardware, source: str) -> None:
             )
         if isinstance(quantity, Rate) and quantity.value == 0:
             raise HardwareError("a rate of 0/s", allowed="more than 0", location=Location(source, name))
-    _check_formulas(hardware, source)
     for problem in machine_problems(hardware.analog, hardware.digital, hardware.memory):
         raise HardwareError(
             problem.found,
@@ -486,6 +485,7 @@ def check_hardware(hardware: Hardware, source: str) -> None:
             hint=problem.hint,
             location=Location(source, problem.where),
         )
+    _check_formulas(hardware, source)
 
 
 def _check_formulas(hardware: Hardware, source: str) -> None:

@@ -421,3 +421,11 @@ def test_more_digital_units_than_a_schedule_can_list() -> None:
         "wide.toml:digital.engine.count: 1,000,000,000,000 digital units; at most 1,000,000 digital units"
         "\n  hint: if that is meant, set the environment variable FFEBM_MAX_DIGITAL_UNITS to a larger number"
     )
+
+
+def test_groups_of_one_name_are_named_as_such_though_formulas_differ(tmp_path: Path) -> None:
+    text = (resources.files("ffebm") / "hardware/heterogeneous.toml").read_text(encoding="utf-8")
+    path = tmp_path / "twins.toml"
+    path.write_text(text.replace('name = "pcm"', 'name = "sram"'), encoding="utf-8")
+    with pytest.raises(HardwareError, match=r"analog\.sram\.name: 'sram' twice"):
+        load_hardware(path)
