@@ -85,7 +85,7 @@ def gpt2() -> Made:
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    config = GPT2Config(use_cache=False, return_dict=False)
+    config = GPT2Config(use_cache=False)
     return GPT2LMHeadModel(config).eval(), (torch.zeros(1, 64, dtype=torch.long),)
 
 
