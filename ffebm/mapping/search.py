@@ -256,7 +256,7 @@ class Search:
             yield (0,) * len(self.choosing)
         densest = self._densest()
         if self.packs(densest, apart=False):
-            yield densest
+            yield from (densest, self._closer(densest))
         if self.goal.objective != "analog":
             yield from self._packed(whole, "analog", Limits())[1]
         if self.goal.objective == "throughput":

@@ -49,10 +49,11 @@ def test_all_layers_fit_on_hardly_more_tiles_than_their_cells(name: str, count: 
     assert len(plan.tiles) == count
 
 
-def test_depthwise_layers_are_no_slower_than_others() -> None:
-    plan = compile_model(mobilenet_v2(), hardware=crossbars(400, 256, 256))
+@pytest.mark.parametrize(("count", "seconds"), [(400, 25e-3), (64, 40e-3)])
+def test_depthwise_layers_are_no_slower_than_others(count: int, seconds: float) -> None:
+    plan = compile_model(mobilenet_v2(), hardware=crossbars(count, 256, 256))
     assert plan.notes == ()
-    assert plan.inference.makespan_s < 25e-3
+    assert plan.inference.makespan_s < seconds
 
 
 @pytest.mark.parametrize(("count", "seconds"), [(400, 10e-3), (64, 11e-3), (50, 15e-3)])
