@@ -1,5 +1,7 @@
 """Groups of like units that a machine is made of: tiles, digital units, memories; and what joins them."""
 
+import re
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 import msgspec
@@ -23,6 +25,22 @@ from ffebm.hardware.quantity import (
 
 CHIP = "chip"
 """The owner of a memory that all units reach."""
+
+
+def units_among(names: Iterable[str], kind: str, numbers: range) -> frozenset[str]:
+    """Those of some units that are of one kind and have a number of a range.
+
+    Work grows with the names, not with the range: a description may count any number of units.
+
+    Args:
+        names: Such as "tile3".
+        kind: "tile", "digital" or "network", which names begin with.
+        numbers: Of the units that are meant.
+    """
+    called = re.compile(f"{kind}(0|[1-9][0-9]{{0,18}})")
+    found = ((name, called.fullmatch(name)) for name in names)
+    return frozenset(name for name, match in found if match and int(match[1]) in numbers)
+
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
 """Of a group: a word, which stands in dotted names of constants."""

@@ -6,8 +6,10 @@ two routers busy, so transfers between different pairs overlap, and takes as man
 """
 
 import math
+from collections.abc import Iterable
 
 from ffebm.hardware.description import Hardware
+from ffebm.hardware.groups import units_among
 
 NETWORK = "network"
 
@@ -56,8 +58,8 @@ class Routes:
         return self._starts[group.name] + (inside if group.core is None else inside // group.core.tiles)
 
 
-def network_units(hardware: Hardware) -> set[str]:
-    """Every unit of a machine's network that a step may keep busy."""
+def network_units(hardware: Hardware, units: Iterable[str]) -> frozenset[str]:
+    """Those of some units that are of a machine's network: what a step may keep busy there."""
     if hardware.network.topology == "bus":
-        return {NETWORK}
-    return {f"{NETWORK}{number}" for number in range(hardware.tile_count + hardware.unit_count)}
+        return frozenset({NETWORK}.intersection(units))
+    return units_among(units, NETWORK, range(hardware.tile_count + hardware.unit_count))

@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 
 from ffebm.hardware.description import Hardware
-from ffebm.hardware.groups import CHIP, AnalogGroup, DigitalGroup, Memory
+from ffebm.hardware.groups import CHIP, AnalogGroup, DigitalGroup, Memory, units_among
 
 NETWORK = "network"
 
@@ -43,11 +43,11 @@ def powered(hardware: Hardware, units: Collection[str]) -> tuple[Powered, ...]:
     counts = {CHIP: (1, 1)}
     found = []
     for tiles in hardware.analog:
-        used = sum(f"tile{number}" in units for number in hardware.tile_numbers(tiles.name))
+        used = len(units_among(units, "tile", hardware.tile_numbers(tiles.name)))
         counts[tiles.name] = (tiles.count, used)
         found.append(_powered(tiles, "analog", counts[tiles.name]))
     for engines in hardware.digital:
-        used = sum(f"digital{number}" in units for number in hardware.unit_numbers(engines.name))
+        used = len(units_among(units, "digital", hardware.unit_numbers(engines.name)))
         counts[engines.name] = (engines.count, used)
         found.append(_powered(engines, "digital", counts[engines.name]))
     found += [_powered(memory, "memory", counts[memory.owner]) for memory in hardware.memory]

@@ -22,7 +22,7 @@ def test_a_bus_is_one_channel() -> None:
     routes = Routes(round_numbers())
     assert routes.way(None, 7) == routes.way(3, 4) == (("network",), 2.0)
     assert routes.latency(2.0) == 2.0
-    assert network_units(round_numbers()) == {"network"}
+    assert network_units(round_numbers(), ["network", "network0", "tile1"]) == {"network"}
 
 
 def test_a_mesh_joins_what_is_near() -> None:
@@ -33,6 +33,11 @@ def test_a_mesh_joins_what_is_near() -> None:
     assert routes.way(None, 0) == routes.way(0, None) == (("network0", "network8"), 4.0)
     assert routes.way(None, 7) == (("network7", "network8"), 1.0)
     assert routes.latency(4.0) == 8.0
+
+
+def test_the_routers_of_a_mesh_are_units() -> None:
+    names = ["network", "network0", "network8", "network9", "network08", "tile1"]
+    assert network_units(mesh(), names) == {"network0", "network8"}
 
 
 def test_a_core_has_one_router() -> None:

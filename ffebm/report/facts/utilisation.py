@@ -2,6 +2,7 @@
 
 import msgspec
 
+from ffebm.hardware.groups import units_among
 from ffebm.hardware.routes import network_units
 from ffebm.hardware.silicon import Powered, powered
 from ffebm.plan.plan import Plan
@@ -60,14 +61,15 @@ def _busy(plan: Plan, schedule: Schedule, part: Powered) -> float | None:
         return None
     if not part.used or not schedule.makespan_s:
         return 0.0
-    units = _units(plan, part) & (plan.inference.units | plan.training.units)
+    units = _units(plan, part, plan.inference.units | plan.training.units)
     busy = sum((step.end_s - step.start_s) * len(units & {*step.units}) for step in schedule.steps)
     return busy / (len(units) * schedule.makespan_s)
 
 
-def _units(plan: Plan, part: Powered) -> frozenset[str]:
+def _units(plan: Plan, part: Powered, units: frozenset[str]) -> frozenset[str]:
+    """Those of some units that are of a kind."""
     if part.kind == "analog":
-        return frozenset(f"tile{number}" for number in plan.hardware.tile_numbers(part.name))
+        return units_among(units, "tile", plan.hardware.tile_numbers(part.name))
     if part.kind == "digital":
-        return frozenset(f"digital{number}" for number in plan.hardware.unit_numbers(part.name))
-    return frozenset(network_units(plan.hardware))
+        return units_among(units, "digital", plan.hardware.unit_numbers(part.name))
+    return network_units(plan.hardware, units)
