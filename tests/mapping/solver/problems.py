@@ -2,7 +2,7 @@
 
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ffebm.mapping.solver.price import Price
 from ffebm.mapping.solver.problem import Candidate, Decision, Figures, Limits, Link, Problem, figures_of
@@ -11,10 +11,11 @@ from ffebm.mapping.solver.problem import Candidate, Decision, Figures, Limits, L
 def random_problem(seed: int, items: int, candidates: int, groups: int = 1) -> tuple[Problem, Limits]:
     """A graph of items with digital candidates and tiles of one or two groups, and what there is of these."""
     draw = random.Random(seed)
-    made = tuple(_item(draw, candidates, groups, position) for position in range(items))
-    made = tuple(_tied(draw, made, position) for position in range(items))
+    made = [_item(draw, candidates, groups, position) for position in range(items)]
+    for position in range(items):
+        made[position] = _tied(draw, made, position)
     tiles = {f"group{g}": float(draw.randint(1, 3 * items)) for g in range(groups)}
-    return Problem(made, tuple(_links(draw, items)), leakage=draw.choice([0.0, 0.05])), Limits(tiles=tiles)
+    return Problem(tuple(made), tuple(_links(draw, items)), leakage=draw.choice([0.0, 0.05])), Limits(tiles=tiles)
 
 
 def _item(draw: random.Random, candidates: int, groups: int, position: int) -> Decision:
@@ -47,8 +48,8 @@ def _digital(seconds: float, joules: float, place: str) -> Candidate:
     return Candidate(Price(seconds=seconds, joules=joules, busy={place: seconds}), place)
 
 
-def _tied(draw: random.Random, decisions: tuple[Decision, ...], position: int) -> Decision:
-    """Now and then the choice of an item is that of another one, with tiles counted there."""
+def _tied(draw: random.Random, decisions: Sequence[Decision], position: int) -> Decision:
+    """Now and then the choice of an item is that of an earlier one, with tiles counted there."""
     if position == 0 or draw.random() > 0.1:
         return decisions[position]
     root = draw.randrange(position)
