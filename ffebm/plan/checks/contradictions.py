@@ -43,7 +43,8 @@ def plan_problems(plan: PlanData) -> Iterator[str]:
     units = {f"tile{t.id}" for t in plan.tiles} | {f"digital{i}" for i in range(plan.hardware.unit_count)}
     units |= {f"core{plan.hardware.core_of_tile(t.id)}" for t in plan.tiles} - {"coreNone"}
     for schedule in (plan.inference, plan.training):
-        yield from schedule_problems(schedule, units | network_units(plan.hardware, schedule.units), len(plan.blocks))
+        known_units = units | network_units(plan.hardware, schedule.units)
+        yield from schedule_problems(schedule, known_units, len(plan.blocks))
         leakage = watts(plan.hardware, schedule.units) * schedule.makespan_s
         if not math.isclose(schedule.leakage, leakage, rel_tol=1e-9):
             yield f"a schedule leaks {schedule.leakage:g} J; what it powers leaks {leakage:g} J"

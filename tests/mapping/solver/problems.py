@@ -15,7 +15,8 @@ def random_problem(seed: int, items: int, candidates: int, groups: int = 1) -> t
     for position in range(items):
         made[position] = _tied(draw, made, position)
     tiles = {f"group{g}": float(draw.randint(1, 3 * items)) for g in range(groups)}
-    return Problem(tuple(made), tuple(_links(draw, items)), leakage=draw.choice([0.0, 0.05])), Limits(tiles=tiles)
+    leakage = draw.choice([0.0, 0.05])
+    return Problem(tuple(made), tuple(_links(draw, items)), leakage=leakage), Limits(tiles=tiles)
 
 
 def _item(draw: random.Random, candidates: int, groups: int, position: int) -> Decision:
