@@ -18,9 +18,9 @@ from ffebm.files.folder import read_folder, write_folder
 from ffebm.graph.tensor import Array, holds_floats
 from ffebm.hardware.description import check_hardware
 from ffebm.plan.checks.contradictions import plan_problems
+from ffebm.plan.checks.schedules import number_problems
 from ffebm.plan.pictures.notebook import plan_html
 from ffebm.plan.program import Segment
-from ffebm.plan.schedule import number_problems
 from ffebm.plan.schema import SCHEMA, Manifest, PlanData
 from ffebm.plan.summary import headline, summary_lines
 from ffebm.plan.tensor_file import pack, unpack

@@ -1,7 +1,6 @@
 """A schedule: steps with times, energies and conversions."""
 
 import math
-from collections.abc import Collection, Iterator
 from typing import Literal
 
 import msgspec
@@ -70,6 +69,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         after: Ids of the steps that it waits for.
         cost: Energy and conversions.
         block: Id of the energy block that it works for; None if a digital node, the loss or a value alone.
+        rows: The band [a, b) of output rows that it makes or moves; None: all of them.
+        sample: Which of several samples in flight it works for, from 0.
     """
 
     id: int
@@ -81,6 +82,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     after: tuple[int, ...]
     cost: Cost
     block: int | None = None
+    rows: tuple[int, int] | None = None
+    sample: int = 0
 
 
 class Schedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -92,6 +95,8 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         critical_path_s: Longest chain of steps that wait for each other, seconds.
         busiest_unit: The unit with the most to do.
         busiest_s: How long it is busy, seconds.
+        interval_s: At which samples can follow each other, seconds; the makespan if each waits for the last.
+        interval_unit: The unit that limits it.
         leakage: What powered units take over the makespan beside their steps, joules.
     """
 
@@ -100,6 +105,8 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     critical_path_s: float
     busiest_unit: str
     busiest_s: float
+    interval_s: float
+    interval_unit: str
     leakage: float = 0.0
 
     @property
@@ -124,47 +131,3 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         for step in self.steps:
             total += step.cost
         return total
-
-
-def schedule_problems(schedule: Schedule, units: Collection[str], n_blocks: int) -> Iterator[str]:
-    """Contradictions, as text.
-
-    Args:
-        schedule: Of a plan.
-        units: What the machine has.
-        n_blocks: How many energy blocks the plan has.
-    """
-    yield from number_problems(schedule)
-    free: dict[str, float] = {}
-    blocks = {None, *range(n_blocks)}
-    for position, step in enumerate(schedule.steps):
-        if step.id != position or any(not 0 <= before < len(schedule.steps) for before in step.after):
-            yield f"step {step.id} stands at position {position}, or waits for an unknown step"
-            return
-        if not step.start_s <= step.end_s:
-            yield f"step {step.id} runs from {step.start_s} s to {step.end_s} s"
-        for unit in step.units:
-            if unit not in units:
-                yield f"step {step.id} runs on unknown unit {unit!r}"
-            if free.get(unit, 0.0) > step.start_s:
-                yield f"step {step.id} starts before {unit} is free"
-            free[unit] = step.end_s
-        if step.block not in blocks or (step.block is None and step.kind in {"free", "nudged", "contrast"}):
-            yield f"step {step.id} works for block {step.block}, which there is not"
-        if any(schedule.steps[before].end_s > step.start_s for before in step.after):
-            yield f"step {step.id} starts before a step that it waits for has ended"
-    if schedule.makespan_s != max((step.end_s for step in schedule.steps), default=0.0):
-        yield f"a schedule takes {schedule.makespan_s} s, which is not when its last step ends"
-
-
-def number_problems(schedule: Schedule) -> Iterator[str]:
-    """Times and costs that are no finite numbers of at least 0, as text."""
-    for name in ("makespan_s", "critical_path_s", "busiest_s", "leakage"):
-        if not 0 <= getattr(schedule, name) < math.inf:
-            yield f"a schedule has a {name} of {getattr(schedule, name)}"
-    for step in schedule.steps:
-        if not (0 <= step.start_s < math.inf and 0 <= step.end_s < math.inf):
-            yield f"step {step.id} ({step.name}) runs from {step.start_s} s to {step.end_s} s"
-        for name in step.cost.__struct_fields__:
-            if not 0 <= getattr(step.cost, name) < math.inf:
-                yield f"step {step.id} ({step.name}) costs {getattr(step.cost, name)} in {name}"

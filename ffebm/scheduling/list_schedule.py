@@ -23,6 +23,8 @@ class Task:
         block: Id of the energy block that it works for, if it is one.
         fixed_s: Of its seconds, those that a larger batch leaves as they are.
         fixed_j: Of its joules, the same.
+        rows: The band [a, b) of output rows that it makes or moves; None: all of them.
+        sample: Which of several samples in flight it works for, from 0.
     """
 
     kind: StepKind
@@ -34,6 +36,8 @@ class Task:
     block: int | None = None
     fixed_s: float = 0.0
     fixed_j: float = 0.0
+    rows: tuple[int, int] | None = None
+    sample: int = 0
 
 
 def list_schedule(tasks: list[Task]) -> Schedule:
@@ -66,6 +70,8 @@ def ordered(tasks: list[Task]) -> tuple[Schedule, list[int]]:
             after=tuple(sorted(number[before] for before in tasks[index].after)),
             cost=tasks[index].cost,
             block=tasks[index].block,
+            rows=tasks[index].rows,
+            sample=tasks[index].sample,
         )
         for position, index in enumerate(order)
     )
@@ -74,12 +80,15 @@ def ordered(tasks: list[Task]) -> tuple[Schedule, list[int]]:
         for unit in task.units:
             busy[unit] = busy.get(unit, 0.0) + task.seconds
     busiest = max(sorted(busy), key=lambda unit: busy[unit], default="")
+    makespan = max((step.end_s for step in steps), default=0.0)
     schedule = Schedule(
         steps=steps,
-        makespan_s=max((step.end_s for step in steps), default=0.0),
+        makespan_s=makespan,
         critical_path_s=max(behind, default=0.0),
         busiest_unit=busiest,
         busiest_s=busy.get(busiest, 0.0),
+        interval_s=makespan,  # one sample after the other
+        interval_unit=busiest,
     )
     return schedule, order
 

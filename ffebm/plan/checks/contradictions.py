@@ -11,11 +11,11 @@ from ffebm.limits import VALUE_ELEMENTS
 from ffebm.plan.checks.blocks import block_problems
 from ffebm.plan.checks.options import option_problems
 from ffebm.plan.checks.programs import program_problems
+from ffebm.plan.checks.schedules import schedule_problems
 from ffebm.plan.checks.source import source_problems
 from ffebm.plan.checks.tiles import tile_problems
 from ffebm.plan.mapping import mapping_problems
 from ffebm.plan.program import Instruction, Segment, values_read
-from ffebm.plan.schedule import schedule_problems
 from ffebm.plan.schema import PlanData
 from ffebm.plan.structure import structure_problems
 from ffebm.plan.twin import twin_problems

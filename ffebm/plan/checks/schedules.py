@@ -1,0 +1,69 @@
+"""Contradictions of a schedule: times, units, who waits for whom, rows, samples."""
+
+import math
+from collections.abc import Collection, Iterator
+
+from ffebm.plan.schedule import Schedule, Step
+
+PHASES = frozenset({"free", "nudged", "contrast"})
+"""What a step does that works for a block."""
+
+
+def schedule_problems(schedule: Schedule, units: Collection[str], n_blocks: int) -> Iterator[str]:
+    """Contradictions, as text.
+
+    Args:
+        schedule: Of a plan.
+        units: What the machine has.
+        n_blocks: How many energy blocks the plan has.
+    """
+    yield from number_problems(schedule)
+    free: dict[str, float] = {}
+    for position, step in enumerate(schedule.steps):
+        if step.id != position or any(not 0 <= before < len(schedule.steps) for before in step.after):
+            yield f"step {step.id} stands at position {position}, or waits for an unknown step"
+            return
+        yield from _step_problems(step, n_blocks)
+        for unit in step.units:
+            if unit not in units:
+                yield f"step {step.id} runs on unknown unit {unit!r}"
+            if free.get(unit, 0.0) > step.start_s:
+                yield f"step {step.id} starts before {unit} is free"
+            free[unit] = step.end_s
+        if any(schedule.steps[before].end_s > step.start_s for before in step.after):
+            yield f"step {step.id} starts before a step that it waits for has ended"
+    if schedule.makespan_s != max((step.end_s for step in schedule.steps), default=0.0):
+        yield f"a schedule takes {schedule.makespan_s} s, which is not when its last step ends"
+    yield from _interval_problems(schedule, units)
+
+
+def _step_problems(step: Step, n_blocks: int) -> Iterator[str]:
+    """Contradictions of a step alone."""
+    if not step.start_s <= step.end_s:
+        yield f"step {step.id} runs from {step.start_s} s to {step.end_s} s"
+    known = step.block in range(n_blocks) if step.block is not None else step.kind not in PHASES
+    if not known:
+        yield f"step {step.id} works for block {step.block}, which there is not"
+    if step.sample < 0 or (step.rows is not None and not 0 <= step.rows[0] < step.rows[1]):
+        yield f"step {step.id} works for sample {step.sample}, rows {step.rows}"
+
+
+def _interval_problems(schedule: Schedule, units: Collection[str]) -> Iterator[str]:
+    interval, makespan = schedule.interval_s, schedule.makespan_s
+    if not 0 < interval <= makespan and interval != makespan:
+        yield f"samples follow each other after {interval} s, and one takes {makespan} s"
+    if schedule.steps and schedule.interval_unit not in units:
+        yield f"unknown unit {schedule.interval_unit!r} limits how fast samples follow each other"
+
+
+def number_problems(schedule: Schedule) -> Iterator[str]:
+    """Times and costs that are no finite numbers of at least 0, as text."""
+    for name in ("makespan_s", "critical_path_s", "busiest_s", "interval_s", "leakage"):
+        if not 0 <= getattr(schedule, name) < math.inf:
+            yield f"a schedule has a {name} of {getattr(schedule, name)}"
+    for step in schedule.steps:
+        if not (0 <= step.start_s < math.inf and 0 <= step.end_s < math.inf):
+            yield f"step {step.id} ({step.name}) runs from {step.start_s} s to {step.end_s} s"
+        for name in step.cost.__struct_fields__:
+            if not 0 <= getattr(step.cost, name) < math.inf:
+                yield f"step {step.id} ({step.name}) costs {getattr(step.cost, name)} in {name}"
