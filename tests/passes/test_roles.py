@@ -312,6 +312,19 @@ def test_sines_of_every_type_are_told_from_what_has_learnt(dtype: str) -> None:
     assert set(plan.trainable) == {"w", "walk", "short"}
 
 
+def test_how_far_off_a_sine_may_be() -> None:
+    """0, 1, 0, -1 … with one number off by so many units of its type."""
+    unit = 2.0**-10
+    made = {f"{units} units": np.tile([0.0, 1.0, 0.0, -1.0], 10)[:, None] for units in (1.75, 2.5)}
+    made["1.75 units"][12] = 1.75 * unit
+    made["2.5 units"][12] = 2.5 * unit
+    b = Builder()
+    ids = b.input("ids", "N", dtype=7)
+    rows = [b.node("Gather", b.constant(v.astype(np.float16), k), ids) for k, v in made.items()]
+    plan = ffebm.compile(b.model(*(b.node("Cast", row, to=1) for row in rows)), hardware="ideal")
+    assert plan.trainable == ("2.5 units",)
+
+
 def test_how_many_rows_of_a_table_are_looked_at() -> None:
     """From the third on 64, and eight at least; columns that stay the same are no positions."""
     made = {f"{rows} rows": sines(rows, 8) for rows in (9, 10, 66, 67)}

@@ -15,6 +15,7 @@ from ffebm import FfebmError, Plan, load_plan
 from ffebm import compile as compile_plan
 from ffebm.errors import InternalError, PlanError, UsageError
 from ffebm.files.folder import SUMS
+from ffebm.plan.schema import Options
 from tests.models import Builder
 from tests.plan.folders import AGAIN, model, refused, set_at
 
@@ -43,6 +44,10 @@ def test_plans_differ_where_their_weights_do(plan: Plan, folder: Path) -> None:
     other.weights[name] = other.weights[name] + 1
     assert other != plan
     assert plan != "plan"
+
+
+def test_a_plan_and_the_compiler_mean_the_same_by_what_is_not_said() -> None:
+    assert compile_plan(model(), hardware="reference").options == Options()
 
 
 def test_two_compilations_are_the_same_bytes(folder: Path, tmp_path: Path) -> None:

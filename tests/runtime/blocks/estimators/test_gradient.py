@@ -301,6 +301,19 @@ def test_nudged_phases_start_from_the_free_state(estimator: EP) -> None:
         assert float(weight.grad.abs().max()) < 1e-12
 
 
+def test_points_on_a_circle_start_from_the_free_state_too() -> None:
+    """After one sweep they give what two points give that nudge much less."""
+    b = Builder()
+    b.input("x", 6)
+    for name, source in (("s1", "x"), ("s2", "s1"), ("s3", "s2")):
+        b.dense(name, source, 5, Activation("Tanh"))
+    case = b.case()
+    settle = Settle(free_sweeps=400, nudged_sweeps=1)
+    circle, centered = (case.run(estimator, settle)[1] for estimator in (EP(0.02, points=4), EP(1e-4)))
+    assert float(centered["s3.w"].norm()) > 0.01
+    assert distance(circle, centered) < 1e-6
+
+
 def test_in_single_precision_the_adjoint_is_solved_as_well_as_it_can_be() -> None:
     case = smooth_chain()
     single = Case(

@@ -60,6 +60,14 @@ def test_the_potential_is_the_integral_of_the_inverse(activation: Activation) ->
         torch.testing.assert_close(potential(activation, state) - rest, expected, rtol=1e-12, atol=1e-12)
 
 
+def test_the_potential_of_softplus_where_its_two_forms_meet() -> None:
+    """Li2(1/2) is pi^2 / 12 - log(2)^2 / 2; every term of the series counts there."""
+    half = torch.tensor([math.log(2.0)], dtype=torch.float64)
+    assert float(potential(Activation("Softplus"), half)) == pytest.approx(
+        -(math.pi**2) / 12, rel=0, abs=4e-16
+    )
+
+
 @pytest.mark.parametrize("activation", ALL, ids=lambda a: a.op)
 def test_the_gradient_of_the_potential_is_the_drive(activation: Activation) -> None:
     drive = torch.linspace(-8, 8, 161, dtype=torch.float64) + 1e-3

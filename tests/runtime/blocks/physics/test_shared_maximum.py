@@ -138,6 +138,14 @@ def test_gradients_at_ties_are_those_of_finite_differences(seed: int, pool: Pool
             assert float(F.cosine_similarity(grad.flatten(), other[name].flatten(), dim=0)) > 0.9999
 
 
+@pytest.mark.parametrize(("seed", "pool", "strength"), CYCLING)
+def test_states_and_shares_both_have_to_come_to_rest(seed: int, pool: Pool, strength: float) -> None:
+    case = cycling_chain(seed, pool, strength)
+    found, rest = (free(case, free_sweeps=2000, tol=tol, winners="shared") for tol in (1e-6, 1e-13))
+    for name, s in rest.state.items():
+        assert float((found.state[name] - s).norm() / s.norm()) < 1e-5
+
+
 def test_where_no_state_is_negative_winners_stay_sharp_to_the_bit() -> None:
     b = Builder()
     b.input("x", 2, 6, 6)
