@@ -1,0 +1,210 @@
+"""Offsets of buffers in one memory, or in memories side by side.
+
+Buffers that live at the same time in the same memory must not overlap; the peak is the end of the highest
+one. No placement has a lower peak than the most bytes alive at once, the bound. Buffers are placed one after
+the other, each in the smallest gap between those that are in its way ("greedy by size for offset
+calculation", Pisarchyk & Lee, Efficient Memory Management for Deep Neural Net Inference, arXiv 2001.03288,
+2020; TensorFlow Lite's planner). If some order leaves the peak above the bound, others are tried: by the
+breadth of the moment (the same paper), by the start of lives, and with the buffer at the peak moved to the
+front (squeaky wheel optimization, Joslin & Clements, JAIR 10, 1999).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+Integers = NDArray[np.int64]
+
+TRIES = 2000
+"""Buffers placed in all orders with the one at the peak in front: this bounds the time."""
+NEAR = 1.01
+"""A peak that is no more times the bound ends the search."""
+NOWHERE = -1
+"""The offset of a buffer that does not fit."""
+
+
+@dataclass(frozen=True)
+class Demand:
+    """Buffers that want a place.
+
+    Attributes:
+        sizes: Bytes of each in every memory that it lies in, [n].
+        begins: Moment at which each begins to live, [n].
+        ends: Last moment of each, [n].
+        homes: Which of the sets of memories each lies in, [n].
+        members: Whether a memory belongs to a set, [memories, sets]; of those in the same sets, one.
+    """
+
+    sizes: Integers
+    begins: Integers
+    ends: Integers
+    homes: Integers
+    members: NDArray[np.bool_]
+
+    @cached_property
+    def meets(self) -> NDArray[np.bool_]:
+        """Whether two sets have a memory in common, [sets, sets]."""
+        counts = self.members.astype(np.int64)
+        return counts.T @ counts > 0
+
+
+def demand(
+    sizes: Iterable[int],
+    lives: Iterable[tuple[int, int]],
+    homes: Sequence[frozenset[str]] | None = None,
+) -> Demand:
+    """A demand from plain numbers.
+
+    Args:
+        sizes: Bytes.
+        lives: First and last moment of each, both included.
+        homes: The memories that each lies in; None if all lie in one.
+    """
+    found = list(lives)
+    sized = np.array(list(sizes), dtype=np.int64)
+    sets = list(dict.fromkeys(homes)) if homes else [frozenset({""})]
+    number = {home: position for position, home in enumerate(sets)}
+    rows = dict.fromkeys(tuple(name in home for home in sets) for name in sorted(frozenset().union(*sets)))
+    at = [number[home] for home in homes] if homes else [0] * len(found)
+    return Demand(
+        sizes=sized,
+        begins=np.array([begin for begin, _ in found], dtype=np.int64),
+        ends=np.array([end for _, end in found], dtype=np.int64),
+        homes=np.array(at, dtype=np.int64),
+        members=np.array(list(rows), dtype=np.bool_).reshape(-1, len(sets)),
+    )
+
+
+@dataclass(frozen=True)
+class Offsets:
+    """Where buffers lie.
+
+    Attributes:
+        at: First byte of each, [n]; `NOWHERE` if it does not fit.
+        peak: End of the highest one, bytes.
+    """
+
+    at: Integers
+    peak: int
+
+
+def placed(wanted: Demand, capacity: int, bound: int) -> Offsets:
+    """Offsets for buffers, by the best of several orders.
+
+    Args:
+        wanted: The buffers.
+        capacity: Bytes of each memory.
+        bound: Most bytes alive at once in a memory; the search ends when the peak is near.
+    """
+    if not len(wanted.sizes):
+        return Offsets(np.zeros(0, dtype=np.int64), 0)
+    order = _by_size(wanted)
+    best = _greedy(wanted, order, capacity)
+    for other in (_by_breadth, _by_begin):
+        if not _is_near(best, bound):
+            best = _better(best, _greedy(wanted, other(wanted), capacity))
+    for _ in range(TRIES // max(1, len(order))):
+        found = _greedy(wanted, order, capacity)
+        best = _better(best, found)
+        squeaks = _squeaking(wanted, found)
+        if _is_near(best, bound) or squeaks[0] == order[0]:
+            break
+        order = np.concatenate([squeaks, order[~np.isin(order, squeaks)]])
+    return best
+
+
+def _is_near(found: Offsets, bound: int) -> bool:
+    return found.peak <= NEAR * bound and not (found.at == NOWHERE).any()
+
+
+def _better(one: Offsets, other: Offsets) -> Offsets:
+    """Fewer that do not fit, then the lower peak."""
+    figures = [((found.at == NOWHERE).sum(), found.peak) for found in (one, other)]
+    return other if figures[1] < figures[0] else one
+
+
+def _squeaking(wanted: Demand, found: Offsets) -> Integers:
+    """What does not fit, or else ends at the peak."""
+    nowhere = np.flatnonzero(found.at == NOWHERE)
+    return nowhere if len(nowhere) else np.flatnonzero(found.at + wanted.sizes == found.peak)
+
+
+def _greedy(wanted: Demand, order: Integers, capacity: int) -> Offsets:
+    """Each in turn into the smallest gap that it fits, or behind all that is in its way."""
+    at = np.full(len(order), NOWHERE, dtype=np.int64)
+    begins, ends, homes, sizes = (
+        each[order] for each in (wanted.begins, wanted.ends, wanted.homes, wanted.sizes)
+    )
+    starts = np.full(len(order), NOWHERE, dtype=np.int64)  # by place in the order
+    several = len(wanted.meets) > 1
+    for turn, size in enumerate(sizes.tolist()):
+        near = (begins[:turn] <= ends[turn]) & (ends[:turn] >= begins[turn]) & (starts[:turn] != NOWHERE)
+        if several:
+            near &= wanted.meets[homes[turn], homes[:turn]]
+        taken = np.flatnonzero(near)
+        offset = _smallest_gap(starts[taken], sizes[taken], size)
+        if offset + size <= capacity:
+            starts[turn] = offset
+    at[order] = starts
+    return Offsets(at, int((starts + sizes).max(where=starts != NOWHERE, initial=0)))
+
+
+def _smallest_gap(starts: Integers, sizes: Integers, size: int) -> int:
+    """The offset of the smallest gap between ranges that holds so many bytes; else behind all."""
+    if not len(starts):
+        return 0
+    order = np.argsort(starts, kind="stable")
+    begins = starts[order]
+    reached = np.maximum.accumulate((starts + sizes)[order])
+    before = np.concatenate([[0], reached[:-1]])
+    gaps = begins - before
+    fits = np.flatnonzero(gaps >= size)
+    if not len(fits):
+        return int(reached[-1])
+    return int(before[fits[np.argmin(gaps[fits])]])
+
+
+def _by_size(wanted: Demand) -> Integers:
+    """The largest first; of equal ones that which lives longest."""
+    return np.lexsort((wanted.begins, wanted.begins - wanted.ends, -wanted.sizes))
+
+
+def _by_begin(wanted: Demand) -> Integers:
+    """As lives begin, the largest first."""
+    return np.lexsort((-wanted.sizes, wanted.begins))
+
+
+def _by_breadth(wanted: Demand) -> Integers:
+    """Those alive at the fullest moment first, the largest of them in front; then the next fullest one."""
+    moments, loads = loads_of(wanted.sizes, wanted.begins, wanted.ends)
+    breadth = np.array(
+        [
+            loads[np.searchsorted(moments, b) : np.searchsorted(moments, e, side="right")].max()
+            for b, e in zip(wanted.begins, wanted.ends, strict=True)
+        ]
+    )
+    return np.lexsort((wanted.begins, -wanted.sizes, -breadth))
+
+
+def loads_of(sizes: Integers, begins: Integers, ends: Integers) -> tuple[Integers, Integers]:
+    """Moments at which a buffer begins to live, ascending, and the bytes alive at each."""
+    moments = np.unique(begins)
+    started = np.cumsum(np.bincount(np.searchsorted(moments, begins), sizes, len(moments)))
+    gone = np.bincount(np.searchsorted(moments, ends, side="right"), sizes, len(moments) + 1)
+    return moments, (started - np.cumsum(gone)[: len(moments)]).astype(np.int64)
+
+
+def bound_of(wanted: Demand) -> int:
+    """Most bytes alive at once in a memory: no placement has a lower peak."""
+    return max((int(loads.max()) for _, loads in _loads(wanted)), default=0)
+
+
+def _loads(wanted: Demand) -> Iterable[tuple[Integers, Integers]]:
+    """For each memory that something lies in, the bytes alive at each moment at which a life begins."""
+    for member in wanted.members:
+        inside = np.flatnonzero(member[wanted.homes])
+        if len(inside):
+            yield loads_of(wanted.sizes[inside], wanted.begins[inside], wanted.ends[inside])
