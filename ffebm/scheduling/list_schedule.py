@@ -1,6 +1,8 @@
 """List scheduling: a time for every task, so that a unit does one thing at a time.
 
-Whenever a unit comes free, the waiting task with the longest chain of work behind it starts.
+Whenever units come free, all that waits and all that has just become possible is tried in one order: of the
+earlier sample first, then what has the longest chain of work behind it. Across samples the chain alone would
+let late samples overtake early ones, whose results then come late.
 """
 
 import heapq
@@ -24,7 +26,7 @@ class Task:
         fixed_s: Of its seconds, those that a larger batch leaves as they are.
         fixed_j: Of its joules, the same.
         rows: The band [a, b) of output rows that it makes or moves; None: all of them.
-        sample: Which of several samples in flight it works for, from 0.
+        sample: Which of several samples in flight it works for, from 0; the earlier goes first.
     """
 
     kind: StepKind
@@ -54,31 +56,17 @@ def list_schedule(tasks: list[Task]) -> Schedule:
 
 def ordered(tasks: list[Task]) -> tuple[Schedule, list[int]]:
     """The schedule of tasks, and the position of each step's task in the list."""
-    behind = _chains_behind(tasks)
-    starts = _Simulation(tasks, behind).run()
+    behind = chains_behind(tasks)
+    starts = starts_of(tasks, behind)
     # A step that takes no time goes before those that start with it.
     order = sorted(range(len(tasks)), key=lambda i: (starts[i], starts[i] + tasks[i].seconds, i))
-    number = {index: position for position, index in enumerate(order)}
+    number = [0] * len(tasks)
+    for position, index in enumerate(order):
+        number[index] = position
     steps = tuple(
-        Step(
-            id=position,
-            kind=tasks[index].kind,
-            name=tasks[index].name,
-            units=tasks[index].units,
-            start_s=starts[index],
-            end_s=starts[index] + tasks[index].seconds,
-            after=tuple(sorted(number[before] for before in tasks[index].after)),
-            cost=tasks[index].cost,
-            block=tasks[index].block,
-            rows=tasks[index].rows,
-            sample=tasks[index].sample,
-        )
-        for position, index in enumerate(order)
+        _step(tasks[index], starts[index], position, number) for position, index in enumerate(order)
     )
-    busy: dict[str, float] = {}
-    for task in tasks:
-        for unit in task.units:
-            busy[unit] = busy.get(unit, 0.0) + task.seconds
+    busy = work_of_units(tasks)
     busiest = max(sorted(busy), key=lambda unit: busy[unit], default="")
     makespan = max((step.end_s for step in steps), default=0.0)
     schedule = Schedule(
@@ -91,6 +79,23 @@ def ordered(tasks: list[Task]) -> tuple[Schedule, list[int]]:
         interval_unit=busiest,
     )
     return schedule, order
+
+
+def _step(task: Task, start: float, position: int, number: list[int]) -> Step:
+    """A task at its time; `number` is the step of each task."""
+    return Step(
+        id=position,
+        kind=task.kind,
+        name=task.name,
+        units=task.units,
+        start_s=start,
+        end_s=start + task.seconds,
+        after=tuple(sorted(number[before] for before in task.after)),
+        cost=task.cost,
+        block=task.block,
+        rows=task.rows,
+        sample=task.sample,
+    )
 
 
 def filling_chain(schedule: Schedule) -> list[int]:
@@ -114,7 +119,7 @@ def filling_chain(schedule: Schedule) -> list[int]:
     return chain
 
 
-def _chains_behind(tasks: list[Task]) -> list[float]:
+def chains_behind(tasks: list[Task]) -> list[float]:
     """Seconds of the longest chain that starts with each task."""
     behind = [task.seconds for task in tasks]
     for index in reversed(range(len(tasks))):
@@ -123,58 +128,125 @@ def _chains_behind(tasks: list[Task]) -> list[float]:
     return behind
 
 
+def work_of_units(tasks: list[Task]) -> dict[str, float]:
+    """Seconds that each unit has to do."""
+    # most tasks of a layer occupy the same units: they are added up together
+    together: dict[tuple[str, ...], float] = {}
+    for task in tasks:
+        together[task.units] = together.get(task.units, 0.0) + task.seconds
+    busy: dict[str, float] = {}
+    for units, seconds in together.items():
+        for unit in units:
+            busy[unit] = busy.get(unit, 0.0) + seconds
+    return busy
+
+
+def starts_of(tasks: list[Task], behind: list[float]) -> list[float]:
+    """Start of every task, seconds.
+
+    Args:
+        tasks: In an order in which each waits only for earlier ones.
+        behind: How urgent each is among those of its sample: the larger goes first.
+    """
+    return _Simulation(tasks, behind).run()
+
+
 class _Simulation:
-    """Runs time forward over ends of tasks."""
+    """Runs time forward over ends of tasks.
+
+    A task is known by its rank, its place in the order in which tasks are served. It waits in the queue of a
+    busy unit. While tasks are served, each free unit whose queue is not empty has its first task among the
+    candidates.
+    """
 
     def __init__(self, tasks: list[Task], behind: list[float]) -> None:
-        self.tasks = tasks
-        self.behind = behind
-        self.missing = [len(task.after) for task in tasks]
-        self.readers: list[list[int]] = [[] for _ in tasks]
+        # what takes no time goes first: it delays nothing
+        keys = [(task.seconds > 0.0, task.sample, -behind[n], n) for n, task in enumerate(tasks)]
+        order = [key[-1] for key in sorted(keys)]
+        rank = [0] * len(tasks)
+        for position, index in enumerate(order):
+            rank[index] = position
+        self.order = order
+        self.seconds = [tasks[index].seconds for index in order]
+        self.units = _numbered([tasks[index].units for index in order])
+        self.missing = [len(tasks[index].after) for index in order]
+        self.readers: list[list[int]] = [[] for _ in order]
         for index, task in enumerate(tasks):
             for before in task.after:
-                self.readers[before].append(index)
-        self.occupied: set[str] = set()
-        self.waiting: dict[str, list[tuple[float, int]]] = {}
-        self.starts = [0.0] * len(tasks)
+                self.readers[rank[before]].append(rank[index])
+        n_units = 1 + max((unit for units in self.units for unit in units), default=-1)
+        self.occupied = [False] * n_units
+        self.queues: list[list[int]] = [[] for _ in range(n_units)]
+        self.queue_of = [-1] * len(order)
+        self.candidates = [number for number, count in enumerate(self.missing) if not count]
         self.ends: list[tuple[float, int]] = []
+        self.starts = [0.0] * len(order)
 
     def run(self) -> list[float]:
         """Start of every task, seconds."""
-        ready = sorted((-self.behind[i], i) for i, count in enumerate(self.missing) if not count)
-        for _, index in ready:
-            self._try(index, 0.0)
+        self._serve(0.0)
         while self.ends:
-            now, index = heapq.heappop(self.ends)
-            self._finish(index, now)
-        return self.starts
+            now = self.ends[0][0]
+            while self.ends and self.ends[0][0] == now:
+                self._finish(heapq.heappop(self.ends)[1])
+            self._serve(now)
+        starts = [0.0] * len(self.order)
+        for number, index in enumerate(self.order):
+            starts[index] = self.starts[number]
+        return starts
 
-    def _try(self, index: int, now: float) -> None:
-        """Start a task whose units are all free, or let it wait for one that is not."""
-        units = self.tasks[index].units
-        for unit in units:
-            if unit in self.occupied:
-                heapq.heappush(self.waiting.setdefault(unit, []), (-self.behind[index], index))
-                return
-        self.occupied.update(units)
-        self.starts[index] = now
-        heapq.heappush(self.ends, (now + self.tasks[index].seconds, index))
+    def _serve(self, now: float) -> None:
+        """Try all candidates in their order."""
+        occupied, candidates = self.occupied, self.candidates
+        while candidates:
+            number = heapq.heappop(candidates)
+            units, queue = self.units[number], self.queue_of[number]
+            for unit in units:
+                if occupied[unit]:
+                    heapq.heappush(self.queues[unit], number)
+                    self.queue_of[number] = unit
+                    break
+            else:
+                self._start(number, now)
+            if queue >= 0 and not occupied[queue]:
+                self._call(queue)
 
-    def _finish(self, index: int, now: float) -> None:
-        units = self.tasks[index].units
-        self.occupied.difference_update(units)
-        for reader in self.readers[index]:
+    def _start(self, number: int, now: float) -> None:
+        self.starts[number] = now
+        if not self.seconds[number]:
+            self._wake(number)
+            return
+        for unit in self.units[number]:
+            self.occupied[unit] = True
+        heapq.heappush(self.ends, (now + self.seconds[number], number))
+
+    def _finish(self, number: int) -> None:
+        for unit in self.units[number]:
+            self.occupied[unit] = False
+            self._call(unit)
+        self._wake(number)
+
+    def _call(self, unit: int) -> None:
+        """The first task of a unit's queue becomes a candidate."""
+        if self.queues[unit]:
+            heapq.heappush(self.candidates, heapq.heappop(self.queues[unit]))
+
+    def _wake(self, number: int) -> None:
+        """What waited for a task alone becomes a candidate."""
+        for reader in self.readers[number]:
             self.missing[reader] -= 1
             if not self.missing[reader]:
-                for unit in self.tasks[reader].units[:1]:
-                    heapq.heappush(self.waiting.setdefault(unit, []), (-self.behind[reader], reader))
-                    self._serve(unit, now)
-        for unit in units:
-            self._serve(unit, now)
+                heapq.heappush(self.candidates, reader)
 
-    def _serve(self, unit: str, now: float) -> None:
-        """Let the waiting tasks of a unit try, longest chain first, until it is taken again."""
-        queue = self.waiting.get(unit, [])
-        while queue and unit not in self.occupied:
-            _, index = heapq.heappop(queue)
-            self._try(index, now)
+
+def _numbered(units: list[tuple[str, ...]]) -> list[tuple[int, ...]]:
+    """Units of each task as numbers; units that always work together are one."""
+    users: dict[str, list[int]] = {}
+    distinct = {names: number for number, names in enumerate(dict.fromkeys(units))}
+    for names, number in distinct.items():
+        for name in names:
+            users.setdefault(name, []).append(number)
+    groups: dict[tuple[int, ...], int] = {}
+    of_unit = {name: groups.setdefault(tuple(found), len(groups)) for name, found in users.items()}
+    merged = {names: tuple(dict.fromkeys(of_unit[name] for name in names)) for names in distinct}
+    return [merged[names] for names in units]

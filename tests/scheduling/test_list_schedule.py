@@ -1,3 +1,4 @@
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -61,6 +62,68 @@ def test_the_longest_chain_goes_first() -> None:
     ]
     assert (schedule.makespan_s, schedule.critical_path_s) == (6.0, 6.0)
     assert (schedule.busiest_unit, schedule.busiest_s, schedule.ratio) == ("b", 5.0, 1.0)
+
+
+def starts(tasks: list[Task]) -> list[tuple[str, float]]:
+    """Name and start of every step."""
+    return [(step.name, step.start_s) for step in list_schedule(tasks).steps]
+
+
+def named(name: str, units: str, seconds: float, *after: int, sample: int = 0) -> Task:
+    return Task("digital", name, tuple(units), seconds, after, Cost(), sample=sample)
+
+
+def test_of_what_a_task_wakes_the_longest_chain_goes_first() -> None:
+    """The order in which tasks are listed does not count: 12 s, not 17."""
+    first, short = named("first", "a", 1.0), named("short", "a", 5.0, 0)
+    tasks = [first, short, named("long", "a", 1.0, 0), named("behind", "b", 10.0, 2)]
+    assert starts(tasks) == [("first", 0.0), ("long", 1.0), ("short", 2.0), ("behind", 2.0)]
+    assert list_schedule(tasks).makespan_s == 12.0
+
+
+def test_what_has_waited_goes_before_what_has_just_become_possible_if_its_chain_is_longer() -> None:
+    """When the first two end together, one wakes a task for the unit that another waits for."""
+    tasks = [
+        named("x", "a", 1.0),
+        named("y", "b", 1.0),
+        named("woken", "b", 2.0, 0),
+        named("waits", "b", 1.0),
+    ]
+    tasks += [named("behind y", "d", 20.0, 1), named("behind", "c", 9.0, 3)]
+    found = dict(starts(tasks))
+    assert (found["x"], found["y"], found["waits"], found["woken"]) == (0.0, 0.0, 1.0, 2.0)
+
+
+def test_a_task_of_several_units_is_tried_in_its_turn_at_any_of_them() -> None:
+    """It waits at the first of its units that is busy; when that comes free it goes before shorter chains."""
+    tasks = [named("on a", "a", 1.0), named("on b", "b", 2.0), named("both", "ab", 5.0)]
+    tasks += [named("small a", "a", 1.0), named("small b", "b", 1.0)]
+    tasks += [named("behind a", "c", 20.0, 0), named("behind b", "d", 20.0, 1)]
+    found = dict(starts(tasks))
+    assert (found["on a"], found["on b"]) == (0.0, 0.0)
+    assert (found["small a"], found["both"], found["small b"]) == (1.0, 2.0, 7.0)
+
+
+def test_the_earlier_sample_goes_first_whatever_its_chain() -> None:
+    tasks = [
+        named("late", "a", 1.0, sample=1),
+        named("behind", "b", 9.0, 0, sample=1),
+        named("early", "a", 1.0),
+    ]
+    assert starts(tasks) == [("early", 0.0), ("late", 1.0), ("behind", 2.0)]
+    assert [step.sample for step in list_schedule(tasks).steps] == [0, 1, 1]
+
+
+def test_what_takes_no_time_delays_nothing_and_wakes_at_once() -> None:
+    """Through it a longer chain reaches the unit at the same moment, and takes it."""
+    tasks = [named("first", "a", 1.0), named("short", "b", 3.0, 0), named("nothing", "a", 0.0, 0)]
+    tasks += [named("long", "b", 1.0, 2), named("behind", "c", 9.0, 3)]
+    found = starts(tasks)
+    assert found == [("first", 0.0), ("nothing", 1.0), ("long", 1.0), ("short", 2.0), ("behind", 2.0)]
+
+
+def test_a_task_without_units_starts_when_it_may() -> None:
+    assert starts([named("a", "a", 2.0), named("none", "", 1.0, 0)]) == [("a", 0.0), ("none", 2.0)]
 
 
 def test_an_empty_schedule() -> None:
