@@ -16,7 +16,7 @@ def shortest(tasks: Sequence[Task]) -> int:
     model = cp_model.CpModel()
     horizon = sum(int(task.seconds) for task in tasks)
     on_unit: dict[str, list[cp_model.IntervalVar]] = {}
-    ends = []
+    ends: list[cp_model.LinearExprT] = []
     for number, task in enumerate(tasks):
         seconds = int(task.seconds)
         assert seconds == task.seconds

@@ -1,0 +1,65 @@
+"""Our schedule beside the shortest there is, on small random lists of tasks."""
+
+import random
+import statistics
+
+import pytest
+
+from ffebm.plan.schedule import Cost
+from ffebm.scheduling.list_schedule import Task, list_schedule
+from tests.scheduling.exact import shortest
+
+
+def random_tasks(rng: random.Random) -> list[Task]:
+    """Up to 16 tasks of whole seconds on 2 to 4 units, some of no time or of two units at once."""
+    units = "abcd"[: rng.randint(2, 4)]
+    tasks: list[Task] = []
+    for index in range(rng.randint(6, 16)):
+        first = max(0, index - 5)
+        waits = rng.sample(range(first, index), min(index - first, rng.choice([0, 1, 1, 2])))
+        on = tuple(sorted(rng.sample(units, 1 if rng.random() < 0.75 else 2)))
+        seconds = float(rng.choice([0, 1, 1, 2, 3, 5, 8]))
+        tasks.append(Task("digital", f"t{index}", on, seconds, tuple(sorted(waits)), Cost()))
+    return tasks
+
+
+def compared(graphs: int, seed: int) -> list[float]:
+    """Our makespan over the shortest, for so many lists."""
+    rng = random.Random(seed)
+    ratios = []
+    for _ in range(graphs):
+        tasks = random_tasks(rng)
+        least = shortest(tasks)
+        schedule = list_schedule(tasks)
+        assert schedule.lower_bound_s <= least * (1 + 1e-12) <= schedule.makespan_s * (1 + 2e-12)
+        ratios.append(schedule.makespan_s / least if least else 1.0)
+    return ratios
+
+
+def test_the_yardstick_by_hand() -> None:
+    """One unit has 1 + 5 + 1 s to do; 10 s follow the last of them, so it goes before the 5 s."""
+    tasks = [
+        Task("digital", "first", ("a",), 1.0, (), Cost()),
+        Task("digital", "short", ("a",), 5.0, (0,), Cost()),
+        Task("digital", "long", ("a",), 1.0, (0,), Cost()),
+        Task("digital", "end", ("b",), 10.0, (2,), Cost()),
+    ]
+    assert shortest(tasks) == 12
+    assert shortest([]) == 0
+
+
+def test_no_bound_exceeds_the_shortest_schedule_and_ours_is_near() -> None:
+    ratios = compared(40, seed=1)
+    assert statistics.mean(ratios) < 1.05
+    assert max(ratios) < 1.5
+
+
+@pytest.mark.slow
+def test_five_hundred_lists() -> None:
+    ratios = compared(500, seed=2)
+    best = sum(ratio <= 1 + 1e-12 for ratio in ratios) / len(ratios)
+    print(  # noqa: T201 - the figure that this check is for
+        f"list schedule over the shortest: mean {statistics.mean(ratios):.4f}, worst {max(ratios):.3f}, "
+        f"{best:.0%} of them are shortest"
+    )
+    assert statistics.mean(ratios) < 1.04
