@@ -3,36 +3,47 @@
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
+from msgspec.structs import replace
 from torch import Tensor
 
 from ffebm.plan.schema import Piece
 from ffebm.runtime.tiles.lines.calibration import Calibration
 from ffebm.runtime.tiles.split import SplitTile
-from ffebm.runtime.tiles.tile import Health, Readings, Tile
+from ffebm.runtime.tiles.tile import Health, Readings, Tile, remapped
 
 
 class ReplicatedTile:
-    """Several tiles with one weight, each with cells, converters and noise of its own.
+    """Several copies of one weight, each on cells and converters of its own, that work side by side.
 
-    Vector k of a sample goes to replica k modulo their number, in products and transposed products alike: so
-    the error current of a window comes back through the cells that it went through. Writes and updates reach
-    all; what is read is their mean.
+    Vector k of a sample goes to copy k modulo their number, in products and transposed products alike: so the
+    error current of a window comes back through the cells that it went through. Writes and updates reach all;
+    what is read is their mean. A copy that has fewer vectors than others reads its first one again, and what
+    that gives counts only among the readings of its converters.
+
+    Args:
+        tile: Holds the matrices of all copies, [copies * groups, n_out, n_in], copy by copy.
+        copies: How many there are.
+        weight: Its name, for messages.
     """
 
-    def __init__(self, copies: Sequence[Tile]) -> None:
-        """Take the copies, at least one."""
-        self.copies = tuple(copies)
+    def __init__(self, tile: Tile, copies: int, weight: str = "") -> None:
+        self.tile = tile
+        self.copies = copies
+        self._weight = weight
 
     def program(self, weight: Tensor) -> None:
         """[groups, n_out, n_in]."""
-        for tile in self.copies:
-            tile.program(weight)
+        self.tile.program(weight.repeat(self.copies, 1, 1))
+
+    def each(self) -> Tensor:
+        """What every copy holds, [copies, groups, n_out, n_in]."""
+        return self.tile.read().unflatten(0, (self.copies, -1))
 
     def read(self) -> Tensor:
         """[groups, n_out, n_in]."""
-        first, *others = (tile.read() for tile in self.copies)
+        first, *others = self.each()
         # equal copies give exactly what one gives
-        return first + sum((other - first for other in others), torch.zeros_like(first)) / len(self.copies)
+        return first + sum((other - first for other in others), torch.zeros_like(first)) / self.copies
 
     def mvm(self, x: Tensor) -> Tensor:
         """[groups, batch, n_in] -> [groups, batch, n_out], all vectors those of one sample."""
@@ -43,7 +54,7 @@ class ReplicatedTile:
         return self.shared_out(y, torch.arange(y.shape[1], device=y.device), transposed=True)
 
     def shared_out(self, vectors: Tensor, numbers: Tensor, *, transposed: bool = False) -> Tensor:
-        """Products, each by its replica.
+        """Products, each by its copy.
 
         Args:
             vectors: [groups, batch, n_in], or [groups, batch, n_out] if transposed.
@@ -53,54 +64,68 @@ class ReplicatedTile:
         Returns:
             [groups, batch, n_out], or [groups, batch, n_in] if transposed.
         """
-        whose = numbers % len(self.copies)
-        shares = [(whose == number).nonzero()[:, 0] for number in range(len(self.copies))]
-        products = [tile.mvm_t if transposed else tile.mvm for tile in self.copies]
-        used = [number for number, own in enumerate(shares) if len(own)] or [0]
-        made = [products[number](vectors[:, shares[number]]) for number in used]
-        out = made[0].new_empty(*vectors.shape[:2], made[0].shape[-1])
-        for number, some in zip(used, made, strict=True):
-            out[:, shares[number]] = some
-        return out
+        groups, (taken, back) = len(vectors), self._shares(numbers)
+        shares = vectors[:, taken].unflatten(1, (self.copies, -1)).transpose(0, 1).flatten(0, 1)
+        made = self.tile.mvm_t(shares) if transposed else self.tile.mvm(shares)
+        return made.unflatten(0, (self.copies, groups)).transpose(0, 1).flatten(1, 2)[:, back]
+
+    def _shares(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        """Which vector each copy takes, [copies * most], and where each vector then is, [batch]."""
+        if not len(numbers):
+            return numbers, numbers
+        whose = numbers % self.copies
+        order, counts = torch.argsort(whose, stable=True), torch.bincount(whose, minlength=self.copies)
+        first = counts.cumsum(0) - counts
+        rank = torch.empty_like(order)
+        rank[order] = torch.arange(len(order), device=order.device) - first[whose[order]]
+        most = int(counts.max())
+        back = whose * most + rank
+        taken = order[first.clamp(max=len(order) - 1)].repeat_interleave(most)
+        taken[back] = torch.arange(len(order), device=order.device)
+        return taken, back
 
     def update(self, step: Tensor) -> None:
         """[groups, n_out, n_in]."""
-        for tile in self.copies:
-            tile.update(step)
+        self.tile.update(step.repeat(self.copies, 1, 1))
+
+    def remap(self) -> None:
+        """Write anew what each copy holds, in a range that its weights ask for now.
+
+        Raises:
+            UsageError: If a tile of one's own cannot do so.
+        """
+        remapped(self.tile, self._weight)
 
     def readings(self) -> Readings:
         """Of all copies together."""
-        return sum((tile.readings() for tile in self.copies), Readings())
+        return self.tile.readings()
 
     def health(self) -> Health:
         """Of all copies together."""
-        return sum((tile.health() for tile in self.copies), Health())
+        return self.tile.health()
 
     def at(self, seconds: float | None) -> None:
         """Reads of all copies come so long after programming."""
-        for tile in self.copies:
-            tile.at(seconds)
+        self.tile.at(seconds)
 
     def calibrate(self, stage: Calibration) -> None:
         """Set the ranges of each copy by data."""
-        for tile in self.copies:
-            tile.calibrate(stage)
+        self.tile.calibrate(stage)
 
     def state(self) -> dict[str, Tensor]:
         """Of all copies."""
-        return {f"replica{n}.{k}": t for n, tile in enumerate(self.copies) for k, t in tile.state().items()}
+        return self.tile.state()
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take up a state."""
-        for n, tile in enumerate(self.copies):
-            prefix = f"replica{n}."
-            tile.restore({k.removeprefix(prefix): t for k, t in state.items() if k.startswith(prefix)})
+        self.tile.restore(state)
 
 
 def tile_of(pieces: Sequence[Piece], make_tile: Callable[[], Tile]) -> Tile:
     """The pieces of a weight as one tile: one copy of it, or its replicas."""
-    replicas: dict[int, list[Piece]] = {}
-    for piece in pieces:
-        replicas.setdefault(piece.replica, []).append(piece)
-    copies = [SplitTile(replicas[number], make_tile) for number in sorted(replicas)]
-    return copies[0] if len(copies) == 1 else ReplicatedTile(copies)
+    copies = 1 + max(piece.replica for piece in pieces)
+    if copies == 1:
+        return SplitTile(pieces, make_tile)
+    groups = 1 + max(piece.group for piece in pieces)
+    apart = [replace(piece, group=piece.group + groups * piece.replica, replica=0) for piece in pieces]
+    return ReplicatedTile(SplitTile(apart, make_tile), copies, pieces[0].weight)

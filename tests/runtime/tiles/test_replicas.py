@@ -26,14 +26,11 @@ def uneven(replicas: int) -> ReplicatedTile:
     """Replica k holds k + 1 times the weight that it is given."""
 
     class Scaled(IdealTile):
-        def __init__(self, factor: int) -> None:
-            super().__init__()
-            self.factor = factor
-
         def program(self, weight: Tensor) -> None:
-            super().program(self.factor * weight)
+            factors = torch.arange(1.0, replicas + 1).repeat_interleave(len(weight) // replicas)
+            super().program(factors[:, None, None] * weight)
 
-    return ReplicatedTile([Scaled(number + 1) for number in range(replicas)])
+    return ReplicatedTile(Scaled(), replicas)
 
 
 def test_vectors_are_shared_out_one_after_the_other() -> None:
@@ -48,18 +45,29 @@ def test_vectors_are_shared_out_one_after_the_other() -> None:
     assert torch.allclose(tile.read(), 2 * weight, rtol=1e-12)
 
 
+def test_copies_are_read_at_once_however_many_there_are() -> None:
+    calls = []
+
+    class Counted(IdealTile):
+        def mvm(self, x: Tensor) -> Tensor:
+            calls.append(x.shape)
+            return super().mvm(x)
+
+    tile = tile_of(copied(pieces(2, 4, 5, crossbar()), 6), Counted)
+    tile.program(random(2, 4, 5))
+    tile.mvm(random(2, 20, 5))
+    assert calls == [(12, 1, 1, 4, 5)]  # four vectors for each of six copies of two groups
+
+
 def test_updates_and_states_reach_every_copy() -> None:
     tile, weight = uneven(2), random(1, 4, 5)
     tile.program(weight)
     tile.update(weight)
-    assert torch.allclose(tile.copies[0].read(), 2 * weight)
-    assert torch.allclose(tile.copies[1].read(), 3 * weight)
+    assert torch.allclose(tile.each(), torch.stack([2 * weight, 3 * weight]))
     other = uneven(2)
     other.program(torch.zeros_like(weight))
     other.restore(tile.state())
-    assert [torch.equal(a.read(), b.read()) for a, b in zip(tile.copies, other.copies, strict=True)] == [
-        True
-    ] * 2
+    assert torch.equal(tile.each(), other.each())
 
 
 def test_no_vector_at_all() -> None:
