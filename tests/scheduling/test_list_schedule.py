@@ -1,3 +1,5 @@
+from itertools import permutations
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -123,6 +125,14 @@ def test_what_takes_no_time_delays_nothing_and_wakes_at_once() -> None:
 
 def test_a_task_without_units_starts_when_it_may() -> None:
     assert starts([named("a", "a", 2.0), named("none", "", 1.0, 0)]) == [("a", 0.0), ("none", 2.0)]
+
+
+@pytest.mark.parametrize("jobs", list(permutations([(3.0, 1.0), (2.0, 3.0), (1.0, 5.0)])))
+def test_three_jobs_on_two_units_take_the_least_time_in_any_order(jobs: list[tuple[float, float]]) -> None:
+    """10 s is the least of all orders; the longest task first takes 13 s, the worst order 15 s."""
+    tasks = [task(("a",), first) for first, _ in jobs]
+    tasks += [task(("b",), second, number) for number, (_, second) in enumerate(jobs)]
+    assert list_schedule(tasks).makespan_s == 10.0
 
 
 def test_an_empty_schedule() -> None:

@@ -282,6 +282,17 @@ def test_a_circuit_that_settles_by_itself_converts_once_a_phase() -> None:
     assert "settling    continuous: converters once a phase of 20 s\n" in plan.summary()
 
 
+def test_a_block_is_nudged_to_one_side_after_the_other() -> None:
+    """The second phase waits for the first one, the contrast for both."""
+    plan = two_layers()
+    plus, minus = (s for s in plan.training.steps if s.kind == "nudged")
+    (contrast,) = (s for s in plan.training.steps if s.kind == "contrast")
+    (states,) = (plan.training.steps[before] for before in contrast.after)
+    assert minus.after == (plus.id,)
+    assert minus.start_s == plus.end_s > plus.start_s
+    assert states.after == (minus.id,)
+
+
 def test_the_error_current_reaches_an_earlier_block_by_a_transposed_read() -> None:
     b = Builder()
     y = b.node("Relu", b.node("MatMul", b.input("x", 1, 3), b.weight(3, 2)))
