@@ -1,13 +1,14 @@
 """The search for a mapping: what the solver chooses, packed onto tiles and measured by the schedule.
 
 The solver adds up prices; the schedule knows more: which transfers wait for each other, what runs side by
-side. So what the solver chooses is scheduled, and so is the digital twin; the better one is kept, and then
-changed block by block as long as the schedule gets better and the effort lasts.
+side. So what the solver chooses is scheduled, and so are the digital twin and others. In small graphs each
+of them is changed, one option or two at a time, as long as the schedule gets better and the effort lasts.
 """
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 
 from ffebm.errors import UsageError
 from ffebm.graph.graph import Graph
@@ -167,7 +168,7 @@ class Search:
         within = [found for found in kept if not self._excess(found)]
         if not within:
             raise self._beyond(min(kept, key=lambda found: max(self._excess(found).values())))
-        best = self._climbed(min(within, key=self.key))
+        best = self._climbed(within)
         value = value_of(self.goal.objective, best.measured)
         return Searched(best, value, choice.value, choice.bound, choice.gap)
 
@@ -334,24 +335,52 @@ class Search:
         """Every block on the fewest tiles."""
         return tuple(_smallest(some.options) for some in self.choosing)
 
-    def _climbed(self, best: Tried) -> Tried:
-        """A mapping with one option after the other changed as long as its schedule gets better."""
+    def _climbed(self, kept: Sequence[Tried]) -> Tried:
+        """The best mapping that changes lead to: from each kept one, and from some with fewer tiles."""
+        best = min(kept, key=self.key)
         left = TRIES * self.goal.effort // 1000 // max(1, len(self.graph.nodes))
         if sum(len(some.options) for some in self.choosing) > left:
             return best
+        until = len(self.seen) + left
+        cheaper = dict.fromkeys(self._at_worth(best.picked, worth) for worth in WORTHS)
+        packed = [self.tried(picked) for picked in cheaper if self.packs(picked, apart=False)]
+        starts = [*kept, *(found for found in packed if not self._excess(found))]
+        return min((self._top(start, until) for start in sorted(starts, key=self.key)), key=self.key)
+
+    def _top(self, best: Tried, until: int) -> Tried:
+        """A mapping with one option changed, or two at once, as long as its schedule gets better.
+
+        Args:
+            best: Where to start.
+            until: So many mappings may be scheduled in all.
+        """
         changed = True
         while changed:
             changed = False
-            for place, some in enumerate(self.choosing):
-                for number in range(len(some.options)):
-                    picked = (*best.picked[:place], number, *best.picked[place + 1 :])
-                    if picked in self.seen or left <= 0 or not self.packs(picked, apart=False):
-                        continue
-                    left -= 1
-                    found = self.tried(picked)
-                    if not self._excess(found) and self.key(found) < self.key(best):
-                        best, changed = found, True
+            for picked in self._near(best.picked):
+                if picked not in self.seen and len(self.seen) >= until:
+                    return best
+                if not self.packs(picked, apart=False):
+                    continue
+                found = self.tried(picked)
+                if not self._excess(found) and self.key(found) < self.key(best):
+                    best, changed = found, True
+                    break
         return best
+
+    def _near(self, picked: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+        """Mappings with one other option, then those with two."""
+        others = [
+            (place, number)
+            for place, some in enumerate(self.choosing)
+            for number in range(len(some.options))
+            if number != picked[place]
+        ]
+        for place, number in others:
+            yield (*picked[:place], number, *picked[place + 1 :])
+        for (place, number), (later, other) in combinations(others, 2):
+            if place != later:
+                yield (*picked[:place], number, *picked[place + 1 : later], other, *picked[later + 1 :])
 
     # --- figures -------------------------------------------------------------------------------------
 
