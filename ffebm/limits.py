@@ -69,3 +69,8 @@ CONVERTER_SECONDS = Limit("FFEBM_MAX_CONVERTER_SECONDS", 120, "seconds for conve
 VALUE_ELEMENTS = Limit("FFEBM_MAX_VALUE_ELEMENTS", 2**31, "elements of one value")
 LOOP_ROUNDS = Limit("FFEBM_MAX_LOOP_ROUNDS", 100_000, "rounds of one loop")
 DIGITAL_UNITS = Limit("FFEBM_MAX_DIGITAL_UNITS", 1_000_000, "digital units")
+CIRCUIT_CELLS = Limit(
+    "FFEBM_MAX_CIRCUIT_CELLS", 1_000_000, "cells of one circuit that is written as a netlist"
+)
+CIRCUIT_SECONDS = Limit("FFEBM_MAX_CIRCUIT_SECONDS", 600, "seconds for simulating one circuit")
+CIRCUIT_SAMPLES = Limit("FFEBM_MAX_CIRCUIT_SAMPLES", 16, "samples that one circuit is driven with")

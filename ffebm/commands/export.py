@@ -1,39 +1,124 @@
 """`ffebm export`."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from msgspec.structs import replace
-from typer import Option
+from rich.table import Table
+from typer import Exit, Option
 
-from ffebm.commands.console import PlanPath, err, out
+from ffebm.commands.console import PlanPath, err, out, print_tables, tables
 from ffebm.errors import PlanError, UsageError
+from ffebm.exporters.export import Export
 from ffebm.files.folder import FolderKind, read_folder, write_folder
 from ffebm.plan.plan import Plan, load_plan
 from ffebm.plan.schema import Port
+from ffebm.plan.summary import engineering
 from ffebm.visible import visible
+
+if TYPE_CHECKING:
+    from ffebm.studies.circuits import CircuitComparison
 
 EXPORT = FolderKind("export", "ffebm export PLAN --to TOOL", "export the plan again")
 
 
 def export(
     plan: PlanPath,
-    to: Annotated[str, Option(help="crosssim, aihwkit, zigzag, qonnx, or one of an installed package.")],
+    to: Annotated[
+        str, Option(help="crosssim, aihwkit, zigzag, qonnx, spice, or one of an installed package.")
+    ],
     output: Annotated[Path | None, Option("-o", "--output", help="Folder. [default: PLAN.TO]")] = None,
     data: Annotated[
-        Path | None, Option(help="Samples that fix the scales of QONNX, as for `ffebm run --input`.")
+        Path | None,
+        Option(help="Samples that fix the scales of QONNX or drive circuits, as for `ffebm run --input`."),
     ] = None,
+    block: Annotated[int | None, Option(help="Of spice: one block alone, counted from 0.", min=0)] = None,
+    run: Annotated[bool, Option("--run", help="Of spice: hold ngspice against the runtime.")] = False,
 ) -> None:
     """Write a plan as other simulators and tools read it, and say what they cannot express."""
     from ffebm.exporters.catalogue import exporter
     from ffebm.exporters.qonnx import export_qonnx
 
     write = exporter(to)
-    if data is not None and to != "qonnx":
-        raise UsageError(f"--data with --to {to}", allowed="--to qonnx, whose scales can be measured")
+    _check_options(to, data=data is not None, circuit=run or block is not None)
     loaded = load_plan(plan)
     folder = output or plan.resolve().with_name(f"{plan.resolve().name}.{to}")
+    if to == "spice":
+        _export_circuits(loaded, folder, block, data, run=run)
+        return
     exported = write(loaded) if data is None else export_qonnx(loaded, _peaks(loaded, data))
+    _write(folder, exported)
+
+
+def _check_options(to: str, *, data: bool, circuit: bool) -> None:
+    """Refuse options that a format has no use for."""
+    if data and to not in {"qonnx", "spice"}:
+        allowed = "--to qonnx, whose scales can be measured, or --to spice"
+        raise UsageError(f"--data with --to {to}", allowed=allowed)
+    if circuit and to != "spice":
+        raise UsageError(f"--block or --run with --to {to}", allowed="--to spice")
+
+
+def _export_circuits(plan: Plan, folder: Path, block: int | None, data: Path | None, *, run: bool) -> None:
+    """Write netlists; with `run`, hold ngspice against the runtime and leave with 1 if they disagree."""
+    from ffebm.exporters.spice.export import circuits, netlist, seeded, spice_export
+    from ffebm.exporters.spice.ngspice import ngspice_path
+    from ffebm.studies.circuits import compare, expected, sampled_inputs, stimulus_of
+
+    if run:
+        ngspice_path()  # before any work
+    made = circuits(plan, block)
+    held = {} if data is None else sampled_inputs(plan, data)
+    stimuli = [seeded(c) if data is None else stimulus_of(c, held[c.block.id]) for c in made]
+    known = [expected(plan, c, stimulus) for c, stimulus in zip(made, stimuli, strict=True)]
+    netlists = [netlist(plan, c, found.stimulus) for c, found in zip(made, known, strict=True)]
+    for circuit, found in zip(made, known, strict=True):
+        if not found.settled:
+            err.print(f"warning: {circuit.block.name} does not settle in the runtime's sweeps", markup=False)
+    _write(folder, spice_export(plan, netlists))
+    if run:
+        pairs = zip(netlists, known, strict=True)
+        found_in = [compare(plan, netlist_, found) for netlist_, found in pairs]
+        print_tables(tables(), circuit_tables(found_in))
+        apart = [found.block for found in found_in if not found.agrees]
+        if apart:
+            err.print(f"ngspice and the runtime disagree by more than 1 %: {', '.join(apart)}", markup=False)
+            raise Exit(1)
+
+
+def circuit_tables(found: "list[CircuitComparison]") -> Iterator[Table]:
+    """What ngspice says of each block beside what the runtime and the plan say."""
+    states = _table(
+        "States: off from the runtime's by norm",
+        "block",
+        "samples",
+        "cells",
+        "phases as billed",
+        "given time",
+    )
+    time = _table("Free phase", "block", "within 1 % after", "billed")
+    power = _table("Power of the cells at the free state", "block", "ngspice", "from states", "billed")
+    gradients = _table("Cosine of EP gradients, worst weight", "block", "phases as billed", "given time")
+    for one in found:
+        billed, given = (max(one.errors[run].values()) for run in ("billed", "given"))
+        states.add_row(one.block, f"{one.samples}", f"{one.cells:,}", f"{billed:.2g}", f"{given:.2g}")
+        time.add_row(one.block, engineering(one.seconds, "s"), engineering(one.billed_seconds, "s"))
+        watts = (one.watts, one.expected_watts, one.billed_watts)
+        power.add_row(one.block, *(engineering(value, "W") for value in watts))
+        gradients.add_row(one.block, *(f"{one.cosines[run]:.6f}" for run in ("billed", "given")))
+    yield from (states, time, power, gradients)
+
+
+def _table(title: str, *heads: str) -> Table:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for head in heads:
+        table.add_column(head, justify="left" if head == "block" else "right", overflow="fold")
+    return table
+
+
+def _write(folder: Path, exported: Export) -> None:
+    """Write the folder, and say what it holds and lacks."""
     _check_unchanged(folder, exported.marker)
     write_folder(folder, exported.files, exported.marker, EXPORT)
     for note in exported.notes:

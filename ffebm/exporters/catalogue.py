@@ -8,6 +8,7 @@ from ffebm.exporters.aihwkit import export_aihwkit
 from ffebm.exporters.crosssim import export_crosssim
 from ffebm.exporters.export import Export
 from ffebm.exporters.qonnx import export_qonnx
+from ffebm.exporters.spice.export import export_spice
 from ffebm.exporters.zigzag import export_zigzag
 from ffebm.plan.plan import Plan
 
@@ -16,6 +17,7 @@ EXPORTERS: dict[str, Callable[[Plan], Export]] = {
     "aihwkit": export_aihwkit,
     "zigzag": export_zigzag,
     "qonnx": export_qonnx,
+    "spice": export_spice,
 }
 
 

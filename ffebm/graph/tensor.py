@@ -9,6 +9,7 @@ Dim = int | str
 """A size, or the name of a size that is only known at run time (the batch)."""
 
 Array = np.ndarray[tuple[int, ...], np.dtype[np.generic]]
+Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
 PlainAttr: TypeAlias = (
     bool | int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...] | Array

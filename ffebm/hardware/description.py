@@ -36,6 +36,7 @@ from ffebm.hardware.derived import with_derived
 from ffebm.hardware.exact import Exact
 from ffebm.hardware.groups import (
     CHIP,
+    Amplifier,
     AnalogGroup,
     Arithmetic,
     Core,
@@ -68,6 +69,7 @@ from ffebm.visible import visible
 __all__ = [
     "Accumulate",
     "Adc",
+    "Amplifier",
     "AnalogGroup",
     "Area",
     "Arithmetic",

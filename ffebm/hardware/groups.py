@@ -52,7 +52,19 @@ DataType = Literal["fp32", "bf16", "int8"]
 """What digital units compute in."""
 
 
-class Relaxation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Amplifier(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The amplifiers that hold lines at virtual grounds and turn their currents into drives.
+
+    Attributes:
+        gain: Open loop, at rest.
+        gain_bandwidth: Frequency at which the open-loop gain has fallen to 1, in hertz.
+    """
+
+    gain: Ratio
+    gain_bandwidth: Rate
+
+
+class Relaxation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
     """How a block settles by itself.
 
     Attributes:
@@ -60,12 +72,14 @@ class Relaxation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         time_constants: How many of them a phase lasts.
         voltage: Root mean square over a cell while the circuit settles.
         conductance: Mean of a cell.
+        amplifier: At the virtual grounds; None is an ideal one.
     """
 
     time_constant: Time
     time_constants: Ratio
     voltage: Voltage
     conductance: Conductance
+    amplifier: Amplifier | None = None
 
     @property
     def seconds(self) -> float:

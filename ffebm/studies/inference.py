@@ -10,7 +10,7 @@ import torch
 
 from ffebm.errors import Location, UsageError
 from ffebm.files.write_file import replacing
-from ffebm.graph.tensor import Array
+from ffebm.graph.tensor import Array, Floats
 from ffebm.plan.plan import Plan
 from ffebm.plan.schema import Port
 from ffebm.runtime.blocks.settling.settling import listed_samples
@@ -23,7 +23,6 @@ from ffebm.training.data.npz import npz_names, read_npz
 
 BESIDE = ("y", "x_test", "y_test")
 """Arrays of a file of labelled samples that are no inputs."""
-Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ def plan(tmp_path: Path) -> Path:
     return tmp_path / "net.plan"
 
 
-@pytest.mark.parametrize("target", sorted(EXPORTERS))
+@pytest.mark.parametrize("target", sorted({*EXPORTERS} - {"spice"}))  # which takes no clocked blocks
 def test_every_format_is_written_whole_and_says_what_it_lacks(target: str, plan: Path, run: Run) -> None:
     code, out, err = run(plan, "--to", target)
     folder = plan.with_name(f"net.plan.{target}")
@@ -76,7 +76,8 @@ def test_other_folders_and_added_files_are_kept(plan: Path, run: Run, tmp_path: 
 
 
 def test_an_unknown_format_is_refused(plan: Path, run: Run) -> None:
-    assert run(plan, "--to", "spice") == (2, "", "error: --to spice; crosssim, aihwkit, zigzag, qonnx\n")
+    formats = "crosssim, aihwkit, zigzag, qonnx, spice"
+    assert run(plan, "--to", "verilog") == (2, "", f"error: --to verilog; {formats}\n")
 
 
 def test_samples_fix_the_scales_of_qonnx(plan: Path, run: Run, tmp_path: Path) -> None:
@@ -92,8 +93,21 @@ def test_samples_are_refused_where_they_would_do_nothing(plan: Path, run: Run, t
     assert run(plan, "--to", "crosssim", "--data", tmp_path / "x.npz") == (
         2,
         "",
-        "error: --data with --to crosssim; --to qonnx, whose scales can be measured\n",
+        "error: --data with --to crosssim; --to qonnx, whose scales can be measured, or --to spice\n",
     )
     dense_plan("ideal").save(tmp_path / "ideal.plan")
     code, _, err = run(tmp_path / "ideal.plan", "--to", "qonnx", "--data", tmp_path / "x.npz")
     assert (code, err) == (2, "error: --data, but no digital segment drives a DAC\n  hint: leave it out\n")
+
+
+def test_options_of_circuits_are_refused_for_other_formats(plan: Path, run: Run) -> None:
+    for option in (("--run",), ("--block", "0")):
+        code, out, err = run(plan, "--to", "zigzag", *option)
+        assert (code, out, err) == (2, "", "error: --block or --run with --to zigzag; --to spice\n")
+
+
+def test_blocks_that_settle_by_clocked_reads_are_no_circuits(plan: Path, run: Run) -> None:
+    code, out, err = run(plan, "--to", "spice")
+    assert (code, out) == (2, "")
+    assert "block0 settles by clocked reads on 'tiles' of machine 'reference'" in err
+    assert "hint: compile for a machine with continuous settling: --hardware resistive" in err

@@ -120,7 +120,7 @@ def test_what_reads_it_names_both(plan: Plan) -> None:
     assert "converters of sram in every sweep" in summary
 
 
-@pytest.mark.parametrize("name", sorted(EXPORTERS.keys() - {"qonnx"}))
+@pytest.mark.parametrize("name", sorted(EXPORTERS.keys() - {"qonnx", "spice"}))
 def test_tools_of_one_kind_of_tile_refuse_it(plan: Plan, name: str) -> None:
     with pytest.raises(UsageError) as caught:
         EXPORTERS[name](plan)

@@ -1,0 +1,1 @@
+"""Energy blocks as netlists that ngspice runs."""

@@ -1,0 +1,224 @@
+"""An energy block as the circuit that is built: arrays between driven lines and virtual grounds, and neurons.
+
+Each layer's unit has a neuron: a capacitor and a conductance at its input, which sums currents, and a buffer
+that drives the lines with sigma of the voltage there. A linear map between two free layers takes two arrays,
+G and a copy of its transpose, since a line that is driven cannot be a virtual ground at the same time; a map
+from a clamped input takes one. Every window of a convolution has arrays of its own; their currents meet in
+the virtual grounds of the unit that they drive.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from ffebm.errors import UsageError
+from ffebm.graph.energy_block import DEFAULT_PHYSICS, EnergyBlock, Interaction, Layer, Linear
+from ffebm.graph.tensor import Floats
+from ffebm.hardware.description import Relaxation
+from ffebm.limits import CIRCUIT_CELLS
+from ffebm.mapping.wiring import Units, unit_of_output, wiring
+from ffebm.plan.plan import Plan
+from ffebm.plan.schema import Piece, TilePlan
+from ffebm.visible import visible
+
+
+@dataclass(frozen=True)
+class PlacedArray:
+    """A piece of a weight in one direction, with the windows that it serves.
+
+    Attributes:
+        tile: Number of its tile.
+        piece: Number of the piece.
+        transposed: It is the copy that drives the source from the layer above.
+        corner: First word line and bit-line pair of the piece on its tile.
+        source: Value whose units drive its lines.
+        target: Value whose units its currents go to.
+        plus: Cells that count up, [driven lines, sensed lines], siemens.
+        minus: Cells that count down, as many.
+        drivers: Flat index of the unit on each driven line, [windows, driven lines]; or `NOWHERE`.
+        sensed: Flat index of the unit behind each sensed line, [windows, sensed lines]; or `NOWHERE`.
+        ohms: Of the feedback: drive in volts for each ampere.
+    """
+
+    tile: int
+    piece: int
+    transposed: bool
+    corner: tuple[int, int]
+    source: str
+    target: str
+    plus: Floats
+    minus: Floats
+    drivers: Units
+    sensed: Units
+    ohms: float
+
+    @property
+    def name(self) -> str:
+        """Of its subcircuit."""
+        return f"tile{self.tile}_piece{self.piece}{'_t' if self.transposed else ''}"
+
+    @property
+    def cells(self) -> int:
+        """Cells, those of all windows together."""
+        return len(self.drivers) * (self.plus.size + self.minus.size)
+
+
+@dataclass(frozen=True)
+class IdentityLink:
+    """An identity between two values: what one unit drives another with, as it is.
+
+    Attributes:
+        source: Value that drives.
+        target: Value that is driven.
+        drivers: Flat index of the source's units, [units].
+        driven: Flat index of the target's units, [units].
+    """
+
+    source: str
+    target: str
+    drivers: Units
+    driven: Units
+
+
+@dataclass(frozen=True)
+class BlockCircuit:
+    """The circuit of a block.
+
+    Attributes:
+        block: The block.
+        inputs: Shape of each clamped input by value name.
+        arrays: Its arrays.
+        links: Its identities.
+        constants: What biases drive each unit of a layer with, by value name, [units].
+        relaxation: The machine's constants.
+    """
+
+    block: EnergyBlock
+    inputs: dict[str, tuple[int, ...]]
+    arrays: tuple[PlacedArray, ...]
+    links: tuple[IdentityLink, ...]
+    constants: dict[str, Floats]
+    relaxation: Relaxation
+
+    @property
+    def cells(self) -> int:
+        """Cells of all arrays."""
+        return sum(array.cells for array in self.arrays)
+
+
+def block_circuit(plan: Plan, block: EnergyBlock) -> BlockCircuit:
+    """The circuit of a block as a plan has placed it.
+
+    Raises:
+        UsageError: If it cannot be wired, with the layer that stands against it.
+        ModelError: If it has more cells than a simulator of circuits takes.
+    """
+    group = plan.hardware.analog_group(block.group)
+    if group.relaxation is None:
+        raise UsageError(
+            f"{block.name} settles by clocked reads on {group.name!r} of machine {plan.hardware.name!r}",
+            allowed="blocks that settle by themselves, as one circuit",
+            hint="compile for a machine with continuous settling: --hardware resistive",
+        )
+    _check(plan, block)
+    inside = {layer.value for layer in block.layers}
+    pieces: dict[str, list[tuple[TilePlan, Piece]]] = {}
+    for tile, piece in plan.pieces():
+        if not piece.replica:
+            pieces.setdefault(piece.weight, []).append((tile, piece))
+    arrays: list[PlacedArray] = []
+    links: list[IdentityLink] = []
+    for layer, interaction in block.interactions():
+        free = interaction.source in inside
+        if interaction.linear is None:
+            links += _links(layer, interaction, free=free)
+        else:
+            placed = pieces[interaction.linear.weight]
+            arrays += _arrays(plan, layer, interaction, placed, free=free)
+    inputs = {i.source: i.source_shape for _, i in block.interactions() if i.source not in inside}
+    constants = {layer.value: _constants(plan, layer) for layer in block.layers}
+    circuit = BlockCircuit(block, inputs, tuple(arrays), tuple(links), constants, group.relaxation)
+    CIRCUIT_CELLS.check(circuit.cells, f"{block.name} is a circuit of {circuit.cells:,} cells")
+    return circuit
+
+
+def _check(plan: Plan, block: EnergyBlock) -> None:
+    """Refuse what this circuit does not have."""
+    for layer, found in _refused(plan, block):
+        raise UsageError(
+            f"{block.name} has {visible(layer)!r}: {found}",
+            allowed="Hopfield layers joined by arrays of differential pairs, without pooling",
+            hint="--block N writes another block alone",
+        )
+
+
+def _refused(plan: Plan, block: EnergyBlock) -> Iterator[tuple[str, str]]:
+    if block.physics != DEFAULT_PHYSICS:
+        yield block.layers[0].value, f"its physics is {block.physics!r}"
+    tile = plan.hardware.analog_group(block.group).tile.crossbar()
+    if tile.mapping != "differential":
+        yield block.layers[0].value, f"its cells are in {tile.mapping!r} arrays"
+    if tile.scale == "column":
+        yield block.layers[0].value, "each column of its arrays has a digital scale of its own"
+    for layer, interaction in block.interactions():
+        if interaction.pool is not None:
+            yield layer.value, f"a {interaction.pool.op} drives it, for which there is no circuit here"
+        if math.prod(interaction.linear_shape) != math.prod(layer.shape):
+            yield layer.value, "one drive is spread over several of its units"
+
+
+def _arrays(
+    plan: Plan, layer: Layer, interaction: Interaction, placed: list[tuple[TilePlan, Piece]], *, free: bool
+) -> Iterator[PlacedArray]:
+    linear = interaction.linear
+    assert linear is not None
+    shape = plan.weights[linear.weight].shape
+    lines = wiring(interaction, () if linear.op == "MatMul" else tuple(shape[2:]))
+    tile = plan.tile_of(linear.weight).crossbar()
+    span = tile.cell.g_max.value - tile.cell.g_min.value
+    for at, piece in placed:
+        plus, minus = (np.asarray(side, np.float64) for side in plan.conductances(piece))
+        sources = lines.sources[piece.group][:, slice(*piece.inputs)]
+        targets = lines.targets[piece.group][:, slice(*piece.outputs)]
+        facts = (at.id, piece.id)
+        corner, ohms = (piece.row, piece.col), piece.scale / span
+        yield PlacedArray(
+            *facts, False, corner, interaction.source, layer.value, plus, minus, sources, targets, ohms
+        )
+        if free:
+            yield PlacedArray(
+                *facts, True, corner, layer.value, interaction.source, plus.T, minus.T, targets, sources, ohms
+            )
+
+
+def _links(layer: Layer, interaction: Interaction, *, free: bool) -> Iterator[IdentityLink]:
+    lines = wiring(interaction)
+    sources, targets = lines.sources.reshape(-1), lines.targets.reshape(-1)
+    yield IdentityLink(interaction.source, layer.value, sources, targets)
+    if free:
+        yield IdentityLink(layer.value, interaction.source, targets, sources)
+
+
+def _constants(plan: Plan, layer: Layer) -> Floats:
+    """What biases drive each unit of a layer with, in units of the model."""
+    total = np.zeros(layer.shape)
+    for name in layer.biases:
+        total = total + plan.weights[name].astype(np.float64)
+    flat = np.broadcast_to(total, layer.shape).reshape(-1).copy()
+    for interaction in layer.interactions:
+        linear = interaction.linear
+        if linear is not None and linear.bias is not None:
+            np.add.at(flat, unit_of_output(interaction), _inner_bias(plan, interaction, linear))
+    return flat
+
+
+def _inner_bias(plan: Plan, interaction: Interaction, linear: Linear) -> Floats:
+    """The bias behind a linear map at each of its outputs, [*linear]."""
+    assert linear.bias is not None
+    bias = plan.weights[linear.bias].astype(np.float64).reshape(-1)
+    axis = len(interaction.linear_shape) - 1 if linear.op == "MatMul" else 0
+    shape = [1] * len(interaction.linear_shape)
+    shape[axis] = -1
+    return np.broadcast_to(bias.reshape(shape), interaction.linear_shape)

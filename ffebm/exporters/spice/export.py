@@ -1,0 +1,167 @@
+"""The SPICE exporter: one netlist a block."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from ffebm.errors import UsageError
+from ffebm.exporters.export import Export, effects, sharing_notes, source_line
+from ffebm.exporters.spice.circuit import BlockCircuit, block_circuit
+from ffebm.exporters.spice.control import PhaseTimes, control
+from ffebm.exporters.spice.dynamics import Dynamics
+from ffebm.exporters.spice.names import NodeNames
+from ffebm.exporters.spice.netlist import elements, sources
+from ffebm.exporters.spice.stimulus import Stimulus, seeded_currents, seeded_inputs
+from ffebm.limits import CIRCUIT_SAMPLES
+from ffebm.plan.plan import Plan
+
+DONE = frozenset({"continuous settling", "learning in place"})
+"""What of a description the netlists have, or what does not act while a block settles."""
+
+NODES = "nodes.json"
+"""Beside the netlists: the node of each unit, in units of which voltage, and how long phases last."""
+
+FULLY = 1e-6
+"""Share of its state that a circuit may still be off when it is held against where it goes."""
+
+
+@dataclass(frozen=True)
+class Netlist:
+    """A block as a circuit, its drive, and its text.
+
+    Attributes:
+        circuit: The circuit.
+        stimulus: What drives it.
+        timeline: How long its phases last.
+        settled: It comes to rest within what is simulated.
+        text: What ngspice reads.
+    """
+
+    circuit: BlockCircuit
+    stimulus: Stimulus
+    timeline: PhaseTimes
+    settled: bool
+    text: str
+
+    @property
+    def file(self) -> str:
+        """Its name."""
+        return f"{self.circuit.block.name}.cir"
+
+
+def circuits(plan: Plan, block: int | None = None) -> list[BlockCircuit]:
+    """The circuits of a plan's blocks.
+
+    Args:
+        plan: The plan.
+        block: Of this one alone; None is of all.
+
+    Raises:
+        UsageError: If there is no such block, or it cannot be wired.
+    """
+    chosen = [b for b in plan.blocks if block is None or b.id == block]
+    if not chosen:
+        found = "the plan has no energy block" if block is None else f"--block {block}"
+        raise UsageError(found, allowed=f"one of its {len(plan.blocks)} blocks, counted from 0")
+    return [block_circuit(plan, b) for b in chosen]
+
+
+def seeded(circuit: BlockCircuit) -> Stimulus:
+    """One sample, drawn with a fixed seed, and no expected states."""
+    return Stimulus(seeded_inputs(circuit), seeded_currents(circuit, 1))
+
+
+def netlist(plan: Plan, circuit: BlockCircuit, stimulus: Stimulus, *, ideal: bool = False) -> Netlist:
+    """The netlist of a block.
+
+    Args:
+        plan: Whose block it is.
+        circuit: Of the block.
+        stimulus: What drives it.
+        ideal: Its amplifiers are ideal, whatever the description says.
+
+    Raises:
+        UsageError: If there are more samples than one circuit is driven with.
+    """
+    if stimulus.samples > CIRCUIT_SAMPLES.value:
+        raise UsageError(
+            f"{stimulus.samples} samples", allowed=CIRCUIT_SAMPLES.allowed, hint=CIRCUIT_SAMPLES.hint
+        )
+    amplifier = None if ideal else circuit.relaxation.amplifier
+    names = NodeNames(circuit)
+    dynamics = Dynamics(circuit, amplifier)
+    courses = [
+        dynamics.relax({name: values[sample] for name, values in stimulus.inputs.items()})
+        for sample in range(stimulus.samples)
+    ]
+    billed = circuit.relaxation.seconds
+    needed = max(course.time_to(FULLY) for course in courses)
+    timeline = PhaseTimes(billed, max(1.5 * needed, billed))
+    lines = [f"* {circuit.block.name}: an energy block, written by ffebm export --to spice"]
+    lines += elements(circuit, names, amplifier, source_line(plan))
+    lines += sources(circuit, names, stimulus)
+    lines += [".options reltol=1e-6 abstol=1e-15 vntol=1e-10 method=gear maxord=2 gmin=1e-15"]
+    lines += control(circuit, names, stimulus, timeline)
+    lines += [".end"]
+    settled = all(course.settled for course in courses)
+    return Netlist(circuit, stimulus, timeline, settled, "\n".join(lines) + "\n")
+
+
+def spice_export(plan: Plan, netlists: list[Netlist]) -> Export:
+    """The folder of some netlists of a plan."""
+    files = {found.file: found.text.encode("ascii") for found in netlists}
+    files[NODES] = msgspec.json.format(msgspec.json.encode([_nodes(found) for found in netlists]), indent=1)
+    return Export(marker=NODES, files=files, notes=tuple(notes(plan, netlists)))
+
+
+def _nodes(found: Netlist) -> dict[str, object]:
+    """Which node stands for what, for programs."""
+    names, circuit = NodeNames(found.circuit), found.circuit
+    return {
+        "netlist": found.file,
+        "block": circuit.block.name,
+        "volts": circuit.relaxation.voltage.value,
+        "phase_seconds": {"billed": found.timeline.billed, "given": found.timeline.given},
+        "beta": found.stimulus.beta,
+        "inputs": {name: names.units(name) for name in circuit.inputs},
+        "layers": {layer.value: names.units(layer.value) for layer in circuit.block.layers},
+    }
+
+
+def export_spice(plan: Plan, stimuli: Mapping[int, Stimulus] | None = None) -> Export:
+    """A plan's blocks as netlists for ngspice.
+
+    Args:
+        plan: The plan.
+        stimuli: What drives each block, by its id; None draws one sample a block.
+    """
+    made = []
+    for circuit in circuits(plan):
+        stimulus = seeded(circuit) if stimuli is None else stimuli[circuit.block.id]
+        made.append(netlist(plan, circuit, stimulus))
+    return spice_export(plan, made)
+
+
+def notes(plan: Plan, netlists: list[Netlist]) -> list[str]:
+    """What the netlists do not show."""
+    missing = [name for name in effects(plan) if name not in DONE]
+    found = ["cells are at their targets, without noise, and converters at the edge are exact"]
+    if missing:
+        found.append(f"left out of what the hardware description asks for: {', '.join(missing)}")
+    copies = sorted({a.piece for n in netlists for a in n.circuit.arrays if a.transposed})
+    if copies:
+        found.append(f"{len(copies)} pieces have a copy of their transpose, which the plan does not place")
+    windows = [f"{n.circuit.block.name} {max(len(a.drivers) for a in n.circuit.arrays)}" for n in netlists]
+    many = [
+        text
+        for text, n in zip(windows, netlists, strict=True)
+        if any(len(a.drivers) > 1 for a in n.circuit.arrays)
+    ]
+    if many:
+        found.append(f"each window of a convolution has arrays of its own, most in {', '.join(many)}")
+    found += sharing_notes(plan)
+    moving = [n.circuit.block.name for n in netlists if not n.settled]
+    if moving:
+        found.append(f"warning: {', '.join(moving)} does not come to rest")
+    return found

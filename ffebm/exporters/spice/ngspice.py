@@ -1,0 +1,134 @@
+"""Runs netlists in ngspice, and reads the waveforms that it writes.
+
+Only files that this package wrote are run: in a folder of their own, in batch mode, without the user's
+start-up file, and not for longer than a bound.
+"""
+
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ffebm.errors import Location, UsageError
+from ffebm.exporters.spice.control import RUNS, drivers, raw_file, watched
+from ffebm.exporters.spice.export import Netlist
+from ffebm.exporters.spice.names import NodeNames
+from ffebm.graph.tensor import Floats
+from ffebm.limits import CIRCUIT_SECONDS
+
+_TAIL = 400
+"""Characters of ngspice's own message that are shown."""
+
+
+@dataclass(frozen=True)
+class Waveforms:
+    """What ngspice found of one sample in one run.
+
+    Attributes:
+        times: s, [points].
+        states: In units of the model, [points, units of all layers in order].
+        watts: What the drivers of all lines give to the cells, [points].
+    """
+
+    times: Floats
+    states: Floats
+    watts: Floats
+
+    def at(self, second: float) -> Floats:
+        """The states at a time, between two points of it on a line, [units]."""
+        columns = [np.interp(second, self.times, column) for column in self.states.T]
+        return np.array(columns)
+
+    def watts_at(self, second: float) -> float:
+        """The power at a time."""
+        return float(np.interp(second, self.times, self.watts))
+
+
+def ngspice_path() -> str:
+    """Where ngspice is.
+
+    Raises:
+        UsageError: If it is not installed.
+    """
+    found = shutil.which("ngspice")
+    if found is None:
+        raise UsageError(
+            "--run needs ngspice, which is not on the path",
+            hint="install it (Debian: apt-get install ngspice); or leave --run out, and run the netlists "
+            "elsewhere: ngspice -n -b FILE",
+        )
+    return found
+
+
+def simulate(made: Netlist) -> dict[tuple[int, str], Waveforms]:
+    """Run a netlist.
+
+    Returns:
+        Waveforms by sample and run.
+
+    Raises:
+        UsageError: If ngspice is missing, takes longer than the bound, or does not get through.
+    """
+    program = ngspice_path()
+    block = made.circuit.block.name
+    with tempfile.TemporaryDirectory(prefix="ffebm-spice-") as folder:
+        here = Path(folder)
+        (here / made.file).write_text(made.text, encoding="ascii")
+        try:
+            done = subprocess.run(
+                [program, "-n", "-b", made.file],
+                cwd=here,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=CIRCUIT_SECONDS.value,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise UsageError(
+                f"{block}: ngspice is not through", allowed=CIRCUIT_SECONDS.allowed, hint=CIRCUIT_SECONDS.hint
+            ) from None
+        found = {}
+        for sample in range(made.stimulus.samples):
+            for run in RUNS:
+                path = here / raw_file(block, sample, run)
+                waves = _read(made, path) if path.exists() else None
+                if waves is None or waves.times[-1] < 2.999 * made.timeline.of(run):
+                    said = (done.stderr or done.stdout).decode("utf-8", "replace")[-_TAIL:]
+                    raise UsageError(
+                        f"ngspice did not get through sample {sample} ({run} time): {' '.join(said.split())}",
+                        location=Location(made.file),
+                    )
+                found[sample, run] = waves
+    return found
+
+
+def _read(made: Netlist, path: Path) -> Waveforms:
+    names, volts = NodeNames(made.circuit), made.circuit.relaxation.voltage.value
+    columns = read_raw(path)
+    states = np.stack([columns[f"v({node})"] for node in watched(made.circuit, names)], axis=1)
+    watts = np.zeros(len(states))
+    for node, element in drivers(made.circuit, names).items():
+        watts -= columns[f"v({node})"] * columns[f"i({element})"]
+    return Waveforms(columns["time"], states / volts, watts)
+
+
+def read_raw(path: Path) -> dict[str, Floats]:
+    """The vectors of a binary raw file by name, [points] each.
+
+    Source: ngspice's manual, chapter on its output file formats.
+    """
+    head, _, body = path.read_bytes().partition(b"Binary:\n")
+    names, counts, listing = [], {}, False
+    for line in head.decode("ascii", "replace").splitlines():
+        if listing:
+            names.append(line.split("\t")[2].lower())
+        elif line.startswith("No. "):
+            key, _, value = line.partition(":")
+            counts[key] = int(value)
+        listing = listing or line.startswith("Variables:")
+    shape = (counts["No. Points"], counts["No. Variables"])
+    values = np.frombuffer(body, "<f8", shape[0] * shape[1]).reshape(shape)
+    return dict(zip(names, values.T, strict=True))

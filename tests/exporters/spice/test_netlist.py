@@ -1,0 +1,177 @@
+"""Netlists: what they say, what is never in them, and which blocks have none."""
+
+import re
+import string
+
+import numpy as np
+import pytest
+import torch
+from msgspec.structs import replace
+
+from ffebm.compiler.driver import compile_model
+from ffebm.errors import FfebmError, UsageError
+from ffebm.exporters.spice.circuit import block_circuit
+from ffebm.exporters.spice.dynamics import Dynamics
+from ffebm.exporters.spice.export import circuits, export_spice, netlist, seeded, spice_export
+from ffebm.exporters.spice.names import plain, shown
+from ffebm.exporters.spice.neurons import sigma
+from ffebm.exporters.spice.stimulus import Stimulus
+from ffebm.graph.energy_block import Activation
+from ffebm.runtime.blocks.physics.activation import FORMS, activate
+from tests.exporters.spice.models import conv_plan, dense_plan
+from tests.machines import with_tiles
+from tests.models import Builder
+
+EVIL = (
+    "a\n.control\nshell touch /tmp/x\n.endc",
+    "*# shell touch /tmp/x",
+    "$(id) `id` ; quit | id",
+    ".include /etc/passwd",
+    "Ünïcode‮ '\" \\ {v(1)}",
+    "A",
+    "a",
+    "",
+    "x" * 300,
+)
+KNOWN = frozenset(
+    ["set", "save", "alter", "tran", "write", "echo", "meas", "let", "print", "if", "end", "quit", "*"]
+) | {""}
+ACTIVATIONS = [
+    Activation("Clip", 0.7, low=-0.5, high=1.0),
+    Activation("Clip", 2.0, low=0.0),
+    Activation("Clip", 2.0, high=0.3),
+    Activation("HardSigmoid", 1.5, alpha=0.2, beta=0.4),
+    Activation("LeakyRelu", 1.0, alpha=0.1),
+    Activation("Elu", 1.3, alpha=0.8),
+    Activation("Celu", 1.0, alpha=0.5),
+    Activation("Selu", 1.0, alpha=1.6, beta=1.05),
+    *(Activation(op, 0.9) for op in ("Identity", "Relu", "Sigmoid", "Tanh", "Softplus", "Softsign")),
+]
+
+
+def evil_model(names: tuple[str, ...]) -> Builder:
+    b = Builder()
+    x = b.input(names[0] or "in", "N", 3)
+    for name in names[1:]:
+        x = b.node("Tanh", b.node("MatMul", x, b.weight(3, 3, gain=0.3)), out=name or "none")
+    b.nodes[-1].output[0] = "y"
+    return b
+
+
+def test_nothing_that_a_model_says_is_read_as_spice() -> None:
+    names = tuple(name for name in EVIL if name)
+    plan = compile_model(evil_model(names).model("y"), hardware="resistive", block_size=9)
+    (name, text), *_ = sorted(export_spice(plan).files.items())
+    assert name == "block0.cir"
+    circuit, _, rest = text.decode("ascii").partition(".control\n")
+    assert "*#" not in circuit
+    control, _, tail = rest.partition(".endc\n")
+    assert tail == ".end\n"
+    for line in circuit.splitlines():
+        assert line.isprintable()
+        assert line[0] in "*+" or re.match(r"(\.subckt|\.ends|\.options) |[RCVIGEFBX]\w+ ", line), line
+    words = {line.split(" ")[0] for line in control.splitlines()}
+    assert words <= {
+        *["set", "save", "alter", "tran", "write", "echo", "meas", "let", "print", "if", "end", "quit", "*"],
+        "",
+    }
+
+
+@pytest.mark.parametrize("name", EVIL)
+def test_names_are_of_plain_characters(name: str) -> None:
+    assert set(plain(name)) <= set(string.ascii_lowercase + string.digits + "_")
+    assert plain(name)
+    assert "\n" not in shown(name)
+    assert shown(name).isascii()
+
+
+def test_values_whose_names_differ_in_case_alone_have_nodes_of_their_own() -> None:
+    plan = compile_model(evil_model(("x", "A", "a", "y")).model("y"), hardware="resistive", block_size=3)
+    text = export_spice(plan).files["block0.cir"].decode()
+    made = re.findall(r"^Rn_(\S+)", text, re.MULTILINE)
+    assert len(made) == len({name.lower() for name in made}) == 9
+
+
+def test_a_netlist_has_each_cell_of_the_plan_once_a_direction() -> None:
+    plan = dense_plan([4, 3, 2], ["Clip", ""])
+    (circuit,) = circuits(plan)
+    text = export_spice(plan).files["block0.cir"].decode()
+    ohms = [float(line.split()[3]) for line in text.splitlines() if re.match(r"R\d+_\d+[pm] ", line)]
+    _, first = next(plan.pieces())
+    plus, minus = (side.astype(np.float64) for side in plan.conductances(first))
+    assert circuit.cells == len(ohms) == 2 * (4 * 3 + 2 * 3 * 2)
+    np.testing.assert_allclose(1 / np.array(ohms[:12]), plus.reshape(-1), rtol=1e-6)
+    np.testing.assert_allclose(1 / np.array(ohms[12:24]), minus.reshape(-1), rtol=1e-6)
+
+
+def test_the_header_says_what_stands_for_what() -> None:
+    head = export_spice(dense_plan([4, 3, 2], ["Clip", ""])).files["block0.cir"].decode().split(".subckt")[0]
+    assert "0.1 V stand for 1 in the model" in head
+    assert "* x0_x = clamped input 'x' [4]\n" in head
+    assert re.search(r"\* l0_\w+ = layer '\w+' \[3\], Clip\n", head)
+    assert "gain 10000, 1000000000 Hz one-pole amplifiers" in head
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda a: f"{a.op} {a.low} {a.high}")
+def test_neurons_are_those_of_the_runtime(activation: Activation) -> None:
+    u = np.linspace(-4, 4, 33)
+    expected = activate(activation, torch.from_numpy(activation.scale * u)).numpy()
+    np.testing.assert_allclose(sigma(activation, u), expected, atol=1e-12)
+    assert {a.op for a in ACTIVATIONS} == set(FORMS)
+
+
+def pooled() -> Builder:
+    b = Builder()
+    x = b.node("MaxPool", b.conv(b.input("x", "N", 1, 4, 4), 1, 2), kernel_shape=[2, 2], strides=[2, 2])
+    b.clip(x)
+    return b
+
+
+def test_what_has_no_circuit_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    clocked = compile_model(pooled().model("v2"), hardware="reference")
+    with pytest.raises(UsageError, match="block0 settles by clocked reads on 'tiles' of machine"):
+        export_spice(clocked)
+    with pytest.raises(UsageError, match=r"block0 has 'v2': a MaxPool drives it"):
+        export_spice(compile_model(pooled().model("v2"), hardware="resistive"))
+    plan = dense_plan([4, 3, 2], ["Clip", ""])
+    with pytest.raises(UsageError, match="--block 3; one of its 1 blocks"):
+        circuits(plan, 3)
+    group = plan.hardware.analog[0]
+    for fields, found in (({"mapping": "offset"}, "'offset' arrays"), ({"scale": "column"}, "digital scale")):
+        machine = with_tiles(plan.hardware, tile=replace(group.tile.crossbar(), **fields))
+        with pytest.raises(UsageError, match=found):
+            block_circuit(replace(plan, hardware=machine), plan.blocks[0])
+    monkeypatch.setenv("FFEBM_MAX_CIRCUIT_CELLS", "47")
+    with pytest.raises(FfebmError, match="block0 is a circuit of 48 cells; at most 47 cells"):
+        export_spice(plan)
+
+
+def test_more_samples_than_a_circuit_is_driven_with_are_refused() -> None:
+    plan = dense_plan([4, 3], ["Clip"])
+    (circuit,) = circuits(plan)
+    many = Stimulus({"x": np.zeros((17, 4))}, {circuit.block.outputs[0]: np.ones((17, 3))})
+    with pytest.raises(UsageError, match="17 samples; at most 16"):
+        netlist(plan, circuit, many)
+
+
+def test_what_a_netlist_leaves_out_is_said() -> None:
+    plan = conv_plan()
+    (circuit,) = circuits(plan)
+    notes = spice_export(plan, [netlist(plan, circuit, seeded(circuit))]).notes
+    assert any("variation between cells, mismatch" in note for note in notes)
+    assert "2 pieces have a copy of their transpose, which the plan does not place" in notes
+    assert "each window of a convolution has arrays of its own, most in block0 4" in notes
+
+
+def test_a_relaxation_ends_where_a_linear_layer_is_driven_to() -> None:
+    """One layer has u = W x + b in the end, and comes to within 1 % of it after ln(100) time constants."""
+    plan = dense_plan([4, 3], [""])
+    (circuit,) = circuits(plan)
+    stimulus = seeded(circuit)
+    course = Dynamics(circuit, None).relax({"x": stimulus.inputs["x"][0]})
+    (array,) = circuit.arrays
+    weight = (array.plus - array.minus) * array.ohms
+    drive = stimulus.inputs["x"][0] @ weight + circuit.constants[circuit.block.layers[0].value]
+    np.testing.assert_allclose(course.states[-1], drive, rtol=1e-7)
+    assert course.settled
+    assert abs(course.time_to(0.01) / 10e-9 - np.log(100)) < 0.1
