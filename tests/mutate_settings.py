@@ -62,6 +62,7 @@ mean = [0.1]
 std = [2.0]
 flip = true
 crop = 1
+dither = 0.1
 pad = true
 gradient = "unrolled"
 class_weights = "balanced"

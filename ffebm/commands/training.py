@@ -96,9 +96,13 @@ MeanOption = Annotated[str | None, Option(help="Subtracted from each channel: 0.
 StdOption = Annotated[str | None, Option(help="Each channel is divided by it.")]
 FlipOption = Annotated[bool | None, Option("--flip/--no-flip", help="Mirror half of the training images.")]
 CropOption = Annotated[int | None, Option(help="Pixels by which training images are shifted at most.", min=0)]
+DitherOption = Annotated[
+    float | None,
+    Option(help="Standard deviation of noise added to samples, in a test too, so that maxima do not tie."),
+]
 SeedOption = Annotated[
     int | None,
-    Option(help="Seed of sample order, augmentation and noise. [default: 0]", min=0, max=LARGEST),
+    Option(help="Seed of sample order, augmentation, dither and noise. [default: 0]", min=0, max=LARGEST),
 ]
 DeviceOption = Annotated[str, Option(help="Where to compute: cpu, cuda …")]
 RunOption = Annotated[Path | None, Option(help="Folder of the run's record. [default: PLAN.run]")]

@@ -4,7 +4,7 @@ Digital nodes run by their kernels, energy blocks settle on their tiles; both ar
 `loss.backward()` computes the hybrid gradient and any torch optimiser trains the weights.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from ffebm.runtime.blocks.estimators.gradient import EP, Gradient, known_gradien
 from ffebm.runtime.blocks.physics.catalogue import known_physics
 from ffebm.runtime.blocks.physics.physics import Physics
 from ffebm.runtime.blocks.settling.settling import Equilibrium
+from ffebm.runtime.blocks.tied_windows import TiedWindows
 from ffebm.runtime.inputs import LossFunction, check_calibration, check_types, inputs_by_name
 from ffebm.runtime.kernels.dtypes import tensor_of
 from ffebm.runtime.machine import Machine
@@ -212,6 +213,23 @@ class Executor(nn.Module):
             weights = {name: self._tensor(name) for name in block.block.weights()}
             with torch.autocast(self.device.type, enabled=False):
                 found.append(block.energy(equilibrium.inputs, weights, equilibrium.state))
+        return found
+
+    @torch.no_grad()
+    def tied_windows(self, settled: Sequence[Equilibrium] | None = None) -> list[TiedWindows]:
+        """Windows of maxima whose winner only rounding decides, in the blocks' order.
+
+        They are counted by the weights as they are now, and exactly: on no tile, without noise.
+
+        Args:
+            settled: Where each block has settled; None is the last run.
+        """
+        found = []
+        for equilibrium, number in zip(settled or self.equilibria, sorted(self.blocks), strict=True):
+            block = self.blocks[number]
+            weights = {name: self._tensor(name) for name in block.block.weights()}
+            with torch.autocast(self.device.type, enabled=False):
+                found.append(block.tied_windows(equilibrium, weights))
         return found
 
     # --- running -------------------------------------------------------------------------------------

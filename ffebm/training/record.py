@@ -34,6 +34,9 @@ class Epoch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         lr: Learning rate of the last step.
         unsettled: Share of samples and blocks whose free phase did not settle.
         sweeps: Mean sweeps of a block's free phase.
+        tied: Share of the windows of maxima inside blocks whose winner only rounding decides, in a
+            feedforward pass of the first batch, before anything has come back from above.
+        tied_settled: The same where the blocks have settled.
         seconds: Wall-clock time.
     """
 
@@ -49,6 +52,8 @@ class Epoch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     lr: float | None = None
     unsettled: float
     sweeps: float = 0.0
+    tied: float = 0.0
+    tied_settled: float = 0.0
     seconds: float
 
     @property

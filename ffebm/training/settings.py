@@ -64,7 +64,9 @@ class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         std: Each channel is divided by it; empty leaves samples as they are.
         flip: Half of the training images are mirrored left to right.
         crop: Training images are padded by that many pixels of their edge and cropped at random.
-        seed: Seed of sample order, augmentation and noise.
+        dither: Standard deviation of normal noise that is added to samples, in a test too, before `mean` and
+            `std`: values that would tie in a maximum inside a block then differ.
+        seed: Seed of sample order, augmentation, dither and noise.
     """
 
     data: str
@@ -102,6 +104,7 @@ class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     std: tuple[float, ...] = ()
     flip: bool = False
     crop: SettingCount = 0
+    dither: Factor = 0.0
     seed: SettingCount = 0
 
 

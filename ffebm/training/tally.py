@@ -5,6 +5,7 @@ import math
 import torch
 
 from ffebm.runtime.blocks.settling.settling import Equilibrium
+from ffebm.runtime.blocks.tied_windows import TiedWindows
 
 LEAST = float(torch.finfo(torch.float32).tiny)
 """What a mean is at least divided by."""
@@ -17,11 +18,13 @@ class Tally:
         step: Mean loss of the step, as far as it has run.
         first: That of the epoch's first step; nan before it has ended.
         seen: Samples so far.
+        tied: Windows of maxima that only rounding decides, of the batches that were looked at.
     """
 
     def __init__(self) -> None:
         self.step, self.first, self.seen = 0.0, math.nan, 0
         self._total, self._amount, self._right, self._labels = 0.0, 0.0, 0, 0
+        self.tied = TiedWindows()
         self._unsettled, self._sweeps, self._looked = 0.0, 0.0, 0
 
     def begin(self) -> None:

@@ -16,6 +16,7 @@ from ffebm.errors import Location, UsageError
 from ffebm.files.folder import read_folder
 from ffebm.files.lock import claimed
 from ffebm.plan.plan import Plan
+from ffebm.runtime.blocks.tied_windows import TiedWindows
 from ffebm.runtime.executor import Executor
 from ffebm.runtime.save_onnx import model_files, source_model
 from ffebm.training.calibration import calibrated_on, calibration_batch
@@ -262,6 +263,8 @@ class Trainer:
             train_accuracy=tally.accuracy if self.loss.counts else None,
             unsettled=tally.unsettled,
             sweeps=tally.sweeps,
+            tied=tally.tied.first_share,
+            tied_settled=tally.tied.settled_share,
             lr=rate,
             **self._figures(seed),
             seconds=time.perf_counter() - started,
@@ -284,6 +287,8 @@ class Trainer:
                 loss, scores = self._loss(x, y)
             tally.see(float(loss.detach()) * share, self.loss.hits(scores, y), self.loss.labels(y))
             tally.settle(self.net.equilibria)
+            if not tally.seen and not tally.tied.windows:  # the first batch stands for all: it takes a pass
+                tally.tied = sum(self.net.tied_windows(), TiedWindows())
             if math.isfinite(tally.step):
                 self._add_gradients(loss, share)
         tally.end(whole, len(picked))

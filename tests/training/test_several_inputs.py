@@ -209,7 +209,8 @@ def test_data_of_one_input_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("mean", (0.5,)), ("std", (2.0,)), ("flip", True), ("crop", 1), ("pad", True)]
+    ("name", "value"),
+    [("mean", (0.5,)), ("std", (2.0,)), ("flip", True), ("crop", 1), ("dither", 0.1), ("pad", True)],
 )
 def test_images_are_treated_alone(npz: Path, name: str, value: Any) -> None:
     training = Training(data="two", **{name: value})

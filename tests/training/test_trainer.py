@@ -174,7 +174,7 @@ def test_an_augmented_run_resumes_with_the_same_bits(tmp_path: Path) -> None:
     x = torch.randint(0, 256, (40, 1, 4, 4), generator=torch.Generator().manual_seed(0)).byte()
     images = Data("bytes", x, y, x[:10], y[:10])
     training = replace(
-        TRAINING, flip=True, crop=1, cost=True, schedule="cosine", min_lr=1e-4, mean=(0.5,), std=(0.3,)
+        TRAINING, flip=True, crop=1, dither=0.05, cost=True, schedule="cosine", min_lr=1e-4, std=(0.3,)
     )
     whole = Trainer(Executor(plan, gradient=estimator(training)), images, training)
     list(whole.run())
@@ -183,7 +183,7 @@ def test_an_augmented_run_resumes_with_the_same_bits(tmp_path: Path) -> None:
     resumed = Trainer(Executor(plan, gradient=estimator(training)), images, training, tmp_path / "run")
     resumed.resume()
     list(resumed.run())
-    plain = run_on(plan, images, replace(training, flip=False, crop=0))
+    plain = run_on(plan, images, replace(training, flip=False, crop=0, dither=0))
     for name, tensor in final(whole).items():
         assert torch.equal(final(resumed)[name], tensor), name
     assert any(not torch.equal(final(plain)[name], tensor) for name, tensor in final(whole).items())
@@ -241,6 +241,24 @@ def test_sweeps_of_an_epoch() -> None:
     alone = 1  # the block of one layer is exact after one sweep
     assert [len(b.layers) for b in trainer.net.plan.blocks] == [1, 2]
     assert trainer.epochs[0].sweeps == (alone + SETTLE.free_sweeps) / 2
+
+
+def test_the_share_of_tied_windows_is_recorded() -> None:
+    b = Builder()
+    y = b.node("Sigmoid", b.conv(b.input("x", "N", 1, 8, 8), 1, 2))
+    y = b.node("Sigmoid", b.node("MaxPool", b.conv(y, 2, 2), kernel_shape=[2, 2], strides=[2, 2]))
+    model = b.model(b.node("Gemm", b.node("Flatten", y), b.weight(32, 3), b.weight(3)))
+    plan = compile_plan(model, hardware="ideal", block_size=(2, 1), settle=SETTLE)
+    x = torch.zeros(12, 1, 8, 8)
+    x[:, :, :4] = torch.rand(12, 1, 4, 8, generator=torch.Generator().manual_seed(0))
+    data = Data("half empty", x, torch.arange(12) % 3, x[:4], torch.arange(4) % 3)
+    plain, dithered = (
+        run_on(plan, data, replace(TRAINING, epochs=1, dither=dither)).epochs[0] for dither in (0.0, 0.01)
+    )
+    # the first map's windows reach two pixels far, so in the lower half one of two rows ties, but at its ends
+    assert plain.tied == pytest.approx(0.25 * 0.5)
+    assert plain.tied_settled <= plain.tied
+    assert (dithered.tied, dithered.tied_settled) == (0.0, 0.0)
 
 
 def test_padded_images_are_trained_on() -> None:

@@ -33,6 +33,7 @@ from ffebm.runtime.blocks.settling.settling import (
     relax,
     require_settled,
 )
+from ffebm.runtime.blocks.tied_windows import TiedWindows, tied_windows
 from ffebm.runtime.tiles.master import analog
 from ffebm.visible import visible
 
@@ -177,6 +178,18 @@ class BlockRuntime:
         given = {name: analog(inputs[name]) for name in self.block.inputs}
         held = {name: analog(weights[name]) for name in self.block.weights()}
         return self._circuit.energy(given, held, [analog(state[v]) for v in self._circuit.position])
+
+    def tied_windows(self, settled: Equilibrium, weights: Weights) -> TiedWindows:
+        """Windows of its maxima whose winner only rounding decides; computed exactly, on no tile.
+
+        Args:
+            settled: Where it has settled.
+            weights: Weights and biases by source name.
+        """
+        exact = Circuit(self.block, {}, physics=self._circuit.physics)
+        held = {name: exact.arrange(analog(weights[name].detach())) for name in self.block.weights()}
+        inputs = {name: analog(x) for name, x in settled.inputs.items()}
+        return tied_windows(exact, inputs, held, settled.state)
 
     def constrain(self, weights: Weights) -> None:
         """Put weights, in place, where the block's physics can have them.

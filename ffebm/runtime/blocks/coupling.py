@@ -101,6 +101,14 @@ class Coupling:
         assert self._pooling is not None  # only a maximum has ties
         return centred(self._pooling.windows(self._product(z, weights)), among)
 
+    def windows(self, z: Tensor, weights: Weights) -> Tensor:
+        """What a maximum chooses from, [batch, channels, windows, values]; padding is far below."""
+        assert self._pooling is not None  # only a maximum chooses
+        y = self._product(z, weights)
+        if self.bias_decides and self.bias is not None:
+            y = y + weights[self.bias]
+        return self._pooling.windows(y)
+
     def fold(self, shared: Tensor) -> Tensor:
         """What each value of the linear map gets from its windows, [batch, *linear]."""
         assert self._pooling is not None  # only a maximum has windows

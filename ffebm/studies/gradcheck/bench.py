@@ -12,6 +12,7 @@ from ffebm.plan.plan import Plan
 from ffebm.plan.schema import Settle
 from ffebm.runtime.blocks.estimators.gradient import Gradient
 from ffebm.runtime.blocks.settling.settling import Equilibrium
+from ffebm.runtime.blocks.tied_windows import TiedWindows
 from ffebm.runtime.executor import Executor
 from ffebm.studies.gradcheck.probe import Probe
 
@@ -94,6 +95,14 @@ class Bench:
         self._calibrate(net, torch.float64)
         net(*_as(self.probe.inputs, torch.float64))
         return net.equilibria
+
+    def tied_windows(self, settled: list[Equilibrium]) -> list[TiedWindows]:
+        """Windows of maxima whose winner only rounding decides, by block.
+
+        Args:
+            settled: Where `exact` has settled.
+        """
+        return Executor(self._ideal, seed=self.seed).double().tied_windows(settled)
 
     def _quiet(self, net: Executor) -> Executor:
         """The certificate tells how blocks settled."""

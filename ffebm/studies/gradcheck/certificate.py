@@ -43,6 +43,9 @@ class Settling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         cycling: Share of samples in a limit cycle.
         nudged_residual: Largest residual behind the backward pass; None without one.
         elsewhere: Share of samples that settle more than `SAME` away when they start from the other start.
+        tied: Share of the windows of its maxima whose winner only rounding decides, in a feedforward pass,
+            before anything has come back from above.
+        tied_settled: The same where it has settled.
         curve: Largest residual after 1, 2, 4, … free sweeps; every sample counts.
     """
 
@@ -54,6 +57,8 @@ class Settling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     cycling: float
     nudged_residual: float | None
     elsewhere: float
+    tied: float = 0.0
+    tied_settled: float = 0.0
     curve: tuple[tuple[int, float], ...] = ()
 
 

@@ -11,6 +11,7 @@ from ffebm.errors import UsageError
 from ffebm.runtime.blocks.estimators.contrast import FreePoint
 from ffebm.runtime.blocks.estimators.gradient import EP, ErrorCurrent, Gradient, Implicit, Nudged, Unrolled
 from ffebm.runtime.blocks.settling.settling import Equilibrium
+from ffebm.runtime.blocks.tied_windows import TiedWindows
 from ffebm.studies.gradcheck.bench import Bench, Grads, cosine, error, worst
 from ffebm.studies.gradcheck.certificate import (
     EXACT,
@@ -197,7 +198,7 @@ def _phases(bench: Bench) -> list[int]:
 
 
 def _settling(
-    bench: Bench, measured: Sequence[Equilibrium], reference: Sequence[Equilibrium], tell: _Counter
+    bench: Bench, measured: Sequence[Equilibrium], reference: list[Equilibrium], tell: _Counter
 ) -> tuple[Settling, ...]:
     settled = bench.settled()
     start = "feedforward" if settled.start == "zero" else "zero"
@@ -209,13 +210,15 @@ def _settling(
         for curve, equilibrium in zip(curves, bench.equilibria(plain, exact=False), strict=True):
             curve.append((sweeps, float(equilibrium.residual.max())))
         tell(f"{sweeps} sweeps")
-    rows = zip(bench.plan.blocks, measured, reference, other, curves, strict=True)
-    return tuple(
-        _row(block.name, ours, elsewhere(here, there), curve) for block, ours, here, there, curve in rows
-    )
+    away = [elsewhere(here, there) for here, there in zip(reference, other, strict=True)]
+    tied = bench.tied_windows(reference)
+    rows = zip(bench.plan.blocks, measured, away, tied, curves, strict=True)
+    return tuple(_row(block.name, ours, far, ties, curve) for block, ours, far, ties, curve in rows)
 
 
-def _row(block: str, found: Equilibrium, away: float, curve: list[tuple[int, float]]) -> Settling:
+def _row(
+    block: str, found: Equilibrium, away: float, tied: TiedWindows, curve: list[tuple[int, float]]
+) -> Settling:
     known = found.rate[torch.isfinite(found.rate)]
     return Settling(
         block=block,
@@ -226,6 +229,8 @@ def _row(block: str, found: Equilibrium, away: float, curve: list[tuple[int, flo
         cycling=float((found.period > 0).double().mean()),
         nudged_residual=None if found.backward is None else float(found.backward.residual.max()),
         elsewhere=away,
+        tied=tied.first_share,
+        tied_settled=tied.settled_share,
         curve=tuple(curve),
     )
 
@@ -360,6 +365,12 @@ def _notes(settling: Sequence[Settling], reference: Sequence[Equilibrium]) -> li
         if lost:
             notes.append(
                 f"{row.block}: {lost:.0%} of the samples did not settle completely: no exact gradient"
+            )
+        if row.tied or row.tied_settled:
+            notes.append(
+                f"{row.block}: rounding chooses the winner in {row.tied:.1%} of the windows of maxima in a "
+                f"feedforward pass, in {row.tied_settled:.1%} where it has settled; noise on the samples "
+                "(--dither) leaves none"
             )
         if row.elsewhere:
             notes.append(

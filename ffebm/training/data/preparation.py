@@ -22,6 +22,8 @@ class Preparation:
         std: Divided by, as mean.
         flip: Training images are mirrored at random.
         crop: Pixels by which training images are shifted at most.
+        dither: Standard deviation of the noise that is added before the scale is changed.
+        seed: Of the noise in a test.
         dtype: Of the model's input; whole numbers stay what they are.
     """
 
@@ -29,6 +31,8 @@ class Preparation:
     std: Tensor
     flip: bool
     crop: int
+    dither: float = 0.0
+    seed: int = 0
     dtype: torch.dtype = torch.float32
 
     def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -36,13 +40,19 @@ class Preparation:
 
         Args:
             x: Samples, [batch, …].
-            generator: Of the augmentation; None in a test, where there is none.
+            generator: Of augmentation and dither; None in a test, where nothing is augmented and the samples
+                of every batch get the same dither, in their order.
         """
         if generator is not None:
             x = augmented(x, self.flip, self.crop, generator)
         if not self.dtype.is_floating_point:
             return as_input(x, self.dtype)
-        return ((floats(x) - self.mean.to(x.device)) / self.std.to(x.device)).to(self.dtype)
+        values = floats(x)
+        if self.dither:
+            source = torch.Generator().manual_seed(self.seed) if generator is None else generator
+            noise = torch.randn(values.shape, generator=source, dtype=torch.float32)
+            values = values + self.dither * noise.to(values.device)
+        return ((values - self.mean.to(x.device)) / self.std.to(x.device)).to(self.dtype)
 
 
 @dataclass(frozen=True)
@@ -81,7 +91,7 @@ def preparations(training: Training, data: Data, dtypes: Sequence[torch.dtype]) 
     """
     if len(dtypes) == 1:
         return Preparations((preparation(training, data, dtypes[0]),))
-    for name in ("mean", "std", "flip", "crop", "pad"):
+    for name in ("mean", "std", "flip", "crop", "dither", "pad"):
         if getattr(training, name):
             raise UsageError(
                 f"--{name} with a model of {len(dtypes)} inputs",
@@ -113,6 +123,10 @@ def preparation(training: Training, data: Data, dtype: torch.dtype = torch.float
     if (training.mean or training.std) and not dtype.is_floating_point:
         found = str(dtype).removeprefix("torch.")
         raise UsageError(f"the model takes {found}", hint="leave --mean and --std out")
+    if training.dither and not dtype.is_floating_point:
+        raise UsageError(f"the model takes {str(dtype).removeprefix('torch.')}", hint="leave --dither out")
+    if not 0 <= training.dither < math.inf:
+        raise UsageError(f"dither is {training.dither}", allowed="a finite number of at least 0")
     if training.crop < 0:
         raise UsageError(f"crop is {training.crop}", allowed="at least 0")
     if not all(0 < std < math.inf for std in training.std):
@@ -123,7 +137,8 @@ def preparation(training: Training, data: Data, dtype: torch.dtype = torch.float
         _by_channel(name, values, sizes, fallback)
         for name, values, fallback in (("mean", training.mean, 0.0), ("std", training.std, 1.0))
     )
-    return Preparation(mean, std, training.flip, training.crop, dtype)
+    augmentation = (training.flip, training.crop)
+    return Preparation(mean, std, *augmentation, training.dither, training.seed, dtype)
 
 
 def _by_channel(name: str, values: tuple[float, ...], sizes: tuple[int, ...], fallback: float) -> Tensor:

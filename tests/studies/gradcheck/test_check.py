@@ -69,6 +69,24 @@ def test_the_strength_that_was_found_is_said() -> None:
     assert not any(note.startswith("beta") for note in certificate(plan(), sweeps=False).notes)
 
 
+def test_windows_that_only_rounding_decides_are_said() -> None:
+    b = Builder(seed=1)
+    y = b.node("Sigmoid", b.conv(b.input("x", "N", 1, 8, 8), 1, 2))
+    y = b.node("Sigmoid", b.node("MaxPool", b.conv(y, 2, 2), kernel_shape=[2, 2], strides=[2, 2]))
+    made = compile_model(b.model(y), hardware="ideal", block_size=2)
+    flat = Probe("flat", (torch.zeros(2, 1, 8, 8),))
+    found = check(Bench(made, flat), CheckSettings(EP(0.1), sweeps=False))
+    # all windows but the four in the corners: along an edge padding is alike
+    assert found.settling[0].tied == pytest.approx(12 / 16)
+    (note,) = (note for note in found.notes if "rounding" in note)
+    assert note.startswith(
+        "block0: rounding chooses the winner in 75.0% of the windows of maxima in a feedforward pass, in "
+    )
+    assert found.settling[0].tied_settled <= found.settling[0].tied
+    noisy = Probe("noisy", (torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)),))
+    assert check(Bench(made, noisy), CheckSettings(EP(0.1), sweeps=False)).settling[0].tied == 0
+
+
 def test_machines_are_compared_under_the_same_dropout() -> None:
     b = Builder(seed=1)
     hidden = b.node("Tanh", b.node("Gemm", b.input("x", "N", 6), b.weight(6, 64), b.weight(64)))

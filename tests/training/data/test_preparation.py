@@ -40,6 +40,34 @@ def test_only_training_images_are_augmented() -> None:
     assert not torch.equal(changed, data.x_train.float() / 255)
 
 
+def test_dither_is_normal_noise_before_the_scale_is_changed() -> None:
+    data = images(side=32)
+    plain, dithered = (
+        preparation(replace(TRAINING, mean=(0.5,), std=(2.0,), dither=dither), data) for dither in (0.0, 0.1)
+    )
+    noise = 2.0 * (dithered(data.x_train, torch.Generator().manual_seed(1)) - plain(data.x_train))
+    assert float(noise.mean()) == pytest.approx(0, abs=0.005)
+    assert float(noise.std()) == pytest.approx(0.1, rel=0.03)
+    drawn = torch.randn(data.x_train.shape, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(noise, 0.1 * drawn, rtol=0, atol=1e-6)
+
+
+def test_the_dither_of_a_test_is_that_of_the_seed() -> None:
+    data = images()
+    once, again, other = (
+        preparation(replace(TRAINING, dither=0.1, seed=seed), data)(data.x_test) for seed in (3, 3, 4)
+    )
+    assert torch.equal(once, again)
+    assert not torch.equal(once, other)
+
+
+def test_whole_numbers_take_no_dither() -> None:
+    data = images()
+    with pytest.raises(UsageError) as caught:
+        preparation(replace(TRAINING, dither=0.1), data, torch.int64)
+    assert str(caught.value) == "the model takes int64\n  hint: leave --dither out"
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
@@ -49,6 +77,8 @@ def test_only_training_images_are_augmented() -> None:
         ({"std": (math.nan,)}, "std is [nan]; finite numbers above 0"),
         ({"mean": (0.0, -math.inf, 1.0)}, "mean is [0.0, -inf, 1.0]; finite numbers"),
         ({"crop": -1}, "crop is -1; at least 0"),
+        ({"dither": -0.1}, "dither is -0.1; a finite number of at least 0"),
+        ({"dither": math.nan}, "dither is nan; a finite number of at least 0"),
     ],
 )
 def test_wrong_settings(change: dict[str, object], expected: str) -> None:
