@@ -493,6 +493,16 @@ def test_recipes_are_listed(run: Run) -> None:
     )
 
 
+def test_a_narrow_recipe_is_measured(run: Run, tmp_path: Path) -> None:
+    plan = tmp_path / "small.plan"
+    options = ("--width", "0.01", "--data", "fashion-mnist", "--hold-norm", "none", "--time", "-o", plan)
+    code, out, err = run("recipe", "splitting-small-2", *options)
+    assert (code, err) == (0, "")
+    last = out.splitlines()[-1]
+    assert re.fullmatch(r"[\d.e-]+ s a step of 64 samples, from one of 32; [\d.e-]+ h for 10 epochs", last)
+    assert "hold_norm" not in plan.with_name("small.plan.toml").read_text(encoding="utf-8")
+
+
 def test_a_recipe_is_written_and_trained(run: Run, tmp_path: Path) -> None:
     """One line each: the second is the one that the first prints."""
     rng = np.random.default_rng(0)
@@ -509,14 +519,14 @@ def test_a_recipe_is_written_and_trained(run: Run, tmp_path: Path) -> None:
     )
     assert (code, err) == (0, "")
     assert out.endswith(f"train it: ffebm train {plan} --settings {settings}\n")
-    assert load_plan(plan).settle.free_sweeps == 60
-    few = ["--epochs", "1", "--batch", "20", "--data-folder", tmp_path]
+    assert load_plan(plan).settle.free_sweeps == 8
+    few = ["--epochs", "1", "--batch", "20", "--warmup", "0", "--data-folder", tmp_path]
     code, out, err = run("train", plan, "--settings", settings, *few)
     assert (code, err.strip()) == (0, "")
-    assert out.startswith("epoch   1  loss ")
+    assert out.startswith("largest norm 0.8: layer1.weight, layer3.weight, layer5.weight\nepoch   1  loss ")
     training = load_checkpoint(tmp_path / "small.plan.run").record.training
-    expected = RECIPES["splitting-small-2"].settings("fashion-mnist", 4)
-    assert training == msgspec.structs.replace(expected, epochs=1, batch=20)
+    expected = RECIPES["splitting-small-2"].settings("fashion-mnist", 4, width=0.03)
+    assert training == msgspec.structs.replace(expected, epochs=1, batch=20, warmup=0)
 
 
 def test_a_fault_of_ours_says_so(model: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

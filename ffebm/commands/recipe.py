@@ -1,7 +1,7 @@
 """`ffebm recipe`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from typer import Argument, Option
@@ -10,11 +10,17 @@ from ffebm.commands.console import LARGEST, out
 from ffebm.errors import UsageError
 from ffebm.files.write_file import write_file
 
+if TYPE_CHECKING:
+    from ffebm.recipes.recipe import Recipe
+
 
 def recipe(  # noqa: PLR0913 - a command's options are its arguments
     name: Annotated[str | None, Argument(help="Of the recipe; without it they are listed.")] = None,
     output: Annotated[Path | None, Option("-o", "--output", help="Plan folder. [default: NAME.plan]")] = None,
-    width: Annotated[float, Option(help="Factor of the channels; couplings stay as strong.")] = 1.0,
+    width: Annotated[
+        float,
+        Option(help="Factor of the channels; couplings stay as strong, below 1 settings follow it."),
+    ] = 1.0,
     data: Annotated[
         str | None, Option(help="cifar-10, cifar-100, imagenet32 or fashion-mnist. [default: the paper's]")
     ] = None,
@@ -22,14 +28,17 @@ def recipe(  # noqa: PLR0913 - a command's options are its arguments
     seed: Annotated[int, Option(help="Of the initial weights and of training.", min=0, max=LARGEST)] = 0,
     hold_norm: Annotated[
         str | None,
-        Option(help="Largest spectral norm of the couplings inside blocks, or of others: 0.8,NAME."),
+        Option(help="Largest spectral norm of the couplings inside blocks, or of others: 0.8,NAME; or none."),
     ] = None,
+    measured: Annotated[
+        bool, Option("--time", help="Train a few steps here, and tell how long a step and the run take.")
+    ] = False,
 ) -> None:
     """List the paper's experiments, or write one as a plan and the settings that train it."""
     from ffebm.recipes.paper import RECIPES
 
     if name is None:
-        _list()
+        _list(width, data, hardware, measured)
         return
     if name not in RECIPES:
         raise UsageError(f"no recipe is called {name!r}", allowed=", ".join(RECIPES))
@@ -38,15 +47,16 @@ def recipe(  # noqa: PLR0913 - a command's options are its arguments
 
     chosen = RECIPES[name]
     data = data or chosen.training.data
-    training = chosen.settings(data, seed)
+    training = chosen.settings(data, seed, width)
     if hold_norm is not None:
-        training = msgspec.structs.replace(training, hold_norm=held_norm(hold_norm))
+        held = None if hold_norm == "none" else held_norm(hold_norm)
+        training = msgspec.structs.replace(training, hold_norm=held)
     plan = compile_model(
         chosen.model(width, data, seed),
         hardware=hardware,
         block_size=chosen.block_size,
         boundary=chosen.boundary,
-        settle=chosen.settle,
+        settle=chosen.settling(width),
     )
     folder = output or Path(f"{name}.plan")
     settings = folder.with_name(f"{folder.name}.toml")
@@ -56,15 +66,24 @@ def recipe(  # noqa: PLR0913 - a command's options are its arguments
     out.print(f"plan written to {folder}, settings to {settings}", markup=False)
     files = "" if data == "fashion-mnist" else " --data-folder FOLDER"
     out.print(f"train it: ffebm train {folder} --settings {settings}{files}", markup=False)
+    if measured and chosen.trains:
+        out.print(_time(chosen, width, data, hardware), markup=False)
 
 
-def _list() -> None:
+def _list(width: float, data: str | None, hardware: str, measured: bool) -> None:
     from ffebm.recipes.paper import RECIPES
 
     longest = max(len(name) for name in RECIPES)
     for name, chosen in RECIPES.items():
-        limit = "" if chosen.settle.tol is None else f", tolerance {chosen.settle.tol:g}"
-        sweeps = f"{chosen.settle.free_sweeps} free and {chosen.settle.nudged_sweeps} nudged sweeps{limit}"
-        out.print(
-            f"{name:<{longest}}  {chosen.title}; at most {sweeps}; {chosen.training.data}", markup=False
-        )
+        settle, seen = chosen.settling(width), data or chosen.training.data
+        limit = "" if settle.tol is None else f", tolerance {settle.tol:g}"
+        sweeps = f"{settle.free_sweeps} free and {settle.nudged_sweeps} nudged sweeps{limit}"
+        took = f"; {_time(chosen, width, seen, hardware)}" if measured and chosen.trains else ""
+        out.print(f"{name:<{longest}}  {chosen.title}; at most {sweeps}; {seen}{took}", markup=False)
+
+
+def _time(chosen: "Recipe", width: float, data: str, hardware: str) -> str:
+    """What a step and the run take here."""
+    from ffebm.recipes.timing import duration
+
+    return duration(chosen, width, data, hardware).words()

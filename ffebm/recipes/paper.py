@@ -125,6 +125,7 @@ RECIPES: dict[str, Recipe] = {
         ),
         Settle(free_sweeps=15, nudged_sweeps=20),
         Training(data="cifar-10", batch=2, beta=0.02, cost=True, freeze=FROZEN),
+        trains=False,
     ),
     "splitting-small-6": _small(6),
     "splitting-small-3": _small(3),

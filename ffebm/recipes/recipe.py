@@ -8,6 +8,7 @@ from onnx import ModelProto
 
 from ffebm.errors import UsageError
 from ffebm.plan.schema import Settle
+from ffebm.recipes.narrow import narrow_settle, narrow_training
 from ffebm.recipes.network import PaperNetwork
 from ffebm.training.settings import Training
 
@@ -20,10 +21,12 @@ class Images:
         classes: Number of classes.
         mean: Subtracted from each channel of images in 0..1.
         std: Each channel is divided by it.
+        samples: Training images.
         is_small: Images are padded to 32x32, one channel is repeated to three.
     """
 
     classes: int
+    samples: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
     is_small: bool = False
@@ -32,10 +35,10 @@ class Images:
 _CIFAR_MEAN, _CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.6069, 0.5982, 0.603)
 
 IMAGES: dict[str, Images] = {
-    "cifar-10": Images(10, _CIFAR_MEAN, _CIFAR_STD),
-    "cifar-100": Images(100, _CIFAR_MEAN, _CIFAR_STD),
-    "imagenet32": Images(1000, (0.485, 0.456, 0.406), (0.3435, 0.336, 0.3375)),
-    "fashion-mnist": Images(10, (0.286,), (1.059,), is_small=True),
+    "cifar-10": Images(10, 50_000, _CIFAR_MEAN, _CIFAR_STD),
+    "cifar-100": Images(100, 50_000, _CIFAR_MEAN, _CIFAR_STD),
+    "imagenet32": Images(1000, 1_281_167, (0.485, 0.456, 0.406), (0.3435, 0.336, 0.3375)),
+    "fashion-mnist": Images(10, 60_000, (0.286,), (1.059,), is_small=True),
 }
 """Data that the recipes train on.
 
@@ -56,6 +59,7 @@ class Recipe:
         settle: How its blocks settle.
         training: How it is trained; `data` is the paper's.
         boundary: Where the first linear map of each block runs; "digital" in the paper.
+        trains: It is trained; otherwise its gradients alone are looked at.
     """
 
     title: str
@@ -63,6 +67,7 @@ class Recipe:
     settle: Settle
     training: Training
     boundary: Literal["tile", "digital"] = "digital"
+    trains: bool = True
 
     @property
     def block_size(self) -> tuple[int, ...]:
@@ -80,15 +85,36 @@ class Recipe:
         Raises:
             UsageError: If the width or the data is out of range.
         """
-        if not 0 < width <= 4:
-            raise UsageError(f"width {width}", allowed="a factor above 0 and at most 4")
+        _check_width(width)
         return self.network.narrowed(width).model(_images(data).classes, seed)
 
-    def settings(self, data: str, seed: int) -> Training:
-        """How the recipe is trained on some data.
+    def settling(self, width: float) -> Settle:
+        """How its blocks settle: as published, or at less than the paper's width in fewer sweeps.
 
         Raises:
-            UsageError: If no recipe knows the data.
+            UsageError: If the width is out of range.
+        """
+        return narrow_settle(self.settle, max(self.block_size)) if self.is_narrow(width) else self.settle
+
+    def is_narrow(self, width: float) -> bool:
+        """Settings follow the width, so that it trains in a few epochs.
+
+        Raises:
+            UsageError: If the width is out of range.
+        """
+        _check_width(width)
+        return self.trains and width < 1
+
+    def settings(self, data: str, seed: int, width: float = 1.0) -> Training:
+        """How the recipe is trained on some data: as published, or at less than the paper's width as fits it.
+
+        Args:
+            data: A name of `IMAGES`.
+            seed: Of training.
+            width: Factor of the channels.
+
+        Raises:
+            UsageError: If no recipe knows the data, or the width is out of range.
         """
         images = _images(data)
         changes: dict[str, object] = {
@@ -98,7 +124,15 @@ class Recipe:
             "pad": images.is_small,
             "seed": seed,
         }
-        return msgspec.structs.replace(self.training, **changes)
+        training = msgspec.structs.replace(self.training, **changes)
+        if not self.is_narrow(width):
+            return training
+        return narrow_training(training, width, max(self.block_size), images.is_small)
+
+
+def _check_width(width: float) -> None:
+    if not 0 < width <= 4:
+        raise UsageError(f"width {width}", allowed="a factor above 0 and at most 4")
 
 
 def _images(data: str) -> Images:

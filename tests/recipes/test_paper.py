@@ -146,6 +146,10 @@ def test_widths_out_of_range(width: float) -> None:
     with pytest.raises(UsageError) as caught:
         RECIPES["splitting-small-6"].model(width, "cifar-10", 0)
     assert str(caught.value) == f"width {width}; a factor above 0 and at most 4"
+    with pytest.raises(UsageError, match=r"^width .*; a factor above 0 and at most 4$"):
+        RECIPES["splitting-small-6"].settings("cifar-10", 0, width)
+    with pytest.raises(UsageError, match=r"^width .*; a factor above 0 and at most 4$"):
+        RECIPES["splitting-small-6"].settling(width)
 
 
 def test_data_that_no_recipe_knows() -> None:

@@ -9,9 +9,10 @@ from ffebm.recipes.paper import RECIPES
 from ffebm.training.settings import Training, read_settings, settings_text, training_from
 
 
+@pytest.mark.parametrize("width", [1.0, 0.125])
 @pytest.mark.parametrize("name", RECIPES)
-def test_settings_survive_their_file(name: str, tmp_path: Path) -> None:
-    training = RECIPES[name].settings("fashion-mnist", 3)
+def test_settings_survive_their_file(name: str, width: float, tmp_path: Path) -> None:
+    training = RECIPES[name].settings("fashion-mnist", 3, width)
     path = tmp_path / "settings.toml"
     path.write_text(settings_text(training), encoding="utf-8")
     assert training_from(read_settings(path)) == training

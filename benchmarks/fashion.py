@@ -1,0 +1,218 @@
+"""Fashion-MNIST at a size that counts: the six-layer network in blocks of several sizes, epoch by epoch.
+
+    python benchmarks/fashion.py run                             # goes on where records and checkpoints end
+    python benchmarks/fashion.py run --only ep-2-seed0           # one run
+    python benchmarks/fashion.py list                            # the runs, and how far each has got
+    python benchmarks/fashion.py table --report docs/splitting.md
+
+All 60,000 training images, no augmentation, all 10,000 test images after every epoch. Settings are those of
+`ffebm recipe splitting-small-N --width 0.125 --data fashion-mnist`, without its validation samples, since
+these runs choose nothing; backpropagation trains the same layers as a feedforward network.
+
+Runs go one after the other, in the order of `RUNS`. After each epoch a run leaves its checkpoint below
+--work, and its record in benchmarks/records/fashion/NAME.json, so that an interrupted one loses an epoch at
+most. Times are processor seconds of one thread: others may share the machine.
+"""
+
+import argparse
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import torch
+from fashion_probe import probed
+from fashion_table import Measured, Record, by_name, read, report, table, write
+
+import ffebm
+from ffebm.recipes.paper import RECIPES, SPLITTING_SMALL
+from ffebm.recipes.recipe import Recipe
+from ffebm.training.data import Data, load_data
+from ffebm.training.settings import Training
+from ffebm.training.trainer import Trainer
+
+Method = Literal["bp", "ep", "implicit", "unrolled"]
+DATA = "fashion-mnist"
+RECORDS = Path(__file__).parent / "records" / "fashion"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: what its name does not say is the recipe's.
+
+    Attributes:
+        method: "bp" backpropagation of the feedforward network, "ep", "implicit" the exact adjoint where the
+            free sweeps end, "unrolled" back through the nudged sweeps.
+        block_size: Free layers of a block; 1 for "bp".
+        seed: Of initial weights, order and dither.
+        epochs: Of the cosine schedule.
+        stop: Epochs after which the run ends; the schedule goes on as if it did not.
+        width: Factor of the channels.
+        held: Couplings are held at the recipe's norm.
+    """
+
+    method: Method
+    block_size: int
+    seed: int = 0
+    epochs: int = 10
+    stop: int = 10
+    width: float = 1 / 8
+    held: bool = True
+
+    @property
+    def name(self) -> str:
+        """Method, block size and seed, and what differs from the other runs."""
+        odd = [f"width{self.width:g}"] if self.width != 1 / 8 else []
+        odd += [] if self.held or self.block_size == 1 else ["free"]
+        odd += [f"epochs{self.epochs}"] if self.epochs != 10 else []
+        return "-".join([self.method, str(self.block_size), f"seed{self.seed}", *odd])
+
+    @property
+    def recipe(self) -> Recipe:
+        """The paper's network at this block size."""
+        return RECIPES[SPLITTING_SMALL[self.block_size]]
+
+    def plan(self) -> ffebm.Plan:
+        """The network with its initial weights, which depend on the seed alone."""
+        return ffebm.compile(
+            self.recipe.model(self.width, DATA, self.seed),
+            hardware="ideal",
+            block_size=self.recipe.block_size,
+            boundary="digital" if self.method == "bp" else self.recipe.boundary,
+            settle=self.recipe.settling(self.width),
+        )
+
+    def training(self) -> Training:
+        """The recipe's settings, on all training images."""
+        training = self.recipe.settings(DATA, self.seed, self.width)
+        return msgspec.structs.replace(
+            training,
+            validation=0.0,
+            epochs=self.epochs,
+            hold_norm=training.hold_norm if self.held else None,
+            gradient="ep" if self.method == "bp" else self.method,
+        )
+
+    def gradient(self, training: Training) -> ffebm.EP | ffebm.Implicit | ffebm.Unrolled:
+        """The estimator of blocks; backpropagation has none."""
+        if self.method == "implicit":
+            return ffebm.Implicit(tol=1e-5)
+        if self.method == "unrolled":
+            return ffebm.Unrolled(self.recipe.settling(self.width).nudged_sweeps)
+        return ffebm.EP(beta=training.beta, cost=True)
+
+
+_MAIN = (Run("ep", 2), Run("bp", 1), Run("ep", 3))
+RUNS: tuple[Run, ...] = (
+    *_MAIN,
+    Run("ep", 1),
+    *(replace(run, seed=seed) for seed in (1, 2) for run in _MAIN),
+    *(Run(method, size, stop=3) for size in (2, 3) for method in ("implicit", "unrolled")),
+    *(Run("ep", size, stop=3, held=False) for size in (2, 3)),
+    Run("ep", 6, stop=3),
+)
+"""In the order in which they run: what says most first."""
+
+
+class Stopwatch:
+    """Processor seconds of an epoch's training steps, told by the trainer's progress."""
+
+    def __init__(self) -> None:
+        self.seconds, self.steps = 0.0, 0
+        self._last: float | None = None
+
+    def __call__(self, seen: int, total: int, _loss: float) -> None:
+        """Note that a step has ended."""
+        now = time.process_time()
+        if self._last is not None:
+            self.seconds, self.steps = self.seconds + now - self._last, self.steps + 1
+        self._last = None if seen == total else now  # what follows an epoch's last step is a test
+
+    def taken(self) -> float:
+        """Mean seconds of a step since it was asked last."""
+        mean = self.seconds / max(self.steps, 1)
+        self.seconds, self.steps = 0.0, 0
+        return mean
+
+
+def train(run: Run, data: Data, work: Path) -> Iterator[Record]:
+    """Go on with a run; yields its record after each epoch."""
+    plan, training = run.plan(), run.training()
+    net = ffebm.Executor(plan, gradient=run.gradient(training), seed=run.seed)
+    folder = work / run.name
+    trainer = Trainer(net, data, training, folder)
+    if folder.exists():
+        trainer.resume()
+    record = by_name(RECORDS).get(run.name) or Record(run=run.name, stop=run.stop, training=training)
+    known = {row.figures.epoch: row for row in record.epochs}
+    watch = Stopwatch()
+    if len(trainer.epochs) >= run.stop:
+        return
+    for epoch in trainer.run(watch):
+        probe = None if run.method == "bp" else probed(trainer, net.gradient)
+        known[epoch.epoch] = Measured(figures=epoch, step=watch.taken(), probe=probe)
+        # an epoch whose checkpoint is there and whose record was lost has its figures alone
+        rows = [known.get(e.epoch, Measured(figures=e, step=0.0)) for e in trainer.epochs]
+        yield msgspec.structs.replace(record, epochs=tuple(rows))
+        if epoch.epoch >= run.stop:
+            return
+
+
+def show(runs: list[Run]) -> None:
+    """How far each run has got."""
+    found = by_name(RECORDS)
+    for run in runs:
+        record = found.get(run.name)
+        done = [] if record is None else record.epochs
+        last = f"  {100 * done[-1].accuracy:.2f} %" if done else ""
+        print(f"{run.name:<20} {len(done):>2} of {run.stop} epochs{last}")
+
+
+def work_off(runs: list[Run], work: Path) -> None:
+    """Go on with each run that has not ended, one after the other."""
+    torch.set_num_threads(1)
+    data = load_data(DATA, None)
+    for run in runs:
+        for record in train(run, data, work):
+            write(record, RECORDS)
+            row = record.epochs[-1]
+            print(
+                f"{run.name}  epoch {row.figures.epoch} of {run.stop}  loss {row.figures.loss:.4f}  "
+                f"test {100 * row.accuracy:.2f} %  {1e3 * row.step:.0f} ms a step  "
+                f"{100 * (1 - row.figures.unsettled):.0f} % settled",
+                flush=True,
+            )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=["run", "list", "table"])
+    parser.add_argument("--only", nargs="+", default=[run.name for run in RUNS], metavar="NAME")
+    parser.add_argument("--work", type=Path, default=Path("out/fashion"), help="folder of checkpoints")
+    parser.add_argument("--report", type=Path, metavar="PAGE", help="write the table between its markers")
+    options = parser.parse_args()
+    unknown = set(options.only) - {run.name for run in RUNS}
+    if unknown:
+        parser.error(f"--only {' '.join(sorted(unknown))}: {', '.join(run.name for run in RUNS)}")
+    runs = [run for run in RUNS if run.name in options.only]
+    if options.what == "list":
+        show(runs)
+    elif options.what == "run":
+        options.work.mkdir(parents=True, exist_ok=True)
+        try:
+            work_off(runs, options.work)
+        except KeyboardInterrupt:
+            raise SystemExit("interrupted; the same command goes on") from None
+    else:
+        lines = table(read(RECORDS))
+        print("\n".join(lines))
+        if options.report:
+            report(lines, options.report)
+
+
+if __name__ == "__main__":
+    main()
