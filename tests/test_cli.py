@@ -191,7 +191,7 @@ def test_show_prints_the_flow(plan: Path, run: Run) -> None:
 def test_show_prints_every_section(plan: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
     out = run("show", plan)[1]
-    assert HEADS.findall(out) == ["summary", "flow", "tiles", "time", "costs", "settling", "digital"]
+    assert " ".join(HEADS.findall(out)) == "summary flow tiles time costs settling options digital"
     lines = out.splitlines()
     assert max(map(len, lines)) == 80
     assert all(line == line.rstrip() for line in lines)
@@ -232,7 +232,7 @@ def test_wicked_names_reach_no_terminal(model: Path, run: Run, tmp_path: Path) -
 
 def test_show_refuses_an_unknown_section(plan: Path, run: Run) -> None:
     code, out, err = run("show", plan, "--section", "price")
-    allowed = "summary, flow, tiles, time, costs, settling, digital"
+    allowed = "summary, flow, tiles, time, costs, settling, options, digital"
     assert (code, out, err) == (2, "", f"error: --section price; {allowed}\n")
 
 

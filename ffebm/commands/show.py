@@ -18,7 +18,9 @@ def show(  # noqa: PLR0913 - a command's options are its arguments
     *,
     section: Annotated[
         list[str] | None,
-        Option(help="summary, flow, tiles, time, costs, settling or digital; repeatable. [default: all]"),
+        Option(
+            help="summary, flow, tiles, time, costs, settling, options or digital; repeatable. [default: all]"
+        ),
     ] = None,
     whole: Annotated[
         bool, Option("--all", help="Every row of long tables, and every part of a large model.")

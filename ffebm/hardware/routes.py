@@ -28,15 +28,16 @@ class Routes:
         for group in hardware.analog:
             self._starts[group.name] = routers
             routers += group.count if group.core is None else -(-group.count // group.core.tiles)
+        self._units = routers
         self._host = routers + hardware.unit_numbers(hardware.host.name).start
         self._side = math.ceil(math.sqrt(routers + hardware.unit_count))
 
-    def way(self, source: int | None, target: int | None) -> tuple[tuple[str, ...], float]:
+    def way(self, source: int | str | None, target: int | str | None) -> tuple[tuple[str, ...], float]:
         """What a transfer keeps busy, and its hops.
 
         Args:
-            source: The tile that it comes from; None is the digital units and their memory.
-            target: The tile that it goes to.
+            source: The tile or the group of digital units that it comes from; None is the host.
+            target: The tile or the group that it goes to.
         """
         if self._hardware.network.topology == "bus":
             return (NETWORK,), self._hardware.network.hops.value
@@ -50,7 +51,9 @@ class Routes:
         network = self._hardware.network
         return network.latency.value * (1.0 if network.topology == "bus" else hops)
 
-    def _router(self, tile: int | None) -> int:
+    def _router(self, tile: int | str | None) -> int:
+        if isinstance(tile, str):
+            return self._units + self._hardware.unit_numbers(tile).start
         group = None if tile is None else self._hardware.group_of_tile(tile)
         if tile is None or group is None:
             return self._host

@@ -1,5 +1,6 @@
 """What work on digital units and moving a value cost; the schedule and the choice ask the same functions."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ffebm.errors import InternalError
@@ -68,6 +69,7 @@ def transfer_cost(
     elements_moved: float,
     dtype: DataType = "fp32",
     way: tuple[float, float] | None = None,
+    groups: Sequence[str] = (),
 ) -> PhaseCost:
     """Time and cost of carrying some elements over the network.
 
@@ -76,6 +78,8 @@ def transfer_cost(
         elements_moved: How many.
         dtype: Of what type.
         way: Latency in seconds and hops; those of the mean way before anything is placed.
+        groups: Digital units at its ends, by name; none counts as the host. Between two that have one
+            memory, both bill their own reads and writes; else the value is read here and written there.
     """
     network, host = hardware.network, hardware.host
     mean = network.hops.value
@@ -83,7 +87,9 @@ def transfer_cost(
     bits = elements_moved * _does(host, dtype).value_bits
     seconds = latency + bits / network.bit_rate.value
     energy = bits * network.bit_energy.value * hops
-    memory = bits * hardware.memory_of(host.name).bit_energy.value
+    memories = [hardware.memory_of(name) for name in groups or (host.name,)]
+    shared = len(memories) > 1 and len({memory.name for memory in memories}) == 1
+    memory = 0.0 if shared else bits * sum(memory.bit_energy.value for memory in memories)
     return PhaseCost(seconds, Cost(network=energy, memory=memory))
 
 

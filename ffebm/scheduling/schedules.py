@@ -3,10 +3,11 @@
 A training step is: the free phases and digital nodes in order; the loss; then from the last block back, the
 two nudged phases, the contrast of their states (weight gradients) and digital backward; updates last. A
 weight that several blocks or nodes share has one update, by the sum of its gradients, after the last read of
-it. Values that cross units travel over the network. Weights are on their tiles before an inference starts.
+it. Values that cross units travel over the network: between tiles, digital groups, and both; what leaves the
+tiles as an output goes to the host. Weights are on their tiles before an inference starts.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from ffebm.graph.energy_block import EnergyBlock
 from ffebm.graph.graph import Graph, Node, captured
@@ -47,6 +48,10 @@ def batch_of(graph: Graph) -> int:
     return max(1, shape[0]) if shape and isinstance(shape[0], int) else 1
 
 
+Seat = EnergyBlock | str | None
+"""Where a value lies: on a block's tiles, with a group of digital units by name, or wherever it is read."""
+
+
 @dataclass
 class _Item:
     """A node or a whole block: what the schedule treats as one."""
@@ -59,7 +64,6 @@ class _Item:
     forward: int = -1
     backward: int = -1
     in_place: bool = False
-    key: str = field(default="")
 
 
 class _Tasks:
@@ -75,6 +79,7 @@ class _Tasks:
         self.items = [replace(item, position=n) for n, item in enumerate(_items(graph))]
         self.maker = {value: item for item in self.items for value in item.makes}
         self.moved: dict[tuple[str, str], int] = {}
+        self.seats: dict[str, Seat] = {}
         self.load = [0.0] * hardware.unit_count
         self.costs = {b.id: BlockCost(graph, hardware, b, self._vectors(b)) for b in graph.blocks}
         self.routes = Routes(hardware)
@@ -98,7 +103,9 @@ class _Tasks:
     def forward(self) -> None:
         """Tasks of one inference."""
         for item in self.items:
-            after = tuple(sorted({self._bring(v, item) for v in item.reads} - {-1}))
+            seat = self._seat(item)
+            self.seats.update(dict.fromkeys(item.makes, seat))
+            after = tuple(sorted({self._bring(v, seat) for v in item.reads} - {-1}))
             if item.block is None:
                 item.forward = self._digital("digital", item.nodes[0], after)
             else:
@@ -106,35 +113,51 @@ class _Tasks:
                 units = self._tiles(item.block)
                 task = Task("free", item.block.name, units, phase.seconds, after, phase.cost)
                 item.forward = self._append(task, item.block)
+        for value in self.graph.outputs:
+            if isinstance(self.seats.get(value), EnergyBlock):
+                self._bring(value, self.hardware.host.name)
 
-    def _bring(self, value: str, item: _Item) -> int:
-        """The task after which a value is where an item needs it; -1 if it is there from the start."""
+    def _seat(self, item: _Item) -> Seat:
+        """Where an item works; a view of a digital value is wherever that lies."""
+        if item.block is not None:
+            return item.block
+        node = item.nodes[0]
+        if len(item.reads) == 1 and not work_of(self.graph, node).moved:
+            source = self.seats.get(item.reads[0])
+            return node.group if isinstance(source, EnergyBlock) else source
+        return node.group
+
+    def _bring(self, value: str, seat: Seat) -> int:
+        """The task after which a value is where it is read; -1 if it is there from the start."""
         if value in self.graph.constants:
             return -1
         maker = self.maker.get(value)
         source = maker.forward if maker is not None else -1
-        if (maker is None or maker.block is None) and item.block is None:
+        start = self.seats.get(value)
+        if not _apart(start, seat):
             return source
-        where = item.key
+        where = seat.name if isinstance(seat, EnergyBlock) else f"digital {seat}"
         if (value, where) not in self.moved:
-            ends = (None if maker is None else maker.block, item.block)
-            self.moved[value, where] = self._transfer(value, (source,) if source >= 0 else (), ends)
+            self.moved[value, where] = self._transfer(value, (source,) if source >= 0 else (), (start, seat))
         return self.moved[value, where]
 
     def _transfer(
         self,
         name: str,
         after: tuple[int, ...],
-        ends: tuple[EnergyBlock | None, EnergyBlock | None],
+        ends: tuple[Seat, Seat],
         moved: float | None = None,
         block: EnergyBlock | None = None,
     ) -> int:
-        """A value, or so many elements of a block, over the network; an end that is no block is the host."""
+        """A value, or so many elements of a block, over the network; an end that is nowhere is the host."""
         count = elements(self.graph, name) if moved is None else moved
-        source, target = (None if end is None else self.costs[end.id].tiles[0] for end in ends)
+        source, target = (
+            self.costs[end.id].tiles[0] if isinstance(end, EnergyBlock) else end for end in ends
+        )
         units, hops = self.routes.way(source, target)
         latency = self.routes.latency(hops)
-        cost = transfer_cost(self.hardware, count, self.dtype, (latency, hops))
+        groups = [end or self.hardware.host.name for end in ends if not isinstance(end, EnergyBlock)]
+        cost = transfer_cost(self.hardware, count, self.dtype, (latency, hops), groups)
         task = Task("transfer", name, units, cost.seconds, after, cost.cost, fixed_s=latency)
         return self._append(task, block)
 
@@ -191,12 +214,13 @@ class _Tasks:
 
     def backward(self) -> None:
         """Tasks of one training step behind its forward part."""
-        ends = {self.maker[v].forward for v in self.graph.outputs if v in self.maker}
+        host = self.hardware.host.name
+        ends = {self._bring(v, host) for v in self.graph.outputs} - {-1}
         size = sum(elements(self.graph, v) for v in self.graph.outputs)
         loss = self._compute(
             "loss", "loss", tuple(sorted(ends)), DigitalWork(0, LOSS_OPERATIONS * size, 2 * size)
         )
-        arrived: dict[str, list[int]] = {value: [loss] for value in self.graph.outputs}
+        arrived = {value: [self._carry_back(value, loss, host)] for value in self.graph.outputs}
         for item in reversed(self.items):
             after = [task for value in item.makes for task in arrived.get(value, [])]
             if not after or not any(value in self.learns for value in item.makes):
@@ -207,7 +231,7 @@ class _Tasks:
             else:
                 self._block_backward(item, item.block, arrived, wanted)
             for value in wanted:
-                arrived.setdefault(value, []).append(self._send_back(value, item))
+                arrived.setdefault(value, []).append(self._carry_back(value, item.backward, self._seat(item)))
         self._updates_of_shared()
 
     def _node_backward(self, item: _Item, after: tuple[int, ...], wanted: list[str]) -> None:
@@ -223,7 +247,7 @@ class _Tasks:
     ) -> None:
         cost, units = self.costs[block.id], self._tiles(block)
         currents = [
-            self._transfer(v, tuple(arrived[v]), (self._only_reader(v), block))
+            self._transfer(v, tuple(arrived[v]), (self._gathered(v), block))
             for v in block.outputs
             if v in arrived
         ]
@@ -319,16 +343,31 @@ class _Tasks:
         task = Task("update", block.name, units, write.seconds, (states,), write.cost)
         self.tasks.append(replace(task, block=block.id))
 
-    def _send_back(self, value: str, item: _Item) -> int:
-        """Carry an error current to the unit that made a value."""
-        maker = self.maker.get(value)
-        crosses = item.block is not None and (maker is None or maker.block is None)
-        return self._transfer(value, (item.backward,), (item.block, None)) if crosses else item.backward
+    def _carry_back(self, value: str, current: int, seat: Seat) -> int:
+        """Carry an error current from where it is made to where those of its value are added."""
+        target = self._gathered(value)
+        return self._transfer(value, (current,), (seat, target)) if _apart(seat, target) else current
 
-    def _only_reader(self, value: str) -> EnergyBlock | None:
-        """The block that alone reads a value and sends its error current; several are added by the host."""
+    def _gathered(self, value: str) -> Seat:
+        """Where the error currents of a value are added.
+
+        That is where it was made, if that is digital. For what a block made it is the host, or its only
+        reader, from which it goes on to the block.
+        """
+        seat = self.seats.get(value)
+        if not isinstance(seat, EnergyBlock):
+            return seat
         readers = self.readers.get(value, [])
-        return readers[0].block if len(readers) == 1 and value not in self.graph.outputs else None
+        if len(readers) == 1 and value not in self.graph.outputs:
+            return self._seat(readers[0])
+        return self.hardware.host.name
+
+
+def _apart(one: Seat, other: Seat) -> bool:
+    """What is read at the one and lies at the other goes over the network."""
+    if isinstance(one, EnergyBlock) or isinstance(other, EnergyBlock):
+        return one is not other
+    return one is not None and other is not None and one != other
 
 
 def _items(graph: Graph) -> list[_Item]:
@@ -337,12 +376,10 @@ def _items(graph: Graph) -> list[_Item]:
     blocks: dict[int, _Item] = {}
     for node in graph.nodes:
         if node.block is None:
-            items.append(
-                _Item([node], None, _fed(graph, node), [o for o in node.outputs if o], key="digital")
-            )
+            items.append(_Item([node], None, _fed(graph, node), [o for o in node.outputs if o]))
         elif node.block not in blocks:
             block = graph.blocks[node.block]
-            item = _Item([node], block, list(block.inputs), list(block.outputs), key=block.name)
+            item = _Item([node], block, list(block.inputs), list(block.outputs))
             blocks[node.block] = item
             items.append(item)
         else:

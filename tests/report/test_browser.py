@@ -50,6 +50,28 @@ def test_a_small_model_opens_unfolded(digits: Plan, show: Open) -> None:
     assert found == {f"n{index}" for index in range(14)}
 
 
+def test_a_click_shows_what_a_block_could_have_been(digits: Plan, show: Open) -> None:
+    """Each option with its price, the taken one marked; of a node as of its block's frame."""
+    assert digits.mapping is not None
+    tab = show(digits)
+    tab.click("#fit")
+    some = digits.mapping.blocks[0]
+    node = next(n for n, one in enumerate(digits.nodes) if one.name in some.nodes)
+    block = f"block{digits.nodes[node].block}"
+    frame = next(f"f{one.id}" for one in facts(digits).frames if one.name == block)
+    for ref in (f"n{node}", frame):
+        tab.dispatch_event(f"#graph .item[data-ref={ref}]", "click")
+        tab.wait_for_selector("#detail .choices")
+        assert tab.locator("#detail .choices tbody tr").count() == len(some.options)
+        assert tab.locator("#detail .choices tr.taken").count() == 1
+        taken = tab.inner_text("#detail .choices tr.taken")
+        assert taken.startswith("▸ tiles: ")
+        assert "1 ×" in taken
+    digital = next(n for n, one in enumerate(digits.nodes) if one.unit == "digital")
+    tab.dispatch_event(f"#graph .item[data-ref=n{digital}]", "click")
+    tab.wait_for_selector("#detail .choices", state="detached")
+
+
 def test_frames_fold_and_unfold(deep: Plan, show: Open) -> None:
     tab = show(deep)
     tab.click("#fold")

@@ -12,6 +12,7 @@ from ffebm.plan.schema import Options, PlanNode, Port, Settle, Source
 from ffebm.plan.summary import engineering, figures_of, share, times_twin
 from ffebm.plan.twin import COMPUTED, DigitalTwin, Total
 from ffebm.report.facts.bill import Bill, Constant, bill, constants, energy_basis, schedule_basis, time_basis
+from ffebm.report.facts.choices import Choices, choices
 from ffebm.report.facts.floor import TileFacts, floor
 from ffebm.report.facts.frames import Frame, frames
 from ffebm.report.facts.reasons import Reason, reasons
@@ -123,6 +124,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         nodes: All nodes, in order.
         frames: The tree of foldable parts; the first is the whole model.
         blocks: The energy blocks.
+        choices: What each block could have been; None if nothing was chosen.
         tiles: The tiles in use.
         inference: Schedule of one inference.
         training: Schedule of one training step.
@@ -153,6 +155,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     nodes: tuple[NodeFacts, ...]
     frames: tuple[Frame, ...]
     blocks: tuple[BlockFacts, ...]
+    choices: Choices | None
     tiles: tuple[TileFacts, ...]
     inference: Timeline
     training: Timeline
@@ -203,6 +206,7 @@ def facts(
         ),
         frames=frames(plan, reads),
         blocks=tuple(_blocks(plan, tiles)),
+        choices=choices(plan),
         tiles=floor(plan),
         inference=timeline(plan.inference),
         training=timeline(plan.training),

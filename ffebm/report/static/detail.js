@@ -90,6 +90,7 @@ class Detail {
         ["Cost", block ? `block${node.block} settles as a whole:` : null],
         ["Source", node.location],
       ),
+      ...this.choice(this.model.nodes.indexOf(node)),
       ...(block ? this.costs(`block${node.block}`) : []),
     ];
   }
@@ -115,6 +116,7 @@ class Detail {
         ["Weights", block && count(block.weights)],
         ["Tiles", block && this.tiles(block.tiles)],
       ),
+      ...(block ? this.choice(this.model.nodes.findIndex((node) => node.block === block.id)) : []),
       ...(frame.kind === "block" ? this.digital(frame.name) : []),
       ...(["block", "segment"].includes(frame.kind) ? this.costs(frame.name) : []),
     ];
@@ -133,6 +135,40 @@ class Detail {
     const joules = Object.keys(facts.energy_basis).reduce((sum, kind) => sum + cost[kind], 0);
     const settles = [quantity(line.end_s[step] - line.start_s[step], "s"), quantity(joules, "J")];
     return [el("h3", {}, `${name} in an inference, here and there`), this.rows(["On tiles", settles.join(", ")], ...rows)];
+  }
+
+  /* What a node's block could have been, and what that would cost. */
+  choice(index) {
+    const choice = this.model.choices.get(index);
+    if (!choice) return [];
+    const { options, taken } = choice, own = options[taken];
+    const { time_basis: times_of, energy_basis: energies } = this.model.facts;
+    const steps = [...new Set(["transfer", "free", "digital"].flatMap((kind) => times_of[kind]))];
+    const spent = [...new Set(Object.keys(energies).filter((kind) => kind !== "leakage").flatMap((kind) => energies[kind]))];
+    const head = (text, names) => el("th", { scope: "col", class: "n" }, el("span", basis(names, `${text}, computed from`), text));
+    const times = (value, mine) => el("span", { class: "times" }, mine > 0 ? `${digits(value / mine, 3)} ×` : "");
+    const rows = options.map((option, at) => el("tr", at === taken ? { class: "taken", "aria-current": "true" } : {},
+      el("td", {}, at === taken ? "▸ " : "", this.option(option), at === choice.quickest ? el("span", { class: "tag" }, "quickest") : null,
+        at === choice.thriftiest ? el("span", { class: "tag" }, "least energy") : null),
+      el("td", { class: "n" }, option.group ? digits(option.tiles, 3) : "0"),
+      el("td", { class: "n" }, quantity(option.seconds, "s"), times(option.seconds, own.seconds)),
+      el("td", { class: "n" }, quantity(option.joules, "J"), times(option.joules, own.joules))));
+    const more = choice.nodes.length > 1 ? `${plural(choice.nodes.length, "node")} choose together. ` : "";
+    return [
+      el("h3", {}, "What it could have been"),
+      el("p", { class: "muted" }, `${more}One inference, with what is fetched for it; chosen for ${this.model.facts.choices.objective}. `
+        + "× is to what was taken."),
+      el("table", { class: "choices" },
+        el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "option"), el("th", { scope: "col", class: "n" }, "tiles"),
+          head("time", steps), head("energy", spent))),
+        el("tbody", {}, rows)),
+    ];
+  }
+
+  option(option) {
+    if (!option.group) return "digital";
+    const replicas = option.replicas > 1 ? `, ${plural(option.replicas, "replica")}` : "";
+    return `${option.group}: ${option.layout}${replicas}`;
   }
 
   costs(name) {

@@ -19,6 +19,9 @@ class Model {
         this.readers.get(value).push(index);
       }
     });
+    this.choices = new Map();
+    for (const choice of facts.choices ? facts.choices.blocks : [])
+      for (const node of choice.nodes) this.choices.set(node, choice);
     this.parents = new Array(this.nodes.length);
     for (const frame of this.frames) for (const node of frame.nodes) this.parents[node] = frame.id;
     this.inner = this.frames.map(() => ({ edges: new Map(), ins: new Set(), outs: new Set() }));

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
+from ffebm.plan.mapping import PricedOption
 from ffebm.plan.schedule import Cost
 from ffebm.report.facts.facts import Facts, Figure, quantity
 
@@ -36,6 +37,14 @@ class Marks:
         """The time of steps of some kinds."""
         basis = self.facts.time_basis if value else {}
         return quantity(value, "s") + self._mark(name for kind in kinds for name in basis.get(kind, ()))
+
+    def price(self, option: PricedOption) -> tuple[str, str]:
+        """The time and the energy of something that a block could be."""
+        steps = ("transfer", "free") if option.group else ("digital",)
+        kinds = [kind for kind in ENERGIES if kind != "leakage"] if option.group else ["digital", "memory"]
+        basis = self.facts.energy_basis
+        names = (name for kind in kinds for name in basis.get(kind, ()))
+        return self.seconds(option.seconds, steps), quantity(option.joules, "J") + self._mark(names)
 
     def joules(self, cost: Cost) -> str:
         """The energy of all kinds together."""

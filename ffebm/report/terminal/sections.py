@@ -16,6 +16,7 @@ from ffebm.plan.schedule import Cost
 from ffebm.plan.summary import share
 from ffebm.plan.twin import COMPUTED
 from ffebm.report.facts.bill import Bill, Row
+from ffebm.report.facts.choices import option_text, remarkable
 from ffebm.report.facts.facts import Facts, quantity
 from ffebm.report.facts.parts import ranges
 from ffebm.report.facts.timeline import Timeline
@@ -167,6 +168,31 @@ def _digital(view: View) -> Iterator[RenderableType]:
     for reason in view.facts.reasons:
         table.add_row(_name(reason.text), _count(reason.nodes), reason.share, reason.weight_share)
     yield table
+
+
+def _options(view: View) -> Iterator[RenderableType]:
+    """What each block could have been, and what that would cost."""
+    found = view.facts.choices
+    if found is None or not found.blocks:
+        yield Text("nothing to choose: no block could be on tiles")
+        return
+    yield Text(f"one inference, with what is fetched for it; for {found.objective}; * is what was taken")
+    table = view.table("block", "option", "tiles", "time", "energy", texts=2)
+    shown = found.blocks if view.whole else found.blocks[:ROWS]
+    for choice in shown:
+        rows = range(len(choice.options)) if view.whole else remarkable(choice)
+        for place, number in enumerate(rows):
+            option = choice.options[number]
+            table.add_row(
+                _name(choice.name) if place == 0 else "",
+                _name(f"{'*' if number == choice.taken else ' '} {option_text(option)}"),
+                f"{option.tiles:.3g}",
+                *view.marks.price(option),
+            )
+    yield table
+    if not view.whole:
+        left = f"; {len(found.blocks) - len(shown)} more blocks" if len(shown) < len(found.blocks) else ""
+        yield Text(f"of each: digital, the quickest, that of least energy and what was taken{left}: --all")
 
 
 # --- time --------------------------------------------------------------------------------------------
@@ -361,6 +387,7 @@ SECTIONS: dict[str, Callable[[View], Iterator[RenderableType]]] = {
     "time": _time,
     "costs": _costs,
     "settling": _settling,
+    "options": _options,
     "digital": _digital,
 }
 """In the order in which they are printed."""
