@@ -31,7 +31,7 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("cli",),
         ("__main__",),
     ),
-    "ffebm.compiler": (("isolated", "mapping_options", "own_passes"), ("onnx", "torch"), ("driver",)),
+    "ffebm.compiler": (("isolated", "options", "own_passes"), ("onnx", "torch"), ("driver",)),
     "ffebm.runtime": (("uncompiled",), ("tiles", "kernels"), ("blocks",)),
     "ffebm.runtime.blocks": (
         ("physics",),
@@ -220,7 +220,6 @@ def test_no_tile_is_asked_for_its_class() -> None:
 
 TESTED_BY = {
     "commands/compile": "test_cli",
-    "commands/compiling": "commands/test_passes",
     "commands/console": "test_cli",
     "commands/explain": "test_cli",
     "commands/recipe": "test_cli",

@@ -6,37 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 from rich.table import Table
 from typer import Argument, Option
 
-from ffebm.commands.compiling import (
-    Activations,
-    BlockSize,
-    Boundary,
-    Digital,
-    Dimensions,
-    FoldsBatchNorm,
-    FreeSweeps,
-    MachineName,
-    OwnPasses,
-    PhysicsName,
-    Trainable,
-    boundary_of,
-    dims_of,
-    sizes_of,
-)
+from ffebm.commands.compiling import Compiling
 from ffebm.commands.console import out, print_tables, tables
-from ffebm.commands.mapping_options import (
-    MaxArea,
-    MaxEnergy,
-    MaxLatency,
-    ObjectiveName,
-    Replicas,
-    SearchEffort,
-    Slowdown,
-    TileLimit,
-    objective_of,
-)
+from ffebm.commands.options import with_options
 from ffebm.errors import Location, UsageError
 from ffebm.files.write_file import write_file
-from ffebm.graph.energy_block import DEFAULT_PHYSICS
 from ffebm.plan.schema import Settle
 from ffebm.visible import visible_lines
 
@@ -49,8 +23,10 @@ EVERYTHING = 2**62
 """More elements than any constant has."""
 
 
+@with_options
 def passes(  # noqa: PLR0913 - a command's options are its arguments
     model: Annotated[Path, Argument(metavar="MODEL.onnx", help="The model.")],
+    *,
     source: Annotated[
         Path | None,
         Option("--from", metavar="TEXT", help="Start from this text of a graph; the model lends it weights."),
@@ -65,57 +41,22 @@ def passes(  # noqa: PLR0913 - a command's options are its arguments
     values: Annotated[bool, Option("--values", help="Every constant in full.")] = False,
     timing: Annotated[bool, Option("--timing", help="Processor time of every pass.")] = False,
     statistics: Annotated[bool, Option("--statistics", help="What every pass has changed.")] = False,
-    hardware: MachineName = "reference",
-    block_size: BlockSize = "1",
-    boundary: Boundary = "tile",
-    fold_batch_norm: FoldsBatchNorm = False,
-    dim: Dimensions = None,
-    digital: Digital = None,
-    trainable: Trainable = None,
-    own_passes: OwnPasses = None,
-    physics: PhysicsName = DEFAULT_PHYSICS,
-    activation: Activations = None,
-    objective: ObjectiveName = "analog",
-    tiles: TileLimit = None,
-    max_latency: MaxLatency = None,
-    max_energy: MaxEnergy = None,
-    max_area: MaxArea = None,
-    slowdown: Slowdown = None,
-    replicas: Replicas = None,
-    effort: SearchEffort = 1000,
-    free_sweeps: FreeSweeps = 60,
+    asked: Compiling,
 ) -> None:
     """Run the compiler's passes on a model or on the text of a graph, and print the graph between them."""
-    from ffebm.compiler.driver import checked_options, pass_order, with_offers
-    from ffebm.compiler.mapping_options import with_mapping_options
+    from ffebm.compiler.driver import pass_order
     from ffebm.compiler.observe import observe
     from ffebm.compiler.onnx.from_onnx import from_onnx
-    from ffebm.compiler.own_passes import own_passes as found_passes
-    from ffebm.compiler.own_passes import with_own
+    from ffebm.compiler.options import options_from
+    from ffebm.compiler.own_passes import own_passes, with_own
     from ffebm.graph.graph import graph_text
     from ffebm.graph.text import SHOWN
     from ffebm.hardware.description import load_hardware
 
-    sizes, place, dims = sizes_of(block_size), boundary_of(boundary), dims_of(dim or [])
-    options = checked_options(sizes, place, fold_batch_norm, dims, digital or (), trainable or ())
-    options = with_offers(options, physics, activation or ())
-    options = with_mapping_options(
-        options,
-        {
-            "objective": objective_of(objective),
-            "tiles": tiles,
-            "max_latency": max_latency,
-            "max_energy": max_energy,
-            "max_area": max_area,
-            "slowdown": slowdown,
-            "replicas": replicas,
-            "effort": effort,
-        },
-    )
-    settle = Settle(free_sweeps=free_sweeps)
-    order = with_own(pass_order(options, settle=settle), found_passes(own_passes or ()))
-    steps, machine = _chosen(order, only or []), load_hardware(hardware)
-    graph = from_onnx(model, dims).graph
+    options, settle = options_from(asked.settings()), Settle(free_sweeps=asked.free_sweeps)
+    order = with_own(pass_order(options, settle=settle), own_passes(asked.own_passes or ()))
+    steps, machine = _chosen(order, only or []), load_hardware(asked.hardware)
+    graph = from_onnx(model, options.dims).graph
     if source is not None:
         if not only:
             raise UsageError(f"--from {source} without --only", allowed="a text, and the passes to run on it")

@@ -1,56 +1,18 @@
 """`ffebm train`."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from typer import Option
 
-from ffebm.commands.console import DATA, DataFolder, PlanPath, err, out
-from ffebm.commands.training import (
-    AccumulateOption,
-    BatchOption,
-    BetaOption,
-    ClassWeightsOption,
-    ClipNormOption,
-    CostOption,
-    CropOption,
-    DeviceOption,
-    DitherOption,
-    DropEveryOption,
-    DropFactorOption,
-    EmaOption,
-    EpochsOption,
-    FlipOption,
-    FreezeOption,
-    GradientOption,
-    HoldNormOption,
-    IgnoreLabelOption,
-    LossOption,
-    LrOption,
-    MeanOption,
-    MilestonesOption,
-    MinLrOption,
-    MomentumOption,
-    OptimizerOption,
-    PadOption,
-    PatienceOption,
-    PrecisionOption,
-    RemapOption,
-    ResumeOption,
-    RunOption,
-    ScheduleByOption,
-    ScheduleOption,
-    ScoreOption,
-    SeedOption,
-    SettingsOption,
-    StdOption,
-    ValidationOption,
-    WarmupOption,
-    WeightDecayOption,
-)
+from ffebm.commands.console import DataFolder, PlanPath, err, out
+from ffebm.commands.options import with_options
+from ffebm.commands.training import RunSettings
 from ffebm.errors import UsageError
 from ffebm.files.lock import claimed
 from ffebm.files.scratch import collect
@@ -66,55 +28,23 @@ LARGEST_FILE = 1 << 24
 """Bytes of a file of class weights."""
 
 
+@with_options
 def train(  # noqa: PLR0913 - a command's options are its arguments
     plan: PlanPath,
-    data: Annotated[str | None, DATA] = None,
+    *,
+    asked: RunSettings,
     data_folder: DataFolder = None,
-    settings: SettingsOption = None,
-    epochs: EpochsOption = None,
-    batch: BatchOption = None,
-    optimizer: OptimizerOption = None,
-    lr: LrOption = None,
-    min_lr: MinLrOption = None,
-    weight_decay: WeightDecayOption = None,
-    momentum: MomentumOption = None,
-    clip_norm: ClipNormOption = None,
-    hold_norm: HoldNormOption = None,
-    remap: RemapOption = None,
-    schedule: ScheduleOption = None,
-    schedule_by: ScheduleByOption = None,
-    warmup: WarmupOption = None,
-    drop_every: DropEveryOption = None,
-    milestones: MilestonesOption = None,
-    drop_factor: DropFactorOption = None,
-    score: ScoreOption = None,
-    loss: LossOption = None,
-    class_weights: ClassWeightsOption = None,
-    ignore_label: IgnoreLabelOption = None,
-    accumulate: AccumulateOption = None,
-    ema: EmaOption = None,
-    validation: ValidationOption = None,
-    patience: PatienceOption = None,
-    precision: PrecisionOption = None,
-    gradient: GradientOption = None,
-    beta: BetaOption = None,
-    cost: CostOption = None,
-    freeze: FreezeOption = None,
-    pad: PadOption = None,
-    mean: MeanOption = None,
-    std: StdOption = None,
-    flip: FlipOption = None,
-    crop: CropOption = None,
-    dither: DitherOption = None,
-    seed: SeedOption = None,
-    device: DeviceOption = "cpu",
-    run: RunOption = None,
-    resume: ResumeOption = False,
+    settings: Annotated[
+        Path | None, Option(help="TOML file of these settings, as `ffebm recipe` writes it; options win.")
+    ] = None,
+    device: Annotated[str, Option(help="Where to compute: cpu, cuda …")] = "cpu",
+    run: Annotated[Path | None, Option(help="Folder of the run's record. [default: PLAN.run]")] = None,
+    resume: Annotated[bool, Option(help="Continue the run in that folder.")] = False,
 ) -> None:
     """Train a plan; every epoch leaves a checkpoint, the trained model lies beside it as ONNX."""
     from ffebm.training.checkpoint import load_checkpoint
 
-    chosen = _given({name: value for name, value in locals().items() if name in Training.__struct_fields__})
+    chosen = _given(asdict(asked))
     if settings is not None:
         chosen = read_settings(settings) | chosen
     folder = run or plan.resolve().with_name(f"{plan.resolve().name}.run")

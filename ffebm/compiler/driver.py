@@ -12,14 +12,13 @@ from onnx import ModelProto
 from ffebm import plugins
 from ffebm.backends.crossbar import emit_tiles
 from ffebm.backends.digital import emit_segments, instruction_of
-from ffebm.compiler.mapping_options import goal_of, with_mapping_options
 from ffebm.compiler.onnx.from_onnx import from_onnx, without_weights
+from ffebm.compiler.options import goal_of, options_from
 from ffebm.compiler.own_passes import Pass, own_passes, with_own
 from ffebm.errors import InternalError, Location, ModelError, UsageError
-from ffebm.graph.admission import ADMISSIONS, admission_of
+from ffebm.graph.admission import ADMISSIONS
 from ffebm.graph.energy_block import DEFAULT_PHYSICS
 from ffebm.graph.graph import Graph, Node
-from ffebm.graph.monotone import known_activations
 from ffebm.graph.ops import OPS, is_activation
 from ffebm.graph.tensor import Array, TensorType
 from ffebm.graph.verify import verify
@@ -180,9 +179,16 @@ def compile_model(  # noqa: PLR0913 - the public entry point; every option has a
         HardwareError: If the hardware description is wrong.
         UsageError: If an option is wrong.
     """
-    options = with_mapping_options(
-        checked_options(block_size, boundary, fold_batch_norm, dims or {}, digital, trainable or ()),
+    options = options_from(
         {
+            "block_size": block_size,
+            "boundary": boundary,
+            "fold_batch_norm": fold_batch_norm,
+            "dims": dims or {},
+            "digital": digital,
+            "trainable": trainable or (),
+            "physics": physics,
+            "activations": activations,
             "objective": objective,
             "tiles": tiles,
             "max_latency": max_latency,
@@ -191,14 +197,12 @@ def compile_model(  # noqa: PLR0913 - the public entry point; every option has a
             "slowdown": slowdown,
             "replicas": replicas,
             "effort": effort,
-        },
+        }
     )
     own = own_passes(passes)
     job = _Request(
         machine=load_hardware(hardware),
-        options=msgspec.structs.replace(
-            with_offers(options, physics, activations), passes=tuple(step.name for step in own)
-        ),
+        options=msgspec.structs.replace(options, passes=tuple(step.name for step in own)),
         settle=_checked(settle or Settle()),
         own=own,
         progress=progress,
@@ -238,22 +242,6 @@ class _Request:
         return plan
 
 
-def with_offers(options: Options, physics: str, activations: Sequence[str]) -> Options:
-    """The same options with what packages offer.
-
-    Raises:
-        UsageError: If something of that name is not offered.
-    """
-    if not isinstance(physics, str):
-        raise UsageError(
-            f"physics={physics!r}",
-            allowed="a name: a plan says by name what it needs",
-            hint="Executor(plan, physics=…) takes an object",
-        )
-    admission_of(physics)
-    return msgspec.structs.replace(options, physics=physics, activations=known_activations(activations))
-
-
 def _checked(settle: Settle) -> Settle:
     """Settings as a plan would hold them: msgspec checks ranges only where it decodes."""
     try:
@@ -283,44 +271,6 @@ def _compile_torch(model: object, example_inputs: object, job: _Request) -> Plan
             location=Location(imported.source.name),
         )
     return plan
-
-
-def checked_options(
-    block_size: int | tuple[int, ...] | list[int],
-    boundary: Literal["tile", "digital"],
-    fold: bool,
-    dims: Mapping[str, int],
-    digital: Sequence[str],
-    trainable: Sequence[str],
-) -> Options:
-    """What is asked of the compiler, as a plan holds it.
-
-    Raises:
-        UsageError: If an option is wrong.
-    """
-    sizes = block_size if isinstance(block_size, int) else tuple(block_size)
-    listed = (sizes,) if isinstance(sizes, int) else sizes
-    if not listed or any(not isinstance(size, int) or isinstance(size, bool) or size < 1 for size in listed):
-        raise UsageError(
-            f"block size {block_size!r}", allowed="a whole number of at least 1, or a list of such numbers"
-        )
-    if boundary not in {"tile", "digital"}:
-        raise UsageError(f"boundary {boundary!r}", allowed="'tile' or 'digital'")
-    for name, size in dims.items():
-        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-            raise UsageError(f"dimension {name!r} is {size!r}", allowed="a whole number of at least 1")
-    if isinstance(digital, str) or not all(isinstance(name, str) for name in digital):
-        raise UsageError(f"digital={digital!r}", allowed="a list of names of weights and nodes")
-    if isinstance(trainable, str) or not all(isinstance(name, str) for name in trainable):
-        raise UsageError(f"trainable={trainable!r}", allowed="a list of names of constants")
-    return Options(
-        block_size=sizes,
-        boundary=boundary,
-        fold_batch_norm=fold,
-        dims=dict(dims),
-        digital=tuple(dict.fromkeys(digital)),
-        trainable=tuple(dict.fromkeys(trainable)),
-    )
 
 
 def _emit(graph: Graph, hardware: Hardware, source: Source, options: Options, settle: Settle) -> Plan:

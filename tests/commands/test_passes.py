@@ -4,7 +4,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from ffebm import cli, plugins
+from ffebm import Settle, cli, plugins
 from ffebm.compiler.driver import compile_model
 from tests.models import Builder
 from tests.packages import installed
@@ -97,6 +97,7 @@ def test_a_text_that_is_no_graph(model: str, tmp_path: Path, capsys: pytest.Capt
         ("tiles", 0),
         ("slowdown", 1e-9),
         ("replicas", 2),
+        ("max_area", 1e-9),
     ],
 )
 def test_the_mapping_is_that_of_compile(option: str, value: str | float, model: str, tmp_path: Path) -> None:
@@ -109,8 +110,25 @@ def test_the_mapping_is_that_of_compile(option: str, value: str | float, model: 
         compile_model(model, dims={"N": 1}, progress=progress, **chosen)  # type: ignore[arg-type]
         graphs[given] = found[-1]
     path = tmp_path / "last.txt"
-    assert ffebm(model, "--dim", "N=1", f"--{option}", str(value), "--quiet", "-o", str(path)) == 0
+    words = ["--dim", "N=1", f"--{option.replace('_', '-')}", str(value)]
+    assert ffebm(model, *words, "--quiet", "-o", str(path)) == 0
     assert path.read_text() == graphs[True] != graphs[False]
+
+
+def test_sweeps_count_for_the_price_of_a_block(tmp_path: Path) -> None:
+    b = Builder()
+    y = b.node("Relu", b.node("MatMul", b.input("x", 1, 8), b.weight(8, 8)))
+    model = tmp_path / "model.onnx"
+    onnx.save(b.model(b.node("Relu", b.node("MatMul", y, b.weight(8, 8)))), model)
+    words = ["--block-size", "2", "--objective", "latency", "--quiet", "-o", str(tmp_path / "last.txt")]
+    reasons = []
+    for sweeps in (60, 7):
+        assert ffebm(str(model), "--free-sweeps", str(sweeps), *words) == 0
+        settle = Settle(free_sweeps=sweeps)
+        plan = compile_model(str(model), block_size=2, objective="latency", settle=settle)
+        reasons.append(plan.nodes[0].reason)
+        assert reasons[-1] in (tmp_path / "last.txt").read_text()
+    assert reasons[0] != reasons[1]
 
 
 def test_a_limit_that_no_mapping_keeps(model: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,21 +3,10 @@ import math
 import pytest
 
 import ffebm
-from ffebm.compiler.mapping_options import goal_of, with_mapping_options
+from ffebm.compiler.options import goal_of
 from ffebm.errors import UsageError
 from ffebm.plan.schema import Options
 from tests.models import Builder
-
-PLAIN = {
-    "objective": "analog",
-    "tiles": None,
-    "max_latency": None,
-    "max_energy": None,
-    "max_area": None,
-    "slowdown": None,
-    "replicas": None,
-    "effort": 1000,
-}
 
 
 @pytest.mark.parametrize(
@@ -48,7 +37,7 @@ def test_a_setting_out_of_range(name: str, value: object, message: str) -> None:
 
 
 def test_limits_that_are_not_given_do_not_bind() -> None:
-    goal = goal_of(with_mapping_options(Options(), PLAIN))
+    goal = goal_of(Options())
     assert (goal.seconds, goal.joules, goal.area, goal.slowdown) == (math.inf,) * 4
     assert goal.replicas == 1
 

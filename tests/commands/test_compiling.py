@@ -1,6 +1,6 @@
 import pytest
 
-from ffebm.commands.mapping_options import objective_of
+from ffebm.commands.compiling import objective_of
 from ffebm.errors import UsageError
 
 
