@@ -95,6 +95,8 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         critical_path_s: Longest chain of steps that wait for each other, seconds.
         busiest_unit: The unit with the most to do.
         busiest_s: How long it is busy, seconds.
+        lower_bound_s: The strongest lower bound of the makespan that is known, seconds.
+        lower_bound: What that bound is, in words.
         interval_s: At which samples can follow each other, seconds; the makespan if each waits for the last.
         interval_unit: The unit that limits it.
         leakage: What powered units take over the makespan beside their steps, joules.
@@ -105,6 +107,8 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     critical_path_s: float
     busiest_unit: str
     busiest_s: float
+    lower_bound_s: float
+    lower_bound: str
     interval_s: float
     interval_unit: str
     leakage: float = 0.0
@@ -115,13 +119,8 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return frozenset(unit for step in self.steps for unit in step.units)
 
     @property
-    def lower_bound_s(self) -> float:
-        """No schedule is shorter: the critical path or the busiest unit."""
-        return max(self.critical_path_s, self.busiest_s)
-
-    @property
     def ratio(self) -> float:
-        """Makespan over lower bound; 1 is optimal."""
+        """Makespan over its lower bound; 1 is optimal."""
         return self.makespan_s / self.lower_bound_s if self.lower_bound_s else 1.0
 
     @property

@@ -129,10 +129,15 @@ def _sizes(plan: PlanData) -> str:
 def _schedule_lines(name: str, schedule: Schedule, batch: int) -> Iterator[str]:
     cost = schedule.cost
     yield f"{name:<11} of {batch} sample(s): {len(schedule.steps)} steps"
-    bound = "busiest unit" if schedule.busiest_s >= schedule.critical_path_s else "critical path"
     yield (
         f"  time      {engineering(schedule.makespan_s, 's')}; lower bound "
-        f"{engineering(schedule.lower_bound_s, 's')} ({bound}); ratio {schedule.ratio:.3f}"
+        f"{engineering(schedule.lower_bound_s, 's')} ({schedule.lower_bound}); ratio {schedule.ratio:.3f}"
+    )
+    rate = batch / schedule.interval_s if schedule.interval_s else 0.0
+    between = "between runs in flight" if name == "inference" else "for each further run in the step"
+    yield (
+        f"  interval  {engineering(schedule.interval_s, 's')} {between} ({schedule.interval_unit or '-'}); "
+        f"{rate:,.4g} samples/s"
     )
     yield f"  energy    {engineering(cost.energy, 'J')}"
     for first in range(0, len(ENERGY_KINDS), 3):

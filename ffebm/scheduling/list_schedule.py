@@ -2,13 +2,20 @@
 
 Whenever units come free, all that waits and all that has just become possible is tried in one order: of the
 earlier sample first, then what has the longest chain of work behind it. Across samples the chain alone would
-let late samples overtake early ones, whose results then come late.
+let late samples overtake early ones, whose results then come late. If that takes longer than the bounds, a
+second pass from the end of the schedule improves the order.
 """
 
 import heapq
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ffebm.plan.schedule import Cost, Schedule, Step, StepKind
+
+LONGEST_CHAIN = "longest chain"
+"""Name of the bound that the critical path is."""
+GAIN = 1e-9
+"""Part of a makespan that counts as a difference: sums in another order differ in their last digits."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,10 @@ def list_schedule(tasks: list[Task]) -> Schedule:
 def ordered(tasks: list[Task]) -> tuple[Schedule, list[int]]:
     """The schedule of tasks, and the position of each step's task in the list."""
     behind = chains_behind(tasks)
-    starts = starts_of(tasks, behind)
+    busy = work_of_units(tasks)
+    busiest = max(sorted(busy), key=lambda unit: busy[unit], default="")
+    chain, most = max(behind, default=0.0), busy.get(busiest, 0.0)
+    starts = _starts(tasks, behind, max(chain, most))
     # A step that takes no time goes before those that start with it.
     order = sorted(range(len(tasks)), key=lambda i: (starts[i], starts[i] + tasks[i].seconds, i))
     number = [0] * len(tasks)
@@ -66,15 +76,15 @@ def ordered(tasks: list[Task]) -> tuple[Schedule, list[int]]:
     steps = tuple(
         _step(tasks[index], starts[index], position, number) for position, index in enumerate(order)
     )
-    busy = work_of_units(tasks)
-    busiest = max(sorted(busy), key=lambda unit: busy[unit], default="")
     makespan = max((step.end_s for step in steps), default=0.0)
     schedule = Schedule(
         steps=steps,
         makespan_s=makespan,
-        critical_path_s=max(behind, default=0.0),
+        critical_path_s=chain,
         busiest_unit=busiest,
-        busiest_s=busy.get(busiest, 0.0),
+        busiest_s=most,
+        lower_bound_s=max(chain, most),
+        lower_bound=f"work of {busiest}" if most > chain else LONGEST_CHAIN,
         interval_s=makespan,  # one sample after the other
         interval_unit=busiest,
     )
@@ -141,14 +151,60 @@ def work_of_units(tasks: list[Task]) -> dict[str, float]:
     return busy
 
 
-def starts_of(tasks: list[Task], behind: list[float]) -> list[float]:
+@dataclass(frozen=True)
+class _Work:
+    """What the simulation needs of tasks.
+
+    Attributes:
+        seconds: How long each takes.
+        after: What each waits for.
+        units: Numbers of the units of each.
+        n_units: How many units there are.
+    """
+
+    seconds: list[float]
+    after: list[tuple[int, ...]]
+    units: list[tuple[int, ...]]
+    n_units: int
+
+    def backwards(self) -> "_Work":
+        """The same work from its end: the last task is the first, and waits for what waited for it."""
+        last = len(self.seconds) - 1
+        after: list[list[int]] = [[] for _ in self.seconds]
+        for index, earlier in enumerate(self.after):
+            for before in earlier:
+                after[last - before].append(last - index)
+        return _Work(self.seconds[::-1], [tuple(found) for found in after], self.units[::-1], self.n_units)
+
+    def starts(self, keys: Sequence[tuple[float, ...]]) -> list[float]:
+        """Start of every task; what takes no time goes first, as it delays nothing, then the least key."""
+        order = sorted(range(len(keys)), key=lambda n: (self.seconds[n] > 0.0, keys[n], n))
+        return _Simulation(self, order).run()
+
+    def ends(self, starts: list[float]) -> list[float]:
+        """End of every task."""
+        return [start + seconds for start, seconds in zip(starts, self.seconds, strict=True)]
+
+
+def _starts(tasks: Sequence[Task], behind: list[float], least: float) -> list[float]:
     """Start of every task, seconds.
 
-    Args:
-        tasks: In an order in which each waits only for earlier ones.
-        behind: How urgent each is among those of its sample: the larger goes first.
+    The schedule is first built forwards. Unless it is as short as can be, it is built once more from its end,
+    what ends last first, and again forwards in the order that this gives (forward-backward improvement, K. Y.
+    Li and R. J. Willis, "An iterative scheduling technique for resource-constrained project scheduling", EJOR
+    56, 1992). The shorter one is taken. Samples of an inference keep their order: each has its own result.
     """
-    return _Simulation(tasks, behind).run()
+    numbers, names = numbered_units([task.units for task in tasks])
+    work = _Work([task.seconds for task in tasks], [task.after for task in tasks], numbers, len(names))
+    starts = work.starts([(task.sample, -chain) for task, chain in zip(tasks, behind, strict=True)])
+    ends = work.ends(starts)
+    results_apart = any(task.sample for task in tasks) and not any(task.kind == "update" for task in tasks)
+    if results_apart or max(ends, default=0.0) <= least * (1 + GAIN):
+        return starts
+    back = work.backwards()
+    late = back.ends(back.starts([(-end,) for end in ends[::-1]]))[::-1]
+    again = work.starts([(-end,) for end in late])
+    return again if max(work.ends(again)) < max(ends) * (1 - GAIN) else starts
 
 
 class _Simulation:
@@ -159,24 +215,20 @@ class _Simulation:
     candidates.
     """
 
-    def __init__(self, tasks: list[Task], behind: list[float]) -> None:
-        # what takes no time goes first: it delays nothing
-        keys = [(task.seconds > 0.0, task.sample, -behind[n], n) for n, task in enumerate(tasks)]
-        order = [key[-1] for key in sorted(keys)]
-        rank = [0] * len(tasks)
+    def __init__(self, work: _Work, order: list[int]) -> None:
+        rank = [0] * len(order)
         for position, index in enumerate(order):
             rank[index] = position
         self.order = order
-        self.seconds = [tasks[index].seconds for index in order]
-        self.units = _numbered([tasks[index].units for index in order])
-        self.missing = [len(tasks[index].after) for index in order]
+        self.seconds = [work.seconds[index] for index in order]
+        self.units = [work.units[index] for index in order]
+        self.missing = [len(work.after[index]) for index in order]
         self.readers: list[list[int]] = [[] for _ in order]
-        for index, task in enumerate(tasks):
-            for before in task.after:
+        for index, earlier in enumerate(work.after):
+            for before in earlier:
                 self.readers[rank[before]].append(rank[index])
-        n_units = 1 + max((unit for units in self.units for unit in units), default=-1)
-        self.occupied = [False] * n_units
-        self.queues: list[list[int]] = [[] for _ in range(n_units)]
+        self.occupied = [False] * work.n_units
+        self.queues: list[list[int]] = [[] for _ in range(work.n_units)]
         self.queue_of = [-1] * len(order)
         self.candidates = [number for number, count in enumerate(self.missing) if not count]
         self.ends: list[tuple[float, int]] = []
@@ -239,14 +291,19 @@ class _Simulation:
                 heapq.heappush(self.candidates, reader)
 
 
-def _numbered(units: list[tuple[str, ...]]) -> list[tuple[int, ...]]:
-    """Units of each task as numbers; units that always work together are one."""
+def numbered_units(units: Sequence[tuple[str, ...]]) -> tuple[list[tuple[int, ...]], list[str]]:
+    """Units of each task as numbers, and a name of each number; units that always work together are one."""
     users: dict[str, list[int]] = {}
     distinct = {names: number for number, names in enumerate(dict.fromkeys(units))}
     for names, number in distinct.items():
         for name in names:
             users.setdefault(name, []).append(number)
     groups: dict[tuple[int, ...], int] = {}
-    of_unit = {name: groups.setdefault(tuple(found), len(groups)) for name, found in users.items()}
+    first: list[str] = []
+    of_unit: dict[str, int] = {}
+    for name, found in users.items():
+        of_unit[name] = groups.setdefault(tuple(found), len(groups))
+        if of_unit[name] == len(first):
+            first.append(name)
     merged = {names: tuple(dict.fromkeys(of_unit[name] for name in names)) for names in distinct}
-    return [merged[names] for names in units]
+    return [merged[names] for names in units], first

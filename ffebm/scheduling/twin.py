@@ -10,7 +10,7 @@ over the batch, and a plan and its twin cross at most once.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from msgspec import structs
@@ -22,6 +22,8 @@ from ffebm.hardware.silicon import watts
 from ffebm.plan.schedule import Schedule
 from ffebm.plan.schema import Settle
 from ffebm.plan.twin import Batches, DigitalTwin, Total
+from ffebm.scheduling.bounds import with_bound
+from ffebm.scheduling.in_flight import Interval, interval_of, joining
 from ffebm.scheduling.list_schedule import Task, filling_chain, ordered
 from ffebm.scheduling.schedules import batch_of, inference_tasks, training_tasks
 
@@ -58,11 +60,24 @@ class Scheduled:
 
 def schedules_of(graph: Graph, hardware: Hardware, settle: Settle, dtype: DataType = "fp32") -> Scheduled:
     """One inference and one training step of a placed graph; digital work at the price of a data type."""
+    return _scheduled(graph, hardware, settle, dtype, with_bound)
+
+
+def _scheduled(
+    graph: Graph,
+    hardware: Hardware,
+    settle: Settle,
+    dtype: DataType,
+    bounded: Callable[[Schedule, list[Task]], Schedule] = lambda schedule, _: schedule,
+) -> Scheduled:
+    """Both schedules; bounds that nobody reads are left out."""
     batch = batch_of(graph)
     inference = inference_tasks(graph, hardware, settle, dtype)
     training = training_tasks(graph, hardware, settle, dtype)
     first, in_first = ordered(inference)
     second, in_second = ordered(training)
+    first = bounded(_following(first, interval_of(inference)), inference)
+    second = bounded(_following(second, interval_of(training, joining(graph))), training)
     leaks = [watts(hardware, schedule.units) for schedule in (first, second)]
     times = _time(inference, first, in_first, batch), _time(training, second, in_second, batch)
     lines: dict[Total, Growth] = {
@@ -72,6 +87,10 @@ def schedules_of(graph: Graph, hardware: Hardware, settle: Settle, dtype: DataTy
         "training_j": _energy(training, batch, times[1], leaks[1]),
     }
     return Scheduled(_leaking(first, leaks[0]), _leaking(second, leaks[1]), lines)
+
+
+def _following(schedule: Schedule, interval: Interval) -> Schedule:
+    return structs.replace(schedule, interval_s=interval.seconds, interval_unit=interval.unit)
 
 
 def _leaking(schedule: Schedule, leakage: float) -> Schedule:
@@ -97,7 +116,7 @@ def twins_of(graph: Graph, hardware: Hardware, settle: Settle, plan: Scheduled) 
     for dtype in DTYPES:
         if all(group.arithmetic(dtype) is not None for group in groups.values()):
             same = dtype == "fp32" and not graph.blocks
-            bill = plan if same else schedules_of(alone, hardware, settle, dtype)
+            bill = plan if same else _scheduled(alone, hardware, settle, dtype)
             twins[dtype] = _twin(graph, plan, bill)
     return twins
 

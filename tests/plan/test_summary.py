@@ -42,11 +42,15 @@ def test_shares() -> None:
     assert (share(1, 3), share(1, 0)) == ("33.3 %", "-")
 
 
-@pytest.mark.parametrize(
-    ("factor", "bound"), [(0.5, "critical path"), (1.0, "busiest unit"), (2.0, "busiest unit")]
-)
-def test_the_larger_bound_is_named(plan: Plan, factor: float, bound: str) -> None:
-    inference = replace(plan.inference, busiest_s=factor * plan.inference.critical_path_s)
-    text = replace(plan, inference=inference).summary()
-    (line,) = [line for line in text.partition("training")[0].splitlines() if "lower bound" in line]
-    assert f"({bound})" in line
+def test_the_bound_is_named_and_the_interval_has_its_unit(plan: Plan) -> None:
+    inference = replace(
+        plan.inference,
+        makespan_s=6.0,
+        lower_bound_s=4.0,
+        lower_bound="work of tile7 between heads and tails",
+        interval_s=0.5,
+        interval_unit="tile9",
+    )
+    lines = replace(plan, inference=inference, batch=8).summary().splitlines()
+    assert "  time      6 s; lower bound 4 s (work of tile7 between heads and tails); ratio 1.500" in lines
+    assert "  interval  500 ms between runs in flight (tile9); 16 samples/s" in lines

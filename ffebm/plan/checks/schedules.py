@@ -7,6 +7,8 @@ from ffebm.plan.schedule import Schedule, Step
 
 PHASES = frozenset({"free", "nudged", "contrast"})
 """What a step does that works for a block."""
+ROUNDING = 1e-9
+"""Part of a time that sums in another order may differ by."""
 
 
 def schedule_problems(schedule: Schedule, units: Collection[str], n_blocks: int) -> Iterator[str]:
@@ -34,6 +36,8 @@ def schedule_problems(schedule: Schedule, units: Collection[str], n_blocks: int)
             yield f"step {step.id} starts before a step that it waits for has ended"
     if schedule.makespan_s != max((step.end_s for step in schedule.steps), default=0.0):
         yield f"a schedule takes {schedule.makespan_s} s, which is not when its last step ends"
+    if schedule.lower_bound_s > schedule.makespan_s * (1 + ROUNDING):
+        yield f"a schedule takes {schedule.makespan_s} s, less than its bound of {schedule.lower_bound_s} s"
     yield from _interval_problems(schedule, units)
 
 
@@ -50,7 +54,7 @@ def _step_problems(step: Step, n_blocks: int) -> Iterator[str]:
 
 def _interval_problems(schedule: Schedule, units: Collection[str]) -> Iterator[str]:
     interval, makespan = schedule.interval_s, schedule.makespan_s
-    if not 0 < interval <= makespan and interval != makespan:
+    if not 0 < interval <= makespan * (1 + ROUNDING) and interval != makespan:
         yield f"samples follow each other after {interval} s, and one takes {makespan} s"
     if schedule.steps and schedule.interval_unit not in units:
         yield f"unknown unit {schedule.interval_unit!r} limits how fast samples follow each other"
@@ -58,7 +62,7 @@ def _interval_problems(schedule: Schedule, units: Collection[str]) -> Iterator[s
 
 def number_problems(schedule: Schedule) -> Iterator[str]:
     """Times and costs that are no finite numbers of at least 0, as text."""
-    for name in ("makespan_s", "critical_path_s", "busiest_s", "interval_s", "leakage"):
+    for name in ("makespan_s", "critical_path_s", "busiest_s", "lower_bound_s", "interval_s", "leakage"):
         if not 0 <= getattr(schedule, name) < math.inf:
             yield f"a schedule has a {name} of {getattr(schedule, name)}"
     for step in schedule.steps:

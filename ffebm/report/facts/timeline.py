@@ -30,6 +30,9 @@ class Timeline(msgspec.Struct, frozen=True, kw_only=True):
         critical_path_s: Length of that chain, seconds.
         busiest_unit: The unit that works longest.
         lower_bound_s: No schedule is shorter, seconds.
+        lower_bound: What makes it so long, in words.
+        interval_s: At which samples can follow each other, seconds.
+        interval_unit: The unit that limits it.
         ratio: Makespan over lower bound.
         total: Cost of all steps.
         energy: Its joules.
@@ -52,6 +55,9 @@ class Timeline(msgspec.Struct, frozen=True, kw_only=True):
     critical_path_s: float
     busiest_unit: str
     lower_bound_s: float
+    lower_bound: str
+    interval_s: float
+    interval_unit: str
     ratio: float
     total: Cost
     energy: float
@@ -87,6 +93,9 @@ def timeline(schedule: Schedule) -> Timeline:
         critical_path_s=schedule.critical_path_s,
         busiest_unit=schedule.busiest_unit,
         lower_bound_s=schedule.lower_bound_s,
+        lower_bound=schedule.lower_bound,
+        interval_s=schedule.interval_s,
+        interval_unit=schedule.interval_unit,
         ratio=schedule.ratio,
         total=total,
         energy=total.energy,

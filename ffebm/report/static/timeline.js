@@ -32,9 +32,10 @@ class TimelineView {
   legend() {
     const kinds = this.t.kinds.map((kind) => el("span", {}, swatch(kind), KIND_NAMES[kind]));
     byId("kind-legend").replaceChildren(...kinds);
-    const t = this.t, bound = t.lower_bound_s > t.critical_path_s ? `busiest unit, ${t.busiest_unit}` : "critical path";
+    const t = this.t;
     byId("timeline-facts").textContent = `${plural(t.kind.length, "step")}, ${quantity(t.makespan_s, "s")}; lower bound `
-      + `${quantity(t.lower_bound_s, "s")} (${bound}), ratio ${t.ratio.toFixed(3)}; batch of ${this.model.facts.batch}`;
+      + `${quantity(t.lower_bound_s, "s")} (${t.lower_bound}), ratio ${t.ratio.toFixed(3)}; `
+      + `batch of ${this.model.facts.batch}; a further one takes ${quantity(t.interval_s, "s")} (${t.interval_unit || "-"})`;
   }
 
   draw() {

@@ -201,14 +201,16 @@ def _options(view: View) -> Iterator[RenderableType]:
 def _time(view: View) -> Iterator[RenderableType]:
     for name, line in (("inference", view.facts.inference), ("training step", view.facts.training)):
         yield Text(f"{name} of {view.facts.batch} sample(s), {_count(len(line.kind))} steps", "bold")
-        lasts, critical, bound = (
+        lasts, critical, bound, interval = (
             view.marks.seconds(value, line.kinds)
-            for value in (line.makespan_s, line.critical_path_s, line.lower_bound_s)
+            for value in (line.makespan_s, line.critical_path_s, line.lower_bound_s, line.interval_s)
         )
         yield Text(
             f"lasts {lasts}; critical path {critical}, busiest unit {line.busiest_unit or '-'}, "
-            f"{line.ratio:.3f} × lower bound {bound}"
+            f"{line.ratio:.3f} × lower bound {bound} ({line.lower_bound})"
         )
+        between = "between runs in flight" if line is view.facts.inference else "for each further run in it"
+        yield Text(f"{interval} {between}, limited by {line.interval_unit or '-'}")
         yield Text()
         yield from _units(view, line)
         yield from _critical(view, line)

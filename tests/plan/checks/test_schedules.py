@@ -41,6 +41,8 @@ def two_steps() -> Schedule:
         critical_path_s=3,
         busiest_unit="tile0",
         busiest_s=2,
+        lower_bound_s=3,
+        lower_bound="longest chain",
         interval_s=2,
         interval_unit="tile0",
     )
@@ -58,6 +60,7 @@ CHANGES = [
     Change("before a step that it waits for has ended", step={"start_s": 0}),
     Change("costs nan in array", step={"cost": Cost(array=float("nan"))}),
     Change("takes 4 s, which is not when its last step ends", whole={"makespan_s": 4}),
+    Change("less than its bound of 4 s", whole={"lower_bound_s": 4}),
     Change("follow each other after 0 s", whole={"interval_s": 0}),
     Change("follow each other after 4 s", whole={"interval_s": 4}),
     Change("unknown unit 'tile9' limits", whole={"interval_unit": "tile9"}),

@@ -21,6 +21,8 @@ def schedule(*steps: tuple[StepKind, str, float, float]) -> Schedule:
         critical_path_s=1.0,
         busiest_unit="tile0",
         busiest_s=1.0,
+        lower_bound_s=1.0,
+        lower_bound="longest chain",
         interval_s=1.0,
         interval_unit="tile0",
     )
