@@ -1,0 +1,125 @@
+"""An independent check of schedules: a machine that runs their steps as events, sharing no code with ours.
+
+Events are taken in order of time; at one time steps end before others start. A unit that works for a step is
+taken. Beside that every step must wait for what makes and brings the values that its node or block reads.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+
+from ffebm import Plan
+from ffebm.plan.schedule import ENERGY_KINDS, Schedule, Step
+
+Maker = tuple[str, str]
+"""Kind and name of the steps that make a value."""
+
+
+def problems(plan: Plan, schedule: Schedule) -> Iterator[str]:
+    """What is wrong with a schedule of a plan, as text."""
+    yield from running_problems(schedule)
+    yield from data_problems(plan, schedule)
+    yield from bill_problems(schedule)
+
+
+def _events(schedule: Schedule) -> list[tuple[float, int, int]]:
+    """Time, what happens (0 an end, 1 all of a step that takes no time, 2 a start) and to which step."""
+    events = []
+    for step in schedule.steps:
+        if step.start_s == step.end_s:
+            events.append((step.start_s, 1, step.id))
+        else:
+            events += [(step.end_s, 0, step.id), (step.start_s, 2, step.id)]
+    return sorted(events)
+
+
+def running_problems(schedule: Schedule) -> Iterator[str]:
+    """Units that would do two things at once; steps that start before what they wait for has ended."""
+    works_for: dict[str, int] = {}
+    ended: set[int] = set()
+    for now, what, number in _events(schedule):
+        step = schedule.steps[number]
+        if what != 0:
+            missing = [before for before in step.after if before not in ended]
+            if missing:
+                yield f"at {now} s step {number} starts, but {missing} have not ended"
+            busy = {unit: works_for[unit] for unit in step.units if unit in works_for}
+            if busy:
+                yield f"at {now} s step {number} starts on units that work for others: {busy}"
+        if what == 2:
+            works_for.update(dict.fromkeys(step.units, number))
+        else:
+            ended.add(number)
+        if what == 0:
+            for unit in step.units:
+                works_for.pop(unit, None)
+    if len(ended) != len(schedule.steps):
+        yield f"{len(schedule.steps) - len(ended)} steps never end"
+
+
+def data_problems(plan: Plan, schedule: Schedule) -> Iterator[str]:
+    """Digital nodes and free phases that do not wait for their values to be made and brought.
+
+    What covers all rows waits for all steps that make a value, what covers some for one of them at least.
+    """
+    made_by: dict[str, Maker] = {}
+    reads: dict[Maker, list[str]] = {}
+    for node in plan.nodes:
+        if node.block is None:
+            made_by.update(dict.fromkeys(node.outputs, ("digital", node.name)))
+            reads["digital", node.name] = list(node.inputs)
+    for block in plan.blocks:
+        made_by.update(dict.fromkeys(block.outputs, ("free", block.name)))
+        reads["free", block.name] = list(block.inputs)
+    there = {port.name for port in plan.inputs} | made_by.keys()  # the rest are constants
+    for step in schedule.steps:
+        for value in reads.get((step.kind, step.name), []):
+            if value in there:
+                yield from _value_problems(schedule, step, value, made_by.get(value))
+
+
+def _value_problems(schedule: Schedule, step: Step, value: str, maker: Maker | None) -> Iterator[str]:
+    """Whether a step waits for a value that it reads."""
+    reader = f"step {step.id}, {step.kind} {step.name}"
+    brought = [step]
+    if step.kind == "free" or (maker is not None and maker[0] == "free"):
+        brought = _waited_for(schedule, [step], ("transfer", value))
+        if not brought:
+            yield f"{reader}, does not wait for {value} to be brought"
+    if maker is not None:
+        made = len({before.id for before in _waited_for(schedule, brought, maker)})
+        wanted = 1 if step.rows is not None else _count(schedule, maker, step.sample)
+        if made < wanted:
+            yield f"{reader}, waits for {made} of {wanted} steps that make {value}"
+
+
+def _count(schedule: Schedule, maker: Maker, sample: int) -> int:
+    return sum((step.kind, step.name, step.sample) == (*maker, sample) for step in schedule.steps)
+
+
+def _waited_for(schedule: Schedule, steps: Iterable[Step], maker: Maker) -> list[Step]:
+    """The steps of a kind and name that some steps wait for."""
+    found = [schedule.steps[before] for step in steps for before in step.after]
+    return [before for before in found if (before.kind, before.name) == maker]
+
+
+def bill_problems(schedule: Schedule) -> Iterator[str]:
+    """Energies that are not the sums of the steps, a makespan or a busy unit that is not theirs."""
+    total = schedule.cost
+    for kind in ENERGY_KINDS:
+        steps = math.fsum(getattr(step.cost, kind) for step in schedule.steps)
+        expected = schedule.leakage if kind == "leakage" else steps
+        if not math.isclose(getattr(total, kind), expected, rel_tol=1e-9):
+            yield f"{kind} is {getattr(total, kind)} J, the steps take {expected} J"
+    last = max((step.end_s for step in schedule.steps), default=0.0)
+    if schedule.makespan_s != last:
+        yield f"the makespan is {schedule.makespan_s} s, the last step ends at {last} s"
+    busy: dict[str, float] = defaultdict(float)
+    for step in schedule.steps:
+        for unit in step.units:
+            busy[unit] += step.end_s - step.start_s
+    most = max(busy.values(), default=0.0)
+    if not math.isclose(most, schedule.busiest_s, rel_tol=1e-9):
+        yield f"a unit is busy for {most} s, the schedule says {schedule.busiest_s} s"
+    if most > last * (1 + 1e-9) or schedule.lower_bound_s > last * (1 + 1e-9):
+        yield f"{last} s is shorter than its bounds"
