@@ -19,7 +19,7 @@ from ffebm.graph.graph import Graph
 from ffebm.scheduling.list_schedule import Task, list_schedule, numbered_units
 
 Seconds = npt.NDArray[np.float64]
-Units = npt.NDArray[np.int64]
+UnitNumbers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def _between(tasks: Sequence[Task], barriers: list[int]) -> tuple[list[int], lis
     return first, last
 
 
-def _most_inside(work: list[list[tuple[int, int, float]]], count: int) -> tuple[Seconds, Units]:
+def _most_inside(work: list[list[tuple[int, int, float]]], count: int) -> tuple[Seconds, UnitNumbers]:
     """The most that a unit has to do from one part to another, and that unit.
 
     Args:
@@ -175,13 +175,13 @@ def _most_inside(work: list[list[tuple[int, int, float]]], count: int) -> tuple[
     return most, busiest
 
 
-def _at_least(most: Seconds, busiest: Units, inner: Seconds, of_inner: Units) -> None:
+def _at_least(most: Seconds, busiest: UnitNumbers, inner: Seconds, of_inner: UnitNumbers) -> None:
     """Raise seconds, and change their units, where inner parts have more."""
     more = inner > most
     most[more], busiest[more] = inner[more], of_inner[more]
 
 
-def _longest(most: Seconds, busiest: Units, n_units: int) -> tuple[float, list[float]]:
+def _longest(most: Seconds, busiest: UnitNumbers, n_units: int) -> tuple[float, list[float]]:
     """The least time of all parts together, and what each unit does of it where it limits.
 
     Args:
