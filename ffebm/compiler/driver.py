@@ -42,9 +42,8 @@ from ffebm.plan.mapping import Objective
 from ffebm.plan.plan import Plan
 from ffebm.plan.schema import SCHEMA, Options, PlanNode, Port, Settle, Source
 from ffebm.plan.twin import losing_notes
-from ffebm.scheduling.list_schedule import list_schedule
-from ffebm.scheduling.schedules import batch_of, inference_tasks
-from ffebm.scheduling.twin import schedules_of, twins_of
+from ffebm.scheduling.schedules import batch_of
+from ffebm.scheduling.twin import inference_of, schedules_of, twins_of
 
 PassProgress = Callable[[str, Graph], None]
 """Called with a pass's name and the graph after it."""
@@ -84,7 +83,7 @@ def pass_order(
 
 def _measured(settle: Settle, graph: Graph, hardware: Hardware) -> Measured:
     """One inference of a placed graph as it is scheduled."""
-    schedule = list_schedule(inference_tasks(graph, hardware, settle))
+    schedule = inference_of(graph, hardware, settle)
     leakage = watts(hardware, schedule.units) * schedule.makespan_s
     return Measured(schedule.makespan_s, schedule.cost.energy + leakage, schedule.busiest_s)
 
@@ -295,6 +294,7 @@ def _emit(graph: Graph, hardware: Hardware, source: Source, options: Options, se
         tiles=tiles,
         inference=scheduled.inference,
         training=scheduled.training,
+        memory=scheduled.memory,
         batch=batch_of(graph),
         twin=twins,
         notes=(*graph.notes, *losing_notes(twins)),

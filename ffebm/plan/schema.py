@@ -13,6 +13,7 @@ from ffebm.graph.tensor import Array, TensorType
 from ffebm.graph.work import stationary
 from ffebm.hardware.description import AnalogGroup, Hardware, TileKind
 from ffebm.plan.mapping import Mapping, Objective
+from ffebm.plan.memory.memory_plan import Memories
 from ffebm.plan.program import Segment
 from ffebm.plan.programming import LEVELS, target_conductances
 from ffebm.plan.schedule import Schedule
@@ -230,6 +231,7 @@ class Manifest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, eq=Fals
         tiles: What lies on each tile that is used.
         inference: One inference as steps.
         training: One training step as steps.
+        memory: Where what their steps read and write lies.
         batch: Samples that the schedules count for.
         twin: What the machine takes without its tiles, by data type; none where no digital unit runs some op.
         mapping: What each block could have been, and what was chosen; None without energy blocks.
@@ -252,6 +254,7 @@ class Manifest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, eq=Fals
     tiles: tuple[TilePlan, ...]
     inference: Schedule
     training: Schedule
+    memory: Memories
     batch: int
     twin: dict[str, DigitalTwin]
     mapping: Mapping | None = None

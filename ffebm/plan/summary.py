@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Iterator
 
 from ffebm.hardware.silicon import powered
+from ffebm.plan.memory.memory_plan import MemoryPlan
 from ffebm.plan.schedule import ENERGY_KINDS, Schedule
 from ffebm.plan.schema import PlanData
 from ffebm.plan.twin import COMPUTED, DigitalTwin, Total
@@ -29,6 +30,16 @@ def engineering(value: float, unit: str) -> str:
         if abs(value) >= 0.99995 * 10.0**power:  # what rounds to 1 is 1, not 1000 of the next prefix
             return f"{value / 10.0**power:.4g} {prefix}{unit}"
     return f"{value:.4g} {unit}"
+
+
+def binary(count: int) -> str:
+    """Bytes with a binary prefix and up to four digits.
+
+    >>> binary(0), binary(1536), binary(4 * 2**20)
+    ('0 B', '1.5 KiB', '4 MiB')
+    """
+    power = min(4, max(0, count.bit_length() - 1) // 10)
+    return f"{count / 1024**power:.4g} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[power]}"
 
 
 def headline(plan: PlanData) -> str:
@@ -91,8 +102,12 @@ def summary_lines(plan: PlanData) -> Iterator[str]:
     solved = all(group.relaxation is not None for group in plan.hardware.analog)
     yield f"            {'solved by ' if solved else ''}at most {sweeps}"
     yield from _area_lines(plan)
-    for name, schedule in (("inference", plan.inference), ("training", plan.training)):
+    for name, schedule, memory in (
+        ("inference", plan.inference, plan.memory.inference),
+        ("training", plan.training, plan.memory.training),
+    ):
         yield from _schedule_lines(name, schedule, plan.batch)
+        yield from memory_lines(memory)
     yield from _twin_lines(plan)
     yield from _mapping_lines(plan)
     assumed = [name for name, quantity in plan.hardware.quantities() if quantity.assumption]
@@ -144,6 +159,19 @@ def _schedule_lines(name: str, schedule: Schedule, batch: int) -> Iterator[str]:
         kinds = ENERGY_KINDS[first : first + 3]
         yield "    " + ", ".join(f"{kind} {engineering(getattr(cost, kind), 'J')}" for kind in kinds)
     yield f"  converts  {cost.dac_count:,} digital to analog, {cost.adc_count:,} analog to digital"
+
+
+def memory_lines(memory: MemoryPlan) -> Iterator[str]:
+    """How full each memory gets, and what did not fit near by."""
+    for use in memory.uses:
+        room, peak, bound = (binary(count) for count in (use.capacity, use.peak, use.bound))
+        yield f"  {use.memory:<9} {peak} of {room} at most; bound {bound}"
+    if memory.spills:
+        moved = binary(sum(spill.traffic for spill in memory.spills))
+        joules = engineering(sum(spill.joules for spill in memory.spills), "J")
+        yield f"  spills    {len(memory.spills)} buffers lie farther away: {moved} moved, {joules}"
+    if memory.unsized:
+        yield f"  unsized   {len(memory.unsized)} values of unknown size are not counted"
 
 
 def _area_lines(plan: PlanData) -> Iterator[str]:

@@ -19,12 +19,15 @@ from ffebm.graph.graph import Graph
 from ffebm.hardware.description import Hardware
 from ffebm.hardware.groups import DataType
 from ffebm.hardware.silicon import watts
+from ffebm.plan.memory.memory_plan import Memories
 from ffebm.plan.schedule import Schedule
 from ffebm.plan.schema import Settle
 from ffebm.plan.twin import Batches, DigitalTwin, Total
 from ffebm.scheduling.bounds import with_bound
 from ffebm.scheduling.in_flight import Interval, interval_of, joining
 from ffebm.scheduling.list_schedule import Task, filling_chain, ordered
+from ffebm.scheduling.memory.flow_of import flow_of
+from ffebm.scheduling.memory.planned import planned
 from ffebm.scheduling.schedules import batch_of, inference_tasks, training_tasks
 
 DTYPES: tuple[DataType, ...] = ("fp32", "bf16", "int8")
@@ -51,11 +54,13 @@ class Scheduled:
         inference: One inference.
         training: One training step.
         lines: Time and energy of both, over the batch.
+        memory: Where values lie in both.
     """
 
     inference: Schedule
     training: Schedule
     lines: dict[Total, Growth]
+    memory: Memories
 
 
 def schedules_of(graph: Graph, hardware: Hardware, settle: Settle, dtype: DataType = "fp32") -> Scheduled:
@@ -72,21 +77,35 @@ def _scheduled(
 ) -> Scheduled:
     """Both schedules; bounds that nobody reads are left out."""
     batch = batch_of(graph)
-    inference = inference_tasks(graph, hardware, settle, dtype)
-    training = training_tasks(graph, hardware, settle, dtype)
-    first, in_first = ordered(inference)
-    second, in_second = ordered(training)
-    first = bounded(_following(first, interval_of(inference)), inference)
-    second = bounded(_following(second, interval_of(training, joining(graph))), training)
+    flow = flow_of(graph)
+    plans = [
+        planned(flow, hardware, tasks(graph, hardware, settle, dtype), ordered, dtype)
+        for tasks in (inference_tasks, training_tasks)
+    ]
+    first, second = (
+        bounded(_following(found.schedule, interval_of(found.tasks, joined)), found.tasks)
+        for found, joined in zip(plans, (frozenset[str](), joining(graph)), strict=True)
+    )
     leaks = [watts(hardware, schedule.units) for schedule in (first, second)]
-    times = _time(inference, first, in_first, batch), _time(training, second, in_second, batch)
+    times = [_time(found.tasks, found.schedule, found.order, batch) for found in plans]
     lines: dict[Total, Growth] = {
         "inference_s": times[0],
-        "inference_j": _energy(inference, batch, times[0], leaks[0]),
+        "inference_j": _energy(plans[0].tasks, batch, times[0], leaks[0]),
         "training_s": times[1],
-        "training_j": _energy(training, batch, times[1], leaks[1]),
+        "training_j": _energy(plans[1].tasks, batch, times[1], leaks[1]),
     }
-    return Scheduled(_leaking(first, leaks[0]), _leaking(second, leaks[1]), lines)
+    return Scheduled(
+        _leaking(first, leaks[0]),
+        _leaking(second, leaks[1]),
+        lines,
+        Memories(inference=plans[0].memory, training=plans[1].memory),
+    )
+
+
+def inference_of(graph: Graph, hardware: Hardware, settle: Settle) -> Schedule:
+    """One inference of a placed graph, without its leakage."""
+    tasks = inference_tasks(graph, hardware, settle)
+    return planned(flow_of(graph), hardware, tasks, ordered).schedule
 
 
 def _following(schedule: Schedule, interval: Interval) -> Schedule:

@@ -247,7 +247,7 @@ CASES: dict[str, tuple[Callable[[str], str], str]] = {
         "memory.sram.owner: owner 'enigne'; 'chip' or the name of a group: 'tiles', 'engine'",
     ),
     "units without a memory": (
-        lambda text: text.replace('owner = "engine"', 'owner = "tiles"'),
+        lambda text: text.replace('owner = "engine"', 'owner = "tiles"').replace('"chip"', '"tiles"'),
         "digital.engine: units without a memory; a [[memory]] for them\n"
         "  hint: owner = 'engine' or owner = 'chip'",
     ),

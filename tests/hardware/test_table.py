@@ -10,7 +10,7 @@ from ffebm.hardware.description import load_hardware
 def test_a_machine_in_one_line() -> None:
     assert repr(load_hardware("reference")) == (
         "<Hardware reference: 64 crossbar tiles of 256 x 256, clocked; 1 digital unit; "
-        "40 constants, 25 of them assumptions>"
+        "45 constants, 30 of them assumptions>"
     )
     assert repr(load_hardware("ideal")) == (
         "<Hardware ideal: 1 exact tile, clocked; 1 digital unit; 21 constants, 21 of them assumptions>"

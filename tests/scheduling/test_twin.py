@@ -86,8 +86,9 @@ def test_the_twin_of_another_data_type_is_a_machine_with_its_prices() -> None:
 def test_leakage_is_that_of_what_is_powered_as_long_as_the_plan_takes() -> None:
     machine = load_hardware("reference")
     plan = compile(MODELS["dense"], hardware=machine)
-    (tiles,), (engine,), (sram,) = machine.analog, machine.digital, machine.memory
+    (tiles,), (engine,), (sram, dram) = machine.analog, machine.digital, machine.memory
     shared = engine.leakage.value + sram.leakage.value + machine.network.leakage.value
+    assert dram.leakage.value == 0
     watts = len(plan.tiles) * tiles.leakage.value + shared
     for schedule in (plan.inference, plan.training):
         assert schedule.leakage == pytest.approx(watts * schedule.makespan_s)

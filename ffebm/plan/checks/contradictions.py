@@ -9,6 +9,7 @@ from ffebm.hardware.routes import network_units
 from ffebm.hardware.silicon import watts
 from ffebm.limits import VALUE_ELEMENTS
 from ffebm.plan.checks.blocks import block_problems
+from ffebm.plan.checks.memory import memory_problems
 from ffebm.plan.checks.options import option_problems
 from ffebm.plan.checks.programs import program_problems
 from ffebm.plan.checks.schedules import schedule_problems
@@ -48,6 +49,7 @@ def plan_problems(plan: PlanData) -> Iterator[str]:
         leakage = watts(plan.hardware, schedule.units) * schedule.makespan_s
         if not math.isclose(schedule.leakage, leakage, rel_tol=1e-9):
             yield f"a schedule leaks {schedule.leakage:g} J; what it powers leaks {leakage:g} J"
+    yield from memory_problems(plan)
     if plan.mapping is not None:
         yield from mapping_problems(plan.mapping, {node.name for node in plan.nodes})
     yield from twin_problems(plan.twin, tuple(block.name for block in plan.blocks))

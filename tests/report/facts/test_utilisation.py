@@ -14,7 +14,7 @@ def test_area_and_busy_shares_of_a_plan() -> None:
     y = b.node("Relu", b.node("MatMul", b.input("x", 5, 300), b.weight(300, 2)))
     machine = load_hardware("reference")
     plan = compile_plan(b.model(b.node("Softmax", y)), hardware=machine, settle=Settle())
-    tiles, engine, sram, network = utilisation(plan)
+    tiles, engine, sram, _, network = utilisation(plan)
     assert (tiles.used, tiles.count) == (len(plan.tiles), 64)
     assert tiles.area_used == pytest.approx(len(plan.tiles) * machine.analog[0].area.value)
     assert (engine.used, sram.used, network.used) == (1, 1, 1)
@@ -31,7 +31,7 @@ def test_a_plan_without_tiles_powers_none() -> None:
     b = Builder()
     y = b.node("MatMul", b.input("x", 5, 3), b.weight(3, 2))
     plan = compile_plan(b.model(y), hardware="reference", digital=["*"])
-    tiles, engine, _, network = utilisation(plan)
+    tiles, engine, _, _, network = utilisation(plan)
     assert (tiles.used, tiles.area_used, tiles.inference) == (0, 0.0, 0.0)
     assert (engine.inference, network.used) == (1.0, 0)
 

@@ -4,10 +4,11 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ffebm.scheduling.memory.offsets import NOWHERE, Demand, bound_of, demand, placed
+from ffebm.plan.memory.demand import Demand, bound_of, demand
+from ffebm.scheduling.memory.offsets import NOWHERE, placed
 
 LARGE = 10**12
 lives = st.tuples(st.integers(0, 20), st.integers(0, 8)).map(lambda pair: (pair[0], pair[0] + pair[1]))
@@ -33,6 +34,7 @@ def most_alive(wanted: list[tuple[int, tuple[int, int]]]) -> int:
     return max((sum(s for s, (b, e) in wanted if b <= t <= e) for t in range(30)), default=0)
 
 
+@settings(max_examples=50)
 @given(buffers)
 def test_no_overlap_and_a_bound_that_holds(wanted: list[tuple[int, tuple[int, int]]]) -> None:
     asked = demand((size for size, _ in wanted), (life for _, life in wanted))
@@ -45,6 +47,7 @@ def test_no_overlap_and_a_bound_that_holds(wanted: list[tuple[int, tuple[int, in
     assert found.peak == max(ends, default=0) >= bound
 
 
+@settings(max_examples=30)
 @given(buffers, st.integers(1, 120))
 def test_capacity_is_honoured(wanted: list[tuple[int, tuple[int, int]]], capacity: int) -> None:
     asked = demand((size for size, _ in wanted), (life for _, life in wanted))
@@ -57,6 +60,7 @@ def test_capacity_is_honoured(wanted: list[tuple[int, tuple[int, int]]], capacit
         assert inside[0] == (wanted[0][0] <= capacity)
 
 
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(1, 50), lives, st.frozensets(st.sampled_from("abcd"), min_size=1))))
 def test_memories_side_by_side(wanted: list[tuple[int, tuple[int, int], frozenset[str]]]) -> None:
     """A buffer lies at one offset in each of its memories; what shares none is not in its way."""

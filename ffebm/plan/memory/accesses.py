@@ -1,0 +1,343 @@
+"""What each step of a schedule reads and writes.
+
+A step names its node, block or value; the steps that it waits for, and those that wait for it, say the rest:
+whether a transfer carries a value forward or an error current back, between whom, and which bands of rows and
+samples a step works on. A step of a band, or of one sample of several in flight, reads what the steps have
+made that it waits for; where it waits for none of a value's makers, all that there is of the value for its
+sample.
+
+What training reads beside the values of an inference:
+
+- a nudged phase: the inputs of its block, the free state that it starts from, the error currents of the
+  block's outputs; the second one also the first one's state, to compare;
+- a contrast: both nudged states and the inputs of its block; an update in place the same;
+- a digital node's backward run: what its derivative needs (`DigitalNode.kept`), the error currents of what it
+  made;
+- an update: the gradients of its weights. Weights themselves are no values: they have no buffer.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from ffebm.graph.energy_block import EnergyBlock
+from ffebm.plan.memory.dataflow import Dataflow
+from ffebm.plan.schedule import Step
+
+Content = Literal["value", "error", "plus", "minus", "gradient"]
+"""What a buffer holds: a value; the error current of one; a layer's state nudged up or down; a gradient."""
+NUDGED: tuple[Content, Content] = ("plus", "minus")
+"""States of the two nudged phases."""
+HOST = ""
+"""Where a buffer is that lies in a memory of the digital units or the chip."""
+GIVEN = -1
+"""In the place of a step: what is there before the first one."""
+
+
+class Held(NamedTuple):
+    """What a buffer holds.
+
+    Attributes:
+        content: What it is.
+        name: Of the value, layer or weight.
+        at: The block beside whose tiles it lies, by name; `HOST` for a memory of the digital units.
+        rows: The band [a, b) of its rows; None: all of them.
+        sample: Which of several samples in flight.
+    """
+
+    content: Content
+    name: str
+    at: str = HOST
+    rows: tuple[int, int] | None = None
+    sample: int = 0
+
+
+@dataclass
+class Access:
+    """What a step takes from memories and puts into them.
+
+    Attributes:
+        reads: What it reads, each once.
+        writes: What it writes, each once.
+        needs: What must be there while it runs, though it reads it no more: a transfer has carried it.
+    """
+
+    reads: list[Held] = field(default_factory=list)
+    writes: list[Held] = field(default_factory=list)
+    needs: list[Held] = field(default_factory=list)
+
+
+Beside = Callable[[Content, str, str], bool]
+"""Whether something of a name lies beside the tiles of a block, by the block's name."""
+
+
+def nothing_beside(content: Content, name: str, block: str) -> bool:
+    """No value lies beside tiles: the machine has no memory there."""
+    del content, name, block
+    return False
+
+
+def accesses(flow: Dataflow, steps: Sequence[Step], beside: Beside = nothing_beside) -> list[Access]:
+    """What each step reads and writes.
+
+    Args:
+        flow: What nodes and blocks read and make.
+        steps: In the order of a schedule.
+        beside: What lies in memories beside tiles.
+    """
+    return _Reading(flow, steps, beside).all()
+
+
+_Place = tuple[Content, str, str]
+"""Something by its name, and where it is."""
+
+
+class _Reading:
+    """Reads a schedule step by step; `there` says which step has put what into which place."""
+
+    def __init__(self, flow: Dataflow, steps: Sequence[Step], beside: Beside) -> None:
+        self.flow = flow
+        self.steps = steps
+        self.beside = beside
+        self.there: dict[_Place, dict[int, list[Held]]] = {}
+        for value in flow.inputs:
+            self.there["value", value, HOST] = {GIVEN: [Held("value", value)]}
+        self.waiting: list[list[Step]] = [[] for _ in steps]
+        for step in steps:
+            for before in step.after:
+                self.waiting[before].append(step)
+        self.back = self._backwards()
+        self.in_place = {step.block for step in steps if self._pulses(step)}
+        self.access = Access()
+
+    def _pulses(self, step: Step) -> bool:
+        """An update in place: cells take the states of their block."""
+        return step.kind == "update" and any(self.steps[before].kind == "nudged" for before in step.after)
+
+    def _backwards(self) -> list[bool]:
+        """Whether each step belongs to the way back of a training step."""
+        back: list[bool] = []
+        for step in self.steps:
+            begins = step.kind not in {"transfer", "digital", "free"}
+            back.append(begins or any(back[before] for before in step.after if before < len(back)))
+        return back
+
+    def all(self) -> list[Access]:
+        """What each step reads of what is there, and writes."""
+        found = []
+        for step in self.steps:
+            self.access = Access()
+            getattr(self, f"_{step.kind}")(step)
+            found.append(
+                Access(
+                    list(dict.fromkeys(self.access.reads)),
+                    list(dict.fromkeys(self.access.writes)),
+                    list(dict.fromkeys(self.access.needs)),
+                )
+            )
+        return found
+
+    # --- places ------------------------------------------------------------------------------------------
+
+    def at(self, content: Content, name: str, block: EnergyBlock) -> _Place:
+        """The place of something of a block: beside its tiles, or in the memory of the digital units."""
+        return content, name, block.name if self.beside(content, name, block.name) else HOST
+
+    def original(self, value: str) -> _Place:
+        """Where the maker of a value leaves it."""
+        maker = self.flow.maker.get(value)
+        return ("value", value, HOST) if maker is None else self.at("value", value, self.flow.blocks[maker])
+
+    def on_host(self, value: str) -> _Place:
+        """Where a digital unit reads a value: where its maker left it if it was not carried."""
+        carried: _Place = ("value", value, HOST)
+        return carried if carried in self.there else self.original(value)
+
+    def found(self, step: Step, place: _Place) -> list[Held]:
+        """What a step finds in a place."""
+        makers = self.there.get(place, {})
+        direct = [held for before in step.after for held in makers.get(before, ())]
+        if direct:
+            return direct
+        every = [held for helds in makers.values() for held in helds]
+        own = [held for held in every if held.sample == step.sample]
+        return own or every
+
+    def read(self, step: Step, places: Iterable[_Place]) -> None:
+        """A step reads what is in some places."""
+        for place in places:
+            self.access.reads += self.found(step, place)
+
+    def take(self, step: Step, places: Iterable[_Place]) -> None:
+        """A block takes what transfers have carried to it; beside its tiles it is read once more."""
+        for place in places:
+            kept = self.access.needs if place[2] == HOST else self.access.reads
+            kept += self.found(step, place)
+
+    def write(self, step: Step, places: Iterable[_Place]) -> None:
+        """A step puts something into some places: its own band, of its own sample."""
+        for content, name, where in places:
+            held = Held(content, name, where, step.rows, step.sample)
+            self.access.writes.append(held)
+            self.there.setdefault((content, name, where), {})[step.id] = [held]
+
+    def collect(self, step: Step, places: Iterable[_Place]) -> None:
+        """A step adds to a sum, of which there is one for all samples and bands."""
+        for content, name, where in places:
+            held = Held(content, name, where)
+            self.access.writes.append(held)
+            self.there.setdefault((content, name, where), {})[step.id] = [held]
+
+    def carry(self, step: Step, sources: Iterable[_Place], targets: Iterable[tuple[_Place, bool]]) -> None:
+        """What leaves some places arrives in others.
+
+        Args:
+            step: That carries.
+            sources: Where it was.
+            targets: Where it goes, and whether a block takes it; what a block has put into the memory of the
+                digital units is there already.
+        """
+        held = {place: self.found(step, place) for place in sources}
+        for target, to_block in targets:
+            if target not in held:
+                self.read(step, held)
+                self.write(step, [target])
+                continue
+            (self.access.reads if to_block else self.access.needs).extend(held[target])
+            for place in held.keys() - {target}:
+                self.read(step, [place])
+            self.there[target][step.id] = held[target]
+
+    # --- steps -------------------------------------------------------------------------------------------
+
+    def _block(self, step: Step) -> EnergyBlock:
+        assert step.block is not None
+        return self.flow.blocks[step.block]
+
+    def _digital(self, step: Step) -> None:
+        node = self.flow.nodes[step.name]
+        values = [value for value in node.reads if value not in self.flow.constants]
+        source = self.flow.views.get(node.makes[0]) if node.makes else None
+        if source is not None:  # it shares the bytes of what it reads
+            seen = self.found(step, self.on_host(source))
+            self.access.needs += seen
+            self.there.setdefault(("value", node.makes[0], HOST), {})[step.id] = seen
+            return
+        self.read(step, [self.on_host(value) for value in values])
+        self.write(step, [("value", value, HOST) for value in node.makes])
+
+    def _free(self, step: Step) -> None:
+        block = self._block(step)
+        self.take(step, self._inputs(block))
+        self.write(step, [self.at("value", layer.value, block) for layer in block.layers])
+
+    def _inputs(self, block: EnergyBlock) -> list[_Place]:
+        return [self.at("value", value, block) for value in block.inputs]
+
+    def _transfer(self, step: Step) -> None:
+        if step.block is not None:
+            self._states(step)
+        elif self.back[step.id]:
+            self.carry(step, self._senders(step), self._arrivals("error", step))
+        else:
+            self.carry(step, [self.original(step.name)], self._arrivals("value", step))
+
+    def _arrivals(self, content: Content, step: Step) -> list[tuple[_Place, bool]]:
+        """Where what a transfer carries goes for each step that waits for it, and whether to a block."""
+        found: dict[_Place, bool] = {}
+        for reader in self.waiting[step.id]:
+            if reader.kind in {"free", "nudged"}:
+                found[self.at(content, step.name, self._block(reader))] = True
+            else:
+                found.setdefault((content, step.name, HOST), False)
+        return list(found.items()) or [((content, step.name, HOST), False)]
+
+    def _senders(self, step: Step) -> list[_Place]:
+        """Where the error current is that a transfer carries: beside tiles that made it, or on the host."""
+        found: dict[_Place, None] = {}
+        for before in step.after:
+            sender = self.steps[before]
+            beside = sender.kind == "nudged"
+            found[
+                self.at("error", step.name, self._block(sender)) if beside else ("error", step.name, HOST)
+            ] = None
+        return list(found)
+
+    def _states(self, step: Step) -> None:
+        """Nudged states of a block go to the host; or weights come from there, which have no buffer."""
+        block = self._block(step)
+        if step.name != block.name or not any(self.steps[n].kind == "nudged" for n in step.after):
+            return
+        for content in NUDGED:
+            for layer in block.layers:
+                self.carry(
+                    step, [self.at(content, layer.value, block)], [((content, layer.value, HOST), False)]
+                )
+
+    def _loss(self, step: Step) -> None:
+        self.read(step, [self.on_host(value) for value in self.flow.outputs])
+        learnt = [value for value in self.flow.outputs if value in self.flow.learns]
+        self.write(step, [("error", value, HOST) for value in learnt])
+
+    def _nudged(self, step: Step) -> None:
+        block = self._block(step)
+        second = any(self.steps[n].kind == "nudged" and self.steps[n].block == step.block for n in step.after)
+        states = [layer.value for layer in block.layers]
+        self.read(step, self._inputs(block))
+        self.read(step, [self.at("value", value, block) for value in states])
+        self.take(step, [self.at("error", value, block) for value in block.outputs])
+        if second:
+            self.read(step, [self.at("plus", value, block) for value in states])
+        self.write(step, [self.at("minus" if second else "plus", value, block) for value in states])
+        if second:
+            learnt = [value for value in block.inputs if value in self.flow.learns]
+            self._add_errors(step, [self.at("error", value, block) for value in learnt])
+
+    def _add_errors(self, step: Step, places: Iterable[_Place]) -> None:
+        """Error currents of values that several steps read are added where the first one has put them."""
+        for place in places:
+            there = [held for held in self._of_sample(step, place) if held.rows == step.rows]
+            if there:
+                self.access.writes += there
+                self.there[place][step.id] = there
+            else:
+                self.write(step, [place])
+
+    def _of_sample(self, step: Step, place: _Place) -> list[Held]:
+        every = [held for helds in self.there.get(place, {}).values() for held in helds]
+        return [held for held in every if held.sample == step.sample]
+
+    def _contrast(self, step: Step) -> None:
+        block = self._block(step)
+        self.read(step, [(content, la.value, HOST) for content in NUDGED for la in block.layers])
+        for value in block.inputs:
+            near = self.on_host(value)
+            self.read(step, [near if near in self.there else self.at("value", value, block)])
+        self.collect(step, self._gradients(block.weights(), in_place=step.block in self.in_place))
+
+    def _gradients(self, weights: Iterable[str], *, in_place: bool = False) -> list[_Place]:
+        """Gradients of those weights that train; cells that learn in place need none."""
+        learnt = [weight for weight in dict.fromkeys(weights) if weight in self.flow.trainable]
+        return [("gradient", w, HOST) for w in learnt if not (in_place and w in self.flow.tiles)]
+
+    def _digital_backward(self, step: Step) -> None:
+        node = self.flow.nodes[step.name]
+        self.read(step, [self.on_host(value) for value in node.kept if value not in self.flow.constants])
+        self.read(step, [("error", value, HOST) for value in node.makes])
+        learnt = [value for value in dict.fromkeys(node.reads) if value in self.flow.learns]
+        self._add_errors(step, [("error", value, HOST) for value in learnt])
+        self.collect(step, self._gradients(node.reads))
+
+    def _update(self, step: Step) -> None:
+        if self._pulses(step):
+            block = self._block(step)
+            self.read(step, [self.at(c, layer.value, block) for c in NUDGED for layer in block.layers])
+            self.read(step, self._inputs(block))
+            return
+        for before in step.after:
+            source = self.steps[before]
+            if source.kind == "contrast":
+                weights = self._block(source).weights()
+                self.read(step, self._gradients(weights, in_place=source.block in self.in_place))
+            elif source.kind == "digital_backward":
+                self.read(step, self._gradients(self.flow.nodes[source.name].reads))

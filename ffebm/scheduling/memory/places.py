@@ -1,0 +1,158 @@
+"""In which memory everything lies, and at which offset."""
+
+from collections.abc import Sequence
+from functools import cache, partial
+
+from ffebm.errors import UsageError
+from ffebm.hardware.description import Hardware
+from ffebm.hardware.groups import DataType, Memory
+from ffebm.plan.memory.accesses import HOST, Access, Content, Held, accesses
+from ffebm.plan.memory.dataflow import Dataflow
+from ffebm.plan.memory.demand import Demand, bound_of, demand
+from ffebm.plan.memory.levels import Level, capacity, host_unit, levels_of, scratchpads
+from ffebm.plan.memory.lives import BEFORE, Life, lives_of, spans
+from ffebm.plan.memory.memory_plan import MemoryUse
+from ffebm.plan.memory.sizes import Sizes
+from ffebm.plan.schedule import Step
+from ffebm.scheduling.memory.offsets import NOWHERE
+from ffebm.scheduling.memory.spills import fitted
+
+WORDS: dict[Content, str] = {
+    "value": "value",
+    "error": "the error current of",
+    "plus": "the state nudged up of",
+    "minus": "the state nudged down of",
+    "gradient": "the gradient of",
+}
+"""What a buffer holds, before the name."""
+
+
+def together(held: Held) -> Held:
+    """What goes away together: beside tiles, all bands and samples of a value."""
+    return held if held.at == HOST else Held(held.content, held.name, held.at)
+
+
+class Places:
+    """Where everything that steps read and write lies.
+
+    Args:
+        flow: What nodes and blocks read and make.
+        hardware: The machine.
+        dtype: Of which type values are.
+
+    Attributes:
+        down: How many levels below the nearest one something lies, by what it is.
+        steps: The steps that were read last.
+        lives: How long each lives.
+        sizes: How large each is.
+        offsets: Where each lies, bytes.
+        uses: How full each memory gets.
+    """
+
+    def __init__(self, flow: Dataflow, hardware: Hardware, dtype: DataType) -> None:
+        self.flow = flow
+        self.hardware = hardware
+        self.bits = (hardware.host.arithmetic(dtype) or hardware.host.fp32).value_bits
+        self.pads = {block.name: scratchpads(hardware, block.group) for block in flow.blocks}
+        self.tiles = {block.name: flow.tiles_of(block.id) for block in flow.blocks}
+        self.down: dict[Held, int] = {}
+        self.steps: Sequence[Step] = ()
+        self.lives: dict[Held, Life] = {}
+        self.sizes = Sizes(flow, self.bits, ())
+        self.offsets: dict[Held, int] = {}
+        self.uses: list[MemoryUse] = []
+        self._chains: dict[Held, tuple[Level, ...]] = {}
+        self._levels = cache(partial(levels_of, hardware))
+        self._read: tuple[set[Held], list[Access]] | None = None
+
+    def read(self, steps: Sequence[Step]) -> None:
+        """Take a schedule: how long what its steps read and write lives, and which memories it may lie in."""
+        self.steps = steps
+        self._read = None
+        found = lives_of(self.flow, steps, self.accesses())
+        self.sizes = Sizes(self.flow, self.bits, found)
+        self.lives = {held: life for held, life in found.items() if self.sizes.each(held)}
+        for held, life in self.lives.items():
+            self._chains.setdefault(held, self._chain(held, life))
+
+    def accesses(self) -> list[Access]:
+        """What each step reads and writes, where things lie now."""
+        away = self.redirected()
+        if self._read is None or self._read[0] != away:
+            self._read = away, accesses(self.flow, self.steps, self._beside)
+        return self._read[1]
+
+    def _beside(self, content: Content, name: str, block: str) -> bool:
+        return self.down.get(Held(content, name, block), 0) < len(self.pads[block])
+
+    def levels_down(self, held: Held) -> int:
+        """How many levels below the nearest one something lies."""
+        return self.down.get(together(held), 0)
+
+    def _chain(self, held: Held, life: Life) -> tuple[Level, ...]:
+        """The memories that something may lie in, the nearest first."""
+        if held.at != HOST:
+            return tuple(Level(memory, held.at) for memory in self.pads[held.at])
+        units = self.steps[life.first].units if life.first != BEFORE else ()
+        makers = [unit for unit in units if unit.startswith("digital")]
+        return self._levels(makers[0] if makers else host_unit(self.hardware))
+
+    def nearest(self, held: Held) -> Level:
+        """The memory that something would lie in if there were room."""
+        return self._chains[held][0]
+
+    def level(self, held: Held) -> Level:
+        """The memory that something lies in."""
+        chain = self._chains[held]
+        return chain[min(self.levels_down(held), len(chain) - 1)]
+
+    def redirected(self) -> set[Held]:
+        """What found no room beside tiles, as it is called there."""
+        return {held for held, n in self.down.items() if held.at != HOST and n >= len(self.pads[held.at])}
+
+    # --- offsets -----------------------------------------------------------------------------------------
+
+    def crowd_out(self) -> bool:
+        """Give everything an offset; what does not fit goes one level down. Whether something did.
+
+        Raises:
+            UsageError: If something is at its last level already.
+        """
+        self.offsets, self.uses, moved = {}, [], False
+        for memory in self.hardware.memory:
+            here = [held for held in self.lives if self.level(held).memory.name == memory.name]
+            if not here:
+                continue
+            wanted = self._demand(here)
+            found = fitted(wanted, capacity(memory))
+            bound = bound_of(wanted)
+            for held, offset in zip(here, found.at.tolist(), strict=True):
+                self.offsets[held] = offset
+                if offset == NOWHERE:
+                    self._go_down(held, memory)
+                    moved = True
+            self.uses.append(
+                MemoryUse(memory=memory.name, peak=found.peak, bound=bound, capacity=capacity(memory))
+            )
+        return moved
+
+    def _demand(self, here: list[Held]) -> Demand:
+        moments = spans(self.steps, [self.lives[held] for held in here])
+        return demand((self.sizes.each(held) for held in here), moments, [self._homes(held) for held in here])
+
+    def _homes(self, held: Held) -> frozenset[str]:
+        """The single memories that something lies in."""
+        tiles = frozenset(f"tile{tile}" for tile in self.tiles.get(held.at, ()))
+        return tiles or frozenset({self.level(held).unit})
+
+    def _go_down(self, held: Held, memory: Memory) -> None:
+        """One level farther away; from the last memory beside tiles to those of the digital units."""
+        down = self.levels_down(held) + 1
+        if held.at == HOST and down >= len(self._chains[held]):
+            raise UsageError(
+                f"{WORDS[held.content]} {held.name!r} takes {self.sizes.each(held):,} bytes, for which "
+                f"{memory.name} of {self.hardware.name} has no room",
+                allowed=f"at most {capacity(memory):,} bytes at once in the last level",
+                hint="a smaller batch, or a [[memory]] of a higher level: docs/hardware.md",
+            )
+        self.down[together(held)] = down

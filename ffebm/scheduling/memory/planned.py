@@ -1,0 +1,93 @@
+"""A schedule whose values have a place: buffers with offsets, and the cost of those that lie farther away.
+
+Each value wants the nearest memory of the unit that makes it. What does not fit there lies in the next one,
+and costs what `pricing` says. What fits in none is refused. Steps that take longer move others, and with them
+lives; so the schedule is made again until nothing more has to leave.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ffebm.hardware.description import Hardware
+from ffebm.hardware.groups import DataType
+from ffebm.plan.memory.dataflow import Dataflow
+from ffebm.plan.memory.memory_plan import Buffer, MemoryPlan
+from ffebm.plan.schedule import Schedule
+from ffebm.scheduling.list_schedule import Task
+from ffebm.scheduling.memory.places import Places
+from ffebm.scheduling.memory.pricing import Pricing
+
+Scheduler = Callable[[list[Task]], tuple[Schedule, list[int]]]
+"""Gives the schedule of tasks, and the position of each step's task in the list."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A schedule with a place for every value.
+
+    Attributes:
+        tasks: With what far values add to them.
+        schedule: Theirs.
+        order: The position of each step's task in the list.
+        memory: Where values lie.
+    """
+
+    tasks: list[Task]
+    schedule: Schedule
+    order: list[int]
+    memory: MemoryPlan
+
+
+def planned(
+    flow: Dataflow, hardware: Hardware, tasks: list[Task], scheduler: Scheduler, dtype: DataType = "fp32"
+) -> Planned:
+    """Schedule tasks, and find a place for all that they read and write.
+
+    Args:
+        flow: What nodes and blocks read and make.
+        hardware: The machine.
+        tasks: What is done.
+        scheduler: Gives each a time.
+        dtype: Of which type values are.
+
+    Raises:
+        UsageError: If something fits in no memory.
+    """
+    places = Places(flow, hardware, dtype)
+    schedule, order = scheduler(tasks)
+    places.read(schedule.steps)
+    priced = Pricing(places).tasks(tasks, order)
+    if priced is not tasks:  # memories beside tiles have a price of their own
+        schedule, order = scheduler(priced)
+        places.read(schedule.steps)
+    while places.crowd_out():
+        priced = Pricing(places).tasks(tasks, order)
+        schedule, order = scheduler(priced)
+        places.read(schedule.steps)
+    return Planned(priced, schedule, order, _plan(places))
+
+
+def _plan(places: Places) -> MemoryPlan:
+    """What a plan says of them."""
+    buffers = tuple(
+        Buffer(
+            content=held.content,
+            name=held.name,
+            at=held.at,
+            rows=held.rows,
+            sample=held.sample,
+            memory=places.level(held).memory.name,
+            unit=places.level(held).unit,
+            offset=places.offsets[held],
+            size=places.sizes.each(held),
+            first=life.first,
+            last=life.last,
+        )
+        for held, life in places.lives.items()
+    )
+    return MemoryPlan(
+        uses=tuple(places.uses),
+        buffers=buffers,
+        spills=tuple(Pricing(places).spills()),
+        unsized=tuple(name for name, count in places.flow.elements.items() if not count),
+    )

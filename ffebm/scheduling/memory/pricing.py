@@ -1,0 +1,133 @@
+"""What it costs that values lie where they do.
+
+The bill of a task holds what digital units read and write in the memory nearest to them, and one access in
+the memory of the digital units for each transfer. A value in a farther memory adds the energy of its bits
+there for each step that reads or writes it, and the step takes no less time than that memory's bandwidth
+allows. So does a value beside tiles, unless it lies in the memory nearest to them, where each line that a
+product takes is billed; a transfer between two of these passes no memory of the digital units.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from msgspec import structs
+
+from ffebm.mapping.read_cost import buffer_of
+from ffebm.plan.memory.accesses import HOST, Access, Held
+from ffebm.plan.memory.memory_plan import Spill
+from ffebm.plan.schedule import Cost, Step
+from ffebm.scheduling.list_schedule import Task
+from ffebm.scheduling.memory.places import Places, together
+
+
+@dataclass(frozen=True)
+class Unbilled:
+    """Something that a step reads or writes, and that the bill does not hold yet.
+
+    Attributes:
+        held: What it is.
+        count: How many bytes.
+    """
+
+    held: Held
+    count: int
+
+
+class Pricing:
+    """Prices of tasks where things lie now.
+
+    Args:
+        places: Where they lie.
+    """
+
+    def __init__(self, places: Places) -> None:
+        self.places = places
+        self.redirected = {
+            (held.content, places.flow.seen(held.name), held.at): held for held in places.redirected()
+        }
+        groups = {block.name: places.hardware.analog_group(block.group) for block in places.flow.blocks}
+        self.buffers = {name: buffer_of(places.hardware, group) for name, group in groups.items()}
+
+    def tasks(self, tasks: list[Task], order: Sequence[int]) -> list[Task]:
+        """Tasks with these costs.
+
+        Args:
+            tasks: Without them.
+            order: The position of each step's task in the list.
+        """
+        places = self.places
+        if not places.down and not any(places.pads.values()):
+            return tasks
+        found = list(tasks)
+        for step, access in zip(places.steps, places.accesses(), strict=True):
+            index = order[step.id]
+            found[index] = self._priced(found[index], step, access)
+        return found
+
+    def _priced(self, task: Task, step: Step, access: Access) -> Task:
+        passing: dict[str, float] = defaultdict(float)
+        added = Cost()
+        for moved in self._moved(step, access):
+            memory = self.places.level(moved.held).memory
+            joules = 8 * moved.count * memory.bit_energy.value
+            added += Cost(buffer=joules) if moved.held.at != HOST else Cost(memory=joules)
+            stripes = self.places.sizes.whole(moved.held) / self.places.sizes.each(moved.held)
+            passing[memory.name] += 8 * moved.count / stripes / memory.bandwidth.value
+        cost = task.cost
+        beside = {held.at != HOST for held in (*access.reads, *access.writes)}
+        if task.kind == "transfer" and beside == {True}:
+            cost = structs.replace(cost, memory=0.0)  # it passes no memory of the digital units
+        seconds = max(task.seconds, *passing.values(), 0.0)
+        priced = replace(task, seconds=seconds, cost=cost + added)
+        if task.kind == "update":  # once, whatever the batch
+            return replace(priced, fixed_s=seconds, fixed_j=priced.cost.energy)
+        return priced
+
+    def _moved(self, step: Step, access: Access) -> Iterator[Unbilled]:
+        """What a step reads and writes beside what is billed."""
+        for held in (*access.reads, *access.writes):
+            if held in self.places.lives and self._adds(held, step):
+                yield Unbilled(held, self.places.sizes.whole(held))
+
+    def _adds(self, held: Held, step: Step) -> bool:
+        if held.at != HOST:
+            # reads of lines are billed in the memory nearest to their tiles
+            return not self._block(step) or self.places.level(held).memory != self.buffers[held.at]
+        return bool(self.places.levels_down(held)) or self._wanted_beside(held, step) is not None
+
+    def _block(self, step: Step) -> str:
+        """The block on whose tiles a step runs, by name; empty if it runs elsewhere."""
+        on_tiles = step.block is not None and step.kind in {"free", "nudged", "update"}
+        return self.places.flow.blocks[step.block].name if on_tiles and step.block is not None else ""
+
+    def _wanted_beside(self, held: Held, step: Step) -> Held | None:
+        """What something is called beside the tiles that a step runs on, if it found no room there."""
+        return self.redirected.get((held.content, held.name, self._block(step)))
+
+    def spills(self) -> Iterator[Spill]:
+        """What lies farther away than it could, with what that costs."""
+        traffic: dict[Held, int] = defaultdict(int)
+        homes: dict[Held, Held] = {}
+        for step, access in zip(self.places.steps, self.places.accesses(), strict=True):
+            for moved in self._moved(step, access):
+                beside = self._wanted_beside(moved.held, step)
+                if self.places.levels_down(moved.held):
+                    traffic[together(moved.held)] += moved.count
+                if beside is not None:
+                    traffic[beside] += moved.count
+                    homes[beside] = moved.held
+        for held, down in self.places.down.items():
+            home = homes.get(held, held)
+            if not down or home not in self.places.lives:
+                continue
+            memory = self.places.level(home).memory
+            yield Spill(
+                content=held.content,
+                name=held.name,
+                at=held.at,
+                wanted=self.places.nearest(held).memory.name,
+                memory=memory.name,
+                traffic=traffic[held],
+                joules=8 * traffic[held] * memory.bit_energy.value,
+            )

@@ -1,0 +1,184 @@
+"""A replay of a schedule on its memories, byte by byte range, that shares no code with what plans them.
+
+Time runs over begins and ends of steps. A step owns the bytes that it writes from its begin on; whatever lay
+there is lost. What a step reads must have been written, and must stay whole until the step ends.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from ffebm.graph.energy_block import EnergyBlock
+from ffebm.hardware.description import Hardware
+from ffebm.plan.memory.dataflow import Dataflow
+from ffebm.plan.memory.memory_plan import Buffer, MemoryPlan
+from ffebm.plan.schedule import Step
+
+Name = tuple[str, str]
+"""Content and name."""
+
+
+def events(steps: Iterable[Step]) -> Iterator[tuple[bool, Step]]:
+    """Whether a step ends, and which; what ends goes before what begins, steps of no time between."""
+    marks = []
+    for step in steps:
+        if step.end_s > step.start_s:
+            marks += [(step.end_s, 0, step.id, 1, step), (step.start_s, 2, step.id, 0, step)]
+        else:
+            marks += [(step.start_s, 1, step.id, 0, step), (step.end_s, 1, step.id, 1, step)]
+    for *_, end, step in sorted(marks, key=lambda mark: mark[:4]):
+        yield bool(end), step
+
+
+@dataclass
+class Replay:
+    """What is whole at a time.
+
+    Attributes:
+        flow: What nodes and blocks read and make.
+        plan: Where everything lies.
+        faults: What went wrong, as text.
+    """
+
+    flow: Dataflow
+    plan: MemoryPlan
+    faults: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.whole: set[int] = set()
+        self.of: dict[Name, list[int]] = defaultdict(list)
+        for number, buffer in enumerate(self.plan.buffers):
+            self.of[buffer.content, buffer.name].append(number)
+        self.units = [self.memories(buffer) for buffer in self.plan.buffers]
+        self.views = {}
+        for node in self.flow.nodes.values():
+            if node.op in {"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}:
+                self.views[node.makes[0]] = node.reads[0]
+
+    def memories(self, buffer: Buffer) -> set[str]:
+        """The single memories that a buffer lies in."""
+        for block in self.flow.blocks:
+            if buffer.at and block.name == buffer.at:
+                held = {t for w in block.weights() for t in self.flow.tiles.get(w, ())}
+                return {f"{buffer.memory} of tile {tile}" for tile in held}
+        return {f"{buffer.memory} of {buffer.unit}"}
+
+    def run(self, steps: tuple[Step, ...], *, trains: bool) -> list[str]:
+        """Replay all steps; what went wrong."""
+        self.steps = steps
+        for value in self.flow.inputs:
+            self.put(-1, ("value", value))
+        for end, step in events(steps):
+            reads = list(self.reads(step))
+            for name in reads:
+                self.get(step, name)
+            if not end:
+                for name in self.writes(step):
+                    self.put(step.id, name)
+                for name in reads:  # and it has not written over what it reads
+                    self.get(step, name)
+        for value in () if trains else self.flow.outputs:
+            self.get(None, ("value", value))
+        return self.faults
+
+    def source(self, name: Name) -> Name:
+        """Views lie where what they are a view of lies."""
+        content, value = name
+        while content == "value" and name not in self.of and value in self.views:
+            value = self.views[value]
+            name = (content, value)
+        return name
+
+    def put(self, step: int, name: Name) -> None:
+        """A step begins to write: it owns the buffers that it writes first, or adds to."""
+        for one in self.of[self.source(name)]:
+            mine = self.plan.buffers[one]
+            if not mine.first <= step <= mine.last:
+                continue
+            for other in tuple(self.whole - {one}):
+                theirs = self.plan.buffers[other]
+                apart = mine.offset + mine.size <= theirs.offset or theirs.offset + theirs.size <= mine.offset
+                if not apart and self.units[one] & self.units[other]:
+                    self.whole.discard(other)
+            self.whole.add(one)
+
+    def get(self, step: Step | None, name: Name) -> None:
+        """Something that a step reads is whole in some memory, all bands of it."""
+        found = self.of[self.source(name)]
+        places = {self.plan.buffers[one].at for one in found}
+        whole = [
+            place
+            for place in places
+            if all(one in self.whole for one in found if self.plan.buffers[one].at == place)
+        ]
+        if found and not whole:
+            who = "the end" if step is None else f"{step.kind} {step.name}"
+            self.faults.append(f"{who} reads {name}, which is not whole")
+
+    # --- who reads and writes what, told apart from what the plan says -----------------------------------
+
+    def reads(self, step: Step) -> Iterator[Name]:
+        """What a step must find."""
+        if step.block is not None and step.kind in {"free", "nudged", "contrast"}:
+            yield from self.block_reads(step, self.flow.blocks[step.block])
+        if step.kind in {"digital", "digital_backward"}:
+            node = self.flow.nodes[step.name]
+            if step.kind == "digital":
+                yield from (("value", v) for v in node.reads if v not in self.flow.constants)
+            else:
+                yield from (("error", value) for value in node.makes)
+                yield from (("value", value) for value in node.makes if node.op in {"Relu", "Softmax"})
+        if step.kind == "loss":
+            yield from (("value", value) for value in self.flow.outputs)
+        if step.kind == "update" and step.units[0].startswith("digital"):
+            for before in step.after:
+                yield from (("gradient", weight) for weight in self.trained(self.steps[before]))
+
+    def block_reads(self, step: Step, block: EnergyBlock) -> Iterator[Name]:
+        """What a phase or contrast of a block must find."""
+        yield from (("value", value) for value in block.inputs)
+        contents = {"free": (), "contrast": ("plus", "minus")}.get(step.kind, ("value",))
+        if step.name.endswith("-beta"):
+            contents = ("value", "plus")
+        yield from ((content, layer.value) for content in contents for layer in block.layers)
+
+    def writes(self, step: Step) -> Iterator[Name]:
+        """What a step makes, or adds to."""
+        if step.kind in {"digital", "digital_backward"}:
+            node = self.flow.nodes[step.name]
+            forward = step.kind == "digital"
+            values = [v for v in node.makes if v not in self.views] if forward else node.reads
+            yield from (("value" if forward else "error", value) for value in values)
+        if step.block is not None and step.kind in {"free", "nudged"}:
+            content = "value" if step.kind == "free" else "minus" if step.name.endswith("-beta") else "plus"
+            block = self.flow.blocks[step.block]
+            yield from ((content, layer.value) for layer in block.layers)
+            if content == "minus":
+                yield from (("error", value) for value in block.inputs)
+        if step.kind == "loss":
+            yield from (("error", value) for value in self.flow.outputs)
+        if step.kind == "transfer":
+            yield from ((content, step.name) for content in ("value", "error"))
+            layers = () if step.block is None else self.flow.blocks[step.block].layers
+            yield from ((content, layer.value) for content in ("plus", "minus") for layer in layers)
+        yield from (("gradient", weight) for weight in self.trained(step))
+
+    def trained(self, step: Step) -> list[str]:
+        """Weights whose gradients a step makes."""
+        read: Iterable[str] = ()
+        if step.kind == "contrast" and step.block is not None:
+            read = self.flow.blocks[step.block].weights()
+        elif step.kind == "digital_backward":
+            read = self.flow.nodes[step.name].reads
+        return [weight for weight in read if weight in self.flow.trainable]
+
+
+def faults(flow: Dataflow, steps: tuple[Step, ...], plan: MemoryPlan) -> list[str]:
+    """What a replay of a schedule finds wrong with where things lie."""
+    return Replay(flow, plan).run(steps, trains=any(step.kind == "loss" for step in steps))
+
+
+def over_capacity(plan: MemoryPlan, hardware: Hardware) -> list[str]:
+    """Buffers that end behind their memory."""
+    room = {memory.name: memory.capacity.value / 8 for memory in hardware.memory}
+    return [b.name for b in plan.buffers if b.offset + b.size > room[b.memory]]

@@ -1,0 +1,260 @@
+"""Plans of memory: replays of schedules find nothing lost, capacities hold, spills cost what they move."""
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+from onnx import ModelProto
+
+from ffebm import Plan
+from ffebm.compiler.driver import compile_model
+from ffebm.errors import UsageError
+from ffebm.hardware.description import Capacity, Hardware
+from ffebm.hardware.groups import Memory
+from ffebm.plan.memory.memory_plan import Buffer
+from ffebm.plan.memory.plan_flow import plan_flow
+from ffebm.plan.schema import Settle
+from tests.machines import joules, rate, round_numbers
+from tests.models import Builder, random_models
+from tests.scheduling.memory.replay import faults, over_capacity
+
+SETTLE = Settle(free_sweeps=4, nudged_sweeps=2)
+ROOM = 10**6
+
+
+def memory(
+    machine: Hardware, name: str, owner: str, level: int, room: int, bandwidth: float = 1e12
+) -> Memory:
+    """A memory of so many bytes; a bit takes as many joules as its level is high."""
+    return replace(
+        machine.memory[0],
+        name=name,
+        owner=owner,
+        level=level,
+        capacity=Capacity(value=8 * room, source="chosen for a test", unit="bit"),
+        bandwidth=rate(bandwidth),
+        bit_energy=joules(float(level)),
+    )
+
+
+def levels(near: int, pads: int = 0, far: int = ROOM, **others: Any) -> Hardware:
+    """Round numbers: bytes of the digital unit's own memory, of each tile's, and of the chip's."""
+    machine = round_numbers(**others)
+    found = [memory(machine, "near", "engine", 1, near)]
+    found += [memory(machine, "pad", "tiles", 2, pads)] if pads else []
+    found += [memory(machine, "far", "chip", 3, far)] if far else []
+    return replace(machine, memory=tuple(found))
+
+
+def check(plan: Plan) -> None:
+    """Nothing is read that is not whole, and nothing lies over the end of a memory."""
+    flow = plan_flow(plan)
+    for schedule, held in (
+        (plan.inference, plan.memory.inference),
+        (plan.training, plan.memory.training),
+    ):
+        assert faults(flow, schedule.steps, held) == []
+        assert over_capacity(held, plan.hardware) == []
+        for use in held.uses:
+            assert use.bound <= use.peak <= use.capacity
+
+
+def replayed(model: ModelProto, near: int, pads: int, block_size: int) -> None:
+    machine = levels(near, pads, count=12, rows=40, cols=20)
+    check(compile_model(model, hardware=machine, block_size=block_size, settle=SETTLE, objective="latency"))
+    check(compile_model(model, hardware=machine, block_size=block_size, settle=SETTLE))
+
+
+cases = {
+    "model": random_models(),
+    "near": st.sampled_from([64, 300, 1200, ROOM]),
+    "pads": st.sampled_from([0, 40, 400]),
+    "block_size": st.integers(1, 3),
+}
+SLOW = [HealthCheck.too_slow]
+
+
+@settings(max_examples=8, derandomize=True, suppress_health_check=SLOW)
+@given(**cases)
+def test_random_models_replayed(model: ModelProto, near: int, pads: int, block_size: int) -> None:
+    replayed(model, near, pads, block_size)
+
+
+@pytest.mark.slow
+@settings(max_examples=1000, suppress_health_check=SLOW)
+@given(**cases)
+def test_many_random_models_replayed(model: ModelProto, near: int, pads: int, block_size: int) -> None:
+    replayed(model, near, pads, block_size)
+
+
+# --- by hand ------------------------------------------------------------------------------------------
+
+
+def chain(widths: tuple[int, ...] = (4, 8, 6, 2)) -> ModelProto:
+    """Products, each followed by a softmax, which stays digital: values of 1 byte a number."""
+    b = Builder()
+    x = b.input("x", 1, widths[0])
+    for low, high in pairwise(widths):
+        x = b.node("Softmax", b.node("MatMul", x, b.weight(low, high)))
+    return b.model(x)
+
+
+def buffers(plan: Plan) -> dict[str, Buffer]:
+    return {buffer.name: buffer for buffer in plan.memory.inference.buffers}
+
+
+def test_lives_of_a_chain_by_hand() -> None:
+    """All digital: each product reads the value before it; the fullest moment holds 8 and 8 bytes."""
+    plan = compile_model(chain(), hardware=levels(ROOM), digital=["*"])
+    names = [node.outputs[0] for node in plan.nodes]
+    found = buffers(plan)
+    assert list(found) == ["x", *names]
+    assert [found[name].size for name in found] == [4, 8, 8, 6, 6, 2, 2]
+    assert [(found[name].first, found[name].last) for name in found] == [
+        (-1, 0), (0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 6)
+    ]  # fmt: skip
+    (use,) = plan.memory.inference.uses
+    assert (use.memory, use.peak, use.bound, use.capacity) == ("near", 16, 16, ROOM)
+    check(plan)
+
+
+def test_what_training_still_needs() -> None:
+    """Input, free state and nudged states of a block stay until its contrast, a gradient until its update."""
+    b = Builder()
+    y = b.node("Relu", b.node("MatMul", b.input("x", 1, 4), b.weight(4, 3, name="w")))
+    plan = compile_model(b.model(y), hardware=levels(ROOM), settle=SETTLE)
+    steps = plan.training.steps
+    at = {(step.kind, step.name): step.id for step in steps}
+    lives = {(x.content, x.name): (x.first, x.last) for x in plan.memory.training.buffers}
+    contrast, free = at["contrast", "block0"], at["free", "block0"]
+    down, up = at["nudged", "block0 -beta"], at["nudged", "block0 +beta"]
+    update = next(s.id for s in steps if s.kind == "update" and s.units == ("digital0",))
+    assert lives == {
+        ("value", "x"): (-1, contrast),
+        ("value", y): (free, down),
+        ("error", y): (at["loss", "loss"], down),
+        ("plus", y): (up, contrast),
+        ("minus", y): (down, contrast),
+        ("gradient", "w"): (contrast, update),
+    }
+    sizes = {x.content: x.size for x in plan.memory.training.buffers}
+    assert sizes == {"value": 3, "error": 3, "plus": 3, "minus": 3, "gradient": 12}
+    check(plan)
+
+
+def test_a_view_has_no_bytes_of_its_own() -> None:
+    b = Builder()
+    x = b.node("Softmax", b.input("x", 1, 2, 6))
+    y = b.node("Softmax", b.node("Flatten", x))
+    plan = compile_model(b.model(y), hardware=levels(ROOM))
+    found = buffers(plan)
+    assert list(found) == ["x", x, y]
+    assert found[x].last == next(s.id for s in plan.inference.steps if s.name == plan.nodes[-1].name)
+    check(plan)
+
+
+# --- what does not fit --------------------------------------------------------------------------------
+
+
+def test_a_spill_costs_its_bits_in_the_next_level() -> None:
+    """Of 8 + 8 bytes at once, 12 fit: the value that ends last goes, is written once there and read once."""
+    model = chain()
+    roomy, tight = (compile_model(model, hardware=levels(room), digital=["*"]) for room in (ROOM, 12))
+    spills = tight.memory.inference.spills
+    moved = {spill.name: spill.traffic for spill in spills}
+    assert {spill.wanted for spill in spills} == {"near"}
+    assert {spill.memory for spill in spills} == {"far"}
+    found = buffers(tight)
+    assert all(found[name].memory == "far" for name in moved)
+    assert all(moved[name] == 2 * found[name].size for name in moved)
+    assert [spill.joules for spill in spills] == [8 * 3.0 * spill.traffic for spill in spills]
+    added = tight.inference.cost.memory - roomy.inference.cost.memory
+    assert added == pytest.approx(sum(spill.joules for spill in spills))
+    check(tight)
+
+
+def test_a_step_takes_no_less_time_than_far_memory_allows() -> None:
+    """A bit a second: a step that reads 8 and writes 8 bytes there takes 128 s."""
+    machine = levels(0)
+    slow = replace(machine, memory=(machine.memory[0], memory(machine, "far", "chip", 3, ROOM, 1.0)))
+    plan = compile_model(chain(), hardware=slow, digital=["*"])
+    taken = [step.end_s - step.start_s for step in plan.inference.steps]
+    assert taken == pytest.approx([8 * (4 + 8), 8 * 16, 8 * (8 + 6), 8 * 12, 8 * (6 + 2), 8 * 4])
+    assert len(plan.memory.inference.spills) == 7
+    check(plan)
+
+
+def test_what_fits_nowhere_is_refused_by_name() -> None:
+    with pytest.raises(UsageError) as raised:
+        compile_model(chain(), hardware=levels(12, far=0), digital=["*"])
+    assert str(raised.value) == (
+        "value 'v1' takes 8 bytes, for which near of round has no room; at most 12 bytes at once in "
+        "the last level\n  hint: a smaller batch, or a [[memory]] of a higher level: docs/hardware.md"
+    )
+
+
+# --- beside tiles -------------------------------------------------------------------------------------
+
+
+def two_blocks(wide: int = 8) -> ModelProto:
+    b = Builder()
+    x = b.node("Relu", b.node("MatMul", b.input("x", 1, 4), b.weight(4, wide)))
+    return b.model(b.node("Relu", b.node("MatMul", x, b.weight(wide, 4))))
+
+
+def test_values_of_blocks_lie_beside_their_tiles() -> None:
+    """4 x 8 weights lie on two tiles of 4 x 4, which take even shares; the next block has a copy."""
+    plan = compile_model(two_blocks(), hardware=levels(ROOM, pads=16), settle=SETTLE)
+    found = {(x.name, x.at): x for x in plan.memory.inference.buffers}
+    (made,) = plan.blocks[0].outputs
+    assert found["x", ""].memory == "near"
+    assert found["x", "block0"].size == 2  # 4 bytes on two tiles
+    assert found[made, "block0"].size == found[made, "block1"].size == 4
+    assert ("", made) not in found
+    carried = next(s for s in plan.inference.steps if s.kind == "transfer" and s.name == made)
+    assert (carried.cost.memory, carried.cost.buffer) == (0.0, 8 * 2.0 * (8 + 8))
+    free = next(s for s in plan.inference.steps if s.kind == "free")
+    bare = compile_model(two_blocks(), hardware=levels(ROOM), settle=SETTLE)
+    lines = next(s for s in bare.inference.steps if s.kind == "free")
+    # without registers, what lines carry is written and read beside the tiles: 4 inputs on two tiles, 8 sums
+    assert free.cost.buffer == 2 * 8 * 2.0 * free.cost.adc_count + 2 * 8 * 2.0 * free.cost.dac_count
+    assert replace(free.cost, buffer=0.0) == lines.cost
+    check(plan)
+
+
+def test_registers_nearer_to_tiles_hold_no_values() -> None:
+    """What a block takes from beside its tiles is then read there once more, and what it makes written."""
+    machine = levels(ROOM, pads=16)
+    registers = memory(machine, "registers", "tiles", 1, 4)
+    plan = compile_model(
+        two_blocks(), hardware=replace(machine, memory=(*machine.memory, registers)), settle=SETTLE
+    )
+    assert {buffer.memory for buffer in plan.memory.training.buffers} == {"near", "pad"}
+    free = next(s for s in plan.inference.steps if s.kind == "free")
+    lines = 2 * 8 * 1.0 * (free.cost.adc_count + free.cost.dac_count)
+    assert free.cost.buffer == lines + 8 * 2.0 * (4 + 8)
+    check(plan)
+
+
+def test_a_replay_sees_what_is_lost() -> None:
+    """Two buffers that live at once and are moved onto each other; a buffer that ends a step early."""
+    plan = compile_model(chain(), hardware=levels(ROOM), digital=["*"])
+    held, flow = plan.memory.inference, plan_flow(plan)
+    first, second, *rest = held.buffers
+    onto = replace(held, buffers=(first, replace(second, offset=first.offset), *rest))
+    assert faults(flow, plan.inference.steps, held) == []
+    assert faults(flow, plan.inference.steps, onto) != []
+    swapped = replace(held, buffers=tuple(replace(b, offset=0) for b in held.buffers))
+    assert len(faults(flow, plan.inference.steps, swapped)) >= len(plan.nodes) - 1
+
+
+def test_what_finds_no_room_beside_tiles_lies_with_the_digital_units() -> None:
+    plan = compile_model(two_blocks(), hardware=levels(ROOM, pads=5), settle=SETTLE)
+    (made,) = plan.blocks[0].outputs
+    spilt = {(spill.name, spill.at): spill for spill in plan.memory.inference.spills}
+    assert {(spill.wanted, spill.memory) for spill in spilt.values()} == {("pad", "near")}
+    assert any(name == made for name, _ in spilt)
+    check(plan)
