@@ -1,14 +1,18 @@
 """Bill: where energy, time and conversions of a schedule go, by block and by kind."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import msgspec
 
 from ffebm.hardware.description import AnalogGroup, Hardware, Transfer
+from ffebm.hardware.groups import DigitalGroup, units_among
+from ffebm.hardware.silicon import powered
 from ffebm.mapping.read_cost import buffer_of
 from ffebm.plan.plan import Plan
-from ffebm.plan.schedule import Cost, Schedule, Step
+from ffebm.plan.schedule import Cost, Schedule, Step, StepKind
 from ffebm.scheduling.schedules import LOSS_OPERATIONS, UPDATE_OPERATIONS
 
 
@@ -66,65 +70,141 @@ class Bill(msgspec.Struct, frozen=True, kw_only=True):
     nodes: dict[str, tuple[float, float]]
 
 
-def energy_basis(hardware: Hardware) -> dict[str, tuple[str, ...]]:
-    """Constants that each kind of energy is computed from."""
+def energy_basis(plan: Plan, *schedules: Schedule) -> dict[str, tuple[str, ...]]:
+    """Constants that each kind of energy of schedules is computed from: those of groups that take part."""
+    hardware = plan.hardware
+    taking = _Taking(plan, [step for schedule in schedules for step in schedule.steps])
+
+    def at(kind: str) -> _Taking:
+        return taking.only(lambda step: getattr(step.cost, kind) > 0)
+
+    units = {unit for schedule in schedules for unit in schedule.units}
+    leaking = [part for part in powered(hardware, units) if part.used]
+    tiles = [f"relaxation.{key}" for key in ("time_constant", "time_constants", "voltage", "conductance")]
     return _known(
         hardware,
         {
             "array": (
-                *_of_tiles(hardware, "tile.cell.read_energy", "relaxation"),
-                *_update(hardware, "energy"),
+                *at("array").of_tiles("tile.cell.read_energy", *tiles),
+                *at("array").of_updates("energy"),
             ),
-            "dac": _of_tiles(hardware, "tile.dac.energy"),
-            "adc": _of_tiles(hardware, "tile.adc.energy"),
-            "adders": _additions(hardware),
+            "dac": at("dac").of_tiles("tile.dac.energy"),
+            "adc": at("adc").of_tiles("tile.adc.energy"),
+            "adders": _additions(hardware, at("adders").analog),
             "buffer": tuple(
                 f"memory.{buffer.name}.bit_energy"
-                for group in hardware.analog
+                for group in at("buffer").analog
                 if (buffer := buffer_of(hardware, group)) is not None and group.tile.has_cells
             ),
-            "digital": _of_units(hardware, "mac_energy", "op_energy"),
+            "digital": at("digital").of_units("energy"),
             "memory": tuple(
                 dict.fromkeys(
-                    f"memory.{hardware.memory_of(group.name).name}.bit_energy" for group in hardware.digital
+                    f"memory.{hardware.memory_of(group.name).name}.bit_energy"
+                    for group in (hardware.host, *taking.digital)
                 )
             ),
-            "network": ("network.bit_energy", "network.hops"),
-            "leakage": tuple(name for name, _ in hardware.quantities() if name.endswith(".leakage")),
+            "network": ("network.bit_energy", *(("network.hops",) if taking.counts_hops else ())),
+            "leakage": tuple(
+                "network.leakage" if part.kind == "network" else f"{part.kind}.{part.name}.leakage"
+                for part in leaking
+            ),
         },
     )
 
 
-def time_basis(hardware: Hardware) -> dict[str, tuple[str, ...]]:
-    """Constants that the time of each kind of step is computed from."""
-    compute = _of_units(hardware, "mac_rate", "op_rate")
-    operations = _of_units(hardware, "op_rate")
+def time_basis(plan: Plan, *schedules: Schedule) -> dict[str, tuple[str, ...]]:
+    """Constants that the time of each kind of step is computed from: those of groups that take such steps."""
+    taking = _Taking(plan, [step for schedule in schedules for step in schedule.steps])
+
+    def at(kind: StepKind) -> _Taking:
+        return taking.only(lambda step: step.kind == kind)
+
     return _known(
-        hardware,
+        plan.hardware,
         {
             "transfer": ("network.latency", "network.bit_rate"),
-            "digital": compute,
-            "free": tuple(name for group in hardware.analog for name in _phase(group, nudged=False)),
-            "nudged": tuple(name for group in hardware.analog for name in _phase(group, nudged=True)),
-            "loss": (*operations, "schedule.loss_operations"),
-            "digital_backward": compute,
-            "contrast": _of_units(hardware, "mac_rate"),
-            "update": (*_update(hardware, "time"), *operations, "schedule.update_operations"),
+            "digital": at("digital").of_units("rate"),
+            "free": tuple(name for group in at("free").analog for name in _phase(group, nudged=False)),
+            "nudged": tuple(name for group in at("nudged").analog for name in _phase(group, nudged=True)),
+            "loss": (*at("loss").of_units("rate"), "schedule.loss_operations"),
+            "digital_backward": at("digital_backward").of_units("rate"),
+            "contrast": at("contrast").of_units("rate"),
+            "update": (
+                *at("update").of_updates("time"),
+                *at("update").of_units("rate"),
+                "schedule.update_operations",
+            ),
             "leakage": (),
         },
     )
 
 
-def _of_tiles(hardware: Hardware, *keys: str) -> tuple[str, ...]:
-    """Names of constants of every group of tiles; that of a table stands for all that is in it."""
-    wanted = [f"analog.{group.name}.{key}" for group in hardware.analog for key in keys]
-    names = [name for name, _ in hardware.quantities()]
-    return tuple(name for key in wanted for name in names if name == key or name.startswith(f"{key}."))
+@dataclass(frozen=True)
+class _Taking:
+    """Steps, and what of a machine takes them.
+
+    Attributes:
+        plan: Theirs.
+        steps: The steps.
+    """
+
+    plan: Plan
+    steps: Sequence[Step]
+
+    def only(self, which: Callable[[Step], bool]) -> "_Taking":
+        """Some of the steps."""
+        return _Taking(self.plan, [step for step in self.steps if which(step)])
+
+    @cached_property
+    def analog(self) -> tuple[AnalogGroup, ...]:
+        """Groups of tiles that take one of the steps."""
+        numbers = self.plan.hardware.tile_numbers
+        units = _units(self.steps)
+        return tuple(g for g in self.plan.hardware.analog if units_among(units, "tile", numbers(g.name)))
+
+    @cached_property
+    def digital(self) -> tuple[DigitalGroup, ...]:
+        """Groups of digital units that take one of the steps."""
+        numbers = self.plan.hardware.unit_numbers
+        units = _units(self.steps)
+        return tuple(g for g in self.plan.hardware.digital if units_among(units, "digital", numbers(g.name)))
+
+    @property
+    def counts_hops(self) -> bool:
+        """Ways are mean ones: on a bus, and those of what crosses inside a block."""
+        inside = any(step.cost.network and step.kind != "transfer" for step in self.steps)
+        return inside or self.plan.hardware.network.topology == "bus"
+
+    def of_tiles(self, *keys: str) -> tuple[str, ...]:
+        """Names of constants of their tiles."""
+        return tuple(f"analog.{group.name}.{key}" for group in self.analog for key in keys)
+
+    def of_units(self, what: Literal["energy", "rate"]) -> tuple[str, ...]:
+        """Names of constants of their digital units, in the type that they compute in.
+
+        Contrasts and nodes that multiply have products. What tiles leave to be computed, the host does: that
+        is energy, in the time of the tiles.
+        """
+        nodes = {node.name for node in self.plan.nodes if node.macs}
+        contrasts = self.only(lambda step: step.kind == "contrast")
+        rest = self.only(lambda step: step.kind != "contrast")
+        products = rest.only(lambda step: step.name in nodes and step.kind in {"digital", "digital_backward"})
+        beside = what == "energy" and any(not _Taking(self.plan, [step]).digital for step in self.steps)
+        names = []
+        for group in self.plan.hardware.digital:
+            if group in contrasts.digital or group in products.digital:
+                names.append(f"digital.{group.name}.fp32.mac_{what}")
+            if group in rest.digital or (beside and group is self.plan.hardware.host):
+                names.append(f"digital.{group.name}.fp32.op_{what}")
+        return tuple(names)
+
+    def of_updates(self, what: Literal["energy", "time"]) -> tuple[str, ...]:
+        """Constants behind an update of cells."""
+        return tuple(name for group in self.analog for name in _update_of(group, what))
 
 
-def _of_units(hardware: Hardware, *keys: str) -> tuple[str, ...]:
-    """Names of constants of every group of digital units, in the type that they compute in."""
-    return tuple(f"digital.{group.name}.fp32.{key}" for group in hardware.digital for key in keys)
+def _units(steps: Sequence[Step]) -> frozenset[str]:
+    return frozenset(unit for step in steps for unit in step.units)
 
 
 def _reads(group: AnalogGroup) -> tuple[str, ...]:
@@ -141,31 +221,27 @@ def _phase(group: AnalogGroup, *, nudged: bool) -> tuple[str, ...]:
     return (*reads, *relaxes) if nudged else (reads[0], *relaxes, reads[2])
 
 
-def schedule_basis(schedule: Schedule, hardware: Hardware) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def schedule_basis(schedule: Schedule, plan: Plan) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Constants that the time and the energy of a whole schedule are computed from."""
-    behind = time_basis(hardware)
+    behind = time_basis(plan, schedule)
     kinds = dict.fromkeys(step.kind for step in schedule.steps)
     times = dict.fromkeys(name for kind in kinds for name in behind[kind])
-    spent = [names for kind, names in energy_basis(hardware).items() if getattr(schedule.cost, kind)]
+    energies = energy_basis(plan, schedule)
+    spent = [names for kind, names in energies.items() if getattr(schedule.cost, kind)]
     if schedule.leakage:
         spent.append(tuple(times))  # units leak as long as the schedule takes
     return tuple(times), tuple(dict.fromkeys(name for names in spent for name in names))
 
 
-def _additions(hardware: Hardware) -> tuple[str, ...]:
-    """Constants behind an addition beside the converters."""
+def _additions(hardware: Hardware, groups: Sequence[AnalogGroup]) -> tuple[str, ...]:
+    """Constants behind an addition beside the converters of some groups."""
     names = []
-    for group in hardware.analog:
+    for group in groups:
         if group.tile.has_cells and group.tile.crossbar().adder is None:
             names.append(f"digital.{hardware.host.name}.fp32.op_energy")
         elif group.tile.has_cells:
             names.append(f"analog.{group.name}.tile.adder")
     return tuple(dict.fromkeys(names))
-
-
-def _update(hardware: Hardware, what: Literal["energy", "time"]) -> tuple[str, ...]:
-    """Constants behind an update of cells, of all groups."""
-    return tuple(name for group in hardware.analog for name in _update_of(group, what))
 
 
 def _update_of(group: AnalogGroup, what: Literal["energy", "time"]) -> tuple[str, ...]:

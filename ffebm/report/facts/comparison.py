@@ -194,7 +194,7 @@ def _costs(plan: Plan) -> Iterator[NamedCost]:
     yield "area in use", "mm²", sum(part.area_used for part in parts), area
     yield "area of the machine", "mm²", sum(part.area for part in parts), area
     for name, schedule in (("inference", plan.inference), ("training step", plan.training)):
-        yield from _schedule_costs(name, schedule, plan.hardware)
+        yield from _schedule_costs(name, schedule, plan)
     ours = figures_of(plan)
     for total, name in NAMES.items():
         twin = plan.twin.get(COMPUTED)
@@ -202,13 +202,13 @@ def _costs(plan: Plan) -> Iterator[NamedCost]:
         yield f"{name} over that of the {COMPUTED} twin", "", ours[total] / theirs if theirs else 0.0, ()
 
 
-def _schedule_costs(name: str, schedule: Schedule, hardware: Hardware) -> Iterator[NamedCost]:
+def _schedule_costs(name: str, schedule: Schedule, plan: Plan) -> Iterator[NamedCost]:
     cost = schedule.cost
-    times, energies = schedule_basis(schedule, hardware)
+    times, energies = schedule_basis(schedule, plan)
     yield f"{name}: time", "s", schedule.makespan_s, times
     yield f"{name}: lower bound of time", "s", schedule.lower_bound_s, times
     yield f"{name}: energy", "J", cost.energy, energies
-    for kind, basis in energy_basis(hardware).items():
+    for kind, basis in energy_basis(plan, schedule).items():
         spent = getattr(cost, kind)
         yield f"{name}: energy, {kind}", "J", spent, basis if spent else ()
     yield f"{name}: D/A conversions", "", cost.dac_count, ()

@@ -213,8 +213,8 @@ def facts(
         inference_bill=inference_bill,
         training_bill=training_bill,
         constants=constants(plan.hardware),
-        energy_basis=energy_basis(plan.hardware),
-        time_basis=time_basis(plan.hardware),
+        energy_basis=energy_basis(plan, plan.inference, plan.training),
+        time_basis=time_basis(plan, plan.inference, plan.training),
         run=run,
         certificate=certificate,
         sensitivity=sensitivity,
@@ -354,7 +354,7 @@ def _figures(plan: Plan) -> Iterator[Figure]:
 
 def _schedule_figures(name: str, schedule: Schedule, plan: Plan) -> Iterator[Figure]:
     cost = schedule.cost
-    times, energies = schedule_basis(schedule, plan.hardware)
+    times, energies = schedule_basis(schedule, plan)
     which: tuple[Total, Total] = (
         ("inference_s", "inference_j") if schedule is plan.inference else ("training_s", "training_j")
     )

@@ -46,14 +46,17 @@ def changed(part: Any, path: list[str], factor: float = 1.37) -> Any:
     return replace(part, **{head: new})
 
 
-def figures(hardware: Hardware) -> dict[str, dict[str, float]]:
+def compiled(hardware: Hardware) -> Plan:
+    return compile_plan(model(), hardware=hardware, block_size=2, settle=SETTLE)
+
+
+def figures(plan: Plan) -> dict[str, dict[str, float]]:
     """Seconds by kind of step and joules by kind of energy, of an inference and a training step together.
 
     Leakage is counted for a second: how long a schedule takes is a figure of its own.
     """
-    plan = compile_plan(model(), hardware=hardware, block_size=2, settle=SETTLE)
     seconds: dict[str, float] = {}
-    joules = dict.fromkeys(energy_basis(hardware), 0.0)
+    joules = dict.fromkeys(energy_basis(plan), 0.0)
     for schedule in (plan.inference, plan.training):
         for step in schedule.steps:
             seconds[step.kind] = seconds.get(step.kind, 0.0) + step.end_s - step.start_s
@@ -69,23 +72,23 @@ def moved(before: dict[str, float], after: dict[str, float]) -> set[str]:
 
 @pytest.mark.parametrize("name", shipped_hardware())
 def test_the_constants_behind_a_figure_are_those_that_change_it(name: str) -> None:
-    """Of several groups of a kind all are named, though a plan need not use each of them.
-
-    Of tiles in cores the slower of port and tiles makes the time; both are named.
-    """
     hardware = load_hardware(name)
-    has_groups = max(len(hardware.analog), len(hardware.digital)) > 1
-    has_groups |= any(group.core is not None for group in hardware.analog)
     for constant, _ in hardware.quantities():
         hardware = changed(hardware, constant.split("."), 1.0)
-    base = figures(hardware)
-    bases = {"seconds": time_basis(hardware), "joules": energy_basis(hardware)}
+    plan = compiled(hardware)
+    base, schedules = figures(plan), (plan.inference, plan.training)
+    bases = {"seconds": time_basis(plan, *schedules), "joules": energy_basis(plan, *schedules)}
     for constant, _ in hardware.quantities():
-        found = figures(changed(hardware, constant.split(".")))
+        path = constant.split(".")
+        found = figures(compiled(changed(hardware, path)))
         for what, basis in bases.items():
             named = {kind for kind in base[what] if constant in basis[kind]}
             kinds = moved(base[what], found[what])
-            assert kinds <= named if has_groups else kinds == named, (what, constant)
+            for factor in (4.0, 8.0, 16.0):
+                # the slower of a core's port and its tiles makes the time
+                if constant.endswith(".core.issue") and what == "seconds" and not kinds:
+                    kinds = moved(base[what], figures(compiled(changed(hardware, path, factor)))[what])
+            assert kinds == named, (what, constant)
 
 
 def totals(plan: Plan, schedule: Schedule) -> dict[str, tuple[int, float, float]]:
