@@ -84,7 +84,7 @@ def test_the_constants_behind_a_figure_are_those_that_change_it(name: str) -> No
         for what, basis in bases.items():
             named = {kind for kind in base[what] if constant in basis[kind]}
             kinds = moved(base[what], found[what])
-            for factor in (4.0, 8.0, 16.0):
+            for factor in (8.0, 64.0, 512.0):
                 # the slower of a core's port and its tiles makes the time
                 if constant.endswith(".core.issue") and what == "seconds" and not kinds:
                     kinds = moved(base[what], figures(compiled(changed(hardware, path, factor)))[what])
