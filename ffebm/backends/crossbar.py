@@ -10,6 +10,9 @@ from ffebm.plan import conductance
 from ffebm.plan.programming import programmed
 from ffebm.plan.schema import Piece, TilePlan
 
+Span = tuple[int, int]
+"""First line of a range, and one behind the last."""
+
 
 def emit_tiles(graph: Graph, hardware: Hardware) -> tuple[tuple[TilePlan, ...], dict[str, Array]]:
     """What lies on each tile.
@@ -43,11 +46,15 @@ def emit_tiles(graph: Graph, hardware: Hardware) -> tuple[tuple[TilePlan, ...], 
                 allowed="finite weights on cells",
                 location=Location(graph.source, weight),
             )
+        alike: dict[tuple[int, Span, Span], tuple[dict[str, Array], dict[str, float]]] = {}  # in all replicas
         for part in parts:
             place = graph.places[part]
             settings: dict[str, float] = {}
             if tile.has_cells:
-                held, settings = programmed(matrix, part, tile.crossbar())
+                key = (part.group, part.inputs, part.outputs)
+                if key not in alike:
+                    alike[key] = programmed(matrix, part, tile.crossbar())
+                held, settings = alike[key]
                 arrays |= {f"piece{count}.{name}": array for name, array in held.items()}
             piece = Piece(
                 id=count,

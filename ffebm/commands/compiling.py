@@ -61,7 +61,7 @@ class Compiling:
     ] = None
     replicas: Annotated[
         int | None,
-        Option(help="Most copies of a weight. [default: 1 for analog, else as many as help]", min=1),
+        Option(help="Most copies of a weight; training writes them all. [default: as many as help]", min=1),
     ] = None
     effort: Annotated[int, Option(help="How long to look for the mapping: nodes of a search.", min=0)] = 1000
 

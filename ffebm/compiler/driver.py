@@ -169,8 +169,8 @@ def compile_model(  # noqa: PLR0913 - the public entry point; every option has a
         max_energy: Most energy of one inference, in J.
         max_area: Most area of the tiles in use, in mm2.
         slowdown: A block that is more than so many times slower on tiles is digital.
-        replicas: Most copies of a weight, which share its windows out. By default one if the objective is
-            "analog", as each copy is written at each update of training; else as many as help.
+        replicas: Most copies of a weight, which share its windows out; by default as many as help on the
+            tiles there are. Each copy is written at each update of training.
         effort: How long to look for the mapping: most nodes of each search of the solver.
 
     Raises:

@@ -66,8 +66,7 @@ def goal_of(options: Options) -> Goal:
     """The goal of the mapping that options set."""
     limits = (options.max_latency, options.max_energy, options.max_area, options.slowdown)
     seconds, joules, area, slowdown = (math.inf if limit is None else limit for limit in limits)
-    usual = 1 if options.objective == "analog" else math.inf  # training writes every copy at every update
-    replicas = usual if options.replicas is None else options.replicas
+    replicas = math.inf if options.replicas is None else options.replicas
     return Goal(options.objective, options.tiles, seconds, joules, area, slowdown, options.effort, replicas)
 
 

@@ -205,13 +205,17 @@ class BlockCost:
             linear = interaction.linear
             if linear is None:
                 continue
+            alike: dict[tuple[int, int], Cost] = {}  # in all replicas
             for bundle in self.bundles[linear.weight]:
                 vectors = self._vectors(interaction, linear, bundle.parts[0].replica)
                 turns = bundle.turns if self.group.tile.has_cells else 1
                 busy[self.homes.tile(bundle.parts[0])] += vectors * turns * self.group.tile.read_seconds
                 products.append((bundle, vectors, transposed))
-                parts = list(bundle.parts)
-                total += read_cost(self.hardware, self.group, parts, vectors, backwards=transposed)
+                key = (bundle.parts[0].bundle, vectors)
+                if key not in alike:
+                    parts = list(bundle.parts)
+                    alike[key] = read_cost(self.hardware, self.group, parts, vectors, backwards=transposed)
+                total += alike[key]
             for replica, places in self._places(linear).items():
                 vectors = self._vectors(interaction, linear, replica)
                 total += sums_cost(self.hardware, self.group, places, vectors, backwards=transposed)

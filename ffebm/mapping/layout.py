@@ -117,15 +117,18 @@ class Layout:
 
     def boxes(self) -> Iterator[Size]:
         """Word lines and bit lines of each bundle, those of all replicas."""
-        heights, widths = ([last - first for first, last in spans] for spans in (self.inputs, self.outputs))
+        once = list(self._boxes())
         for _ in range(self.replicas):
-            if self._whole:
-                for held in _counts(self.groups, self.together * self.turns):
-                    yield _up(held, _up(held, self.together)) * heights[0], held * widths[0]
-            else:
-                yield from (
-                    (height, width) for _ in range(self.groups) for width in widths for height in heights
-                )
+            yield from once
+
+    def _boxes(self) -> Iterator[Size]:
+        """Those of one replica."""
+        heights, widths = ([last - first for first, last in spans] for spans in (self.inputs, self.outputs))
+        if self._whole:
+            for held in _counts(self.groups, self.together * self.turns):
+                yield _up(held, _up(held, self.together)) * heights[0], held * widths[0]
+        else:
+            yield from ((height, width) for _ in range(self.groups) for width in widths for height in heights)
 
     def parts(self) -> tuple[Part, ...]:
         """Every part, bundle by bundle."""

@@ -6,7 +6,7 @@ more of everything than another one are left out, and so are those that save nex
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -57,17 +57,17 @@ class Option:
             return DIGITAL
         return ", ".join(dict.fromkeys(layout.kind for layout in self.layouts))
 
-    @property
+    @cached_property
     def bundles(self) -> int:
         """Arrays on which no read waits for another one."""
         return sum(1 for layout in self.layouts for _ in layout.boxes())
 
-    @property
+    @cached_property
     def seconds(self) -> float:
         """Of all its blocks, one after the other."""
         return sum(price.seconds for price in self.prices)
 
-    @property
+    @cached_property
     def joules(self) -> float:
         """Of all its blocks."""
         return sum(price.joules for price in self.prices)
@@ -194,13 +194,8 @@ class _Pricing:
             weight: max(positions(interaction, linear) for linear, interaction in uses)
             for weight, uses in self._uses.items()
         }
-        bundles = max(sum(1 for _ in layout.boxes()) for layout in layouts)
-        replicable = group.tile.has_cells and group.relaxation is None
-        for copies in LADDER if replicable else (1,):
-            most = min(self.replicas, self.most[group.name] // bundles, max(windows.values()))
-            if copies > max(1, most):
-                break
-            copied = tuple(layout.copies(min(copies, windows[layout.weight])) for layout in layouts)
+        for copied in self._copied(group, layouts, windows):
+            copies = max(layout.replicas for layout in copied)
             prices = []
             for number, (block, (seconds, price)) in enumerate(zip(self.blocks, once, strict=True)):
                 if copies > 1:
@@ -218,6 +213,20 @@ class _Pricing:
                 )
             takes = sum(roomy[layout.weight] * layout.replicas for layout in copied)
             yield Option(group.name, copied, tuple(prices), takes)
+
+    def _copied(
+        self, group: AnalogGroup, layouts: Sequence[Layout], windows: Mapping[str, int]
+    ) -> Iterator[tuple[Layout, ...]]:
+        """Layouts with more and more replicas, of each weight the fewest that take as long."""
+        bundles = max(sum(1 for _ in layout.boxes()) for layout in layouts)
+        most, before = 1, tuple[Layout, ...]()
+        if group.tile.has_cells and group.relaxation is None:
+            most = int(min(self.replicas, self.most[group.name] // bundles, max(windows.values())))
+        for copies in sorted({*(step for step in LADDER if step < most), max(1, most)}):
+            copied = tuple(layout.copies(_as_fast(windows[layout.weight], copies)) for layout in layouts)
+            if copied != before:
+                yield copied
+            before = copied
 
     def _phase(
         self, group: AnalogGroup, block: EnergyBlock, layouts: Sequence[Layout], *, whole: bool = True
@@ -269,6 +278,12 @@ class _CopiedCost(BlockCost):
 
     def _vectors(self, interaction: Interaction, linear: Linear, replica: int) -> int:
         return self.batch * -(-positions(interaction, linear) // self.copies[linear.weight])
+
+
+def _as_fast(windows: int, copies: int) -> int:
+    """The fewest replicas of which the busiest takes as few windows as with so many."""
+    share = -(-windows // min(windows, copies))
+    return -(-windows // share)
 
 
 def _room(group: AnalogGroup, layout: Layout) -> float:

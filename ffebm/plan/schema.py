@@ -94,7 +94,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         max_energy: Most energy of one inference, J.
         max_area: Most area of the tiles in use, mm2.
         slowdown: A block that is more than so many times slower on tiles is digital.
-        replicas: Most copies of a weight; None for one if the objective is "analog", else for any number.
+        replicas: Most copies of a weight; None for as many as help.
         effort: How long to look for the mapping: most nodes of each search of the solver.
     """
 

@@ -39,9 +39,5 @@ def test_a_setting_out_of_range(name: str, value: object, message: str) -> None:
 def test_limits_that_are_not_given_do_not_bind() -> None:
     goal = goal_of(Options())
     assert (goal.seconds, goal.joules, goal.area, goal.slowdown) == (math.inf,) * 4
-    assert goal.replicas == 1
-
-
-def test_replicas_are_as_many_as_help_unless_work_on_tiles_counts() -> None:
-    assert goal_of(Options(objective="latency")).replicas == math.inf
-    assert goal_of(Options(objective="analog", replicas=3)).replicas == 3
+    assert goal.replicas == math.inf
+    assert goal_of(Options(replicas=3)).replicas == 3

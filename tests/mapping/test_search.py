@@ -167,6 +167,23 @@ def test_replicas_are_as_many_as_asked_for() -> None:
     assert copies == {1: {1}, 3: {1, 2, 3}}
 
 
+def test_tiles_that_are_left_over_take_replicas() -> None:
+    one, many = (ffebm.compile(residual(), replicas=number) for number in (1, None))
+    assert len(one.tiles) == 2
+    assert len(many.tiles) == many.hardware.tile_count
+    assert many.inference.makespan_s < one.inference.makespan_s / 10
+
+
+def test_no_replica_is_without_use() -> None:
+    """36 windows take 36 / r reads in turn, rounded up: with one replica less each option would be slower."""
+    one = search(0, Goal("analog"))
+    counts = {
+        layout.replicas for some in one.choosing for option in some.options for layout in option.layouts
+    }
+    assert max(counts) > 3
+    assert all(count == 1 or -(-36 // count) < -(-36 // (count - 1)) for count in counts)
+
+
 def test_digital_prices_are_those_of_the_schedule() -> None:
     graph, hardware = from_onnx(residual(), {}).graph, ffebm.load_hardware("reference")
     plan = ffebm.compile(residual(), digital=["*"])

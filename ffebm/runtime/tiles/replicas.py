@@ -37,7 +37,8 @@ class ReplicatedTile:
 
     def each(self) -> Tensor:
         """What every copy holds, [copies, groups, n_out, n_in]."""
-        return self.tile.read().unflatten(0, (self.copies, -1))
+        held = self.tile.read()
+        return held.view(self.copies, -1, *held.shape[1:])
 
     def read(self) -> Tensor:
         """[groups, n_out, n_in]."""
@@ -64,10 +65,12 @@ class ReplicatedTile:
         Returns:
             [groups, batch, n_out], or [groups, batch, n_in] if transposed.
         """
-        groups, (taken, back) = len(vectors), self._shares(numbers)
-        shares = vectors[:, taken].unflatten(1, (self.copies, -1)).transpose(0, 1).flatten(0, 1)
+        (groups, _, lines), (taken, back) = vectors.shape, self._shares(numbers)
+        most = len(taken) // self.copies
+        shares = vectors[:, taken].view(groups, self.copies, most, lines).transpose(0, 1).flatten(0, 1)
         made = self.tile.mvm_t(shares) if transposed else self.tile.mvm(shares)
-        return made.unflatten(0, (self.copies, groups)).transpose(0, 1).flatten(1, 2)[:, back]
+        by_group = made.view(self.copies, groups, *made.shape[1:]).transpose(0, 1)
+        return by_group.flatten(1, 2)[:, back]
 
     def _shares(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
         """Which vector each copy takes, [copies * most], and where each vector then is, [batch]."""
