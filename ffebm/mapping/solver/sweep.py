@@ -56,7 +56,7 @@ def least_product(program: MappingProgram) -> tuple[tuple[int, ...], Figures, fl
             break
         here = heapq.heappop(ranges)
         found, parts = _looked_into(program, here)
-        best = min(best, *found, key=_product)
+        best = min([best, *found], key=_product)
         for part in parts:
             if part.high > part.low * (1 + NARROW):
                 heapq.heappush(ranges, part)
