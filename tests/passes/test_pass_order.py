@@ -58,7 +58,7 @@ def digits_like() -> ModelProto:
 def test_the_graph_after_every_pass(golden: Callable[[str], None]) -> None:
     graph = from_onnx(digits_like(), {}).graph
     texts = [("imported", str(graph))]
-    order = pass_order(Options(block_size=2))
+    order = pass_order(Options(block_size=2, replicas=1))
     run_passes(graph, load_hardware("reference"), order, lambda name, g: texts.append((name, str(g))))
     changed = [pair for index, pair in enumerate(texts) if index == 0 or pair[1] != texts[index - 1][1]]
     golden("".join(f"--- {name}\n{text}" for name, text in changed))

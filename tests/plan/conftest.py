@@ -9,7 +9,7 @@ from tests.plan.folders import model
 
 @pytest.fixture(scope="module")
 def plan() -> Plan:
-    return compile_plan(model(), hardware="reference", block_size=2)
+    return compile_plan(model(), hardware="reference", block_size=2, replicas=1)
 
 
 @pytest.fixture

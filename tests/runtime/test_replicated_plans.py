@@ -67,7 +67,7 @@ def run(net: ffebm.Executor) -> tuple[Tensor, dict[str, Tensor]]:
 def executor(hardware: Hardware | str, replicas: int, block_size: int = 1) -> ffebm.Executor:
     x = torch.zeros(3, 2, 8, 8)
     plan = ffebm.compile(
-        network(), (x,), hardware=hardware, passes=(Copies(replicas),), block_size=block_size
+        network(), (x,), hardware=hardware, passes=(Copies(replicas),), block_size=block_size, replicas=1
     )
     assert {piece.replica for _, piece in plan.pieces()} == set(range(replicas))
     return ffebm.Executor(plan)
@@ -87,7 +87,7 @@ def test_windows_alternate_between_copies_of_different_errors() -> None:
     model, x = nn.Conv2d(3, 2, 1, bias=False), torch.ones(2, 3, 4, 6)
 
     def made(replicas: int) -> Tensor:
-        plan = ffebm.compile(model, (x,), hardware=quiet(), passes=(Copies(replicas),))
+        plan = ffebm.compile(model, (x,), hardware=quiet(), passes=(Copies(replicas),), replicas=1)
         out: Tensor = ffebm.Executor(plan)(x)
         return out.detach().flatten(2)
 

@@ -37,8 +37,9 @@ class ReplicatedTile:
 
     def each(self) -> Tensor:
         """What every copy holds, [copies, groups, n_out, n_in]."""
-        held = self.tile.read()
-        return held.view(self.copies, -1, *held.shape[1:])
+        held: Tensor = self.tile.read()
+        each: Tensor = held.view(self.copies, len(held) // self.copies, *held.shape[1:])
+        return each
 
     def read(self) -> Tensor:
         """[groups, n_out, n_in]."""
@@ -67,9 +68,9 @@ class ReplicatedTile:
         """
         (groups, _, lines), (taken, back) = vectors.shape, self._shares(numbers)
         most = len(taken) // self.copies
-        shares = vectors[:, taken].view(groups, self.copies, most, lines).transpose(0, 1).flatten(0, 1)
+        shares = vectors[:, taken].reshape(groups, self.copies, most, lines).transpose(0, 1).flatten(0, 1)
         made = self.tile.mvm_t(shares) if transposed else self.tile.mvm(shares)
-        by_group = made.view(self.copies, groups, *made.shape[1:]).transpose(0, 1)
+        by_group = made.reshape(self.copies, groups, *made.shape[1:]).transpose(0, 1)
         return by_group.flatten(1, 2)[:, back]
 
     def _shares(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
