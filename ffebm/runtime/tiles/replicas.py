@@ -38,14 +38,14 @@ class ReplicatedTile:
     def each(self) -> Tensor:
         """What every copy holds, [copies, groups, n_out, n_in]."""
         held: Tensor = self.tile.read()
-        each: Tensor = held.view(self.copies, len(held) // self.copies, *held.shape[1:])
-        return each
+        return held.view(self.copies, len(held) // self.copies, *held.shape[1:])
 
     def read(self) -> Tensor:
         """[groups, n_out, n_in]."""
         first, *others = self.each()
         # equal copies give exactly what one gives
-        return first + sum((other - first for other in others), torch.zeros_like(first)) / self.copies
+        mean: Tensor = first + sum((other - first for other in others), torch.zeros_like(first)) / self.copies
+        return mean
 
     def mvm(self, x: Tensor) -> Tensor:
         """[groups, batch, n_in] -> [groups, batch, n_out], all vectors those of one sample."""
