@@ -328,7 +328,8 @@ class _Tasks:
         if owner is None or not on_tiles or items[0].in_place:
             return  # biases stay digital
         if self.hardware.analog_group(owner.group).tile.has_cells:
-            master = self._transfer(name, (master,), (None, owner), size, owner)
+            held = sum(self.graph.constants[weight].size for weight in on_tiles)
+            master = self._transfer(name, (master,), (None, owner), held, owner)
             moved = self.tasks[master]
             self.tasks[master] = replace(moved, fixed_s=moved.seconds, fixed_j=moved.cost.energy)
         write, tiles = update_of(self.graph, self.hardware, weights)

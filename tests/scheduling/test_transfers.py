@@ -16,13 +16,13 @@ def two_groups(*, apart: bool = False) -> Hardware:
     machine = round_numbers()
     unit, memory = machine.digital[0], machine.memory[0]
     digital = (replace(unit, name="matrix", ops=("MatMul",)), replace(unit, name="vector"))
-    memories = (replace(memory, owner="chip"),)
-    if apart:
-        memories = (
-            replace(memory, name="near-matrix", owner="matrix"),
-            replace(memory, name="near-vector", owner="vector", bit_energy=joules(3.0)),
-        )
-    return replace(machine, digital=digital, memory=memories)
+    if not apart:
+        return replace(machine, digital=digital, memory=(replace(memory, owner="chip"),))
+    own = (
+        replace(memory, name="near-matrix", owner="matrix"),
+        replace(memory, name="near-vector", owner="vector", bit_energy=joules(3.0)),
+    )
+    return replace(machine, digital=digital, memory=own)
 
 
 def by_turns(hardware: Hardware) -> Plan:

@@ -1,0 +1,270 @@
+"""A second bill of a plan, by formulas of its own: each step in joules, from a plan and its constants.
+
+For blocks of one layer on clocked crossbars whose weights have a digital master copy, one group of digital
+units and a bus. `docs/costs.md` says what is counted; nothing here calls what bills.
+"""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable
+
+import pytest
+
+from ffebm import Plan
+from ffebm.graph.energy_block import EnergyBlock, Interaction, Layer
+from ffebm.graph.tensor import Array
+from ffebm.hardware.description import Crossbar
+from ffebm.plan.conductance import to_matrix
+from ffebm.plan.schedule import ENERGY_KINDS, Cost, Schedule, Step
+from ffebm.plan.schema import Piece, PlanNode
+from tests.plan_checker import vectors
+
+LINEAR = {"Conv", "Gemm", "MatMul"}
+OPERATIONS = {"Relu": 1, "Tanh": 4, "Identity": 0, "Softmax": 6, "Add": 1, "MaxPool": 4, "Flatten": 0}
+"""Of one element that an op makes; the maximum of the models here has windows of 2 x 2."""
+
+
+def check_bill(plan: Plan) -> None:
+    """Both schedules, step by step and in total."""
+    bill = _Bill(plan)
+    for schedule in (plan.inference, plan.training):
+        total = Cost()
+        for step in schedule.steps:
+            ours = bill.step(schedule, step)
+            for kind in ENERGY_KINDS:
+                found, where = getattr(step.cost, kind), f"{kind} of step {step.id}, {step.kind} {step.name}"
+                assert found == pytest.approx(getattr(ours, kind), rel=1e-9, abs=1e-30), where
+            total += ours
+        total += Cost(leakage=bill.watts(schedule.units) * schedule.makespan_s)
+        assert schedule.cost.energy == pytest.approx(total.energy, rel=1e-9)
+
+
+class _Bill:
+    """Bills steps of one plan.
+
+    Args:
+        plan: The plan.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        (self.unit,) = plan.hardware.digital
+        self.bits = self.unit.fp32.value_bits
+        self.memory_joules = self.bits * self.nearest(self.unit.name)
+        network = plan.hardware.network
+        assert network.topology == "bus"
+        self.way_joules = self.bits * network.bit_energy.value * network.hops.value
+        self.pieces: dict[str, list[tuple[int, Piece]]] = defaultdict(list)
+        for tile, piece in plan.pieces():
+            self.pieces[piece.weight].append((tile.id, piece))
+        self.nodes = {node.name: node for node in plan.nodes}
+        self.blocks = {block.id: block for block in plan.blocks}
+        self.feels = self._feels()
+
+    def nearest(self, owner: str) -> float:
+        """Cost of a bit in the first memory of an owner, or else of the chip; 0 without either."""
+        for name in (owner, "chip"):
+            levels = {m.level: m.bit_energy.value for m in self.plan.hardware.memory if m.owner == name}
+            if levels:
+                return levels[min(levels)]
+        return 0.0
+
+    def watts(self, names: Collection[str]) -> float:
+        """Of all units in use, with their memories, the chip's, and the network."""
+        hardware, counts = self.plan.hardware, Counter({"chip": 1})
+        for unit in names:
+            if unit.startswith("tile"):
+                number = int(unit.removeprefix("tile"))
+                counts[next(g.name for g in hardware.analog if number in hardware.tile_numbers(g.name))] += 1
+            elif unit.startswith("digital"):
+                counts[self.unit.name] += 1
+        owned = [(tiles.name, tiles.leakage.value) for tiles in hardware.analog]
+        owned += [(units.name, units.leakage.value) for units in hardware.digital]
+        owned += [(memory.owner, memory.leakage.value) for memory in hardware.memory]
+        moves = hardware.network.leakage.value if "network" in names else 0.0
+        return float(sum(counts[name] * leakage for name, leakage in owned) + moves)
+
+    def step(self, schedule: Schedule, step: Step) -> Cost:
+        """What a step takes."""
+        match step.kind:
+            case "transfer":
+                count = self.carried(schedule, step)
+                return Cost(network=count * self.way_joules, memory=count * self.memory_joules)
+            case "digital":
+                return self.digital(self.nodes[step.name], 1)
+            case "digital_backward":
+                node = self.nodes[step.name]
+                times = int(bool(self.trained(node.inputs))) + int(bool(self.feels.intersection(node.inputs)))
+                return self.digital(node, times)
+            case "loss":
+                made = sum(self.elements(port.name) for port in self.plan.outputs)
+                return self.computed(0, 8 * made, 2 * made)
+            case "free":
+                return self.free(self.block(step))
+            case "nudged":
+                return self.nudged(self.block(step), back=step.name.endswith("-beta"))
+            case "contrast":
+                block = self.block(step)
+                learnt = sum(self.plan.weights[name].size for name in self.trained(block.weights()))
+                return self.computed(self.outer(block), 0, 2 * self.states(block) + learnt)
+            case "update":
+                return self.update(step)
+
+    # --- digital -------------------------------------------------------------------------------------
+
+    def computed(self, macs: float, operations: float, moved: float) -> Cost:
+        does = self.unit.fp32
+        joules = macs * does.mac_energy.value + operations * does.op_energy.value
+        return Cost(digital=joules, memory=moved * self.memory_joules)
+
+    def digital(self, node: PlanNode, times: int) -> Cost:
+        made = sum(self.elements(value) for value in node.outputs)
+        macs = made * self.inner(node) if node.op in LINEAR else 0
+        each = 1 if node.op in LINEAR else OPERATIONS[node.op]
+        if not macs and not each:
+            return Cost()  # a view
+        moved = made + sum(self.elements(value) for value in node.inputs)
+        return self.computed(times * macs, times * each * made, times * moved)
+
+    def inner(self, node: PlanNode) -> int:
+        """Multiply-accumulates of one output."""
+        weight = self.plan.weights[node.inputs[1]]
+        return math.prod(weight.shape[1:]) if node.op == "Conv" else weight.shape[0]
+
+    def elements(self, value: str) -> int:
+        if value in self.plan.weights:
+            return int(self.plan.weights[value].size)
+        shape = self.plan.types[value].shape
+        assert shape is not None
+        return math.prod(size for size in shape if isinstance(size, int))
+
+    # --- moving --------------------------------------------------------------------------------------
+
+    def carried(self, schedule: Schedule, step: Step) -> int:
+        """Values of a transfer: a value of the model, both states of a block, or its new weights."""
+        if step.block is None:
+            return self.elements(step.name)
+        block = self.block(step)
+        (before,) = {schedule.steps[number].kind for number in step.after}
+        if before == "nudged":
+            return 2 * self.states(block)
+        assert before == "update"
+        return sum(self.plan.weights[name].size for name in block.weights() if name in self.pieces)
+
+    # --- blocks --------------------------------------------------------------------------------------
+
+    def block(self, step: Step) -> EnergyBlock:
+        assert step.block is not None
+        block = self.blocks[step.block]
+        assert len(block.layers) == 1
+        return block
+
+    def states(self, block: EnergyBlock) -> int:
+        return self.plan.batch * sum(math.prod(layer.shape) for layer in block.layers)
+
+    def free(self, block: EnergyBlock) -> Cost:
+        """Every product once, the sums of its cuts, and the activation."""
+        total = self.activated(block.layers[0])
+        for interaction in block.layers[0].interactions:
+            total += self.products(block, interaction, back=False)
+        return total
+
+    def nudged(self, block: EnergyBlock, *, back: bool) -> Cost:
+        """The activation; the second phase also sends currents to what learns in front of the block."""
+        total = self.activated(block.layers[0])
+        for interaction in block.layers[0].interactions if back else ():
+            if interaction.source in self.feels:
+                total += self.products(block, interaction, back=True)
+        return total
+
+    def activated(self, layer: Layer) -> Cost:
+        terms = OPERATIONS[layer.activation.op] + len(layer.interactions) + len(layer.biases)
+        operations = self.plan.batch * math.prod(layer.shape) * terms
+        return Cost(digital=operations * self.unit.fp32.op_energy.value)
+
+    def products(self, block: EnergyBlock, interaction: Interaction, *, back: bool) -> Cost:
+        """All vectors of an interaction through its pieces, each replica its share."""
+        if interaction.linear is None:
+            return Cost()
+        group = self.plan.hardware.analog_group(block.group)
+        tile = group.tile.crossbar()
+        buffered = [m.bit_energy.value for m in self.plan.hardware.memory if m.owner == group.name]
+        pieces = self.pieces[interaction.linear.weight]
+        copies = 1 + max(piece.replica for _, piece in pieces)
+        addition = self.unit.fp32.op_energy.value if tile.adder is None else tile.adder.value
+        total = Cost()
+        cuts: dict[tuple[int, int, tuple[int, int]], list[int]] = defaultdict(list)
+        for number, piece in pieces:
+            count = self.plan.batch * len(range(piece.replica, vectors(interaction), copies))
+            lines = (piece.n_out, piece.n_in) if back else (piece.n_in, piece.n_out)
+            total += self.product(tile, piece, lines, addition, back=back, count=count)
+            if buffered:
+                total += Cost(buffer=count * sum(lines) * 2 * self.bits * buffered[0])
+            cuts[piece.replica, piece.group, piece.inputs if back else piece.outputs].append(number)
+        for (replica, _, (start, stop)), tiles in cuts.items():
+            count = self.plan.batch * len(range(replica, vectors(interaction), copies)) * (stop - start)
+            total += Cost(adders=(len(tiles) - 1) * count * addition)
+            total += Cost(network=(len(set(tiles)) - 1) * count * self.way_joules)
+        return total
+
+    def product(
+        self, tile: Crossbar, piece: Piece, lines: tuple[int, int], addition: float, *, back: bool, count: int
+    ) -> Cost:
+        """So many vectors through one piece."""
+        driven, sensed = lines
+        digits, reads = tile.slices, slices_of_inputs(tile)
+        drivers = 1 if tile.drivers == "shared" and not back else digits
+        return Cost(
+            array=count * reads * cells(tile, piece) * tile.cell.read_energy.value,
+            dac=count * reads * driven * drivers * tile.dac.energy.value,
+            adc=count * reads * sensed * digits * tile.adc.energy.value,
+            adders=count * sensed * (reads * digits - 1) * addition,
+        )
+
+    # --- learning ------------------------------------------------------------------------------------
+
+    def trained(self, names: Iterable[str]) -> list[str]:
+        return [name for name in names if name in self.plan.trainable]
+
+    def _feels(self) -> set[str]:
+        """Values that some trainable weight has shaped."""
+        felt: set[str] = set()
+        for node in self.plan.nodes:
+            if self.trained(node.inputs) or felt.intersection(node.inputs):
+                felt.update(node.outputs)
+        return felt
+
+    def outer(self, block: EnergyBlock) -> int:
+        """Multiply-accumulates of the outer products that make the gradient."""
+        total = 0
+        for interaction in block.layers[0].interactions:
+            if interaction.linear is not None:
+                weight = self.plan.weights[interaction.linear.weight]
+                matrix: Array = to_matrix(interaction.linear, weight)
+                total += self.plan.batch * vectors(interaction) * matrix.size
+        return total
+
+    def update(self, step: Step) -> Cost:
+        """A step of gradient descent on digital units, or cells written line by line."""
+        if step.block is None:
+            learnt = sum(self.elements(name) for name in self.trained(self.nodes[step.name].inputs))
+            return self.computed(0, 2 * learnt, 3 * learnt)
+        block = self.block(step)
+        if step.units[0].startswith("digital"):
+            learnt = sum(self.plan.weights[name].size for name in self.trained(block.weights()))
+            return self.computed(0, 2 * learnt, 3 * learnt)
+        tile = self.plan.hardware.analog_group(block.group).tile.crossbar()
+        assert tile.cell.verify is None
+        written = sum(cells(tile, piece) for name in block.weights() for _, piece in self.pieces[name])
+        return Cost(array=written * tile.cell.write_energy.value)
+
+
+def cells(tile: Crossbar, piece: Piece) -> int:
+    """Pairs of cells; or one each and one more a line that all weights of the line share."""
+    columns = 2 * piece.n_out if tile.mapping == "differential" else piece.n_out + 1
+    return piece.n_in * columns * tile.slices
+
+
+def slices_of_inputs(tile: Crossbar) -> int:
+    """Reads of one input: of its magnitude, so many bits at a time."""
+    return -(-(tile.dac.bits - 1) // tile.dac.slice_bits) if tile.dac.slice_bits else 1

@@ -1,0 +1,76 @@
+"""Plans of small models on shipped machines against a second bill that shares no code with ours."""
+
+import pytest
+from msgspec.structs import replace
+from onnx import ModelProto
+
+from ffebm import Plan
+from ffebm import compile as compile_plan
+from ffebm.plan.mapping import Objective
+from tests.bill_checker import check_bill
+from tests.models import Builder
+from tests.plan_checker import check
+
+MACHINES = ("reference", "hermes", "isaac")
+
+
+def dense() -> ModelProto:
+    """Three layers for five samples, the first cut on every machine; with biases."""
+    b = Builder()
+    y = b.node("Relu", b.node("Gemm", b.input("x", 5, 300), b.weight(300, 40), b.weight(40)))
+    y = b.node("Tanh", b.node("MatMul", y, b.weight(40, 140)))
+    return b.model(b.node("Softmax", b.node("Gemm", y, b.weight(140, 7), b.weight(7))))
+
+
+def convolutions() -> ModelProto:
+    """Dense, depthwise and pointwise kernels, a view, and a dense layer that is cut."""
+    b = Builder()
+    y = b.node("Relu", b.conv(b.input("x", 1, 3, 8, 8), 3, 24))
+    y = b.node("Relu", b.conv(y, 24, 24, group=24))
+    y = b.node("Relu", b.conv(y, 24, 16, kernel=1))
+    return b.model(b.node("MatMul", b.node("Flatten", y), b.weight(16 * 64, 10)))
+
+
+def skips() -> ModelProto:
+    """A value that two layers read, their sum, and what lies between them digital."""
+    b = Builder()
+    x = b.node("Relu", b.conv(b.input("x", 2, 4, 6, 6), 4, 8))
+    left, right = (b.node("Relu", b.conv(x, 8, 8)) for _ in range(2))
+    y = b.node("MaxPool", b.node("Softmax", b.node("Add", left, right)), kernel_shape=[2, 2], strides=[2, 2])
+    return b.model(b.node("MatMul", b.node("Flatten", y), b.weight(72, 10)))
+
+
+MODELS = {"dense": dense, "convolutions": convolutions, "skips": skips}
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("name", MODELS)
+def test_the_bill_is_what_a_second_one_says(name: str, machine: str) -> None:
+    plan = compile_plan(MODELS[name](), hardware=machine)
+    assert plan.blocks
+    check(plan)
+    check_bill(plan)
+
+
+@pytest.mark.parametrize("objective", ["latency", "energy"])
+def test_so_it_is_where_copies_and_digital_layers_are_chosen(objective: Objective) -> None:
+    plan = compile_plan(convolutions(), hardware="reference", objective=objective, digital=["*"])
+    assert not plan.blocks
+    check_bill(plan)
+    copied = compile_plan(convolutions(), hardware="isaac", replicas=3)
+    assert any(piece.replica for _, piece in copied.pieces())
+    check_bill(copied)
+
+
+def test_it_finds_what_is_billed_wrong() -> None:
+    """One more hop, a dearer cell: the plan's steps no longer follow from its constants."""
+    plan = compile_plan(dense(), hardware="reference")
+    network = plan.hardware.network
+    hops = replace(network.hops, value=network.hops.value + 1)
+    machine = replace(plan.hardware, network=replace(network, hops=hops))
+    with pytest.raises(AssertionError, match="network of step 0"):
+        check_bill(_on(plan, machine))
+
+
+def _on(plan: Plan, machine: object) -> Plan:
+    return replace(plan, hardware=machine)
