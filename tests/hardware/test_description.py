@@ -76,9 +76,11 @@ def test_these_are_shipped() -> None:
         "heterogeneous",
         "ideal",
         "isaac",
+        "isaac-edram",
         "pimcomp",
         "reference",
         "resistive",
+        "scratchpads",
     ]
 
 

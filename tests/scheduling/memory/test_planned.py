@@ -12,7 +12,7 @@ from onnx import ModelProto
 from ffebm import Plan
 from ffebm.compiler.driver import compile_model
 from ffebm.errors import UsageError
-from ffebm.hardware.description import Capacity, Hardware
+from ffebm.hardware.description import Capacity, Hardware, load_hardware, shipped_hardware
 from ffebm.hardware.groups import Memory
 from ffebm.plan.memory.memory_plan import Buffer
 from ffebm.plan.memory.plan_flow import plan_flow
@@ -60,6 +60,14 @@ def check(plan: Plan) -> None:
         assert over_capacity(held, plan.hardware) == []
         for use in held.uses:
             assert use.bound <= use.peak <= use.capacity
+
+
+def small_network() -> ModelProto:
+    b = Builder()
+    x = b.node("Relu", b.norm(b.conv(b.input("x", 1, 1, 8, 8), 1, 4), 4))
+    y = b.node("Add", b.conv(b.node("Relu", b.conv(x, 4, 4)), 4, 4), x)
+    y = b.node("MaxPool", b.node("Relu", y), kernel_shape=[2, 2], strides=[2, 2])
+    return b.model(b.node("Gemm", b.node("Flatten", y), b.weight(64, 5), b.weight(5)))
 
 
 def replayed(model: ModelProto, near: int, pads: int, block_size: int) -> None:
@@ -258,3 +266,37 @@ def test_what_finds_no_room_beside_tiles_lies_with_the_digital_units() -> None:
     assert {(spill.wanted, spill.memory) for spill in spilt.values()} == {("pad", "near")}
     assert any(name == made for name, _ in spilt)
     check(plan)
+
+
+# --- shipped machines ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("machine", shipped_hardware())
+@pytest.mark.parametrize("block_size", [1, 2])
+def test_shipped_machines_replayed(machine: str, block_size: int) -> None:
+    """A network with convolutions, a normalisation, a pooling and a residual sum, which trains."""
+    plan = compile_model(small_network(), hardware=machine, block_size=block_size, settle=SETTLE)
+    check(plan)
+    assert not plan.memory.inference.spills
+    beside = {buffer.memory for buffer in plan.memory.training.buffers if buffer.at}
+    assert beside == {"scratchpads": {"scratchpad"}, "isaac-edram": {"buffer"}}.get(machine, set())
+
+
+@pytest.mark.parametrize(("bare", "padded"), [("reference", "scratchpads"), ("isaac", "isaac-edram")])
+def test_machines_with_scratchpads_differ_by_them_alone(bare: str, padded: str) -> None:
+    ours, theirs = load_hardware(bare), load_hardware(padded)
+    (pad,) = (m for m in theirs.memory if m.name not in {memory.name for memory in ours.memory})
+    assert (pad.owner, pad.level) == ("tiles", 2)
+    rest = tuple(memory for memory in theirs.memory if memory is not pad)
+    assert replace(theirs, name=ours.name, description=ours.description, memory=rest) == ours
+
+
+def test_a_map_that_is_too_large_for_its_tiles_lies_on_the_chip() -> None:
+    """64 x 64 x 16 values of 2 bytes, 128 KiB, beside a single tile of 5,461 bytes."""
+    b = Builder()
+    x = b.node("Relu", b.conv(b.input("x", 1, 1, 64, 64), 1, 16))
+    plan = compile_model(b.model(b.node("Relu", b.conv(x, 16, 4))), hardware="isaac-edram")
+    check(plan)
+    spilt = {spill.name: spill for spill in plan.memory.inference.spills}
+    assert (spilt[x].wanted, spilt[x].memory) == ("buffer", "edram")
+    assert spilt[x].traffic >= 64 * 64 * 16 * 2
