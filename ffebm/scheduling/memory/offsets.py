@@ -5,18 +5,20 @@ one. No placement has a lower peak than the most bytes alive at once, the bound.
 the other, each in the smallest gap between those that are in its way ("greedy by size for offset
 calculation", Pisarchyk & Lee, Efficient Memory Management for Deep Neural Net Inference, arXiv 2001.03288,
 2020; TensorFlow Lite's planner). If some order leaves the peak above the bound, others are tried: by the
-breadth of the moment (the same paper), by the start of lives, and with the buffer at the peak moved to the
-front (squeaky wheel optimization, Joslin & Clements, JAIR 10, 1999).
+breadth of the moment (the same paper), by the start or end of lives, and with what ends at the peak moved to
+the front (squeaky wheel optimization, Joslin & Clements, JAIR 10, 1999).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
 from ffebm.plan.memory.demand import Demand, Integers, loads_of
 
-TRIES = 1000
-"""Buffers placed in all orders with the one at the peak in front: this bounds the time."""
+PLACED = 8000
+"""Buffers placed in all orders together, which bounds the time; four orders at least, sixteen at most."""
 NEAR = 1.01
 """A peak that is no more times the bound ends the search."""
 NOWHERE = -1
@@ -46,19 +48,31 @@ def placed(wanted: Demand, capacity: int, bound: int) -> Offsets:
     """
     if not len(wanted.sizes):
         return Offsets(np.zeros(0, dtype=np.int64), 0)
-    order = _by_size(wanted)
-    best = _greedy(wanted, order, capacity)
-    for other in (_by_breadth, _by_begin):
-        if not _is_near(best, bound):
-            best = _better(best, _greedy(wanted, other(wanted), capacity))
-    for _ in range(TRIES // max(1, len(order))):
-        found = _greedy(wanted, order, capacity)
-        best = _better(best, found)
-        squeaks = _squeaking(wanted, found)
-        if _is_near(best, bound) or squeaks[0] == order[0]:
+    best: Offsets | None = None
+    most = min(16, max(4, PLACED // len(wanted.sizes)))
+    for found in islice(_orders(wanted, capacity), most):
+        best = found if best is None else _better(best, found)
+        if _is_near(best, bound):
             break
-        order = np.concatenate([squeaks, order[~np.isin(order, squeaks)]])
+    assert best is not None
     return best
+
+
+def _orders(wanted: Demand, capacity: int) -> Iterator[Offsets]:
+    """Placements in several orders; then of each with what ends at the peak in front, again and again."""
+    tried = []
+    for rule in (_by_size, _by_breadth, _by_begin, _by_end):
+        order = rule(wanted)
+        found = _greedy(wanted, order, capacity)
+        yield found
+        tried.append((order, found))
+    while True:
+        for place, (order, last) in enumerate(tried):
+            squeaks = _squeaking(wanted, last)
+            front = np.concatenate([squeaks, order[~np.isin(order, squeaks)]])
+            found = _greedy(wanted, front, capacity)
+            yield found
+            tried[place] = front, found
 
 
 def _is_near(found: Offsets, bound: int) -> bool:
@@ -120,6 +134,11 @@ def _by_size(wanted: Demand) -> Integers:
 def _by_begin(wanted: Demand) -> Integers:
     """As lives begin, the largest first."""
     return np.lexsort((-wanted.sizes, wanted.begins))
+
+
+def _by_end(wanted: Demand) -> Integers:
+    """What lives to the end first, the largest in front."""
+    return np.lexsort((-wanted.sizes, -wanted.ends))
 
 
 def _by_breadth(wanted: Demand) -> Integers:
