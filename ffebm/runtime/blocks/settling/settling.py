@@ -24,6 +24,7 @@ from ffebm.plan.schema import Settle
 from ffebm.runtime.blocks.settling.anderson import Anderson
 from ffebm.runtime.blocks.settling.limit_cycle import WATCHED, Watch
 from ffebm.runtime.blocks.settling.phase import Note, Phase
+from ffebm.runtime.blocks.settling.table import equilibrium_html
 from ffebm.visible import visible
 
 SETTLED = 1e-4
@@ -99,6 +100,14 @@ class Equilibrium(Outcome):
         """The layers, how the free phase went, and how the backward pass did."""
         back = "" if self.backward is None else f"; backward {self.backward.words()}"
         return f"of {visible(', '.join(self.state))}: {super().words()}{back}"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the range of each layer's state, and how the phases went."""
+        phases: list[tuple[str, Outcome]] = [("free", self)]
+        phases += [] if self.backward is None else [("backward", self.backward)]
+        return equilibrium_html(
+            self.state, [(name, one.converged, one.sweeps, one.residual) for name, one in phases]
+        )
 
 
 @dataclass(frozen=True)
