@@ -23,7 +23,7 @@ from ffebm.plan.memory.memory_plan import Memories
 from ffebm.plan.schedule import Schedule
 from ffebm.plan.schema import Settle
 from ffebm.plan.twin import Batches, DigitalTwin, Total
-from ffebm.scheduling.bounds import with_bound
+from ffebm.scheduling.bounds.bounds import with_bound
 from ffebm.scheduling.in_flight import Interval, interval_of, joining
 from ffebm.scheduling.list_schedule import Task, filling_chain, ordered
 from ffebm.scheduling.memory.flow_of import flow_of

@@ -9,7 +9,7 @@ from onnx import ModelProto
 from ffebm import compile as compile_plan
 from ffebm.plan.schedule import Cost, StepKind
 from ffebm.scheduling import twin
-from ffebm.scheduling.bounds import bounds_of
+from ffebm.scheduling.bounds.bounds import bounds_of
 from ffebm.scheduling.in_flight import interval_of, samples_in_flight, simulated_interval
 from ffebm.scheduling.list_schedule import Task, list_schedule
 from tests.models import Builder

@@ -15,22 +15,24 @@ into bands: chains are those of the finest bands, the work of a layer is that of
 """
 
 import heapq
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from msgspec import structs
 
 from ffebm.plan.schedule import Schedule
-from ffebm.scheduling.list_schedule import LONGEST_CHAIN, Task, numbered_units, work_of_units
+from ffebm.scheduling.bounds.net import ROUNDING, Job, Net, Reached
+from ffebm.scheduling.bounds.unit_queue import UnitQueue
+from ffebm.scheduling.list_schedule import LONGEST_CHAIN, Task, work_of_units
 
 BARRIERS = 200
 """Barriers at which bounds are raised at most, those that wait for most first."""
-VISITS = 10
-"""How often raising may visit each task on average, so that it stays linear; without it bounds still hold."""
-ROUNDING = 1e-9
-"""Part of a bound that is no difference: sums in another order differ in their last digits."""
-Job = tuple[float, float, float]
-"""Head, work and tail of what one unit has to do, seconds."""
+VISITS = 50_000
+"""Tasks that raising at barriers may visit, which bounds its time; what is not raised still holds."""
+BUSIEST = 4
+"""Units whose queues raise heads, those with most to do first."""
+MOST_BITS = 1 << 29
+"""Bits that these may take, one for each task and each task of a unit: 64 MiB."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def bounds_of(tasks: Sequence[Task], uncut: Sequence[Task] = ()) -> tuple[Bound,
             cut as finely as any schedule may cut them.
         uncut: The same work uncut. A task is a part of the one of its kind, name, units and sample.
     """
-    net = _Net.of(tasks, uncut)
+    net = Net.of(tasks, uncut)
     mirrored = net.mirrored()
     found = []
     for raised in (False, True):
@@ -104,126 +106,50 @@ def one_machine(jobs: Iterable[Job]) -> float:
     return least
 
 
-@dataclass(frozen=True)
-class _Net:
-    """Tasks as numbers.
-
-    Attributes:
-        seconds: How long each takes.
-        before: What each waits for, all earlier.
-        units: Numbers of the units of each; units that always work together are one.
-        part_of: The uncut task of each, as a number.
-        uncut_s: How long each uncut task takes.
-        cut_s: How long its parts take together.
-        names: A name of each unit.
-    """
-
-    seconds: list[float]
-    before: list[tuple[int, ...]]
-    units: list[tuple[int, ...]]
-    part_of: list[int]
-    uncut_s: list[float]
-    cut_s: list[float]
-    names: list[str]
-
-    @classmethod
-    def of(cls, tasks: Sequence[Task], uncut: Sequence[Task]) -> "_Net":
-        """Of tasks. Several that wait for the same several tasks wait for one that takes no time instead."""
-        numbers, names = numbered_units([task.units for task in tasks])
-        keys: dict[object, int] = {}
-        parts = [keys.setdefault(_key(task) if uncut else n, len(keys)) for n, task in enumerate(tasks)]
-        cut_s = [0.0] * len(keys)
-        for task, part in zip(tasks, parts, strict=True):
-            cut_s[part] += task.seconds
-        uncut_s = [0.0] * len(keys) if uncut else cut_s
-        for task in uncut:
-            if _key(task) in keys:
-                uncut_s[keys[_key(task)]] += task.seconds
-        net = cls([], [], [], [], uncut_s, cut_s, names)
-        place: list[int] = []
-        joint: dict[tuple[int, ...], int] = {}
-        for task, on, part in zip(tasks, numbers, parts, strict=True):
-            before = tuple(place[n] for n in task.after)
-            if len(before) > 1:
-                if before not in joint:
-                    joint[before] = net._add(0.0, before, (), part)
-                before = (joint[before],)
-            place.append(net._add(task.seconds, before, on if task.seconds else (), part))
-        return net
-
-    def _add(self, seconds: float, before: tuple[int, ...], units: tuple[int, ...], part: int) -> int:
-        self.seconds.append(seconds)
-        self.before.append(before)
-        self.units.append(units)
-        self.part_of.append(part)
-        return len(self.seconds) - 1
-
-    def mirrored(self) -> "_Net":
-        """The same tasks with time running backwards: the last is the first."""
-        last = len(self.seconds) - 1
-        before: list[list[int]] = [[] for _ in self.seconds]
-        for index, earlier in enumerate(self.before):
-            for number in earlier:
-                before[last - number].append(last - index)
-        return _Net(
-            seconds=self.seconds[::-1],
-            before=[tuple(found) for found in before],
-            units=self.units[::-1],
-            part_of=self.part_of[::-1],
-            uncut_s=self.uncut_s,
-            cut_s=self.cut_s,
-            names=self.names,
-        )
-
-    def jobs(self, found: Iterable[tuple[int, float, float]]) -> Iterator[tuple[int, list[Job]]]:
-        """What each unit has to do for some tasks, given with their heads and tails; parts are put together.
-
-        Of an uncut task whose other parts are left out, what these take at most is taken off.
-        """
-        merged: dict[int, dict[int, tuple[float, float, float, float]]] = {}
-        for index, head, tail in found:
-            part, seconds = self.part_of[index], self.seconds[index]
-            for unit in self.units[index]:
-                on_unit = merged.setdefault(unit, {})
-                old = on_unit.get(part)
-                if old is None:
-                    on_unit[part] = (head, seconds, tail, seconds)
-                else:
-                    total, most = old[1] + seconds, max(old[3], seconds)
-                    on_unit[part] = (min(old[0], head), total, min(old[2], tail), most)
-        for unit, on_unit in merged.items():
-            jobs = [
-                (head, max(most, self.uncut_s[part] - (self.cut_s[part] - total)), tail)
-                for part, (head, total, tail, most) in on_unit.items()
-            ]
-            yield unit, jobs
-
-
-def _key(task: Task) -> object:
-    return task.kind, task.name, task.units, task.sample
-
-
-def _heads(net: _Net, raised: bool) -> list[float]:
-    """The earliest start of each task that its chains allow, and, raised, its barriers."""
+def _heads(net: Net, raised: bool) -> list[float]:
+    """The earliest start of each task that its chains allow, and, raised, its barriers and busy units."""
     barriers: set[int] = set()
     dominators: list[int] = []
+    queues: list[UnitQueue] = []
     if raised:
         dominators = _dominators(net.before)
         wide = [index for index, before in enumerate(net.before) if len(before) > 1]
         barriers = set(sorted(wide, key=lambda index: -len(net.before[index]))[:BARRIERS])
-    visits = VISITS * len(net.seconds)
+        queues = _busiest(net)
+    visits = VISITS
     heads: list[float] = []
     for index, before in enumerate(net.before):
         head = max((heads[n] + net.seconds[n] for n in before), default=0.0)
-        heads.append(head)
+        done = [queue.before(before) for queue in queues]
+        head = max([head, *(state.start for state in done)])
         if index in barriers and visits > 0:
             reached = _leading_to(net, index, dominators[index], heads)
             visits -= len(reached)
-            heads[index] = max(head, _most(net, reached, head)[0])
+            head = max(head, _most(net, reached, head)[0])
+        heads.append(head)
+        for queue, state in zip(queues, done, strict=True):
+            queue.add(state, head, net.seconds[index])
     return heads
 
 
-def _leading_to(net: _Net, index: int, stop: int, heads: list[float]) -> list[tuple[int, float, float]]:
+def _busiest(net: Net) -> list[UnitQueue]:
+    """The units with most to do that heads are raised by."""
+    work, tasks = [0.0] * len(net.names), [0] * len(net.names)
+    for units, share in zip(net.units, net.share, strict=True):
+        for unit in units:
+            work[unit] += share
+            tasks[unit] += 1
+    queues: list[UnitQueue] = []
+    bits = 0
+    for unit in sorted(range(len(work)), key=lambda number: -work[number])[:BUSIEST]:
+        bits += tasks[unit] * len(net.seconds)
+        if bits <= MOST_BITS:
+            shares = zip(net.units, net.share, strict=True)
+            queues.append(UnitQueue([share if unit in units else 0.0 for units, share in shares]))
+    return queues
+
+
+def _leading_to(net: Net, index: int, stop: int, heads: list[float]) -> list[Reached]:
     """Tasks that lead to one, with their heads and what lies between them and it; not what leads to `stop`.
 
     Nothing is lost by the stop: all paths lead through it, so all before it is in its head.
@@ -248,7 +174,7 @@ def _leading_to(net: _Net, index: int, stop: int, heads: list[float]) -> list[tu
     return reached
 
 
-def _most(net: _Net, found: Iterable[tuple[int, float, float]], least: float = 0.0) -> tuple[float, int]:
+def _most(net: Net, found: Iterable[Reached], least: float = 0.0) -> tuple[float, int]:
     """The largest bound that a unit alone gives, and that unit; `least` is known already."""
     best, busiest = least, -1
     for unit, jobs in net.jobs(found):

@@ -1,0 +1,131 @@
+"""Tasks as numbers, as bounds need them."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from ffebm.scheduling.list_schedule import Task, numbered_units
+
+ROUNDING = 1e-9
+"""Part of a time that is no difference: sums in another order differ in their last digits."""
+Job = tuple[float, float, float]
+"""Head, work and tail of what one unit has to do, seconds."""
+Reached = tuple[int, float, float]
+"""A task with its head and its tail, seconds."""
+
+
+@dataclass(frozen=True)
+class Net:
+    """Tasks of a schedule, in an order in which each waits only for earlier ones.
+
+    A task may be a part of an uncut one. In whatever way that is cut, all of it takes no less than uncut, and
+    what makes some of its rows no less than the finest part that makes one of them. Where its time grows in a
+    straight line with its rows, each row has a share of it, which any cut takes too.
+
+    Attributes:
+        seconds: How long each takes.
+        before: What each waits for.
+        units: Numbers of the units of each; units that always work together are one.
+        share: What each takes at least in any cut; 0 if that is not known of it alone.
+        part_of: The uncut task of each, as a number.
+        uncut_s: How long each uncut task takes.
+        cut_s: How long its parts take together.
+        names: A name of each unit.
+    """
+
+    seconds: list[float]
+    before: list[tuple[int, ...]]
+    units: list[tuple[int, ...]]
+    share: list[float]
+    part_of: list[int]
+    uncut_s: list[float]
+    cut_s: list[float]
+    names: list[str]
+
+    @classmethod
+    def of(cls, tasks: Sequence[Task], uncut: Sequence[Task] = ()) -> "Net":
+        """Of tasks. Several that wait for the same several tasks wait for one that takes no time instead."""
+        numbers, names = numbered_units([task.units for task in tasks])
+        keys: dict[object, int] = {}
+        parts = [keys.setdefault(_key(task) if uncut else n, len(keys)) for n, task in enumerate(tasks)]
+        cut_s, uncut_s, growing = ([0.0] * len(keys) for _ in range(3))
+        for task, part in zip(tasks, parts, strict=True):
+            cut_s[part] += task.seconds
+            growing[part] += task.seconds - task.fixed_s
+        for task in uncut:
+            if _key(task) in keys:
+                part = keys[_key(task)]
+                uncut_s[part] += task.seconds
+                growing[part] += task.fixed_s
+        ratios = _ratios(cut_s, uncut_s, growing) if uncut else [1.0] * len(keys)
+        net = cls([], [], [], [], [], uncut_s if uncut else cut_s, cut_s, names)
+        place: list[int] = []
+        joint: dict[tuple[int, ...], int] = {}
+        for task, on, part in zip(tasks, numbers, parts, strict=True):
+            before = tuple(place[n] for n in task.after)
+            if len(before) > 1:
+                if before not in joint:
+                    joint[before] = net._add(0.0, before, (), part, 0.0)
+                before = (joint[before],)
+            share = ratios[part] * task.seconds
+            place.append(net._add(task.seconds, before, on if task.seconds else (), part, share))
+        return net
+
+    def _add(
+        self, seconds: float, before: tuple[int, ...], units: tuple[int, ...], part: int, share: float
+    ) -> int:
+        self.seconds.append(seconds)
+        self.before.append(before)
+        self.units.append(units)
+        self.part_of.append(part)
+        self.share.append(share)
+        return len(self.seconds) - 1
+
+    def mirrored(self) -> "Net":
+        """The same tasks with time running backwards: the last is the first."""
+        last = len(self.seconds) - 1
+        before: list[list[int]] = [[] for _ in self.seconds]
+        for index, earlier in enumerate(self.before):
+            for number in earlier:
+                before[last - number].append(last - index)
+        return Net(
+            seconds=self.seconds[::-1],
+            before=[tuple(found) for found in before],
+            units=self.units[::-1],
+            share=self.share[::-1],
+            part_of=self.part_of[::-1],
+            uncut_s=self.uncut_s,
+            cut_s=self.cut_s,
+            names=self.names,
+        )
+
+    def jobs(self, found: Iterable[Reached]) -> Iterator[tuple[int, list[Job]]]:
+        """What each unit has to do for some tasks. Parts whose share is not known are put together.
+
+        Of an uncut task whose other parts are left out, what these take at most is taken off.
+        """
+        jobs: dict[int, list[Job]] = {}
+        merged: dict[tuple[int, int], list[Reached]] = {}
+        for index, head, tail in found:
+            for unit in self.units[index]:
+                if self.share[index]:
+                    jobs.setdefault(unit, []).append((head, self.share[index], tail))
+                else:
+                    merged.setdefault((unit, self.part_of[index]), []).append((index, head, tail))
+        for (unit, part), reached in merged.items():
+            seconds = [self.seconds[index] for index, _, _ in reached]
+            work = max(*seconds, self.uncut_s[part] - (self.cut_s[part] - sum(seconds)), 0.0)
+            head, tail = min(head for _, head, _ in reached), min(tail for _, _, tail in reached)
+            jobs.setdefault(unit, []).append((head, work, tail))
+        yield from jobs.items()
+
+
+def _key(task: Task) -> object:
+    return task.kind, task.name, task.units, task.sample
+
+
+def _ratios(cut_s: list[float], uncut_s: list[float], growing: list[float]) -> list[float]:
+    """What of each part's time it takes in any cut, if its time grows in a straight line with its rows."""
+    return [
+        min(1.0, uncut / cut) if cut and abs(straight - uncut) <= ROUNDING * uncut else 0.0
+        for cut, uncut, straight in zip(cut_s, uncut_s, growing, strict=True)
+    ]
