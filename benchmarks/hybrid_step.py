@@ -26,7 +26,7 @@ import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
 from published_loop import Join, Loop, LoopBlock
 from torch import Tensor
 
-from ffebm.graph.energy_block import Activation, EnergyBlock, Interaction, Layer, Layout, Linear, Pool
+from ffebm.graph.energy_block import Activation, EnergyBlock, Interaction, Layer, Linear, Pool, Rearrangement
 from ffebm.plan.schema import Settle
 from ffebm.recipes.network import COLOURS, SIDE
 from ffebm.recipes.paper import RECIPES, SPLITTING_SMALL
@@ -53,6 +53,10 @@ class Network:
 
     def hybrid(self, gradient: Gradient, settle: Settle) -> dict[str, Tensor]:
         """One step with energy blocks; gradients by name."""
+        return self.loss_and_hybrid(gradient, settle)[1]
+
+    def loss_and_hybrid(self, gradient: Gradient, settle: Settle) -> tuple[float, dict[str, Tensor]]:
+        """One step with energy blocks: the loss at the free state, and gradients by name."""
         leaves = {name: w.detach().requires_grad_() for name, w in self.weights.items()}
         value = self.x
         for front, runtime in zip(self.loop.blocks, self.blocks, strict=True):
@@ -74,7 +78,7 @@ class Network:
             outputs, _ = self.blocks[-1].run({"x": value}, leaves, settle, gradient)
             loss = F.cross_entropy(_logits(outputs[top], leaves, names), self.target)
         loss.backward()
-        return {name: w.grad for name, w in leaves.items() if w.grad is not None}
+        return float(loss.detach()), {name: w.grad for name, w in leaves.items() if w.grad is not None}
 
     def double(self) -> "Network":
         """The same in double precision."""
@@ -181,7 +185,7 @@ def _join(join: Join, below: Layer, weights: dict[str, Tensor]) -> Interaction:
     w = weights[join.weight]
     if w.dim() == 2:
         matrix = Linear("MatMul", join.weight, join.bias, transposed=True)
-        flat = (Layout("Reshape", (math.prod(below.shape),)),) if len(below.shape) > 1 else ()
+        flat = (Rearrangement("Reshape", (math.prod(below.shape),)),) if len(below.shape) > 1 else ()
         return Interaction(below.value, below.shape, (w.shape[0],), flat, matrix)
     conv = Linear("Conv", join.weight, join.bias, (1, 1), (1, 1, 1, 1), (1, 1))
     pool = Pool("MaxPool", (2, 2), (2, 2), (0, 0, 0, 0)) if join.has_pool else None

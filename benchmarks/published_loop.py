@@ -8,7 +8,7 @@ of the energies.
 Source: Nest & Ernoult 2024 (arXiv 2409.03306), Algorithms 1 to 3.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -49,7 +49,12 @@ class LoopBlock:
 
 @dataclass(frozen=True)
 class Loop:
-    """The network and its settings."""
+    """The network and its settings.
+
+    Attributes:
+        watch: Told, whenever a layer sends its state down through a maximum, what the maximum chooses from
+            and that state; None tells nobody.
+    """
 
     blocks: tuple[LoopBlock, ...]
     readout: tuple[str, str]
@@ -57,9 +62,16 @@ class Loop:
     free_sweeps: int
     nudged_sweeps: int
     beta: float
+    watch: Callable[[Tensor, Tensor], None] | None = None
 
     def step(self, x: Tensor, target: Tensor, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """Gradients of the mean cross-entropy, by name."""
+        return self.loss_and_step(x, target, weights)[1]
+
+    def loss_and_step(
+        self, x: Tensor, target: Tensor, weights: dict[str, Tensor]
+    ) -> tuple[float, dict[str, Tensor]]:
+        """The mean cross-entropy at the free state, and its gradients by name."""
         value, fronts, states = x, [], []
         with torch.no_grad():
             for block in self.blocks:
@@ -75,7 +87,8 @@ class Loop:
             error = self._block_gradient(
                 self.blocks[k], fronts[k], states[k], weights, (error, target, grads)
             )
-        return grads
+        w, b = (weights[name] for name in self.readout)
+        return float(F.cross_entropy(F.linear(value.flatten(1), w, b), target)), grads
 
     def _block_gradient(
         self,
@@ -173,6 +186,8 @@ class Loop:
         if join.has_pool:
             y = F.conv2d(z, w, weights[join.bias] if join.bias else None, join.stride, join.pad)
             index = F.max_pool2d(y, 2, return_indices=True)[1]
+            if self.watch is not None:
+                self.watch(y, s)
             s = F.max_unpool2d(s, index, 2, output_size=y.shape[2:])
         extra = z.shape[-1] - ((s.shape[-1] - 1) * join.stride + w.shape[-1] - 2 * join.pad)
         return F.conv_transpose2d(s, w, None, join.stride, join.pad, extra)
