@@ -21,11 +21,11 @@ from ffebm.commands.train import train
 from ffebm.compiler.driver import compile_model
 from ffebm.plan.plan import Plan, load_plan
 from ffebm.plan.schema import Settle
-from ffebm.report.facts.certificate_facts import read_certificate
 from ffebm.report.facts.comparison import comparison
 from ffebm.report.facts.facts import facts
-from ffebm.report.facts.run_facts import read_run
-from ffebm.report.facts.sensitivity_facts import read_sensitivity
+from ffebm.report.facts.measured.certificate_facts import read_certificate
+from ffebm.report.facts.measured.run_facts import read_run
+from ffebm.report.facts.measured.sensitivity_facts import read_sensitivity
 from ffebm.report.page import comparison_page, page
 
 ROOT = Path(__file__).parents[1]

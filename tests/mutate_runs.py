@@ -23,7 +23,7 @@ from msgspec.structs import replace
 
 from ffebm.errors import FfebmError, InternalError
 from ffebm.files.folder import SUMS, read_folder
-from ffebm.report.facts.run_facts import read_run
+from ffebm.report.facts.measured.run_facts import read_run
 from ffebm.runtime.executor import Executor
 from ffebm.training.record import RECORD
 from ffebm.training.trainer import Trainer

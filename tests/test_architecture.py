@@ -53,7 +53,7 @@ LISTS = {"ffebm/runtime/kernels", "ffebm/commands"}
 LATE = {
     "ffebm": "the public names of the runtime and the compiler load torch or onnx",
     "ffebm.compiler.driver": "a PyTorch model loads torch, and so do the kernels that fold constants",
-    "ffebm.report.facts.sensitivity_facts": "a study is of tiles, which load torch; other reports do without",
+    "ffebm.report.facts.measured.sensitivity_facts": "a study is of tiles, which load torch; others do without",
 }
 """Modules with imports of ffebm inside functions, and why; a command loads only what its own run needs."""
 
@@ -250,7 +250,7 @@ TESTED_BY = {
     "plan/twin": "scheduling/test_twin",
     "recipes/recipe": "recipes/test_paper",
     "report/facts/*": "report/facts/test_facts",
-    "report/facts/run_facts": "report/test_run_view",
+    "report/facts/measured/run_facts": "report/test_run_view",
     "report/facts/timeline": "report/terminal/test_activity",
     "report/pictures/certificate": "commands/test_gradcheck",
     "report/pictures/sensitivity": "test_cli",

@@ -10,7 +10,7 @@ from ffebm.plan import conductance
 from ffebm.plan.programming import programmed
 from ffebm.plan.schema import Piece, TilePlan
 
-Span = tuple[int, int]
+Extent = tuple[int, int]
 """First line of a range, and one behind the last."""
 
 
@@ -46,7 +46,7 @@ def emit_tiles(graph: Graph, hardware: Hardware) -> tuple[tuple[TilePlan, ...], 
                 allowed="finite weights on cells",
                 location=Location(graph.source, weight),
             )
-        alike: dict[tuple[int, Span, Span], tuple[dict[str, Array], dict[str, float]]] = {}  # in all replicas
+        alike: dict[tuple[int, Extent, Extent], tuple[dict[str, Array], dict[str, float]]] = {}  # in all replicas
         for part in parts:
             place = graph.places[part]
             settings: dict[str, float] = {}

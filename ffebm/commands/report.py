@@ -58,10 +58,10 @@ def _alone(given: dict[str, Path | None]) -> None:
 
 
 def _facts(plan: Path, run: Path | None, certificate: Path | None, sensitivity: Path | None) -> "Facts":
-    from ffebm.report.facts.certificate_facts import read_certificate
     from ffebm.report.facts.facts import facts
-    from ffebm.report.facts.run_facts import read_run
-    from ffebm.report.facts.sensitivity_facts import read_sensitivity
+    from ffebm.report.facts.measured.certificate_facts import read_certificate
+    from ffebm.report.facts.measured.run_facts import read_run
+    from ffebm.report.facts.measured.sensitivity_facts import read_sensitivity
 
     loaded = load_plan(plan)
     return facts(

@@ -1,7 +1,7 @@
 """Certificates and studies made up for a plan: no figure was measured."""
 
 from ffebm.plan.plan import Plan
-from ffebm.report.facts.run_facts import RunFacts
+from ffebm.report.facts.measured.run_facts import RunFacts
 from ffebm.studies.gradcheck.certificate import BetaPoint, Certificate, Fidelity, Need, Settling, Truncation
 from ffebm.studies.sensitivity.effects import Axis
 from ffebm.studies.sensitivity.meter import Effort

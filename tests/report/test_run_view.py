@@ -9,7 +9,7 @@ from playwright.sync_api import Page
 
 from ffebm.plan.plan import Plan
 from ffebm.report.facts.facts import Facts, facts
-from ffebm.report.facts.sensitivity_facts import SensitivityFacts, read_sensitivity
+from ffebm.report.facts.measured.sensitivity_facts import SensitivityFacts, read_sensitivity
 from ffebm.report.page import facts_of, page
 from ffebm.studies.sensitivity.record import save_record
 from tests.report.conftest import WICKED

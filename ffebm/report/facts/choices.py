@@ -9,7 +9,7 @@ from ffebm.plan.mapping import Objective, PricedOption
 from ffebm.plan.plan import Plan
 
 
-class Choice(msgspec.Struct, frozen=True, kw_only=True):
+class NodeChoice(msgspec.Struct, frozen=True, kw_only=True):
     """Nodes that chose together, and between what.
 
     Attributes:
@@ -40,7 +40,7 @@ class Choices(msgspec.Struct, frozen=True, kw_only=True):
 
     objective: Objective
     gap: float
-    blocks: tuple[Choice, ...]
+    blocks: tuple[NodeChoice, ...]
 
 
 def choices(plan: Plan) -> Choices | None:
@@ -58,10 +58,10 @@ def choices(plan: Plan) -> Choices | None:
     )
 
 
-def _choice(plan: Plan, nodes: tuple[int, ...], options: tuple[PricedOption, ...], taken: int) -> Choice:
+def _choice(plan: Plan, nodes: tuple[int, ...], options: tuple[PricedOption, ...], taken: int) -> NodeChoice:
     blocks = dict.fromkeys(plan.nodes[node].block for node in nodes)
     names = [f"block{block}" for block in blocks if block is not None]
-    return Choice(
+    return NodeChoice(
         name=", ".join(names or [plan.nodes[node].name for node in nodes]),
         nodes=nodes,
         options=options,
@@ -76,7 +76,7 @@ def least(options: Sequence[PricedOption], figure: Literal["seconds", "joules"])
     return min(range(len(options)), key=lambda n: (getattr(options[n], figure), options[n].tiles, n))
 
 
-def remarkable(choice: Choice) -> list[int]:
+def remarkable(choice: NodeChoice) -> list[int]:
     """Options that say most: digital, what was taken, the quickest, the thriftiest; in the plan's order."""
     digital = (n for n, option in enumerate(choice.options) if not option.group)
     return sorted({*digital, choice.taken, choice.quickest, choice.thriftiest})

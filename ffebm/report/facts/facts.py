@@ -15,9 +15,9 @@ from ffebm.report.facts.bill import Bill, Constant, bill, constants, energy_basi
 from ffebm.report.facts.choices import Choices, choices
 from ffebm.report.facts.floor import TileFacts, floor
 from ffebm.report.facts.frames import Frame, frames
+from ffebm.report.facts.measured.run_facts import RunFacts
+from ffebm.report.facts.measured.sensitivity_facts import SensitivityFacts
 from ffebm.report.facts.reasons import Reason, reasons
-from ffebm.report.facts.run_facts import RunFacts
-from ffebm.report.facts.sensitivity_facts import SensitivityFacts
 from ffebm.report.facts.timeline import Timeline, timeline
 from ffebm.report.facts.utilisation import Utilisation, utilisation
 from ffebm.studies.gradcheck.certificate import Certificate

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from ffebm import compile as compile_plan
 from ffebm.plan.mapping import PricedOption
 from ffebm.plan.plan import Plan
-from ffebm.report.facts.choices import Choice, choices, least, option_text, remarkable
+from ffebm.report.facts.choices import NodeChoice, choices, least, option_text, remarkable
 from tests.models import Builder
 
 
@@ -67,7 +67,7 @@ OPTIONS = (
 def test_what_says_most_of_a_choice() -> None:
     """Digital, the quickest and the thriftiest, each on the fewest tiles, and what was taken."""
     assert (least(OPTIONS, "seconds"), least(OPTIONS, "joules")) == (3, 1)
-    choice = Choice(name="block0", nodes=(0,), options=OPTIONS, taken=2, quickest=3, thriftiest=1)
+    choice = NodeChoice(name="block0", nodes=(0,), options=OPTIONS, taken=2, quickest=3, thriftiest=1)
     assert remarkable(choice) == [0, 1, 2, 3]
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from ffebm.errors import UsageError
 from ffebm.plan.plan import Plan
-from ffebm.report.facts.certificate_facts import read_certificate
 from ffebm.report.facts.facts import facts
+from ffebm.report.facts.measured.certificate_facts import read_certificate
 from ffebm.report.page import facts_of, page
 from ffebm.studies.gradcheck.certificate import Certificate, save_certificate
 from tests.report.measured import certificate_of

@@ -8,7 +8,7 @@ import pytest
 from ffebm.errors import UsageError
 from ffebm.plan.plan import Plan
 from ffebm.report.facts.facts import facts
-from ffebm.report.facts.sensitivity_facts import read_sensitivity
+from ffebm.report.facts.measured.sensitivity_facts import read_sensitivity
 from ffebm.report.page import facts_of, page
 from ffebm.studies.sensitivity.record import save_record
 from tests.report.measured import study_of
