@@ -53,7 +53,7 @@ LISTS = {"ffebm/runtime/kernels", "ffebm/commands"}
 LATE = {
     "ffebm": "the public names of the runtime and the compiler load torch or onnx",
     "ffebm.compiler.driver": "a PyTorch model loads torch, and so do the kernels that fold constants",
-    "ffebm.report.facts.measured.sensitivity_facts": "a study is of tiles, which load torch; others do without",
+    "ffebm.report.facts.measured.sensitivity_facts": "a study is of tiles: they load torch",
 }
 """Modules with imports of ffebm inside functions, and why; a command loads only what its own run needs."""
 

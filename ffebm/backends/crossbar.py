@@ -46,7 +46,8 @@ def emit_tiles(graph: Graph, hardware: Hardware) -> tuple[tuple[TilePlan, ...], 
                 allowed="finite weights on cells",
                 location=Location(graph.source, weight),
             )
-        alike: dict[tuple[int, Extent, Extent], tuple[dict[str, Array], dict[str, float]]] = {}  # in all replicas
+        # in all replicas
+        alike: dict[tuple[int, Extent, Extent], tuple[dict[str, Array], dict[str, float]]] = {}
         for part in parts:
             place = graph.places[part]
             settings: dict[str, float] = {}
