@@ -130,6 +130,18 @@ class Layer(msgspec.Struct, frozen=True):
     biases: tuple[str, ...] = ()
 
 
+class Relaxed(msgspec.Struct, frozen=True):
+    """What a block needs that settles by itself, estimated from the weights that it was compiled with.
+
+    Attributes:
+        time_constants: Of its neurons, until its state is within the machine's accuracy of where it goes.
+        siemens: Power of its cells there, in watts for 1 V that stands for 1 in the model.
+    """
+
+    time_constants: float
+    siemens: float
+
+
 class EnergyBlock(msgspec.Struct, frozen=True, omit_defaults=True):
     """A block of free layers that settle together.
 
@@ -140,6 +152,7 @@ class EnergyBlock(msgspec.Struct, frozen=True, omit_defaults=True):
         outputs: Value names of the layers that are read outside the block.
         group: The group of the machine's tiles that it lies on; empty until it has one.
         physics: What its energy is, by name.
+        relaxed: What it needs where it settles by itself; None if that is not known.
     """
 
     id: int
@@ -148,6 +161,12 @@ class EnergyBlock(msgspec.Struct, frozen=True, omit_defaults=True):
     outputs: tuple[str, ...]
     group: str = ""
     physics: str = DEFAULT_PHYSICS
+    relaxed: Relaxed | None = None
+
+    @property
+    def time_constants(self) -> float | None:
+        """That a phase takes where it settles by itself; None if that is not known."""
+        return None if self.relaxed is None else self.relaxed.time_constants
 
     @property
     def name(self) -> str:

@@ -19,6 +19,7 @@ from ffebm.graph.energy_block import (
     Linear,
     Pool,
     Rearrangement,
+    Relaxed,
 )
 from ffebm.graph.graph import Attr, Graph, Node, Part, Place, Stage
 from ffebm.graph.tensor import Array, Dim, TensorType
@@ -143,6 +144,9 @@ class _Parser:
         if text.endswith("j"):
             return complex(text)
         return int(text) if re.fullmatch(r"[+-]?[0-9]+", text) else float(text)
+
+    def _decimal(self) -> float:
+        return float(self.take(re.compile(r"[+-]?([0-9.]+(e[+-]?[0-9]+)?|inf)"), "a number"))
 
     def listed(self, opens: str, closes: str, item: Callable[[], _Parsed]) -> list[_Parsed]:
         """Items between brackets, parted by commas."""
@@ -347,11 +351,12 @@ class _Parser:
         outputs = self.listed("(", ")", self.name)
         group = self.name() if self.has("in") else ""
         physics = self.name() if self.has("physics") else DEFAULT_PHYSICS
+        relaxed = Relaxed(self._decimal(), self._decimal()) if self.has("relaxed") else None
         layers = []
         while re.compile(r"\n +\S[^\n]*\}\(").match(self._text, self._at):
             self.skip_lines()
             layers.append(self._layer())
-        block = EnergyBlock(number, tuple(inputs), tuple(layers), tuple(outputs), group, physics)
+        block = EnergyBlock(number, tuple(inputs), tuple(layers), tuple(outputs), group, physics, relaxed)
         graph.blocks.append(block)
 
     def _layer(self) -> Layer:

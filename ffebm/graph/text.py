@@ -106,7 +106,10 @@ def block_lines(block: EnergyBlock) -> Iterator[str]:
     """An energy block as it stands in the text of its graph: its head, and one line a layer."""
     group = f" in {name_text(block.group)}" if block.group else ""
     physics = "" if block.physics == DEFAULT_PHYSICS else f" physics {name_text(block.physics)}"
-    yield f"block{block.id} {names_text(block.inputs)} -> {names_text(block.outputs)}{group}{physics}"
+    needs = block.relaxed
+    relaxed = "" if needs is None else f" relaxed {needs.time_constants!r} {needs.siemens!r}"
+    head = f"block{block.id} {names_text(block.inputs)} -> {names_text(block.outputs)}"
+    yield f"{head}{group}{physics}{relaxed}"
     for layer in block.layers:
         terms = [_interaction_text(interaction) for interaction in layer.interactions]
         drive = " + ".join([*terms, *map(name_text, layer.biases)])

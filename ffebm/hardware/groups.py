@@ -70,9 +70,13 @@ class Relaxation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     Attributes:
         time_constant: Of the circuit.
         time_constants: How many of them a phase lasts.
-        voltage: Root mean square over a cell while the circuit settles.
+        voltage: What stands for 1 in the model; for the power of a block that is not simulated, root mean
+            square over a cell.
         conductance: Mean of a cell.
         amplifier: At the virtual grounds; None is an ideal one.
+        accuracy: A phase lasts until the state is so close to where it goes, as a share of it by norm, as the
+            block's own weights have it; blocks for which that is not known, and all if it is None, last
+            `time_constants`.
     """
 
     time_constant: Time
@@ -80,15 +84,20 @@ class Relaxation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     voltage: Voltage
     conductance: Conductance
     amplifier: Amplifier | None = None
+    accuracy: Ratio | None = None
+
+    def lasting(self, time_constants: float | None) -> float:
+        """Seconds of a phase that takes so many time constants; None is not known."""
+        return self.seconds if time_constants is None else self.time_constant.value * time_constants
 
     @property
     def seconds(self) -> float:
-        """Of one phase."""
+        """Of one phase of a block whose own time is not known."""
         return self.time_constant.value * self.time_constants.value
 
     @property
     def joules(self) -> float:
-        """Of one cell in one phase: conductance times voltage squared times the time."""
+        """Of one cell in such a phase: conductance times voltage squared times the time."""
         return float(self.conductance.value * self.voltage.value**2 * self.seconds)
 
 

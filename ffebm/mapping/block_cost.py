@@ -133,8 +133,9 @@ class BlockCost:
     def _relaxes(self, relaxation: Relaxation, driven: int, sensed: int) -> PhaseCost:
         """A phase of a circuit that settles by itself, one sample after the other.
 
-        Every cell dissipates all through the phase. The windows of a convolution settle at once, as if each
-        had an array of its own.
+        Every cell dissipates all through the phase, as at its end. The windows of a convolution settle at
+        once, as if each had an array of its own. A block whose time is not known takes the description's
+        time, conductance and voltage.
 
         Args:
             relaxation: The circuit.
@@ -142,21 +143,28 @@ class BlockCost:
             sensed: Elements of a sample that pass ADCs at the end.
         """
         tile = self.group.tile.crossbar()
-        cells = 0
-        for _, interaction in self.block.interactions():
-            if interaction.linear is not None:
-                parts = self.graph.parts[interaction.linear.weight]
-                held = sum(cells_of(part, tile) for part in parts if not part.replica)
-                cells += held * positions(interaction, interaction.linear)
+        seconds = relaxation.lasting(self.block.time_constants)
         dacs, adcs = self.batch * driven, self.batch * sensed
         cost = Cost(
-            array=self.batch * cells * relaxation.joules,
+            array=self.batch * self._cell_watts(relaxation) * seconds,
             dac=dacs * tile.dac.energy.value,
             adc=adcs * tile.adc.energy.value,
             dac_count=dacs,
             adc_count=adcs,
         )
-        return PhaseCost(self.batch * (tile.dac.time.value + relaxation.seconds + tile.adc.time.value), cost)
+        return PhaseCost(self.batch * (tile.dac.time.value + seconds + tile.adc.time.value), cost)
+
+    def _cell_watts(self, relaxation: Relaxation) -> float:
+        """Power of all cells while the block settles: from its own states, or from their number."""
+        if self.block.relaxed is not None:
+            return self.block.relaxed.siemens * float(relaxation.voltage.value) ** 2
+        tile, cells = self.group.tile.crossbar(), 0
+        for _, interaction in self.block.interactions():
+            if interaction.linear is not None:
+                parts = self.graph.parts[interaction.linear.weight]
+                held = sum(cells_of(part, tile) for part in parts if not part.replica)
+                cells += held * positions(interaction, interaction.linear)
+        return float(cells * relaxation.conductance.value * relaxation.voltage.value**2)
 
     def _sweeps(self, count: int) -> list[PhaseCost]:
         """Phases of one sweep, one a colour, each `count` times; states cross between the layers' tiles."""

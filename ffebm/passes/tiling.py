@@ -4,12 +4,15 @@ Matrices are cut evenly and groups of a convolution get lines of their own: the 
 tiles without end. What has to lie closer, or several times, the partition cuts anew by price.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from msgspec.structs import replace
 
+from ffebm.graph.energy_block import EnergyBlock
 from ffebm.graph.graph import Graph, Stage
-from ffebm.hardware.description import Hardware
+from ffebm.hardware.description import AnalogGroup, Hardware
+from ffebm.mapping.circuit.needs import MOST, relaxed, unknown
 from ffebm.mapping.layout import layouts_of
 
 
@@ -24,7 +27,8 @@ class Tiling:
     def run(self, graph: Graph, hardware: Hardware) -> None:
         """Give every weight of a block its parts; a weight that several blocks share is cut once.
 
-        A block that lies on no group of tiles yet gets the first.
+        A block that lies on no group of tiles yet gets the first. Where blocks settle by themselves, each is
+        simulated for the time that it needs, which counts for its price.
         """
         first = hardware.analog[0].name
         graph.blocks = [block if block.group else replace(block, group=first) for block in graph.blocks]
@@ -37,3 +41,24 @@ class Tiling:
                 layouts = layouts_of(linear, graph.constants[linear.weight].shape, size)
                 even = next((layout for layout in layouts if layout.cut == "even"), layouts[0])
                 graph.parts[linear.weight] = even.parts()
+        if any(group.settling == "continuous" for group in hardware.analog):
+            graph.blocks = [self._relaxed(graph, block, hardware) for block in graph.blocks]
+
+    def _relaxed(self, graph: Graph, block: EnergyBlock, hardware: Hardware) -> EnergyBlock:
+        """A block with what it needs where it settles by itself: the most on any group of such tiles."""
+        groups = [group for group in hardware.analog if group.settling == "continuous"]
+        needs = [relaxed(block, graph.constants, group) for group in groups]
+        known = [need for need in needs if need is not None]
+        if len(known) < len(groups):
+            for group in groups:
+                graph.notes += self._notes(graph, block, group)
+            return block
+        return replace(block, relaxed=max(known, key=lambda need: need.time_constants))
+
+    def _notes(self, graph: Graph, block: EnergyBlock, group: AnalogGroup) -> Iterator[str]:
+        """Why a block is billed by the description alone."""
+        relaxation = group.relaxation
+        if relaxation is not None and relaxation.accuracy is not None:
+            why = unknown(block, graph.constants, group) or f"it moves after {MOST} time constants"
+            billed = f"{relaxation.time_constants.value:g} time constants are billed"
+            yield f"{block.name}: its settling is not simulated ({why}); {billed}"

@@ -1,8 +1,10 @@
 """A plan in words: what a person wants to know first."""
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from ffebm.graph.energy_block import EnergyBlock
+from ffebm.hardware.description import AnalogGroup
 from ffebm.hardware.silicon import powered
 from ffebm.plan.memory.memory_plan import MemoryPlan
 from ffebm.plan.schedule import ENERGY_KINDS, Schedule
@@ -92,11 +94,7 @@ def summary_lines(plan: PlanData) -> Iterator[str]:
     sweeps = f"{settle.free_sweeps} free, 2 x {settle.nudged_sweeps} nudged sweeps"
     for group in plan.hardware.analog:
         relaxation = group.relaxation
-        when = (
-            "in every sweep"
-            if relaxation is None
-            else f"once a phase of {engineering(relaxation.seconds, 's')}"
-        )
+        when = "in every sweep" if relaxation is None else f"once a phase of {_phases(plan.blocks, group)}"
         named = f" of {group.name}" if len(plan.hardware.analog) > 1 else ""
         yield f"settling    {group.settling}: converters{named} {when}"
     solved = all(group.relaxation is not None for group in plan.hardware.analog)
@@ -115,6 +113,14 @@ def summary_lines(plan: PlanData) -> Iterator[str]:
     yield f"constants   {total} of {plan.hardware.name}, {len(assumed)} of them assumptions"
     for note in plan.notes:
         yield textwrap.fill(note, 80, initial_indent="note        ", subsequent_indent=" " * 12)
+
+
+def _phases(blocks: Sequence[EnergyBlock], group: AnalogGroup) -> str:
+    """The shortest and the longest phase of blocks that settle by themselves on a group."""
+    assert group.relaxation is not None
+    needed = [block.time_constants for block in blocks if block.group == group.name]
+    lasting = [group.relaxation.lasting(count) for count in needed] or [group.relaxation.seconds]
+    return " to ".join(engineering(s, "s") for s in sorted({min(lasting), max(lasting)}))
 
 
 def _group_lines(plan: PlanData) -> Iterator[str]:

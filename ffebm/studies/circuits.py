@@ -164,7 +164,7 @@ def compare(plan: Plan, made: Netlist, known: SettledBlock) -> CircuitComparison
     Raises:
         UsageError: If ngspice is missing, takes too long, or does not get through.
     """
-    circuit, relaxation = made.circuit, made.circuit.relaxation
+    circuit = made.circuit
     waves = simulate(made)
     samples = range(made.stimulus.samples)
     ends = {run: {phase: _ends(made, waves, run, phase) for phase in PHASES} for run in RUNS}
@@ -172,8 +172,6 @@ def compare(plan: Plan, made: Netlist, known: SettledBlock) -> CircuitComparison
     errors = {run: {phase: _error(ends[run][phase], target[phase]) for phase in PHASES} for run in RUNS}
     free_end = made.timeline.given
     watts = float(np.mean([waves[sample, GIVEN].watts_at(free_end) for sample in samples]))
-    placed = sum(array.cells for array in circuit.arrays if not array.transposed)
-    cell = relaxation.conductance.value * relaxation.voltage.value**2
     return CircuitComparison(
         block=circuit.block.name,
         cells=circuit.cells,
@@ -183,9 +181,18 @@ def compare(plan: Plan, made: Netlist, known: SettledBlock) -> CircuitComparison
         billed_seconds=made.timeline.billed,
         watts=watts,
         expected_watts=float(np.mean(cell_watts(circuit, known.stimulus))),
-        billed_watts=float(placed * cell),
+        billed_watts=_billed_watts(circuit),
         cosines={run: _cosine(plan, circuit, known, ends[run]) for run in RUNS},
     )
+
+
+def _billed_watts(circuit: BlockCircuit) -> float:
+    """Power of the cells as a phase is billed: by what the block was seen to need, or by their number."""
+    relaxation, needs = circuit.relaxation, circuit.block.relaxed
+    if needs is not None:
+        return needs.siemens * float(relaxation.voltage.value) ** 2
+    placed = sum(array.cells for array in circuit.arrays if not array.transposed)
+    return float(placed * relaxation.conductance.value * relaxation.voltage.value**2)
 
 
 def cell_watts(circuit: BlockCircuit, stimulus: Stimulus) -> Floats:

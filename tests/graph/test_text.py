@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 from ffebm.compiler.driver import pass_order, run_passes
 from ffebm.compiler.onnx.from_onnx import from_onnx
 from ffebm.errors import Location, UsageError
-from ffebm.graph.energy_block import Activation, EnergyBlock, Interaction, Layer, Linear, Pool, Rearrangement
+from ffebm.graph.energy_block import (
+    Activation,
+    EnergyBlock,
+    Interaction,
+    Layer,
+    Linear,
+    Pool,
+    Rearrangement,
+    Relaxed,
+)
 from ffebm.graph.graph import Graph, Node, Part, Place, Stage, graph_text
 from ffebm.graph.parse import parse
 from ffebm.graph.tensor import TensorType
@@ -113,7 +122,10 @@ def graphs(draw: st.DrawFn, depth: int = 1) -> Graph:
     for index in range(draw(st.integers(0, 2))):
         held = draw(st.lists(layers, min_size=1, max_size=2).map(tuple))
         physics = draw(st.just("hopfield") | names)
-        graph.blocks.append(EnergyBlock(index, draw(several), held, draw(several), physics=physics))
+        needs = draw(st.none() | st.builds(Relaxed, floats, floats))
+        graph.blocks.append(
+            EnergyBlock(index, draw(several), held, draw(several), physics=physics, relaxed=needs)
+        )
     part = Part(draw(names), 0, (0, 3), (1, 2))
     graph.parts[part.weight] = (part, Part(part.weight, 1, (0, 3), (1, 2)))
     graph.places[part] = Place(4, 5, 6)

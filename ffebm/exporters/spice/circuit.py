@@ -7,18 +7,26 @@ from a clamped input takes one. Every window of a convolution has arrays of its 
 the virtual grounds of the unit that they drive.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from ffebm.errors import UsageError
-from ffebm.graph.energy_block import DEFAULT_PHYSICS, EnergyBlock, Interaction, Layer, Linear
+from ffebm.graph.energy_block import EnergyBlock, Interaction, Layer
 from ffebm.graph.tensor import Floats
 from ffebm.hardware.description import Relaxation
 from ffebm.limits import CIRCUIT_CELLS
-from ffebm.mapping.wiring import Units, unit_of_output, wiring
+from ffebm.mapping.circuit.equations import (
+    Equations,
+    IdentityLink,
+    Lines,
+    bias_drives,
+    clamped_inputs,
+    links_of,
+    obstacles,
+)
+from ffebm.mapping.circuit.wiring import Units, wiring
 from ffebm.plan.plan import Plan
 from ffebm.plan.schema import Piece, TilePlan
 from ffebm.visible import visible
@@ -64,22 +72,18 @@ class PlacedArray:
         """Cells, those of all windows together."""
         return len(self.drivers) * (self.plus.size + self.minus.size)
 
-
-@dataclass(frozen=True)
-class IdentityLink:
-    """An identity between two values: what one unit drives another with, as it is.
-
-    Attributes:
-        source: Value that drives.
-        target: Value that is driven.
-        drivers: Flat index of the source's units, [units].
-        driven: Flat index of the target's units, [units].
-    """
-
-    source: str
-    target: str
-    drivers: Units
-    driven: Units
+    def lines(self) -> Lines:
+        """The array as equations."""
+        heavier = np.maximum(self.plus.sum(0), self.minus.sum(0))
+        return Lines(
+            source=self.source,
+            target=self.target,
+            weight=(self.plus - self.minus) * self.ohms,
+            noise_gain=self.ohms * heavier,
+            siemens=self.plus.sum(1) + self.minus.sum(1),
+            drivers=self.drivers,
+            sensed=self.sensed,
+        )
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,11 @@ class BlockCircuit:
         """Cells of all arrays."""
         return sum(array.cells for array in self.arrays)
 
+    def equations(self) -> Equations:
+        """How it moves."""
+        lines = tuple(array.lines() for array in self.arrays)
+        return Equations(self.block.layers, self.inputs, lines, self.links, self.constants)
+
 
 def block_circuit(plan: Plan, block: EnergyBlock) -> BlockCircuit:
     """The circuit of a block as a plan has placed it.
@@ -133,12 +142,12 @@ def block_circuit(plan: Plan, block: EnergyBlock) -> BlockCircuit:
     for layer, interaction in block.interactions():
         free = interaction.source in inside
         if interaction.linear is None:
-            links += _links(layer, interaction, free=free)
+            links += links_of(layer, interaction, free=free)
         else:
             placed = pieces[interaction.linear.weight]
             arrays += _arrays(plan, layer, interaction, placed, free=free)
-    inputs = {i.source: i.source_shape for _, i in block.interactions() if i.source not in inside}
-    constants = {layer.value: _constants(plan, layer) for layer in block.layers}
+    inputs = clamped_inputs(block)
+    constants = {layer.value: bias_drives(layer, plan.weights) for layer in block.layers}
     circuit = BlockCircuit(block, inputs, tuple(arrays), tuple(links), constants, group.relaxation)
     CIRCUIT_CELLS.check(circuit.cells, f"{block.name} is a circuit of {circuit.cells:,} cells")
     return circuit
@@ -155,18 +164,12 @@ def _check(plan: Plan, block: EnergyBlock) -> None:
 
 
 def _refused(plan: Plan, block: EnergyBlock) -> Iterator[tuple[str, str]]:
-    if block.physics != DEFAULT_PHYSICS:
-        yield block.layers[0].value, f"its physics is {block.physics!r}"
     tile = plan.hardware.analog_group(block.group).tile.crossbar()
     if tile.mapping != "differential":
         yield block.layers[0].value, f"its cells are in {tile.mapping!r} arrays"
     if tile.scale == "column":
         yield block.layers[0].value, "each column of its arrays has a digital scale of its own"
-    for layer, interaction in block.interactions():
-        if interaction.pool is not None:
-            yield layer.value, f"a {interaction.pool.op} drives it, for which there is no circuit here"
-        if math.prod(interaction.linear_shape) != math.prod(layer.shape):
-            yield layer.value, "one drive is spread over several of its units"
+    yield from obstacles(block)
 
 
 def _arrays(
@@ -191,34 +194,3 @@ def _arrays(
             yield PlacedArray(
                 *facts, True, corner, layer.value, interaction.source, plus.T, minus.T, targets, sources, ohms
             )
-
-
-def _links(layer: Layer, interaction: Interaction, *, free: bool) -> Iterator[IdentityLink]:
-    lines = wiring(interaction)
-    sources, targets = lines.sources.reshape(-1), lines.targets.reshape(-1)
-    yield IdentityLink(interaction.source, layer.value, sources, targets)
-    if free:
-        yield IdentityLink(layer.value, interaction.source, targets, sources)
-
-
-def _constants(plan: Plan, layer: Layer) -> Floats:
-    """What biases drive each unit of a layer with, in units of the model."""
-    total = np.zeros(layer.shape)
-    for name in layer.biases:
-        total = total + plan.weights[name].astype(np.float64)
-    flat = np.broadcast_to(total, layer.shape).reshape(-1).copy()
-    for interaction in layer.interactions:
-        linear = interaction.linear
-        if linear is not None and linear.bias is not None:
-            np.add.at(flat, unit_of_output(interaction), _inner_bias(plan, interaction, linear))
-    return flat
-
-
-def _inner_bias(plan: Plan, interaction: Interaction, linear: Linear) -> Floats:
-    """The bias behind a linear map at each of its outputs, [*linear]."""
-    assert linear.bias is not None
-    bias = plan.weights[linear.bias].astype(np.float64).reshape(-1)
-    axis = len(interaction.linear_shape) - 1 if linear.op == "MatMul" else 0
-    shape = [1] * len(interaction.linear_shape)
-    shape[axis] = -1
-    return np.broadcast_to(bias.reshape(shape), interaction.linear_shape)

@@ -9,11 +9,12 @@ from ffebm.errors import UsageError
 from ffebm.exporters.export import Export, effects, sharing_notes, source_line
 from ffebm.exporters.spice.circuit import BlockCircuit, block_circuit
 from ffebm.exporters.spice.control import PhaseTimes, control
-from ffebm.exporters.spice.dynamics import Dynamics
 from ffebm.exporters.spice.names import NodeNames
 from ffebm.exporters.spice.netlist import elements, sources
-from ffebm.exporters.spice.stimulus import Stimulus, seeded_currents, seeded_inputs
+from ffebm.exporters.spice.stimulus import Stimulus, seeded_currents
 from ffebm.limits import CIRCUIT_SAMPLES
+from ffebm.mapping.circuit.dynamics import Dynamics
+from ffebm.mapping.circuit.equations import seeded_inputs
 from ffebm.plan.plan import Plan
 
 DONE = frozenset({"continuous settling", "learning in place"})
@@ -69,7 +70,7 @@ def circuits(plan: Plan, block: int | None = None) -> list[BlockCircuit]:
 
 def seeded(circuit: BlockCircuit) -> Stimulus:
     """One sample, drawn with a fixed seed, and no expected states."""
-    return Stimulus(seeded_inputs(circuit), seeded_currents(circuit, 1))
+    return Stimulus(seeded_inputs(circuit.inputs, 1), seeded_currents(circuit, 1))
 
 
 def netlist(plan: Plan, circuit: BlockCircuit, stimulus: Stimulus, *, ideal: bool = False) -> Netlist:
@@ -90,12 +91,12 @@ def netlist(plan: Plan, circuit: BlockCircuit, stimulus: Stimulus, *, ideal: boo
         )
     amplifier = None if ideal else circuit.relaxation.amplifier
     names = NodeNames(circuit)
-    dynamics = Dynamics(circuit, amplifier)
+    dynamics = Dynamics(circuit.equations(), circuit.relaxation, amplifier)
     courses = [
         dynamics.relax({name: values[sample] for name, values in stimulus.inputs.items()})
         for sample in range(stimulus.samples)
     ]
-    billed = circuit.relaxation.seconds
+    billed = circuit.relaxation.lasting(circuit.block.time_constants)
     needed = max(course.time_to(FULLY) for course in courses)
     timeline = PhaseTimes(billed, max(1.5 * needed, billed))
     lines = [f"* {circuit.block.name}: an energy block, written by ffebm export --to spice"]

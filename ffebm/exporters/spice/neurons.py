@@ -1,12 +1,7 @@
-"""What a neuron's buffer makes of the voltage at its input: as an expression of ngspice, and in numbers."""
-
-from collections.abc import Callable
-
-import numpy as np
+"""What a neuron's buffer makes of the voltage at its input, as an expression of ngspice."""
 
 from ffebm.errors import UsageError
 from ffebm.graph.energy_block import Activation
-from ffebm.graph.tensor import Floats
 from ffebm.visible import visible
 
 
@@ -56,26 +51,3 @@ def _sigma(activation: Activation, x: str) -> str:
             hint="--block N writes another block alone",
         )
     return forms[op]
-
-
-_NUMBERS: dict[str, Callable[[Activation, Floats], Floats]] = {
-    "Identity": lambda _, u: u,
-    "Relu": lambda _, u: np.maximum(u, 0),
-    "Clip": lambda a, u: np.clip(
-        u, -np.inf if a.low is None else a.low, np.inf if a.high is None else a.high
-    ),
-    "HardSigmoid": lambda a, u: np.clip(a.alpha * u + a.beta, 0, 1),
-    "Sigmoid": lambda _, u: 0.5 * (1 + np.tanh(0.5 * u)),
-    "Tanh": lambda _, u: np.tanh(u),
-    "LeakyRelu": lambda a, u: np.maximum(u, 0) + a.alpha * np.minimum(u, 0),
-    "Elu": lambda a, u: np.maximum(u, 0) + a.alpha * np.expm1(np.minimum(u, 0)),
-    "Celu": lambda a, u: np.maximum(u, 0) + a.alpha * np.expm1(np.minimum(u, 0) / a.alpha),
-    "Selu": lambda a, u: a.beta * (np.maximum(u, 0) + a.alpha * np.expm1(np.minimum(u, 0))),
-    "Softplus": lambda _, u: np.logaddexp(0, u),
-    "Softsign": lambda _, u: u / (1 + np.abs(u)),
-}
-
-
-def sigma(activation: Activation, drive: Floats) -> Floats:
-    """The states of drives, which do not carry the activation's scale yet."""
-    return _NUMBERS[activation.op](activation, activation.scale * drive)

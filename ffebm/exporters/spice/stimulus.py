@@ -42,15 +42,9 @@ class Stimulus:
         return len(next(iter(self.inputs.values())))
 
 
-def seeded_inputs(circuit: BlockCircuit, samples: int = 1) -> dict[str, Floats]:
-    """Clamped inputs spread evenly over [0, 1), as pixels and clipped states are."""
-    rng = np.random.default_rng([SEED, circuit.block.id])
-    return {name: rng.random((samples, *shape)) for name, shape in circuit.inputs.items()}
-
-
 def seeded_currents(circuit: BlockCircuit, samples: int) -> dict[str, Floats]:
     """Normal error currents at the block's outputs, each sample's largest magnitude 1."""
-    rng = np.random.default_rng([SEED + 1, circuit.block.id])
+    rng = np.random.default_rng([SEED, circuit.block.id])
     outputs = [layer for layer in circuit.block.layers if layer.value in circuit.block.outputs]
     drawn = {layer.value: rng.standard_normal((samples, *layer.shape)) for layer in outputs}
     sizes = [np.abs(values).reshape(samples, math.prod(values.shape[1:])).max(1) for values in drawn.values()]

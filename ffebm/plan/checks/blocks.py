@@ -43,6 +43,7 @@ def block_problems(
                 _check_declared(layer.value, layer.shape, types)
                 known[layer.value] = layer.shape
             _check_physics(block)
+            _check_relaxed(block)
         except MisfitError as error:
             yield f"{block.name} {error}"
 
@@ -66,6 +67,13 @@ def _check_names(block: EnergyBlock, weights: Mapping[str, Array]) -> None:
         raise MisfitError(
             f"has weights of the types {', '.join(sorted(map(str, kinds)))}; one of floats is allowed"
         )
+
+
+def _check_relaxed(block: EnergyBlock) -> None:
+    """A block that settles by itself takes a time, and no negative power."""
+    needs = block.relaxed
+    if needs is not None and not (0 < needs.time_constants < math.inf and 0 <= needs.siemens < math.inf):
+        raise MisfitError(f"settles in {needs.time_constants} time constants with {needs.siemens} S")
 
 
 def _check_physics(block: EnergyBlock) -> None:

@@ -80,12 +80,12 @@ def energy_basis(plan: Plan, *schedules: Schedule) -> dict[str, tuple[str, ...]]
 
     units = {unit for schedule in schedules for unit in schedule.units}
     leaking = [part for part in powered(hardware, units) if part.used]
-    tiles = [f"relaxation.{key}" for key in ("time_constant", "time_constants", "voltage", "conductance")]
     return _known(
         hardware,
         {
             "array": (
-                *at("array").of_tiles("tile.cell.read_energy", *tiles),
+                *at("array").of_tiles("tile.cell.read_energy"),
+                *(name for group in at("array").analog for name in _relaxes(plan, group, "energy")),
                 *at("array").of_updates("energy"),
             ),
             "dac": at("dac").of_tiles("tile.dac.energy"),
@@ -124,8 +124,10 @@ def time_basis(plan: Plan, *schedules: Schedule) -> dict[str, tuple[str, ...]]:
         {
             "transfer": ("network.latency", "network.bit_rate"),
             "digital": at("digital").of_units("rate"),
-            "free": tuple(name for group in at("free").analog for name in _phase(group, nudged=False)),
-            "nudged": tuple(name for group in at("nudged").analog for name in _phase(group, nudged=True)),
+            "free": tuple(name for group in at("free").analog for name in _phase(plan, group, nudged=False)),
+            "nudged": tuple(
+                name for group in at("nudged").analog for name in _phase(plan, group, nudged=True)
+            ),
             "loss": (*at("loss").of_units("rate"), "schedule.loss_operations"),
             "digital_backward": at("digital_backward").of_units("rate"),
             "contrast": at("contrast").of_units("rate"),
@@ -207,17 +209,31 @@ def _units(steps: Sequence[Step]) -> frozenset[str]:
     return frozenset(unit for step in steps for unit in step.units)
 
 
+def _relaxes(plan: Plan, group: AnalogGroup, what: Literal["energy", "time"]) -> tuple[str, ...]:
+    """Constants behind phases of a group's blocks that settle by themselves, simulated or not."""
+    if group.relaxation is None:
+        return ()
+    blocks = [block for block in plan.blocks if block.group == group.name]
+    keys = ["relaxation.time_constant", *(["relaxation.voltage"] if what == "energy" else [])]
+    if any(block.relaxed is None for block in blocks):
+        keys += ["relaxation.time_constants", *(["relaxation.conductance"] if what == "energy" else [])]
+    if any(block.relaxed is not None for block in blocks):
+        keys += ["relaxation.accuracy", "relaxation.amplifier.gain_bandwidth"]
+        keys += ["tile.cell.g_min", "tile.cell.g_max", "tile.update.range"]
+    return tuple(f"analog.{group.name}.{key}" for key in keys)
+
+
 def _reads(group: AnalogGroup) -> tuple[str, ...]:
     """Constants behind the time of a read, in the order in which it happens."""
     return tuple(f"analog.{group.name}.tile.{key}" for key in ("dac.time", "read_time", "adc.time"))
 
 
-def _phase(group: AnalogGroup, *, nudged: bool) -> tuple[str, ...]:
+def _phase(plan: Plan, group: AnalogGroup, *, nudged: bool) -> tuple[str, ...]:
     """Constants behind the time of a phase: of reads, or of a relaxation and what is read beside it."""
     reads = _reads(group)
     if group.relaxation is None:
         return reads if group.core is None else (*reads, f"analog.{group.name}.core.issue")
-    relaxes = tuple(f"analog.{group.name}.relaxation.{key}" for key in ("time_constant", "time_constants"))
+    relaxes = _relaxes(plan, group, "time")
     return (*reads, *relaxes) if nudged else (reads[0], *relaxes, reads[2])
 
 

@@ -137,6 +137,9 @@ def _settling(view: View) -> Iterator[RenderableType]:
         if relaxation is not None:
             assumed = any(q.assumption for q in (relaxation.time_constant, relaxation.time_constants))
             when = f"once a phase of {quantity(relaxation.seconds, 's')}{MARK if assumed else ''}"
+            if relaxation.accuracy is not None:
+                share_left = f"{100 * relaxation.accuracy.value:g} %"
+                when = f"once a phase, which comes to within {share_left} of where the block goes"
         named = machine.name if len(machine.analog) == 1 else f"{group.name} of {machine.name}"
         yield _name(f"{named} settles in {group.settling} mode: converters work {when}")
     coupled = [block for block in view.facts.blocks if len(block.layers) > 1]

@@ -5,19 +5,14 @@ import string
 
 import numpy as np
 import pytest
-import torch
 from msgspec.structs import replace
 
 from ffebm.compiler.driver import compile_model
 from ffebm.errors import FfebmError, UsageError
 from ffebm.exporters.spice.circuit import block_circuit
-from ffebm.exporters.spice.dynamics import Dynamics
 from ffebm.exporters.spice.export import circuits, export_spice, netlist, seeded, spice_export
 from ffebm.exporters.spice.names import plain, shown
-from ffebm.exporters.spice.neurons import sigma
 from ffebm.exporters.spice.stimulus import Stimulus
-from ffebm.graph.energy_block import Activation
-from ffebm.runtime.blocks.physics.activation import FORMS, activate
 from tests.exporters.spice.models import conv_plan, dense_plan
 from tests.machines import with_tiles
 from tests.models import Builder
@@ -36,17 +31,6 @@ EVIL = (
 KNOWN = frozenset(
     ["set", "save", "alter", "tran", "write", "echo", "meas", "let", "print", "if", "end", "quit", "*"]
 ) | {""}
-ACTIVATIONS = [
-    Activation("Clip", 0.7, low=-0.5, high=1.0),
-    Activation("Clip", 2.0, low=0.0),
-    Activation("Clip", 2.0, high=0.3),
-    Activation("HardSigmoid", 1.5, alpha=0.2, beta=0.4),
-    Activation("LeakyRelu", 1.0, alpha=0.1),
-    Activation("Elu", 1.3, alpha=0.8),
-    Activation("Celu", 1.0, alpha=0.5),
-    Activation("Selu", 1.0, alpha=1.6, beta=1.05),
-    *(Activation(op, 0.9) for op in ("Identity", "Relu", "Sigmoid", "Tanh", "Softplus", "Softsign")),
-]
 
 
 def evil_model(names: tuple[str, ...]) -> Builder:
@@ -112,14 +96,6 @@ def test_the_header_says_what_stands_for_what() -> None:
     assert "gain 10000, 1000000000 Hz one-pole amplifiers" in head
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda a: f"{a.op} {a.low} {a.high}")
-def test_neurons_are_those_of_the_runtime(activation: Activation) -> None:
-    u = np.linspace(-4, 4, 33)
-    expected = activate(activation, torch.from_numpy(activation.scale * u)).numpy()
-    np.testing.assert_allclose(sigma(activation, u), expected, atol=1e-12)
-    assert {a.op for a in ACTIVATIONS} == set(FORMS)
-
-
 def pooled() -> Builder:
     b = Builder()
     x = b.node("MaxPool", b.conv(b.input("x", "N", 1, 4, 4), 1, 2), kernel_shape=[2, 2], strides=[2, 2])
@@ -161,17 +137,3 @@ def test_what_a_netlist_leaves_out_is_said() -> None:
     assert any("variation between cells, mismatch" in note for note in notes)
     assert "2 pieces have a copy of their transpose, which the plan does not place" in notes
     assert "each window of a convolution has arrays of its own, most in block0 4" in notes
-
-
-def test_a_relaxation_ends_where_a_linear_layer_is_driven_to() -> None:
-    """One layer has u = W x + b in the end, and comes to within 1 % of it after ln(100) time constants."""
-    plan = dense_plan([4, 3], [""])
-    (circuit,) = circuits(plan)
-    stimulus = seeded(circuit)
-    course = Dynamics(circuit, None).relax({"x": stimulus.inputs["x"][0]})
-    (array,) = circuit.arrays
-    weight = (array.plus - array.minus) * array.ohms
-    drive = stimulus.inputs["x"][0] @ weight + circuit.constants[circuit.block.layers[0].value]
-    np.testing.assert_allclose(course.states[-1], drive, rtol=1e-7)
-    assert course.settled
-    assert abs(course.time_to(0.01) / 10e-9 - np.log(100)) < 0.1

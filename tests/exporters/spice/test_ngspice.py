@@ -15,12 +15,13 @@ from ffebm.errors import UsageError
 from ffebm.exporters.spice.circuit import BlockCircuit
 from ffebm.exporters.spice.control import GIVEN
 from ffebm.exporters.spice.export import circuits, netlist, seeded
-from ffebm.exporters.spice.neurons import buffer_of, sigma
+from ffebm.exporters.spice.neurons import buffer_of
 from ffebm.exporters.spice.ngspice import ngspice_path, simulate
+from ffebm.mapping.circuit.sigma import sigma
 from ffebm.plan.plan import Plan
 from ffebm.studies.circuits import CircuitComparison, compare, expected
 from tests.exporters.spice.models import HARD, SOFT, conv_plan, dense_plan, needs_ngspice
-from tests.exporters.spice.test_netlist import ACTIVATIONS
+from tests.mapping.circuit.test_sigma import ACTIVATIONS
 
 BLOCKS = {
     "one layer": ([6, 5], ["Clip"]),

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ffebm.graph.energy_block import Activation, Interaction, Layer, Linear, Rearrangement
-from ffebm.mapping.wiring import NOWHERE, wiring
+from ffebm.mapping.circuit.wiring import NOWHERE, wiring
 from ffebm.plan.conductance import to_matrix
 from ffebm.runtime.blocks.coupling import Coupling
 from ffebm.runtime.blocks.physics.hopfield import Bilinear

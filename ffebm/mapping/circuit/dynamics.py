@@ -1,4 +1,4 @@
-"""How a block's circuit moves: the same equations that ngspice integrates, element by element lumped.
+"""How a block's circuit moves: the equations that a simulator of circuits integrates, lumped.
 
     tau du/dt = b + sum of y - u,   lag dy/dt = feedback times current - y,   s = sigma(scale u)
 
@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ffebm.exporters.spice.circuit import BlockCircuit, PlacedArray
-from ffebm.exporters.spice.neurons import sigma
 from ffebm.graph.tensor import Floats
-from ffebm.hardware.description import Amplifier
-from ffebm.mapping.wiring import NOWHERE, Units
+from ffebm.hardware.description import Amplifier, Relaxation
+from ffebm.mapping.circuit.equations import Equations, Lines
+from ffebm.mapping.circuit.sigma import sigma
+from ffebm.mapping.circuit.wiring import NOWHERE, Units
 
 STEPS = 20
 """Steps in a time constant; what is fast is integrated exactly over a step."""
@@ -24,13 +24,12 @@ STEPS = 20
 MOST = 500
 """Time constants after which a circuit that still moves is given up."""
 
-
 Met = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
 
 
 @dataclass(frozen=True)
-class _Lines:
-    """The lines of an array as equations.
+class _Motion:
+    """The lines of an array as they move.
 
     Attributes:
         drivers: Index of the state on each driven line; the last state is ground, [windows, driven].
@@ -39,6 +38,7 @@ class _Lines:
         met: Which sensed lines have a unit, [windows, sensed].
         units: Index of each free unit that is driven, ascending.
         lags: Of the line of each unit, s.
+        siemens: Conductance on each driven line, [driven].
     """
 
     drivers: Units
@@ -47,20 +47,17 @@ class _Lines:
     met: Met
     units: Units
     lags: Floats
+    siemens: Floats
 
     @classmethod
-    def of(cls, array: PlacedArray, starts: Mapping[str, int], amplifier: Amplifier | None) -> "_Lines":
+    def of(cls, lines: Lines, starts: Mapping[str, int], amplifier: Amplifier | None) -> "_Motion":
         """Those of an array whose values start at some indices."""
-        met = array.sensed >= 0
-        units, at = np.unique(array.sensed[met], return_inverse=True)
-        drivers = np.where(array.drivers >= 0, array.drivers + starts[array.source], NOWHERE)
-        loads = [
-            np.bincount(at, np.broadcast_to(cells.sum(0), met.shape)[met], len(units))
-            for cells in (array.plus, array.minus)
-        ]
-        lags = _lags(array.ohms * np.maximum(*loads), amplifier)
-        weight = (array.plus - array.minus) * array.ohms
-        return cls(drivers, weight, at, met, starts[array.target] + units, lags)
+        met = lines.sensed >= 0
+        units, at = np.unique(lines.sensed[met], return_inverse=True)
+        drivers = np.where(lines.drivers >= 0, lines.drivers + starts[lines.source], NOWHERE)
+        noise_gain = np.bincount(at, np.broadcast_to(lines.noise_gain, met.shape)[met], len(units))
+        lags = _lags(noise_gain.astype(np.float64), amplifier)
+        return cls(drivers, lines.weight, at, met, starts[lines.target] + units, lags, lines.siemens)
 
     def product(self, state: Floats) -> Floats:
         """What the lines ask for, [units]."""
@@ -80,83 +77,101 @@ class Course:
 
     Attributes:
         seconds: Of a step.
-        states: All states after each step, [steps, units].
+        states: All free states after each step, [steps, units].
         settled: It had come to rest.
+        siemens: Sum over driven lines of their conductance times the state squared, at the end: the power of
+            the cells for 1 V that stands for 1.
     """
 
     seconds: float
     states: Floats
     settled: bool
+    siemens: float
 
     def time_to(self, accuracy: float) -> float:
         """Time after which the state stays within a share of where it goes, by norm, s."""
         end = self.states[-1]
-        size = float(np.linalg.norm(end)) or 1.0
-        far = np.linalg.norm(self.states - end, axis=1) > accuracy * size
-        return self.seconds * float(np.flatnonzero(far)[-1] + 1 if far.any() else 0)
+        left = np.linalg.norm(self.states - end, axis=1) / (float(np.linalg.norm(end)) or 1.0)
+        far = np.flatnonzero(left > accuracy)
+        if not len(far):
+            return self.seconds
+        last = int(far[-1])  # after last + 1 steps; between two it falls exponentially
+        next_left = max(float(left[last + 1]), 1e-30)
+        part = math.log(float(left[last]) / accuracy) / math.log(float(left[last]) / next_left)
+        return self.seconds * (last + 1 + part)
 
 
 class Dynamics:
     """A block's circuit as equations.
 
     Args:
-        circuit: The circuit.
+        equations: The circuit.
+        relaxation: The machine's constants.
         amplifier: At its virtual grounds; None is ideal.
+        steps: In a time constant.
     """
 
-    def __init__(self, circuit: BlockCircuit, amplifier: Amplifier | None) -> None:
-        self._circuit = circuit
+    def __init__(
+        self, equations: Equations, relaxation: Relaxation, amplifier: Amplifier | None, steps: int = STEPS
+    ) -> None:
+        self._equations = equations
+        self._tau = relaxation.time_constant.value
+        self._steps = steps
         self._starts: dict[str, int] = {}
         count = 0
-        for layer in circuit.block.layers:
+        for layer in equations.layers:
             self._starts[layer.value] = count
             count += math.prod(layer.shape)
         self._free = count
-        for name, shape in circuit.inputs.items():
+        for name, shape in equations.inputs.items():
             self._starts[name] = count
             count += math.prod(shape)
         self._units = count
-        self._constants = np.concatenate([circuit.constants[la.value] for la in circuit.block.layers])
-        self._lines = [_Lines.of(array, self._starts, amplifier) for array in circuit.arrays]
+        self._constants = np.concatenate([equations.constants[la.value] for la in equations.layers])
+        self._motions = [_Motion.of(lines, self._starts, amplifier) for lines in equations.lines]
 
-    def relax(self, inputs: Mapping[str, Floats], still: float = 1e-9) -> Course:
+    def relax(self, inputs: Mapping[str, Floats], still: float = 1e-9, most: int = MOST) -> Course:
         """Settle from zero.
 
         Args:
             inputs: Of one sample by value name, [*shape].
             still: Change in a time constant, as a share of the state, at which it has come to rest.
+            most: Time constants after which it is given up.
         """
-        tau = self._circuit.relaxation.time_constant.value
-        step = tau / STEPS
-        share = -math.expm1(-1 / STEPS)
+        step, share = self._tau / self._steps, -math.expm1(-1 / self._steps)
         state = np.zeros(self._units + 1)  # the last one is ground
         for name, values in inputs.items():
             start = self._starts[name]
             state[start : start + values.size] = values.reshape(-1)
         drive = np.zeros(self._free)
-        reads = [np.zeros(len(lines.units)) for lines in self._lines]
+        reads = [np.zeros(len(motion.units)) for motion in self._motions]
+        follow = [motion.follow(step) for motion in self._motions]
         state[: self._free] = self._sigma(drive)
-        course = []
-        for _ in range(MOST * STEPS):
+        course: list[Floats] = []
+        for _ in range(most * self._steps):
             pushed = self._constants.copy()
-            for lines, read in zip(self._lines, reads, strict=True):
-                read += lines.follow(step) * (lines.product(state) - read)
-                pushed[lines.units] += read
-            for link in self._circuit.links:
-                sources = state[self._starts[link.source] + link.drivers]
-                pushed[self._starts[link.target] + link.driven] += sources
+            for motion, read, part in zip(self._motions, reads, follow, strict=True):
+                read += part * (motion.product(state) - read)
+                pushed[motion.units] += read
+            for link in self._equations.links:
+                pushed[self._starts[link.target] + link.driven] += state[
+                    self._starts[link.source] + link.drivers
+                ]
             drive += share * (pushed - drive)
             before = state[: self._free].copy()
             state[: self._free] = self._sigma(drive)
             course.append(state[: self._free].copy())
-            moved = float(np.linalg.norm(course[-1] - before)) * STEPS
-            if len(course) > STEPS and moved <= still * float(np.linalg.norm(course[-1])):
-                return Course(step, np.array(course), True)
-        return Course(step, np.array(course), False)
+            moved = float(np.linalg.norm(course[-1] - before)) * self._steps
+            if len(course) > self._steps and moved <= still * float(np.linalg.norm(course[-1])):
+                return Course(step, np.array(course), True, self._siemens(state))
+        return Course(step, np.array(course), False, self._siemens(state))
+
+    def _siemens(self, state: Floats) -> float:
+        return sum(float((state[m.drivers] ** 2 @ m.siemens).sum()) for m in self._motions)
 
     def _sigma(self, drive: Floats) -> Floats:
         found = np.empty_like(drive)
-        for layer in self._circuit.block.layers:
+        for layer in self._equations.layers:
             at = slice(self._starts[layer.value], self._starts[layer.value] + math.prod(layer.shape))
             found[at] = sigma(layer.activation, drive[at])
         return found

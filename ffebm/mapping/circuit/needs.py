@@ -1,0 +1,132 @@
+"""What a block that settles by itself needs, from its own weights: how long a phase, and how much power.
+
+The circuit is simulated with a few seeded inputs, lumped (`dynamics`), and the slowest counts. The weights
+are those that it is compiled with; training changes them, and data may be slower than what is drawn.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from ffebm.graph.energy_block import EnergyBlock, Interaction, Layer, Relaxed
+from ffebm.graph.tensor import Array, Floats
+from ffebm.hardware.description import AnalogGroup, Crossbar
+from ffebm.mapping.circuit.dynamics import Dynamics
+from ffebm.mapping.circuit.equations import (
+    Equations,
+    IdentityLink,
+    Lines,
+    bias_drives,
+    clamped_inputs,
+    links_of,
+    obstacles,
+    seeded_inputs,
+)
+from ffebm.mapping.circuit.wiring import wiring
+from ffebm.plan.conductance import range_scale, to_matrix, weight_range
+
+SAMPLES = 4
+"""Inputs that are drawn."""
+
+STEPS = 8
+"""Steps in a time constant."""
+
+MOST = 200
+"""Time constants after which a block counts as one that does not come to rest."""
+
+MOST_CONNECTIONS = 2_000_000
+"""Of the windows of a block, all together: more take too long in a compilation."""
+
+STILL = 1e-4
+"""Change in a time constant, as a share of the accuracy, at which a circuit has come to rest."""
+
+
+def relaxed(block: EnergyBlock, weights: Mapping[str, Array], group: AnalogGroup) -> Relaxed | None:
+    """What a block needs on a group of tiles; None if that is not known, as `unknown` tells."""
+    relaxation = group.relaxation
+    if relaxation is None or relaxation.accuracy is None or unknown(block, weights, group):
+        return None
+    equations = equations_of(block, weights, group.tile.crossbar())
+    dynamics = Dynamics(equations, relaxation, relaxation.amplifier, STEPS)
+    inputs = seeded_inputs(equations.inputs, SAMPLES)
+    accuracy = relaxation.accuracy.value
+    samples = [{name: x[k] for name, x in inputs.items()} for k in range(SAMPLES)]
+    courses = [dynamics.relax(sample, STILL * accuracy, MOST) for sample in samples]
+    if not all(course.settled for course in courses):
+        return None
+    slowest = max(course.time_to(accuracy) for course in courses) / relaxation.time_constant.value
+    power = float(np.mean([course.siemens for course in courses]))
+    return Relaxed(time_constants=float(f"{slowest:.6g}"), siemens=float(f"{power:.6g}"))
+
+
+def unknown(block: EnergyBlock, weights: Mapping[str, Array], group: AnalogGroup) -> str:
+    """Why a block is not simulated; empty if it is."""
+    for layer, found in obstacles(block):
+        return f"{layer!r}: {found}"
+    tile = group.tile.crossbar()
+    if tile.mapping != "differential" or tile.scale != "piece":
+        return "it lies on arrays with offset columns or scales of single columns"
+    if not all(np.isfinite(weights[name]).all() for name in block.weights()):
+        return "a weight is not finite"
+    count = sum(_connections(interaction, weights) for _, interaction in block.interactions())
+    return f"it has {count:,} connections" if count > MOST_CONNECTIONS else ""
+
+
+def _connections(interaction: Interaction, weights: Mapping[str, Array]) -> int:
+    """Cells of one direction, all windows together, in pairs."""
+    linear = interaction.linear
+    if linear is None:
+        return 0
+    shape = weights[linear.weight].shape
+    if linear.op == "MatMul":
+        return math.prod(shape) * math.prod(interaction.linear_shape[:-1])
+    if linear.op == "Conv":
+        return math.prod(shape) * math.prod(interaction.linear_shape[1:])
+    return math.prod(shape) * math.prod(interaction.source_shape) // shape[0]
+
+
+def equations_of(block: EnergyBlock, weights: Mapping[str, Array], tile: Crossbar) -> Equations:
+    """A block's circuit before it is placed: each weight on one array, its cells not rounded to levels."""
+    inside = {layer.value for layer in block.layers}
+    lines: list[Lines] = []
+    links: list[IdentityLink] = []
+    for layer, interaction in block.interactions():
+        free = interaction.source in inside
+        if interaction.linear is None:
+            links += links_of(layer, interaction, free=free)
+        else:
+            lines += _lines(layer, interaction, weights[interaction.linear.weight], tile, free=free)
+    constants = {layer.value: bias_drives(layer, weights) for layer in block.layers}
+    return Equations(block.layers, clamped_inputs(block), tuple(lines), tuple(links), constants)
+
+
+def _lines(
+    layer: Layer, interaction: Interaction, weight: Array, tile: Crossbar, *, free: bool
+) -> Iterator[Lines]:
+    linear = interaction.linear
+    assert linear is not None
+    wires = wiring(interaction, () if linear.op == "MatMul" else tuple(weight.shape[2:]))
+    for group, matrix in enumerate(to_matrix(linear, weight).astype(np.float64)):
+        scale = float(range_scale(weight_range(matrix, tile, matrix.shape[-1]), tile).max())
+        ends = (interaction.source, layer.value, wires.sources[group], wires.targets[group])
+        yield _directed(matrix.T, scale, tile, ends)
+        if free:
+            yield _directed(matrix, scale, tile, (ends[1], ends[0], ends[3], ends[2]))
+
+
+def _directed(matrix: Floats, scale: float, tile: Crossbar, ends: tuple[str, str, Array, Array]) -> Lines:
+    """One direction of a matrix, [driven, sensed], whose largest weight takes `scale`."""
+    low, span = tile.cell.g_min.value, tile.cell.g_max.value - tile.cell.g_min.value
+    share = np.clip(matrix / (scale or 1.0), -1.0, 1.0)
+    plus, minus = low + span * share.clip(0, None), low + span * (-share).clip(0, None)
+    source, target, drivers, sensed = ends
+    return Lines(
+        source=source,
+        target=target,
+        weight=share * scale,
+        noise_gain=scale / span * np.maximum(plus.sum(0), minus.sum(0)),
+        siemens=(plus + minus).sum(1),
+        drivers=drivers.astype(np.int64),
+        sensed=sensed.astype(np.int64),
+    )

@@ -1,0 +1,126 @@
+"""How long a phase of a circuit lasts, and what it takes: closed forms, and the runtime."""
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import pytest
+from msgspec.structs import replace
+
+from ffebm.compiler.driver import compile_model
+from ffebm.exporters.spice.circuit import block_circuit
+from ffebm.hardware.description import AnalogGroup, load_hardware
+from ffebm.mapping.circuit import needs
+from ffebm.mapping.circuit.dynamics import Dynamics
+from ffebm.mapping.circuit.equations import seeded_inputs
+from ffebm.mapping.circuit.needs import relaxed, unknown
+from ffebm.plan.plan import Plan
+from tests.exporters.spice.models import conv_plan, dense_plan
+from tests.machines import with_tiles
+from tests.models import Builder
+
+
+def group() -> AnalogGroup:
+    return load_hardware("resistive").analog[0]
+
+
+def test_one_linear_layer_needs_log_100_time_constants() -> None:
+    block = dense_plan([4, 3], [""]).blocks[0]
+    assert block.relaxed is not None
+    assert np.log(100) < block.relaxed.time_constants < np.log(100) + 0.3  # and the lag of the grounds
+
+
+def test_the_power_is_that_of_the_driven_lines() -> None:
+    plan = dense_plan([4, 3], [""])
+    (circuit,) = [block_circuit(plan, block) for block in plan.blocks]
+    (array,) = circuit.arrays
+    x = seeded_inputs(circuit.inputs, needs.SAMPLES)["x"]
+    siemens = float((x**2 @ (array.plus + array.minus).sum(1)).mean())
+    assert plan.blocks[0].relaxed is not None
+    assert plan.blocks[0].relaxed.siemens == pytest.approx(siemens, rel=0.01)  # levels are rounded
+
+
+@pytest.mark.parametrize("make", [partial(dense_plan, [6, 5, 4, 3], ["Clip", "Tanh", ""]), conv_plan])
+def test_what_is_estimated_before_placement_is_what_the_placed_circuit_does(make: Callable[[], Plan]) -> None:
+    plan = make()
+    block = plan.blocks[0]
+    assert block.relaxed is not None
+    circuit = block_circuit(plan, block)
+    dynamics = Dynamics(circuit.equations(), circuit.relaxation, circuit.relaxation.amplifier)
+    inputs = seeded_inputs(circuit.inputs, needs.SAMPLES)
+    courses = [dynamics.relax({n: x[k] for n, x in inputs.items()}) for k in range(needs.SAMPLES)]
+    slowest = max(course.time_to(0.01) for course in courses) / 10e-9
+    assert block.relaxed.time_constants == pytest.approx(slowest, rel=0.03, abs=0.2)
+    assert block.relaxed.siemens == pytest.approx(np.mean([c.siemens for c in courses]), rel=0.02)
+
+
+def test_a_relaxation_ends_where_a_linear_layer_is_driven_to() -> None:
+    plan = dense_plan([4, 3], [""])
+    circuit = block_circuit(plan, plan.blocks[0])
+    x = seeded_inputs(circuit.inputs, 1)["x"][0]
+    course = Dynamics(circuit.equations(), circuit.relaxation, None).relax({"x": x})
+    (array,) = circuit.arrays
+    drive = x @ ((array.plus - array.minus) * array.ohms) + circuit.constants[plan.blocks[0].layers[0].value]
+    np.testing.assert_allclose(course.states[-1], drive, rtol=1e-7)
+    assert course.settled
+
+
+def test_stronger_coupling_and_slower_amplifiers_take_longer() -> None:
+    weak, strong = (dense_plan([6, 8, 8], ["Clip", ""], gain=g).blocks[0].relaxed for g in (0.4, 1.0))
+    assert weak is not None
+    assert strong is not None
+    assert weak.time_constants < strong.time_constants
+    plan, slow = dense_plan([6, 8, 8], ["Clip", ""]), group()
+    assert slow.relaxation is not None
+    assert slow.relaxation.amplifier is not None
+    width = replace(slow.relaxation.amplifier.gain_bandwidth, value=1e7)
+    amplifier = replace(slow.relaxation.amplifier, gain_bandwidth=width)
+    slow = replace(slow, relaxation=replace(slow.relaxation, amplifier=amplifier))
+    found = relaxed(plan.blocks[0], plan.weights, slow)
+    assert found is not None
+    assert plan.blocks[0].relaxed is not None
+    assert found.time_constants > 1.3 * plan.blocks[0].relaxed.time_constants
+
+
+def test_phases_are_billed_as_long_as_they_need_to_be() -> None:
+    plan = dense_plan([6, 5, 4], ["Clip", ""])
+    block, machine = plan.blocks[0], plan.hardware.analog[0]
+    (step,) = [step for step in plan.inference.steps if step.kind == "free"]
+    tile = machine.tile.crossbar()
+    assert machine.relaxation is not None
+    assert block.relaxed is not None
+    seconds = 10e-9 * block.relaxed.time_constants
+    converted = tile.dac.time.value + tile.adc.time.value
+    assert step.end_s - step.start_s == pytest.approx(plan.batch * (seconds + converted))
+    joules = plan.batch * block.relaxed.siemens * 0.1**2 * seconds
+    assert step.cost.array == pytest.approx(joules)
+
+
+def test_blocks_that_are_not_simulated_are_billed_by_the_description_and_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    b = Builder()
+    pooled = b.node("MaxPool", b.conv(b.input("x", "N", 1, 4, 4), 1, 2), kernel_shape=[2, 2], strides=[2, 2])
+    plan = compile_model(b.model(b.clip(pooled)), hardware="resistive")
+    assert plan.blocks[0].relaxed is None
+    assert any(
+        "block0: its settling is not simulated ('v2': a MaxPool drives it, for which there is no circuit "
+        "here); 10 time constants are billed" in note
+        for note in plan.notes
+    )
+    monkeypatch.setattr(needs, "MOST_CONNECTIONS", 11)
+    plan = dense_plan([4, 3], [""])
+    assert unknown(plan.blocks[0], plan.weights, group()) == "it has 12 connections"
+    assert plan.blocks[0].relaxed is None
+
+
+def test_a_machine_that_states_no_accuracy_bills_its_time_constants() -> None:
+    machine = load_hardware("resistive")
+    relaxation = machine.analog[0].relaxation
+    assert relaxation is not None
+    plain = with_tiles(machine, relaxation=replace(relaxation, accuracy=None))
+    b = Builder()
+    y = b.node("MatMul", b.input("x", "N", 4), b.weight(4, 3))
+    plan = compile_model(b.model(y), hardware=plain)
+    assert plan.blocks[0].relaxed is None
+    assert not any("simulated" in note for note in plan.notes)
