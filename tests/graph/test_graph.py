@@ -1,3 +1,4 @@
+import msgspec
 import numpy as np
 import pytest
 
@@ -102,6 +103,15 @@ def test_what_a_subgraph_reads_from_outside() -> None:
     inner.nodes = [Node("Add", "n", ["i", "x"], ["t"]), Node("Mul", "k", ["t", "c"], ["o"])]
     node = Node("Loop", "l", ["count", ""], ["r"], {"body": inner})
     assert captured(node) == ["count", "x", "w"]
+
+
+def test_a_block_is_written_without_what_is_usual() -> None:
+    layer = Layer("s", (2,), Activation("Relu"), (Interaction("x", (2,), (2,)),))
+    plain = EnergyBlock(0, ("x",), (layer,), ("s",))
+    assert not {"group", "physics"} & msgspec.to_builtins(plain).keys()
+    other = msgspec.structs.replace(plain, physics="springs")
+    assert msgspec.to_builtins(other)["physics"] == "springs"
+    assert msgspec.json.decode(msgspec.json.encode(other), type=EnergyBlock) == other
 
 
 def test_colours_of_a_chain_with_a_skip() -> None:

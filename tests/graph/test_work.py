@@ -123,6 +123,20 @@ CASES: dict[str, tuple[Build, int, int]] = {
         3 * 4 * 4 * 4 * 4,
         16,
     ),
+    "Loop as long as it goes on": (
+        lambda b, x: b.node(
+            "Loop",
+            *(b.node("Size", x), b.constant(np.asarray(True)), x),
+            body=region(
+                helper.make_node("Identity", ["go"], ["on"]),
+                helper.make_node("MatMul", ["state", b.weight(4, 4, name="again")], ["next"]),
+                inputs={"i": [], "go": [], "state": ["N", 4, 4, 4]},
+                outputs=["on", "next"],
+            ),
+        ),
+        4 * 4 * 4 * 4,
+        16,
+    ),
 }
 
 
