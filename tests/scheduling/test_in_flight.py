@@ -7,9 +7,9 @@ import pytest
 from onnx import ModelProto
 
 from ffebm import compile as compile_plan
-from ffebm.plan.schedule import Cost, StepKind
+from ffebm.plan.schedule import Cost, Schedule, StepKind
 from ffebm.scheduling import twin
-from ffebm.scheduling.bounds.bounds import bounds_of
+from ffebm.scheduling.bounds.bounds import bounds_of, with_bound
 from ffebm.scheduling.in_flight import interval_of, samples_in_flight, simulated_interval
 from ffebm.scheduling.list_schedule import Task, list_schedule
 from tests.models import Builder
@@ -131,20 +131,16 @@ def tasks_of(
     monkeypatch: pytest.MonkeyPatch, model: ModelProto, machine: str
 ) -> tuple[list[Task], list[Task], frozenset[str]]:
     """Tasks of an inference and of a training step as a compilation makes them, and what joins samples."""
-    made: dict[str, list[Task]] = {}
-    for name in ("inference_tasks", "training_tasks"):
-        real = getattr(twin, name)
+    made: list[list[Task]] = []
 
-        def kept(*given: object, name: str = name, real: object = real) -> list[Task]:
-            assert callable(real)
-            found: list[Task] = real(*given)
-            made.setdefault(name, found)
-            return found
+    def kept(schedule: Schedule, tasks: list[Task]) -> Schedule:
+        made.append(tasks)
+        return with_bound(schedule, tasks)
 
-        monkeypatch.setattr(twin, name, kept)
+    monkeypatch.setattr(twin, "with_bound", kept)
     plan = compile_plan(model, hardware=machine, block_size=2)
     joins = frozenset(node.name for node in plan.nodes if node.op == "BatchNormalization")
-    inference, training = made["inference_tasks"], made["training_tasks"]
+    inference, training = made
     for schedule, tasks, joined in ((plan.inference, inference, ()), (plan.training, training, joins)):
         interval = interval_of(tasks, joined)
         assert (schedule.interval_s, schedule.interval_unit) == (interval.seconds, interval.unit)
