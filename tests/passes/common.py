@@ -6,6 +6,7 @@ from ffebm.compiler.driver import pass_order, run_passes
 from ffebm.compiler.onnx.from_onnx import from_onnx
 from ffebm.compiler.own_passes import Pass
 from ffebm.graph.graph import Graph
+from ffebm.graph.parse import parse
 from ffebm.hardware.description import Hardware, load_hardware
 from ffebm.plan.schema import Options
 
@@ -15,12 +16,12 @@ def imported(model: ModelProto) -> Graph:
 
 
 def before(name: str, model: ModelProto, options: Options | None = None) -> tuple[Graph, Pass]:
-    """The graph that a pass of the usual order finds, and the pass."""
+    """The graph that a pass of the usual order finds, read from its text, and the pass."""
     order = pass_order(options or Options())
     index = [step.name for step in order].index(name)
     graph = imported(model)
     run_passes(graph, load_hardware("reference"), order[:index], None)
-    return graph, order[index]
+    return parse(str(graph), graph.arrays()), order[index]
 
 
 def rewritten(
