@@ -5,11 +5,14 @@ takes, to all tiles of the core that read it. So n products of a core take at le
 and one read. Partial sums of a core add up in it, and cross the network from core to core only.
 
 Before parts are placed, bundles count as filling cores in their order, one tile each: what a placement then
-gives may be a core more.
+gives may be a core more. A placement spreads copies of a weight over cores that would else be idle, those
+first that keep their ports busiest; a copy stays in one core if it fits, for its partial sums.
 """
 
+import heapq
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from ffebm.graph.graph import Graph, Part
 from ffebm.hardware.description import AnalogGroup, Core, Hardware
@@ -83,3 +86,92 @@ class Homes:
 
 def _name(part: Part) -> tuple[str, int, int]:
     return part.weight, part.replica, part.bundle
+
+
+@dataclass
+class _Spread:
+    """The cores of a weight.
+
+    Attributes:
+        copies: The arrays of each copy.
+        products: That its copies start together for one sample.
+        cores: How many it has.
+        room: Copies that one core has room for; 0 if a copy takes several cores.
+    """
+
+    copies: list[list[int]]
+    products: float
+    cores: int
+    room: int
+
+    @property
+    def busiest(self) -> float:
+        """Products that its busiest core starts for a sample."""
+        return self.products * -(-len(self.copies) // self.cores) / len(self.copies)
+
+    @property
+    def wanted(self) -> int:
+        """Cores at which the busiest has a copy less; 0 if there are none."""
+        held = -(-len(self.copies) // self.cores)
+        return -(-len(self.copies) // (held - 1)) if self.room and held > 1 else 0
+
+
+def spread(
+    core: Core, count: int, copies: Sequence[tuple[str, int]], products: Mapping[str, int]
+) -> list[int]:
+    """Numbers of tiles for arrays that are in use.
+
+    Args:
+        core: What a core is.
+        count: Tiles that there are.
+        copies: The weight and the replica that each array holds first.
+        products: Of each weight, one copy of all of it for one sample.
+
+    Returns:
+        A tile for each array: in order, where cores are too few for each weight to have its own.
+    """
+    held: dict[str, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for array, (weight, replica) in enumerate(copies):
+        held[weight][replica].append(array)
+    weights = []
+    for weight, replicas in held.items():
+        size = max(map(len, replicas.values()))
+        room, alone = core.tiles // size, -(-size // core.tiles)
+        cores = -(-len(replicas) // room) if room else len(replicas) * alone
+        weights.append(_Spread(list(replicas.values()), products.get(weight, 1), cores, room))
+    spare = count // core.tiles - sum(weight.cores for weight in weights)
+    if spare < 0:
+        return list(range(len(copies)))
+    _widen(weights, spare)
+    return _numbers(core, weights, len(copies))
+
+
+def _widen(weights: Sequence[_Spread], spare: int) -> None:
+    """Give cores to the weight whose busiest core starts most, one copy less at a time."""
+    queue = [(-weight.busiest, index) for index, weight in enumerate(weights)]
+    heapq.heapify(queue)
+    while queue:
+        _, index = heapq.heappop(queue)
+        weight = weights[index]
+        more = weight.wanted - weight.cores
+        if 0 < more <= spare:
+            spare -= more
+            weight.cores += more
+            heapq.heappush(queue, (-weight.busiest, index))
+
+
+def _numbers(core: Core, weights: Iterable[_Spread], count: int) -> list[int]:
+    """Tiles of arrays: copies of a weight are dealt to its cores."""
+    numbers, first = [0] * count, 0
+    for weight in weights:
+        taken = [0] * weight.cores
+        alone = weight.cores // len(weight.copies) if not weight.room else 1
+        for place, arrays in enumerate(weight.copies):
+            home = place % weight.cores if weight.room else place * alone
+            for array in arrays:
+                while taken[home] == core.tiles:
+                    home += 1
+                numbers[array] = (first + home) * core.tiles + taken[home]
+                taken[home] += 1
+        first += weight.cores
+    return numbers

@@ -1,12 +1,14 @@
 """Placement: where each part of each weight lies."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ffebm.errors import InternalError
 from ffebm.graph.energy_block import EnergyBlock
 from ffebm.graph.graph import Graph, Part, Place, Stage
-from ffebm.hardware.description import Hardware
+from ffebm.hardware.description import AnalogGroup, Hardware
+from ffebm.mapping.block_cost import positions
+from ffebm.mapping.cores import spread
 from ffebm.mapping.layout import Bundle, bundles_of
 from ffebm.mapping.packing import Box, pack
 from ffebm.mapping.tile_counts import tile_counts
@@ -38,9 +40,35 @@ class Placement:
             if corners is None:
                 raise InternalError(f"the blocks fitted the {name} in the partition, and do not now")
             first = hardware.tile_numbers(name).start
+            numbers = _numbers(graph, group, bundles, [corner.tile for corner in corners])
             for bundle, corner in zip(bundles, corners, strict=True):
                 for part, (row, col) in zip(bundle.parts, bundle.spots, strict=True):
-                    graph.places[part] = Place(first + corner.tile, corner.row + row, corner.col + col)
+                    tile = first + numbers[corner.tile]
+                    graph.places[part] = Place(tile, corner.row + row, corner.col + col)
+
+
+def _numbers(
+    graph: Graph, group: AnalogGroup, bundles: Sequence[Bundle], arrays: Sequence[int]
+) -> Sequence[int]:
+    """The tile of a group that each array in use is; in cores, copies are spread."""
+    used = 1 + max(arrays, default=-1)
+    if group.core is None or not used:
+        return range(used)
+    copies = [("", 0)] * used
+    ranges: dict[str, set[object]] = {}
+    for bundle, array in zip(bundles, arrays, strict=True):
+        part = bundle.parts[0]
+        if not copies[array][0]:
+            copies[array] = (part.weight, part.replica)
+        ranges.setdefault(part.weight, set()).add((part.group, part.inputs))
+    vectors = {
+        interaction.linear.weight: positions(interaction, interaction.linear)
+        for block in graph.blocks
+        for _, interaction in block.interactions()
+        if interaction.linear is not None
+    }
+    products = {weight: vectors[weight] * len(found) for weight, found in ranges.items()}
+    return spread(group.core, group.count, copies, products)
 
 
 def placing(

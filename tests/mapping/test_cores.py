@@ -7,6 +7,7 @@ from ffebm import Plan, load_hardware
 from ffebm import compile as compile_plan
 from ffebm.errors import HardwareError
 from ffebm.hardware.description import Core, Hardware
+from ffebm.mapping.cores import spread
 from ffebm.plan.schedule import Step
 from tests.machines import round_numbers, seconds, with_tiles
 from tests.models import Builder
@@ -89,3 +90,56 @@ def test_pimcomp_starts_a_product_of_a_core_every_200_ns() -> None:
     assert len(plan.tiles) == 4
     assert step.units[:2] == ("core0", "tile0")
     assert step.end_s - step.start_s == pytest.approx(max(8 * 0.8e-6, (2 * 8 - 1) * 0.2e-6 + 0.8e-6))
+
+
+CORE = Core(tiles=4, issue=seconds(1.0))
+
+
+def cores_of(copies: list[tuple[str, int]], count: int, **products: int) -> dict[str, list[int]]:
+    """For each weight the copies on each of its cores; no tile is taken twice."""
+    numbers = spread(CORE, count, copies, products)
+    assert len(set(numbers)) == len(numbers)
+    assert all(0 <= number < count for number in numbers)
+    held: dict[str, dict[int, set[int]]] = {}
+    for (weight, replica), number in zip(copies, numbers, strict=True):
+        held.setdefault(weight, {}).setdefault(number // 4, set()).add(replica)
+    return {weight: sorted(map(len, found.values())) for weight, found in held.items()}
+
+
+def test_copies_take_cores_that_would_be_idle() -> None:
+    copies = [("a", n) for n in range(4)] + [("b", n) for n in range(4)]
+    assert cores_of(copies, 8, a=100, b=10) == {"a": [4], "b": [4]}
+    assert cores_of(copies, 12, a=100, b=10) == {"a": [2, 2], "b": [4]}
+    assert cores_of(copies, 20, a=100, b=10) == {"a": [1, 1, 1, 1], "b": [4]}
+    assert cores_of(copies, 400, a=100, b=10) == {"a": [1, 1, 1, 1], "b": [1, 1, 1, 1]}
+
+
+def test_a_copy_stays_in_one_core_if_it_fits() -> None:
+    """Copies of three arrays; a copy of six takes two cores."""
+    threes = [("a", n) for n in range(2) for _ in range(3)]
+    assert cores_of(threes, 40, a=10) == {"a": [1, 1]}
+    sixes = [("a", n) for n in range(2) for _ in range(6)]
+    numbers = spread(CORE, 40, sixes, {"a": 10})
+    assert [{number // 4 for number in numbers[n : n + 6]} for n in (0, 6)] == [{0, 1}, {2, 3}]
+
+
+def test_arrays_stay_in_order_where_cores_are_too_few() -> None:
+    copies = [("a", 0), ("b", 0), ("c", 0)]
+    assert spread(CORE, 8, copies, {}) == [0, 1, 2]
+    assert spread(CORE, 12, copies, {}) == [0, 4, 8]
+
+
+def test_spread_copies_take_less_time() -> None:
+    """Four copies on four cores: each core starts the products of its own."""
+    tight, wide = (free(copied(cores)) for cores in (1, 4))
+    assert tight.end_s - tight.start_s == pytest.approx((4 * 2 - 1) * 20 + 10)
+    assert wide.end_s - wide.start_s == pytest.approx(20 + 10)
+    assert tight.cost == wide.cost
+
+
+def copied(cores: int) -> Plan:
+    """Eight vectors, shared out over four copies of one array."""
+    b = Builder()
+    y = b.node("Relu", b.conv(b.input("x", 1, 1, 2, 4), 1, 4, kernel=1))
+    machine = with_tiles(round_numbers(count=4 * cores), core=Core(tiles=4, issue=seconds(20.0)))
+    return compile_plan(b.model(y), hardware=machine, replicas=4)
