@@ -1,6 +1,6 @@
 """How full memories get with well-known networks: peak beside the bound, spills and what they cost.
 
-Each network is compiled for each machine as it is shipped, at block size 1. The peak is the end of the
+Each network is compiled for each machine as it is shipped, at block size 1, with one copy of each weight. The peak is the end of the
 highest buffer in a memory, the bound the most bytes alive at once there, below which no placement comes. On
 `ideal` nothing is ever too full; on the others, what does not fit on the chip lies in DRAM, and the bound is
 that of what stays. Networks are those of `benchmarks/mapping.py` and all light models of the onnx package. A
@@ -49,7 +49,7 @@ def rows(network: str, machine: str) -> Iterator[tuple[float, str]]:
     """For each schedule and memory the peak over its bound, and a line of Markdown."""
     model, example = NETWORKS[network]()
     start = time.process_time()
-    plan = ffebm.compile(model, example, hardware=machine)
+    plan = ffebm.compile(model, example, hardware=machine, replicas=1)
     cpu = time.process_time() - start
     for name, memory in (("inference", plan.memory.inference), ("training", plan.memory.training)):
         for use in memory.uses:

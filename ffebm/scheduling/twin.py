@@ -27,7 +27,7 @@ from ffebm.scheduling.bounds.bounds import with_bound
 from ffebm.scheduling.in_flight import Interval, interval_of, joining
 from ffebm.scheduling.list_schedule import Task, filling_chain, ordered
 from ffebm.scheduling.memory.flow_of import flow_of
-from ffebm.scheduling.memory.planned import planned
+from ffebm.scheduling.memory.planned import planned, timed
 from ffebm.scheduling.schedules import batch_of, inference_tasks, training_tasks
 
 DTYPES: tuple[DataType, ...] = ("fp32", "bf16", "int8")
@@ -105,7 +105,7 @@ def _scheduled(
 def inference_of(graph: Graph, hardware: Hardware, settle: Settle) -> Schedule:
     """One inference of a placed graph, without its leakage."""
     tasks = inference_tasks(graph, hardware, settle)
-    return planned(flow_of(graph), hardware, tasks, ordered).schedule
+    return timed(flow_of(graph), hardware, tasks, ordered)
 
 
 def _following(schedule: Schedule, interval: Interval) -> Schedule:

@@ -38,13 +38,14 @@ class Offsets:
     peak: int
 
 
-def placed(wanted: Demand, capacity: int, bound: int) -> Offsets:
+def placed(wanted: Demand, capacity: int, bound: int | None = None) -> Offsets:
     """Offsets for buffers, by the best of several orders.
 
     Args:
         wanted: The buffers.
         capacity: Bytes of each memory.
-        bound: Most bytes alive at once in a memory; the search ends when the peak is near.
+        bound: Most bytes alive at once in a memory; the search ends when the peak is near. None ends it as
+            soon as all have a place, so both find one for all or both do not.
     """
     if not len(wanted.sizes):
         return Offsets(np.zeros(0, dtype=np.int64), 0)
@@ -75,8 +76,9 @@ def _orders(wanted: Demand, capacity: int) -> Iterator[Offsets]:
             tried[place] = front, found
 
 
-def _is_near(found: Offsets, bound: int) -> bool:
-    return found.peak <= NEAR * bound and not (found.at == NOWHERE).any()
+def _is_near(found: Offsets, bound: int | None) -> bool:
+    near = bound is None or found.peak <= NEAR * bound
+    return near and not (found.at == NOWHERE).any()
 
 
 def _better(one: Offsets, other: Offsets) -> Offsets:

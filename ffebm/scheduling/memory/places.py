@@ -1,7 +1,9 @@
 """In which memory everything lies, and at which offset."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache, partial
+
+import numpy as np
 
 from ffebm.errors import UsageError
 from ffebm.hardware.description import Hardware
@@ -14,8 +16,8 @@ from ffebm.plan.memory.lives import BEFORE, Life, lives_of, spans
 from ffebm.plan.memory.memory_plan import MemoryUse
 from ffebm.plan.memory.sizes import Sizes
 from ffebm.plan.schedule import Step
-from ffebm.scheduling.memory.offsets import NOWHERE
-from ffebm.scheduling.memory.spills import fitted
+from ffebm.scheduling.memory.offsets import NOWHERE, placed
+from ffebm.scheduling.memory.spills import crowded_out
 
 WORDS: dict[Content, str] = {
     "value": "value",
@@ -113,28 +115,38 @@ class Places:
     # --- offsets -----------------------------------------------------------------------------------------
 
     def crowd_out(self) -> bool:
-        """Give everything an offset; what does not fit goes one level down. Whether something did.
+        """Send what does not fit in its memory one level down; whether something did not.
 
         Raises:
             UsageError: If something is at its last level already.
         """
-        self.offsets, self.uses, moved = {}, [], False
-        for memory in self.hardware.memory:
-            here = [held for held in self.lives if self.level(held).memory.name == memory.name]
-            if not here:
-                continue
-            wanted = self._demand(here)
-            found = fitted(wanted, capacity(memory))
+        moved = False
+        for memory, here, wanted in self._demands():
+            out = [here[n] for n in crowded_out(wanted, capacity(memory))]
+            if not out and not moved:
+                found = placed(wanted, capacity(memory))
+                out = [here[n] for n in np.flatnonzero(found.at == NOWHERE)]
+            for held in out:
+                self._go_down(held, memory)
+            moved = moved or bool(out)
+        return moved
+
+    def settle(self) -> None:
+        """Give everything its offset, now that all of it has room."""
+        for memory, here, wanted in self._demands():
             bound = bound_of(wanted)
-            for held, offset in zip(here, found.at.tolist(), strict=True):
-                self.offsets[held] = offset
-                if offset == NOWHERE:
-                    self._go_down(held, memory)
-                    moved = True
+            found = placed(wanted, capacity(memory), bound)
+            self.offsets.update(zip(here, found.at.tolist(), strict=True))
             self.uses.append(
                 MemoryUse(memory=memory.name, peak=found.peak, bound=bound, capacity=capacity(memory))
             )
-        return moved
+
+    def _demands(self) -> Iterator[tuple[Memory, list[Held], Demand]]:
+        """What lies in each memory, level by level as the description has them."""
+        for memory in self.hardware.memory:
+            here = [held for held in self.lives if self.level(held).memory.name == memory.name]
+            if here:
+                yield memory, here, self._demand(here)
 
     def _demand(self, here: list[Held]) -> Demand:
         moments = spans(self.steps, [self.lives[held] for held in here])

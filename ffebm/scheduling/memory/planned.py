@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from ffebm.hardware.description import Hardware
 from ffebm.hardware.groups import DataType
 from ffebm.plan.memory.dataflow import Dataflow
+from ffebm.plan.memory.levels import capacity, levels_of, scratchpads
 from ffebm.plan.memory.memory_plan import Buffer, MemoryPlan
 from ffebm.plan.schedule import Schedule
 from ffebm.scheduling.list_schedule import Task
@@ -53,6 +54,29 @@ def planned(
     Raises:
         UsageError: If something fits in no memory.
     """
+    places, priced, schedule, order = _fitting(flow, hardware, tasks, scheduler, dtype)
+    places.settle()
+    return Planned(priced, schedule, order, _plan(places))
+
+
+def timed(flow: Dataflow, hardware: Hardware, tasks: list[Task], scheduler: Scheduler) -> Schedule:
+    """The schedule alone, in fp32; at once where all values together fit beside the digital units.
+
+    Raises:
+        UsageError: If something fits in no memory.
+    """
+    near = {levels_of(hardware, f"digital{number}")[0] for number in range(hardware.unit_count)}
+    shared = len(near) == 1 and not any(scratchpads(hardware, block.group) for block in flow.blocks)
+    room = min(capacity(level.memory) for level in near)
+    if shared and sum(flow.elements.values()) * hardware.host.fp32.value_bits <= 8 * room:
+        return scheduler(tasks)[0]
+    return _fitting(flow, hardware, tasks, scheduler, "fp32")[2]
+
+
+def _fitting(
+    flow: Dataflow, hardware: Hardware, tasks: list[Task], scheduler: Scheduler, dtype: DataType
+) -> tuple[Places, list[Task], Schedule, list[int]]:
+    """Where everything lies, priced tasks, their schedule and its order."""
     places = Places(flow, hardware, dtype)
     schedule, order = scheduler(tasks)
     places.read(schedule.steps)
@@ -61,10 +85,11 @@ def planned(
         schedule, order = scheduler(priced)
         places.read(schedule.steps)
     while places.crowd_out():
+        places.read(schedule.steps)  # what has left the tiles is called otherwise
         priced = Pricing(places).tasks(tasks, order)
         schedule, order = scheduler(priced)
         places.read(schedule.steps)
-    return Planned(priced, schedule, order, _plan(places))
+    return places, priced, schedule, order
 
 
 def _plan(places: Places) -> MemoryPlan:

@@ -66,16 +66,19 @@ class Pricing:
         return found
 
     def _priced(self, task: Task, step: Step, access: Access) -> Task:
+        beside = {held.at != HOST for held in (*access.reads, *access.writes)}
+        unbilled = list(self._moved(step, access))
+        if not unbilled and True not in beside:
+            return task
         passing: dict[str, float] = defaultdict(float)
         added = Cost()
-        for moved in self._moved(step, access):
+        for moved in unbilled:
             memory = self.places.level(moved.held).memory
             joules = 8 * moved.count * memory.bit_energy.value
             added += Cost(buffer=joules) if moved.held.at != HOST else Cost(memory=joules)
             stripes = self.places.sizes.whole(moved.held) / self.places.sizes.each(moved.held)
             passing[memory.name] += 8 * moved.count / stripes / memory.bandwidth.value
         cost = task.cost
-        beside = {held.at != HOST for held in (*access.reads, *access.writes)}
         if task.kind == "transfer" and beside == {True}:
             cost = structs.replace(cost, memory=0.0)  # it passes no memory of the digital units
         seconds = max(task.seconds, *passing.values(), 0.0)

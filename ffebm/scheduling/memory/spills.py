@@ -1,16 +1,17 @@
 """What leaves a memory that cannot hold all that is alive."""
 
+import heapq
+
 import numpy as np
 
-from ffebm.plan.memory.demand import Demand, Integers, bound_of
-from ffebm.scheduling.memory.offsets import NOWHERE, Offsets, placed
+from ffebm.plan.memory.demand import Demand, Integers
 
 
-def fitted(wanted: Demand, capacity: int) -> Offsets:
-    """Offsets for those buffers that a memory can hold; the others are `NOWHERE`.
+def crowded_out(wanted: Demand, capacity: int) -> Integers:
+    """Which buffers leave a memory, so that no more is alive at once than it holds.
 
-    Where more is alive than fits, the buffer that ends last goes, and of several the largest (linear scan:
-    Poletto & Sarkar, ACM TOPLAS 21, 1999).
+    Where more is alive, the buffer that ends last goes, and of several the largest (linear scan: Poletto &
+    Sarkar, ACM TOPLAS 21, 1999).
 
     Args:
         wanted: The buffers.
@@ -19,29 +20,26 @@ def fitted(wanted: Demand, capacity: int) -> Offsets:
     stays = wanted.sizes <= capacity
     for member in wanted.members:
         inside = np.flatnonzero(member[wanted.homes] & stays)
-        stays[_crowded_out(wanted, inside, capacity)] = False
-    kept = np.flatnonzero(stays)
-    inner = Demand(
-        wanted.sizes[kept], wanted.begins[kept], wanted.ends[kept], wanted.homes[kept], wanted.members
-    )
-    found = placed(inner, capacity, bound_of(inner))
-    at = np.full(len(stays), NOWHERE, dtype=np.int64)
-    at[kept] = found.at
-    return Offsets(at, found.peak)
+        stays[_out_of_one(wanted, inside, capacity)] = False
+    return np.flatnonzero(~stays)
 
 
-def _crowded_out(wanted: Demand, inside: Integers, capacity: int) -> list[int]:
-    """Which of the buffers in a memory leave it, so that no more is alive at once than it holds."""
-    gone: list[int] = []
-    alive: list[int] = []
+def _out_of_one(wanted: Demand, inside: Integers, capacity: int) -> list[int]:
+    """Which of the buffers in one memory leave it."""
+    sizes, begins, ends = (each.tolist() for each in (wanted.sizes, wanted.begins, wanted.ends))
+    gone: set[int] = set()
+    ending: list[tuple[int, int]] = []
+    lasting: list[tuple[int, int, int]] = []
     load = 0
-    for one in sorted(inside.tolist(), key=lambda n: (wanted.begins[n], n)):
-        ended = [other for other in alive if wanted.ends[other] < wanted.begins[one]]
-        load += int(wanted.sizes[one] - wanted.sizes[ended].sum())
-        alive = [other for other in alive if wanted.ends[other] >= wanted.begins[one]] + [one]
-        while load > capacity:
-            out = max(alive, key=lambda n: (wanted.ends[n], wanted.sizes[n], n))
-            alive.remove(out)
-            gone.append(out)
-            load -= int(wanted.sizes[out])
-    return gone
+    for one in sorted(inside.tolist(), key=lambda n: (begins[n], n)):
+        while ending and ending[0][0] < begins[one]:
+            _, ended = heapq.heappop(ending)
+            load -= 0 if ended in gone else sizes[ended]
+        heapq.heappush(ending, (ends[one], one))
+        heapq.heappush(lasting, (-ends[one], -sizes[one], -one))
+        load += sizes[one]
+        while load > capacity:  # all that has ended ends before what is alive
+            out = -heapq.heappop(lasting)[2]
+            gone.add(out)
+            load -= sizes[out]
+    return sorted(gone)

@@ -1,5 +1,6 @@
 """Plans of memory: replays of schedules find nothing lost, capacities hold, spills cost what they move."""
 
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -10,7 +11,7 @@ from msgspec.structs import replace
 from onnx import ModelProto
 
 from ffebm import Plan
-from ffebm.compiler.driver import compile_model
+from ffebm.compiler.driver import compile_model as compile_any
 from ffebm.errors import UsageError
 from ffebm.hardware.description import Capacity, Hardware, load_hardware, shipped_hardware
 from ffebm.hardware.groups import Memory
@@ -38,6 +39,10 @@ def memory(
         bandwidth=rate(bandwidth),
         bit_energy=joules(float(level)),
     )
+
+
+compile_model = partial(compile_any, replicas=1)
+"""With one copy of each weight, which is compiled sooner."""
 
 
 def levels(near: int, pads: int = 0, far: int = ROOM, **others: Any) -> Hardware:
