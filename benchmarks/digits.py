@@ -52,6 +52,7 @@ def train(row: Row, seed: int, epochs: int) -> tuple[float, float]:
         block_size=row.block_size,
         boundary=row.boundary,
         settle=SETTLE,
+        replicas=1,
     )
     training = Training(data="digits", epochs=epochs, lr=4e-3, schedule="cosine", beta=row.beta, seed=seed)
     net = ffebm.Executor(plan, gradient=estimator(training), seed=seed)

@@ -178,7 +178,7 @@ class Bench:
     def net(self, tile: Crossbar | None, size: int, seed: int, gradient: object = None) -> ffebm.Executor:
         """The untrained network on such tiles; None is the exact machine."""
         model = self.network.model(seed, 1.0 if size == 1 else self.network.slope)
-        plan = ffebm.compile(model, hardware=machine(tile), block_size=size, settle=SETTLE)
+        plan = ffebm.compile(model, hardware=machine(tile), block_size=size, settle=SETTLE, replicas=1)
         return ffebm.Executor(plan, gradient=gradient or ffebm.EP(beta=BETA), seed=seed)
 
     def train(

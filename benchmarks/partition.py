@@ -161,7 +161,7 @@ def nothing(study: Study) -> dict[str, Crossbar | None]:
 def study_of(network: Network, data: Data, net: nn.Module, bits: int, seeds: int) -> Study:
     """A study that keeps nothing beyond this run."""
     example = floats(data.x_test[:1])
-    plan = ffebm.compile(net, example, hardware=machine(bits))
+    plan = ffebm.compile(net, example, hardware=machine(bits), replicas=1)
     fit, effort = fitted(plan, data), Effort(samples=network.samples, seeds=seeds)
     setup, units = setup_of(plan, fit, "block", effort), units_of(plan, "block")
     with tempfile.TemporaryDirectory() as folder:

@@ -58,7 +58,7 @@ def oracle(path: Path, x: Data) -> Data:
 def run(model: Packaged, hardware: Hardware, x: Data, seed: int) -> tuple[Data, str]:
     """A plan's results, and the share of its multiply-accumulates on tiles."""
     dims = {**model.dims, "x_0": len(x)} if model.dims else {}
-    plan = ffebm.compile(model.path(), hardware=hardware, dims=dims)
+    plan = ffebm.compile(model.path(), hardware=hardware, dims=dims, replicas=1)
     net = ffebm.Executor(plan, seed=seed)
     net.calibrate(torch.from_numpy(x))
     with torch.no_grad():

@@ -155,10 +155,10 @@ def pages(scratch: Path) -> dict[str, str]:
     example = runpy.run_path(str(ROOT / "examples/digits_model.py"))["digits_model"]()
     onnx.save(example, scratch / "digits.onnx")
     settle = Settle(free_sweeps=8, nudged_sweeps=5)
-    digits = compile_model(scratch / "digits.onnx", block_size=2, settle=settle)
+    digits = compile_model(scratch / "digits.onnx", block_size=2, settle=settle, replicas=1)
     layer = torch.nn.TransformerEncoderLayer(64, 4, 128, batch_first=True)
     encoder = torch.nn.TransformerEncoder(layer, 4, enable_nested_tensor=False).eval()
-    three = compile_model(scratch / "digits.onnx", block_size=3, settle=settle)
+    three = compile_model(scratch / "digits.onnx", block_size=3, settle=settle, replicas=1)
     both = comparison(digits, three, ("digits-2.plan", "digits-3.plan"))
     record = trained(digits, scratch)
     return {

@@ -50,7 +50,11 @@ class Compiling:
         Option(metavar="OP", help="Layers may have this activation of an installed package; repeatable."),
     ] = None
     objective: Annotated[
-        str, Option(help="What the mapping makes small: analog, latency, throughput, energy or edp.")
+        str,
+        Option(
+            help="What the mapping makes small: analog, latency, throughput, energy or edp. Which blocks are on "
+            "tiles follows from it; those of several layers compute an equilibrium there."
+        ),
     ] = "analog"
     tiles: Annotated[int | None, Option(help="Most tiles in use.", min=0)] = None
     max_latency: Annotated[float | None, Option(help="Most time of one inference, in seconds.")] = None

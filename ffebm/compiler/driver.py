@@ -163,7 +163,8 @@ def compile_model(  # noqa: PLR0913 - the public entry point; every option has a
         progress: Called after each pass.
         objective: What the mapping makes small: "latency", "throughput" (the interval between samples),
             "energy", "edp" (energy times latency); "analog" has the most multiply-accumulates on tiles, then
-            the least latency on the tiles there are.
+            the least latency on the tiles there are. With blocks of several layers it says what the plan
+            computes too: an equilibrium on tiles, layer by layer where it keeps them digital.
         tiles: Most tiles in use.
         max_latency: Most time of one inference, in s.
         max_energy: Most energy of one inference, in J.

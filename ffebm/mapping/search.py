@@ -16,7 +16,7 @@ from ffebm.hardware.description import Hardware
 from ffebm.mapping.options import Choosing, Option
 from ffebm.mapping.packing import APART, WAYS, pack
 from ffebm.mapping.solver.choice import Choice, choose
-from ffebm.mapping.solver.problem import Limits
+from ffebm.mapping.solver.problem import Figures, Limits
 from ffebm.mapping.solver.program import LIMIT_NAMES, Criterion, beyond
 from ffebm.mapping.tile_counts import boxes_of, tile_counts
 from ffebm.mapping.whole import WholeChoice, whole_choice
@@ -111,13 +111,15 @@ class Searched:
     Attributes:
         found: The mapping.
         value: What the objective makes small, as scheduled.
-        solved: The same as the solver adds it up, for its own choice.
+        priced: The same as prices add up.
+        solved: The same for the solver's own choice, which need not pack, nor be the best by the schedule.
         bound: No choice has a smaller sum.
         gap: Share by which the solver's sum may be above the least.
     """
 
     found: Tried
     value: float
+    priced: float
     solved: float
     bound: float
     gap: float
@@ -127,8 +129,8 @@ class Searched:
         return tuple(some.options[n] for some, n in zip(choosing, self.found.picked, strict=True))
 
 
-def value_of(objective: Objective, measured: Measured) -> float:
-    """What an objective makes small: s, J or J s."""
+def value_of(objective: Objective, measured: Measured | Figures) -> float:
+    """What an objective makes small, as scheduled or as prices add up: s, J or J s."""
     return {
         "analog": measured.seconds,
         "latency": measured.seconds,
@@ -170,7 +172,8 @@ class Search:
             raise self._beyond(min(kept, key=lambda found: max(self._excess(found).values())))
         best = self._climbed(within)
         value = value_of(self.goal.objective, best.measured)
-        return Searched(best, value, choice.value, choice.bound, choice.gap)
+        priced = value_of(self.goal.objective, whole.figures(best.picked))
+        return Searched(best, value, priced, choice.value, choice.bound, choice.gap)
 
     def _kept(self, whole: WholeChoice) -> tuple[Choice, list[Tried]]:
         """The solver's choice and mappings to choose from, one of them within the limits if any was found."""

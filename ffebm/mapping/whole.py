@@ -11,7 +11,7 @@ from ffebm.hardware.silicon import watts
 from ffebm.mapping.digital_cost import carrying, transfer_cost
 from ffebm.mapping.options import DIGITAL, Choosing, digital_price
 from ffebm.mapping.solver.price import Price
-from ffebm.mapping.solver.problem import Candidate, Decision, Link, Problem
+from ffebm.mapping.solver.problem import Candidate, Decision, Figures, Link, Problem, figures_of
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,16 @@ class WholeChoice:
     def picked(self, picked: Sequence[int]) -> tuple[int, ...]:
         """The option that each of `choosing` takes, of the candidate of each decision."""
         return tuple(picked[position] for _, position in self.choosing)
+
+    def figures(self, picked: Sequence[int]) -> Figures:
+        """What prices add up to if each of `choosing` takes an option.
+
+        Args:
+            picked: The option of each.
+        """
+        taken = {position: number for (_, position), number in zip(self.choosing, picked, strict=True)}
+        problem = self.problem
+        return figures_of(problem, [taken.get(problem.root(p), 0) for p in range(len(problem.decisions))])
 
     def roomy(self) -> "WholeChoice":
         """The same with more of the tiles for each option, so that a choice packs more easily."""

@@ -284,6 +284,7 @@ def _record(
     return Mapped(
         objective=goal.objective,
         value=searched.value,
+        priced=searched.priced,
         solved=searched.solved,
         bound=searched.bound,
         gap=searched.gap,

@@ -52,14 +52,17 @@ class Mapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     Attributes:
         objective: What was made small.
         value: That, as one inference is scheduled: s, J or J s.
-        solved: The same as the solver adds up prices, for its own choice; the schedule may know better ones.
+        priced: The same as prices add up.
+        solved: The same for the choice that the solver takes by prices alone: it need not pack onto the
+            tiles, and the schedule may know better ones.
         bound: No choice has a smaller sum of prices.
-        gap: Share by which the solver's choice may be above the best sum.
+        gap: Share by which the solver's own choice may be above the best sum.
         blocks: What each block could be, in graph order.
     """
 
     objective: Objective
     value: float
+    priced: float
     solved: float
     bound: float
     gap: float
@@ -73,7 +76,7 @@ def mapping_problems(mapping: Mapping, nodes: set[str]) -> Iterator[str]:
         mapping: Of a plan.
         nodes: Names of the plan's nodes.
     """
-    for name in ("value", "solved", "bound", "gap"):
+    for name in ("value", "priced", "solved", "bound", "gap"):
         if not 0 <= getattr(mapping, name) < math.inf:
             yield f"its mapping has a {name} of {getattr(mapping, name)}"
     if mapping.bound > mapping.solved:

@@ -137,9 +137,15 @@ def _mapping_lines(plan: PlanData) -> Iterator[str]:
     if mapping is None:
         return
     unit = {"energy": "J", "edp": "J s"}.get(mapping.objective, "s")
-    value, solved, bound = (engineering(v, unit) for v in (mapping.value, mapping.solved, mapping.bound))
-    yield f"mapping     for {mapping.objective}: {value} scheduled"
-    yield f"  solver    sum of prices {solved}, at least {bound} (gap {100 * mapping.gap:.2f} %)"
+    value, priced, solved, bound = (
+        engineering(v, unit) for v in (mapping.value, mapping.priced, mapping.solved, mapping.bound)
+    )
+    yield f"mapping     for {mapping.objective}: {value} scheduled, {priced} as prices add up"
+    least = f"at least {bound} (gap {100 * mapping.gap:.2f} %)"
+    if priced == solved:
+        yield f"  solver    {least}"
+    else:
+        yield f"  solver    {solved} by prices alone, which is not taken; {least}"
 
 
 def _sizes(plan: PlanData) -> str:

@@ -223,3 +223,15 @@ def test_units_that_no_block_needs_do_not_leak_in_a_bound() -> None:
     plan = ffebm.compile(b.model(y), hardware="heterogeneous", objective="energy")
     assert plan.mapping is not None
     assert plan.mapping.bound <= plan.inference.cost.energy * (1 + 1e-9)
+
+
+def test_what_prices_add_up_to_is_that_of_the_mapping_that_stands() -> None:
+    """Beside it the solver's own choice, which is the same where all packs with blocks apart."""
+    roomy = ffebm.compile(residual(), objective="latency").mapping
+    assert roomy is not None
+    assert roomy.priced == roomy.solved >= roomy.bound
+    scarce = ffebm.compile(residual(), tiles=1).mapping
+    assert scarce is not None
+    assert scarce.priced >= scarce.bound
+    taken = [blocks.options[blocks.taken] for blocks in scarce.blocks]
+    assert sum(option.seconds for option in taken) <= scarce.priced

@@ -9,7 +9,7 @@ OPTION = PricedOption(
     group="tiles", layout="full cuts", replicas=1, bundles=1, tiles=0.5, seconds=1e-6, joules=1e-9
 )
 BLOCKS = MappedBlocks(nodes=("conv",), options=(OPTION,), taken=0)
-RIGHT = Mapping(objective="latency", value=2.0, solved=2.0, bound=1.9, gap=0.05, blocks=(BLOCKS,))
+RIGHT = Mapping(objective="latency", value=2.0, priced=2.2, solved=2.0, bound=1.9, gap=0.05, blocks=(BLOCKS,))
 
 
 def problems(mapping: Mapping) -> list[str]:

@@ -46,7 +46,7 @@ WICKED = [
 @pytest.fixture(scope="session")
 def digits() -> Plan:
     """The digits CNN on crossbars: four blocks, one of them of two layers."""
-    return compile_model(digits_model(), block_size=2)
+    return compile_model(digits_model(), block_size=2, replicas=1)
 
 
 @pytest.fixture(scope="session")
@@ -110,7 +110,7 @@ def wicked() -> Plan:
         value = b.node(
             "Relu" if number % 2 else "Softmax", value, out=f"s{number}{name}", name=f"a{number}{name}"
         )
-    return compile_plan(b.model(value), hardware="reference", block_size=2)
+    return compile_plan(b.model(value), hardware="reference", block_size=2, replicas=1)
 
 
 Query = Callable[[str], list[dict[str, Any]]]
