@@ -113,6 +113,8 @@ def test_options_of_compile_reach_the_plan(model: Path, run: Run, tmp_path: Path
         "shared",
         "--strict",
     ]
+    assert run("compile", model, "-o", tmp_path / "auto", "--relaxation", "auto")[0] == 0
+    assert load_plan(tmp_path / "auto").settle.relaxation == "auto"
     assert run("compile", model, "-o", path, *options, "--dim", "N=2", "--fold-batch-norm")[0] == 0
     plan = load_plan(path)
     assert (plan.options.block_size, plan.options.boundary) == ((1, 1), "digital")
@@ -401,7 +403,8 @@ def test_trained_model_runs_in_onnxruntime(plan: Path, data: Path, run: Run, tmp
         (["compile", "MODEL", "--boundary", "x"], "--boundary x; tile or digital"),
         (["compile", "MODEL", "--start", "x"], "--start x; zero or feedforward"),
         (["compile", "MODEL", "--tol", "0"], "--tol 0.0; more than 0"),
-        (["compile", "MODEL", "--relaxation", "2"], "--relaxation 2.0; between 0 and 2"),
+        (["compile", "MODEL", "--relaxation", "2"], "--relaxation 2; between 0 and 2, or auto"),
+        (["compile", "MODEL", "--relaxation", "fast"], "--relaxation fast; between 0 and 2, or auto"),
         (["compile", "MODEL", "--dim", "N"], "--dim N; NAME=SIZE with a size of at least 1"),
         (["compile", "MODEL", "--dim", "M=3"], "net.onnx: no input has a dimension named 'M'"),
         (

@@ -27,7 +27,9 @@ class SettleOptions:
     nudged_sweeps: Annotated[int, Option(help="Most sweeps of a nudged phase.", min=1, max=MOST_SWEEPS)] = 20
     tol: Annotated[float | None, Option(help="Stop a phase at this residual.")] = None
     start: Annotated[str, Option(help="Where free phases start: zero or feedforward.")] = "zero"
-    relaxation: Annotated[float, Option(help="Step towards each update: below 1 damps.")] = 1.0
+    relaxation: Annotated[
+        str, Option(help="Step towards each update: below 1 damps; auto finds each sample's.")
+    ] = "1"
     anderson: Annotated[int, Option(help="States that Anderson acceleration remembers.", min=0)] = 0
     winners: Annotated[
         str,
@@ -44,9 +46,21 @@ class SettleOptions:
                 raise UsageError(f"--{name} {settings[name]}", allowed=" or ".join(allowed))
         if self.tol is not None and not 0 < self.tol < math.inf:
             raise UsageError(f"--tol {self.tol}", allowed="more than 0")
-        if not 0 < self.relaxation < 2:
-            raise UsageError(f"--relaxation {self.relaxation}", allowed="between 0 and 2")
+        settings["relaxation"] = _relaxation(self.relaxation)
         return msgspec.convert({"free_sweeps": free_sweeps, **settings}, Settle)
+
+
+def _relaxation(text: str) -> float | str:
+    """A step as a user writes it."""
+    if text == "auto":
+        return text
+    try:
+        step = float(text)
+    except ValueError:
+        step = math.nan
+    if not 0 < step < 2:
+        raise UsageError(f"--relaxation {text}", allowed="between 0 and 2, or auto")
+    return step
 
 
 @with_options

@@ -37,7 +37,8 @@ class Settle(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         tol: Stop when every sample's residual is at most this; None runs all sweeps.
         start: Where the free phase starts. Part of the model: a block with max-pooling can have several
             equilibria. Nudged phases start from the free state.
-        relaxation: Step towards the update: 1 takes it, below damps, above over-relaxes; in (0, 2).
+        relaxation: Step towards the update: 1 takes it, below damps, above over-relaxes; in (0, 2). "auto"
+            finds that of each sample in each phase from its first sweeps.
         anderson: States that Anderson acceleration remembers; 0 is off.
         winners: Where a layer above a max-pooling sends its state: to the largest value of each window
             ("sharp"), or, if it is negative, shared among values that tie ("shared"). Part of the model: it
@@ -49,7 +50,7 @@ class Settle(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     nudged_sweeps: Annotated[int, Meta(ge=1, le=MOST_SWEEPS)] = 20
     tol: Annotated[float, Meta(gt=0)] | None = None
     start: Literal["zero", "feedforward"] = "zero"
-    relaxation: Annotated[float, Meta(gt=0, lt=2)] = 1.0
+    relaxation: Annotated[float, Meta(gt=0, lt=2)] | Literal["auto"] = 1.0
     anderson: Annotated[int, Meta(ge=0)] = 0
     winners: Literal["sharp", "shared"] = "sharp"
     strict: bool = False

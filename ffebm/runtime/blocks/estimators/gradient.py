@@ -229,8 +229,9 @@ class Unrolled:
             drives = free.circuit.constant_drives(inputs, weights)
             phase = Phase(free.circuit, weights, drives, free.phase.batch, ties=free.phase.ties)
             phase.state, phase.indices = list(free.phase.state), list(free.phase.indices)
+            step = 1.0 if free.settle.relaxation == "auto" else free.settle.relaxation
             for _ in range(self.sweeps):
-                phase.sweep(order, free.settle.relaxation)
+                phase.sweep(order, step)
             leaves = {("input", name): x for name, x in inputs.items() if x.requires_grad}
             leaves |= {("weight", name): w for name, w in weights.items() if w.requires_grad}
             found = torch.autograd.grad(

@@ -148,8 +148,16 @@ class Phase:
             total.add_(part, alpha=scale)
         return total
 
-    def sweep(self, order: Sequence[Sequence[int]], relaxation: float = 1.0, note: Note = "nothing") -> None:
-        """Update every layer of `order` once, and note what was asked for."""
+    def sweep(
+        self, order: Sequence[Sequence[int]], relaxation: float | Tensor = 1.0, note: Note = "nothing"
+    ) -> None:
+        """Update every layer of `order` once, and note what was asked for.
+
+        Args:
+            order: Layers by colour.
+            relaxation: Step towards the update, of all rows or of each, [rows].
+            note: What to note.
+        """
         self.change, self.moved = None, note != "moved"
         for colour in order:
             extra = self._nudge.drives(self.state) if self._nudge and self._nudge.layers & {*colour} else {}
@@ -289,9 +297,13 @@ class Phase:
         """Whether shares of a layer's maxima have moved."""
         return layer in self._shifts and bool(self._shifts[layer].any())
 
-    def _relaxed(self, layer: int, update: Tensor, relaxation: float) -> Tensor:
+    def _relaxed(self, layer: int, update: Tensor, relaxation: float | Tensor) -> Tensor:
         old = self.state[layer]
-        if relaxation == 1.0 or not self.circuit.is_coupled(layer):
+        if isinstance(relaxation, Tensor):
+            relaxation = relaxation.to(update.real.dtype).view(-1, *[1] * (update.dim() - 1))
+        elif relaxation == 1.0:
+            return update
+        if not self.circuit.is_coupled(layer):
             return update
         step = update * relaxation if old is None else torch.lerp(old, update, relaxation)
         return self.project(layer, step)

@@ -24,6 +24,7 @@ from ffebm.plan.schema import Settle
 from ffebm.runtime.blocks.settling.anderson import Anderson
 from ffebm.runtime.blocks.settling.limit_cycle import WATCHED, Watch
 from ffebm.runtime.blocks.settling.phase import Note, Phase
+from ffebm.runtime.blocks.settling.step_size import StepSize
 from ffebm.runtime.blocks.settling.table import equilibrium_html
 from ffebm.visible import visible
 
@@ -217,13 +218,14 @@ def _settle_fixed(phase: Phase, rule: Rule) -> Outcome:
     residual, previous = None, None
     for sweep in range(1, rule.sweeps + 1):
         note: Note = "moved" if sweep % every == 0 else "nothing"
-        advance(phase, "residual" if sweep >= rule.sweeps - 1 else note)
+        advance(phase, "residual" if advance.step.is_found or sweep >= rule.sweeps - 1 else note)
         if not phase.moved:
             return _unmoved(phase, rule, sweep)
         if rule.nodes == 1 and sweep > rule.sweeps - WATCHED:
             watch.see(phase)
         if phase.change is not None:
             residual, previous = _by_sample(phase, rule), residual
+            advance.step.see(residual)
     return _outcome(phase, (residual, previous), rule, rule.sweeps, watch)
 
 
@@ -236,6 +238,7 @@ def _settle_to_tolerance(phase: Phase, rule: Rule, tol: float) -> Outcome:
         if rule.nodes == 1 and sweep > rule.sweeps - WATCHED:
             watch.see(part)
         residual = _by_sample(part, rule)
+        advance.step.see(residual)
         stops = (residual <= tol) & (sweep >= rule.reach) | (sweep == rule.sweeps)
         if bool(stops.any()):
             ledger.enter(part, stops, _outcome(part, (residual, previous), rule, sweep, watch))
@@ -251,11 +254,16 @@ def _settle_to_tolerance(phase: Phase, rule: Rule, tol: float) -> Outcome:
 
 
 class _Advance:
-    """One more sweep, from a state that may be extrapolated from the last ones."""
+    """One more sweep, from a state that may be extrapolated from the last ones.
+
+    Attributes:
+        step: How far each sample goes towards its updates.
+    """
 
     def __init__(self, rule: Rule) -> None:
         self._rule = rule
         self._order = rule.order
+        self.step = StepSize(rule.settle.relaxation, rule.nodes, rule.reach)
         self._mixer = Anderson(rule.settle.anderson) if rule.settle.anderson else None
         # the first colour is overwritten at once; it carries nothing from sweep to sweep unless it is relaxed
         carried = rule.order[1:] if rule.settle.relaxation == 1.0 else rule.order
@@ -265,13 +273,14 @@ class _Advance:
     def __call__(self, phase: Phase, note: Note) -> None:
         if self._mixer is not None and not self._is_first:
             self._extrapolate(phase, self._mixer)
-        phase.sweep(self._order, self._rule.settle.relaxation, note)
+        phase.sweep(self._order, self.step.rows, note)
         if self._is_first and phase.is_split:
             coupled = [[i for i in colour if phase.circuit.is_coupled(i)] for colour in self._order]
             self._order = [colour for colour in coupled if colour]
         self._is_first = False
 
     def rows(self, rows: Tensor) -> None:
+        self.step.keep(rows[: len(rows) // self._rule.nodes])
         if self._mixer is not None:
             self._mixer.rows(rows)
 

@@ -70,6 +70,8 @@ def test_a_settled_state_solves_the_equations_of_the_energy(case: Case) -> None:
         {"tol": 1e-12},
         {"relaxation": 0.6},
         {"relaxation": 1.3, "tol": 1e-12},
+        {"relaxation": "auto", "tol": 1e-12},
+        {"relaxation": "auto"},
         {"anderson": 4, "tol": 1e-12},
         {"anderson": 3, "relaxation": 0.8},
         {"start": "feedforward"},
@@ -84,7 +86,8 @@ def test_all_ways_to_settle_agree_on_a_block_with_one_equilibrium(options: Any) 
         torch.testing.assert_close(found.state[name], s, rtol=0, atol=1e-10)
 
 
-def test_acceleration_takes_fewer_sweeps() -> None:
+@pytest.mark.parametrize("options", [{"anderson": 5}, {"relaxation": "auto"}])
+def test_acceleration_takes_fewer_sweeps(options: Any) -> None:
     b = Builder(strength=1.6)
     b.input("x", 6)
     b.dense("s1", "x", 12, Activation("Tanh"))
@@ -92,13 +95,21 @@ def test_acceleration_takes_fewer_sweeps() -> None:
     b.dense("s3", "s2", 12, Activation("Tanh"))
     case = b.case()
     plain = settle(case, free_sweeps=2000, tol=1e-10)
-    mixed = settle(case, free_sweeps=2000, tol=1e-10, anderson=5)
+    mixed = settle(case, free_sweeps=2000, tol=1e-10, **options)
     assert bool(plain.converged.all() & mixed.converged.all())
     assert int(mixed.sweeps.max()) < 0.6 * int(plain.sweeps.max())
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"tol": 1e-9}, {"tol": 1e-9, "anderson": 3}, {"relaxation": 0.7, "tol": 1e-9}]
+    "options",
+    [
+        {},
+        {"tol": 1e-9},
+        {"tol": 1e-9, "anderson": 3},
+        {"relaxation": 0.7, "tol": 1e-9},
+        {"relaxation": "auto", "tol": 1e-9},
+        {"relaxation": "auto"},
+    ],
 )
 def test_a_sample_settles_alike_in_every_batch(options: Any) -> None:
     case = published_chain(batch=5)
@@ -290,7 +301,9 @@ def test_an_over_relaxed_state_stays_in_the_range_of_its_activation() -> None:
             assert bool(((state[name] == low) | (state[name] == 1.0)).any())
 
 
-@pytest.mark.parametrize("options", [{}, {"tol": 1e-8}, {"tol": 1e-8, "relaxation": 0.7}])
+@pytest.mark.parametrize(
+    "options", [{}, {"tol": 1e-8}, {"tol": 1e-8, "relaxation": 0.7}, {"relaxation": "auto"}]
+)
 def test_a_state_of_zero_has_settled(options: Any) -> None:
     """Nothing moves, and nothing is what it is measured by."""
     b = Builder()
