@@ -57,7 +57,7 @@ def broken(what: str) -> Graph:
     elif what == "order":
         g.nodes = g.nodes[::-1]
     elif what == "twice":
-        g.nodes[1].outputs = ["h"]
+        g.nodes[1].outputs = ["h", "x"]
     elif what == "output":
         g.outputs = ["z"]
     elif what == "reason":

@@ -171,6 +171,14 @@ def compiled() -> Graph:
     return graph
 
 
+def test_truth_values_as_text() -> None:
+    held = {"x": TensorType("bool", (2,)), "c": TensorType("bool", (2,))}
+    constants = {"c": np.array([True, False])}
+    graph = Graph("g", inputs=["x"], outputs=["x"], constants=constants, types=held)
+    assert "constant c: bool[2] = [true, false]\n" in str(graph)
+    assert parse(str(graph)).constants["c"].tolist() == [True, False]
+
+
 def test_a_compiled_graph(golden: Any) -> None:
     graph = compiled()
     assert parse(str(graph), graph.arrays()) == graph

@@ -70,6 +70,15 @@ def test_the_bias_of_a_gemm() -> None:
     assert message(b, y) == "model:g: bias [5] does not fit output ['N', 2]"
 
 
+@pytest.mark.parametrize("bias", [(1,), (2,), (1, 2), (1, 1)])
+def test_a_bias_of_a_gemm_that_fits(bias: tuple[int, ...]) -> None:
+    b = Builder()
+    y = b.node("Gemm", b.input("x", "N", 3), b.weight(3, 2), b.weight(*bias), name="g")
+    model, feeds = b.model(y), {"x": np.ones((4, 3), np.float32)}
+    found = Executor(compile_plan(model, hardware="ideal"))(*tensors(feeds).values())
+    assert relative_error((found,), oracle(model, feeds)) < 1e-6
+
+
 def test_the_inner_size_of_a_gemm() -> None:
     b = Builder()
     y = b.node("Gemm", b.input("x", "N", 3), b.weight(4, 2), name="g")
