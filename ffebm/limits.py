@@ -69,6 +69,7 @@ CONVERTER_SECONDS = Limit("FFEBM_MAX_CONVERTER_SECONDS", 120, "seconds for conve
 VALUE_ELEMENTS = Limit("FFEBM_MAX_VALUE_ELEMENTS", 2**31, "elements of one value")
 LOOP_ROUNDS = Limit("FFEBM_MAX_LOOP_ROUNDS", 100_000, "rounds of one loop")
 DIGITAL_UNITS = Limit("FFEBM_MAX_DIGITAL_UNITS", 1_000_000, "digital units")
+SCHEDULE_STEPS = Limit("FFEBM_MAX_SCHEDULE_STEPS", 500_000, "steps of one schedule")
 CIRCUIT_CELLS = Limit(
     "FFEBM_MAX_CIRCUIT_CELLS", 1_000_000, "cells of one circuit that is written as a netlist"
 )

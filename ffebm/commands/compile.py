@@ -64,7 +64,7 @@ def _relaxation(text: str) -> float | str:
 
 
 @with_options
-def compile(  # noqa: A001 - the command's name
+def compile(  # noqa: A001, PLR0913 - the command's name; each option has a name and a default
     model: Annotated[Path, Argument(metavar="MODEL.onnx", help="The model.")],
     *,
     output: Annotated[
@@ -72,6 +72,10 @@ def compile(  # noqa: A001 - the command's name
     ] = None,
     asked: Compiling,
     settling: SettleOptions,
+    batch: Annotated[
+        int,
+        Option(help="Runs of the model that each schedule has in flight; a step updates after all.", min=1),
+    ] = 1,
     report: Annotated[
         bool, Option("--report", help="Write a page that shows the plan, PLAN.html, too.")
     ] = False,
@@ -86,6 +90,7 @@ def compile(  # noqa: A001 - the command's name
         settle=settling.checked(asked.free_sweeps),
         passes=asked.own_passes or (),
         progress=_print_graph if print_passes else None,
+        batch=batch,
         **asked.settings(),
     )
     folder = output or Path(f"{model.stem}.plan")

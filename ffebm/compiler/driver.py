@@ -13,7 +13,7 @@ from ffebm import plugins
 from ffebm.backends.crossbar import emit_tiles
 from ffebm.backends.digital import emit_segments, instruction_of
 from ffebm.compiler.onnx.from_onnx import from_onnx, without_weights
-from ffebm.compiler.options import goal_of, options_from
+from ffebm.compiler.options import checked_batch, goal_of, options_from
 from ffebm.compiler.own_passes import Pass, own_passes, with_own
 from ffebm.errors import InternalError, Location, ModelError, UsageError
 from ffebm.graph.admission import ADMISSIONS
@@ -139,6 +139,7 @@ def compile_model(  # noqa: PLR0913 - the public entry point; every option has a
     slowdown: float | None = None,
     replicas: int | None = None,
     effort: int = 1000,
+    batch: int = 1,
 ) -> Plan:
     """Compile a model into a plan.
 
@@ -173,6 +174,8 @@ def compile_model(  # noqa: PLR0913 - the public entry point; every option has a
         replicas: Most copies of a weight, which share its windows out; by default as many as help on the
             tiles there are. Each copy is written at each update of training.
         effort: How long to look for the mapping: most nodes of each search of the solver.
+        batch: Runs of the model that each schedule has in flight, one after the other as units come free; a
+            training step updates once after all of them. The mapping is that of one run.
 
     Raises:
         ModelError: If the model cannot be compiled.
@@ -202,7 +205,9 @@ def compile_model(  # noqa: PLR0913 - the public entry point; every option has a
     own = own_passes(passes)
     job = _Request(
         machine=load_hardware(hardware),
-        options=msgspec.structs.replace(options, passes=tuple(step.name for step in own)),
+        options=msgspec.structs.replace(
+            options, passes=tuple(step.name for step in own), batch=checked_batch(batch)
+        ),
         settle=_checked(settle or Settle()),
         own=own,
         progress=progress,
@@ -277,7 +282,7 @@ def _emit(graph: Graph, hardware: Hardware, source: Source, options: Options, se
     """Lower a placed graph with the backends."""
     segments, segment_of, tensors = emit_segments(graph)
     tiles, crossbars = emit_tiles(graph, hardware)
-    scheduled = schedules_of(graph, hardware, settle)
+    scheduled = schedules_of(graph, hardware, settle, options.batch)
     twins = twins_of(graph, hardware, settle, scheduled)
     return Plan(
         schema=SCHEMA,

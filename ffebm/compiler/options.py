@@ -33,6 +33,20 @@ class Settings(TypedDict):
     effort: int
 
 
+MOST_RUNS = 10_000
+"""Runs in flight in one schedule at most."""
+
+
+def checked_batch(batch: int) -> int:
+    """Runs that each schedule has in flight.
+
+    Raises:
+        UsageError: If that is no number of runs.
+    """
+    _whole("batch", batch, (1, MOST_RUNS))
+    return batch
+
+
 def options_from(settings: Settings) -> Options:
     """The options of a plan.
 

@@ -184,11 +184,8 @@ def _runners(plan: Plan) -> Iterator[EnergyBlock | Instruction]:
     """Blocks and digital instructions in the order of an inference."""
     blocks = {block.name: block for block in plan.blocks}
     digital = {i.name: i for segment in plan.segments for i in segment.program.instructions}
-    for step in plan.inference.steps:
-        if step.kind == "free":
-            yield blocks[step.name]
-        elif step.kind == "digital":
-            yield digital[step.name]
+    for step in plan.inference.runs:
+        yield blocks[step.name] if step.kind == "free" else digital[step.name]
 
 
 def _pass_on(maker: dict[str, int], instruction: Instruction) -> None:

@@ -119,6 +119,13 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return frozenset(unit for step in self.steps for unit in step.units)
 
     @property
+    def runs(self) -> tuple[Step, ...]:
+        """The free phases and digital nodes in the order in which they are done: of bands the last one."""
+        forward = [step for step in self.steps if step.kind in {"free", "digital"} and not step.sample]
+        last = {(step.kind, step.name): step.id for step in forward}
+        return tuple(step for step in forward if last[step.kind, step.name] == step.id)
+
+    @property
     def ratio(self) -> float:
         """Makespan over its lower bound; 1 is optimal."""
         return self.makespan_s / self.lower_bound_s if self.lower_bound_s else 1.0

@@ -97,6 +97,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         slowdown: A block that is more than so many times slower on tiles is digital.
         replicas: Most copies of a weight; None for as many as help.
         effort: How long to look for the mapping: most nodes of each search of the solver.
+        batch: Runs of the model that each schedule has in flight; a training step updates once after all.
     """
 
     block_size: int | tuple[int, ...] = 1
@@ -116,6 +117,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     slowdown: Annotated[float, Meta(gt=0)] | None = None
     replicas: Annotated[int, Meta(ge=1)] | None = None
     effort: Annotated[int, Meta(ge=0, le=MOST_EFFORT)] = 1000
+    batch: Annotated[int, Meta(ge=1)] = 1
 
 
 class Port(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -283,6 +285,11 @@ class PlanData(Manifest, kw_only=True, forbid_unknown_fields=True, eq=False):
     def ports(self) -> tuple[Port, ...]:
         """Inputs, then outputs."""
         return self.inputs + self.outputs
+
+    @property
+    def samples(self) -> int:
+        """Samples of each schedule: those of one run, for every run in flight."""
+        return self.batch * self.options.batch
 
     def pieces(self) -> Iterator[tuple[TilePlan, Piece]]:
         """Every piece with its tile."""

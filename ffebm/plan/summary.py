@@ -104,7 +104,7 @@ def summary_lines(plan: PlanData) -> Iterator[str]:
         ("inference", plan.inference, plan.memory.inference),
         ("training", plan.training, plan.memory.training),
     ):
-        yield from _schedule_lines(name, schedule, plan.batch)
+        yield from _schedule_lines(name, schedule, plan)
         yield from memory_lines(memory)
     yield from _twin_lines(plan)
     yield from _mapping_lines(plan)
@@ -153,14 +153,14 @@ def _sizes(plan: PlanData) -> str:
     return str(size) if isinstance(size, int) else ",".join(map(str, size))
 
 
-def _schedule_lines(name: str, schedule: Schedule, batch: int) -> Iterator[str]:
+def _schedule_lines(name: str, schedule: Schedule, plan: PlanData) -> Iterator[str]:
     cost = schedule.cost
-    yield f"{name:<11} of {batch} sample(s): {len(schedule.steps)} steps"
+    yield f"{name:<11} of {plan.samples} sample(s): {len(schedule.steps)} steps"
     yield (
         f"  time      {engineering(schedule.makespan_s, 's')}; lower bound "
         f"{engineering(schedule.lower_bound_s, 's')} ({schedule.lower_bound}); ratio {schedule.ratio:.3f}"
     )
-    rate = batch / schedule.interval_s if schedule.interval_s else 0.0
+    rate = plan.batch / schedule.interval_s if schedule.interval_s else 0.0
     between = "between runs in flight" if name == "inference" else "for each further run in the step"
     yield (
         f"  interval  {engineering(schedule.interval_s, 's')} {between} ({schedule.interval_unit or '-'}); "

@@ -216,10 +216,9 @@ def inference_steps(plan: Plan) -> tuple[RunnableStep, ...]:
     """The plan's inference as things to run, each with the values that nothing reads after it."""
     instructions = {i.name: i for segment in plan.segments for i in segment.program.instructions}
     blocks: dict[int | None, EnergyBlock] = {block.id: block for block in plan.blocks}
-    steps = [step for step in plan.inference.steps if step.kind in {"digital", "free"}]
     kept = {port.name for port in plan.outputs} | plan.weights.keys()
     runners: list[RunnableStep] = []
-    for step in reversed(steps):
+    for step in reversed(plan.inference.runs):
         runner = instructions[step.name] if step.kind == "digital" else blocks[step.block]
         reads = values_read(runner) if isinstance(runner, Instruction) else set(runner.inputs)
         touched = reads | {value for value in runner.outputs if value}

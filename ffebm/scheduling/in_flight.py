@@ -51,6 +51,11 @@ def samples_in_flight(tasks: Sequence[Task], samples: int, joined: Collection[st
     Returns:
         In such an order too; each says its sample. What is done once belongs to the last one.
     """
+    if samples > 1:  # what a run leaves as it is comes again with every run
+        tasks = [
+            task if once else replace(task, fixed_s=0.0, fixed_j=0.0)
+            for task, once in zip(tasks, _once(tasks), strict=True)
+        ]
     found: list[Task] = []
     places: list[tuple[int, ...]] = []
     for task, once in zip(tasks, _once(tasks), strict=True):
@@ -86,6 +91,21 @@ def _for_all(task: Task, samples: int) -> Task:
     if task.fixed_s == task.seconds:
         return task
     return replace(task, seconds=task.seconds * samples, cost=task.cost.times(samples))
+
+
+def first_of(tasks: Sequence[Task]) -> list[Task]:
+    """The tasks of the first sample from those of several, and what is done once as for it alone."""
+    once = _once(tasks)
+    samples = 1 + max((task.sample for task in tasks), default=0)
+    place: dict[int, int] = {}
+    found: list[Task] = []
+    for n, task in enumerate(tasks):
+        if once[n] or task.sample == 0:
+            place[n] = len(found)
+            seconds = task.seconds if task.fixed_s == task.seconds else task.seconds / samples
+            after = tuple(place[before] for before in task.after if before in place)
+            found.append(replace(task, sample=0, after=after, seconds=seconds if once[n] else task.seconds))
+    return found
 
 
 def interval_of(tasks: Sequence[Task], joined: Collection[str] = ()) -> Interval:

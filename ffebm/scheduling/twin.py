@@ -19,12 +19,13 @@ from ffebm.graph.graph import Graph
 from ffebm.hardware.description import Hardware
 from ffebm.hardware.groups import DataType
 from ffebm.hardware.silicon import watts
+from ffebm.limits import SCHEDULE_STEPS
 from ffebm.plan.memory.memory_plan import Memories
 from ffebm.plan.schedule import Schedule
 from ffebm.plan.schema import Settle
 from ffebm.plan.twin import Batches, DigitalTwin, Total
 from ffebm.scheduling.bounds.bounds import with_bound
-from ffebm.scheduling.in_flight import Interval, interval_of, joining
+from ffebm.scheduling.in_flight import Interval, first_of, interval_of, joining, samples_in_flight
 from ffebm.scheduling.list_schedule import Task, filling_chain, ordered
 from ffebm.scheduling.memory.flow_of import flow_of
 from ffebm.scheduling.memory.planned import planned, timed
@@ -55,17 +56,30 @@ class Scheduled:
         training: One training step.
         lines: Time and energy of both, over the batch.
         memory: Where values lie in both.
+        runs: How many runs of the graph each has in flight.
     """
 
     inference: Schedule
     training: Schedule
     lines: dict[Total, Growth]
     memory: Memories
+    runs: int
 
 
-def schedules_of(graph: Graph, hardware: Hardware, settle: Settle, dtype: DataType = "fp32") -> Scheduled:
-    """One inference and one training step of a placed graph; digital work at the price of a data type."""
-    return _scheduled(graph, hardware, settle, dtype, with_bound)
+def schedules_of(graph: Graph, hardware: Hardware, settle: Settle, runs: int = 1) -> Scheduled:
+    """An inference and a training step of a placed graph, with their bounds.
+
+    Args:
+        graph: The graph.
+        hardware: The machine.
+        settle: How energy blocks settle.
+        runs: How many runs of the graph each has in flight.
+
+    Raises:
+        ModelError: If that takes more steps than a schedule may have.
+        UsageError: If something fits in no memory.
+    """
+    return _scheduled(graph, hardware, settle, "fp32", runs, with_bound)
 
 
 def _scheduled(
@@ -73,18 +87,22 @@ def _scheduled(
     hardware: Hardware,
     settle: Settle,
     dtype: DataType,
+    runs: int,
     bounded: Callable[[Schedule, list[Task]], Schedule] = lambda schedule, _: schedule,
 ) -> Scheduled:
-    """Both schedules; bounds that nobody reads are left out."""
-    batch = batch_of(graph)
+    """Both schedules, digital work at the price of a data type; bounds that nobody reads are left out."""
+    batch = batch_of(graph) * runs
     flow = flow_of(graph)
+    made = (inference_tasks, frozenset[str]()), (training_tasks, joining(graph))
     plans = [
-        planned(flow, hardware, tasks(graph, hardware, settle, dtype), ordered, dtype)
-        for tasks in (inference_tasks, training_tasks)
+        planned(
+            flow, hardware, _in_flight(tasks(graph, hardware, settle, dtype), runs, joined), ordered, dtype
+        )
+        for tasks, joined in made
     ]
     first, second = (
-        bounded(_following(found.schedule, interval_of(found.tasks, joined)), found.tasks)
-        for found, joined in zip(plans, (frozenset[str](), joining(graph)), strict=True)
+        bounded(_following(found.schedule, interval_of(first_of(found.tasks), joined)), found.tasks)
+        for found, (_, joined) in zip(plans, made, strict=True)
     )
     leaks = [watts(hardware, schedule.units) for schedule in (first, second)]
     times = [_time(found.tasks, found.schedule, found.order, batch) for found in plans]
@@ -99,7 +117,16 @@ def _scheduled(
         _leaking(second, leaks[1]),
         lines,
         Memories(inference=plans[0].memory, training=plans[1].memory),
+        runs,
     )
+
+
+def _in_flight(tasks: list[Task], runs: int, joined: frozenset[str]) -> list[Task]:
+    """The tasks of several runs, if they are not too many."""
+    if runs == 1:
+        return tasks
+    SCHEDULE_STEPS.check(len(tasks) * runs, f"{len(tasks):,} steps for each of {runs:,} runs in flight")
+    return samples_in_flight(tasks, runs, joined)
 
 
 def inference_of(graph: Graph, hardware: Hardware, settle: Settle) -> Schedule:
@@ -135,7 +162,7 @@ def twins_of(graph: Graph, hardware: Hardware, settle: Settle, plan: Scheduled) 
     for dtype in DTYPES:
         if all(group.arithmetic(dtype) is not None for group in groups.values()):
             same = dtype == "fp32" and not graph.blocks
-            bill = plan if same else _scheduled(alone, hardware, settle, dtype)
+            bill = plan if same else _scheduled(alone, hardware, settle, dtype, plan.runs)
             twins[dtype] = _twin(graph, plan, bill)
     return twins
 
@@ -191,12 +218,12 @@ def below(ours: Growth, theirs: Growth) -> Batches | None:
 
 
 def _digital_work(graph: Graph, schedule: Schedule) -> dict[int, tuple[float, float]]:
-    """Seconds and joules that the nodes of each block take on digital units."""
+    """Seconds and joules that the nodes of each block take on digital units in one run."""
     digital = {block.id: (0.0, 0.0) for block in graph.blocks}
     owner = {node.name: node.block for node in graph.nodes}
     for step in schedule.steps:
         block = owner.get(step.name)
-        if step.kind == "digital" and block is not None:
+        if step.kind == "digital" and block is not None and step.sample == 0:
             seconds, joules = digital[block]
             digital[block] = (seconds + step.end_s - step.start_s, joules + step.cost.energy)
     return digital

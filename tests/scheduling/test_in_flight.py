@@ -10,7 +10,7 @@ from ffebm import compile as compile_plan
 from ffebm.plan.schedule import Cost, Schedule, StepKind
 from ffebm.scheduling import twin
 from ffebm.scheduling.bounds.bounds import bounds_of, with_bound
-from ffebm.scheduling.in_flight import interval_of, samples_in_flight, simulated_interval
+from ffebm.scheduling.in_flight import first_of, interval_of, samples_in_flight, simulated_interval
 from ffebm.scheduling.list_schedule import Task, list_schedule
 from tests.models import Builder
 from tests.scheduling.test_exact import random_tasks
@@ -101,6 +101,18 @@ def test_the_interval_is_never_more_than_a_schedule_adds_in_the_long_run() -> No
             assert interval.seconds <= one * (1 + 1e-12)
 
 
+def test_the_first_of_several_samples() -> None:
+    """What is done once for each of them has the share of one."""
+    fixed = replace(task("w", "d", 3.0, 1, kind="update"), fixed_s=3.0)
+    pulses = task("w", "t", 2.0, 2, kind="update")
+    tasks = [task("b", "t", 1.0, kind="free"), task("b", "d", 2.0, 0, kind="contrast"), fixed, pulses]
+    first = first_of(samples_in_flight(tasks, 4))
+    assert [(t.kind, t.seconds, t.after, t.sample) for t in first] == [
+        (t.kind, t.seconds, t.after, 0) for t in tasks
+    ]
+    assert first_of(tasks) == tasks
+
+
 def test_no_units() -> None:
     assert interval_of([]).seconds == 0.0
     assert samples_in_flight([], 3) == []
@@ -138,7 +150,7 @@ def tasks_of(
         return with_bound(schedule, tasks)
 
     monkeypatch.setattr(twin, "with_bound", kept)
-    plan = compile_plan(model, hardware=machine, block_size=2)
+    plan = compile_plan(model, hardware=machine, block_size=2, replicas=1)
     joins = frozenset(node.name for node in plan.nodes if node.op == "BatchNormalization")
     inference, training = made
     for schedule, tasks, joined in ((plan.inference, inference, ()), (plan.training, training, joins)):

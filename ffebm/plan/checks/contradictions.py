@@ -183,9 +183,7 @@ def _order_problems(plan: PlanData, known: set[str]) -> Iterator[str]:
     left: dict[tuple[str, str | int | None], Instruction | EnergyBlock] = {}
     left |= {("digital", i.name): i for segment in plan.segments for i in segment.program.instructions}
     left |= {("free", block.id): block for block in plan.blocks}
-    for step in plan.inference.steps:
-        if step.kind not in {"digital", "free"}:
-            continue
+    for step in plan.inference.runs:
         runner = left.pop((step.kind, step.name if step.kind == "digital" else step.block), None)
         if runner is None or runner.name != step.name:
             yield f"step {step.id} runs {step.name!r}, which is unknown or has run already"

@@ -17,6 +17,10 @@ def option_problems(plan: PlanData) -> Iterator[str]:
         yield f"blocks of {layers} layers at block size {options.block_size}"
     if any(size < 1 for size in options.dims.values()) or (options.dims and plan.source.format != "onnx"):
         yield f"the named dimensions {options.dims} of a {plan.source.format} model"
+    for schedule in (plan.inference, plan.training):
+        runs = {step.sample for step in schedule.steps}
+        if runs not in ({*range(options.batch)}, set()):
+            yield f"a schedule of runs {sorted(runs)[:9]} at a batch of {options.batch}"
     yield from _place_problems(plan)
 
 

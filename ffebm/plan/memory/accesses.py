@@ -101,7 +101,8 @@ class _Reading:
         self.beside = beside
         self.there: dict[_Place, dict[int, list[Held]]] = {}
         for value in flow.inputs:
-            self.there["value", value, HOST] = {GIVEN: [Held("value", value)]}
+            runs = range(1 + max((step.sample for step in steps), default=0))
+            self.there["value", value, HOST] = {GIVEN: [Held("value", value, sample=run) for run in runs]}
         self.waiting: list[list[Step]] = [[] for _ in steps]
         for step in steps:
             for before in step.after:

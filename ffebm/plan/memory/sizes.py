@@ -12,7 +12,7 @@ class Sizes:
     Args:
         flow: What nodes and blocks read and make.
         bits: Of one number in memory.
-        found: All that there is, from which bands and samples are told.
+        found: All that there is, from which bands are told.
     """
 
     def __init__(self, flow: Dataflow, bits: int, found: Iterable[Held]) -> None:
@@ -20,24 +20,21 @@ class Sizes:
         self._bits = bits
         self._tiles = {block.name: max(1, len(flow.tiles_of(block.id))) for block in flow.blocks}
         self._rows: dict[tuple[str, str], int] = {}
-        self._samples = 1
         for held in found:
-            self._samples = max(self._samples, 1 + held.sample)
             if held.rows is not None:
                 known = self._rows.get((held.content, held.name), 1)
                 self._rows[held.content, held.name] = max(known, held.rows[1])
 
     def elements(self, held: Held) -> int:
-        """How many numbers all bands and samples together are; 0 if that is not known."""
+        """How many numbers all bands of one run together are; 0 if that is not known."""
         known = self._flow.constants if held.content == "gradient" else self._flow.elements
         return known.get(held.name, 0)
 
     def whole(self, held: Held) -> int:
-        """Bytes of it: of a band, or of one of several samples, its share."""
+        """Bytes of it: of a band, its share."""
         first, behind = held.rows or (0, 1)
         rows = self._rows[held.content, held.name] if held.rows is not None else 1
-        samples = 1 if held.content == "gradient" else self._samples
-        return -(-self.elements(held) * self._bits * (behind - first) // (8 * rows * samples))
+        return -(-self.elements(held) * self._bits * (behind - first) // (8 * rows))
 
     def each(self, held: Held) -> int:
         """Bytes in each memory that it lies in: memories beside tiles take even shares."""

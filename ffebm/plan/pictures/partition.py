@@ -89,10 +89,10 @@ def _boxes(plan: PlanData) -> Iterator[_Box]:
     blocks: dict[int | None, EnergyBlock] = {block.id: block for block in plan.blocks}
     yield _Box("port", "input", tuple(f"{port.name} {port.type}" for port in plan.inputs))
     digital: list[str] = []
-    for step in plan.inference.steps:
+    for step in plan.inference.runs:
         if step.kind == "digital":
             digital.append(ops[step.name])
-        elif step.kind == "free":
+        else:
             yield from _digital_box(digital)
             digital = []
             lines = [

@@ -191,7 +191,7 @@ def facts(
         hardware=plan.hardware,
         options=plan.options,
         settle=plan.settle,
-        batch=plan.batch,
+        batch=plan.samples,
         inputs=plan.inputs,
         outputs=plan.outputs,
         twin=plan.twin,

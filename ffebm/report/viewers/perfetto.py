@@ -34,7 +34,7 @@ def trace(plan: Plan) -> bytes:
         "otherData": {
             "model": visible(plan.source.name),
             "hardware": visible(plan.hardware.name),
-            "samples": plan.batch,
+            "samples": plan.samples,
         },
         "traceEvents": events,
     }
