@@ -1,10 +1,10 @@
 """How full memories get with well-known networks: peak beside the bound, spills and what they cost.
 
-Each network is compiled for each machine as it is shipped, at block size 1, with one copy of each weight. The peak is the end of the
-highest buffer in a memory, the bound the most bytes alive at once there, below which no placement comes. On
-`ideal` nothing is ever too full; on the others, what does not fit on the chip lies in DRAM, and the bound is
-that of what stays. Networks are those of `benchmarks/mapping.py` and all light models of the onnx package. A
-row is printed as soon as it is measured.
+Each network is compiled for each machine as it is shipped, at block size 1, with one copy of each weight. The
+peak is the end of the highest buffer in a memory, the bound the most bytes alive at once there, below which
+no placement comes. On `ideal` nothing is ever too full; on the others, what does not fit on the chip lies in
+DRAM, and the bound is that of what stays. Networks are those of `benchmarks/mapping.py` and all light models
+of the onnx package. A row is printed as soon as it is measured.
 
 python benchmarks/memory.py --networks squeezenet gpt2 --machines ideal reference
 """

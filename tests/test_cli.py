@@ -234,7 +234,7 @@ def test_wicked_names_reach_no_terminal(model: Path, run: Run, tmp_path: Path) -
 
 def test_show_refuses_an_unknown_section(plan: Path, run: Run) -> None:
     code, out, err = run("show", plan, "--section", "price")
-    allowed = "summary, flow, tiles, time, costs, settling, options, digital"
+    allowed = "summary, flow, tiles, time, memory, costs, settling, options, digital"
     assert (code, out, err) == (2, "", f"error: --section price; {allowed}\n")
 
 

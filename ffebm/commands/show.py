@@ -19,7 +19,8 @@ def show(  # noqa: PLR0913 - a command's options are its arguments
     section: Annotated[
         list[str] | None,
         Option(
-            help="summary, flow, tiles, time, costs, settling, options or digital; repeatable. [default: all]"
+            help="summary, flow, tiles, time, memory, costs, settling, options or digital; repeatable. "
+            "[default: all]"
         ),
     ] = None,
     whole: Annotated[

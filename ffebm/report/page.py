@@ -26,6 +26,7 @@ SCRIPTS = (
     "detail.js",
     "floor.js",
     "timeline.js",
+    "memory.js",
     "table.js",
     "bill.js",
     "chart.js",

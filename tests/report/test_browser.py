@@ -8,6 +8,7 @@ from playwright.sync_api import Page
 
 from ffebm.compiler.driver import compile_model
 from ffebm.plan.plan import Plan
+from ffebm.plan.summary import binary
 from ffebm.report.facts.comparison import comparison
 from ffebm.report.facts.facts import facts
 from ffebm.report.page import comparison_page
@@ -35,7 +36,7 @@ def labels(tab: Page) -> list[str]:
 @pytest.mark.parametrize("dark", [False, True])
 def test_every_view_opens_without_a_message_or_a_request(digits: Plan, show: Open, dark: bool) -> None:
     tab = show(digits, dark=dark)
-    for view in ("tiles", "timeline", "bill", "nodes", "machine", "graph"):
+    for view in ("tiles", "timeline", "memory", "bill", "nodes", "machine", "graph"):
         tab.click(f"#{view}-tab")
         assert tab.is_visible(f"#{view}-view")
         assert tab.eval_on_selector_all("main > section:not([hidden])", "all => all.length") == 1
@@ -196,6 +197,32 @@ def test_a_step_is_chosen_by_mouse_and_keys(digits: Plan, show: Open) -> None:
     tab.click("#step .link")
     assert tab.is_visible("#graph-view")
     assert tab.inner_text("#detail h2") == "block1"
+
+
+def test_memory_over_time(digits: Plan, show: Open) -> None:
+    """Peak, bound and capacity as in the plan; a buffer says what it holds, by mouse and by keys."""
+    tab = show(digits)
+    tab.click("#memory-tab")
+    (use,) = digits.memory.inference.uses
+    cells = tab.eval_on_selector_all("#memory-uses td", "all => all.map(td => td.textContent)")
+    ratio = f"{use.peak / use.bound:.3f}"
+    assert cells == [use.memory, binary(use.peak), binary(use.bound), binary(use.capacity), ratio]
+    tab.focus("#memory")
+    tab.keyboard.press("ArrowRight")
+    first = digits.memory.inference.buffers[0]
+    assert tab.inner_text("#memory-buffer").startswith(f"value {first.name}: {binary(first.size)} at byte ")
+    tab.select_option("#memory-view select.schedule", "training")
+    assert tab.inner_text("#memory-buffer") == "Point at a buffer, or walk with the arrow keys."
+    contents = {buffer.content for buffer in digits.memory.training.buffers}
+    assert tab.eval_on_selector_all("#memory-legend span", "all => all.length") == len(contents) == 5
+    box = tab.locator("#memory").bounding_box()
+    assert box is not None
+    told = set()
+    for x in range(100, int(box["width"]), 60):  # along the first bytes
+        tab.hover("#memory", position={"x": x, "y": box["height"] - 30})
+        told.add(tab.inner_text("#memory-buffer").split()[0])
+    assert told <= {"Point", "value", "error", "state", "gradient"}
+    assert len(told) > 1
 
 
 def test_nodes_sort_and_filter(digits: Plan, show: Open) -> None:

@@ -18,6 +18,7 @@ from ffebm.report.facts.frames import Frame, frames
 from ffebm.report.facts.measured.run_facts import RunFacts
 from ffebm.report.facts.measured.sensitivity_facts import SensitivityFacts
 from ffebm.report.facts.reasons import Reason, reasons
+from ffebm.report.facts.storage import Storage, storage
 from ffebm.report.facts.timeline import Timeline, timeline
 from ffebm.report.facts.utilisation import Utilisation, utilisation
 from ffebm.studies.gradcheck.certificate import Certificate
@@ -128,6 +129,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         tiles: The tiles in use.
         inference: Schedule of one inference.
         training: Schedule of one training step.
+        inference_storage: Where values lie in an inference.
+        training_storage: Where values lie in a training step.
         inference_bill: Where the costs of an inference go.
         training_bill: Where the costs of a training step go.
         constants: What the figures rest on.
@@ -159,6 +162,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     tiles: tuple[TileFacts, ...]
     inference: Timeline
     training: Timeline
+    inference_storage: Storage
+    training_storage: Storage
     inference_bill: Bill
     training_bill: Bill
     constants: tuple[Constant, ...]
@@ -210,6 +215,8 @@ def facts(
         tiles=floor(plan),
         inference=timeline(plan.inference),
         training=timeline(plan.training),
+        inference_storage=storage(plan.memory.inference),
+        training_storage=storage(plan.memory.training),
         inference_bill=inference_bill,
         training_bill=training_bill,
         constants=constants(plan.hardware),

@@ -13,6 +13,7 @@ const app = {
       graph: () => { this.graph.draw(); this.graph.fitAll(1); },
       tiles: () => { this.floor = this.floor || new FloorView(model, this); this.floor.draw(); },
       timeline: () => { this.timeline = this.timeline || new TimelineView(model, this); this.timeline.load(this.schedule); this.timeline.draw(); },
+      memory: () => { this.memory = this.memory || new MemoryView(model); this.memory.load(this.schedule); this.memory.draw(); },
       bill: () => { this.bill = this.bill || new BillView(model); this.bill.load(this.schedule); },
       nodes: () => { this.nodes = this.nodes || new NodeTable(model, this); this.nodes.table.draw(); },
       run: () => { this.run = this.run || (byId("run-view") && new RunView(model, this)); if (this.run) this.run.draw(); },
@@ -58,7 +59,7 @@ const app = {
   choose(schedule) {
     this.schedule = schedule;
     for (const select of document.querySelectorAll("select.schedule")) select.value = schedule;
-    for (const name of ["timeline", "bill"]) {
+    for (const name of ["timeline", "memory", "bill"]) {
       this.drawn.delete(name);
       if (this.current === name) this.open(name);
     }
@@ -67,7 +68,7 @@ const app = {
   redraw() {
     this.graph.minimap();
     this.legend();
-    for (const name of ["tiles", "timeline", "bill"]) {
+    for (const name of ["tiles", "timeline", "memory", "bill"]) {
       this.drawn.delete(name);
       if (!byId(`${name}-view`) || byId(`${name}-view`).hidden) continue;
       this.drawn.add(name);
@@ -78,6 +79,7 @@ const app = {
   resize() {
     if (this.current === "graph") { this.graph.painted = null; this.graph.paint(); this.graph.window(); }
     if (this.current === "timeline") this.timeline.draw();
+    if (this.current === "memory") this.memory.draw();
     if (this.current === "nodes") this.nodes.table.draw();
     if (this.current === "bill") this.bill.table.draw();
     if (this.current === "run") this.run.draw();
@@ -96,6 +98,7 @@ const app = {
     for (const table of [this.nodes.table, this.bill.table]) table.draw(table.rows.length <= 3000);
     if (this.run) this.run.draw(true);
     this.timeline.draw();
+    this.memory.draw();
   },
 
   printed() {

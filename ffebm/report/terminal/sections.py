@@ -12,13 +12,15 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ffebm.plan.memory.accesses import Content
 from ffebm.plan.schedule import Cost
-from ffebm.plan.summary import share
+from ffebm.plan.summary import binary, share
 from ffebm.plan.twin import COMPUTED
 from ffebm.report.facts.bill import Bill, Row
 from ffebm.report.facts.choices import option_text, remarkable
 from ffebm.report.facts.facts import Facts, quantity
 from ffebm.report.facts.parts import ranges
+from ffebm.report.facts.storage import Storage
 from ffebm.report.facts.timeline import Timeline
 from ffebm.report.plain import plain_fields
 from ffebm.report.terminal.activity import activity, legend, words
@@ -28,6 +30,8 @@ from ffebm.visible import visible
 
 ROWS = 24
 """Rows that a long table shows unless all are asked for."""
+MEMORY_ROWS = 8
+"""Largest buffers that are shown unless all are asked for."""
 COLUMNS = 6
 """Kinds of energy that stand side by side in 80 columns."""
 WIDE = 180
@@ -221,6 +225,56 @@ def _time(view: View) -> Iterator[RenderableType]:
             yield Text()
 
 
+def _memory(view: View) -> Iterator[RenderableType]:
+    facts = view.facts
+    for name, held in (("inference", facts.inference_storage), ("training step", facts.training_storage)):
+        yield Text(f"{name} of {facts.batch} sample(s), {_count(len(held.size))} buffers", "bold")
+        table = view.table("memory", "buffers", "peak", "bound", "capacity", "peak / bound")
+        for use in held.uses:
+            inside = sum(held.homes[home][0] == use.memory for home in held.home)
+            sizes = [binary(size) for size in (use.peak, use.bound, use.capacity)]
+            table.add_row(use.memory, _count(inside), *sizes, f"{use.peak / use.bound:.3f}")
+        yield table
+        for way in held.spills:
+            yield Text(
+                f"{_count(way.count)} buffers found no room in {way.wanted}, and in {way.memory} move "
+                f"{binary(way.traffic)} for {quantity(way.joules, 'J')}"
+            )
+        if held.unsized:
+            yield Text(f"{_count(held.unsized)} values of unknown size are not counted")
+        yield from _largest(view, held)
+        if held is not facts.training_storage:
+            yield Text()
+
+
+def _largest(view: View, held: Storage) -> Iterator[RenderableType]:
+    """The largest buffers: what they hold, where, and from which step to which."""
+    order = sorted(range(len(held.size)), key=lambda n: (-held.size[n], n))
+    shown = order if view.whole else order[:MEMORY_ROWS]
+    yield Text()
+    table = view.table("largest buffers", "of", "in", "size", "from byte", "steps", texts=3)
+    for n in shown:
+        memory, unit = held.homes[held.home[n]]
+        steps = f"{max(0, held.first[n]):,} to {held.last[n]:,}"
+        name, content = _name(held.names[held.name[n]]), HELD[held.contents[held.content[n]]]
+        table.add_row(
+            name, content, f"{memory} of {unit}", binary(held.size[n]), _count(held.offset[n]), steps
+        )
+    if len(shown) < len(order):
+        table.add_row(f"{_count(len(order) - len(shown))} smaller ones: --all", "", "", "", "", "")
+    yield table
+
+
+HELD: dict[Content, str] = {
+    "value": "value",
+    "error": "error current",
+    "plus": "state nudged up",
+    "minus": "state nudged down",
+    "gradient": "gradient",
+}
+"""What a buffer holds, in words."""
+
+
 def _units(view: View, line: Timeline) -> Iterator[RenderableType]:
     order = sorted(range(len(line.units)), key=lambda unit: (-line.busy_s[unit], unit))
     shown = sorted(order if view.whole else order[:ROWS])
@@ -390,6 +444,7 @@ SECTIONS: dict[str, Callable[[View], Iterator[RenderableType]]] = {
     "flow": _flow,
     "tiles": _tiles,
     "time": _time,
+    "memory": _memory,
     "costs": _costs,
     "settling": _settling,
     "options": _options,
