@@ -332,8 +332,9 @@ class _Reading:
     def _update(self, step: Step) -> None:
         if self._pulses(step):
             block = self._block(step)
-            self.read(step, [self.at(c, layer.value, block) for c in NUDGED for layer in block.layers])
-            self.read(step, self._inputs(block))
+            states = [self.at(c, layer.value, block) for c in NUDGED for layer in block.layers]
+            for place in (*states, *self._inputs(block)):  # of all samples
+                self.access.reads += [held for helds in self.there.get(place, {}).values() for held in helds]
             return
         for before in step.after:
             source = self.steps[before]

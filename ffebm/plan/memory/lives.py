@@ -58,7 +58,8 @@ def lives_of(flow: Dataflow, steps: Sequence[Step], accessed: Sequence[Access]) 
     Outputs of a model stay to the end of an inference; a training step is done with them after its loss.
     """
     at = moments(steps)
-    first = {Held("value", value): BEFORE for value in flow.inputs}
+    runs = range(1 + max((step.sample for step in steps), default=0))
+    first = {Held("value", value, sample=run): BEFORE for run in runs for value in flow.inputs}
     last = dict(first)
     for step, access in zip(steps, accessed, strict=True):
         for held in access.writes:

@@ -66,19 +66,22 @@ class Replay:
     def run(self, steps: tuple[Step, ...], *, trains: bool) -> list[str]:
         """Replay all steps; what went wrong."""
         self.steps = steps
-        for value in self.flow.inputs:
-            self.put(-1, ("value", value))
+        samples = {step.sample for step in steps} | {0}
+        for sample in samples:
+            for value in self.flow.inputs:
+                self.put(-1, sample, ("value", value))
         for end, step in events(steps):
             reads = list(self.reads(step))
             for name in reads:
                 self.get(step, name)
             if not end:
                 for name in self.writes(step):
-                    self.put(step.id, name)
+                    self.put(step.id, step.sample, name)
                 for name in reads:  # and it has not written over what it reads
                     self.get(step, name)
-        for value in () if trains else self.flow.outputs:
-            self.get(None, ("value", value))
+        for sample in samples:
+            for value in () if trains else self.flow.outputs:
+                self.get(None, ("value", value), sample)
         return self.faults
 
     def source(self, name: Name) -> Name:
@@ -89,10 +92,12 @@ class Replay:
             name = (content, value)
         return name
 
-    def put(self, step: int, name: Name) -> None:
+    def put(self, step: int, sample: int, name: Name) -> None:
         """A step begins to write: it owns the buffers that it writes first, or adds to."""
         for one in self.of[self.source(name)]:
             mine = self.plan.buffers[one]
+            if mine.content != "gradient" and mine.sample != sample:
+                continue
             if not mine.first <= step <= mine.last:
                 continue
             for other in tuple(self.whole - {one}):
@@ -102,9 +107,12 @@ class Replay:
                     self.whole.discard(other)
             self.whole.add(one)
 
-    def get(self, step: Step | None, name: Name) -> None:
+    def get(self, step: Step | None, name: Name, sample: int = 0) -> None:
         """Something that a step reads is whole in some memory, all bands of it."""
+        sample = sample if step is None else step.sample
         found = self.of[self.source(name)]
+        if name[0] != "gradient":
+            found = [one for one in found if self.plan.buffers[one].sample == sample]
         places = {self.plan.buffers[one].at for one in found}
         whole = [
             place

@@ -287,6 +287,26 @@ def test_shipped_machines_replayed(machine: str, block_size: int) -> None:
     assert beside == {"scratchpads": {"scratchpad"}, "isaac-edram": {"buffer"}}.get(machine, set())
 
 
+@pytest.mark.parametrize("machine", ["reference", "scratchpads", "resistive"])
+def test_several_runs_in_flight_replayed(machine: str) -> None:
+    """Each run has buffers of its own; gradients are added up, and cells in place take the states of all."""
+    plan = compile_model(small_network(), hardware=machine, block_size=2, settle=SETTLE, batch=3)
+    check(plan)
+    for held in (plan.memory.inference, plan.memory.training):
+        given = [
+            (buffer.first, buffer.sample) for buffer in held.buffers if buffer.name == "x" and not buffer.at
+        ]
+        assert given == [(-1, 0), (-1, 1), (-1, 2)]
+    steps = plan.training.steps
+    for update in (step for step in steps if step.kind == "update" and step.units[0].startswith("tile")):
+        if any(steps[before].kind == "nudged" for before in update.after):
+            assert update.block is not None
+            layers = {layer.value for layer in plan.blocks[update.block].layers}
+            states = [b for b in plan.memory.training.buffers if b.content == "minus" and b.name in layers]
+            assert {b.sample for b in states} == {0, 1, 2}
+            assert all(b.last >= update.id for b in states)
+
+
 @pytest.mark.parametrize(("bare", "padded"), [("reference", "scratchpads"), ("isaac", "isaac-edram")])
 def test_machines_with_scratchpads_differ_by_them_alone(bare: str, padded: str) -> None:
     ours, theirs = load_hardware(bare), load_hardware(padded)
