@@ -86,9 +86,14 @@ def _once(tasks: Sequence[Task]) -> list[bool]:
     return found
 
 
+def _comes_for_each(update: Task) -> bool:
+    """Whether an update has as much to do for each sample: pulses by pairs of states have no fixed part."""
+    return update.fixed_s == 0.0
+
+
 def _for_all(task: Task, samples: int) -> Task:
     """What is done once, for all samples: pulses by pairs of states come for each of them."""
-    if task.fixed_s == task.seconds:
+    if not _comes_for_each(task):
         return task
     return replace(task, seconds=task.seconds * samples, cost=task.cost.times(samples))
 
@@ -102,7 +107,7 @@ def first_of(tasks: Sequence[Task]) -> list[Task]:
     for n, task in enumerate(tasks):
         if once[n] or task.sample == 0:
             place[n] = len(found)
-            seconds = task.seconds if task.fixed_s == task.seconds else task.seconds / samples
+            seconds = task.seconds / samples if _comes_for_each(task) else task.seconds
             after = tuple(place[before] for before in task.after if before in place)
             found.append(replace(task, sample=0, after=after, seconds=seconds if once[n] else task.seconds))
     return found
@@ -126,7 +131,8 @@ def interval_of(tasks: Sequence[Task], joined: Collection[str] = ()) -> Interval
     work: list[list[tuple[int, int, float]]] = [[] for _ in names]
     for n, (task, once) in enumerate(zip(tasks, _once(tasks), strict=True)):
         for unit in numbers[n]:
-            work[unit].append((first[n], last[n], task.seconds - (task.fixed_s if once else 0.0)))
+            seconds = task.seconds if not once or _comes_for_each(task) else 0.0
+            work[unit].append((first[n], last[n], seconds))
     most, busiest = _most_inside(work, len(barriers) + 1)
     seconds, shares = _longest(most, busiest, len(names))
     unit = max(range(len(names)), key=lambda number: (shares[number], -number))

@@ -65,6 +65,15 @@ def test_pulses_by_pairs_of_states_come_for_each_sample() -> None:
     assert simulated_interval(tasks, 5) == 3.0
 
 
+def test_an_update_that_a_far_memory_lengthens_still_comes_once() -> None:
+    """Its price is added to what a batch leaves as it is."""
+    update = replace(task("w", "d", 5.0, 0, kind="update"), fixed_s=3.0)
+    tasks = [task("b", "d", 1.0, kind="contrast"), update]
+    assert interval_of(tasks).seconds == 1.0
+    assert [t.seconds for t in samples_in_flight(tasks, 3)] == [1.0, 1.0, 1.0, 5.0]
+    assert [t.seconds for t in first_of(samples_in_flight(tasks, 3))] == [1.0, 5.0]
+
+
 def test_a_join_is_a_barrier() -> None:
     """All samples pass a before one may pass the join, and b comes only then: 3 + 4 s each, not 4."""
     tasks = [task("first", "a", 3.0), task("norm", "n", 1.0, 0), task("second", "b", 4.0, 1)]
