@@ -61,7 +61,7 @@ def noisy(machine: Hardware, *, programming: float, reading: float) -> Hardware:
 def network(machine: Hardware) -> tuple[Network, Plan]:
     torch.manual_seed(0)
     model = Network().eval()
-    return model, compile_model(model, (torch.randn(2, 2, 6, 6),), hardware=machine)
+    return model, compile_model(model, (torch.randn(2, 2, 6, 6),), hardware=machine, replicas=1)
 
 
 def loaded(plan: Plan, folder: Path) -> Module:
