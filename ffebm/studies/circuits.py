@@ -1,5 +1,6 @@
 """Energy blocks in ngspice against the runtime: states, settling time, power, gradients."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,9 +16,10 @@ from ffebm.exporters.spice.circuit import BlockCircuit
 from ffebm.exporters.spice.control import BILLED, EDGE, GIVEN, RUNS, TOLERANCE
 from ffebm.exporters.spice.export import Netlist
 from ffebm.exporters.spice.ngspice import Waveforms, simulate
-from ffebm.exporters.spice.stimulus import FREE, MINUS, PHASES, PLUS, Stimulus, seeded_currents
+from ffebm.exporters.spice.stimulus import FREE, MINUS, PHASES, PLUS, Stimulus
 from ffebm.graph.tensor import Floats
 from ffebm.limits import CIRCUIT_SAMPLES
+from ffebm.mapping.circuit.equations import output_shapes, seeded_currents
 from ffebm.plan.conductance import from_matrix
 from ffebm.plan.plan import Plan
 from ffebm.runtime.blocks.block_runtime import BlockRuntime
@@ -26,6 +28,10 @@ from ffebm.runtime.blocks.estimators.gradient import EP, ErrorCurrent
 from ffebm.runtime.blocks.settling.settling import Outcome
 from ffebm.runtime.executor import Executor
 from ffebm.studies.inference import read_inputs
+
+RESOLVED = 1e-4
+"""Largest element of a gradient, for a largest error current of 1, that the difference of two simulated
+states still resolves; what is smaller, as behind units at the ends of their range, is left out."""
 
 SWEEPS, STILL = 5000, 1e-11
 """The runtime settles to this residual, or gives up after so many sweeps."""
@@ -60,7 +66,7 @@ class CircuitComparison:
         watts: Of all cells at the end of the free phase, mean over the samples, as ngspice has it.
         expected_watts: The same from conductances and the runtime's states.
         billed_watts: As the plan bills them.
-        cosines: Smallest over weights of the cosine of the gradients of both, by run.
+        cosines: Smallest over weights of the cosine of the gradients of both, by run; nan if all vanish.
     """
 
     block: str
@@ -155,7 +161,7 @@ def expected(plan: Plan, circuit: BlockCircuit, stimulus: Stimulus) -> SettledBl
 def stimulus_of(circuit: BlockCircuit, inputs: Mapping[str, Floats]) -> Stimulus:
     """What drives a block that is clamped to some samples."""
     samples = len(next(iter(inputs.values())))
-    return Stimulus(dict(inputs), seeded_currents(circuit, samples))
+    return Stimulus(dict(inputs), seeded_currents(output_shapes(circuit.block), samples))
 
 
 def compare(plan: Plan, made: Netlist, known: SettledBlock) -> CircuitComparison:
@@ -253,9 +259,9 @@ def _cosine(plan: Plan, circuit: BlockCircuit, known: SettledBlock, ends: Mappin
     cosines = [
         float(torch.nn.functional.cosine_similarity(total[n].flatten(), g.flatten(), dim=0, eps=1e-30))
         for n, g in known.gradients.items()
-        if bool(g.any())
+        if float(g.abs().max()) >= RESOLVED
     ]
-    return min(cosines, default=1.0)
+    return min(cosines, default=math.nan)
 
 
 def _named(circuit: BlockCircuit, flat: Floats) -> dict[str, Tensor]:

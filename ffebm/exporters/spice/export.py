@@ -11,10 +11,10 @@ from ffebm.exporters.spice.circuit import BlockCircuit, block_circuit
 from ffebm.exporters.spice.control import PhaseTimes, control
 from ffebm.exporters.spice.names import NodeNames
 from ffebm.exporters.spice.netlist import elements, sources
-from ffebm.exporters.spice.stimulus import Stimulus, seeded_currents
+from ffebm.exporters.spice.stimulus import Stimulus
 from ffebm.limits import CIRCUIT_SAMPLES
 from ffebm.mapping.circuit.dynamics import Dynamics
-from ffebm.mapping.circuit.equations import seeded_inputs
+from ffebm.mapping.circuit.equations import nudges, output_shapes, seeded_currents, seeded_inputs
 from ffebm.plan.plan import Plan
 
 DONE = frozenset({"continuous settling", "learning in place"})
@@ -70,7 +70,8 @@ def circuits(plan: Plan, block: int | None = None) -> list[BlockCircuit]:
 
 def seeded(circuit: BlockCircuit) -> Stimulus:
     """One sample, drawn with a fixed seed, and no expected states."""
-    return Stimulus(seeded_inputs(circuit.inputs, 1), seeded_currents(circuit, 1))
+    currents = seeded_currents(output_shapes(circuit.block), 1)
+    return Stimulus(seeded_inputs(circuit.inputs, 1), currents)
 
 
 def netlist(plan: Plan, circuit: BlockCircuit, stimulus: Stimulus, *, ideal: bool = False) -> Netlist:
@@ -92,10 +93,10 @@ def netlist(plan: Plan, circuit: BlockCircuit, stimulus: Stimulus, *, ideal: boo
     amplifier = None if ideal else circuit.relaxation.amplifier
     names = NodeNames(circuit)
     dynamics = Dynamics(circuit.equations(), circuit.relaxation, amplifier)
-    courses = [
-        dynamics.relax({name: values[sample] for name, values in stimulus.inputs.items()})
-        for sample in range(stimulus.samples)
-    ]
+    courses = []
+    for sample in range(stimulus.samples):
+        pushed = nudges({name: c[sample] for name, c in stimulus.currents.items()}, stimulus.beta)
+        courses += dynamics.relax({name: x[sample] for name, x in stimulus.inputs.items()}, pushed)
     billed = circuit.relaxation.lasting(circuit.block.time_constants)
     needed = max(course.time_to(FULLY) for course in courses)
     timeline = PhaseTimes(billed, max(1.5 * needed, billed))

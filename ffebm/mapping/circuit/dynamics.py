@@ -7,7 +7,7 @@ conductance on the line) / (2 pi gain-bandwidth), which is 0 with ideal amplifie
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -130,39 +130,65 @@ class Dynamics:
         self._constants = np.concatenate([equations.constants[la.value] for la in equations.layers])
         self._motions = [_Motion.of(lines, self._starts, amplifier) for lines in equations.lines]
 
-    def relax(self, inputs: Mapping[str, Floats], still: float = 1e-9, most: int = MOST) -> Course:
-        """Settle from zero.
+    def relax(
+        self,
+        inputs: Mapping[str, Floats],
+        nudges: Sequence[Mapping[str, Floats]] = ({},),
+        still: float = 1e-9,
+        most: int = MOST,
+    ) -> list[Course]:
+        """Settle from zero, and again under each nudge from where the one before has led.
 
         Args:
             inputs: Of one sample by value name, [*shape].
+            nudges: What each phase adds to the drives of some layers, by value name, [*layer].
             still: Change in a time constant, as a share of the state, at which it has come to rest.
-            most: Time constants after which it is given up.
+            most: Time constants after which a phase is given up.
+
+        Returns:
+            The course of each phase.
         """
-        step, share = self._tau / self._steps, -math.expm1(-1 / self._steps)
         state = np.zeros(self._units + 1)  # the last one is ground
         for name, values in inputs.items():
             start = self._starts[name]
             state[start : start + values.size] = values.reshape(-1)
         drive = np.zeros(self._free)
         reads = [np.zeros(len(motion.units)) for motion in self._motions]
-        follow = [motion.follow(step) for motion in self._motions]
         state[: self._free] = self._sigma(drive)
+        courses = []
+        for nudge in nudges:
+            constants = self._constants.copy()
+            for name, pushes in nudge.items():
+                constants[self._starts[name] : self._starts[name] + pushes.size] += pushes.reshape(-1)
+            courses.append(self._phase(state, drive, reads, constants, (still, most)))
+        return courses
+
+    def _phase(
+        self,
+        state: Floats,
+        drive: Floats,
+        reads: Sequence[Floats],
+        constants: Floats,
+        until: tuple[float, int],
+    ) -> Course:
+        """One phase, which moves what it is given; until it is still, or for so many time constants."""
+        step, share = self._tau / self._steps, -math.expm1(-1 / self._steps)
+        follow = [motion.follow(step) for motion in self._motions]
         course: list[Floats] = []
-        for _ in range(most * self._steps):
-            pushed = self._constants.copy()
+        for _ in range(until[1] * self._steps):
+            pushed = constants.copy()
             for motion, read, part in zip(self._motions, reads, follow, strict=True):
                 read += part * (motion.product(state) - read)
                 pushed[motion.units] += read
             for link in self._equations.links:
-                pushed[self._starts[link.target] + link.driven] += state[
-                    self._starts[link.source] + link.drivers
-                ]
+                sources = state[self._starts[link.source] + link.drivers]
+                pushed[self._starts[link.target] + link.driven] += sources
             drive += share * (pushed - drive)
             before = state[: self._free].copy()
             state[: self._free] = self._sigma(drive)
             course.append(state[: self._free].copy())
             moved = float(np.linalg.norm(course[-1] - before)) * self._steps
-            if len(course) > self._steps and moved <= still * float(np.linalg.norm(course[-1])):
+            if len(course) > self._steps and moved <= until[0] * float(np.linalg.norm(course[-1])):
                 return Course(step, np.array(course), True, self._siemens(state))
         return Course(step, np.array(course), False, self._siemens(state))
 

@@ -137,3 +137,33 @@ def seeded_inputs(shapes: Mapping[str, tuple[int, ...]], samples: int) -> dict[s
     rng = np.random.default_rng(0)
     drawn = [{name: rng.random(shape) for name, shape in shapes.items()} for _ in range(samples)]
     return {name: np.stack([sample[name] for sample in drawn]) for name in shapes}
+
+
+BETA = 0.1
+"""Strength of a nudge, for a largest error current of 1."""
+
+
+def output_shapes(block: EnergyBlock) -> dict[str, tuple[int, ...]]:
+    """Shape of each layer that is read outside, by value name."""
+    return {layer.value: layer.shape for layer in block.layers if layer.value in block.outputs}
+
+
+def seeded_currents(shapes: Mapping[str, tuple[int, ...]], samples: int) -> dict[str, Floats]:
+    """Normal error currents, each sample's largest magnitude 1; always the same first ones.
+
+    Args:
+        shapes: Of the outputs of one sample, by value name.
+        samples: How many.
+    """
+    rng = np.random.default_rng(1)
+    drawn = []
+    for _ in range(samples):
+        sample = {name: rng.standard_normal(shape) for name, shape in shapes.items()}
+        largest = max(float(np.abs(values).max()) for values in sample.values())
+        drawn.append({name: values / largest for name, values in sample.items()})
+    return {name: np.stack([sample[name] for sample in drawn]) for name in shapes}
+
+
+def nudges(currents: Mapping[str, Floats], beta: float) -> list[dict[str, Floats]]:
+    """What error currents of one sample add to drives: nothing, then those of +beta and of -beta."""
+    return [{}, *({name: -sign * beta * c for name, c in currents.items()} for sign in (1.0, -1.0))]

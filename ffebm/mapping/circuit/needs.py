@@ -1,7 +1,8 @@
 """What a block that settles by itself needs, from its own weights: how long a phase, and how much power.
 
-The circuit is simulated with a few seeded inputs, lumped (`dynamics`), and the slowest counts. The weights
-are those that it is compiled with; training changes them, and data may be slower than what is drawn.
+The circuit is simulated with a few seeded inputs and nudges, lumped (`dynamics`); the slowest phase counts.
+The weights are those that it is compiled with; training changes them, and data may be slower than what is
+drawn.
 """
 
 import math
@@ -14,17 +15,21 @@ from ffebm.graph.tensor import Array, Floats
 from ffebm.hardware.description import AnalogGroup, Crossbar
 from ffebm.mapping.circuit.dynamics import Dynamics
 from ffebm.mapping.circuit.equations import (
+    BETA,
     Equations,
     IdentityLink,
     Lines,
     bias_drives,
     clamped_inputs,
     links_of,
+    nudges,
     obstacles,
+    output_shapes,
+    seeded_currents,
     seeded_inputs,
 )
 from ffebm.mapping.circuit.wiring import wiring
-from ffebm.plan.conductance import range_scale, to_matrix, weight_range
+from ffebm.plan.conductance import range_scale, to_levels, to_matrix, weight_range
 
 SAMPLES = 4
 """Inputs that are drawn."""
@@ -32,13 +37,16 @@ SAMPLES = 4
 STEPS = 8
 """Steps in a time constant."""
 
-MOST = 200
+SHARE = 0.8
+"""Of the accuracy, that the relaxation may take; finite gains, and ranges of cut matrices, take the rest."""
+
+MOST = 400
 """Time constants after which a block counts as one that does not come to rest."""
 
 MOST_CONNECTIONS = 2_000_000
 """Of the windows of a block, all together: more take too long in a compilation."""
 
-STILL = 1e-4
+STILL = 1e-3
 """Change in a time constant, as a share of the accuracy, at which a circuit has come to rest."""
 
 
@@ -50,13 +58,17 @@ def relaxed(block: EnergyBlock, weights: Mapping[str, Array], group: AnalogGroup
     equations = equations_of(block, weights, group.tile.crossbar())
     dynamics = Dynamics(equations, relaxation, relaxation.amplifier, STEPS)
     inputs = seeded_inputs(equations.inputs, SAMPLES)
-    accuracy = relaxation.accuracy.value
-    samples = [{name: x[k] for name, x in inputs.items()} for k in range(SAMPLES)]
-    courses = [dynamics.relax(sample, STILL * accuracy, MOST) for sample in samples]
-    if not all(course.settled for course in courses):
+    currents = seeded_currents(output_shapes(block), SAMPLES)
+    accuracy, phases = relaxation.accuracy.value, []
+    for k in range(SAMPLES):
+        pushed = nudges({name: c[k] for name, c in currents.items()}, BETA)
+        sample = {name: x[k] for name, x in inputs.items()}
+        phases.append(dynamics.relax(sample, pushed, STILL * accuracy, MOST))
+    if not all(course.settled for courses in phases for course in courses):
         return None
-    slowest = max(course.time_to(accuracy) for course in courses) / relaxation.time_constant.value
-    power = float(np.mean([course.siemens for course in courses]))
+    seconds = max(course.time_to(SHARE * accuracy) for courses in phases for course in courses)
+    slowest = seconds / relaxation.time_constant.value
+    power = float(np.mean([free.siemens for free, *_ in phases]))
     return Relaxed(time_constants=float(f"{slowest:.6g}"), siemens=float(f"{power:.6g}"))
 
 
@@ -87,7 +99,7 @@ def _connections(interaction: Interaction, weights: Mapping[str, Array]) -> int:
 
 
 def equations_of(block: EnergyBlock, weights: Mapping[str, Array], tile: Crossbar) -> Equations:
-    """A block's circuit before it is placed: each weight on one array, its cells not rounded to levels."""
+    """A block's circuit before it is placed: each weight on one array, with one range."""
     inside = {layer.value for layer in block.layers}
     lines: list[Lines] = []
     links: list[IdentityLink] = []
@@ -108,7 +120,9 @@ def _lines(
     assert linear is not None
     wires = wiring(interaction, () if linear.op == "MatMul" else tuple(weight.shape[2:]))
     for group, matrix in enumerate(to_matrix(linear, weight).astype(np.float64)):
-        scale = float(range_scale(weight_range(matrix, tile, matrix.shape[-1]), tile).max())
+        limit = weight_range(matrix, tile, matrix.shape[-1])
+        scale = float(range_scale(limit, tile).max())
+        matrix = to_levels(matrix, limit, tile) / tile.top_level * scale
         ends = (interaction.source, layer.value, wires.sources[group], wires.targets[group])
         yield _directed(matrix.T, scale, tile, ends)
         if free:

@@ -12,7 +12,7 @@ from ffebm.exporters.spice.circuit import block_circuit
 from ffebm.hardware.description import AnalogGroup, load_hardware
 from ffebm.mapping.circuit import needs
 from ffebm.mapping.circuit.dynamics import Dynamics
-from ffebm.mapping.circuit.equations import seeded_inputs
+from ffebm.mapping.circuit.equations import nudges, output_shapes, seeded_currents, seeded_inputs
 from ffebm.mapping.circuit.needs import relaxed, unknown
 from ffebm.plan.plan import Plan
 from tests.exporters.spice.models import conv_plan, dense_plan
@@ -24,10 +24,11 @@ def group() -> AnalogGroup:
     return load_hardware("resistive").analog[0]
 
 
-def test_one_linear_layer_needs_log_100_time_constants() -> None:
+def test_one_linear_layer_needs_the_logarithm_of_the_accuracy() -> None:
     block = dense_plan([4, 3], [""]).blocks[0]
     assert block.relaxed is not None
-    assert np.log(100) < block.relaxed.time_constants < np.log(100) + 0.3  # and the lag of the grounds
+    # and the lag of the grounds, less what the end is off
+    assert np.log(125) - 0.01 < block.relaxed.time_constants < np.log(125) + 0.3
 
 
 def test_the_power_is_that_of_the_driven_lines() -> None:
@@ -48,17 +49,23 @@ def test_what_is_estimated_before_placement_is_what_the_placed_circuit_does(make
     circuit = block_circuit(plan, block)
     dynamics = Dynamics(circuit.equations(), circuit.relaxation, circuit.relaxation.amplifier)
     inputs = seeded_inputs(circuit.inputs, needs.SAMPLES)
-    courses = [dynamics.relax({n: x[k] for n, x in inputs.items()}) for k in range(needs.SAMPLES)]
-    slowest = max(course.time_to(0.01) for course in courses) / 10e-9
+    currents = seeded_currents(output_shapes(block), needs.SAMPLES)
+    courses, free = [], []
+    for k in range(needs.SAMPLES):
+        pushed = nudges({n: c[k] for n, c in currents.items()}, 0.1)
+        found = dynamics.relax({n: x[k] for n, x in inputs.items()}, pushed)
+        courses += found
+        free.append(found[0].siemens)
+    slowest = max(course.time_to(needs.SHARE * 0.01) for course in courses) / 10e-9
     assert block.relaxed.time_constants == pytest.approx(slowest, rel=0.03, abs=0.2)
-    assert block.relaxed.siemens == pytest.approx(np.mean([c.siemens for c in courses]), rel=0.02)
+    assert block.relaxed.siemens == pytest.approx(np.mean(free), rel=0.02)
 
 
 def test_a_relaxation_ends_where_a_linear_layer_is_driven_to() -> None:
     plan = dense_plan([4, 3], [""])
     circuit = block_circuit(plan, plan.blocks[0])
     x = seeded_inputs(circuit.inputs, 1)["x"][0]
-    course = Dynamics(circuit.equations(), circuit.relaxation, None).relax({"x": x})
+    (course,) = Dynamics(circuit.equations(), circuit.relaxation, None).relax({"x": x})
     (array,) = circuit.arrays
     drive = x @ ((array.plus - array.minus) * array.ohms) + circuit.constants[plan.blocks[0].layers[0].value]
     np.testing.assert_allclose(course.states[-1], drive, rtol=1e-7)
