@@ -19,6 +19,8 @@ from ffebm.plan.schedule import Step
 from ffebm.scheduling.memory.offsets import NOWHERE, placed
 from ffebm.scheduling.memory.spills import crowded_out
 
+SURE = 0.9
+"""Where no more of a memory is alive at once, offsets are found without a look whether they exist."""
 WORDS: dict[Content, str] = {
     "value": "value",
     "error": "the error current of",
@@ -123,7 +125,7 @@ class Places:
         moved = False
         for memory, here, wanted in self._demands():
             out = [here[n] for n in crowded_out(wanted, capacity(memory))]
-            if not out and not moved:
+            if not out and not moved and bound_of(wanted) > SURE * capacity(memory):
                 found = placed(wanted, capacity(memory))
                 out = [here[n] for n in np.flatnonzero(found.at == NOWHERE)]
             for held in out:
@@ -131,15 +133,26 @@ class Places:
             moved = moved or bool(out)
         return moved
 
-    def settle(self) -> None:
-        """Give everything its offset, now that all of it has room."""
+    def settle(self) -> bool:
+        """Give everything its offset; whether all of it has one, else the rest goes one level down.
+
+        Raises:
+            UsageError: If something is at its last level already.
+        """
+        self.uses = []
         for memory, here, wanted in self._demands():
             bound = bound_of(wanted)
             found = placed(wanted, capacity(memory), bound)
+            out = [here[n] for n in np.flatnonzero(found.at == NOWHERE)]
+            for held in out:
+                self._go_down(held, memory)
+            if out:
+                return False
             self.offsets.update(zip(here, found.at.tolist(), strict=True))
             self.uses.append(
                 MemoryUse(memory=memory.name, peak=found.peak, bound=bound, capacity=capacity(memory))
             )
+        return True
 
     def _demands(self) -> Iterator[tuple[Memory, list[Held], Demand]]:
         """What lies in each memory, level by level as the description has them."""

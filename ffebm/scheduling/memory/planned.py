@@ -54,9 +54,11 @@ def planned(
     Raises:
         UsageError: If something fits in no memory.
     """
-    places, priced, schedule, order = _fitting(flow, hardware, tasks, scheduler, dtype)
-    places.settle()
-    return Planned(priced, schedule, order, _plan(places))
+    places = Places(flow, hardware, dtype)
+    found = _fitting(places, tasks, scheduler)
+    while not places.settle():
+        found = _fitting(places, tasks, scheduler)
+    return Planned(*found, _plan(places))
 
 
 def timed(flow: Dataflow, hardware: Hardware, tasks: list[Task], scheduler: Scheduler) -> Schedule:
@@ -70,18 +72,17 @@ def timed(flow: Dataflow, hardware: Hardware, tasks: list[Task], scheduler: Sche
     room = min(capacity(level.memory) for level in near)
     if shared and sum(flow.elements.values()) * hardware.host.fp32.value_bits <= 8 * room:
         return scheduler(tasks)[0]
-    return _fitting(flow, hardware, tasks, scheduler, "fp32")[2]
+    return _fitting(Places(flow, hardware, "fp32"), tasks, scheduler)[1]
 
 
 def _fitting(
-    flow: Dataflow, hardware: Hardware, tasks: list[Task], scheduler: Scheduler, dtype: DataType
-) -> tuple[Places, list[Task], Schedule, list[int]]:
-    """Where everything lies, priced tasks, their schedule and its order."""
-    places = Places(flow, hardware, dtype)
+    places: Places, tasks: list[Task], scheduler: Scheduler
+) -> tuple[list[Task], Schedule, list[int]]:
+    """Priced tasks, their schedule and its order, when as much as fits is near by."""
     schedule, order = scheduler(tasks)
     places.read(schedule.steps)
     priced = Pricing(places).tasks(tasks, order)
-    if priced is not tasks:  # memories beside tiles have a price of their own
+    if priced is not tasks:  # memories beside tiles, and what is far already, have a price of their own
         schedule, order = scheduler(priced)
         places.read(schedule.steps)
     while places.crowd_out():
@@ -89,7 +90,7 @@ def _fitting(
         priced = Pricing(places).tasks(tasks, order)
         schedule, order = scheduler(priced)
         places.read(schedule.steps)
-    return places, priced, schedule, order
+    return priced, schedule, order
 
 
 def _plan(places: Places) -> MemoryPlan:

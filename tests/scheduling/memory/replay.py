@@ -98,6 +98,8 @@ class Replay:
             mine = self.plan.buffers[one]
             if mine.content != "gradient" and mine.sample != sample:
                 continue
+            if step >= 0 and mine.rows not in {None, self.steps[step].rows}:
+                continue  # another band
             if not mine.first <= step <= mine.last:
                 continue
             for other in tuple(self.whole - {one}):
@@ -113,6 +115,10 @@ class Replay:
         found = self.of[self.source(name)]
         if name[0] != "gradient":
             found = [one for one in found if self.plan.buffers[one].sample == sample]
+        if step is not None and step.rows is not None:  # of bands, those that it waits for
+            carried = [self.steps[n] for n in step.after if self.steps[n].kind == "transfer"]
+            awaited = {step.id, *step.after, *(n for transfer in carried for n in transfer.after)}
+            found = [one for one in found if self.plan.buffers[one].first in awaited] or found
         places = {self.plan.buffers[one].at for one in found}
         whole = [
             place
