@@ -90,7 +90,7 @@ def test_its_cost_model_counts_the_reads_and_conversions_of_our_schedule(
     x = b.input("x", "N", 4, 8, 8)
     b.weight(16, 4, 3, 3, name="conv.weight")
     model = b.model(b.node("Relu", b.node("Conv", x, "conv.weight", pads=[1, 1, 1, 1])))
-    plan = compile_model(model, hardware=crossbars(4, 64, 32))
+    plan = compile_model(model, hardware=crossbars(4, 64, 32), replicas=1)
     folder = written(export_zigzag, plan, tmp_path / "z")
     energy, cycles, _, _, results = get_hardware_performance_zigzag(
         read(folder / "workload.yaml"),
