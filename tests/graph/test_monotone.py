@@ -8,7 +8,7 @@ from onnx import numpy_helper
 import ffebm
 from ffebm.graph.energy_block import Activation
 from ffebm.graph.graph import Graph, Node
-from ffebm.graph.monotone import activation_of
+from ffebm.graph.monotone import activation_of, activation_problem
 from tests.models import Builder, oracle, random_feeds, tensors
 
 
@@ -81,3 +81,8 @@ def test_parameters_that_are_no_finite_numbers(op: str, number: float, tmp_path:
         bound = np.maximum if op == "Clip-low" else np.minimum
         expected = bound(feeds["x"] @ numpy_helper.to_array(model.graph.initializer[0]), np.float32(number))
     np.testing.assert_allclose(found.detach().numpy(), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [0.0, -0.5, np.inf])
+def test_a_scale_is_finite_and_above_zero(scale: float) -> None:
+    assert activation_problem(Activation("Relu", scale)) == f"has a scale of {scale:g}"
