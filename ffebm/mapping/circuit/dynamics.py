@@ -21,6 +21,8 @@ from ffebm.mapping.circuit.wiring import NOWHERE, Units
 STEPS = 20
 """Steps in a time constant; what is fast is integrated exactly over a step."""
 
+LARGEST = 1e100
+"""State beyond which a phase is given up: it grows without end, and its square has no number."""
 MOST = 500
 """Time constants after which a circuit that still moves is given up."""
 
@@ -187,6 +189,8 @@ class Dynamics:
             before = state[: self._free].copy()
             state[: self._free] = self._sigma(drive)
             course.append(state[: self._free].copy())
+            if not np.abs(course[-1]).max(initial=0.0) < LARGEST:
+                break
             moved = float(np.linalg.norm(course[-1] - before)) * self._steps
             if len(course) > self._steps and moved <= until[0] * float(np.linalg.norm(course[-1])):
                 return Course(step, np.array(course), True, self._siemens(state))
