@@ -52,8 +52,8 @@ class Compiling:
     objective: Annotated[
         str,
         Option(
-            help="What the mapping makes small: analog, latency, throughput, energy or edp. Which blocks are on "
-            "tiles follows from it; those of several layers compute an equilibrium there."
+            help="What the mapping makes small: analog, latency, throughput, energy or edp. Which blocks are "
+            "on tiles follows from it; those of several layers compute an equilibrium there."
         ),
     ] = "analog"
     tiles: Annotated[int | None, Option(help="Most tiles in use.", min=0)] = None
