@@ -13,7 +13,7 @@ work at the block's edge only.
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ffebm.graph.energy_block import EnergyBlock, Interaction, Layer, Linear
@@ -62,6 +62,7 @@ class BlockCost:
         self.colour = {layer.value: colours[n] for n, layer in enumerate(block.layers)}
         self.bundles = {w: bundles_of(graph.parts[w]) for w in block.weights() if w in graph.parts}
         self.homes = Homes(graph, hardware, self.group, self.bundles)
+        self._bands: dict[tuple[object, ...], PhaseCost] = {}
 
     @property
     def tiles(self) -> tuple[int, ...]:
@@ -78,6 +79,25 @@ class BlockCost:
             return self._relaxes(relaxation, sum(inputs.values()), outputs)
         drive = self._reads([(i, False) for _, i in self.clamped])
         return _sum([drive, *self._sweeps(sweeps if self.internal else 1)])
+
+    def band(self, spans: Sequence[tuple[int, int]], share: float) -> PhaseCost:
+        """Some of the free phase of a block of one layer, which no layer of the block feels.
+
+        Args:
+            spans: Of each interaction the vectors that are read: the first, and one behind the last.
+            share: Of the layer's elements.
+        """
+        counts = [self.replicas(i) for _, i in self.clamped]
+        key = (share, *((first % n, behind - first) for n, (first, behind) in zip(counts, spans, strict=True)))
+        if key not in self._bands:
+            reads = self._reads([(i, False) for _, i in self.clamped], spans)
+            self._bands[key] = _sum([reads, self._activations(list(self.block.layers), share)])
+        return self._bands[key]
+
+    def replicas(self, interaction: Interaction) -> int:
+        """Copies of an interaction's weight, which share its vectors out."""
+        linear = interaction.linear
+        return 1 if linear is None else 1 + self.graph.parts[linear.weight][-1].replica
 
     def nudged(self, sweeps: int, *, to_inputs: Iterable[str] = ()) -> PhaseCost:
         """One nudged phase, and the transposed reads that carry the error current to `to_inputs`."""
@@ -195,27 +215,35 @@ class BlockCost:
         weights = [i.linear.weight for i in interactions if i.linear is not None]
         return {self.homes.sums(bundle.parts[0]) for weight in weights for bundle in self.bundles[weight]}
 
-    def _activations(self, layers: list[Layer]) -> PhaseCost:
+    def _activations(self, layers: list[Layer], share: float = 1.0) -> PhaseCost:
         operations = 0.0
         for layer in layers:
             activation = layer.activation.op
             work = OPS[activation].work if activation in OPS else 0.0
             operations += math.prod(layer.shape) * (work + len(layer.interactions) + len(layer.biases))
-        energy = operations * self.batch * self.hardware.host.fp32.op_energy.value
+        energy = share * operations * self.batch * self.hardware.host.fp32.op_energy.value
         return PhaseCost(0.0, Cost(digital=energy))
 
-    def _reads(self, reads: list[tuple[Interaction, bool]]) -> PhaseCost:
-        """Products that run together, some transposed; tiles work side by side, a tile's reads in turn."""
+    def _reads(
+        self, reads: list[tuple[Interaction, bool]], spans: Sequence[tuple[int, int]] | None = None
+    ) -> PhaseCost:
+        """Products that run together, some transposed; tiles work side by side, a tile's reads in turn.
+
+        Args:
+            reads: What is read, and whether it is transposed.
+            spans: The vectors of a sample that each takes; None: all.
+        """
         busy: dict[Home, float] = defaultdict(float)
         products: list[tuple[Bundle, int, bool]] = []
         total = Cost()
-        for interaction, transposed in reads:
+        for number, (interaction, transposed) in enumerate(reads):
             linear = interaction.linear
             if linear is None:
                 continue
             alike: dict[tuple[int, int], Cost] = {}  # in all replicas
+            span = spans[number] if spans is not None else (0, positions(interaction, linear))
             for bundle in self.bundles[linear.weight]:
-                vectors = self._vectors(interaction, linear, bundle.parts[0].replica)
+                vectors = self._vectors(interaction, span, bundle.parts[0].replica)
                 turns = bundle.turns if self.group.tile.has_cells else 1
                 busy[self.homes.tile(bundle.parts[0])] += vectors * turns * self.group.tile.read_seconds
                 products.append((bundle, vectors, transposed))
@@ -225,15 +253,16 @@ class BlockCost:
                     alike[key] = read_cost(self.hardware, self.group, parts, vectors, backwards=transposed)
                 total += alike[key]
             for replica, places in self._places(linear).items():
-                vectors = self._vectors(interaction, linear, replica)
+                vectors = self._vectors(interaction, span, replica)
                 total += sums_cost(self.hardware, self.group, places, vectors, backwards=transposed)
         issuing = self.homes.issuing(products, self.group.tile.read_seconds)
         return PhaseCost(max(issuing, *busy.values(), 0.0), total)
 
-    def _vectors(self, interaction: Interaction, linear: Linear, replica: int) -> int:
-        """Vectors that a replica takes: replicas share those of each sample, the first takes most."""
-        replicas = 1 + self.graph.parts[linear.weight][-1].replica
-        return self.batch * -(-(positions(interaction, linear) - replica) // replicas)
+    def _vectors(self, interaction: Interaction, span: tuple[int, int], replica: int) -> int:
+        """Vectors of a span that a replica takes: of each sample, every one that its number comes to."""
+        copies = self.replicas(interaction)
+        first, behind = (-((replica - vector) // copies) for vector in span)
+        return self.batch * (behind - first)
 
     def _places(self, linear: Linear) -> dict[int, dict[Part, Home]]:
         """For each replica of a weight its parts with where their results are added."""

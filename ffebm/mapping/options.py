@@ -276,8 +276,12 @@ class _CopiedCost(BlockCost):
         super().__init__(graph, hardware, block, batch)
         self.copies = copies
 
-    def _vectors(self, interaction: Interaction, linear: Linear, replica: int) -> int:
-        return self.batch * -(-positions(interaction, linear) // self.copies[linear.weight])
+    def _vectors(self, interaction: Interaction, span: tuple[int, int], replica: int) -> int:
+        return self.batch * -(-(span[1] - span[0]) // self.replicas(interaction))
+
+    def replicas(self, interaction: Interaction) -> int:
+        """As it is to be copied."""
+        return 1 if interaction.linear is None else self.copies[interaction.linear.weight]
 
 
 def _as_fast(windows: int, copies: int) -> int:

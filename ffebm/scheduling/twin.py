@@ -231,10 +231,13 @@ def _digital_work(graph: Graph, schedule: Schedule) -> dict[int, tuple[float, fl
 
 def _losing(graph: Graph, ours: Schedule, digital: dict[int, tuple[float, float]]) -> tuple[str, ...]:
     """Blocks whose settling takes more time and more energy than their nodes do digitally."""
-    losing = set()
+    settling = {block.id: (0.0, 0.0) for block in graph.blocks}
     for step in ours.steps:
         if step.kind == "free" and step.block is not None:
-            seconds, joules = digital[step.block]
-            if step.end_s - step.start_s > seconds and step.cost.energy > joules:
-                losing.add(step.block)
-    return tuple(block.name for block in graph.blocks if block.id in losing)
+            seconds, joules = settling[step.block]
+            settling[step.block] = seconds + step.end_s - step.start_s, joules + step.cost.energy
+    return tuple(
+        block.name
+        for block in graph.blocks
+        if all(here > there for here, there in zip(settling[block.id], digital[block.id], strict=True))
+    )

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from collections import Counter
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -60,11 +61,14 @@ def test_a_price_before_placing_is_the_bill_where_blocks_lie_apart(count: int) -
     priced = Priced({})
     plan = compile_model(mixed(), hardware=crossbars(count, 256, 32), passes=(priced,))
     check(plan)
-    steps = {s.name: s.end_s - s.start_s for s in plan.inference.steps if s.kind == "free"}
+    steps: Counter[str] = Counter()
+    for step in plan.inference.steps:
+        if step.kind == "free":
+            steps[step.name] += step.end_s - step.start_s
     apart = [block.name for block in plan.blocks if lies_apart(plan, block.id)]
     assert len(apart) >= min(2, len(plan.blocks))
     for name in apart:
-        assert steps[name] == pytest.approx(priced.found[name], rel=1e-12)
+        assert steps[name] == pytest.approx(priced.found[name], rel=1e-9)
 
 
 def lies_apart(plan: Plan, block: int) -> bool:
@@ -79,7 +83,7 @@ def test_replicas_divide_the_time_and_multiply_the_writes() -> None:
     one, four = (compile_model(model, hardware=crossbars(8, 32, 8), replicas=n) for n in (1, 4))
 
     def reads(plan: Plan) -> float:
-        return next(s.end_s - s.start_s for s in plan.inference.steps if s.kind == "free")
+        return sum(s.end_s - s.start_s for s in plan.inference.steps if s.kind == "free")
 
     def writes(plan: Plan) -> list[tuple[float, float]]:
         steps = [s for s in plan.training.steps if s.kind == "update" and s.cost.array]

@@ -12,7 +12,7 @@ from ffebm.plan.checks.blocks import block_problems
 from ffebm.plan.checks.memory import memory_problems
 from ffebm.plan.checks.options import option_problems
 from ffebm.plan.checks.programs import program_problems
-from ffebm.plan.checks.schedules import schedule_problems
+from ffebm.plan.checks.schedules import band_problems, schedule_problems
 from ffebm.plan.checks.source import source_problems
 from ffebm.plan.checks.tiles import tile_problems
 from ffebm.plan.mapping import mapping_problems
@@ -188,11 +188,15 @@ def _order_problems(plan: PlanData, known: set[str]) -> Iterator[str]:
         if runner is None or runner.name != step.name:
             yield f"step {step.id} runs {step.name!r}, which is unknown or has run already"
             return
+        made = [plan.types[value].shape for value in runner.outputs if value in plan.types]
+        if step.rows is not None and any(step.rows[1] not in shape for shape in made):
+            yield f"step {step.id} makes the last rows {step.rows} of {step.name!r}, which has others"
         reads = runner.inputs if isinstance(runner, EnergyBlock) else sorted(values_read(runner))
         for value in reads:
             if value not in known:
                 yield f"step {step.id} ({step.name}) reads {value!r} before it is made"
         known.update(runner.outputs)
+    yield from band_problems(plan.inference)
     if left:
         yield f"no step runs {min(str(runner.name) for runner in left.values())!r}"
     for port in plan.outputs:

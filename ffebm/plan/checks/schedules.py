@@ -41,6 +41,22 @@ def schedule_problems(schedule: Schedule, units: Collection[str], n_blocks: int)
     yield from _interval_problems(schedule, units)
 
 
+def band_problems(schedule: Schedule) -> Iterator[str]:
+    """Bands of an inference that do not follow each other, and what is done twice, as text."""
+    done: dict[tuple[str, str, int], int | None] = {}
+    for step in schedule.steps:
+        if step.kind not in {"digital", "free"}:
+            continue
+        what = step.kind, step.name, step.sample
+        until = done.get(what, 0)
+        if step.rows is None and what in done:
+            yield f"step {step.id} runs {step.name!r}, which is unknown or has run already"
+        elif step.rows is not None and step.rows[0] != until:
+            made = "all" if until is None else f"those before {until}"
+            yield f"step {step.id} makes rows {step.rows} of {step.name!r}, of which {made} are made"
+        done[what] = None if step.rows is None else step.rows[1]
+
+
 def _step_problems(step: Step, n_blocks: int) -> Iterator[str]:
     """Contradictions of a step alone."""
     if not step.start_s <= step.end_s:

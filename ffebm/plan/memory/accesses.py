@@ -157,10 +157,10 @@ class _Reading:
     def found(self, step: Step, place: _Place) -> list[Held]:
         """What a step finds in a place."""
         makers = self.there.get(place, {})
-        direct = [held for before in step.after for held in makers.get(before, ())]
+        direct = dict.fromkeys(held for before in step.after for held in makers.get(before, ()))
         if direct:
-            return direct
-        every = [held for helds in makers.values() for held in helds]
+            return list(direct)
+        every = list(dict.fromkeys(held for helds in makers.values() for held in helds))
         own = [held for held in every if held.sample == step.sample]
         return own or every
 

@@ -13,7 +13,7 @@ from ffebm.hardware.silicon import powered
 from ffebm.mapping.read_cost import buffer_of
 from ffebm.plan.plan import Plan
 from ffebm.plan.schedule import Cost, Schedule, Step, StepKind
-from ffebm.scheduling.schedules import LOSS_OPERATIONS, UPDATE_OPERATIONS
+from ffebm.scheduling.backward import LOSS_OPERATIONS, UPDATE_OPERATIONS
 
 
 class Constant(msgspec.Struct, frozen=True, kw_only=True):

@@ -351,7 +351,10 @@ def _here_and_there(view: View) -> Iterator[RenderableType]:
     if computed is None or not facts.blocks:
         return
     line = facts.inference
-    free = {line.names[line.name[n]]: n for n, kind in enumerate(line.kind) if line.kinds[kind] == "free"}
+    free: dict[str, list[int]] = {}
+    for n, kind in enumerate(line.kind):
+        if line.kinds[kind] == "free":
+            free.setdefault(line.names[line.name[n]], []).append(n)
     names = list(computed.blocks) if view.whole else list(computed.blocks)[:ROWS]
     yield Text()
     table = view.table(
@@ -359,9 +362,9 @@ def _here_and_there(view: View) -> Iterator[RenderableType]:
     )
     for name in names:
         seconds, joules = computed.blocks[name]
-        step = free[name]
-        ours = view.marks.seconds(line.end_s[step] - line.start_s[step], ["free"])
-        spent = view.marks.joules(line.costs[line.cost[step]])
+        bands = free[name]
+        ours = view.marks.seconds(sum(line.end_s[n] - line.start_s[n] for n in bands), ["free"])
+        spent = view.marks.joules(sum((line.costs[line.cost[n]] for n in bands), Cost()))
         loses = "both" if name in computed.losing else ""
         table.add_row(name, ours, quantity(seconds, "s"), spent, quantity(joules, "J"), loses)
     if len(names) < len(computed.blocks):

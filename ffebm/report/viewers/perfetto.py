@@ -106,6 +106,10 @@ def _block_of(step: Step, makers: Mapping[str, int]) -> int | None:
 
 def _arguments(step: Step, block: str | None, *, first: bool) -> dict[str, Argument]:
     found: dict[str, Argument] = {"step": step.id, "units": ", ".join(step.units)}
+    if step.rows is not None:
+        found["rows"] = f"{step.rows[0]} to {step.rows[1] - 1}"
+    if step.sample:
+        found["sample"] = step.sample
     if block is not None:
         found["block"] = block
     found |= {"start_s": _rounded(step.start_s), "end_s": _rounded(step.end_s)}

@@ -1,0 +1,152 @@
+"""Bands: how many rows each step makes, so that a plan stays small.
+
+A layer waits for the first band of the one before, and is done a band after it: high bands cost time, low
+ones steps. Each item that streams has up to `MOST_BANDS` bands of equal height. Where that makes more than
+`MOST_STEPS` steps, items of as many rows are cut less finely, those first that lose least time for a step.
+
+Where the windows of a layer are shared out over replicas, a band that is no multiple of them leaves some
+idle: bands are then as high as it takes to lose at most `IDLE` of the time.
+"""
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ffebm.scheduling.row_window import Rows
+from ffebm.scheduling.streams import Stream
+
+MOST_BANDS = 32
+"""Bands of an item. ResNet-50 on `reference` by up to 32 bands a layer takes 6 % more than by single rows, by
+16 it takes 24 %: docs/scheduling.md."""
+MOST_STEPS = 10_000
+"""Steps of an inference: DenseNet-121 by 32 bands a layer would have half as many again for a tenth of its
+time: docs/scheduling.md."""
+IDLE = 0.1
+"""Share by which bands that are no multiple of a layer's replicas may lengthen its reads (an assumption)."""
+
+
+@dataclass(frozen=True)
+class Bands:
+    """Rows at which the bands of something end.
+
+    Attributes:
+        ends: Increasing; the last is the number of rows.
+    """
+
+    ends: tuple[int, ...]
+
+    def rows(self) -> list[Rows]:
+        """The bands in order."""
+        return list(zip((0, *self.ends[:-1]), self.ends, strict=True))
+
+    def of(self, row: int) -> int:
+        """The band that a row is in."""
+        return bisect_right(self.ends, row)
+
+
+def of_height(rows: int, height: int) -> Bands:
+    """Bands of some rows each; the last may be lower."""
+    return Bands((*range(height, rows, height), rows))
+
+
+@dataclass(frozen=True)
+class Streaming:
+    """An item that streams, as far as its bands go.
+
+    Attributes:
+        stream: How it does.
+        unit: Its bands have a multiple of so many rows.
+        copies: How often what it makes is carried.
+        seconds: How long it takes.
+    """
+
+    stream: Stream
+    unit: int
+    copies: int
+    seconds: float
+
+    def bands(self, height: int) -> Bands:
+        """Bands of at least so many rows."""
+        return of_height(self.stream.rows, -(-height // self.unit) * self.unit)
+
+    def steps(self, height: int) -> int:
+        """Steps that it makes by bands of at least so many rows, what is carried included."""
+        return len(self.bands(height).ends) * (1 + self.copies)
+
+
+def bands_of(
+    streams: Sequence[Stream | None],
+    copies: Sequence[int],
+    replicas: Mapping[int, Sequence[int]],
+    seconds: Sequence[float],
+    most: int = MOST_BANDS,
+) -> list[Bands | None]:
+    """The bands of each item; None: it is done at once.
+
+    Args:
+        streams: Of the items in order.
+        copies: How often what each item makes is carried.
+        replicas: Of each linear map that drives a block, by the block's position among the items.
+        seconds: How long each item takes.
+        most: Bands of an item.
+    """
+    found = {
+        place: Streaming(stream, _unit(stream, replicas.get(place, ())), copies[place], seconds[place])
+        for place, stream in enumerate(streams)
+        if stream is not None
+    }
+    heights = _heights(list(found.values()), most, MOST_STEPS - len(streams) + len(found))
+    bands = (
+        found[place].bands(heights[found[place].stream.rows]) if place in found else None
+        for place in range(len(streams))
+    )
+    return [some if some is not None and len(some.ends) > 1 else None for some in bands]
+
+
+def _heights(streaming: Sequence[Streaming], most: int, steps: int) -> dict[int, int]:
+    """How high bands are, for each number of rows, so that there are not too many steps.
+
+    Args:
+        streaming: What streams.
+        most: Bands of an item.
+        steps: Of all of them.
+    """
+    alike: dict[int, list[Streaming]] = {}
+    for one in streaming:
+        alike.setdefault(one.stream.rows, []).append(one)
+    heights = {rows: -(-rows // most) for rows in alike}
+    counts = {rows: sum(one.steps(heights[rows]) for one in some) for rows, some in alike.items()}
+    while sum(counts.values()) > steps:
+        choices = []
+        for rows, some in alike.items():
+            bands = -(-rows // heights[rows])
+            if bands > 1:
+                height = -(-rows // (bands - 1))
+                count = sum(one.steps(height) for one in some)
+                longer = sum(one.seconds for one in some) * (height - heights[rows]) / rows
+                choices.append((longer / max(1, counts[rows] - count), rows, height, count))
+        if not choices:
+            break
+        _, rows, height, count = min(choices)
+        heights[rows], counts[rows] = height, count
+    return heights
+
+
+def _unit(stream: Stream, replicas: Sequence[int]) -> int:
+    """The lowest bands that leave replicas idle for no more than a share of the time."""
+    heights = range(1, stream.rows)
+    return next(
+        (h for h in heights if _idles(stream, of_height(stream.rows, h), replicas) <= IDLE), stream.rows
+    )
+
+
+def _idles(stream: Stream, bands: Bands, replicas: Sequence[int]) -> float:
+    """The share by which bands lengthen the reads of a block."""
+    worst = 0.0
+    for drive, copies in zip(stream.drives, replicas, strict=False):
+        if drive is not None and copies > 1:
+            spans = [drive.vectors(rows, stream.rows) for rows in bands.rows()]
+            counts = [behind - first for first, behind in spans]
+            whole = -(-sum(counts) // copies)
+            worst = max(worst, sum(-(-count // copies) for count in counts) / whole - 1)
+    return worst

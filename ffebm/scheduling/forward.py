@@ -1,0 +1,230 @@
+"""Tasks of one inference: each item in bands of rows where it streams, at once where it does not.
+
+A band waits for the band before it and for the bands that it needs of what it reads; the last band waits for
+all the rest of it. Values that cross units travel over the network band by band as they are made: between
+tiles, digital groups, and both; what leaves the tiles as an output goes to the host. What the bands of an
+item take adds up to what it takes at once; only reads of replicas and latencies of the network may be more,
+since each band has its own.
+"""
+
+from dataclasses import dataclass
+
+from ffebm.graph.energy_block import EnergyBlock
+from ffebm.graph.graph import Graph
+from ffebm.graph.work import elements, sizes
+from ffebm.hardware.description import Hardware
+from ffebm.hardware.groups import DataType
+from ffebm.mapping.digital_cost import digital_cost, work_of
+from ffebm.plan.schema import Settle
+from ffebm.scheduling.bands import Bands, bands_of, of_height
+from ffebm.scheduling.items import Item, items_of
+from ffebm.scheduling.list_schedule import Task
+from ffebm.scheduling.row_window import Rows
+from ffebm.scheduling.streams import Stream, streams_of
+from ffebm.scheduling.task_list import DigitalRun, Seat, TaskList, apart
+
+
+def place_of(seat: Seat) -> str:
+    """Where a value is brought, by name."""
+    return seat.name if isinstance(seat, EnergyBlock) else f"digital {seat}"
+
+
+@dataclass(frozen=True)
+class Coming:
+    """A value that comes in bands.
+
+    Attributes:
+        tasks: After each of which a band is there; -1 if it is from the start.
+        axis: Along which it comes; None: at once.
+        bands: Of its rows; None: at once.
+    """
+
+    tasks: tuple[int, ...]
+    axis: int | None = None
+    bands: Bands | None = None
+
+
+GIVEN = Coming((-1,))
+"""What is there from the start."""
+
+
+class Forward(TaskList):
+    """Tasks of one inference.
+
+    Args:
+        graph: A placed graph.
+        hardware: The machine.
+        settle: How energy blocks settle.
+        dtype: In which digital units compute.
+        most_bands: Bands of an item; 1: nothing streams.
+    """
+
+    def __init__(
+        self, graph: Graph, hardware: Hardware, settle: Settle, dtype: DataType, most_bands: int
+    ) -> None:
+        super().__init__(graph, hardware, settle, dtype)
+        self.items = items_of(graph)
+        self.maker = {value: item for item in self.items for value in item.makes}
+        self.done: dict[int, Coming] = {}
+        self.seats: dict[str, Seat] = {}
+        for item in self.items:
+            self.seats.update(dict.fromkeys(item.makes, self.seat(item)))
+        self._moved: dict[tuple[str, str], Coming] = {}
+        self._streams: list[Stream | None] = [None] * len(self.items)
+        self._bands: list[Bands | None] = [None] * len(self.items)
+        self._axes: dict[str, int] = {}
+        self._most = most_bands
+        if most_bands > 1 and self._several_units():
+            self._stream()
+
+    def _several_units(self) -> bool:
+        """Bands gain nothing where one unit does everything."""
+        groups = {node.group for node in self.graph.nodes if node.unit == "digital"}
+        alone = all(len(self.hardware.unit_numbers(group)) == 1 for group in groups)
+        return bool(self.graph.blocks) or len(groups) > 1 or not alone
+
+    def _stream(self) -> None:
+        """Decide what streams, in which bands."""
+        streams = streams_of(self.graph, self.hardware, self.items, self.batch)
+        replicas = {
+            item.position: [self.costs[item.block.id].replicas(i) for _, i in item.block.interactions()]
+            for item in self.items
+            if item.block is not None
+        }
+        seconds = [self._seconds(item) for item in self.items]
+        self._streams, self._axes = streams.of, streams.axes
+        self._bands = bands_of(streams.of, self._copies(), replicas, seconds, self._most)
+
+    def _copies(self) -> list[int]:
+        """How often what each item makes is carried."""
+        places: dict[str, set[str]] = {}
+        for item in self.items:
+            for value in item.reads:
+                if apart(self.seats.get(value), self.seat(item)):
+                    places.setdefault(value, set()).add(place_of(self.seat(item)))
+        return [sum(len(places.get(value, ())) for value in item.makes) for item in self.items]
+
+    def _seconds(self, item: Item) -> float:
+        """How long an item takes at once."""
+        if item.block is not None:
+            return self.costs[item.block.id].free(self.settle.free_sweeps).seconds
+        node = item.nodes[0]
+        group = self.hardware.digital_group(node.group)
+        return digital_cost(self.hardware, group, work_of(self.graph, node), self.dtype).seconds
+
+    def ended(self, item: Item) -> int:
+        """The task with which an item has run; -1 before it has."""
+        done = self.done.get(item.position)
+        return -1 if done is None else done.tasks[-1]
+
+    def forward(self) -> None:
+        """Tasks of one inference."""
+        for item in self.items:
+            stream, bands = self._streams[item.position], self._bands[item.position]
+            if stream is None or bands is None:
+                after = tuple(
+                    task for value in item.reads for task in self.coming(value, self.seat(item)).tasks
+                )
+                made = Coming((self.append(self._at_once(item, after), item.block),))
+            else:
+                made = Coming(self._in_bands(item, stream, bands), stream.axis, bands)
+            self.done[item.position] = made
+        for value in self.graph.outputs:
+            if isinstance(self.seats.get(value), EnergyBlock):
+                self.coming(value, self.hardware.host.name)
+
+    def seat(self, item: Item) -> Seat:
+        """Where an item works; a view of a digital value is wherever that lies."""
+        if item.block is not None:
+            return item.block
+        node = item.nodes[0]
+        if len(item.reads) == 1 and not work_of(self.graph, node).moved:
+            source = self.seats.get(item.reads[0])
+            return node.group if isinstance(source, EnergyBlock) else source
+        return node.group
+
+    def _at_once(self, item: Item, after: tuple[int, ...]) -> Task:
+        """All of an item."""
+        if item.block is None:
+            return self._node_run(item).task("digital", item.nodes[0].name, after)
+        phase = self.costs[item.block.id].free(self.settle.free_sweeps)
+        return Task("free", item.block.name, self.tiles(item.block), phase.seconds, after, phase.cost)
+
+    def _in_bands(self, item: Item, stream: Stream, bands: Bands) -> tuple[int, ...]:
+        """One task a band; each waits for the one before."""
+        run = self._node_run(item) if item.block is None else None
+        units = () if item.block is None else self.tiles(item.block)
+        tasks: list[int] = []
+        for rows in bands.rows():
+            needed = (task for v in item.reads for task in self._tasks_before(v, item, stream, rows))
+            after = (*tasks[-1:], *needed)
+            share = (rows[1] - rows[0]) / stream.rows
+            if run is not None:
+                task = run.task("digital", item.nodes[0].name, after, rows, share)
+            else:
+                task = self._block_band(item, stream, rows, units, after)
+            tasks.append(self.append(task, item.block))
+        return tuple(tasks)
+
+    def _node_run(self, item: Item) -> DigitalRun:
+        node = item.nodes[0]
+        return self.digital_run(work_of(self.graph, node), self.hardware.digital_group(node.group))
+
+    def _block_band(
+        self, item: Item, stream: Stream, rows: Rows, units: tuple[str, ...], after: tuple[int, ...]
+    ) -> Task:
+        """Some rows of a block of one layer."""
+        assert item.block is not None
+        spans = [(0, 0) if drive is None else drive.vectors(rows, stream.rows) for drive in stream.drives]
+        phase = self.costs[item.block.id].band(spans, (rows[1] - rows[0]) / stream.rows)
+        return Task("free", item.block.name, units, phase.seconds, after, phase.cost, rows=rows)
+
+    # --- what is read --------------------------------------------------------------------------------
+
+    def _tasks_before(self, value: str, item: Item, stream: Stream, rows: Rows) -> tuple[int, ...]:
+        """The tasks that bring the rows of a value that some rows of an item need."""
+        coming = self.coming(value, self.seat(item))
+        reaches = stream.reads.get(value)
+        if coming.bands is None or reaches is None or reaches[0].axis != coming.axis:
+            return coming.tasks
+        first, behind = stream.needed(value, rows)
+        if rows[1] == stream.rows:
+            behind = coming.bands.ends[-1]
+        return (
+            coming.tasks[coming.bands.of(first) : coming.bands.of(behind - 1) + 1] if first < behind else ()
+        )
+
+    def coming(self, value: str, seat: Seat) -> Coming:
+        """A value as it comes to where it is read."""
+        if value in self.graph.constants:
+            return GIVEN
+        maker = self.maker.get(value)
+        made = GIVEN if maker is None else self.done[maker.position]
+        start = self.seats.get(value)
+        if not apart(start, seat):
+            return made
+        where = value, place_of(seat)
+        if where not in self._moved:
+            source = self._given(value) if maker is None else made
+            self._moved[where] = self._carried(value, source, (start, seat))
+        return self._moved[where]
+
+    def _given(self, value: str) -> Coming:
+        """An input of the model, which the host has, in bands to be carried."""
+        axis, shape = self._axes.get(value), sizes(self.graph.shape(value))
+        rows = 1 if axis is None or shape is None else shape[axis]
+        if rows < 2:
+            return GIVEN
+        bands = of_height(rows, -(-rows // self._most))
+        return Coming((-1,) * len(bands.ends), axis, bands)
+
+    def _carried(self, value: str, made: Coming, ends: tuple[Seat, Seat]) -> Coming:
+        """A value over the network, band by band."""
+        if made.bands is None:
+            return Coming((self.transfer(value, made.tasks, ends),))
+        tasks: list[int] = []
+        total = elements(self.graph, value)
+        for rows, task in zip(made.bands.rows(), made.tasks, strict=True):
+            moved = total * (rows[1] - rows[0]) / made.bands.ends[-1]
+            tasks.append(self.transfer(value, (task,), ends, moved, rows=rows))
+        return Coming(tuple(tasks), made.axis, made.bands)

@@ -1,0 +1,275 @@
+"""Which items of a schedule make their outputs row by row, and from which rows of what they read.
+
+A digital node streams along an axis of its outputs if its row map says so, and what it reads comes along
+that axis. A block streams if it is one layer, whose windows are read one after the other: rows of an image,
+or rows of a matrix. A block of several layers settles as a whole, and so does a circuit that settles by
+itself.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ffebm.graph.energy_block import EnergyBlock, Interaction, Layer
+from ffebm.graph.graph import Graph, Node
+from ffebm.graph.work import sizes
+from ffebm.hardware.description import Hardware
+from ffebm.scheduling.items import Item
+from ffebm.scheduling.row_maps import row_windows, rows_of
+from ffebm.scheduling.row_window import Rows, RowWindow, same_rows, scattering, sliding
+
+SPATIAL = {"AveragePool", "Conv", "ConvTranspose", "LpPool", "MaxPool", "Resize"}
+"""Ops over images, [samples, channels, rows, …]."""
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Rows of a value that some rows of an item's output need, through windows one behind the other."""
+
+    windows: tuple[RowWindow, ...]
+
+    @property
+    def axis(self) -> int:
+        """Of the value."""
+        return self.windows[-1].axis
+
+    @property
+    def size(self) -> int:
+        """Rows of the value."""
+        return self.windows[-1].size
+
+    def needed(self, rows: Rows) -> Rows:
+        """The rows of the value that some output rows need."""
+        for window in self.windows:
+            if rows[0] < rows[1]:
+                rows = window.needed(rows)
+        return rows
+
+
+@dataclass(frozen=True)
+class Drive:
+    """Products of a linear map that drives a layer, in the order of its vectors.
+
+    Attributes:
+        reach: Rows of vectors that some rows of the layer need.
+        row: Vectors of a row.
+    """
+
+    reach: Reach
+    row: int
+
+    def vectors(self, rows: Rows, last: int) -> Rows:
+        """Those that are read for some rows of the layer, and were not for rows before.
+
+        Args:
+            rows: Of the layer.
+            last: How many it has; the last ones read what is left.
+        """
+        first, behind = (self._read(row, last) for row in rows)
+        return first, max(first, behind)
+
+    def _read(self, row: int, last: int) -> int:
+        if row == 0:
+            return 0
+        return self.row * (self.reach.size if row == last else self.reach.needed((0, row))[1])
+
+
+@dataclass(frozen=True)
+class Stream:
+    """How an item makes its outputs row by row.
+
+    Attributes:
+        axis: Of each output.
+        rows: That each has.
+        reads: How far rows reach into each value; a value that is not here is needed whole.
+        drives: Of a block: of its linear maps in order, None for an interaction without.
+    """
+
+    axis: int
+    rows: int
+    reads: Mapping[str, tuple[Reach, ...]]
+    drives: tuple[Drive | None, ...] = ()
+
+    def needed(self, value: str, rows: Rows) -> Rows:
+        """The rows of a value that some output rows need: from the first to the last one."""
+        found = [reach.needed(rows) for reach in self.reads[value]]
+        some = [(first, behind) for first, behind in found if first < behind]
+        return min((r[0] for r in some), default=0), max((r[1] for r in some), default=0)
+
+
+@dataclass
+class Streams:
+    """The streams of a graph's items.
+
+    Attributes:
+        of: The stream of each item by position; None: a barrier.
+        axes: The axis along which each value comes.
+    """
+
+    of: list[Stream | None] = field(default_factory=list)
+    axes: dict[str, int] = field(default_factory=dict)
+
+
+def streams_of(graph: Graph, hardware: Hardware, items: Sequence[Item], batch: int) -> Streams:
+    """What streams.
+
+    Args:
+        graph: With energy blocks.
+        hardware: The machine.
+        items: Of the graph, in order.
+        batch: Samples of one run; the first axis holds rows of one sample only if it is 1.
+    """
+    found = Streams()
+    for value in graph.inputs:
+        axis = _input_axis(graph, hardware, items, value)
+        if axis is not None:
+            found.axes[value] = axis
+    for item in items:
+        stream = (
+            _node_stream(graph, item.nodes[0], found.axes, 0 if batch == 1 else 1)
+            if item.block is None
+            else block_stream(graph, hardware, item.block)
+        )
+        if stream is not None and stream.rows < 2:
+            stream = None
+        found.of.append(stream)
+        if stream is not None:
+            found.axes.update(dict.fromkeys(item.makes, stream.axis))
+    return found
+
+
+def _input_axis(graph: Graph, hardware: Hardware, items: Sequence[Item], value: str) -> int | None:
+    """The axis along which an input of the model comes: as what reads it first wants it."""
+    for item in items:
+        if value in item.reads:
+            stream = (
+                _along(graph, item.nodes[0], _natural(graph, item.nodes[0]))
+                if item.block is None
+                else block_stream(graph, hardware, item.block)
+            )
+            if stream is not None and value in stream.reads:
+                return stream.reads[value][0].axis
+    shape = graph.shape(value)
+    return len(shape) - 2 if shape is not None and len(shape) in {3, 4} else None
+
+
+# --- digital nodes -----------------------------------------------------------------------------------
+
+
+def _natural(graph: Graph, node: Node) -> int | None:
+    """The axis of rows of a node's output by what it is."""
+    shape = graph.shape(node.outputs[0])
+    if shape is None:
+        return None
+    if node.op in SPATIAL:
+        return 2
+    return len(shape) - 2 if node.op == "MatMul" and len(shape) > 2 else None
+
+
+def _node_stream(graph: Graph, node: Node, axes: Mapping[str, int], least: int) -> Stream | None:
+    """The stream of a node along the axis on which most of what it reads comes."""
+    shape = graph.shape(node.outputs[0]) if node.outputs else None
+    coming = [axes[value] for value in node.inputs if value in axes]
+    if shape is None:
+        return None
+    best: tuple[int, Stream | None] = (0, None)
+    for axis in dict.fromkeys([*coming, *range(least, len(shape))]):
+        stream = _along(graph, node, axis) if least <= axis < len(shape) else None
+        if stream is None:
+            continue
+        score = sum(
+            reaches[0].axis == axes.get(value) and reaches[0].size > 1
+            for value, reaches in stream.reads.items()
+        )
+        if score > best[0] and stream.rows > 1:
+            best = score, stream
+        if score == len(coming):
+            break
+    return best[1] or _along(graph, node, _natural(graph, node))
+
+
+def _along(graph: Graph, node: Node, axis: int | None) -> Stream | None:
+    """The stream of a node along an axis; None if it is a barrier there."""
+    rows = None if axis is None else rows_of(graph, node, axis)
+    windows = None if axis is None or rows is None else row_windows(graph, node, axis)
+    if axis is None or rows is None or windows is None:
+        return None
+    read: dict[str, list[RowWindow | None]] = {}
+    for value, window in zip(node.inputs, windows, strict=True):
+        read.setdefault(value, []).append(window)
+    return Stream(axis, rows, {value: found for value, some in read.items() if (found := _one_way(some))})
+
+
+def _one_way(windows: Sequence[RowWindow | None]) -> tuple[Reach, ...]:
+    """How a value is read along one axis; nothing if some of its reads want all of it, or another axis."""
+    reaches = tuple(Reach((window,)) for window in windows if window is not None)
+    return reaches if len(reaches) == len(windows) and len({reach.axis for reach in reaches}) == 1 else ()
+
+
+# --- blocks ------------------------------------------------------------------------------------------
+
+
+def block_stream(graph: Graph, hardware: Hardware, block: EnergyBlock) -> Stream | None:
+    """The stream of a block; None if it settles as a whole."""
+    if len(block.layers) > 1 or hardware.analog_group(block.group).relaxation is not None:
+        return None
+    (layer,) = block.layers
+    shape = sizes(graph.shape(layer.value))
+    plain = all(_is_plain(layer, interaction) for interaction in layer.interactions)
+    ops = {i.linear.op for i in layer.interactions if i.linear is not None}
+    if not plain or not ops or shape is None or len(shape) != len(layer.shape) + 1:
+        return None
+    axis = 1 if ops == {"MatMul"} else 2
+    if axis >= len(shape) - (axis == 1) or (axis == 2 and "MatMul" in ops):
+        return None
+    drives: list[Drive | None] = []
+    reads: dict[str, list[Reach]] = {}
+    for interaction in layer.interactions:
+        vectors, read = _interaction_reach(graph, layer, interaction, axis)
+        reads.setdefault(interaction.source, []).append(read)
+        drives.append(vectors)
+    return Stream(axis, layer.shape[axis - 1], {v: tuple(r) for v, r in reads.items()}, tuple(drives))
+
+
+def _is_plain(layer: Layer, interaction: Interaction) -> bool:
+    """Rows stay where they are, but for pooling."""
+    moved = interaction.before or interaction.after
+    return not moved and (interaction.pool is not None or interaction.linear_shape[1:] == layer.shape[1:])
+
+
+def _interaction_reach(
+    graph: Graph, layer: Layer, interaction: Interaction, axis: int
+) -> tuple[Drive | None, Reach]:
+    """Of the vectors of a linear map, and of the value that it multiplies."""
+    behind = tuple(_pool_windows(layer, interaction, axis))
+    linear = interaction.linear
+    rows = interaction.linear_shape[axis - 1]
+    if linear is None:
+        return None, Reach((*behind, same_rows(axis, rows)))
+    if linear.op == "MatMul":
+        window = same_rows(axis, rows)
+        per_row = math.prod(interaction.linear_shape[1:-1])
+        return Drive(Reach((*behind, window)), per_row), Reach((*behind, window))
+    kernel = graph.constants[linear.weight].shape[2:]
+    ones = (1,) * len(kernel)
+    facts = (
+        kernel[0],
+        (linear.strides or ones)[0],
+        (linear.dilations or ones)[0],
+        (linear.pads or (0,))[0],
+    )
+    size = interaction.source_shape[axis - 1]
+    if linear.op == "ConvTranspose":  # a vector for each pixel of its input
+        read = Reach((*behind, scattering(axis, size, *facts)))
+        return Drive(read, math.prod(interaction.source_shape[2:])), read
+    drive = Drive(Reach((*behind, same_rows(axis, rows))), math.prod(interaction.linear_shape[2:]))
+    return drive, Reach((*behind, sliding(axis, size, *facts)))
+
+
+def _pool_windows(layer: Layer, interaction: Interaction, axis: int) -> Iterator[RowWindow]:
+    """From rows of a layer to rows of what is pooled."""
+    pool = interaction.pool
+    if pool is not None:
+        dilation = pool.dilations[0] if pool.dilations else 1
+        size = interaction.linear_shape[axis - 1]
+        yield sliding(axis, size, pool.kernel[0], pool.strides[0], dilation, pool.pads[0])
