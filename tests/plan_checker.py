@@ -5,7 +5,6 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 import numpy as np
-import pytest
 
 from ffebm import Plan
 from ffebm.graph.energy_block import EnergyBlock, Interaction

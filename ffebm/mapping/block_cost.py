@@ -62,7 +62,7 @@ class BlockCost:
         self.colour = {layer.value: colours[n] for n, layer in enumerate(block.layers)}
         self.bundles = {w: bundles_of(graph.parts[w]) for w in block.weights() if w in graph.parts}
         self.homes = Homes(graph, hardware, self.group, self.bundles)
-        self._bands: dict[tuple[object, ...], PhaseCost] = {}
+        self._bands: dict[tuple[float, ...], PhaseCost] = {}
 
     @property
     def tiles(self) -> tuple[int, ...]:
@@ -87,8 +87,9 @@ class BlockCost:
             spans: Of each interaction the vectors that are read: the first, and one behind the last.
             share: Of the layer's elements.
         """
-        counts = [self.replicas(i) for _, i in self.clamped]
-        key = (share, *((first % n, behind - first) for n, (first, behind) in zip(counts, spans, strict=True)))
+        counts = [self.replicas(interaction) for _, interaction in self.clamped]
+        starts = [first % copies for (first, _), copies in zip(spans, counts, strict=True)]
+        key = (share, *starts, *(behind - first for first, behind in spans))
         if key not in self._bands:
             reads = self._reads([(i, False) for _, i in self.clamped], spans)
             self._bands[key] = _sum([reads, self._activations(list(self.block.layers), share)])

@@ -193,11 +193,15 @@ def _resize(graph: Graph, node: Node, axis: int) -> Windows | None:
     before, behind = _RESIZE_REACH[str(node.attrs.get("mode", "nearest"))]
     low, high = shift - before - ROUNDING, shift + behind + ROUNDING
     per = math.lcm(step.denominator, low.denominator, high.denominator)
-    facts = (int(fact * per) for fact in (step, low, high))
-    return _only_first(node, RowWindow(axis, n, *facts, per=per, clamped=True))
+    units, first, last = (int(fact * per) for fact in (step, low, high))
+    return _only_first(node, RowWindow(axis, n, units, first, last, per, clamped=True))
 
 
-_RESIZE_REACH = {"nearest": (Fraction(1, 2), Fraction(1)), "linear": (0, 1), "cubic": (1, 2)}
+_RESIZE_REACH = {
+    "nearest": (Fraction(1, 2), Fraction(1)),
+    "linear": (Fraction(0), Fraction(1)),
+    "cubic": (Fraction(1), Fraction(2)),
+}
 """Rows before and behind a position that each mode may read."""
 
 

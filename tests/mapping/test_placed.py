@@ -1,8 +1,8 @@
 """Plans as an independent checker sees them, and prices of blocks before they are placed."""
 
+from collections import Counter
 from dataclasses import dataclass
 
-from collections import Counter
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
