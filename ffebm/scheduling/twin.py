@@ -233,7 +233,7 @@ def _losing(graph: Graph, ours: Schedule, digital: dict[int, tuple[float, float]
     """Blocks whose settling takes more time and more energy than their nodes do digitally."""
     settling = {block.id: (0.0, 0.0) for block in graph.blocks}
     for step in ours.steps:
-        if step.kind == "free" and step.block is not None:
+        if step.kind == "free" and step.block is not None and not step.sample:
             seconds, joules = settling[step.block]
             settling[step.block] = seconds + step.end_s - step.start_s, joules + step.cost.energy
     return tuple(

@@ -125,15 +125,15 @@ class Detail {
   /* What the block's own work would take on digital units, beside what settling takes. */
   digital(name) {
     const facts = this.model.facts, line = facts.inference;
-    const step = line.kind.findIndex((kind, at) => line.kinds[kind] === "free" && line.names[line.name[at]] === name);
+    const bands = [...line.kind.keys()].filter((at) => line.kinds[line.kind[at]] === "free" && line.names[line.name[at]] === name);
     const rows = Object.entries(facts.twin).map(([dtype, twin]) => {
       const [seconds, joules] = twin.blocks[name], loses = twin.losing.includes(name) ? ": better in both" : "";
       return [`Digital, ${dtype}`, `${quantity(seconds, "s")}, ${quantity(joules, "J")}${loses}`];
     });
-    if (!rows.length || step < 0) return [];
-    const cost = line.costs[line.cost[step]];
-    const joules = Object.keys(facts.energy_basis).reduce((sum, kind) => sum + cost[kind], 0);
-    const settles = [quantity(line.end_s[step] - line.start_s[step], "s"), quantity(joules, "J")];
+    if (!rows.length || !bands.length) return [];
+    const together = (of) => bands.reduce((sum, at) => sum + of(at), 0);
+    const joules = together((at) => Object.keys(facts.energy_basis).reduce((sum, kind) => sum + line.costs[line.cost[at]][kind], 0));
+    const settles = [quantity(together((at) => line.end_s[at] - line.start_s[at]), "s"), quantity(joules, "J")];
     return [el("h3", {}, `${name} in an inference, here and there`), this.rows(["On tiles", settles.join(", ")], ...rows)];
   }
 
