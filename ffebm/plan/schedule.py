@@ -122,8 +122,8 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def runs(self) -> tuple[Step, ...]:
         """The free phases and digital nodes in the order in which they are done: of bands the last one."""
         forward = [step for step in self.steps if step.kind in {"free", "digital"} and not step.sample]
-        last = {(step.kind, step.name): step.id for step in forward}
-        return tuple(step for step in forward if last[step.kind, step.name] == step.id)
+        last = {(step.kind, step.name, step.block): step.id for step in forward}
+        return tuple(step for step in forward if last[step.kind, step.name, step.block] == step.id)
 
     @property
     def ratio(self) -> float:

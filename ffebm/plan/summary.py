@@ -156,12 +156,11 @@ def _sizes(plan: PlanData) -> str:
 def _schedule_lines(name: str, schedule: Schedule, plan: PlanData) -> Iterator[str]:
     cost = schedule.cost
     yield f"{name:<11} of {plan.samples} sample(s): {len(schedule.steps)} steps"
-    yield (
-        f"  time      {engineering(schedule.makespan_s, 's')}; lower bound "
-        f"{engineering(schedule.lower_bound_s, 's')} ({schedule.lower_bound}); ratio {schedule.ratio:.3f}"
+    time = (
+        f"{engineering(schedule.makespan_s, 's')}; lower bound {engineering(schedule.lower_bound_s, 's')} "
+        f"({schedule.lower_bound}); ratio {schedule.ratio:.3f}"
     )
-    rate = plan.batch / schedule.interval_s if schedule.interval_s else 0.0
-    between = "between runs in flight" if name == "inference" else "for each further run in the step"
+    yield textwrap.fill(time, 80, initial_indent="  time      ", subsequent_indent=" " * 12)
     yield (
         f"  interval  {engineering(schedule.interval_s, 's')} {between} ({schedule.interval_unit or '-'}); "
         f"{rate:,.4g} samples/s"

@@ -13,6 +13,7 @@ from ffebm.compiler.driver import compile_model
 from ffebm.graph.graph import Graph, Stage
 from ffebm.hardware.description import Hardware
 from ffebm.mapping.block_cost import BlockCost
+from ffebm.scheduling.bands import IDLE
 from tests.machines import crossbars
 from tests.models import Builder, random_models
 from tests.plan_checker import check
@@ -68,7 +69,8 @@ def test_a_price_before_placing_is_the_bill_where_blocks_lie_apart(count: int) -
     apart = [block.name for block in plan.blocks if lies_apart(plan, block.id)]
     assert len(apart) >= min(2, len(plan.blocks))
     for name in apart:
-        assert steps[name] == pytest.approx(priced.found[name], rel=1e-9)
+        # bands that are no multiple of the replicas leave some idle
+        assert 1 - 1e-9 <= steps[name] / priced.found[name] <= 1 + IDLE
 
 
 def lies_apart(plan: Plan, block: int) -> bool:

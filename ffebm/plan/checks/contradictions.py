@@ -188,13 +188,13 @@ def _order_problems(plan: PlanData, known: set[str]) -> Iterator[str]:
         if runner is None or runner.name != step.name:
             yield f"step {step.id} runs {step.name!r}, which is unknown or has run already"
             return
-        made = [plan.types[value].shape for value in runner.outputs if value in plan.types]
-        if step.rows is not None and any(step.rows[1] not in (shape or ()) for shape in made):
-            yield f"step {step.id} makes the last rows {step.rows} of {step.name!r}, which has others"
         reads = runner.inputs if isinstance(runner, EnergyBlock) else sorted(values_read(runner))
         for value in reads:
             if value not in known:
                 yield f"step {step.id} ({step.name}) reads {value!r} before it is made"
+        made = [plan.types[value].shape for value in runner.outputs if value in plan.types]
+        if step.rows is not None and any(step.rows[1] not in (shape or ()) for shape in made):
+            yield f"step {step.id} makes the last rows {step.rows} of {step.name!r}, which has others"
         known.update(runner.outputs)
     yield from band_problems(plan.inference)
     if left:
