@@ -161,6 +161,8 @@ def _schedule_lines(name: str, schedule: Schedule, plan: PlanData) -> Iterator[s
         f"({schedule.lower_bound}); ratio {schedule.ratio:.3f}"
     )
     yield textwrap.fill(time, 80, initial_indent="  time      ", subsequent_indent=" " * 12)
+    rate = plan.batch / schedule.interval_s if schedule.interval_s else 0.0
+    between = "between runs in flight" if name == "inference" else "for each further run in the step"
     yield (
         f"  interval  {engineering(schedule.interval_s, 's')} {between} ({schedule.interval_unit or '-'}); "
         f"{rate:,.4g} samples/s"
