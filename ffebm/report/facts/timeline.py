@@ -20,6 +20,7 @@ class Timeline(msgspec.Struct, frozen=True, kw_only=True):
         kind: Of each step.
         name: Of each step.
         unit: Units that each step occupies.
+        sample: Which of the runs in flight each step works for.
         start_s: Start of each step, seconds.
         end_s: End of each step, seconds.
         after: Steps that each step waits for.
@@ -45,6 +46,7 @@ class Timeline(msgspec.Struct, frozen=True, kw_only=True):
     kind: tuple[int, ...]
     name: tuple[int, ...]
     unit: tuple[tuple[int, ...], ...]
+    sample: tuple[int, ...]
     start_s: tuple[float, ...]
     end_s: tuple[float, ...]
     after: tuple[tuple[int, ...], ...]
@@ -83,6 +85,7 @@ def timeline(schedule: Schedule) -> Timeline:
         kind=tuple(kinds[step.kind] for step in steps),
         name=tuple(names[step.name] for step in steps),
         unit=tuple(tuple(units[unit] for unit in step.units) for step in steps),
+        sample=tuple(step.sample for step in steps),
         start_s=tuple(step.start_s for step in steps),
         end_s=tuple(step.end_s for step in steps),
         after=tuple(step.after for step in steps),

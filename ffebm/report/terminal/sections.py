@@ -353,7 +353,7 @@ def _here_and_there(view: View) -> Iterator[RenderableType]:
     line = facts.inference
     free: dict[str, list[int]] = {}
     for n, kind in enumerate(line.kind):
-        if line.kinds[kind] == "free":
+        if line.kinds[kind] == "free" and line.sample[n] == 0:
             free.setdefault(line.names[line.name[n]], []).append(n)
     names = list(computed.blocks) if view.whole else list(computed.blocks)[:ROWS]
     yield Text()
