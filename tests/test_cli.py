@@ -193,7 +193,7 @@ def test_show_prints_the_flow(plan: Path, run: Run) -> None:
 def test_show_prints_every_section(plan: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
     out = run("show", plan)[1]
-    assert " ".join(HEADS.findall(out)) == "summary flow tiles time costs settling options digital"
+    assert " ".join(HEADS.findall(out)) == "summary flow tiles time memory costs settling options digital"
     lines = out.splitlines()
     assert max(map(len, lines)) == 80
     assert all(line == line.rstrip() for line in lines)

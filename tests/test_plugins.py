@@ -100,4 +100,4 @@ def test_an_exporter_makes_an_export(target: Path) -> None:
     assert str(caught.value) == "the exporter 'none' returns None; an Export with its marker"
     with pytest.raises(UsageError) as caught:
         exporter("absent")
-    assert str(caught.value) == "--to absent; crosssim, aihwkit, zigzag, qonnx, none, number"
+    assert str(caught.value) == "--to absent; crosssim, aihwkit, zigzag, qonnx, spice, none, number"

@@ -90,8 +90,7 @@ def _check_parts(settings: Settings) -> None:
     listed = (sizes,) if isinstance(sizes, int) else sizes
     if not listed or not all(_is_whole(size) and size >= 1 for size in listed):
         allowed = "a whole number of at least 1, or a list of such numbers"
-        shown = sizes if isinstance(sizes, int) else tuple(sizes)
-        raise UsageError(f"block size {shown!r}", allowed=allowed)
+        raise UsageError(f"block size {sizes!r}", allowed=allowed)
     if boundary not in {"tile", "digital"}:
         raise UsageError(f"boundary {boundary!r}", allowed="'tile' or 'digital'")
     for name, size in settings["dims"].items():

@@ -167,7 +167,7 @@ def compiled() -> Graph:
     x = b.node("Relu", b.conv(b.input("x", "N", 1, 8, 8), 1, 4))
     y = b.node("MaxPool", b.conv(x, 4, 4), kernel_shape=[2, 2], strides=[2, 2])
     graph = from_onnx(b.model(b.node("Relu", y)), {}).graph
-    run_passes(graph, load_hardware("reference"), pass_order(Options(block_size=2)), None)
+    run_passes(graph, load_hardware("reference"), pass_order(Options(block_size=2, replicas=1)), None)
     return graph
 
 

@@ -38,7 +38,7 @@ def test_what_moved_and_what_it_cost(digits: Plan) -> None:
     machine = load_hardware("reference")
     tile = msgspec.structs.replace(machine.analog[0].tile, rows=64)
     small = with_tiles(machine, count=1, tile=tile)
-    other = compile_model(digits_model(), hardware=small, block_size=2)
+    other = compile_model(digits_model(), hardware=small, block_size=2, replicas=1)
     found = comparison(digits, other, ("a", "b"))
     units = {node.name: node.unit for node in other.nodes}
     moved = {entry.name: entry for entry in found.moved}
