@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from ffebm.graph.energy_block import EnergyBlock
 from ffebm.graph.tensor import TensorType, holds_floats
+from ffebm.graph.work import sizes
 from ffebm.hardware.routes import network_units
 from ffebm.hardware.silicon import watts
 from ffebm.limits import VALUE_ELEMENTS
@@ -192,7 +193,7 @@ def _order_problems(plan: PlanData, known: set[str]) -> Iterator[str]:
         for value in reads:
             if value not in known:
                 yield f"step {step.id} ({step.name}) reads {value!r} before it is made"
-        made = [plan.types[value].shape for value in runner.outputs if value in plan.types]
+        made = [sizes(plan.types[value].shape) for value in runner.outputs if value in plan.types]
         if step.rows is not None and any(step.rows[1] not in (shape or ()) for shape in made):
             yield f"step {step.id} makes the last rows {step.rows} of {step.name!r}, which has others"
         known.update(runner.outputs)

@@ -70,7 +70,9 @@ def _step_problems(step: Step, n_blocks: int) -> Iterator[str]:
 
 def _interval_problems(schedule: Schedule, units: Collection[str]) -> Iterator[str]:
     interval, makespan = schedule.interval_s, schedule.makespan_s
-    if not 0 < interval <= makespan * (1 + ROUNDING) and interval != makespan:
+    # a further sample takes no time where all that takes time is done once
+    each = any(s.end_s > s.start_s for s in schedule.steps if s.kind not in {"update", "transfer"})
+    if interval > makespan * (1 + ROUNDING) or (each and not interval):
         yield f"samples follow each other after {interval} s, and one takes {makespan} s"
     if schedule.steps and schedule.interval_unit not in units:
         yield f"unknown unit {schedule.interval_unit!r} limits how fast samples follow each other"
