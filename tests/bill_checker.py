@@ -2,6 +2,9 @@
 
 For blocks of one layer on clocked crossbars whose weights have a digital master copy, one group of digital
 units and a bus. `docs/costs.md` says what is counted; nothing here calls what bills.
+
+A step with `rows` makes or moves that band of rows: its share of what the whole takes, and products of its
+own vectors. That bands of one step cover all rows once is checked here too.
 """
 
 import math
@@ -28,6 +31,7 @@ def check_bill(plan: Plan) -> None:
     """Both schedules, step by step and in total."""
     bill = _Bill(plan)
     for schedule in (plan.inference, plan.training):
+        check_bands(schedule)
         total = Cost()
         for step in schedule.steps:
             ours = bill.step(schedule, step)
@@ -37,6 +41,25 @@ def check_bill(plan: Plan) -> None:
             total += ours
         total += Cost(leakage=bill.watts(schedule.units) * schedule.makespan_s)
         assert schedule.cost.energy == pytest.approx(total.energy, rel=1e-9)
+
+
+def check_bands(schedule: Schedule) -> None:
+    """The bands of a name hold each row equally often: once, or for a transfer once a place it goes to."""
+    for (kind, name), bands in bands_of(schedule).items():
+        height = max(behind for _, behind in bands)
+        held = Counter(row for first, behind in bands for row in range(first, behind))
+        often = {held[row] for row in range(height)}
+        assert len(often) == 1, f"rows of {kind} {name}"
+        assert kind == "transfer" or often == {1}, f"rows of {kind} {name}"
+
+
+def bands_of(schedule: Schedule) -> dict[tuple[str, str], list[tuple[int, int]]]:
+    """The bands of all steps that have some, by kind and name."""
+    found: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
+    for step in schedule.steps:
+        if step.rows is not None:
+            found[step.kind, step.name].append(step.rows)
+    return found
 
 
 class _Bill:
@@ -91,7 +114,8 @@ class _Bill:
                 count = self.carried(schedule, step)
                 return Cost(network=count * self.way_joules, memory=count * self.memory_joules)
             case "digital":
-                return self.digital(self.nodes[step.name], 1)
+                node = self.nodes[step.name]
+                return self.digital(node, self.share(schedule, step, node.outputs[0]))
             case "digital_backward":
                 node = self.nodes[step.name]
                 times = int(bool(self.trained(node.inputs))) + int(bool(self.feels.intersection(node.inputs)))
@@ -100,7 +124,7 @@ class _Bill:
                 made = sum(self.elements(port.name) for port in self.plan.outputs)
                 return self.computed(0, 8 * made, 2 * made)
             case "free":
-                return self.free(self.block(step))
+                return self.free(self.block(step), step.rows)
             case "nudged":
                 return self.nudged(self.block(step), back=step.name.endswith("-beta"))
             case "contrast":
@@ -110,6 +134,14 @@ class _Bill:
             case "update":
                 return self.update(step)
 
+    def share(self, schedule: Schedule, step: Step, value: str) -> float:
+        """The part of a value's rows that a step makes or moves; the last band of its name ends with them."""
+        if step.rows is None:
+            return 1.0
+        height = max(behind for _, behind in bands_of(schedule)[step.kind, step.name])
+        assert height in (self.plan.types[value].shape or ()), f"rows of {value}"
+        return (step.rows[1] - step.rows[0]) / height
+
     # --- digital -------------------------------------------------------------------------------------
 
     def computed(self, macs: float, operations: float, moved: float) -> Cost:
@@ -117,7 +149,7 @@ class _Bill:
         joules = macs * does.mac_energy.value + operations * does.op_energy.value
         return Cost(digital=joules, memory=moved * self.memory_joules)
 
-    def digital(self, node: PlanNode, times: int) -> Cost:
+    def digital(self, node: PlanNode, times: float) -> Cost:
         made = sum(self.elements(value) for value in node.outputs)
         macs = made * self.inner(node) if node.op in LINEAR else 0
         each = 1 if node.op in LINEAR else OPERATIONS[node.op]
@@ -140,10 +172,10 @@ class _Bill:
 
     # --- moving --------------------------------------------------------------------------------------
 
-    def carried(self, schedule: Schedule, step: Step) -> int:
+    def carried(self, schedule: Schedule, step: Step) -> float:
         """Values of a transfer: a value of the model, both states of a block, or its new weights."""
         if step.block is None:
-            return self.elements(step.name)
+            return self.elements(step.name) * self.share(schedule, step, step.name)
         block = self.block(step)
         (before,) = {schedule.steps[number].kind for number in step.after}
         if before == "nudged":
@@ -162,28 +194,34 @@ class _Bill:
     def states(self, block: EnergyBlock) -> int:
         return self.plan.batch * sum(math.prod(layer.shape) for layer in block.layers)
 
-    def free(self, block: EnergyBlock) -> Cost:
-        """Every product once, the sums of its cuts, and the activation."""
-        total = self.activated(block.layers[0])
-        for interaction in block.layers[0].interactions:
-            total += self.products(block, interaction, back=False)
+    def free(self, block: EnergyBlock, rows: tuple[int, int] | None) -> Cost:
+        """Every product once, the sums of its cuts, and the activation; or those of some rows."""
+        (layer,) = block.layers
+        total = self.activated(layer, rows)
+        for interaction in layer.interactions:
+            total += self.products(block, interaction, back=False, taken=taken(layer, interaction, rows))
         return total
 
     def nudged(self, block: EnergyBlock, *, back: bool) -> Cost:
         """The activation; the second phase also sends currents to what learns in front of the block."""
-        total = self.activated(block.layers[0])
-        for interaction in block.layers[0].interactions if back else ():
+        (layer,) = block.layers
+        total = self.activated(layer, None)
+        for interaction in layer.interactions if back else ():
             if interaction.source in self.feels:
-                total += self.products(block, interaction, back=True)
+                total += self.products(block, interaction, back=True, taken=taken(layer, interaction, None))
         return total
 
-    def activated(self, layer: Layer) -> Cost:
+    def activated(self, layer: Layer, rows: tuple[int, int] | None) -> Cost:
         terms = OPERATIONS[layer.activation.op] + len(layer.interactions) + len(layer.biases)
-        operations = self.plan.batch * math.prod(layer.shape) * terms
+        made = math.prod(layer.shape)
+        if rows is not None:
+            height = layer.shape[axis_of_rows(layer)]
+            made = made // height * (rows[1] - rows[0])
+        operations = self.plan.batch * made * terms
         return Cost(digital=operations * self.unit.fp32.op_energy.value)
 
-    def products(self, block: EnergyBlock, interaction: Interaction, *, back: bool) -> Cost:
-        """All vectors of an interaction through its pieces, each replica its share."""
+    def products(self, block: EnergyBlock, interaction: Interaction, *, back: bool, taken: range) -> Cost:
+        """Some vectors of each sample through the pieces of an interaction, each replica its own."""
         if interaction.linear is None:
             return Cost()
         group = self.plan.hardware.analog_group(block.group)
@@ -195,14 +233,14 @@ class _Bill:
         total = Cost()
         cuts: dict[tuple[int, int, tuple[int, int]], list[int]] = defaultdict(list)
         for number, piece in pieces:
-            count = self.plan.batch * len(range(piece.replica, vectors(interaction), copies))
+            count = self.plan.batch * sum(vector % copies == piece.replica for vector in taken)
             lines = (piece.n_out, piece.n_in) if back else (piece.n_in, piece.n_out)
             total += self.product(tile, piece, lines, addition, back=back, count=count)
             if buffered:
                 total += Cost(buffer=count * sum(lines) * 2 * self.bits * buffered[0])
             cuts[piece.replica, piece.group, piece.inputs if back else piece.outputs].append(number)
         for (replica, _, (start, stop)), tiles in cuts.items():
-            count = self.plan.batch * len(range(replica, vectors(interaction), copies)) * (stop - start)
+            count = self.plan.batch * sum(vector % copies == replica for vector in taken) * (stop - start)
             total += Cost(adders=(len(tiles) - 1) * count * addition)
             total += Cost(network=(len(set(tiles)) - 1) * count * self.way_joules)
         return total
@@ -257,6 +295,24 @@ class _Bill:
         assert tile.cell.verify is None
         written = sum(cells(tile, piece) for name in block.weights() for _, piece in self.pieces[name])
         return Cost(array=written * tile.cell.write_energy.value)
+
+
+def axis_of_rows(layer: Layer) -> int:
+    """Rows of an image [channels, rows, columns], or of a matrix [rows, features]; of one sample."""
+    ops = {i.linear.op for i in layer.interactions if i.linear is not None}
+    assert len(ops) == 1
+    return 0 if ops == {"MatMul"} else 1
+
+
+def taken(layer: Layer, interaction: Interaction, rows: tuple[int, int] | None) -> range:
+    """The vectors of a sample that some rows of a layer take: as many for each row, without pooling."""
+    count = 0 if interaction.linear is None else vectors(interaction)
+    if rows is None or not count:
+        return range(count)
+    assert interaction.pool is None
+    each, left = divmod(count, layer.shape[axis_of_rows(layer)])
+    assert not left
+    return range(rows[0] * each, rows[1] * each)
 
 
 def cells(tile: Crossbar, piece: Piece) -> int:

@@ -72,5 +72,26 @@ def test_it_finds_what_is_billed_wrong() -> None:
         check_bill(_on(plan, machine))
 
 
+@pytest.mark.parametrize("kind", ["transfer", "free", "digital"])
+def test_it_finds_a_band_that_is_billed_wrong(kind: str) -> None:
+    """A band that makes one row more, and the next one less, no longer costs what its rows do."""
+    plan = compile_plan(skips(), hardware="reference")
+    check_bill(plan)
+    steps = list(plan.inference.steps)
+    banded = [step for step in steps if step.kind == kind and step.rows is not None]
+    first = banded[0]
+    assert first.rows is not None
+    (second,) = [s for s in banded if s.name == first.name and s.rows and s.rows[0] == first.rows[1]]
+    assert second.rows is not None
+    middle, behind = first.rows[1] + 1, second.rows[1]
+    steps[first.id] = replace(first, rows=(first.rows[0], middle))
+    steps[second.id] = replace(second, rows=(middle, behind))
+    with pytest.raises(AssertionError, match=f"of step {first.id}, {kind} {first.name}"):
+        check_bill(replace(plan, inference=replace(plan.inference, steps=tuple(steps))))
+    steps[second.id] = second
+    with pytest.raises(AssertionError, match=f"rows of {kind} {first.name}"):
+        check_bill(replace(plan, inference=replace(plan.inference, steps=tuple(steps))))
+
+
 def _on(plan: Plan, machine: object) -> Plan:
     return replace(plan, hardware=machine)
