@@ -116,9 +116,7 @@ def test_cells_learn_in_place(remedy: str) -> None:
     assert trainer.epochs[-1].loss < 0.7 * trainer.epochs[0].loss
     weights = trainer.net.weights()
     for name, held in trainer.net.machine.cells().items():
-        if name.endswith(
-            "/0.scale"
-        ):  # every weight on tiles is what its cells hold, the mean over its copies
+        if name.endswith("/0.scale"):  # every weight on tiles is the mean of what its copies hold
             weight = weights[name.removesuffix("/0.scale")]
             cells = trainer.net.machine.cells()
             key = name.removesuffix("scale")
