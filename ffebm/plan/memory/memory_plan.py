@@ -62,7 +62,7 @@ class MemoryUse(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class Spill(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Something that did not fit near by.
+    """Something that did not fit near by: beside tiles, all its bands and samples that lie in one memory.
 
     Attributes:
         content: What it is.

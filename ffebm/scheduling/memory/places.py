@@ -102,8 +102,8 @@ class Places:
         return self._levels(makers[0] if makers else host_unit(self.hardware))
 
     def nearest(self, held: Held) -> Level:
-        """The memory that something would lie in if there were room."""
-        return self._chains[held][0]
+        """The memory that something would lie in if there were room; beside tiles, that of all its bands."""
+        return Level(self.pads[held.at][0], held.at) if held.at != HOST else self._chains[held][0]
 
     def level(self, held: Held) -> Level:
         """The memory that something lies in."""
@@ -128,8 +128,7 @@ class Places:
             if not out and not moved and bound_of(wanted) > SURE * capacity(memory):
                 found = placed(wanted, capacity(memory))
                 out = [here[n] for n in np.flatnonzero(found.at == NOWHERE)]
-            for held in out:
-                self._go_down(held, memory)
+            self._go_down(out, memory)
             moved = moved or bool(out)
         return moved
 
@@ -144,8 +143,7 @@ class Places:
             bound = bound_of(wanted)
             found = placed(wanted, capacity(memory), bound)
             out = [here[n] for n in np.flatnonzero(found.at == NOWHERE)]
-            for held in out:
-                self._go_down(held, memory)
+            self._go_down(out, memory)
             if out:
                 return False
             self.offsets.update(zip(here, found.at.tolist(), strict=True))
@@ -170,14 +168,15 @@ class Places:
         tiles = frozenset(f"tile{tile}" for tile in self.tiles.get(held.at, ()))
         return tiles or frozenset({self.level(held).unit})
 
-    def _go_down(self, held: Held, memory: Memory) -> None:
+    def _go_down(self, out: Sequence[Held], memory: Memory) -> None:
         """One level farther away; from the last memory beside tiles to those of the digital units."""
-        down = self.levels_down(held) + 1
-        if held.at == HOST and down >= len(self._chains[held]):
-            raise UsageError(
-                f"{WORDS[held.content]} {held.name!r} takes {self.sizes.each(held):,} bytes, for which "
-                f"{memory.name} of {self.hardware.name} has no room",
-                allowed=f"at most {capacity(memory):,} bytes at once in the last level",
-                hint="a smaller batch, or a [[memory]] of a higher level: docs/hardware.md",
-            )
-        self.down[together(held)] = down
+        for held in {together(held): held for held in out}.values():  # all its bands take one step together
+            down = self.levels_down(held) + 1
+            if held.at == HOST and down >= len(self._chains[held]):
+                raise UsageError(
+                    f"{WORDS[held.content]} {held.name!r} takes {self.sizes.each(held):,} bytes, for which "
+                    f"{memory.name} of {self.hardware.name} has no room",
+                    allowed=f"at most {capacity(memory):,} bytes at once in the last level",
+                    hint="a smaller batch, or a [[memory]] of a higher level: docs/hardware.md",
+                )
+            self.down[together(held)] = down

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from msgspec import structs
 
+from ffebm.hardware.groups import Memory
 from ffebm.mapping.read_cost import buffer_of
 from ffebm.plan.memory.accesses import HOST, Access, Held
 from ffebm.plan.memory.memory_plan import Spill
@@ -110,27 +111,25 @@ class Pricing:
 
     def spills(self) -> Iterator[Spill]:
         """What lies farther away than it could, with what that costs."""
-        traffic: dict[Held, int] = defaultdict(int)
-        homes: dict[Held, Held] = {}
+        traffic: dict[tuple[Held, Memory], int] = {}
+        for held in self.places.lives:
+            if self.places.levels_down(held):
+                traffic[together(held), self.places.level(held).memory] = 0
         for step, access in zip(self.places.steps, self.places.accesses(), strict=True):
             for moved in self._moved(step, access):
                 beside = self._wanted_beside(moved.held, step)
+                memory = self.places.level(moved.held).memory
                 if self.places.levels_down(moved.held):
-                    traffic[together(moved.held)] += moved.count
-                if beside is not None:
-                    traffic[beside] += moved.count
-                    homes[beside] = moved.held
-        for held, down in self.places.down.items():
-            home = homes.get(held, held)
-            if not down or home not in self.places.lives:
-                continue
-            memory = self.places.level(home).memory
+                    traffic[together(moved.held), memory] += moved.count
+                if beside is not None:  # bands of it may lie in several memories
+                    traffic[beside, memory] = traffic.get((beside, memory), 0) + moved.count
+        for (held, memory), count in traffic.items():
             yield Spill(
                 content=held.content,
                 name=held.name,
                 at=held.at,
                 wanted=self.places.nearest(held).memory.name,
                 memory=memory.name,
-                traffic=traffic[held],
-                joules=8 * traffic[held] * memory.bit_energy.value,
+                traffic=count,
+                joules=8 * count * memory.bit_energy.value,
             )

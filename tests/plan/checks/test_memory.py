@@ -51,9 +51,9 @@ CONTRADICTIONS: dict[str, tuple[Callable[[Any], Any], str]] = {
         set_at(*BUFFERS, 0, "unit", to="digital7"),
         "the buffer of 'x' lies in sram of digital7, which it cannot reach",
     ),
-    "too short a life": (
+    "too short a life": (  # step 34 is the first block's run for its last row
         set_at(*BUFFERS, 0, "last", to=-1),
-        "the buffer of 'x' lives from step -1 to -1; it is written from step -1 on and needed up to 1",
+        "the buffer of 'x' lives from step -1 to -1; it is written from step -1 on and needed up to 34",
     ),
     "too small": (set_at(*BUFFERS, 0, "size", to=255), "the buffer of 'x' has 255 bytes, not 256"),
     "over the end": (

@@ -273,6 +273,22 @@ def test_what_finds_no_room_beside_tiles_lies_with_the_digital_units() -> None:
     check(plan)
 
 
+def test_bands_that_leave_a_memory_beside_tiles_for_the_next_are_told() -> None:
+    """An image and its map of 8 rows, each in a buffer of its own, leave 8 bytes a tile for 1,000,000."""
+    machine = levels(ROOM, pads=8, count=4, rows=40, cols=20)
+    machine = replace(machine, memory=(*machine.memory, memory(machine, "wide", "tiles", 4, ROOM)))
+    b = Builder()
+    model = b.model(b.node("Relu", b.conv(b.input("x", 1, 1, 8, 8), 1, 4)))
+    plan = compile_model(model, hardware=machine, settle=SETTLE)
+    held = plan.memory.inference
+    assert len({buffer.rows for buffer in held.buffers if buffer.memory == "wide"}) > 1
+    assert {(spill.name, spill.wanted, spill.memory) for spill in held.spills if spill.at} == {
+        (buffer.name, "pad", "wide") for buffer in held.buffers if buffer.memory == "wide"
+    }
+    assert all(spill.traffic > 0 for spill in held.spills)
+    check(plan)
+
+
 # --- shipped machines ---------------------------------------------------------------------------------
 
 
