@@ -269,6 +269,7 @@ TESTED_BY = {
     "runtime/kernels/trees": "compiler/onnx/test_machine_learning",
     "runtime/tiles/*": "runtime/tiles/test_tiles",
     "runtime/tiles/unfolding": "runtime/tiles/test_projection",
+    "scheduling/bounds/net": "scheduling/bounds/test_bounds",
     "scheduling/memory/*": "scheduling/memory/test_planned",
     "studies/circuits": "exporters/spice/test_ngspice",
     "studies/gradcheck/*": "studies/gradcheck/test_check",

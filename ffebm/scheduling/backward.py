@@ -16,7 +16,7 @@ from ffebm.mapping.block_cost import update_of
 from ffebm.mapping.digital_cost import DigitalWork, work_of
 from ffebm.plan.schema import Settle
 from ffebm.scheduling.forward import Forward
-from ffebm.scheduling.items import Item
+from ffebm.scheduling.items import ScheduledItem
 from ffebm.scheduling.list_schedule import Task
 from ffebm.scheduling.task_list import Seat, apart
 
@@ -26,14 +26,14 @@ UPDATE_OPERATIONS = 2.0
 """Digital operations a weight for an optimiser's step (plain gradient descent)."""
 
 
-class Training(Forward):
+class Backward(Forward):
     """Tasks of one training step; the arguments are those of `Forward`."""
 
     def __init__(
         self, graph: Graph, hardware: Hardware, settle: Settle, dtype: DataType, most_bands: int
     ) -> None:
         super().__init__(graph, hardware, settle, dtype, most_bands)
-        self.readers: dict[str, list[Item]] = {}
+        self.readers: dict[str, list[ScheduledItem]] = {}
         for item in self.items:
             for value in item.reads:
                 self.readers.setdefault(value, []).append(item)
@@ -78,7 +78,7 @@ class Training(Forward):
                 arrived.setdefault(value, []).append(self._carry_back(value, current, self.seat(item)))
         self._updates_of_shared()
 
-    def _node_backward(self, item: Item, after: tuple[int, ...], wanted: list[str]) -> None:
+    def _node_backward(self, item: ScheduledItem, after: tuple[int, ...], wanted: list[str]) -> None:
         node = item.nodes[0]
         trained = self._trained(item)
         times = (1 if trained else 0) + (1 if wanted else 0)
@@ -90,7 +90,7 @@ class Training(Forward):
             self._learn(item, self.backwards[item.position])
 
     def _block_backward(
-        self, item: Item, block: EnergyBlock, arrived: dict[str, list[int]], wanted: list[str]
+        self, item: ScheduledItem, block: EnergyBlock, arrived: dict[str, list[int]], wanted: list[str]
     ) -> None:
         cost, units = self.costs[block.id], self.tiles(block)
         currents = [
@@ -125,7 +125,7 @@ class Training(Forward):
         work = DigitalWork(products, 0, moved + size)
         self._learn(item, self.compute("contrast", block.name, (states,), work, block))
 
-    def _learns_in_place(self, item: Item) -> bool:
+    def _learns_in_place(self, item: ScheduledItem) -> bool:
         """Cells take the outer products of a block's states themselves; no other part reads its weights."""
         assert item.block is not None
         alone = all(self.users[w] == (item.position,) for w in self._trained(item) if self.graph.parts.get(w))
@@ -133,7 +133,7 @@ class Training(Forward):
 
     # --- updates -------------------------------------------------------------------------------------
 
-    def _trained(self, item: Item) -> list[str]:
+    def _trained(self, item: ScheduledItem) -> list[str]:
         """The trainable weights that an item reads, each once."""
         read = item.block.weights() if item.block is not None else captured(item.nodes[0])
         return [w for w in dict.fromkeys(read) if w in self.graph.trainable]
@@ -146,7 +146,7 @@ class Training(Forward):
                 found[weight] = (*found.get(weight, ()), position)
         return found
 
-    def _learn(self, item: Item, gradient: int) -> None:
+    def _learn(self, item: ScheduledItem, gradient: int) -> None:
         """An item's gradients are there; what it alone reads is updated, the rest waits for the others."""
         for users in dict.fromkeys(self.users[weight] for weight in self._trained(item)):
             self.gradients.setdefault(users, []).append(gradient)

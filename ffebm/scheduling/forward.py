@@ -17,7 +17,7 @@ from ffebm.hardware.groups import DataType
 from ffebm.mapping.digital_cost import digital_cost, work_of
 from ffebm.plan.schema import Settle
 from ffebm.scheduling.bands import Bands, bands_of, of_height
-from ffebm.scheduling.items import Item, items_of
+from ffebm.scheduling.items import ScheduledItem, items_of
 from ffebm.scheduling.list_schedule import Task
 from ffebm.scheduling.row_window import Rows
 from ffebm.scheduling.streams import Stream, streams_of
@@ -104,7 +104,7 @@ class Forward(TaskList):
                     places.setdefault(value, set()).add(place_of(self.seat(item)))
         return [sum(len(places.get(value, ())) for value in item.makes) for item in self.items]
 
-    def _seconds(self, item: Item) -> float:
+    def _seconds(self, item: ScheduledItem) -> float:
         """How long an item takes at once."""
         if item.block is not None:
             return self.costs[item.block.id].free(self.settle.free_sweeps).seconds
@@ -112,7 +112,7 @@ class Forward(TaskList):
         group = self.hardware.digital_group(node.group)
         return digital_cost(self.hardware, group, work_of(self.graph, node), self.dtype).seconds
 
-    def ended(self, item: Item) -> int:
+    def ended(self, item: ScheduledItem) -> int:
         """The task with which an item has run; -1 before it has."""
         done = self.done.get(item.position)
         return -1 if done is None else done.tasks[-1]
@@ -133,7 +133,7 @@ class Forward(TaskList):
             if isinstance(self.seats.get(value), EnergyBlock):
                 self.coming(value, self.hardware.host.name)
 
-    def seat(self, item: Item) -> Seat:
+    def seat(self, item: ScheduledItem) -> Seat:
         """Where an item works; a view of a digital value is wherever that lies."""
         if item.block is not None:
             return item.block
@@ -143,14 +143,14 @@ class Forward(TaskList):
             return node.group if isinstance(source, EnergyBlock) else source
         return node.group
 
-    def _at_once(self, item: Item, after: tuple[int, ...]) -> Task:
+    def _at_once(self, item: ScheduledItem, after: tuple[int, ...]) -> Task:
         """All of an item."""
         if item.block is None:
             return self._node_run(item).task("digital", item.nodes[0].name, after)
         phase = self.costs[item.block.id].free(self.settle.free_sweeps)
         return Task("free", item.block.name, self.tiles(item.block), phase.seconds, after, phase.cost)
 
-    def _in_bands(self, item: Item, stream: Stream, bands: Bands) -> tuple[int, ...]:
+    def _in_bands(self, item: ScheduledItem, stream: Stream, bands: Bands) -> tuple[int, ...]:
         """One task a band; each waits for the one before."""
         run = self._node_run(item) if item.block is None else None
         units = () if item.block is None else self.tiles(item.block)
@@ -166,12 +166,12 @@ class Forward(TaskList):
             tasks.append(self.append(task, item.block))
         return tuple(tasks)
 
-    def _node_run(self, item: Item) -> DigitalRun:
+    def _node_run(self, item: ScheduledItem) -> DigitalRun:
         node = item.nodes[0]
         return self.digital_run(work_of(self.graph, node), self.hardware.digital_group(node.group))
 
     def _block_band(
-        self, item: Item, stream: Stream, rows: Rows, units: tuple[str, ...], after: tuple[int, ...]
+        self, item: ScheduledItem, stream: Stream, rows: Rows, units: tuple[str, ...], after: tuple[int, ...]
     ) -> Task:
         """Some rows of a block of one layer."""
         assert item.block is not None
@@ -181,7 +181,7 @@ class Forward(TaskList):
 
     # --- what is read --------------------------------------------------------------------------------
 
-    def _tasks_before(self, value: str, item: Item, stream: Stream, rows: Rows) -> tuple[int, ...]:
+    def _tasks_before(self, value: str, item: ScheduledItem, stream: Stream, rows: Rows) -> tuple[int, ...]:
         """The tasks that bring the rows of a value that some rows of an item need."""
         coming = self.coming(value, self.seat(item))
         reaches = stream.reads.get(value)

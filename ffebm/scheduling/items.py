@@ -7,7 +7,7 @@ from ffebm.graph.graph import Graph, Node, captured
 
 
 @dataclass
-class Item:
+class ScheduledItem:
     """A node or a whole block.
 
     Attributes:
@@ -25,17 +25,17 @@ class Item:
     position: int = -1
 
 
-def items_of(graph: Graph) -> list[Item]:
+def items_of(graph: Graph) -> list[ScheduledItem]:
     """Digital nodes and whole blocks in an order that respects what each reads."""
-    items: list[Item] = []
-    blocks: dict[int, Item] = {}
+    items: list[ScheduledItem] = []
+    blocks: dict[int, ScheduledItem] = {}
     for node in graph.nodes:
         if node.block is None:
             fed = [v for v in dict.fromkeys(captured(node)) if v not in graph.constants]
-            items.append(Item([node], None, fed, [o for o in node.outputs if o]))
+            items.append(ScheduledItem([node], None, fed, [o for o in node.outputs if o]))
         elif node.block not in blocks:
             block = graph.blocks[node.block]
-            item = Item([node], block, list(block.inputs), list(block.outputs))
+            item = ScheduledItem([node], block, list(block.inputs), list(block.outputs))
             blocks[node.block] = item
             items.append(item)
         else:
@@ -43,10 +43,10 @@ def items_of(graph: Graph) -> list[Item]:
     return [replace(item, position=n) for n, item in enumerate(_in_order(items))]
 
 
-def _in_order(items: list[Item]) -> list[Item]:
+def _in_order(items: list[ScheduledItem]) -> list[ScheduledItem]:
     """Topological order; a block stands where its last input is made, which may be behind its first node."""
     maker = {value: index for index, item in enumerate(items) for value in item.makes}
-    order: list[Item] = []
+    order: list[ScheduledItem] = []
     done: set[int] = set()
     for start in range(len(items)):
         stack = [start]

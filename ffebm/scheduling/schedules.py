@@ -11,7 +11,7 @@ from ffebm.graph.graph import Graph
 from ffebm.hardware.description import Hardware
 from ffebm.hardware.groups import DataType
 from ffebm.plan.schema import Settle
-from ffebm.scheduling.backward import Training
+from ffebm.scheduling.backward import Backward
 from ffebm.scheduling.bands import MOST_BANDS
 from ffebm.scheduling.forward import Forward
 from ffebm.scheduling.list_schedule import Task
@@ -39,7 +39,7 @@ def inference_tasks(
 
 def training_tasks(graph: Graph, hardware: Hardware, settle: Settle, dtype: DataType = "fp32") -> list[Task]:
     """What one training step of a placed graph is made of; digital work at the price of a data type."""
-    tasks = Training(graph, hardware, settle, dtype, 1)
+    tasks = Backward(graph, hardware, settle, dtype, 1)
     tasks.forward()
     tasks.backward()
     return tasks.tasks

@@ -14,7 +14,7 @@ from ffebm.graph.energy_block import EnergyBlock, Interaction, Layer
 from ffebm.graph.graph import Graph, Node
 from ffebm.graph.work import sizes
 from ffebm.hardware.description import Hardware
-from ffebm.scheduling.items import Item
+from ffebm.scheduling.items import ScheduledItem
 from ffebm.scheduling.row_maps import row_windows, rows_of
 from ffebm.scheduling.row_window import Rows, RowWindow, same_rows, scattering, sliding
 
@@ -110,7 +110,7 @@ class Streams:
     axes: dict[str, int] = field(default_factory=dict)
 
 
-def streams_of(graph: Graph, hardware: Hardware, items: Sequence[Item], batch: int) -> Streams:
+def streams_of(graph: Graph, hardware: Hardware, items: Sequence[ScheduledItem], batch: int) -> Streams:
     """What streams.
 
     Args:
@@ -138,7 +138,7 @@ def streams_of(graph: Graph, hardware: Hardware, items: Sequence[Item], batch: i
     return found
 
 
-def _input_axis(graph: Graph, hardware: Hardware, items: Sequence[Item], value: str) -> int | None:
+def _input_axis(graph: Graph, hardware: Hardware, items: Sequence[ScheduledItem], value: str) -> int | None:
     """The axis along which an input of the model comes: as what reads it first wants it."""
     for item in items:
         if value in item.reads:

@@ -1,0 +1,27 @@
+"""Placed graphs for tests of single parts of the scheduler."""
+
+from onnx import ModelProto
+
+from ffebm.compiler.driver import pass_order, run_passes
+from ffebm.compiler.onnx.from_onnx import from_onnx
+from ffebm.graph.graph import Graph
+from ffebm.hardware.description import Hardware, load_hardware
+from ffebm.plan.schema import Options
+from tests.models import Builder
+
+REFERENCE = load_hardware("reference")
+
+
+def placed(model: ModelProto, hardware: Hardware = REFERENCE, options: Options | None = None) -> Graph:
+    """A model after all passes; by default with one copy of each weight."""
+    graph = from_onnx(model, {}).graph
+    run_passes(graph, hardware, pass_order(options or Options(replicas=1)), None)
+    return graph
+
+
+def two_convolutions() -> ModelProto:
+    """3 x 3 kernels over eight rows of eight pixels, then a dense layer over all of them."""
+    b = Builder()
+    y = b.node("Relu", b.conv(b.input("x", 1, 2, 8, 8), 2, 4), out="first")
+    y = b.node("Relu", b.conv(y, 4, 4), out="second")
+    return b.model(b.node("Gemm", b.node("Flatten", y, out="flat"), b.weight(256, 3), out="y"))

@@ -1,0 +1,66 @@
+"""How many rows each step makes."""
+
+import pytest
+
+from ffebm.scheduling.bands import IDLE, MOST_BANDS, MOST_STEPS, Bands, bands_of, of_height
+from ffebm.scheduling.row_window import same_rows
+from ffebm.scheduling.streams import Drive, Reach, Stream
+
+
+def stream(rows: int, vectors: int = 0) -> Stream:
+    """Row by row; driven by so many vectors a row."""
+    reach = Reach((same_rows(2, rows),))
+    return Stream(2, rows, {"x": (reach,)}, (Drive(reach, vectors),) if vectors else ())
+
+
+def heights(bands: Bands) -> list[int]:
+    return [behind - first for first, behind in bands.rows()]
+
+
+def test_bands_hold_each_row_once() -> None:
+    bands = of_height(10, 4)
+    assert bands.ends == (4, 8, 10)
+    assert bands.rows() == [(0, 4), (4, 8), (8, 10)]
+    assert [bands.of(row) for row in range(10)] == [0] * 4 + [1] * 4 + [2] * 2
+
+
+@pytest.mark.parametrize(("rows", "expected"), [(2, 1), (32, 1), (33, 2), (224, 7)])
+def test_bands_are_of_equal_height_and_no_more_than_may_be(rows: int, expected: int) -> None:
+    (bands,) = bands_of([stream(rows)], [1], {}, [1.0])
+    assert bands is not None
+    assert bands.ends[-1] == rows
+    assert len(bands.ends) <= MOST_BANDS
+    assert set(heights(bands)[:-1]) == {expected}
+
+
+def test_a_barrier_and_what_has_one_band_are_done_at_once() -> None:
+    assert bands_of([None, stream(8)], [1, 1], {}, [1.0, 1.0], most=1) == [None, None]
+    assert bands_of([None, stream(8)], [1, 1], {}, [1.0, 1.0])[0] is None
+
+
+def test_a_plan_stays_small() -> None:
+    """Of many layers those are cut less finely that lose least time for a step."""
+    count = 400
+    streams = [stream(32)] * count + [stream(64)] * count
+    bands = bands_of(streams, [1] * len(streams), {}, [1.0] * count + [9.0] * count)
+    steps = sum(2 * len(some.ends) if some is not None else 1 for some in bands)
+    assert MOST_STEPS / 2 < steps <= MOST_STEPS
+    quick, slow = bands[0], bands[-1]
+    assert quick is None or (slow is not None and len(quick.ends) < len(slow.ends))
+    assert len(set(bands[:count])) == len(set(bands[count:])) == 1
+
+
+@pytest.mark.parametrize("copies", [2, 3, 5, 16, 33])
+@pytest.mark.parametrize("row", [1, 4, 7])
+def test_replicas_are_idle_for_no_more_than_a_share_of_the_time(copies: int, row: int) -> None:
+    rows = 24
+    (bands,) = bands_of([stream(rows, row)], [1], {0: [copies]}, [1.0])
+    cut = [rows] if bands is None else heights(bands)
+    reads = sum(-(-height * row // copies) for height in cut)
+    assert reads <= (1 + IDLE) * -(-rows * row // copies)
+
+
+def test_bands_are_no_higher_than_replicas_ask_for() -> None:
+    """Four copies of rows of two vectors: two rows a read of all."""
+    (bands,) = bands_of([stream(24, 2)], [1], {0: [4]}, [1.0])
+    assert bands == of_height(24, 2)

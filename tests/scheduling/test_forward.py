@@ -1,0 +1,78 @@
+"""Tasks of one inference, in bands of rows and at once."""
+
+import pytest
+
+from ffebm.plan.schema import Settle
+from ffebm.scheduling.forward import Forward
+from ffebm.scheduling.list_schedule import Task, list_schedule
+from tests.scheduling.graphs import REFERENCE, placed, two_convolutions
+
+ROWS = 8
+
+
+def inference(most: int) -> Forward:
+    made = Forward(placed(two_convolutions()), REFERENCE, Settle(), "fp32", most)
+    made.forward()
+    return made
+
+
+def bands(made: Forward, block: int) -> dict[tuple[int, int], int]:
+    """The tasks of a block by their rows."""
+    return {t.rows: n for n, t in enumerate(made.tasks) if t.kind == "free" and t.block == block and t.rows}
+
+
+def behind(tasks: list[Task], number: int) -> set[int]:
+    """All that a task waits for."""
+    found: set[int] = set()
+    left = [number]
+    while left:
+        new = set(tasks[left.pop()].after) - found
+        found |= new
+        left += new
+    return found
+
+
+def test_each_band_waits_for_the_one_before_and_the_rows_that_it_needs() -> None:
+    made = inference(ROWS)
+    first, second = (bands(made, block.id) for block in made.graph.blocks[:2])
+    single = [(row, row + 1) for row in range(ROWS)]
+    assert list(first) == list(second) == single
+    for row in range(ROWS):
+        waits = behind(made.tasks, second[row, row + 1])
+        if row:
+            assert second[row - 1, row] in made.tasks[second[row, row + 1]].after
+        needed = min(row + 2, ROWS)  # a kernel of three: one row further down
+        assert {r for r, number in first.items() if number in waits} == set(single[:needed])
+
+
+def test_what_needs_all_rows_waits_for_all_of_them() -> None:
+    made = inference(ROWS)
+    last = bands(made, made.graph.blocks[1].id)
+    assert set(last.values()) <= behind(made.tasks, len(made.tasks) - 1)
+    assert made.tasks[-1].rows is None
+
+
+def test_two_layers_work_at_once() -> None:
+    """On different rows of one sample; by layers they take turns."""
+    for most, expected in ((ROWS, True), (1, False)):
+        made = inference(most)
+        steps = [s for s in list_schedule(made.tasks).steps if s.kind == "free"]
+        one, other = ([s for s in steps if s.block == block.id] for block in made.graph.blocks[:2])
+        together = any(a.start_s < b.end_s and b.start_s < a.end_s for a in one for b in other)
+        assert together == expected
+
+
+def test_bands_add_up_to_what_is_done_at_once() -> None:
+    whole, cut = inference(1), inference(ROWS)
+    assert all(task.rows is None for task in whole.tasks)
+    for kind in ("transfer", "free", "digital"):
+        joules = [sum(t.cost.energy for t in made.tasks if t.kind == kind) for made in (whole, cut)]
+        assert joules[1] == pytest.approx(joules[0], rel=1e-12)
+    reads = [sum(t.seconds for t in made.tasks if t.kind == "free") for made in (whole, cut)]
+    assert reads[1] == pytest.approx(reads[0])
+
+
+def test_an_input_comes_in_bands() -> None:
+    carried = [t for t in inference(4).tasks if t.kind == "transfer" and t.name == "x"]
+    assert [t.rows for t in carried] == [(0, 2), (2, 4), (4, 6), (6, 8)]
+    assert all(t.after == () for t in carried)

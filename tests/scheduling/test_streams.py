@@ -1,0 +1,72 @@
+"""What makes its outputs row by row, and what waits for all that it reads."""
+
+from ffebm.plan.schema import Options
+from ffebm.scheduling.items import items_of
+from ffebm.scheduling.streams import Stream, block_stream, streams_of
+from tests.machines import continuous
+from tests.models import Builder
+from tests.scheduling.graphs import REFERENCE, placed, two_convolutions
+
+
+def found_in(model_options: Options | None = None) -> list[tuple[list[str], Stream | None]]:
+    graph = placed(two_convolutions(), options=model_options)
+    items = items_of(graph)
+    return [(i.makes, s) for i, s in zip(items, streams_of(graph, REFERENCE, items, 1).of, strict=True)]
+
+
+def test_convolutions_stream_and_what_needs_all_rows_does_not() -> None:
+    first, second, *rest = found_in()
+    for _, stream in (first, second):
+        assert stream is not None
+        assert (stream.axis, stream.rows) == (2, 8)
+    assert rest
+    assert all(stream is None for _, stream in rest)
+
+
+def test_a_row_of_a_convolution_needs_the_rows_of_its_kernel() -> None:
+    first, second, *_ = found_in()
+    assert second[1] is not None
+    (value,) = second[1].reads
+    assert [value] == first[0]
+    assert second[1].needed(value, (0, 1)) == (0, 2)
+    assert second[1].needed(value, (3, 5)) == (2, 6)
+
+
+def test_bands_take_each_vector_once() -> None:
+    first, *_ = found_in()
+    assert first[1] is not None
+    (drive,) = first[1].drives
+    assert drive is not None
+    assert [drive.vectors(rows, 8) for rows in ((0, 3), (3, 7), (7, 8))] == [(0, 24), (24, 56), (56, 64)]
+
+
+def test_pooled_rows_need_the_rows_under_them() -> None:
+    """Two rows of a convolution for each of a layer that ends in pooling; the last takes what is left."""
+    b = Builder()
+    y = b.conv(b.input("x", 1, 2, 9, 9), 2, 4)
+    graph = placed(b.model(b.node("Relu", b.node("MaxPool", y, kernel_shape=[2, 2], strides=[2, 2]))))
+    (block,) = graph.blocks
+    stream = block_stream(graph, REFERENCE, block)
+    assert stream is not None
+    (drive,) = stream.drives
+    assert drive is not None
+    assert stream.rows == 4
+    assert stream.needed("x", (1, 2)) == (1, 5)
+    assert [drive.vectors(rows, 4) for rows in ((0, 1), (1, 3), (3, 4))] == [(0, 18), (18, 54), (54, 81)]
+
+
+def test_blocks_of_several_layers_and_circuits_settle_as_a_whole() -> None:
+    (_, stream), *_ = found_in(Options(block_size=2, replicas=1))
+    assert stream is None
+    graph = placed(two_convolutions())
+    assert block_stream(graph, REFERENCE, graph.blocks[0]) is not None
+    assert block_stream(graph, continuous(REFERENCE), graph.blocks[0]) is None
+
+
+def test_the_first_axis_is_samples_if_there_are_several() -> None:
+    """Rows of a matrix are samples then, which come all at once."""
+    b = Builder()
+    x = b.input("x", 6, 4)
+    graph = placed(b.model(b.node("Softmax", x)))
+    items = items_of(graph)
+    assert streams_of(graph, REFERENCE, items, 6).of == [None]
