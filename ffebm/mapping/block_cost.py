@@ -256,7 +256,7 @@ class BlockCost:
             for replica, places in self._places(linear).items():
                 vectors = self._vectors(interaction, span, replica)
                 total += sums_cost(self.hardware, self.group, places, vectors, backwards=transposed)
-        issuing = self.homes.issuing(products, self.group.tile.read_seconds)
+        issuing = self.homes.issuing(products, self.group.tile.read_seconds, more=spans is not None)
         return PhaseCost(max(issuing, *busy.values(), 0.0), total)
 
     def _vectors(self, interaction: Interaction, span: tuple[int, int], replica: int) -> int:

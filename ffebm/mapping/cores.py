@@ -58,12 +58,15 @@ class Homes:
         number = self._order[_name(part)] if place is None else place.tile - self._first
         return number // self._core.tiles
 
-    def issuing(self, products: Iterable[tuple[Bundle, int, bool]], read: float) -> float:
+    def issuing(
+        self, products: Iterable[tuple[Bundle, int, bool]], read: float, *, more: bool = False
+    ) -> float:
         """How long the busiest port takes to start products, until the last one is read.
 
         Args:
             products: Bundles with the vectors that each takes, and whether these come by the bit lines.
             read: Seconds of one read.
+            more: A further product may follow at once, and the port must be ready to start it.
         """
         if self._core is None:
             return 0.0
@@ -77,7 +80,8 @@ class Homes:
             held = counts[self.sums(first)]
             held[driven] = max(held.get(driven, 0), vectors * bundle.turns)
         most = max((sum(held.values()) for held in counts.values()), default=0)
-        return self._until_read(self._core, most, read)
+        ready = most * self._core.issue.value if more else 0.0
+        return max(ready, self._until_read(self._core, most, read))
 
     @staticmethod
     def _until_read(core: Core, products: int, read: float) -> float:
