@@ -38,3 +38,17 @@ def test_each_stands_behind_what_it_reads() -> None:
         assert set(item.reads) <= made
         made |= set(item.makes)
     assert y in made
+
+
+def test_a_block_stands_where_its_last_input_is_made() -> None:
+    """Behind a digital node that comes later in the model than the block's first layer."""
+    b = Builder()
+    x = b.input("x", 1, 2, 4, 4)
+    y = b.conv(b.node("Relu", b.conv(x, 2, 2)), 2, 2)
+    late = b.node("Softmax", x, axis=1)
+    graph = placed(b.model(b.node("Relu", b.node("Add", y, late))), options=Options(block_size=2, replicas=1))
+    assert graph.nodes[0].block is not None
+    softmax, block = items_of(graph)
+    assert softmax.makes == [late]
+    assert block.block is not None
+    assert late in block.reads
