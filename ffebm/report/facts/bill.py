@@ -14,6 +14,7 @@ from ffebm.mapping.read_cost import buffer_of
 from ffebm.plan.plan import Plan
 from ffebm.plan.schedule import Cost, Schedule, Step, StepKind
 from ffebm.scheduling.backward import LOSS_OPERATIONS, UPDATE_OPERATIONS
+from ffebm.scheduling.memory.pricing import pricing_of
 
 
 class Constant(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +81,11 @@ def energy_basis(plan: Plan, *schedules: Schedule) -> dict[str, tuple[str, ...]]
 
     units = {unit for schedule in schedules for unit in schedule.units}
     leaking = [part for part in powered(hardware, units) if part.used]
+    farther = dict.fromkeys(held for schedule in schedules for held in pricing_of(plan, schedule).farther())
+    bits = {
+        kind: [f"memory.{name}.bit_energy" for of, name in farther if of == kind]
+        for kind in ("buffer", "memory")
+    }
     return _known(
         hardware,
         {
@@ -91,16 +97,17 @@ def energy_basis(plan: Plan, *schedules: Schedule) -> dict[str, tuple[str, ...]]
             "dac": at("dac").of_tiles("tile.dac.energy"),
             "adc": at("adc").of_tiles("tile.adc.energy"),
             "adders": _additions(hardware, at("adders").analog),
-            "buffer": tuple(
-                f"memory.{buffer.name}.bit_energy"
-                for group in at("buffer").analog
-                if (buffer := buffer_of(hardware, group)) is not None and group.tile.has_cells
-            ),
+            "buffer": tuple(dict.fromkeys((*_lines(hardware, at("buffer").analog), *bits["buffer"]))),
             "digital": at("digital").of_units("energy"),
             "memory": tuple(
                 dict.fromkeys(
-                    f"memory.{hardware.memory_of(group.name).name}.bit_energy"
-                    for group in (hardware.host, *taking.digital)
+                    (
+                        *(
+                            f"memory.{hardware.memory_of(group.name).name}.bit_energy"
+                            for group in (hardware.host, *taking.digital)
+                        ),
+                        *bits["memory"],
+                    )
                 )
             ),
             "network": ("network.bit_energy", *(("network.hops",) if taking.counts_hops else ())),
@@ -114,31 +121,48 @@ def energy_basis(plan: Plan, *schedules: Schedule) -> dict[str, tuple[str, ...]]
 
 def time_basis(plan: Plan, *schedules: Schedule) -> dict[str, tuple[str, ...]]:
     """Constants that the time of each kind of step is computed from: those of groups that take such steps."""
-    taking = _Taking(plan, [step for schedule in schedules for step in schedule.steps])
+    waits = [wait for schedule in schedules for wait in _waits(plan, schedule)]
+    taking = _Taking(plan, [step for step, memory in waits if memory is None])
+    far = {(step.kind, memory): f"memory.{memory}.bandwidth" for step, memory in waits if memory is not None}
+    bound = {kind for kind, _ in far} - {step.kind for step in taking.steps}
 
     def at(kind: StepKind) -> _Taking:
         return taking.only(lambda step: step.kind == kind)
 
-    return _known(
-        plan.hardware,
-        {
-            "transfer": ("network.latency", "network.bit_rate"),
-            "digital": at("digital").of_units("rate"),
-            "free": tuple(name for group in at("free").analog for name in _phase(plan, group, nudged=False)),
-            "nudged": tuple(
-                name for group in at("nudged").analog for name in _phase(plan, group, nudged=True)
-            ),
-            "loss": (*at("loss").of_units("rate"), "schedule.loss_operations"),
-            "digital_backward": at("digital_backward").of_units("rate"),
-            "contrast": at("contrast").of_units("rate"),
-            "update": (
-                *at("update").of_updates("time"),
-                *at("update").of_units("rate"),
-                "schedule.update_operations",
-            ),
-            "leakage": (),
-        },
-    )
+    own: dict[str, tuple[str, ...]] = {
+        "transfer": ("network.latency", "network.bit_rate"),
+        "digital": at("digital").of_units("rate"),
+        "free": tuple(name for group in at("free").analog for name in _phase(plan, group, nudged=False)),
+        "nudged": tuple(name for group in at("nudged").analog for name in _phase(plan, group, nudged=True)),
+        "loss": (*at("loss").of_units("rate"), "schedule.loss_operations"),
+        "digital_backward": at("digital_backward").of_units("rate"),
+        "contrast": at("contrast").of_units("rate"),
+        "update": (
+            *at("update").of_updates("time"),
+            *at("update").of_units("rate"),
+            "schedule.update_operations",
+        ),
+        "leakage": (),
+    }
+    basis = {
+        kind: (*(() if kind in bound else names), *(name for (of, _), name in far.items() if of == kind))
+        for kind, names in own.items()
+    }
+    return _known(plan.hardware, basis)
+
+
+def _waits(plan: Plan, schedule: Schedule) -> Iterator[tuple[Step, str | None]]:
+    """Steps of a schedule, each with the memory whose bandwidth alone makes its time, if one does."""
+    binding = pricing_of(plan, schedule).binding()
+    return ((step, binding.get(step.id)) for step in schedule.steps)
+
+
+def _lines(hardware: Hardware, groups: Sequence[AnalogGroup]) -> Iterator[str]:
+    """Constants behind what lines of some groups carry: bits of the memory nearest to the tiles."""
+    for group in groups:
+        buffer = buffer_of(hardware, group)
+        if buffer is not None and group.tile.has_cells:
+            yield f"memory.{buffer.name}.bit_energy"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from ffebm.plan.memory.dataflow import Dataflow
 from ffebm.plan.memory.demand import Demand, bound_of, demand
 from ffebm.plan.memory.levels import Level, capacity, host_unit, levels_of, scratchpads
 from ffebm.plan.memory.lives import BEFORE, Life, lives_of, spans
-from ffebm.plan.memory.memory_plan import MemoryUse
+from ffebm.plan.memory.memory_plan import MemoryPlan, MemoryUse
 from ffebm.plan.memory.sizes import Sizes
 from ffebm.plan.schedule import Step
 from ffebm.scheduling.memory.offsets import NOWHERE, placed
@@ -78,6 +78,26 @@ class Places:
         self.lives = {held: life for held, life in found.items() if self.sizes.each(held)}
         for held, life in self.lives.items():
             self._chains.setdefault(held, self._chain(held, life))
+
+    def restore(self, steps: Sequence[Step], memory: MemoryPlan) -> None:
+        """Take a schedule whose places were found before.
+
+        Args:
+            steps: Of the schedule.
+            memory: Where its values lie.
+        """
+        lies = {together(buffer.held): buffer.memory for buffer in memory.buffers}
+        self.read(steps)
+        for held in self.lives:
+            if held.at != HOST:  # what is in no buffer there is with the digital units
+                pads = [pad.name for pad in self.pads[held.at]]
+                where = lies.get(together(held))
+                self.down[together(held)] = pads.index(where) if where in pads else len(pads)
+        self.read(steps)
+        for held in self.lives:
+            if held.at == HOST:
+                self.down[held] = [level.memory.name for level in self._chains[held]].index(lies[held])
+        self.down = {held: down for held, down in self.down.items() if down}
 
     def accesses(self) -> list[Access]:
         """What each step reads and writes, where things lie now."""

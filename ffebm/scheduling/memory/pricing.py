@@ -7,9 +7,11 @@ allows. So does a value beside tiles, unless it lies in the memory nearest to th
 product takes is billed; a transfer between two of these passes no memory of the digital units.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from msgspec import structs
 
@@ -17,7 +19,9 @@ from ffebm.hardware.groups import Memory
 from ffebm.mapping.read_cost import buffer_of
 from ffebm.plan.memory.accesses import HOST, Access, Held
 from ffebm.plan.memory.memory_plan import Spill
-from ffebm.plan.schedule import Cost, Step
+from ffebm.plan.memory.plan_flow import plan_flow
+from ffebm.plan.schedule import Cost, Schedule, Step
+from ffebm.plan.schema import PlanData
 from ffebm.scheduling.list_schedule import Task
 from ffebm.scheduling.memory.places import Places, together
 
@@ -71,14 +75,11 @@ class Pricing:
         unbilled = list(self._moved(step, access))
         if not unbilled and True not in beside:
             return task
-        passing: dict[str, float] = defaultdict(float)
         added = Cost()
         for moved in unbilled:
-            memory = self.places.level(moved.held).memory
-            joules = 8 * moved.count * memory.bit_energy.value
+            joules = 8 * moved.count * self.places.level(moved.held).memory.bit_energy.value
             added += Cost(buffer=joules) if moved.held.at != HOST else Cost(memory=joules)
-            stripes = self.places.sizes.whole(moved.held) / self.places.sizes.each(moved.held)
-            passing[memory.name] += 8 * moved.count / stripes / memory.bandwidth.value
+        passing = self._passing(unbilled)
         cost = task.cost
         if task.kind == "transfer" and beside == {True}:
             cost = structs.replace(cost, memory=0.0)  # it passes no memory of the digital units
@@ -87,6 +88,39 @@ class Pricing:
         if task.kind == "update":  # once, whatever the batch
             return replace(priced, fixed_s=seconds, fixed_j=priced.cost.energy)
         return priced
+
+    def _passing(self, unbilled: Sequence[Unbilled]) -> dict[str, float]:
+        """Seconds that each memory takes to pass some bytes, by its name; tiles pass their shares at once."""
+        passing: dict[str, float] = defaultdict(float)
+        for moved in unbilled:
+            memory = self.places.level(moved.held).memory
+            stripes = self.places.sizes.whole(moved.held) / self.places.sizes.each(moved.held)
+            passing[memory.name] += 8 * moved.count / stripes / memory.bandwidth.value
+        return passing
+
+    def farther(self) -> dict[tuple[Literal["buffer", "memory"], str], None]:
+        """Kinds of energy that the bits of memories are added to, with the names of these memories."""
+        if not self.places.down and not any(self.places.pads.values()):
+            return {}
+        moves = zip(self.places.steps, self.places.accesses(), strict=True)
+        held = (moved.held for step, access in moves for moved in self._moved(step, access))
+        return {
+            ("memory" if one.at == HOST else "buffer", self.places.level(one).memory.name): None
+            for one in held
+        }
+
+    def binding(self) -> dict[int, str]:
+        """By the ids of steps, the memory whose bandwidth makes how long a step takes; not of other steps."""
+        found: dict[int, str] = {}
+        if not self.places.down and not any(self.places.pads.values()):
+            return found
+        for step, access in zip(self.places.steps, self.places.accesses(), strict=True):
+            passing = self._passing(list(self._moved(step, access)))
+            slowest = max(passing, key=passing.__getitem__, default="")
+            rounding = 4 * math.ulp(step.end_s)
+            if slowest and 0 < step.end_s - step.start_s <= passing[slowest] * (1 + 1e-9) + rounding:
+                found[step.id] = slowest
+        return found
 
     def _moved(self, step: Step, access: Access) -> Iterator[Unbilled]:
         """What a step reads and writes beside what is billed."""
@@ -133,3 +167,16 @@ class Pricing:
                 traffic=count,
                 joules=8 * count * memory.bit_energy.value,
             )
+
+
+def pricing_of(plan: PlanData, schedule: Schedule) -> Pricing:
+    """Prices where the values of a plan's schedule lie.
+
+    Args:
+        plan: The plan.
+        schedule: Its inference or training step.
+    """
+    places = Places(plan_flow(plan), plan.hardware, "fp32")
+    memory = plan.memory.training if schedule is plan.training else plan.memory.inference
+    places.restore(schedule.steps, memory)
+    return Pricing(places)

@@ -9,10 +9,11 @@ from onnx import ModelProto
 
 from ffebm import Plan, Settle, load_hardware
 from ffebm import compile as compile_plan
-from ffebm.hardware.description import Hardware, shipped_hardware
+from ffebm.hardware.description import Capacity, Hardware, shipped_hardware
 from ffebm.plan.schedule import Schedule
 from ffebm.report.facts.bill import bill, energy_basis, time_basis
-from tests.machines import round_numbers
+from ffebm.scheduling.memory.pricing import pricing_of
+from tests.machines import joules, rate, round_numbers
 from tests.models import Builder
 
 SETTLE = Settle(free_sweeps=3, nudged_sweeps=2)
@@ -89,6 +90,28 @@ def test_the_constants_behind_a_figure_are_those_that_change_it(name: str) -> No
                 if constant.endswith(".core.issue") and what == "seconds" and not kinds:
                     kinds = moved(base[what], figures(compiled(changed(hardware, path, factor)))[what])
             assert kinds == named, (what, constant)
+
+
+def test_far_memories_are_named_where_they_make_the_figures() -> None:
+    """Nothing fits near by, and a bit a second passes farther away: that alone makes the time of nodes."""
+    machine = round_numbers()
+    near = replace(machine.memory[0], name="near", capacity=Capacity(value=0, source="test", unit="bit"))
+    far = replace(near, name="far", owner="chip", level=3, bandwidth=rate(1.0), bit_energy=joules(3.0))
+    far = replace(far, capacity=Capacity(value=1e9, source="test", unit="bit"))
+    plan = compile_plan(model(), hardware=replace(machine, memory=(near, far)), digital=["*"])
+    for schedule in (plan.inference, plan.training):
+        behind = time_basis(plan, schedule)
+        for kind in {step.kind for step in schedule.steps} & {"digital", "digital_backward", "loss"}:
+            moved_bytes = ("memory.far.bandwidth",)
+            # a transposition is a view, which moves none; its way back moves error currents
+            view = ("digital.engine.fp32.op_rate",) if kind == "digital" else ()
+            assert behind[kind] == (*view, *moved_bytes)
+        assert energy_basis(plan, schedule)["memory"] == ("memory.near.bit_energy", "memory.far.bit_energy")
+        pricing = pricing_of(plan, schedule)
+        held = plan.memory.inference if schedule is plan.inference else plan.memory.training
+        assert sorted(spill.traffic for spill in pricing.spills()) == sorted(
+            spill.traffic for spill in held.spills
+        )
 
 
 def totals(plan: Plan, schedule: Schedule) -> dict[str, tuple[int, float, float]]:
