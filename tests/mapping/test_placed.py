@@ -1,6 +1,6 @@
 """Plans as an independent checker sees them, and prices of blocks before they are placed."""
 
-from collections import Counter
+from collections import defaultdict
 from dataclasses import dataclass
 
 import pytest
@@ -62,7 +62,7 @@ def test_a_price_before_placing_is_the_bill_where_blocks_lie_apart(count: int) -
     priced = Priced({})
     plan = compile_model(mixed(), hardware=crossbars(count, 256, 32), passes=(priced,))
     check(plan)
-    steps: Counter[str] = Counter()
+    steps: dict[str, float] = defaultdict(float)
     for step in plan.inference.steps:
         if step.kind == "free":
             steps[step.name] += step.end_s - step.start_s

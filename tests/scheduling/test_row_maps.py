@@ -100,7 +100,7 @@ class Bench:
     def _changes(self, axis: int, band: tuple[int, int], name: str, own: int, rows: list[int]) -> bool:
         """Whether a band of any output changes if some rows of an input do."""
         changed = np.moveaxis(self.arrays[name].copy(), own, 0)
-        changed[rows] = ~changed[rows] if changed.dtype == bool else changed[rows] + 2
+        changed[rows] = np.logical_not(changed[rows]) if changed.dtype == bool else changed[rows] + 2
         made = self.run({**self.arrays, name: np.moveaxis(changed, 0, own)})
         cut = (slice(None),) * axis + (slice(*band),)
         return any(not np.array_equal(made[y][cut], self.made[y][cut], equal_nan=True) for y in self.made)
@@ -118,7 +118,7 @@ def test_windows_that_slide(data: st.DataObject) -> None:
     reach = (kernel - 1) * dilation
     begin, end = data.draw(st.integers(0, reach // 2)), data.draw(st.integers(0, reach // 2))
     size = data.draw(st.integers(reach + 1, 7))
-    attrs = {"kernel_shape": (kernel, 1), "strides": (stride, 1), "dilations": (dilation, 1)}
+    attrs: dict[str, Any] = {"kernel_shape": (kernel, 1), "strides": (stride, 1), "dilations": (dilation, 1)}
     attrs["pads"] = (begin, 0, end, 0)
     if "Pool" in op and data.draw(st.booleans()):
         attrs["ceil_mode"] = 1
@@ -240,7 +240,7 @@ CASES = [
     Case("Not", [FLAGS], streams={0, 1, 2}),
     Case("Acosh", [BITS.astype(np.float32) + 1.5], streams={0, 1, 2}),
     Case("Atanh", [(2, 3)], streams={0, 1}),
-    Case("Clip", [(2, 3, 4)], [np.float32(0.2), np.float32(0.6)], streams={0, 1, 2}),
+    Case("Clip", [(2, 3, 4)], [np.array(0.2, np.float32), np.array(0.6, np.float32)], streams={0, 1, 2}),
     Case("PRelu", [(2, 3, 4), (3, 1)], streams={0, 1, 2}),
     Case("Cast", [(2, 3, 4)], attrs={"to": 11}, streams={0, 1, 2}),
     Case("Expand", [(3, 1)], [np.array([2, 3, 4])], streams={0, 1, 2}),
@@ -290,8 +290,13 @@ CASES = [
     Case("Slice", [(2, 7, 3)], [np.array([1]), np.array([6]), np.array([1])], streams={0, 1, 2}),
     Case("Slice", [(2, 7)], [np.array([0, 1]), np.array([2, 99]), None, np.array([1, 2])], streams={0, 1}),
     Case("Slice", [(7,)], [np.array([-1]), np.array([-99]), None, np.array([-1])], streams=set()),
-    Case("QuantizeLinear", [(2, 3)], [np.float32(0.1), np.uint8(3)], streams={0, 1}),
-    Case("DequantizeLinear", [BITS.astype(np.uint8)], [np.float32(0.1), np.uint8(3)], streams={0, 1, 2}),
+    Case("QuantizeLinear", [(2, 3)], [np.array(0.1, np.float32), np.array(3, np.uint8)], streams={0, 1}),
+    Case(
+        "DequantizeLinear",
+        [BITS.astype(np.uint8)],
+        [np.array(0.1, np.float32), np.array(3, np.uint8)],
+        streams={0, 1, 2},
+    ),
     Case(
         "ConvInteger", [np.arange(10, dtype=np.uint8).reshape(1, 1, 5, 2)], [np.ones((1, 1, 3, 1), np.uint8)]
     ),
@@ -299,13 +304,13 @@ CASES = [
         "QLinearConv",
         [np.arange(10, dtype=np.uint8).reshape(1, 1, 5, 2)],
         [
-            np.float32(0.1),
-            np.uint8(0),
+            np.array(0.1, np.float32),
+            np.array(0, np.uint8),
             np.ones((1, 1, 3, 1), np.uint8),
-            np.float32(0.1),
-            np.uint8(0),
-            np.float32(0.1),
-            np.uint8(0),
+            np.array(0.1, np.float32),
+            np.array(0, np.uint8),
+            np.array(0.1, np.float32),
+            np.array(0, np.uint8),
         ],
         {"pads": (1, 0, 1, 0), "strides": (2, 1)},
     ),

@@ -15,11 +15,11 @@ def shrinks(r: float, omega: float) -> float:
     """Size of the larger lambda of (lambda + omega - 1)^2 = lambda omega^2 r."""
     half = omega**2 * r / 2 - omega + 1
     root = cmath.sqrt(half**2 - (omega - 1) ** 2)
-    return max(abs(half + root), abs(half - root))
+    return float(max(abs(half + root), abs(half - root)))
 
 
 def best(r: float) -> float:
-    return 2 / (1 + (1 - r) ** 0.5)
+    return float(2 / (1 + (1 - r) ** 0.5))
 
 
 @pytest.mark.parametrize("r", [0.1, 0.5, 0.8, 0.88])
