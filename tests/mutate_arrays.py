@@ -143,7 +143,8 @@ def _packed(members: Members, rng: random.Random) -> bytes:
     kind = rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA))
     with zipfile.ZipFile(file, "w", kind) as archive:
         for name, data in members.items():
-            archive.writestr(name, data)
+            # the same bytes at any time of day
+            archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), data, kind)
     data = file.getvalue()
     return damaged(data, rng) if rng.random() < 0.2 else data
 
