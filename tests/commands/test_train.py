@@ -173,9 +173,9 @@ def test_a_recipe_that_holds_norms(run: Run, tmp_path: Path) -> None:
     assert 'hold_norm = [0.8, "layer[13].*"]\n' in settings.read_text(encoding="utf-8")
     x = np.random.default_rng(0).random((20, 3, 32, 32), np.float32)
     np.savez(tmp_path / "data.npz", x=x, y=np.arange(20) % 10)
-    training = ("--data", tmp_path / "data.npz", "--settings", settings, "--epochs", "1", "--batch", "20")
-    training_steps = (*training, "--warmup", "0")
-    code, out, _ = run("train", folder, *training_steps, "--run", tmp_path / "named")
+    data = ("--data", tmp_path / "data.npz", "--epochs", "1", "--batch", "20", "--warmup", "0")
+    training = (*data, "--settings", settings)
+    code, out, _ = run("train", folder, *training, "--run", tmp_path / "named")
     assert code == 0
     assert "largest norm 0.8: layer1.weight, layer3.weight\n" in out
     assert load_checkpoint(tmp_path / "named").record.training.hold_norm == (0.8, "layer[13].*")
