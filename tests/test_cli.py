@@ -7,7 +7,6 @@ import shlex
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
@@ -19,28 +18,15 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 import ffebm
-from ffebm import cli
 from ffebm.plan.plan import load_plan
 from ffebm.recipes.paper import RECIPES
 from ffebm.report.terminal.words import compile_words
 from ffebm.training.checkpoint import load_checkpoint
 from tests.files.test_lock import holding
+from tests.running import Run
 
-Run = Callable[..., tuple[int, str, str]]
 HEADS = re.compile(r"^(\w+) -+$", re.MULTILINE)
 """Heads of sections."""
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command; exit code, standard output, standard error."""
-
-    def run_command(*arguments: str | Path) -> tuple[int, str, str]:
-        code = cli._guarded([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run_command
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """`ffebm export`: files, notes, and what is refused."""
 
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,23 +8,15 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from ffebm import cli
 from ffebm.exporters.catalogue import EXPORTERS
 from tests.backends.exported import INPUTS, dense_plan
-
-Run = Callable[..., tuple[int, str, str]]
+from tests.running import Run
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs `ffebm export`; exit code, standard output, standard error."""
-
-    def run_export(*arguments: str | Path) -> tuple[int, str, str]:
-        code = cli._guarded(["export", *(str(argument) for argument in arguments)])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run_export
+def export(run: Run) -> Run:
+    """Runs `ffebm export`."""
+    return partial(run, "export")
 
 
 @pytest.fixture
@@ -34,8 +26,8 @@ def plan(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("target", sorted({*EXPORTERS} - {"spice"}))  # which takes no clocked blocks
-def test_every_format_is_written_whole_and_says_what_it_lacks(target: str, plan: Path, run: Run) -> None:
-    code, out, err = run(plan, "--to", target)
+def test_every_format_is_written_whole_and_says_what_it_lacks(target: str, plan: Path, export: Run) -> None:
+    code, out, err = export(plan, "--to", target)
     folder = plan.with_name(f"net.plan.{target}")
     exported = EXPORTERS[target](dense_plan())
     assert code == 0
@@ -46,12 +38,14 @@ def test_every_format_is_written_whole_and_says_what_it_lacks(target: str, plan:
     assert sorted(p.name for p in plan.parent.iterdir()) == ["net.plan", folder.name]  # nothing half-written
 
 
-def test_an_unchanged_export_is_replaced_an_edited_one_is_not(plan: Path, run: Run, tmp_path: Path) -> None:
+def test_an_unchanged_export_is_replaced_an_edited_one_is_not(
+    plan: Path, export: Run, tmp_path: Path
+) -> None:
     folder = tmp_path / "out"
-    assert run(plan, "--to", "aihwkit", "-o", folder)[0] == 0
-    assert run(plan, "--to", "aihwkit", "-o", folder)[0] == 0
+    assert export(plan, "--to", "aihwkit", "-o", folder)[0] == 0
+    assert export(plan, "--to", "aihwkit", "-o", folder)[0] == 0
     (folder / "rpu.py").write_text("mine")
-    code, out, err = run(plan, "--to", "aihwkit", "-o", folder)
+    code, out, err = export(plan, "--to", "aihwkit", "-o", folder)
     assert (code, out) == (2, "")
     assert err == (
         f"error: {folder} exists and is not an unchanged export of this kind: "
@@ -62,52 +56,52 @@ def test_an_unchanged_export_is_replaced_an_edited_one_is_not(plan: Path, run: R
     assert (folder / "rpu.py").read_text() == "mine"
 
 
-def test_other_folders_and_added_files_are_kept(plan: Path, run: Run, tmp_path: Path) -> None:
-    code, _, err = run(plan, "--to", "zigzag", "-o", plan)
+def test_other_folders_and_added_files_are_kept(plan: Path, export: Run, tmp_path: Path) -> None:
+    code, _, err = export(plan, "--to", "zigzag", "-o", plan)
     assert code == 2
     assert "it holds no accelerator.yaml" in err
     folder = tmp_path / "out"
-    assert run(plan, "--to", "zigzag", "-o", folder)[0] == 0
+    assert export(plan, "--to", "zigzag", "-o", folder)[0] == 0
     (folder / "notes.txt").write_text("mine")
-    code, _, err = run(plan, "--to", "zigzag", "-o", folder)
+    code, _, err = export(plan, "--to", "zigzag", "-o", folder)
     assert code == 2
     assert "it holds 'notes.txt', which would be lost" in err
     assert (folder / "notes.txt").read_text() == "mine"
 
 
-def test_an_unknown_format_is_refused(plan: Path, run: Run) -> None:
+def test_an_unknown_format_is_refused(plan: Path, export: Run) -> None:
     formats = "crosssim, aihwkit, zigzag, qonnx, spice"
-    assert run(plan, "--to", "verilog") == (2, "", f"error: --to verilog; {formats}\n")
+    assert export(plan, "--to", "verilog") == (2, "", f"error: --to verilog; {formats}\n")
 
 
-def test_samples_fix_the_scales_of_qonnx(plan: Path, run: Run, tmp_path: Path) -> None:
+def test_samples_fix_the_scales_of_qonnx(plan: Path, export: Run, tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).standard_normal((9, INPUTS)).astype(np.float32))
-    assert run(plan, "--to", "qonnx", "--data", tmp_path / "x.npz", "-o", tmp_path / "q")[0] == 0
+    assert export(plan, "--to", "qonnx", "--data", tmp_path / "x.npz", "-o", tmp_path / "q")[0] == 0
     model = onnx.load(tmp_path / "q" / "segment0000.onnx")
     (scale,) = [numpy_helper.to_array(t) for t in model.graph.initializer if t.name == "gate.dac.scale"]
     assert 1 / 13 / 127 < scale[0] < 1 / 127  # the largest of 13 shares, in 127 codes
 
 
-def test_samples_are_refused_where_they_would_do_nothing(plan: Path, run: Run, tmp_path: Path) -> None:
+def test_samples_are_refused_where_they_would_do_nothing(plan: Path, export: Run, tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", x=np.zeros((2, INPUTS), np.float32))
-    assert run(plan, "--to", "crosssim", "--data", tmp_path / "x.npz") == (
+    assert export(plan, "--to", "crosssim", "--data", tmp_path / "x.npz") == (
         2,
         "",
         "error: --data with --to crosssim; --to qonnx, whose scales can be measured, or --to spice\n",
     )
     dense_plan("ideal").save(tmp_path / "ideal.plan")
-    code, _, err = run(tmp_path / "ideal.plan", "--to", "qonnx", "--data", tmp_path / "x.npz")
+    code, _, err = export(tmp_path / "ideal.plan", "--to", "qonnx", "--data", tmp_path / "x.npz")
     assert (code, err) == (2, "error: --data, but no digital segment drives a DAC\n  hint: leave it out\n")
 
 
-def test_options_of_circuits_are_refused_for_other_formats(plan: Path, run: Run) -> None:
+def test_options_of_circuits_are_refused_for_other_formats(plan: Path, export: Run) -> None:
     for option in (("--run",), ("--block", "0")):
-        code, out, err = run(plan, "--to", "zigzag", *option)
+        code, out, err = export(plan, "--to", "zigzag", *option)
         assert (code, out, err) == (2, "", "error: --block or --run with --to zigzag; --to spice\n")
 
 
-def test_blocks_that_settle_by_clocked_reads_are_no_circuits(plan: Path, run: Run) -> None:
-    code, out, err = run(plan, "--to", "spice")
+def test_blocks_that_settle_by_clocked_reads_are_no_circuits(plan: Path, export: Run) -> None:
+    code, out, err = export(plan, "--to", "spice")
     assert (code, out) == (2, "")
     assert "block0 settles by clocked reads on 'tiles' of machine 'reference'" in err
     assert "hint: compile for a machine with continuous settling: --hardware resistive" in err

@@ -1,29 +1,14 @@
 """`ffebm gradcheck`: what it prints and writes, and what is refused."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 
-from ffebm import cli
 from ffebm.studies.gradcheck.certificate import load_certificate
 from tests.models import Builder
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command; exit code, standard output, standard error."""
-
-    def run_command(*arguments: str | Path) -> tuple[int, str, str]:
-        code = cli._guarded([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run_command
+from tests.running import Run
 
 
 @pytest.fixture

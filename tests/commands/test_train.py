@@ -1,6 +1,5 @@
 """`ffebm train`: token models, and what a run records and resumes."""
 
-from collections.abc import Callable
 from inspect import signature
 from pathlib import Path
 
@@ -10,26 +9,12 @@ import pytest
 import torch
 from onnx import TensorProto
 
-from ffebm import cli
 from ffebm.commands.train import train
 from ffebm.training.checkpoint import Checkpoint, load_checkpoint
 from ffebm.training.record import RunRecord
 from ffebm.training.settings import Training
 from tests.models import Builder
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command; exit code, standard output, standard error."""
-
-    def run_command(*arguments: str | Path) -> tuple[int, str, str]:
-        code = cli._guarded([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run_command
+from tests.running import Run
 
 
 def transformer(per_token: bool) -> onnx.ModelProto:

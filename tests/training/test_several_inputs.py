@@ -1,6 +1,5 @@
 """Models of several inputs by command: arrays are called as inputs, labels are as for one."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from onnx import ModelProto, TensorProto
 from torch import Tensor
 from torch.nn import functional
 
-from ffebm import Executor, Plan, Settle, cli
+from ffebm import Executor, Plan, Settle
 from ffebm import compile as compile_plan
 from ffebm.errors import UsageError
 from ffebm.training.checkpoint import load_checkpoint
@@ -20,9 +19,9 @@ from ffebm.training.data import Data
 from ffebm.training.settings import Training
 from ffebm.training.trainer import Trainer
 from tests.models import Builder
+from tests.running import Run
 
 Arrays = dict[str, Any]
-Run = Callable[..., tuple[int, str, str]]
 
 
 def model(first: str = "image", second: str = "ids") -> ModelProto:
@@ -46,16 +45,6 @@ def arrays(n: int = 40) -> Arrays:
     image = rng.random((n, 4), np.float32)  # the model's number of elements, as for one input
     ids = rng.integers(0, 5, (n, 3))
     return {"image": image, "ids": ids, "y": (ids[:, 0] + (image[:, 0] > 0.5)) % 3}
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def run_command(*arguments: str | Path) -> tuple[int, str, str]:
-        code = cli._guarded([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run_command
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import math
 import subprocess
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import numpy as np
 import pytest
 from msgspec.structs import replace as changed
 
-from ffebm import cli
 from ffebm.errors import UsageError
 from ffebm.exporters.spice.circuit import BlockCircuit
 from ffebm.exporters.spice.control import BILLED, GIVEN
@@ -22,6 +20,7 @@ from ffebm.plan.plan import Plan
 from ffebm.studies.circuits import CircuitComparison, compare, expected
 from tests.exporters.spice.models import HARD, SOFT, conv_plan, dense_plan, needs_ngspice
 from tests.mapping.circuit.test_sigma import ACTIVATIONS
+from tests.running import Run
 
 BLOCKS = {
     "one layer": ([6, 5], ["Clip"]),
@@ -155,26 +154,13 @@ def test_a_simulation_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPat
         simulate(netlist(plan, circuit, seeded(circuit)))
 
 
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs `ffebm export`; exit code, standard output, standard error."""
-
-    def run_export(*arguments: str | Path) -> tuple[int, str, str]:
-        code = cli._guarded(["export", *(str(argument) for argument in arguments)])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run_export
-
-
 @needs_ngspice
 def test_the_command_prints_what_ngspice_and_the_runtime_find(tmp_path: Path, run: Run) -> None:
     dense_plan([4, 3, 2], ["Clip", ""]).save(tmp_path / "net.plan")
     np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).random((2, 4), np.float32))
-    code, out, err = run(tmp_path / "net.plan", "--to", "spice", "--data", tmp_path / "x.npz", "--run")
+    code, out, err = run(
+        "export", tmp_path / "net.plan", "--to", "spice", "--data", tmp_path / "x.npz", "--run"
+    )
     assert code == 0
     assert "block0.cir, nodes.json written to" in out
     for head in ("States:", "Free phase", "Power of the cells", "Cosine of EP gradients"):
@@ -188,7 +174,7 @@ def test_the_command_leaves_with_1_if_they_disagree(
 ) -> None:
     dense_plan([4, 3, 2], ["Clip", ""]).save(tmp_path / "net.plan")
     monkeypatch.setattr("ffebm.studies.circuits.TOLERANCE", 1e-7)
-    code, _, err = run(tmp_path / "net.plan", "--to", "spice", "--block", "0", "--run")
+    code, _, err = run("export", tmp_path / "net.plan", "--to", "spice", "--block", "0", "--run")
     assert code == 1
     assert err.endswith("ngspice and the runtime disagree by more than 1 %: block0\n")
 
@@ -198,10 +184,10 @@ def test_where_ngspice_is_missing_that_is_said(
 ) -> None:
     dense_plan([4, 3, 2], ["Clip", ""]).save(tmp_path / "net.plan")
     monkeypatch.setenv("PATH", str(tmp_path))
-    code, out, err = run(tmp_path / "net.plan", "--to", "spice", "--run")
+    code, out, err = run("export", tmp_path / "net.plan", "--to", "spice", "--run")
     assert (code, out) == (2, "")
     assert err.startswith("error: --run needs ngspice, which is not on the path\n  hint: install it (Debian:")
-    assert run(tmp_path / "net.plan", "--to", "spice")[0] == 0  # written all the same
+    assert run("export", tmp_path / "net.plan", "--to", "spice")[0] == 0  # written all the same
 
 
 @pytest.mark.slow
