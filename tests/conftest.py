@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from ffebm import cli
-from tests.running import Run
+from tests.running import Run, running
 
 # nothing in the suite is timed: a busy machine must not fail it
 settings.register_profile("ffebm", deadline=None)
@@ -42,10 +41,4 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str], None]:
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs a command; exit code, standard output, standard error."""
-
-    def run_command(*arguments: str | Path) -> tuple[int, str, str]:
-        code = cli._guarded([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run_command
+    return running(capsys)

@@ -69,9 +69,15 @@ def modules() -> dict[str, Path]:
 MODULES = modules()
 
 
-def imports(name: str, *, lazy: bool = True) -> set[str]:
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
+def imports(name: str, *, lazy: bool = True) -> frozenset[str]:
     """Modules of ffebm that a module imports."""
-    tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
+    tree = parsed(MODULES[name])
     nodes = list(ast.walk(tree)) if lazy else tree.body
     found = set()
     for node in nodes:
@@ -82,7 +88,7 @@ def imports(name: str, *, lazy: bool = True) -> set[str]:
             module = node.module or ""
             inner = {f"{module}.{alias.name}" for alias in node.names}
             found |= (inner & MODULES.keys()) or {module}
-    return {module for module in found if module.split(".")[0] == "ffebm"}
+    return frozenset(module for module in found if module.split(".")[0] == "ffebm")
 
 
 def area(module: str, folder: str = "ffebm") -> str:
@@ -187,7 +193,7 @@ def test_no_two_types_share_a_name() -> None:
     """A class or an alias of a type: one name, one concept, wherever in the package it stands."""
     homes: dict[str, list[str]] = {}
     for module, path in MODULES.items():
-        for name in types_of(ast.parse(path.read_text(encoding="utf-8"))):
+        for name in types_of(parsed(path)):
             homes.setdefault(name, []).append(module)
     assert {name: where for name, where in homes.items() if len(where) > 1} == {}
 
@@ -211,7 +217,7 @@ def test_no_tile_is_asked_for_its_class() -> None:
     asked = [
         f"{name}:{node.lineno}"
         for name, path in MODULES.items()
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(parsed(path))
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "isinstance"
         if kinds & {part.id for part in ast.walk(node.args[1]) if isinstance(part, ast.Name)}
     ]
@@ -307,14 +313,14 @@ def test_every_module_has_its_tests() -> None:
 
 @cache
 def reached(path: Path, graph: nx.DiGraph) -> frozenset[str]:
-    """Modules that a test file imports, and all that these import."""
-    named = {
-        f"{node.module}.{alias.name}" if f"{node.module}.{alias.name}" in MODULES else str(node.module)
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.ImportFrom)
-        for alias in node.names
-    }
-    if "import ffebm\n" in path.read_text(encoding="utf-8"):
-        named.add("ffebm")
-    found = named & MODULES.keys()
+    """Modules that a test file imports, by way of other files of tests too, and all that these import."""
+    tree = parsed(path)
+    found = {a.name for n in tree.body if isinstance(n, ast.Import) for a in n.names} & MODULES.keys()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            inner = {f"{module}.{alias.name}" for alias in node.names}
+            found |= (inner | {module}) & MODULES.keys()
+            if module.startswith("tests."):
+                found |= reached(Path(__file__).parents[1] / f"{module.replace('.', '/')}.py", graph)
     return frozenset(found.union(*(nx.descendants(graph, m) for m in found if m in graph)))
