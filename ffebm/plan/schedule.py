@@ -1,9 +1,11 @@
 """A schedule: steps with times, energies and conversions."""
 
 import math
+import operator
 from typing import Literal
 
 import msgspec
+from msgspec import structs
 
 ENERGY_KINDS = ("array", "dac", "adc", "adders", "buffer", "digital", "memory", "network", "leakage")
 """Fields of a cost that are joules."""
@@ -44,7 +46,8 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return math.fsum(getattr(self, kind) for kind in ENERGY_KINDS)
 
     def __add__(self, other: "Cost") -> "Cost":
-        return Cost(**{f: getattr(self, f) + getattr(other, f) for f in self.__struct_fields__})
+        sums = map(operator.add, structs.astuple(self), structs.astuple(other))
+        return Cost(**dict(zip(self.__struct_fields__, sums, strict=True)))
 
     def times(self, factor: int) -> "Cost":
         """The same thing done several times."""

@@ -67,8 +67,13 @@ class Forward(TaskList):
         self.maker = {value: item for item in self.items for value in item.makes}
         self.done: dict[int, Coming] = {}
         self.seats: dict[str, Seat] = {}
+        self._work = {
+            item.position: work_of(graph, item.nodes[0]) for item in self.items if item.block is None
+        }
+        self._seat_of: list[Seat] = []
         for item in self.items:
-            self.seats.update(dict.fromkeys(item.makes, self.seat(item)))
+            self._seat_of.append(self._seated(item))
+            self.seats.update(dict.fromkeys(item.makes, self._seat_of[-1]))
         self._moved: dict[tuple[str, str], Coming] = {}
         self._streams: list[Stream | None] = [None] * len(self.items)
         self._bands: list[Bands | None] = [None] * len(self.items)
@@ -110,7 +115,7 @@ class Forward(TaskList):
             return self.costs[item.block.id].free(self.settle.free_sweeps).seconds
         node = item.nodes[0]
         group = self.hardware.digital_group(node.group)
-        return digital_cost(self.hardware, group, work_of(self.graph, node), self.dtype).seconds
+        return digital_cost(self.hardware, group, self._work[item.position], self.dtype).seconds
 
     def ended(self, item: ScheduledItem) -> int:
         """The task with which an item has run; -1 before it has."""
@@ -135,10 +140,13 @@ class Forward(TaskList):
 
     def seat(self, item: ScheduledItem) -> Seat:
         """Where an item works; a view of a digital value is wherever that lies."""
+        return self._seat_of[item.position]
+
+    def _seated(self, item: ScheduledItem) -> Seat:
         if item.block is not None:
             return item.block
         node = item.nodes[0]
-        if len(item.reads) == 1 and not work_of(self.graph, node).moved:
+        if len(item.reads) == 1 and not self._work[item.position].moved:
             source = self.seats.get(item.reads[0])
             return node.group if isinstance(source, EnergyBlock) else source
         return node.group
@@ -168,7 +176,7 @@ class Forward(TaskList):
 
     def _node_run(self, item: ScheduledItem) -> DigitalRun:
         node = item.nodes[0]
-        return self.digital_run(work_of(self.graph, node), self.hardware.digital_group(node.group))
+        return self.digital_run(self._work[item.position], self.hardware.digital_group(node.group))
 
     def _block_band(
         self, item: ScheduledItem, stream: Stream, rows: Rows, units: tuple[str, ...], after: tuple[int, ...]

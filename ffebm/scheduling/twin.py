@@ -10,7 +10,7 @@ over the batch, and a plan and its twin cross at most once.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from msgspec import structs
@@ -28,7 +28,7 @@ from ffebm.scheduling.bounds.bounds import with_bound
 from ffebm.scheduling.in_flight import Interval, first_of, interval_of, joining, samples_in_flight
 from ffebm.scheduling.list_schedule import Task, filling_chain, ordered
 from ffebm.scheduling.memory.flow_of import flow_of
-from ffebm.scheduling.memory.planned import planned, timed
+from ffebm.scheduling.memory.planned import Priced, planned, priced, timed
 from ffebm.scheduling.schedules import batch_of, inference_tasks, training_tasks
 
 DTYPES: tuple[DataType, ...] = ("fp32", "bf16", "int8")
@@ -79,32 +79,49 @@ def schedules_of(graph: Graph, hardware: Hardware, settle: Settle, runs: int = 1
         ModelError: If that takes more steps than a schedule may have.
         UsageError: If something fits in no memory.
     """
-    return _scheduled(graph, hardware, settle, "fp32", runs, with_bound)
-
-
-def _scheduled(
-    graph: Graph,
-    hardware: Hardware,
-    settle: Settle,
-    dtype: DataType,
-    runs: int,
-    bounded: Callable[[Schedule, list[Task]], Schedule] = lambda schedule, _: schedule,
-) -> Scheduled:
-    """Both schedules, digital work at the price of a data type; bounds that nobody reads are left out."""
-    batch = batch_of(graph) * runs
     flow = flow_of(graph)
-    made = (inference_tasks, frozenset[str]()), (training_tasks, joining(graph))
     plans = [
-        planned(
-            flow, hardware, _in_flight(tasks(graph, hardware, settle, dtype), runs, joined), ordered, dtype
-        )
-        for tasks, joined in made
+        planned(flow, hardware, tasks, ordered) for tasks in _both(graph, hardware, settle, "fp32", runs)
     ]
     first, second = (
-        bounded(_following(found.schedule, interval_of(first_of(found.tasks), joined)), found.tasks)
-        for found, (_, joined) in zip(plans, made, strict=True)
+        with_bound(_following(found.schedule, interval_of(first_of(found.tasks), joined)), found.tasks)
+        for found, joined in zip(plans, (frozenset[str](), joining(graph)), strict=True)
     )
-    leaks = [watts(hardware, schedule.units) for schedule in (first, second)]
+    billed = _billed(hardware, plans, batch_of(graph) * runs)
+    return Scheduled(
+        _leaking(first, billed.leaks[0]),
+        _leaking(second, billed.leaks[1]),
+        billed.lines,
+        Memories(inference=plans[0].memory, training=plans[1].memory),
+        runs,
+    )
+
+
+def _both(
+    graph: Graph, hardware: Hardware, settle: Settle, dtype: DataType, runs: int
+) -> tuple[list[Task], list[Task]]:
+    """Tasks of an inference and of a training step, digital work at the price of a data type."""
+    inference = inference_tasks(graph, hardware, settle, dtype)
+    training = training_tasks(graph, hardware, settle, dtype)
+    return _in_flight(inference, runs, frozenset()), _in_flight(training, runs, joining(graph))
+
+
+@dataclass(frozen=True)
+class _Billed:
+    """What both schedules of a graph take.
+
+    Attributes:
+        leaks: Power of what each uses, W.
+        lines: Time and energy of both, over the batch.
+    """
+
+    leaks: list[float]
+    lines: dict[Total, Growth]
+
+
+def _billed(hardware: Hardware, plans: Sequence[Priced], batch: int) -> _Billed:
+    """The bill of an inference and a training step."""
+    leaks = [watts(hardware, found.schedule.units) for found in plans]
     times = [_time(found.tasks, found.schedule, found.order, batch) for found in plans]
     lines: dict[Total, Growth] = {
         "inference_s": times[0],
@@ -112,13 +129,7 @@ def _scheduled(
         "training_s": times[1],
         "training_j": _energy(plans[1].tasks, batch, times[1], leaks[1]),
     }
-    return Scheduled(
-        _leaking(first, leaks[0]),
-        _leaking(second, leaks[1]),
-        lines,
-        Memories(inference=plans[0].memory, training=plans[1].memory),
-        runs,
-    )
+    return _Billed(leaks, lines)
 
 
 def _in_flight(tasks: list[Task], runs: int, joined: frozenset[str]) -> list[Task]:
@@ -162,12 +173,31 @@ def twins_of(graph: Graph, hardware: Hardware, settle: Settle, plan: Scheduled) 
     for dtype in DTYPES:
         if all(group.arithmetic(dtype) is not None for group in groups.values()):
             same = dtype == "fp32" and not graph.blocks
-            bill = plan if same else _scheduled(alone, hardware, settle, dtype, plan.runs)
-            twins[dtype] = _twin(graph, plan, bill)
+            bill = _bill(alone, hardware, settle, dtype, plan.runs) if not same else None
+            twins[dtype] = _twin(graph, plan, bill or _Bill(plan.inference, plan.training, plan.lines))
     return twins
 
 
-def _twin(graph: Graph, plan: Scheduled, bill: Scheduled) -> DigitalTwin:
+@dataclass(frozen=True)
+class _Bill:
+    """Both schedules with their leakage, and their lines; no places in memories, no bounds, no interval."""
+
+    inference: Schedule
+    training: Schedule
+    lines: dict[Total, Growth]
+
+
+def _bill(graph: Graph, hardware: Hardware, settle: Settle, dtype: DataType, runs: int) -> _Bill:
+    """What a graph takes, digital work at the price of a data type."""
+    flow = flow_of(graph)
+    tasks = _both(graph, hardware, settle, dtype, runs)
+    plans = [priced(flow, hardware, each, ordered, dtype) for each in tasks]
+    billed = _billed(hardware, plans, batch_of(graph) * runs)
+    first, second = (_leaking(p.schedule, w) for p, w in zip(plans, billed.leaks, strict=True))
+    return _Bill(first, second, billed.lines)
+
+
+def _twin(graph: Graph, plan: Scheduled, bill: _Bill) -> DigitalTwin:
     """A plan beside the bill of the machine without tiles."""
     better = {figure: below(line, bill.lines[figure]) for figure, line in plan.lines.items()}
     digital = _digital_work(graph, bill.inference)

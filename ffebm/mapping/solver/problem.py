@@ -4,6 +4,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from ffebm.mapping.solver.price import Price
 
@@ -92,6 +93,7 @@ class Problem:
         tied = self.decisions[position].tied
         return position if tied is None else self.root(tied)
 
+    @cached_property
     def places(self) -> list[str]:
         """Digital groups that a candidate runs on, sorted."""
         return sorted({c.place for item in self.decisions for c in item.candidates} - {""})

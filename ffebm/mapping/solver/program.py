@@ -128,7 +128,7 @@ class MappingProgram:
     def _carry(self) -> Iterator[tuple[int, int]]:
         """A column that is one if a link carries its value to a digital group; pairs of link and column."""
         for number, link in enumerate(self.problem.links):
-            for place in self.problem.places():
+            for place in self.problem.places:
                 here = self._at(link.maker, place)
                 there = [at for reader in link.readers if (at := self._at(reader, place))]
                 if not there:
@@ -153,7 +153,7 @@ class MappingProgram:
     def _incoming(self, position: int, takes: Mapping[int, float], ends: Sequence[int]) -> None:
         for link in self.incoming[position]:
             self.rows.row({**takes, ends[link.maker]: -1.0}, 0.0)
-            for place in self.problem.places():
+            for place in self.problem.places:
                 moves = _difference(self._at(position, place), self._at(link.maker, place))
                 if link.price.seconds and any(factor > 0 for factor in moves.values()):
                     row = defaultdict(float, takes)

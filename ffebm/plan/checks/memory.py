@@ -10,7 +10,7 @@ from ffebm.plan.memory.accesses import HOST
 from ffebm.plan.memory.dataflow import Dataflow
 from ffebm.plan.memory.demand import bound_of, demand
 from ffebm.plan.memory.levels import capacity, host_unit, levels_of, scratchpads
-from ffebm.plan.memory.lives import Life, lives, spans
+from ffebm.plan.memory.lives import Life, lives, moments, spans
 from ffebm.plan.memory.memory_plan import Buffer, MemoryPlan, Spill
 from ffebm.plan.memory.plan_flow import plan_flow
 from ffebm.plan.memory.sizes import Sizes
@@ -126,13 +126,14 @@ def _together_problems(
     if len(used) < len(memory.uses) or used.keys() != {buffer.memory for buffer in memory.buffers}:
         yield "the memories in use are not those with buffers"
         return
+    at = moments(steps)
     for held in hardware.memory:
         here = [buffer for buffer in memory.buffers if buffer.memory == held.name]
         if not here:
             continue
-        moments = spans(steps, [Life(buffer.first, buffer.last) for buffer in here])
+        lived = spans(at, [Life(buffer.first, buffer.last) for buffer in here])
         homes = [tiles.get(buffer.at) or frozenset({buffer.unit}) for buffer in here]
-        wanted = demand((buffer.size for buffer in here), moments, homes)
+        wanted = demand((buffer.size for buffer in here), lived, homes)
         starts = np.array([buffer.offset for buffer in here], dtype=np.int64)
         for one in range(len(here)):
             clash = (wanted.begins[:one] <= wanted.ends[one]) & (wanted.ends[:one] >= wanted.begins[one])

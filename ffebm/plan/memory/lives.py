@@ -35,10 +35,10 @@ def moments(steps: Sequence[Step]) -> list[tuple[int, int]]:
         instant = step.start_s == step.end_s
         events.append((step.start_s, 1 if instant else 2, step.id, 0))
         events.append((step.end_s, 1 if instant else 0, step.id, 1))
-    found = [[0, 0] for _ in steps]
+    found = [0] * len(events)
     for position, (_, _, step_id, end) in enumerate(sorted(events)):
-        found[step_id][end] = position
-    return [(begin, end) for begin, end in found]
+        found[2 * step_id + end] = position
+    return list(zip(found[::2], found[1::2], strict=True))
 
 
 def lives(flow: Dataflow, steps: Sequence[Step], beside: Beside = nothing_beside) -> dict[Held, Life]:
@@ -49,15 +49,16 @@ def lives(flow: Dataflow, steps: Sequence[Step], beside: Beside = nothing_beside
         steps: Of one schedule.
         beside: What lies in memories beside tiles.
     """
-    return lives_of(flow, steps, accesses(flow, steps, beside))
+    return lives_of(flow, steps, accesses(flow, steps, beside), moments(steps))
 
 
-def lives_of(flow: Dataflow, steps: Sequence[Step], accessed: Sequence[Access]) -> dict[Held, Life]:
-    """The same from what each step is known to read and write.
+def lives_of(
+    flow: Dataflow, steps: Sequence[Step], accessed: Sequence[Access], at: Sequence[tuple[int, int]]
+) -> dict[Held, Life]:
+    """The same from what each step is known to read and write, and the moments of steps.
 
     Outputs of a model stay to the end of an inference; a training step is done with them after its loss.
     """
-    at = moments(steps)
     runs = range(1 + max((step.sample for step in steps), default=0))
     first = {Held("value", value, sample=run): BEFORE for run in runs for value in flow.inputs}
     last = dict(first)
@@ -78,9 +79,8 @@ def lives_of(flow: Dataflow, steps: Sequence[Step], accessed: Sequence[Access]) 
     return {held: Life(begin, last[held]) for held, begin in first.items()}
 
 
-def spans(steps: Sequence[Step], lived: Sequence[Life]) -> list[tuple[int, int]]:
-    """Lives as moments: the begin of the first step and the end of the last, both included."""
-    at = moments(steps)
+def spans(at: Sequence[tuple[int, int]], lived: Sequence[Life]) -> list[tuple[int, int]]:
+    """Lives as moments, from those of steps: the begin of the first step and the end of the last."""
     begins = {BEFORE: -1, **{number: begin for number, (begin, _) in enumerate(at)}}
     ends = {BEFORE: -1, len(at): 2 * len(at), **{number: end for number, (_, end) in enumerate(at)}}
     return [(begins[life.first], ends[life.last]) for life in lived]

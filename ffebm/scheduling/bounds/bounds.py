@@ -175,11 +175,15 @@ def _leading_to(net: Net, index: int, stop: int, heads: list[float]) -> list[Rea
 
 
 def _most(net: Net, found: Iterable[Reached], least: float = 0.0) -> tuple[float, int]:
-    """The largest bound that a unit alone gives, and that unit; `least` is known already."""
+    """The largest bound that a unit alone gives, and that unit; `least` is known already.
+
+    A unit's bound is, for some of its jobs, their least head, work and least tail: no more than all its work
+    and the largest sum of a job's head and tail.
+    """
     best, busiest = least, -1
     for unit, jobs in net.jobs(found):
-        heads, work, tails = zip(*jobs, strict=True)
-        if max(heads) + sum(work) + max(tails) > best:
+        most = sum(work for _, work, _ in jobs) + max(head + tail for head, _, tail in jobs)
+        if most * (1 + ROUNDING) > best:
             seconds = one_machine(jobs)
             if seconds > best:
                 best, busiest = seconds, unit

@@ -96,36 +96,39 @@ def _squeaking(wanted: Demand, found: Offsets) -> Integers:
 def _greedy(wanted: Demand, order: Integers, capacity: int) -> Offsets:
     """Each in turn into the smallest gap that it fits, or behind all that is in its way."""
     at = np.full(len(order), NOWHERE, dtype=np.int64)
-    begins, ends, homes, sizes = (
-        each[order] for each in (wanted.begins, wanted.ends, wanted.homes, wanted.sizes)
-    )
-    starts = np.full(len(order), NOWHERE, dtype=np.int64)  # by place in the order
     several = len(wanted.meets) > 1
-    for turn, size in enumerate(sizes.tolist()):
-        near = (begins[:turn] <= ends[turn]) & (ends[:turn] >= begins[turn]) & (starts[:turn] != NOWHERE)
+    # what has a place, in order of its offset: begin and end of its life, first byte and the one behind, home
+    kept = np.empty((5, len(order)), dtype=np.int64)
+    count = peak = 0
+    columns = (each[order].tolist() for each in (wanted.sizes, wanted.begins, wanted.ends, wanted.homes))
+    for one, size, begin, end, home in zip(order.tolist(), *columns, strict=True):
+        near = (kept[0, :count] <= end) & (kept[1, :count] >= begin)
         if several:
-            near &= wanted.meets[homes[turn], homes[:turn]]
-        taken = np.flatnonzero(near)
-        offset = _smallest_gap(starts[taken], sizes[taken], size)
-        if offset + size <= capacity:
-            starts[turn] = offset
-    at[order] = starts
-    return Offsets(at, int((starts + sizes).max(where=starts != NOWHERE, initial=0)))
+            near &= wanted.meets[home, kept[4, :count]]
+        offset = _smallest_gap(kept[2, :count][near], kept[3, :count][near], size)
+        if offset + size > capacity:
+            continue
+        place = int(kept[2, :count].searchsorted(offset, side="right"))
+        kept[:, place + 1 : count + 1] = kept[:, place:count]
+        kept[:, place] = begin, end, offset, offset + size, home
+        count += 1
+        at[one] = offset
+        peak = max(peak, offset + size)
+    return Offsets(at, peak)
 
 
-def _smallest_gap(starts: Integers, sizes: Integers, size: int) -> int:
-    """The offset of the smallest gap between ranges that holds so many bytes; else behind all."""
+def _smallest_gap(starts: Integers, ends: Integers, size: int) -> int:
+    """The offset of the smallest gap between ranges, by their starts, that holds so much; else behind all."""
     if not len(starts):
         return 0
-    order = np.argsort(starts, kind="stable")
-    begins = starts[order]
-    reached = np.maximum.accumulate((starts + sizes)[order])
-    before = np.concatenate([[0], reached[:-1]])
-    gaps = begins - before
-    fits = np.flatnonzero(gaps >= size)
+    reached = np.maximum.accumulate(ends)
+    gaps = starts.copy()
+    gaps[1:] -= reached[:-1]
+    fits = (gaps >= size).nonzero()[0]
     if not len(fits):
         return int(reached[-1])
-    return int(before[fits[np.argmin(gaps[fits])]])
+    first = fits[gaps[fits].argmin()]
+    return int(reached[first - 1]) if first else 0
 
 
 def _by_size(wanted: Demand) -> Integers:

@@ -12,7 +12,7 @@ from ffebm.plan.memory.accesses import HOST, Access, Content, Held, accesses
 from ffebm.plan.memory.dataflow import Dataflow
 from ffebm.plan.memory.demand import Demand, bound_of, demand
 from ffebm.plan.memory.levels import Level, capacity, host_unit, levels_of, scratchpads
-from ffebm.plan.memory.lives import BEFORE, Life, lives_of, spans
+from ffebm.plan.memory.lives import BEFORE, Life, lives_of, moments, spans
 from ffebm.plan.memory.memory_plan import MemoryPlan, MemoryUse
 from ffebm.plan.memory.sizes import Sizes
 from ffebm.plan.schedule import Step
@@ -67,17 +67,25 @@ class Places:
         self.uses: list[MemoryUse] = []
         self._chains: dict[Held, tuple[Level, ...]] = {}
         self._levels = cache(partial(levels_of, hardware))
+        self._homes_of: dict[tuple[str, str], frozenset[str]] = {}
         self._read: tuple[set[Held], list[Access]] | None = None
+        self._moments: list[tuple[int, int]] = []
 
     def read(self, steps: Sequence[Step]) -> None:
         """Take a schedule: how long what its steps read and write lives, and which memories it may lie in."""
+        away = self.redirected()
+        if steps is self.steps and self._read is not None and self._read[0] == away:
+            return
+        if not _alike(steps, self.steps):
+            self._read = None
         self.steps = steps
-        self._read = None
-        found = lives_of(self.flow, steps, self.accesses())
+        self._moments = moments(steps)
+        found = lives_of(self.flow, steps, self.accesses(), self._moments)
         self.sizes = Sizes(self.flow, self.bits, found)
         self.lives = {held: life for held, life in found.items() if self.sizes.each(held)}
         for held, life in self.lives.items():
-            self._chains.setdefault(held, self._chain(held, life))
+            if held not in self._chains:
+                self._chains[held] = self._chain(held, life)
 
     def restore(self, steps: Sequence[Step], memory: MemoryPlan) -> None:
         """Take a schedule whose places were found before.
@@ -143,7 +151,10 @@ class Places:
             UsageError: If something is at its last level already.
         """
         moved = False
-        for memory, here, wanted in self._demands():
+        for memory, here in self._inhabited():
+            if self._all_fit(memory, here):
+                continue
+            wanted = self._demand(here)
             out = [here[n] for n in crowded_out(wanted, capacity(memory))]
             if not out and not moved and bound_of(wanted) > SURE * capacity(memory):
                 found = placed(wanted, capacity(memory))
@@ -159,7 +170,8 @@ class Places:
             UsageError: If something is at its last level already.
         """
         self.uses = []
-        for memory, here, wanted in self._demands():
+        for memory, here in self._inhabited():
+            wanted = self._demand(here)
             bound = bound_of(wanted)
             found = placed(wanted, capacity(memory), bound)
             out = [here[n] for n in np.flatnonzero(found.at == NOWHERE)]
@@ -172,21 +184,45 @@ class Places:
             )
         return True
 
-    def _demands(self) -> Iterator[tuple[Memory, list[Held], Demand]]:
+    def fits(self) -> bool:
+        """Whether all finds a place, as `settle` would say; what does not goes one level down.
+
+        Raises:
+            UsageError: If something is at its last level already.
+        """
+        for memory, here in self._inhabited():
+            if self._all_fit(memory, here):
+                continue
+            found = placed(self._demand(here), capacity(memory))
+            out = [here[n] for n in np.flatnonzero(found.at == NOWHERE)]
+            self._go_down(out, memory)
+            if out:
+                return False
+        return True
+
+    def _inhabited(self) -> Iterator[tuple[Memory, list[Held]]]:
         """What lies in each memory, level by level as the description has them."""
         for memory in self.hardware.memory:
             here = [held for held in self.lives if self.level(held).memory.name == memory.name]
             if here:
-                yield memory, here, self._demand(here)
+                yield memory, here
+
+    def _all_fit(self, memory: Memory, here: list[Held]) -> bool:
+        """A memory holds all side by side that ever lies in it, so any order of placing finds places."""
+        return sum(self.sizes.each(held) for held in here) <= capacity(memory)
 
     def _demand(self, here: list[Held]) -> Demand:
-        moments = spans(self.steps, [self.lives[held] for held in here])
-        return demand((self.sizes.each(held) for held in here), moments, [self._homes(held) for held in here])
+        lived = spans(self._moments, [self.lives[held] for held in here])
+        return demand((self.sizes.each(held) for held in here), lived, [self._homes(held) for held in here])
 
     def _homes(self, held: Held) -> frozenset[str]:
         """The single memories that something lies in."""
-        tiles = frozenset(f"tile{tile}" for tile in self.tiles.get(held.at, ()))
-        return tiles or frozenset({self.level(held).unit})
+        unit = self.level(held).unit
+        known = self._homes_of.get((held.at, unit))
+        if known is None:
+            tiles = frozenset(f"tile{tile}" for tile in self.tiles.get(held.at, ()))
+            known = self._homes_of[held.at, unit] = tiles or frozenset({unit})
+        return known
 
     def _go_down(self, out: Sequence[Held], memory: Memory) -> None:
         """One level farther away; from the last memory beside tiles to those of the digital units."""
@@ -200,3 +236,12 @@ class Places:
                     hint="a smaller batch, or a [[memory]] of a higher level: docs/hardware.md",
                 )
             self.down[together(held)] = down
+
+
+def _alike(steps: Sequence[Step], others: Sequence[Step]) -> bool:
+    """The same is done in the same order, at whatever times: so the same is read and written."""
+    return len(steps) == len(others) and all(
+        (one.kind, one.name, one.after, one.block, one.rows, one.sample)
+        == (other.kind, other.name, other.after, other.block, other.rows, other.sample)
+        for one, other in zip(steps, others, strict=True)
+    )

@@ -23,19 +23,28 @@ Scheduler = Callable[[list[Task]], tuple[Schedule, list[int]]]
 
 
 @dataclass(frozen=True)
-class Planned:
-    """A schedule with a place for every value.
+class Priced:
+    """A schedule whose values all have a place.
 
     Attributes:
         tasks: With what far values add to them.
         schedule: Theirs.
         order: The position of each step's task in the list.
-        memory: Where values lie.
     """
 
     tasks: list[Task]
     schedule: Schedule
     order: list[int]
+
+
+@dataclass(frozen=True)
+class Planned(Priced):
+    """A schedule with a place for every value.
+
+    Attributes:
+        memory: Where values lie.
+    """
+
     memory: MemoryPlan
 
 
@@ -59,6 +68,28 @@ def planned(
     while not places.settle():
         found = _fitting(places, tasks, scheduler)
     return Planned(*found, _plan(places))
+
+
+def priced(
+    flow: Dataflow, hardware: Hardware, tasks: list[Task], scheduler: Scheduler, dtype: DataType = "fp32"
+) -> Priced:
+    """The same without offsets: whether all has a place is asked, the best one is not looked for.
+
+    Args:
+        flow: What nodes and blocks read and make.
+        hardware: The machine.
+        tasks: What is done.
+        scheduler: Gives each a time.
+        dtype: Of which type values are.
+
+    Raises:
+        UsageError: If something fits in no memory.
+    """
+    places = Places(flow, hardware, dtype)
+    found = _fitting(places, tasks, scheduler)
+    while not places.fits():
+        found = _fitting(places, tasks, scheduler)
+    return Priced(*found)
 
 
 def timed(flow: Dataflow, hardware: Hardware, tasks: list[Task], scheduler: Scheduler) -> Schedule:
