@@ -1,12 +1,13 @@
 """How fast models compile, and whether that grows with their size.
 
 Chains and branching graphs of 1,000, 3,000 and 10,000 nodes are compiled for `reference`; the baseline of
-each ratio is the smallest graph of its kind in the same run. Then light_resnet50 of the onnx package with
-full-size random weights, as a whole process from the command line.
+each ratio is the smallest graph of its kind in the same run. Then what commands take on small models, as
+processor time of fresh processes beside that of the packages that they cannot do without; and the peak of
+memory over the weights, of fresh processes too.
+
+python benchmarks/compile.py [growth] [latency] [memory]
 """
 
-import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -14,8 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from fresh_process import least_used_by, used_by
 from onnx import TensorProto, helper, numpy_helper
 
+from examples.digits_model import digits_model
 from ffebm.compiler.driver import compile_model
 
 SIZES = (1000, 3000, 10_000)
@@ -69,7 +72,26 @@ def full_resnet50(path: Path) -> None:
     onnx.save(model, path)
 
 
-def main() -> None:
+def two_layers(path: Path) -> None:
+    """Two dense layers of a few weights: what a command takes before it does anything."""
+    rng = np.random.default_rng(0)
+    weights = [
+        numpy_helper.from_array(rng.standard_normal(shape).astype(np.float32), name)
+        for name, shape in (("w1", (4, 6)), ("w2", (6, 3)))
+    ]
+    nodes = [
+        helper.make_node("Gemm", ["x", "w1"], ["u"], "hidden"),
+        helper.make_node("Relu", ["u"], ["s"], "relu"),
+        helper.make_node("MatMul", ["s", "w2"], ["y"], "readout"),
+    ]
+    shapes = {"x": ["N", 4], "y": ["N", 3]}
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()]
+    graph = helper.make_graph(nodes, "two_layers", ports[:1], ports[1:], weights)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9), path)
+
+
+def growth() -> None:
+    """Time a node of graphs of three sizes."""
     for make in (chain, branching):
         base = 0.0
         for size in SIZES:
@@ -83,17 +105,52 @@ def main() -> None:
                 f"{make.__name__:<10} {len(plan.nodes):>6} nodes  {seconds:6.2f} s  "
                 f"{1 / per_node:8.0f} nodes/s  {per_node / base:.2f} x the time a node of the smallest"
             )
+
+
+def latency(folder: Path) -> None:
+    """Processor time of commands on small models, and of what they cannot do without."""
+    small, digits = folder / "two_layers.onnx", folder / "digits.onnx"
+    two_layers(small)
+    onnx.save(digits_model(), digits)
+    rows = {
+        "python alone": ["-c", "pass"],
+        "  and typer, its options, numpy and onnx": ["-c", "import typer.rich_utils, pydantic, numpy, onnx"],
+        "import ffebm": ["-c", "import ffebm"],
+        "ffebm --help": ["-m", "ffebm", "--help"],
+    }
+    for model in (small, digits):
+        plan = str(model.with_suffix(".plan"))
+        rows |= {
+            f"ffebm compile, {model.stem}": ["-m", "ffebm", "compile", str(model), "-o", plan],
+            f"ffebm show, {model.stem}": ["-m", "ffebm", "show", plan],
+            f"ffebm report, {model.stem}": ["-m", "ffebm", "report", plan, "-o", str(folder / "r.html")],
+        }
+    for name, words in rows.items():
+        used = least_used_by(words)
+        print(f"{name:<42} {used.processor:5.2f} s of processor time, {used.wall:5.2f} s, the least of 5")
+
+
+def memory(folder: Path) -> None:
+    """Peak of a process that compiles a convolutional network of full size."""
+    path = folder / "resnet50.onnx"
+    full_resnet50(path)
+    used = used_by(["-m", "ffebm", "compile", str(path), "-o", str(path.with_suffix(".plan"))])
+    size = path.stat().st_size
+    print(
+        f"light_resnet50, {size / 2**20:.0f} MiB of weights, whole process: {used.wall:.2f} s, "
+        f"peak {used.peak / 2**20:.0f} MiB, {used.peak / size:.2f} times the weights"
+    )
+
+
+def main() -> None:
+    parts = sys.argv[1:] or ["growth", "latency", "memory"]
+    if "growth" in parts:
+        growth()
     with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "resnet50.onnx"
-        full_resnet50(path)
-        command = [sys.executable, "-c", "from ffebm.cli import main_compile; main_compile()"]
-        started = time.perf_counter()
-        arguments = [*command, str(path), "-o", str(path.with_suffix(".plan"))]
-        subprocess.run(arguments, check=True, stdout=subprocess.DEVNULL)
-        seconds = time.perf_counter() - started
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-        size = path.stat().st_size / 2**20
-    print(f"light_resnet50, {size:.0f} MiB of weights, whole process: {seconds:.2f} s, peak {peak:.0f} MiB")
+        if "latency" in parts:
+            latency(Path(scratch))
+        if "memory" in parts:
+            memory(Path(scratch))
 
 
 if __name__ == "__main__":

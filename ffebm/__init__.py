@@ -3,12 +3,12 @@
 from typing import TYPE_CHECKING, Any
 
 from ffebm.errors import FfebmError, NotSettledWarning, SmallStepWarning
-from ffebm.hardware.description import Hardware, load_hardware
-from ffebm.plan.plan import Plan, load_plan
-from ffebm.plan.schema import Settle
 
 if TYPE_CHECKING:
     from ffebm.compiler.driver import compile_model as compile  # noqa: A004 - the public verb
+    from ffebm.hardware.description import Hardware, load_hardware
+    from ffebm.plan.plan import Plan, load_plan
+    from ffebm.plan.schema import Settle
     from ffebm.runtime.blocks.estimators.gradient import EP, Implicit, Unrolled
     from ffebm.runtime.blocks.settling.settling import Equilibrium
     from ffebm.runtime.executor import Executor
@@ -34,11 +34,16 @@ _LAZY = {
     "EP": ("ffebm.runtime.blocks.estimators.gradient", "EP"),
     "Equilibrium": ("ffebm.runtime.blocks.settling.settling", "Equilibrium"),
     "Executor": ("ffebm.runtime.executor", "Executor"),
+    "Hardware": ("ffebm.hardware.description", "Hardware"),
     "Implicit": ("ffebm.runtime.blocks.estimators.gradient", "Implicit"),
+    "Plan": ("ffebm.plan.plan", "Plan"),
+    "Settle": ("ffebm.plan.schema", "Settle"),
     "Unrolled": ("ffebm.runtime.blocks.estimators.gradient", "Unrolled"),
     "compile": ("ffebm.compiler.driver", "compile_model"),
+    "load_hardware": ("ffebm.hardware.description", "load_hardware"),
+    "load_plan": ("ffebm.plan.plan", "load_plan"),
 }
-"""Names that need torch or onnx: imported when first used, because torch costs two seconds."""
+"""Imported when first used: torch alone costs two seconds, and `ffebm --help` needs none of them."""
 
 
 def __getattr__(name: str) -> Any:
@@ -47,7 +52,9 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     module, attribute = _LAZY[name]
-    return getattr(import_module(module), attribute)
+    found = getattr(import_module(module), attribute)
+    globals()[name] = found  # looked up once
+    return found
 
 
 def __dir__() -> list[str]:

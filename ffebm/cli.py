@@ -3,59 +3,56 @@
 import os
 import sys
 import traceback
-from collections.abc import Callable
-from importlib.metadata import version
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
-from ffebm.commands.compile import compile as compile_command
+from ffebm.commands.catalogue import COMMANDS
 from ffebm.commands.console import err, never_fail_to_print, out
-from ffebm.commands.explain import explain
-from ffebm.commands.export import export
-from ffebm.commands.gradcheck import gradcheck
-from ffebm.commands.passes import passes
-from ffebm.commands.recipe import recipe
-from ffebm.commands.report import report
-from ffebm.commands.run import run
-from ffebm.commands.sensitivity import sensitivity
-from ffebm.commands.show import show
-from ffebm.commands.train import train
 from ffebm.errors import FfebmError, InternalError
 from ffebm.visible import visible_lines
 
-COMMANDS: tuple[Callable[..., None], ...] = (
-    compile_command,
-    explain,
-    show,
-    report,
-    run,
-    recipe,
-    train,
-    gradcheck,
-    sensitivity,
-    export,
-    passes,
-)
-"""In the order in which `ffebm --help` lists them."""
 
-app = typer.Typer(
-    add_completion=False,
-    rich_markup_mode="markdown",  # in which [default: …] is text
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
-for command in COMMANDS:
-    app.command()(command)
+def command_line(arguments: Sequence[str]) -> typer.Typer:
+    """The commands, of which only the one that is asked for is imported; the others are there to be listed.
+
+    Args:
+        arguments: What follows `ffebm`: a command's name is the first of them that is no option.
+    """
+    app = typer.Typer(
+        add_completion=False,
+        rich_markup_mode="markdown",  # in which [default: …] is text
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        callback=_options,
+    )
+    asked = next((word for word in arguments if not word.startswith("-")), None)
+    for name, summary in COMMANDS.items():
+        function = command_of(name) if name == asked else _unasked
+        app.command(name, help=None if name == asked else summary)(function)
+    return app
+
+
+def command_of(name: str) -> Callable[..., None]:
+    """The function of a command, which is called as its file is."""
+    function: Callable[..., None] = getattr(import_module(f"ffebm.commands.{name}"), name)
+    return function
+
+
+def _unasked() -> None:
+    """Stands for a command in the list of all."""
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version
+
         out.print(f"ffebm {version('ffebm')}", markup=False)
         raise typer.Exit
 
 
-@app.callback()
 def _options(
     _: Annotated[
         bool,
@@ -82,7 +79,7 @@ def _guarded(arguments: list[str]) -> int:
     # torch's threads spin while they wait, which on a busy machine costs many times what it saves
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        app(arguments, prog_name="ffebm")
+        command_line(arguments)(arguments, prog_name="ffebm")
     except SystemExit as leave:
         return int(leave.code or 0)
     except InternalError:

@@ -21,10 +21,13 @@ packages, never what to import: of packages that are not installed here as plug-
 import sys
 from collections.abc import Mapping
 from functools import cache, lru_cache
-from importlib.metadata import EntryPoint, entry_points
 from pkgutil import resolve_name
+from typing import TYPE_CHECKING
 
 from ffebm.errors import UsageError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 ACTIVATIONS = "ffebm.activations"
 CONVERTERS = "ffebm.converters"
@@ -109,14 +112,23 @@ def imported(group: str, name: str, place: str) -> object:
         ) from error
 
 
-def _package(offer: EntryPoint) -> str:
+def _package(offer: "EntryPoint") -> str:
     return offer.dist.name if offer.dist is not None else "?"
 
 
+@lru_cache(maxsize=8)
+def _entry_points(path: tuple[str, ...]) -> "Mapping[str, tuple[EntryPoint, ...]]":
+    """Those of all that lies on the path, by group: read once, since each package brings a file of them."""
+    from importlib.metadata import entry_points  # slow to import, and who only compiles needs none
+
+    found = entry_points()
+    return {group: tuple(found.select(group=group)) for group in GROUPS}
+
+
 @lru_cache(maxsize=64)
-def _offers(group: str, path: tuple[str, ...]) -> Mapping[str, tuple[EntryPoint, ...]]:
+def _offers(group: str, path: tuple[str, ...]) -> "Mapping[str, tuple[EntryPoint, ...]]":
     """By name, one entry point a package; of a package that lies twice on the path, the first one's."""
     found: dict[str, dict[str, EntryPoint]] = {}
-    for offer in entry_points(group=group):
+    for offer in _entry_points(path)[group]:
         found.setdefault(offer.name, {}).setdefault(_package(offer), offer)
     return {name: tuple(by_package.values()) for name, by_package in found.items()}

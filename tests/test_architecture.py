@@ -156,9 +156,13 @@ def test_imports_stand_at_the_top() -> None:
     assert {m for m in late if area(m) != "commands"} == LATE.keys()
 
 
+SLOW = ("torch", "onnx", "networkx", "typer", "numpy", "ml_dtypes", "msgspec", "highspy", "jinja2")
+"""Packages that cost a tenth of a second or more, or that stand for what does."""
+
+
 def loaded(code: str, *arguments: str) -> set[str]:
     """Which of the slow packages a fresh process has loaded after some code."""
-    check = "import sys; print([m for m in ('torch', 'onnx', 'networkx', 'typer') if m in sys.modules])"
+    check = f"import sys; print([m for m in {SLOW} if m in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", f"{code}\n{check}", *arguments],
         capture_output=True,
@@ -169,12 +173,26 @@ def loaded(code: str, *arguments: str) -> set[str]:
     return set(ast.literal_eval(done.stdout.strip().splitlines()[-1]))
 
 
-def test_importing_ffebm_loads_neither_torch_nor_onnx() -> None:
-    assert loaded("import ffebm; ffebm.load_plan; ffebm.Hardware; ffebm.load_hardware('ideal')") == set()
+def test_importing_ffebm_loads_nothing_slow() -> None:
+    assert loaded("import ffebm") == set()
 
 
-def test_importing_the_commands_loads_neither_torch_nor_onnx() -> None:
-    assert loaded("import ffebm.cli") & {"torch", "onnx"} == set()
+def test_a_machine_is_read_without_torch_and_onnx() -> None:
+    code = "import ffebm; ffebm.load_plan; ffebm.Hardware; ffebm.load_hardware('ideal')"
+    assert loaded(code) & {"torch", "onnx", "networkx", "typer", "highspy"} == set()
+
+
+def test_listing_the_commands_loads_none_of_them() -> None:
+    code = "import sys, ffebm.cli; ffebm.cli._guarded(['--help'])"
+    assert loaded(code) == {"typer"}
+    held = "print([m for m in sys.modules if m.startswith('ffebm.')])"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}; {held}"], capture_output=True, text=True, check=True
+    )
+    assert set(ast.literal_eval(done.stdout.strip().splitlines()[-1])) == {
+        "ffebm.cli", "ffebm.commands", "ffebm.commands.catalogue", "ffebm.commands.console", "ffebm.errors",
+        "ffebm.visible",
+    }  # fmt: skip
 
 
 def test_compiling_loads_no_torch(tmp_path: Path) -> None:
@@ -186,7 +204,20 @@ def test_compiling_loads_no_torch(tmp_path: Path) -> None:
         "import sys, ffebm; "
         "ffebm.compile(sys.argv[1]).save(sys.argv[2]); print(ffebm.load_plan(sys.argv[2]).summary())"
     )
-    assert "torch" not in loaded(code, str(tmp_path / "model.onnx"), str(tmp_path / "plan"))
+    found = loaded(code, str(tmp_path / "model.onnx"), str(tmp_path / "plan"))
+    assert {"torch", "networkx", "typer"} & found == set()
+
+
+def test_a_compile_without_a_choice_loads_no_solver(tmp_path: Path) -> None:
+    b = Builder()
+    onnx.save(
+        b.model(b.node("Relu", b.node("Gemm", b.input("x", 1, 4), b.weight(4, 3)))), tmp_path / "model.onnx"
+    )
+    code = "import sys, ffebm; ffebm.compile(sys.argv[1], digital=['*']).save(sys.argv[2])"
+    assert "highspy" not in loaded(code, str(tmp_path / "model.onnx"), str(tmp_path / "plan"))
+    assert {"torch", "networkx", "highspy", "jinja2"} & loaded(
+        "import sys, ffebm.cli; ffebm.cli._guarded(['show', sys.argv[1]])", str(tmp_path / "plan")
+    ) == set()
 
 
 def test_no_two_types_share_a_name() -> None:

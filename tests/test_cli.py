@@ -18,6 +18,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 import ffebm
+from ffebm import cli
+from ffebm.commands.catalogue import COMMANDS
 from ffebm.plan.plan import load_plan
 from ffebm.recipes.paper import RECIPES
 from ffebm.report.terminal.words import compile_words
@@ -616,3 +618,29 @@ def test_the_words_that_compile_a_plan_again_do(model: Path, run: Run) -> None:
     assert run("compile", model, "-o", again, *words)[0] == 0
     assert load_plan(again) == load_plan(path)
     assert compile_words(load_plan(path), ["w2"])[-4:] == ["--digital", "w1", "--digital", "w2"]
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_the_list_of_commands_says_what_each_says_itself(name: str) -> None:
+    function = cli.command_of(name)
+    assert (function.__doc__ or "").strip() == COMMANDS[name]
+    assert function.__name__ == name
+
+
+def test_every_command_is_listed() -> None:
+    files = (Path(ffebm.__file__).parent / "commands").glob("*.py")
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in files}
+    assert {name for name, text in texts.items() if f"\ndef {name}(" in text} == set(COMMANDS)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["compile", "--help"], ["--version"], []])
+def test_help_is_no_error(words: list[str], run: Run) -> None:
+    code, out, err = run(*words)
+    assert (code, err) == (0 if words else 2, "")
+    assert "Usage" in out or out.startswith("ffebm ")
+
+
+def test_an_unknown_command_is_one_message(run: Run) -> None:
+    code, _, err = run("compil")
+    assert code == 2
+    assert "No such command 'compil'" in err

@@ -199,7 +199,7 @@ def unknown_words(document: Path) -> Iterator[str]:
 
 def options(command: str) -> set[str] | None:
     """Options of a command of ffebm; None if there is none of that name."""
-    group = typer.main.get_command(cli.app)
+    group = typer.main.get_command(cli.command_line([command]))
     found = getattr(group, "commands", {}).get(command)
     if found is None:
         return None

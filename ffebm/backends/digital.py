@@ -5,9 +5,8 @@ order and no segment waits for itself.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
-import networkx as nx
 import numpy as np
 
 from ffebm.graph.graph import Graph, Node, captured
@@ -61,17 +60,29 @@ def _segments(graph: Graph) -> list[list[Node]]:
             index = node.block
         latest.update((value, index) for value in node.outputs if value)
     maker = graph.producers()
-    together = nx.Graph()
-    together.add_nodes_from(depth)
+    beside: dict[str, list[str]] = {name: [] for name in depth}
     for node in graph.nodes:
         for value in captured(node) if node.block is None else []:
             before = maker.get(value)
             if before is not None and before.block is None and depth[before.name] == depth[node.name]:
-                together.add_edge(before.name, node.name)
+                beside[node.name].append(before.name)
+                beside[before.name].append(node.name)
     position = {node.name: index for index, node in enumerate(graph.nodes)}
-    groups = [sorted(group, key=position.__getitem__) for group in nx.connected_components(together)]
+    groups = [sorted(group, key=position.__getitem__) for group in _connected(beside)]
     groups.sort(key=lambda group: (depth[group[0]], position[group[0]]))
     return [[graph.nodes[position[name]] for name in group] for group in groups]
+
+
+def _connected(beside: Mapping[str, Sequence[str]]) -> Iterator[list[str]]:
+    """Groups of names that hang together; networkx would do it, and takes longer to import than to run."""
+    left = dict.fromkeys(beside)
+    while left:
+        group = [left.popitem()[0]]
+        for name in group:  # which grows meanwhile
+            group += [other for other in dict.fromkeys(beside[name]) if other in left]
+            for other in beside[name]:
+                left.pop(other, None)
+        yield group
 
 
 def instruction_of(

@@ -82,7 +82,7 @@ class Plan(PlanData, kw_only=True, forbid_unknown_fields=True, eq=False):
 
 def _check_packages(packages: tuple[str, ...], where: Location) -> None:
     """Each is installed here as a plug-in."""
-    missing = sorted(set(packages) - plugins.packages())
+    missing = sorted(set(packages) - plugins.packages()) if packages else []
     if missing:
         raise PlanError(
             f"the plan needs package {missing[0]!r}, which is not installed here as a plug-in of ffebm",

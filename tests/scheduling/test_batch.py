@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 import ffebm
 from ffebm import Executor, Plan, load_plan
 from ffebm import compile as compile_plan
-from ffebm.cli import app
+from ffebm.cli import command_line
 from ffebm.errors import ModelError, UsageError
 from ffebm.plan.checks.contradictions import plan_problems
 from tests.scheduling.checker import problems
@@ -105,7 +105,7 @@ def test_the_command(tmp_path: Path) -> None:
 
     onnx.save(MODELS["dense"], tmp_path / "model.onnx")
     arguments = ["compile", str(tmp_path / "model.onnx"), "-o", str(tmp_path / "plan"), "--batch", "3"]
-    found = CliRunner().invoke(app, arguments)
+    found = CliRunner().invoke(command_line(arguments), arguments)
     assert found.exit_code == 0
     assert "inference   of 3 sample(s)" in found.output
     plan = ffebm.load_plan(tmp_path / "plan")

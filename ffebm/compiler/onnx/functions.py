@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 
-import networkx as nx
 import onnx
 import onnx.inliner
 from onnx import AttributeProto, FunctionProto, ModelProto, NodeProto
@@ -32,6 +31,10 @@ def inlined(model: ModelProto, name: str) -> ModelProto:
 
 
 def _check_growth(model: ModelProto, where: Location) -> None:
+    if not model.functions:
+        return
+    import networkx as nx  # slow to import, and few models bring functions
+
     functions = {_key(function): function for function in model.functions}
     calls = nx.DiGraph()
     calls.add_nodes_from(functions)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 
-import networkx as nx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, helper
 
 from ffebm.compiler.onnx.fused import FUSED
@@ -156,6 +155,8 @@ def _order(graph: GraphProto, makers: dict[str, int], name: str) -> list[int]:
     edges = [(makers[v], i) for i, node in enumerate(nodes) for v in _reads(node) if v in makers]
     if all(before < after for before, after in edges):
         return list(range(len(nodes)))
+    import networkx as nx  # slow to import, and most exporters sort
+
     order = nx.DiGraph(edges)
     order.add_nodes_from(range(len(nodes)))
     try:

@@ -6,8 +6,8 @@ product of energy and latency is no linear objective: `sweep` bounds it.
 
 from dataclasses import dataclass
 
-from ffebm.mapping.solver.problem import Figures, Limits, Problem
-from ffebm.mapping.solver.program import Criterion, MappingProgram, gap_of
+from ffebm.mapping.solver.problem import Figures, Limits, Problem, figures_of
+from ffebm.mapping.solver.program import Criterion, MappingProgram, gap_of, value_of
 from ffebm.mapping.solver.sweep import least_product
 from ffebm.plan.mapping import Objective
 
@@ -54,6 +54,12 @@ def choose(problem: Problem, objective: Objective, limits: Limits, effort: int) 
     Raises:
         UsageError: If nothing is within the limits.
     """
+    if all(len(item.candidates) == 1 for item in problem.decisions):
+        picked = (0,) * len(problem.decisions)
+        figures = figures_of(problem, picked)
+        if figures.within(limits):  # if not, the program says which limit leaves nothing
+            value = figures.edp if objective == "edp" else value_of(figures, STAGES[objective][-1])
+            return Choice(picked, figures, value, bound=value, gap=0.0, solves=0)
     program = MappingProgram(problem, limits, effort)
     if objective == "edp":
         picked, figures, bound = least_product(program)

@@ -6,9 +6,12 @@ One thread, a fixed seed and a limit in nodes instead of seconds: HiGHS takes th
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import highspy
 import numpy as np
+
+if TYPE_CHECKING:
+    from highspy import Highs, HighsLp
 
 TOLERANCE = 1e-9
 """Of rows and whole numbers; rows are scaled to a largest coefficient of one."""
@@ -27,12 +30,16 @@ class Solved:
     bound: float
 
 
-class _Quiet(highspy.Highs):
+def _quiet() -> "Highs":
     """HiGHS without a word: its own start hooks up callbacks, which print who they are."""
+    from highspy import Highs  # a compile without a choice needs none
 
-    def __init__(self) -> None:
-        super(highspy.Highs, self).__init__()
-        self.setOptionValue("output_flag", False)
+    class Quiet(Highs):
+        def __init__(self) -> None:
+            super(Highs, self).__init__()
+            self.setOptionValue("output_flag", False)
+
+    return Quiet()
 
 
 @dataclass
@@ -74,7 +81,7 @@ class LinearProgram:
             gap: Stop when a solution is known to be at most this share above the optimum.
             fixed: Columns with a value of their own.
         """
-        solver = _Quiet()
+        solver = _quiet()
         for name, value in {
             "threads": 1,
             "random_seed": 0,
@@ -91,9 +98,9 @@ class LinearProgram:
         solver.run()
         return self._read(solver, scale, mip=nodes > 0 and any(self.whole))
 
-    def _model(
-        self, objective: Mapping[int, float], whole: bool, fixed: Mapping[int, float]
-    ) -> highspy.HighsLp:
+    def _model(self, objective: Mapping[int, float], whole: bool, fixed: Mapping[int, float]) -> "HighsLp":
+        import highspy
+
         model = highspy.HighsLp()
         count = len(self.upper)
         model.num_col_, model.num_row_ = count, len(self.rows)
@@ -114,7 +121,9 @@ class LinearProgram:
             model.integrality_ = [kinds.kInteger if flag else kinds.kContinuous for flag in self.whole]
         return model
 
-    def _read(self, solver: highspy.Highs, scale: float, *, mip: bool) -> Solved:
+    def _read(self, solver: "Highs", scale: float, *, mip: bool) -> Solved:
+        import highspy
+
         status, info = solver.getModelStatus(), solver.getInfo()
         if status == highspy.HighsModelStatus.kInfeasible:
             return Solved(None, math.inf)

@@ -124,6 +124,16 @@ class Figures:
         """Energy times latency, J s."""
         return self.joules * self.seconds
 
+    def within(self, limits: Limits) -> bool:
+        """No limit is exceeded."""
+        return (
+            all(self.tiles.get(group, 0.0) <= most for group, most in limits.tiles.items())
+            and sum(self.tiles.values()) <= limits.all_tiles
+            and self.seconds <= limits.seconds
+            and self.joules <= limits.joules
+            and self.area <= limits.area
+        )
+
 
 def figures_of(problem: Problem, picked: Sequence[int]) -> Figures:
     """What a choice costs.

@@ -12,8 +12,8 @@ from itertools import pairwise
 from typing import Literal
 
 import msgspec
-import networkx as nx
 
+from ffebm.graph.sorting import sorted_behind
 from ffebm.plan.plan import Plan
 from ffebm.plan.schema import PlanNode
 
@@ -79,14 +79,13 @@ def _ordered(plan: Plan, reads: Sequence[Sequence[str]]) -> list[list[int]]:
     members: dict[tuple[str, int], list[int]] = {}
     for index in range(len(plan.nodes)):
         members.setdefault(key[index], []).append(index)
-    graph = nx.DiGraph()
-    graph.add_nodes_from(members)
+    sources: dict[tuple[str, int], set[tuple[str, int]]] = {item: set() for item in members}
     for index, values in enumerate(reads):
         for value in values:
             if value in maker and key[maker[value]] != key[index]:
-                graph.add_edge(key[maker[value]], key[index])
+                sources[key[index]].add(key[maker[value]])
     first = {item: nodes[0] for item, nodes in members.items()}
-    return [members[item] for item in nx.lexicographical_topological_sort(graph, first.__getitem__)]
+    return [members[item] for item in sorted_behind(sources, first.__getitem__)]
 
 
 def _key(node: PlanNode) -> tuple[str, int]:

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-import networkx as nx
-
+from ffebm.graph.sorting import sorted_behind
 from ffebm.plan.schedule import Cost
 from ffebm.report.facts.facts import Facts, NodeFacts
 
@@ -115,11 +114,8 @@ def _inside(facts: Facts, number: int) -> Iterator[int]:
 
 def _ordered(read: dict[str, set[str]]) -> list[str]:
     """The parts so that none reads a later one, else in the order of their first nodes."""
-    graph = nx.DiGraph()
-    graph.add_nodes_from(read)
-    graph.add_edges_from((source, home) for home, sources in read.items() for source in sources & read.keys())
     first = {home: place for place, home in enumerate(read)}
-    return list(nx.lexicographical_topological_sort(graph, first.__getitem__))
+    return sorted_behind({home: read[home] & read.keys() for home in read}, first.__getitem__)
 
 
 def _reads(home: str, nodes: list[NodeFacts], makers: dict[str, str]) -> set[str]:
