@@ -86,11 +86,11 @@ def row(name: str, found: CircuitComparison, exact: CircuitComparison) -> str:
         name,
         f"{found.cells:,}",
         engineering(found.seconds, "s"),
-        engineering(found.billed_seconds, "s"),
+        " / ".join(engineering(seconds, "s") for seconds in found.billed),
         f"{100 * off:.2f} %",
         f"{end:.1e}, {max(exact.errors[GIVEN].values()):.0e}",
         watts,
-        f"{found.cosines[BILLED]:.5f}, {found.cosines[GIVEN]:.5f}",
+        f"{found.cosines[BILLED]:.6f}, {found.cosines[GIVEN]:.6f}",
     )
     return f"| {' | '.join(cells)} |"
 
@@ -115,9 +115,9 @@ def picture(made: Netlist, waves: Waveforms, expected_states: dict[str, dict[str
 def _states(
     made: Netlist, waves: Waveforms, expected_states: dict[str, dict[str, np.ndarray]]
 ) -> Iterator[str]:
-    phase = made.timeline.billed
+    starts = [0.0, *made.timeline.ends(BILLED)]
     low, high = float(waves.states.min()), float(waves.states.max())
-    x = LEFT + waves.times / (len(PHASES) * phase) * WIDTH
+    x = LEFT + waves.times / starts[-1] * WIDTH
 
     def y(values: np.ndarray) -> np.ndarray:
         return np.asarray(TOP + HEIGHT - (values - low) / (high - low) * HEIGHT)
@@ -129,7 +129,7 @@ def _states(
             at = float(y(np.array(value)))
             yield f'<text x="{LEFT - 8}" y="{at + 4:.1f}" text-anchor="end">{value:g}</text>'
     for index, name in enumerate(PHASES):
-        left = LEFT + index * WIDTH / len(PHASES)
+        left = LEFT + starts[index] / starts[-1] * WIDTH
         said = {"free": "free", "plus": "nudged by +0.1", "minus": "nudged by -0.1"}[name]
         yield f'<text x="{left + 6:.1f}" y="{TOP + 14}">{said}</text>'
         yield f'<path d="M{left:.1f} {TOP}v{HEIGHT}" stroke="#bbb"/>'
@@ -142,7 +142,7 @@ def _states(
         for unit in range(start, start + size):
             yield _line(x, y(waves.states[:, unit]), colour)
         for index, name in enumerate(PHASES):
-            at = LEFT + (index + 1) * WIDTH / len(PHASES)
+            at = LEFT + starts[index + 1] / starts[-1] * WIDTH
             for value in expected_states[name][layer.value][0].reshape(-1):
                 place = f'cx="{at:.1f}" cy="{float(y(value)):.1f}" r="3"'
                 yield f'<circle {place} fill="none" stroke="{colour}"/>'
@@ -151,7 +151,7 @@ def _states(
 
 def _distance(made: Netlist, waves: Waveforms, top: int) -> Iterator[str]:
     """The distance of the free phase to where it goes, on a logarithmic scale."""
-    phase, decades = made.timeline.billed, 3.0
+    phase, decades = made.timeline.before_nudge, 3.0
     target = made.stimulus.expected["free"]
     end = np.concatenate([target[layer.value][0].reshape(-1) for layer in made.circuit.block.layers])
     inside = waves.times <= phase
@@ -168,13 +168,17 @@ def _distance(made: Netlist, waves: Waveforms, top: int) -> Iterator[str]:
         yield f'<path d="M{LEFT} {at:.1f}h{WIDTH}" stroke="#bbb"{dash}/>'
         yield f'<text x="{LEFT - 8}" y="{at + 4:.1f}" text-anchor="end">{said}</text>'
     yield _line(x, y, "#222")
-    for second in np.arange(0, phase, 50e-9):
+    for second in np.arange(0, phase, 100e-9):
         at = LEFT + second / phase * WIDTH
         yield f'<text x="{at:.1f}" y="{top + HEIGHT + 18}" text-anchor="middle">{second * 1e9:.0f} ns</text>'
     tens = LEFT + 10 * made.circuit.relaxation.time_constant.value / phase * WIDTH
     yield f'<path d="M{tens:.1f} {top}v{HEIGHT}" stroke="#c00" stroke-dasharray="3 3"/>'
     yield f'<text x="{tens + 5:.1f}" y="{top + 16}" fill="#c00">10 time constants</text>'
-    yield f'<text x="{LEFT + WIDTH + 8}" y="{top + HEIGHT + 4}">billed: {phase * 1e9:.0f} ns</text>'
+    read = LEFT + made.timeline.read / phase * WIDTH
+    yield f'<path d="M{read:.1f} {top}v{HEIGHT}" stroke="#2e8540" stroke-dasharray="3 3"/>'
+    said = f"read out: {made.timeline.read * 1e9:.0f} ns"
+    yield f'<text x="{read + 5:.1f}" y="{top + 32}" fill="#2e8540">{said}</text>'
+    yield f'<text x="{LEFT + WIDTH + 8}" y="{top + HEIGHT + 4}">before a nudge: {phase * 1e9:.0f} ns</text>'
 
 
 def _frame(top: int) -> Iterator[str]:

@@ -97,13 +97,14 @@ def circuit_tables(found: "list[CircuitComparison]") -> Iterator[Table]:
         "phases as billed",
         "given time",
     )
-    time = _table("Free phase", "block", "within 1 % after", "billed")
+    heads = ("read out", "before a nudge", "nudged")
+    time = _table("Phases: free, within 1 % after; billed", "block", "within 1 %", *heads)
     power = _table("Power of the cells at the free state", "block", "ngspice", "from states", "billed")
     gradients = _table("Cosine of EP gradients, worst weight", "block", "phases as billed", "given time")
     for one in found:
         billed, given = (max(one.errors[run].values()) for run in ("billed", "given"))
         states.add_row(one.block, f"{one.samples}", f"{one.cells:,}", f"{billed:.2g}", f"{given:.2g}")
-        time.add_row(one.block, engineering(one.seconds, "s"), engineering(one.billed_seconds, "s"))
+        time.add_row(one.block, *(engineering(s, "s") for s in (one.seconds, *one.billed)))
         watts = (one.watts, one.expected_watts, one.billed_watts)
         power.add_row(one.block, *(engineering(value, "W") for value in watts))
         gradients.add_row(one.block, *(f"{one.cosines[run]:.6f}" for run in ("billed", "given")))

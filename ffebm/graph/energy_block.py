@@ -136,10 +136,23 @@ class Relaxed(msgspec.Struct, frozen=True):
     Attributes:
         time_constants: Of its neurons, until its state is within the machine's accuracy of where it goes.
         siemens: Power of its cells there, in watts for 1 V that stands for 1 in the model.
+        before_nudge: Time constants of a free phase that nudged ones follow; None: `time_constants`.
+        nudged: Time constants of a nudged phase; None: `time_constants`.
     """
 
     time_constants: float
     siemens: float
+    before_nudge: float | None = None
+    nudged: float | None = None
+
+    def lasting(self, phase: "PhaseKind") -> float:
+        """Time constants that a phase takes."""
+        found = {"free": None, "before nudge": self.before_nudge, "nudged": self.nudged}[phase]
+        return self.time_constants if found is None else found
+
+
+PhaseKind = Literal["free", "before nudge", "nudged"]
+"""Of a circuit: free and read out, free and then nudged, nudged."""
 
 
 class EnergyBlock(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -163,10 +176,9 @@ class EnergyBlock(msgspec.Struct, frozen=True, omit_defaults=True):
     physics: str = DEFAULT_PHYSICS
     relaxed: Relaxed | None = None
 
-    @property
-    def time_constants(self) -> float | None:
+    def time_constants(self, phase: PhaseKind = "free") -> float | None:
         """That a phase takes where it settles by itself; None if that is not known."""
-        return None if self.relaxed is None else self.relaxed.time_constants
+        return None if self.relaxed is None else self.relaxed.lasting(phase)
 
     @property
     def name(self) -> str:

@@ -351,13 +351,17 @@ class _Parser:
         outputs = self.listed("(", ")", self.name)
         group = self.name() if self.has("in") else ""
         physics = self.name() if self.has("physics") else DEFAULT_PHYSICS
-        relaxed = Relaxed(self._decimal(), self._decimal()) if self.has("relaxed") else None
+        relaxed = self._relaxed() if self.has("relaxed") else None
         layers = []
         while re.compile(r"\n +\S[^\n]*\}\(").match(self._text, self._at):
             self.skip_lines()
             layers.append(self._layer())
         block = EnergyBlock(number, tuple(inputs), tuple(layers), tuple(outputs), group, physics, relaxed)
         graph.blocks.append(block)
+
+    def _relaxed(self) -> Relaxed:
+        needs = self._decimal(), self._decimal()
+        return Relaxed(*needs, self._decimal(), self._decimal()) if self.has("nudged") else Relaxed(*needs)
 
     def _layer(self) -> Layer:
         value = self.name()

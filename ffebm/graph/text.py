@@ -25,7 +25,7 @@ import msgspec
 import numpy as np
 
 from ffebm.errors import Location
-from ffebm.graph.energy_block import DEFAULT_PHYSICS, EnergyBlock, Interaction, Rearrangement
+from ffebm.graph.energy_block import DEFAULT_PHYSICS, EnergyBlock, Interaction, Rearrangement, Relaxed
 from ffebm.graph.tensor import Array, PlainAttr, TensorType, holds_floats
 
 SHOWN = 16
@@ -106,8 +106,7 @@ def block_lines(block: EnergyBlock) -> Iterator[str]:
     """An energy block as it stands in the text of its graph: its head, and one line a layer."""
     group = f" in {name_text(block.group)}" if block.group else ""
     physics = "" if block.physics == DEFAULT_PHYSICS else f" physics {name_text(block.physics)}"
-    needs = block.relaxed
-    relaxed = "" if needs is None else f" relaxed {needs.time_constants!r} {needs.siemens!r}"
+    relaxed = "" if block.relaxed is None else f" relaxed {_relaxed_text(block.relaxed)}"
     head = f"block{block.id} {names_text(block.inputs)} -> {names_text(block.outputs)}"
     yield f"{head}{group}{physics}{relaxed}"
     for layer in block.layers:
@@ -115,6 +114,13 @@ def block_lines(block: EnergyBlock) -> Iterator[str]:
         drive = " + ".join([*terms, *map(name_text, layer.biases)])
         sigma = f"{layer.activation.op}{_fields(layer.activation)}"
         yield f"  {name_text(layer.value)}: {_shape_text(layer.shape)} = {sigma}({drive})"
+
+
+def _relaxed_text(needs: Relaxed) -> str:
+    text = f"{needs.time_constants!r} {needs.siemens!r}"
+    if needs.before_nudge is None or needs.nudged is None:
+        return text
+    return f"{text} nudged {needs.before_nudge!r} {needs.nudged!r}"
 
 
 def _interaction_text(interaction: Interaction) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from ffebm import plugins
 from ffebm.hardware.crossbar import Cell, Crossbar, Dac, Transfer, Update
-from ffebm.hardware.groups import CHIP, AnalogGroup, DigitalGroup, Memory
+from ffebm.hardware.groups import CHIP, AnalogGroup, DigitalGroup, Memory, Relaxation
 from ffebm.limits import ARRAY_LINES, DIGITAL_UNITS
 
 MOST_LEVELS = 2**52
@@ -83,6 +83,7 @@ def _tiles_problems(tiles: AnalogGroup) -> Iterator[tuple[str, str, str]]:
     if (tiles.relaxation is None) != (tiles.settling == "clocked"):
         found = "no relaxation" if tiles.relaxation is None else "a relaxation"
         yield ".settling", f"{tiles.settling!r} with {found}", "continuous settling has one, clocked none"
+    yield from _relaxation_problems(tiles.relaxation)
     yield from _core_problems(tiles)
     if not tiles.tile.has_cells:
         if tiles.settling == "continuous":
@@ -104,6 +105,15 @@ def _tiles_problems(tiles: AnalogGroup) -> Iterator[tuple[str, str, str]]:
     elif tile.adc.calibration == "uniform":
         found = "calibration 'uniform' with continuous settling"
         yield ".tile.adc.calibration", found, "none: each sample sets its own range"
+
+
+def _relaxation_problems(relaxation: Relaxation | None) -> Iterator[tuple[str, str, str]]:
+    """Contradictions of circuits that settle by themselves."""
+    if relaxation is None:
+        return
+    if relaxation.response is not None and relaxation.accuracy is None:
+        found = f"a response of {relaxation.response.value:g} without an accuracy"
+        yield ".relaxation.response", found, "both, or an accuracy alone"
 
 
 def _core_problems(tiles: AnalogGroup) -> Iterator[tuple[str, str, str]]:

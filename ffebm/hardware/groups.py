@@ -77,6 +77,9 @@ class Relaxation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         accuracy: A phase lasts until the state is so close to where it goes, as a share of it by norm, as the
             block's own weights have it; blocks for which that is not known, and all if it is None, last
             `time_constants`.
+        response: A nudged phase lasts until what the nudge changes is so close to where it goes, as a share
+            of it by norm in each layer, and a free phase before it until what is left is as small beside it;
+            if it is None both last as any free phase.
     """
 
     time_constant: Time
@@ -85,6 +88,7 @@ class Relaxation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     conductance: Conductance
     amplifier: Amplifier | None = None
     accuracy: Ratio | None = None
+    response: Ratio | None = None
 
     def lasting(self, time_constants: float | None) -> float:
         """Seconds of a phase that takes so many time constants; None is not known."""

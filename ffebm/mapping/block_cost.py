@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ffebm.graph.energy_block import EnergyBlock, Interaction, Layer, Linear
+from ffebm.graph.energy_block import EnergyBlock, Interaction, Layer, Linear, PhaseKind
 from ffebm.graph.graph import Graph, Part
 from ffebm.graph.ops import OPS
 from ffebm.hardware.description import Accumulate, AnalogGroup, Cell, Hardware, Relaxation, Transfer
@@ -70,13 +70,17 @@ class BlockCost:
         held = [bundle for bundles in self.bundles.values() for bundle in bundles]
         return tuple(sorted({self.graph.places[bundle.parts[0]].tile for bundle in held}))
 
-    def free(self, sweeps: int) -> PhaseCost:
-        """The free phase: the clamped drive once, then the sweeps; one is exact if no layer feels another."""
+    def free(self, sweeps: int, *, before_nudge: bool = False) -> PhaseCost:
+        """The free phase: the clamped drive once, then the sweeps; one is exact if no layer feels another.
+
+        A circuit that is nudged afterwards settles for longer.
+        """
         relaxation = self.group.relaxation
         if relaxation is not None:
             outputs = sum(math.prod(la.shape) for la in self.block.layers if la.value in self.block.outputs)
             inputs = {i.source: math.prod(i.source_shape) for _, i in self.clamped}
-            return self._relaxes(relaxation, sum(inputs.values()), outputs)
+            kind: PhaseKind = "before nudge" if before_nudge else "free"
+            return self._relaxes(relaxation, kind, sum(inputs.values()), outputs)
         drive = self._reads([(i, False) for _, i in self.clamped])
         return _sum([drive, *self._sweeps(sweeps if self.internal else 1)])
 
@@ -108,7 +112,7 @@ class BlockCost:
         if relaxation is not None:
             outputs = sum(math.prod(la.shape) for la in self.block.layers if la.value in self.block.outputs)
             states = sum(math.prod(layer.shape) for layer in self.block.layers)
-            return _sum([back, self._relaxes(relaxation, outputs, states)])
+            return _sum([back, self._relaxes(relaxation, "nudged", outputs, states)])
         return _sum([back, *self._sweeps(sweeps if self.internal else 1)])
 
     def state_elements(self) -> int:
@@ -151,7 +155,7 @@ class BlockCost:
         cells = sum(p.n_in * p.n_out for p in self.graph.parts[linear.weight] if not p.replica)
         return cells * positions(interaction, linear)
 
-    def _relaxes(self, relaxation: Relaxation, driven: int, sensed: int) -> PhaseCost:
+    def _relaxes(self, relaxation: Relaxation, kind: PhaseKind, driven: int, sensed: int) -> PhaseCost:
         """A phase of a circuit that settles by itself, one sample after the other.
 
         Every cell dissipates all through the phase, as at its end. The windows of a convolution settle at
@@ -160,11 +164,12 @@ class BlockCost:
 
         Args:
             relaxation: The circuit.
+            kind: Of the phase.
             driven: Elements of a sample that pass DACs at the start.
             sensed: Elements of a sample that pass ADCs at the end.
         """
         tile = self.group.tile.crossbar()
-        seconds = relaxation.lasting(self.block.time_constants)
+        seconds = relaxation.lasting(self.block.time_constants(kind))
         dacs, adcs = self.batch * driven, self.batch * sensed
         cost = Cost(
             array=self.batch * self._cell_watts(relaxation) * seconds,

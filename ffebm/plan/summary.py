@@ -118,7 +118,7 @@ def summary_lines(plan: PlanData) -> Iterator[str]:
 def _phases(blocks: Sequence[EnergyBlock], group: AnalogGroup) -> str:
     """The shortest and the longest phase of blocks that settle by themselves on a group."""
     assert group.relaxation is not None
-    needed = [block.time_constants for block in blocks if block.group == group.name]
+    needed = [block.time_constants() for block in blocks if block.group == group.name]
     lasting = [group.relaxation.lasting(count) for count in needed] or [group.relaxation.seconds]
     return " to ".join(engineering(s, "s") for s in sorted({min(lasting), max(lasting)}))
 

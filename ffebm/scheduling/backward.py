@@ -93,6 +93,9 @@ class Backward(Forward):
         self, item: ScheduledItem, block: EnergyBlock, arrived: dict[str, list[int]], wanted: list[str]
     ) -> None:
         cost, units = self.costs[block.id], self.tiles(block)
+        if cost.group.relaxation is not None:  # as a whole, in no bands
+            free, ran = cost.free(self.settle.free_sweeps, before_nudge=True), self.ended(item)
+            self.tasks[ran] = replace(self.tasks[ran], seconds=free.seconds, cost=free.cost)
         currents = [
             self.transfer(v, tuple(arrived[v]), (self._gathered(v), block))
             for v in block.outputs

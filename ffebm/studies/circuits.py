@@ -1,7 +1,7 @@
 """Energy blocks in ngspice against the runtime: states, settling time, power, gradients."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -62,7 +62,7 @@ class CircuitComparison:
         samples: How many were run.
         errors: Norm of the difference of the states over their norm, by run and phase.
         seconds: Until the free phase stays within 1 % of where it goes, s.
-        billed_seconds: Of a phase, as the plan bills it.
+        billed: Phases as the plan bills them, s: free and read out, free before a nudge, nudged.
         watts: Of all cells at the end of the free phase, mean over the samples, as ngspice has it.
         expected_watts: The same from conductances and the runtime's states.
         billed_watts: As the plan bills them.
@@ -74,7 +74,7 @@ class CircuitComparison:
     samples: int
     errors: dict[str, dict[str, float]]
     seconds: float
-    billed_seconds: float
+    billed: tuple[float, float, float]
     watts: float
     expected_watts: float
     billed_watts: float
@@ -173,7 +173,7 @@ def compare(plan: Plan, made: Netlist, known: SettledBlock) -> CircuitComparison
     circuit = made.circuit
     waves = simulate(made)
     samples = range(made.stimulus.samples)
-    ends = {run: {phase: _ends(made, waves, run, phase) for phase in PHASES} for run in RUNS}
+    ends = {run: dict(zip(PHASES, _states_at(made, waves, run), strict=True)) for run in RUNS}
     target = {phase: _flat(circuit, known.stimulus.expected[phase]) for phase in PHASES}
     errors = {run: {phase: _error(ends[run][phase], target[phase]) for phase in PHASES} for run in RUNS}
     free_end = made.timeline.given
@@ -184,7 +184,7 @@ def compare(plan: Plan, made: Netlist, known: SettledBlock) -> CircuitComparison
         samples=len(samples),
         errors=errors,
         seconds=max(_time_to(waves[s, GIVEN], made.timeline.given, TOLERANCE) for s in samples),
-        billed_seconds=made.timeline.billed,
+        billed=(made.timeline.read, made.timeline.before_nudge, made.timeline.nudged),
         watts=watts,
         expected_watts=float(np.mean(cell_watts(circuit, known.stimulus))),
         billed_watts=_billed_watts(circuit),
@@ -214,12 +214,11 @@ def cell_watts(circuit: BlockCircuit, stimulus: Stimulus) -> Floats:
     return np.asarray(total * circuit.relaxation.voltage.value**2)
 
 
-def _ends(made: Netlist, waves: Mapping[tuple[int, str], Waveforms], run: str, phase: str) -> Floats:
-    """The states at the end of a phase, just before the nudge changes, [samples, units]."""
+def _states_at(made: Netlist, waves: Mapping[tuple[int, str], Waveforms], run: str) -> Iterator[Floats]:
+    """The states by phase, when they are looked at, just before a nudge changes, [samples, units]."""
     edge = EDGE * made.circuit.relaxation.time_constant.value
-    second = (PHASES.index(phase) + 1) * made.timeline.of(run)
-    second -= edge if phase != MINUS else 0.0
-    return np.stack([waves[sample, run].at(second) for sample in range(made.stimulus.samples)])
+    for second in made.timeline.looks(run):
+        yield np.stack([waves[k, run].at(second - edge) for k in range(made.stimulus.samples)])
 
 
 def _flat(circuit: BlockCircuit, states: Mapping[str, Floats]) -> Floats:

@@ -122,7 +122,11 @@ def graphs(draw: st.DrawFn, depth: int = 1) -> Graph:
     for index in range(draw(st.integers(0, 2))):
         held = draw(st.lists(layers, min_size=1, max_size=2).map(tuple))
         physics = draw(st.just("hopfield") | names)
-        needs = draw(st.none() | st.builds(Relaxed, floats, floats))
+        needs = draw(
+            st.none()
+            | st.builds(Relaxed, floats, floats)
+            | st.builds(Relaxed, floats, floats, floats, floats)
+        )
         graph.blocks.append(
             EnergyBlock(index, draw(several), held, draw(several), physics=physics, relaxed=needs)
         )

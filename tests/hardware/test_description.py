@@ -347,6 +347,14 @@ CASES: dict[str, tuple[Callable[[str], str], str]] = {
         lambda text: text.replace('"clocked"', '"continuous"'),
         "analog.tiles.settling: 'continuous' with no relaxation; continuous settling has one, clocked none",
     ),
+    "a response without an accuracy": (
+        lambda text: by_itself(text).replace(
+            "[analog.relaxation]\n",
+            f'[analog.relaxation]\nresponse = {{ value = 0.01, unit = "1", {SOURCE} }}\n',
+        ),
+        "analog.tiles.relaxation.response: a response of 0.01 without an accuracy; "
+        "both, or an accuracy alone",
+    ),
     "a relaxation of clocked tiles": (
         lambda text: text.replace("[analog.tile]", RELAXATION + "[analog.tile]"),
         "analog.tiles.settling: 'clocked' with a relaxation; continuous settling has one, clocked none",

@@ -30,14 +30,29 @@ STEP = 0.2
 
 @dataclass(frozen=True)
 class PhaseTimes:
-    """How long a phase lasts, by run, s."""
+    """How long phases last, s.
 
-    billed: float
+    Attributes:
+        read: Billed of a free phase that is read out.
+        before_nudge: Billed of a free phase that nudged ones follow; the longer of the two.
+        nudged: Billed of a nudged phase.
+        given: Of any phase, with time to settle.
+    """
+
+    read: float
+    before_nudge: float
+    nudged: float
     given: float
 
-    def of(self, run: str) -> float:
-        """Seconds of a phase."""
-        return self.billed if run == BILLED else self.given
+    def ends(self, run: str) -> list[float]:
+        """When the phases of a run end."""
+        free, nudged = (self.before_nudge, self.nudged) if run == BILLED else (self.given, self.given)
+        return [free, free + nudged, free + 2 * nudged]
+
+    def looks(self, run: str) -> list[float]:
+        """When states are held against the expected ones, by phase: a free one when it would be read out."""
+        first, *others = self.ends(run)
+        return [min(self.read, first) if run == BILLED else first, *others]
 
 
 def raw_file(block: str, sample: int, run: str) -> str:
@@ -104,20 +119,18 @@ def _run(
     circuit: BlockCircuit, names: NodeNames, stimulus: Stimulus, timeline: PhaseTimes, sample: int, run: str
 ) -> Iterator[str]:
     """One transient through all phases, and what it measures at their ends."""
-    relaxation, phase = circuit.relaxation, timeline.of(run)
+    relaxation, (free, plus, minus) = circuit.relaxation, timeline.ends(run)
     tau, push = relaxation.time_constant.value, stimulus.beta * relaxation.voltage.value
-    points = [(0.0, 0.0), (phase, 0.0), (phase + EDGE * tau, push)]
-    points += [(2 * phase, push), (2 * phase + EDGE * tau, -push)]
+    points = [(0.0, 0.0), (free, 0.0), (free + EDGE * tau, push)]
+    points += [(plus, push), (plus + EDGE * tau, -push)]
     pairs = [f"{number(t)} {number(v)}" for t, v in points]
     yield f"alter @v{NUDGE}[pwl] = [ {' '.join(pairs)} ]"
     step = STEP * tau
-    yield f"tran {number(step)} {number(len(PHASES) * phase)} 0 {number(step)} uic"
+    yield f"tran {number(step)} {number(minus)} 0 {number(step)} uic"
     yield f"write {raw_file(circuit.block.name, sample, run)}"
     expected = stimulus.expected
-    for index, name in enumerate(PHASES):
-        at = number((index + 1) * phase)
-        if index < len(PHASES) - 1:
-            at = number((index + 1) * phase - EDGE * tau)
+    for name, second in zip(PHASES, timeline.looks(run), strict=True):
+        at = number(second if second == minus else second - EDGE * tau)
         yield f"echo {circuit.block.name} sample {sample}, {run} time, phase {name}"
         for node in watched(circuit, names):
             yield f"meas tran {name}_{node} find v({node}) at={at}"

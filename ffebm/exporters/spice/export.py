@@ -1,7 +1,8 @@
 """The SPICE exporter: one netlist a block."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import get_args
 
 import msgspec
 
@@ -12,6 +13,7 @@ from ffebm.exporters.spice.control import PhaseTimes, control
 from ffebm.exporters.spice.names import NodeNames
 from ffebm.exporters.spice.netlist import elements, sources
 from ffebm.exporters.spice.stimulus import Stimulus
+from ffebm.graph.energy_block import PhaseKind
 from ffebm.limits import CIRCUIT_SAMPLES
 from ffebm.mapping.circuit.dynamics import Dynamics
 from ffebm.mapping.circuit.equations import nudges, output_shapes, seeded_currents, seeded_inputs
@@ -97,9 +99,11 @@ def netlist(plan: Plan, circuit: BlockCircuit, stimulus: Stimulus, *, ideal: boo
     for sample in range(stimulus.samples):
         pushed = nudges({name: c[sample] for name, c in stimulus.currents.items()}, stimulus.beta)
         courses += dynamics.relax({name: x[sample] for name, x in stimulus.inputs.items()}, pushed)
-    billed = circuit.relaxation.lasting(circuit.block.time_constants)
+    read, before, nudged = (
+        circuit.relaxation.lasting(circuit.block.time_constants(kind)) for kind in get_args(PhaseKind)
+    )
     needed = max(course.time_to(FULLY) for course in courses)
-    timeline = PhaseTimes(billed, max(1.5 * needed, billed))
+    timeline = PhaseTimes(read, before, nudged, given=max(1.5 * needed, read, before, nudged))
     lines = [f"* {circuit.block.name}: an energy block, written by ffebm export --to spice"]
     lines += elements(circuit, names, amplifier, source_line(plan))
     lines += sources(circuit, names, stimulus)
@@ -124,7 +128,7 @@ def _nodes(found: Netlist) -> dict[str, object]:
         "netlist": found.file,
         "block": circuit.block.name,
         "volts": circuit.relaxation.voltage.value,
-        "phase_seconds": {"billed": found.timeline.billed, "given": found.timeline.given},
+        "phase_seconds": asdict(found.timeline),
         "beta": found.stimulus.beta,
         "inputs": {name: names.units(name) for name in circuit.inputs},
         "layers": {layer.value: names.units(layer.value) for layer in circuit.block.layers},

@@ -95,7 +95,7 @@ def simulate(made: Netlist) -> dict[tuple[int, str], Waveforms]:
             for run in RUNS:
                 path = here / raw_file(block, sample, run)
                 waves = _read(made, path) if path.exists() else None
-                if waves is None or waves.times[-1] < 2.999 * made.timeline.of(run):
+                if waves is None or waves.times[-1] < 0.999 * made.timeline.ends(run)[-1]:
                     said = (done.stderr or done.stdout).decode("utf-8", "replace")[-_TAIL:]
                     raise UsageError(
                         f"ngspice did not get through sample {sample} ({run} time): {' '.join(said.split())}",

@@ -6,6 +6,7 @@ with u the drive of a unit, y what a virtual ground makes of its line, and lag =
 conductance on the line) / (2 pi gain-bandwidth), which is 0 with ideal amplifiers.
 """
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -92,14 +93,26 @@ class Course:
 
     def time_to(self, accuracy: float) -> float:
         """Time after which the state stays within a share of where it goes, by norm, s."""
+        size = float(np.linalg.norm(self.states[-1])) or 1.0
+        return self.time_within([(slice(None), accuracy * size)])
+
+    def time_within(self, bounds: Sequence[tuple[slice, float]]) -> float:
+        """Time after which parts of the state stay as close to where they go as they must, s.
+
+        Args:
+            bounds: Units, and the largest norm of their distance.
+        """
         end = self.states[-1]
-        left = np.linalg.norm(self.states - end, axis=1) / (float(np.linalg.norm(end)) or 1.0)
-        far = np.flatnonzero(left > accuracy)
+        left = np.zeros(len(self.states))
+        for units, allowed in bounds:
+            part = np.linalg.norm(self.states[:, units] - end[units], axis=1)
+            left = np.maximum(left, part / allowed)
+        far = np.flatnonzero(left > 1)
         if not len(far):
             return self.seconds
         last = int(far[-1])  # after last + 1 steps; between two it falls exponentially
         next_left = max(float(left[last + 1]), 1e-30)
-        part = math.log(float(left[last]) / accuracy) / math.log(float(left[last]) / next_left)
+        part = math.log(float(left[last])) / math.log(float(left[last]) / next_left)
         return self.seconds * (last + 1 + part)
 
 
@@ -131,6 +144,12 @@ class Dynamics:
         self._units = count
         self._constants = np.concatenate([equations.constants[la.value] for la in equations.layers])
         self._motions = [_Motion.of(lines, self._starts, amplifier) for lines in equations.lines]
+
+    @property
+    def layers(self) -> list[slice]:
+        """The units of each layer, of all free ones side by side."""
+        starts = [self._starts[layer.value] for layer in self._equations.layers]
+        return [slice(a, b) for a, b in itertools.pairwise([*starts, self._free])]
 
     def relax(
         self,

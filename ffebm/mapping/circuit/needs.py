@@ -1,19 +1,22 @@
 """What a block that settles by itself needs, from its own weights: how long a phase, and how much power.
 
-The circuit is simulated with a few seeded inputs and nudges, lumped (`dynamics`); the slowest phase counts.
-The weights are those that it is compiled with; training changes them, and data may be slower than what is
-drawn.
+The circuit is simulated with a few seeded inputs and nudges, lumped (`dynamics`); the slowest sample counts.
+A free phase that is read out lasts until its state is accurate. What the contrast of two nudged states needs
+is accuracy of their difference, a small part of either: those phases, and the free one before them, last
+until what is left in each layer is as small beside the answer of that layer. The weights are those that it is
+compiled with; training changes them, and data may be slower than what is drawn.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from ffebm.graph.energy_block import EnergyBlock, Interaction, Layer, Relaxed
 from ffebm.graph.tensor import Array, Floats
-from ffebm.hardware.description import AnalogGroup, Crossbar
-from ffebm.mapping.circuit.dynamics import Dynamics
+from ffebm.hardware.description import AnalogGroup, Crossbar, Relaxation
+from ffebm.mapping.circuit.dynamics import Course, Dynamics
 from ffebm.mapping.circuit.equations import (
     BETA,
     Equations,
@@ -40,14 +43,19 @@ STEPS = 8
 SHARE = 0.8
 """Of the accuracy, that the relaxation may take; finite gains, and ranges of cut matrices, take the rest."""
 
-MOST = 400
+MOST = 1000
 """Time constants after which a block counts as one that does not come to rest."""
 
 MOST_CONNECTIONS = 2_000_000
 """Of the windows of a block, all together: more take too long in a compilation."""
 
-STILL = 1e-3
-"""Change in a time constant, as a share of the accuracy, at which a circuit has come to rest."""
+STILL, STILLER = 1e-3, 1e-7
+"""Change in a time constant, as a share of the accuracy, at which a circuit has come to rest: for its states,
+and for the answers of deep layers, which are down to 1e-4 of them."""
+
+SILENT = 1e-4
+"""Answer of a layer, by norm, as a share of the largest nudge, below which none is waited for: units at the
+ends of their range."""
 
 
 def relaxed(block: EnergyBlock, weights: Mapping[str, Array], group: AnalogGroup) -> Relaxed | None:
@@ -59,17 +67,56 @@ def relaxed(block: EnergyBlock, weights: Mapping[str, Array], group: AnalogGroup
     dynamics = Dynamics(equations, relaxation, relaxation.amplifier, STEPS)
     inputs = seeded_inputs(equations.inputs, SAMPLES)
     currents = seeded_currents(output_shapes(block), SAMPLES)
-    accuracy, phases = relaxation.accuracy.value, []
+    still = (STILL if relaxation.response is None else STILLER) * relaxation.accuracy.value
+    found: list[_Times] = []
+    power = 0.0
     for k in range(SAMPLES):
         pushed = nudges({name: c[k] for name, c in currents.items()}, BETA)
         sample = {name: x[k] for name, x in inputs.items()}
-        phases.append(dynamics.relax(sample, pushed, STILL * accuracy, MOST))
-    if not all(course.settled for courses in phases for course in courses):
-        return None
-    seconds = max(course.time_to(SHARE * accuracy) for courses in phases for course in courses)
-    slowest = seconds / relaxation.time_constant.value
-    power = float(np.mean([free.siemens for free, *_ in phases]))
-    return Relaxed(time_constants=float(f"{slowest:.6g}"), siemens=float(f"{power:.6g}"))
+        courses = dynamics.relax(sample, pushed, still, MOST)
+        if not all(course.settled for course in courses):
+            return None
+        found.append(_Times.of(courses, dynamics.layers, relaxation))
+        power += courses[0].siemens / SAMPLES
+    slowest = [max(times) for times in zip(*(f.in_order for f in found), strict=True)]
+    counts = [float(f"{seconds / relaxation.time_constant.value:.6g}") for seconds in slowest]
+    answers = counts[1:] if relaxation.response is not None else [None, None]
+    return Relaxed(counts[0], float(f"{power:.6g}"), *answers)
+
+
+@dataclass(frozen=True)
+class _Times:
+    """How long the phases of a sample must last, s.
+
+    Attributes:
+        free: Until each of them is as accurate as a state that is read out.
+        before_nudge: Until a contrast can follow.
+        nudged: Until a contrast can be made.
+    """
+
+    free: float
+    before_nudge: float
+    nudged: float
+
+    @property
+    def in_order(self) -> tuple[float, float, float]:
+        return self.free, self.before_nudge, self.nudged
+
+    @classmethod
+    def of(cls, courses: Sequence[Course], layers: Sequence[slice], relaxation: Relaxation) -> "_Times":
+        """Those of a free phase and of both nudged ones, as they went."""
+        assert relaxation.accuracy is not None
+        free, plus, minus = courses
+        seconds = max(course.time_to(SHARE * relaxation.accuracy.value) for course in courses)
+        if relaxation.response is None:
+            return cls(seconds, seconds, seconds)
+        share = SHARE * relaxation.response.value
+        half = (plus.states[-1] - minus.states[-1]) / 2
+        answers = [(units, float(np.linalg.norm(half[units]))) for units in layers]
+        bounds = [(units, share * size) for units, size in answers if size > SILENT * BETA]
+        alone = -math.log(share) * relaxation.time_constant.value  # of a neuron that nothing answers
+        before = max(seconds, free.time_within(bounds))
+        return cls(seconds, before, max(alone, *(course.time_within(bounds) for course in (plus, minus))))
 
 
 def unknown(block: EnergyBlock, weights: Mapping[str, Array], group: AnalogGroup) -> str:

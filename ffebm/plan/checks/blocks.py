@@ -72,8 +72,14 @@ def _check_names(block: EnergyBlock, weights: Mapping[str, Array]) -> None:
 def _check_relaxed(block: EnergyBlock) -> None:
     """A block that settles by itself takes a time, and no negative power."""
     needs = block.relaxed
-    if needs is not None and not (0 < needs.time_constants < math.inf and 0 <= needs.siemens < math.inf):
+    if needs is None:
+        return
+    if not (0 < needs.time_constants < math.inf and 0 <= needs.siemens < math.inf):
         raise MisfitError(f"settles in {needs.time_constants} time constants with {needs.siemens} S")
+    answers = (needs.before_nudge, needs.nudged)
+    known = [count for count in answers if count is not None]
+    if len(known) == 1 or not all(0 < count < math.inf for count in known):
+        raise MisfitError(f"settles in {answers[0]} time constants before a nudge and {answers[1]} under it")
 
 
 def _check_physics(block: EnergyBlock) -> None:

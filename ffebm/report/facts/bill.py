@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Literal
 
 import msgspec
 
-from ffebm.hardware.description import AnalogGroup, Hardware, Transfer
+from ffebm.hardware.description import AnalogGroup, Hardware, Relaxation, Transfer
 from ffebm.hardware.groups import DigitalGroup, units_among
 from ffebm.hardware.silicon import powered
 from ffebm.mapping.read_cost import buffer_of
@@ -80,6 +80,7 @@ def energy_basis(plan: Plan, *schedules: Schedule) -> dict[str, tuple[str, ...]]
         return taking.only(lambda step: getattr(step.cost, kind) > 0)
 
     units = {unit for schedule in schedules for unit in schedule.units}
+    relaxes = partial(_relaxes, plan, taking.steps)
     leaking = [part for part in powered(hardware, units) if part.used]
     farther = dict.fromkeys(held for schedule in schedules for held in pricing_of(plan, schedule).farther())
     bits = {
@@ -91,7 +92,7 @@ def energy_basis(plan: Plan, *schedules: Schedule) -> dict[str, tuple[str, ...]]
         {
             "array": (
                 *at("array").of_tiles("tile.cell.read_energy"),
-                *(name for group in at("array").analog for name in _relaxes(plan, group, "energy")),
+                *(name for group in at("array").analog for name in relaxes(group, "energy")),
                 *at("array").of_updates("energy"),
             ),
             "dac": at("dac").of_tiles("tile.dac.energy"),
@@ -129,11 +130,14 @@ def time_basis(plan: Plan, *schedules: Schedule) -> dict[str, tuple[str, ...]]:
     def at(kind: StepKind) -> _Taking:
         return taking.only(lambda step: step.kind == kind)
 
+    nudges = at("nudged").steps
+    free = partial(_phase, plan, [*at("free").steps, *nudges], nudged=False)
+    nudged = partial(_phase, plan, nudges, nudged=True)
     own: dict[str, tuple[str, ...]] = {
         "transfer": ("network.latency", "network.bit_rate"),
         "digital": at("digital").of_units("rate"),
-        "free": tuple(name for group in at("free").analog for name in _phase(plan, group, nudged=False)),
-        "nudged": tuple(name for group in at("nudged").analog for name in _phase(plan, group, nudged=True)),
+        "free": tuple(name for group in at("free").analog for name in free(group)),
+        "nudged": tuple(name for group in at("nudged").analog for name in nudged(group)),
         "loss": (*at("loss").of_units("rate"), "schedule.loss_operations"),
         "digital_backward": at("digital_backward").of_units("rate"),
         "contrast": at("contrast").of_units("rate"),
@@ -233,7 +237,9 @@ def _units(steps: Sequence[Step]) -> frozenset[str]:
     return frozenset(unit for step in steps for unit in step.units)
 
 
-def _relaxes(plan: Plan, group: AnalogGroup, what: Literal["energy", "time"]) -> tuple[str, ...]:
+def _relaxes(
+    plan: Plan, steps: Sequence[Step], group: AnalogGroup, what: Literal["energy", "time"]
+) -> tuple[str, ...]:
     """Constants behind phases of a group's blocks that settle by themselves, simulated or not."""
     if group.relaxation is None:
         return ()
@@ -242,9 +248,18 @@ def _relaxes(plan: Plan, group: AnalogGroup, what: Literal["energy", "time"]) ->
     if any(block.relaxed is None for block in blocks):
         keys += ["relaxation.time_constants", *(["relaxation.conductance"] if what == "energy" else [])]
     if any(block.relaxed is not None for block in blocks):
-        keys += ["relaxation.accuracy", "relaxation.amplifier.gain_bandwidth"]
+        keys += ["relaxation.amplifier.gain_bandwidth"]
         keys += ["tile.cell.g_min", "tile.cell.g_max", "tile.update.range"]
+        keys += [f"relaxation.{key}" for key in _accuracies(group.relaxation, steps)]
     return tuple(f"analog.{group.name}.{key}" for key in keys)
+
+
+def _accuracies(relaxation: Relaxation, steps: Sequence[Step]) -> tuple[str, ...]:
+    """What says how long phases last that are simulated: of a free one both, where nudged ones follow."""
+    if relaxation.response is None:
+        return ("accuracy",)
+    kinds = {step.kind for step in steps}
+    return tuple(key for key, kind in (("accuracy", "free"), ("response", "nudged")) if kind in kinds)
 
 
 def _reads(group: AnalogGroup) -> tuple[str, ...]:
@@ -252,12 +267,12 @@ def _reads(group: AnalogGroup) -> tuple[str, ...]:
     return tuple(f"analog.{group.name}.tile.{key}" for key in ("dac.time", "read_time", "adc.time"))
 
 
-def _phase(plan: Plan, group: AnalogGroup, *, nudged: bool) -> tuple[str, ...]:
+def _phase(plan: Plan, steps: Sequence[Step], group: AnalogGroup, *, nudged: bool) -> tuple[str, ...]:
     """Constants behind the time of a phase: of reads, or of a relaxation and what is read beside it."""
     reads = _reads(group)
     if group.relaxation is None:
         return reads if group.core is None else (*reads, f"analog.{group.name}.core.issue")
-    relaxes = _relaxes(plan, group, "time")
+    relaxes = _relaxes(plan, steps, group, "time")
     return (*reads, *relaxes) if nudged else (reads[0], *relaxes, reads[2])
 
 

@@ -31,6 +31,73 @@ def test_one_linear_layer_needs_the_logarithm_of_the_accuracy() -> None:
     assert np.log(125) - 0.01 < block.relaxed.time_constants < np.log(125) + 0.3
 
 
+def test_one_linear_layer_is_nudged_for_the_logarithm_of_twice_the_answer_over_what_may_be_left() -> None:
+    block = dense_plan([4, 3], [""]).blocks[0]
+    needs_ = block.relaxed
+    assert needs_ is not None
+    assert needs_.nudged is not None
+    assert needs_.before_nudge is not None
+    # from one nudge to the other is twice the answer
+    assert np.log(2 * 125) - 0.01 < needs_.nudged < np.log(2 * 125) + 0.05
+    ratio = np.exp(needs_.before_nudge - needs_.time_constants)  # of the state over the answer to 0.1
+    assert 2 < ratio < 30
+
+
+def test_phases_before_a_contrast_leave_less_than_the_answer_in_each_layer() -> None:
+    plan = dense_plan([6, 5, 4, 3], ["Tanh", "Tanh", ""])
+    circuit = block_circuit(plan, plan.blocks[0])
+    dynamics = Dynamics(circuit.equations(), circuit.relaxation, circuit.relaxation.amplifier)
+    x = {n: v[0] for n, v in seeded_inputs(circuit.inputs, 1).items()}
+    pushed = nudges({n: c[0] for n, c in seeded_currents(output_shapes(circuit.block), 1).items()}, 0.1)
+    free, plus, minus = dynamics.relax(x, pushed)
+    half = (plus.states[-1] - minus.states[-1]) / 2
+    needs_ = plan.blocks[0].relaxed
+    assert needs_ is not None
+    for course, kind in ((free, "before nudge"), (plus, "nudged"), (minus, "nudged")):
+        at = round(needs_.lasting(kind) * 10e-9 / course.seconds)
+        left = course.states[at] - course.states[-1]
+        for units in dynamics.layers:
+            assert np.linalg.norm(left[units]) <= 0.011 * np.linalg.norm(half[units])
+
+
+def test_a_training_step_bills_the_phases_of_a_contrast() -> None:
+    plan = dense_plan([6, 5, 4], ["Clip", ""])
+    tile, needs_ = plan.hardware.analog[0].tile.crossbar(), plan.blocks[0].relaxed
+    assert needs_ is not None
+    fixed = tile.dac.time.value + tile.adc.time.value
+    (read,) = [s for s in plan.inference.steps if s.kind == "free"]
+    (free,) = [s for s in plan.training.steps if s.kind == "free"]
+    plus = next(s for s in plan.training.steps if s.name.endswith("+beta"))
+    for step, kind in ((read, "free"), (free, "before nudge"), (plus, "nudged")):
+        seconds = needs_.lasting(kind) * 10e-9
+        assert step.end_s - step.start_s == pytest.approx(plan.batch * (seconds + fixed))
+        assert step.cost.array == pytest.approx(plan.batch * needs_.siemens * 0.1**2 * seconds)
+    assert read.end_s - read.start_s < free.end_s - free.start_s
+
+
+def test_without_a_response_every_phase_lasts_as_a_free_one() -> None:
+    plan, plain = dense_plan([6, 5, 4], ["Clip", ""]), group()
+    assert plain.relaxation is not None
+    found = relaxed(
+        plan.blocks[0], plan.weights, replace(plain, relaxation=replace(plain.relaxation, response=None))
+    )
+    assert found is not None
+    assert (found.before_nudge, found.nudged) == (None, None)
+    assert found.lasting("before nudge") == found.lasting("nudged") == found.time_constants
+
+
+def test_layers_that_do_not_answer_are_not_waited_for() -> None:
+    # units at the ends of their range: nothing comes back to the first layer
+    block = dense_plan([6, 5, 4, 3], ["Tanh", "Clip", "Tanh"]).blocks[0]
+    layer = replace(block.layers[1], activation=replace(block.layers[1].activation, low=0.5, high=0.5))
+    shut = replace(block, layers=(block.layers[0], layer, block.layers[2]))
+    plan = dense_plan([6, 5, 4, 3], ["Tanh", "Clip", "Tanh"])
+    found = relaxed(shut, plan.weights, group())
+    assert found is not None
+    assert found.nudged is not None
+    assert found.nudged < np.log(2 * 125) + 0.05
+
+
 def test_the_power_is_that_of_the_driven_lines() -> None:
     plan = dense_plan([4, 3], [""])
     (circuit,) = [block_circuit(plan, block) for block in plan.blocks]
@@ -125,7 +192,7 @@ def test_a_machine_that_states_no_accuracy_bills_its_time_constants() -> None:
     machine = load_hardware("resistive")
     relaxation = machine.analog[0].relaxation
     assert relaxation is not None
-    plain = with_tiles(machine, relaxation=replace(relaxation, accuracy=None))
+    plain = with_tiles(machine, relaxation=replace(relaxation, accuracy=None, response=None))
     b = Builder()
     y = b.node("MatMul", b.input("x", "N", 4), b.weight(4, 3))
     plan = compile_model(b.model(y), hardware=plain)

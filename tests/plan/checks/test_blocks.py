@@ -68,6 +68,14 @@ FIRST, SECOND = ("layers", 0, "interactions", 0), ("layers", 1, "interactions", 
 CASES: dict[str, tuple[Change, str]] = {
     "position": (at("id", to=3), "block3 stands at position 0"),
     "no layers": (at("layers", to=[]), "has no layers, or a layer that nothing drives"),
+    "settles in no time": (
+        at("relaxed", to={"time_constants": 0.0, "siemens": 1.0}),
+        "settles in 0.0 time constants with 1.0 S",
+    ),
+    "half of a contrast": (
+        at("relaxed", to={"time_constants": 1.0, "siemens": 1.0, "nudged": 2.0}),
+        "settles in None time constants before a nudge and 2.0 under it",
+    ),
     "nothing drives": (
         at("layers", 1, "interactions", to=[]),
         "has no layers, or a layer that nothing drives",
