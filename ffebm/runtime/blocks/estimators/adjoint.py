@@ -8,6 +8,13 @@ Both are symmetric, so with lambda = D^(1/2) mu the system
 is symmetric, possibly indefinite, and MINRES solves it: each sample by itself, with one product and one
 transposed product of each coupling an iteration.
 
+Where layers take two colours, those of one do not feel each other: with K = D^(1/2) J D^(1/2) from one colour
+to the other, the half with more units follows from the other half, and
+
+    (1 - K K^T) mu_1 = r_1 + K r_2,   mu_2 = r_2 + K^T mu_1,
+
+is solved instead: as many products an iteration, about half as many iterations, and shorter vectors.
+
 Where winners of a maximum share a window (`shared_maximum`), the shares answer too, by mu that sums to 0 over
 the tied values, and those stay tied. With B the map from nu = s mu to what it drives,
 
@@ -16,7 +23,7 @@ the tied values, and those stay tied. With B the map from nu = s mu to what it d
 which is symmetric again.
 
 Source: Paige & Saunders 1975, "Solution of sparse indefinite systems of linear equations", SIAM J. Numer.
-    Anal. 12.
+    Anal. 12; Hageman & Young 1981, "Applied iterative methods", chapter 8, for one colour alone.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -62,6 +69,8 @@ def solve_adjoint(
         The adjoint, and how the solve went: its relative residual, iterations as sweeps.
     """
     state = phase.settled_state()
+    if state[0].dtype != torch.float64:
+        tol = max(tol, _SINGLE)
     among = {index: tied(shares) for index, shares in _shares(phase).items()}
     among = {index: where for index, where in among.items() if bool(where.any())}
     drives = [_settled_drive(phase, i) for i in range(len(state))]
@@ -69,24 +78,88 @@ def solve_adjoint(
         phase.circuit.physics.slope(layer, drive, load).sqrt()
         for layer, drive, load in zip(phase.circuit.layers, drives, phase.drives.loads, strict=True)
     ]
-    right = [delta[i] if i in delta else torch.zeros_like(s) for i, s in enumerate(state)]
-    root = _join([*roots, *(where.to(state[0].dtype) for where in among.values())])
+    right = [roots[i] * delta[i] if i in delta else torch.zeros_like(s) for i, s in enumerate(state)]
+    if among:
+        mu, ties, outcome = _solve_with_ties(phase, (roots, right), among, tol, max_iterations)
+    elif len(phase.circuit.colours) == 2:
+        mu, outcome = _solve_by_colour(phase, (roots, right), tol, max_iterations)
+        ties = {}
+    else:
+        mu, ties, outcome = _solve_with_ties(phase, (roots, right), {}, tol, max_iterations)
+    return Adjoint([root * m for root, m in zip(roots, mu, strict=True)], ties), outcome
+
+
+_System = tuple[list[Tensor], list[Tensor]]
+"""D^(1/2) and D^(1/2) delta by layer, [batch, *layer]."""
+
+
+def _solve_with_ties(
+    phase: Phase, system: _System, among: Mapping[int, Tensor], tol: float, max_iterations: int
+) -> tuple[list[Tensor], dict[int, Tensor], Outcome]:
+    """Solve for mu by layer and nu by coupling, all as one system."""
+    roots, right = system
+    root = _join([*roots, *(where.to(roots[0].dtype) for where in among.values())])
     zeros = [torch.zeros_like(where, dtype=root.dtype) for where in among.values()]
-    of_layers = _join([*(torch.ones_like(s) for s in state), *zeros])
-    like = [*state, *zeros]
+    of_layers = _join([*(torch.ones_like(s) for s in right), *zeros])
+    like = [*right, *zeros]
 
     def matrix(mu: Tensor) -> Tensor:
         values = _split(root * mu, like)
-        ties = dict(zip(among, values[len(state) :], strict=True))
-        coupled, answers = _coupled(phase, values[: len(state)], ties, among)
+        ties = dict(zip(among, values[len(right) :], strict=True))
+        coupled, answers = _coupled(phase, values[: len(right)], ties, among)
         return of_layers * mu - root * _join([*coupled, *answers])
 
-    if tol < _SINGLE and root.dtype != torch.float64:
-        tol = _SINGLE
-    solution, outcome = _minres(matrix, root * _join([*right, *zeros]), tol, max_iterations)
-    values = _split(root * solution, like)
-    ties = {index: centred(values[len(state) + k], where) for k, (index, where) in enumerate(among.items())}
-    return Adjoint(values[: len(state)], ties), outcome
+    joined = _join(like)
+    solution, outcome = _minres(matrix, joined, _scale(joined), (tol, max_iterations))
+    values = _split(solution, like)
+    found = _split(root * solution, like)[len(right) :]
+    ties = {index: centred(nu, among[index]) for index, nu in zip(among, found, strict=True)}
+    return values[: len(right)], ties, outcome
+
+
+def _solve_by_colour(
+    phase: Phase, system: _System, tol: float, max_iterations: int
+) -> tuple[list[Tensor], Outcome]:
+    """Solve for mu by layer, from the colour with fewer units."""
+    roots, right = system
+    kept, other = sorted(phase.circuit.colours, key=lambda colour: sum(right[i][0].numel() for i in colour))
+
+    def across(mu: dict[int, Tensor], to: Sequence[int]) -> dict[int, Tensor]:
+        """K or its transpose."""
+        driven = _driven_by(phase, {i: roots[i] * m for i, m in mu.items()})
+        return {i: roots[i] * driven[i] if i in driven else torch.zeros_like(right[i]) for i in to}
+
+    def matrix(joined: Tensor) -> Tensor:
+        mu = dict(zip(kept, _split(joined, [right[i] for i in kept]), strict=True))
+        back = across(across(mu, other), kept)
+        return joined - _join([back[i] for i in kept])
+
+    first = across({i: right[i] for i in other}, kept)
+    reduced = _join([right[i] + first[i] for i in kept])
+    # the other half is exact, so what is left of this one is the residual of the whole system
+    solution, outcome = _minres(matrix, reduced, _scale(_join(right)), (tol, max_iterations))
+    mu = dict(zip(kept, _split(solution, [right[i] for i in kept]), strict=True))
+    mu |= {i: right[i] + drive for i, drive in across(mu, other).items()}
+    return [mu[i] for i in range(len(right))], outcome
+
+
+def _driven_by(phase: Phase, values: Mapping[int, Tensor]) -> dict[int, Tensor]:
+    """What the layers of one colour drive those of the other with, maxima as they are at the equilibrium."""
+    out: dict[int, Tensor] = {}
+    for i, coupling in enumerate(phase.circuit.couplings):
+        source, target = phase.circuit.source(i), phase.circuit.target(i)
+        if source in values:
+            layer, drive = target, coupling.push_at(values[source], phase.weights, phase.index(i))
+        else:
+            layer, drive = source, coupling.pull(values[target], phase.weights, phase.index(i))
+        out[layer] = out[layer] + drive if layer in out else drive
+    return out
+
+
+def _scale(right: Tensor) -> Tensor:
+    """Norm of each row; 1 where it is 0."""
+    norm = torch.linalg.vector_norm(right, dim=1)
+    return torch.where(norm > 0, norm, 1.0)
 
 
 def _shares(phase: Phase) -> dict[int, Tensor]:
@@ -140,15 +213,21 @@ def _coupled(
 
 
 def _minres(
-    matrix: Callable[[Tensor], Tensor], right: Tensor, tol: float, max_iterations: int
+    matrix: Callable[[Tensor], Tensor], right: Tensor, scale: Tensor, limits: tuple[float, int]
 ) -> tuple[Tensor, Outcome]:
-    """Solve for each row, starting again from the true residual where rounding has spoilt the recurrence."""
+    """Solve for each row, starting again from the true residual where rounding has spoilt the recurrence.
+
+    Args:
+        matrix: The symmetric map, [rows, n] -> [rows, n].
+        right: [rows, n].
+        scale: What a residual is relative to, [rows].
+        limits: Relative residual at which a row stops, and most products.
+    """
+    tol, max_iterations = limits
     x = torch.zeros_like(right)
-    norm = torch.linalg.vector_norm(right, dim=1)
-    scale = torch.where(norm > 0, norm, 1.0)
     residual = right
     done = 0
-    count = torch.zeros_like(norm, dtype=torch.int64)
+    count = torch.zeros_like(scale, dtype=torch.int64)
     while True:
         size = torch.linalg.vector_norm(residual, dim=1)
         relative = size / scale
@@ -175,7 +254,7 @@ def _lanczos_pass(
     norm = torch.linalg.vector_norm(right, dim=1, keepdim=True)
     limit = limit[:, None]
     x, v_old, w, w_old = (torch.zeros_like(right) for _ in range(4))
-    v = _ratio(right, norm)
+    v = right * _inverse(norm)
     eta, beta = norm, torch.zeros_like(norm)
     c, c_old = torch.ones_like(norm), torch.ones_like(norm)
     s, s_old = torch.zeros_like(norm), torch.zeros_like(norm)
@@ -185,22 +264,23 @@ def _lanczos_pass(
         if not bool(active.any()):
             break
         used += active[:, 0]
-        p = matrix(v) - beta * v_old
-        alpha = (v * p).sum(1, keepdim=True)
-        p = p - alpha * v
+        p = matrix(v).addcmul_(v_old, beta, value=-1)
+        alpha = torch.linalg.vecdot(v, p)[:, None]
+        p.addcmul_(v, alpha, value=-1)
         beta_new = torch.linalg.vector_norm(p, dim=1, keepdim=True)
         rho_0 = c * alpha - c_old * s * beta
         rho_1 = torch.hypot(rho_0, beta_new)
         rho_2 = s * alpha + c_old * c * beta
         rho_3 = s_old * beta
-        w, w_old = _ratio(v - rho_3 * w_old - rho_2 * w, rho_1), w
-        c_old, s_old, c, s = c, s, _ratio(rho_0, rho_1), _ratio(beta_new, rho_1)
-        x = torch.where(active, x + c * eta * w, x)
+        turn = torch.where(active, _inverse(rho_1), 0.0)  # of a row that has stopped nothing may grow
+        w, w_old = (v * turn).addcmul_(w_old, -rho_3 * turn).addcmul_(w, -rho_2 * turn), w
+        c_old, s_old, c, s = c, s, rho_0 * turn, beta_new * turn
+        x.addcmul_(w, c * eta)
         eta = torch.where(active, -s * eta, eta)
-        v, v_old, beta = _ratio(p, beta_new), v, beta_new
+        v, v_old, beta = p.mul_(_inverse(beta_new)), v, beta_new
     return x, used
 
 
-def _ratio(a: Tensor, b: Tensor) -> Tensor:
-    """Quotient; 0 where b is 0."""
-    return torch.where(b != 0, a / torch.where(b != 0, b, 1.0), 0.0)
+def _inverse(values: Tensor) -> Tensor:
+    """1 over values; 0 where they are 0."""
+    return torch.where(values != 0, 1 / values, 0.0)

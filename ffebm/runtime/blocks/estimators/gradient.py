@@ -48,7 +48,7 @@ class ErrorCurrent:
 
     def largest(self) -> Tensor:
         """The largest magnitude; a scalar tensor."""
-        return torch.stack([delta.detach().abs().max() for delta in self.delta.values()]).max()
+        return torch.stack([_magnitude(delta, 0) for delta in self.delta.values()]).max()
 
     def scale(self, relative: bool) -> Tensor:
         """What each sample's current is divided by for the nudge; gradients are multiplied by it again.
@@ -65,8 +65,14 @@ class ErrorCurrent:
             batch = len(next(iter(self.delta.values())))
             largest = self.largest()
             return torch.where(largest > 0, largest.clamp(min=1 / batch), 1 / batch).expand(batch)
-        sizes = [delta.detach().abs().flatten(1).amax(1) for delta in self.delta.values() if delta[0].numel()]
+        sizes = [_magnitude(delta, 1) for delta in self.delta.values() if delta[0].numel()]
         return torch.stack(sizes).amax(0)
+
+
+def _magnitude(values: Tensor, first: int) -> Tensor:
+    """Largest magnitude over the axes from `first` on; as fast in any memory order, since axes are named."""
+    axes = tuple(range(first, values.dim()))
+    return torch.maximum(values.detach().amax(axes), -values.detach().amin(axes))
 
 
 @dataclass(frozen=True)

@@ -366,11 +366,12 @@ def _are_finite(phase: Phase, rule: Rule) -> Tensor:
 
 
 def _finite(state: Tensor) -> Tensor:
-    """Samples whose state is finite, [batch]; by extremes, so that a large map is not copied."""
-    parts = (torch.view_as_real(state) if state.is_complex() else state).flatten(1)
-    if not parts.shape[1]:
+    """Samples whose state is finite, [batch]; by extremes in place, so that a large map is not copied."""
+    parts = torch.view_as_real(state) if state.is_complex() else state
+    if not parts[:1].numel():
         return parts.new_ones(len(parts), dtype=torch.bool)
-    return torch.isfinite(parts.amin(1)) & torch.isfinite(parts.amax(1))
+    axes = tuple(range(1, parts.dim()))
+    return torch.isfinite(parts.amin(axes)) & torch.isfinite(parts.amax(axes))
 
 
 def _unmoved(phase: Phase, rule: Rule, sweeps: int) -> Outcome:
