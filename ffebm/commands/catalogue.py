@@ -12,6 +12,7 @@ COMMANDS = {
     "sensitivity": (
         "Find what noise and converters do to each block, and the partition that keeps an accuracy."
     ),
+    "explore": "Price a model for many machines and options, and show which points no other one beats.",
     "export": "Write a plan as other simulators and tools read it, and say what they cannot express.",
     "passes": (
         "Run the compiler's passes on a model or on the text of a graph, and print the graph between them."

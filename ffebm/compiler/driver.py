@@ -13,7 +13,7 @@ from ffebm import plugins
 from ffebm.backends.crossbar import emit_tiles
 from ffebm.backends.digital import emit_segments, instruction_of
 from ffebm.compiler.onnx.from_onnx import from_onnx, without_weights
-from ffebm.compiler.options import checked_batch, goal_of, options_from
+from ffebm.compiler.options import checked_batch, checked_settle, goal_of, options_from
 from ffebm.compiler.own_passes import Pass, own_passes, with_own
 from ffebm.errors import InternalError, Location, ModelError, UsageError
 from ffebm.graph.admission import ADMISSIONS
@@ -208,7 +208,7 @@ def compile_model(  # noqa: PLR0913 - the public entry point; every option has a
         options=msgspec.structs.replace(
             options, passes=tuple(step.name for step in own), batch=checked_batch(batch)
         ),
-        settle=_checked(settle or Settle()),
+        settle=checked_settle(settle or Settle()),
         own=own,
         progress=progress,
     )
@@ -242,17 +242,9 @@ class _Request:
         told: list[Mapped] = []
         order = with_own(pass_order(self.options, source.format, self.settle, told.append), self.own)
         run_passes(graph, self.machine, order, self.progress)
-        plan = _emit(graph, self.machine, source, self.options, self.settle)
+        plan = emit(graph, self.machine, source, self.options, self.settle)
         plan.mapping = told[-1] if told else None
         return plan
-
-
-def _checked(settle: Settle) -> Settle:
-    """Settings as a plan would hold them: msgspec checks ranges only where it decodes."""
-    try:
-        return msgspec.convert(msgspec.json.decode(msgspec.json.encode(settle)), Settle)
-    except msgspec.ValidationError as error:
-        raise UsageError(f"settings of settling: {error}") from None
 
 
 def _compile_torch(model: object, example_inputs: object, job: _Request) -> Plan:
@@ -278,7 +270,7 @@ def _compile_torch(model: object, example_inputs: object, job: _Request) -> Plan
     return plan
 
 
-def _emit(graph: Graph, hardware: Hardware, source: Source, options: Options, settle: Settle) -> Plan:
+def emit(graph: Graph, hardware: Hardware, source: Source, options: Options, settle: Settle) -> Plan:
     """Lower a placed graph with the backends."""
     segments, segment_of, tensors = emit_segments(graph)
     tiles, crossbars = emit_tiles(graph, hardware)

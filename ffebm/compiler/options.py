@@ -4,12 +4,14 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, TypedDict, get_args
 
+import msgspec
+
 from ffebm.errors import UsageError
 from ffebm.graph.admission import admission_of
 from ffebm.graph.monotone import known_activations
 from ffebm.mapping.search import Goal
 from ffebm.plan.mapping import Objective
-from ffebm.plan.schema import MOST_EFFORT, Options
+from ffebm.plan.schema import MOST_EFFORT, Options, Settle
 
 
 class Settings(TypedDict):
@@ -45,6 +47,18 @@ def checked_batch(batch: int) -> int:
     """
     _whole("batch", batch, (1, MOST_RUNS))
     return batch
+
+
+def checked_settle(settle: Settle) -> Settle:
+    """Settings of settling as a plan would hold them: msgspec checks ranges only where it decodes.
+
+    Raises:
+        UsageError: If one is wrong.
+    """
+    try:
+        return msgspec.convert(msgspec.json.decode(msgspec.json.encode(settle)), Settle)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"settings of settling: {error}") from None
 
 
 def options_from(settings: Settings) -> Options:

@@ -350,7 +350,7 @@ def _checked(hardware: Hardware, source: str) -> Hardware:
     What formulas give is computed again: the fields that they read may have been replaced.
     """
     try:
-        found = _converted(msgspec.to_builtins(hardware), source)
+        found = converted(msgspec.to_builtins(hardware), source)
     except (TypeError, NotImplementedError, OverflowError) as error:
         raise HardwareError(
             f"a part of it is no part of a description: {error}", location=Location(source)
@@ -369,12 +369,21 @@ def _decode(text: str, source: str) -> Hardware:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise HardwareError(f"not TOML: {error}", location=Location(source)) from None
-    hardware = _converted(document, source)
+    hardware = converted(document, source)
     check_hardware(hardware, source)
     return hardware
 
 
-def _converted(document: object, source: str) -> Hardware:
+def converted(document: object, source: str) -> Hardware:
+    """A description from plain data, as TOML gives it: every part of its type, formulas computed.
+
+    Args:
+        document: What was read.
+        source: Where it comes from, for messages.
+
+    Raises:
+        HardwareError: If a part is missing, unknown or of another type; contradictions are not looked for.
+    """
     _check_version(document, source)
     derived, problem = with_derived(document)
     try:
@@ -494,7 +503,7 @@ def _check_formulas(hardware: Hardware, source: str) -> None:
     """Constants that formulas give are what they give."""
     if all(quantity.formula is None for _, quantity in hardware.quantities()):
         return
-    right = dict(_converted(msgspec.to_builtins(hardware), source).quantities())
+    right = dict(converted(msgspec.to_builtins(hardware), source).quantities())
     for name, quantity in hardware.quantities():
         _check_derived(quantity, right[name], Location(source, name))
 

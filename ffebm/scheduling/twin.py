@@ -97,6 +97,32 @@ def schedules_of(graph: Graph, hardware: Hardware, settle: Settle, runs: int = 1
     )
 
 
+def priced_schedules(
+    graph: Graph, hardware: Hardware, settle: Settle, runs: int = 1
+) -> tuple[Schedule, Schedule]:
+    """An inference and a training step with all that they take, without bounds and places in memories.
+
+    Args:
+        graph: A placed graph.
+        hardware: The machine.
+        settle: How energy blocks settle.
+        runs: How many runs of the graph each has in flight.
+
+    Raises:
+        ModelError: If that takes more steps than a schedule may have.
+        UsageError: If something fits in no memory.
+    """
+    flow = flow_of(graph)
+    tasks = _both(graph, hardware, settle, "fp32", runs)
+    plans = [priced(flow, hardware, each, ordered) for each in tasks]
+    first, second = (
+        _following(found.schedule, interval_of(first_of(found.tasks), joined))
+        for found, joined in zip(plans, (frozenset[str](), joining(graph)), strict=True)
+    )
+    leaks = [watts(hardware, schedule.units) for schedule in (first, second)]
+    return _leaking(first, leaks[0]), _leaking(second, leaks[1])
+
+
 def _both(
     graph: Graph, hardware: Hardware, settle: Settle, dtype: DataType, runs: int
 ) -> tuple[list[Task], list[Task]]:
@@ -166,8 +192,7 @@ def twins_of(graph: Graph, hardware: Hardware, settle: Settle, plan: Scheduled) 
     units = {node.op: hardware.units_for(node.op) for node in graph.nodes}
     if None in units.values():
         return {}
-    named = {op: group.name for op, group in units.items() if group is not None}
-    alone = without_tiles(graph, named)
+    alone = _alone(graph, hardware)
     groups = {group.name: group for group in (*units.values(), hardware.host) if group is not None}
     twins: dict[str, DigitalTwin] = {}
     for dtype in DTYPES:
@@ -195,6 +220,37 @@ def _bill(graph: Graph, hardware: Hardware, settle: Settle, dtype: DataType, run
     billed = _billed(hardware, plans, batch_of(graph) * runs)
     first, second = (_leaking(p.schedule, w) for p, w in zip(plans, billed.leaks, strict=True))
     return _Bill(first, second, billed.lines)
+
+
+def totals_without_tiles(
+    graph: Graph, hardware: Hardware, settle: Settle, runs: int = 1
+) -> dict[Total, float] | None:
+    """What the digital twin takes in the type that digital units compute in.
+
+    Args:
+        graph: A placed graph.
+        hardware: The machine.
+        settle: How energy blocks settle.
+        runs: How many runs of the graph each schedule has in flight.
+
+    Returns:
+        Seconds and joules by figure; None if no digital unit runs some op.
+    """
+    if any(hardware.units_for(node.op) is None for node in graph.nodes):
+        return None
+    bill = _bill(_alone(graph, hardware), hardware, settle, "fp32", runs)
+    return {
+        "inference_s": bill.inference.makespan_s,
+        "inference_j": bill.inference.cost.energy,
+        "training_s": bill.training.makespan_s,
+        "training_j": bill.training.cost.energy,
+    }
+
+
+def _alone(graph: Graph, hardware: Hardware) -> Graph:
+    """The graph without tiles, each op in the first group of digital units that runs it."""
+    units = {node.op: hardware.units_for(node.op) for node in graph.nodes}
+    return without_tiles(graph, {op: group.name for op, group in units.items() if group is not None})
 
 
 def _twin(graph: Graph, plan: Scheduled, bill: _Bill) -> DigitalTwin:

@@ -1,14 +1,14 @@
 """A plan in words: where its nodes run and why, and the command that compiles it again."""
 
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
-import msgspec
+from msgspec import structs
 
+from ffebm.compiler.command import option_words
 from ffebm.graph.tensor import holds_floats
 from ffebm.hardware.description import load_hardware, shipped_hardware
 from ffebm.plan.plan import Plan
-from ffebm.plan.schema import Options, Settle
 from ffebm.plan.summary import share
 from ffebm.report.facts.reasons import reasons
 from ffebm.visible import visible
@@ -99,25 +99,5 @@ def compile_words(plan: Plan, digital: Sequence[str] = ()) -> list[str]:
     name = plan.hardware.name
     shipped = name in shipped_hardware() and load_hardware(name) == plan.hardware
     words += ["--hardware", name if shipped else f"{name}.toml"]
-    words += _words({**msgspec.structs.asdict(options), **msgspec.structs.asdict(settle)}, _DEFAULTS)
-    words += [word for name, size in options.dims.items() for word in ("--dim", f"{name}={size}")]
-    repeated = {
-        "--digital": dict.fromkeys((*options.digital, *digital)),
-        "--trainable": options.trainable,
-        "--pass": options.passes,
-        "--activation": options.activations,
-    }
-    return words + [word for option, names in repeated.items() for name in names for word in (option, name)]
-
-
-_DEFAULTS = {**msgspec.structs.asdict(Options()), **msgspec.structs.asdict(Settle())}
-
-
-def _words(chosen: Mapping[str, object], usual: Mapping[str, object]) -> Iterator[str]:
-    """Options that are not as usual, as words of a command; those that can be given often are left out."""
-    for name, value in chosen.items():
-        if name in {"dims", "digital", "trainable", "passes", "activations"} or value == usual[name]:
-            continue
-        yield f"--{name.replace('_', '-')}"
-        if value is not True:
-            yield ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    kept = dict.fromkeys((*options.digital, *digital))
+    return words + option_words(structs.replace(options, digital=tuple(kept)), settle)

@@ -1,0 +1,204 @@
+"""`ffebm explore`."""
+
+import importlib.util
+import os
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from rich.box import SIMPLE_HEAD
+from rich.console import RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+from typer import Argument, Option
+
+from ffebm.commands.compile import SettleOptions
+from ffebm.commands.compiling import Compiling
+from ffebm.commands.console import err, out, print_tables, tables
+from ffebm.commands.options import with_options
+from ffebm.errors import UsageError
+from ffebm.plan.schema import Options
+from ffebm.plan.summary import engineering
+from ffebm.visible import visible
+
+if TYPE_CHECKING:
+    from ffebm.exploration.knobs import Knob, Value
+    from ffebm.exploration.request import Request
+    from ffebm.exploration.table import ExploredPoint
+
+NEEDED = ("optuna", "arro3.core", "arro3.io")
+"""What the extra `explore` installs."""
+FRONT = ("inference_s", "inference_j", "area_mm2")
+SHOWN = 40
+"""Rows of the front that the terminal shows."""
+
+
+@with_options
+def explore(  # noqa: PLR0913 - a command's options are its arguments
+    model: Annotated[Path, Argument(metavar="MODEL.onnx", help="The model.")],
+    *,
+    vary: Annotated[
+        list[str],
+        Option(
+            metavar="KEY=a,b,c",
+            help="What to vary: an option of ffebm compile (block_size) or a constant of the machine by its "
+            "dotted name (analog.tiles.tile.adc.bits), and what it stands at; KEY+KEY: both at once; "
+            "repeatable.",
+        ),
+    ],
+    output: Annotated[
+        Path | None, Option("-o", "--output", help="Folder of the exploration. [default: MODEL.explore]")
+    ] = None,
+    front: Annotated[
+        str, Option(help="Figures whose Pareto front is shown, separated by commas.")
+    ] = ",".join(FRONT),
+    jobs: Annotated[
+        int | None,
+        Option(help="Processes that work at it. [default: one a processor]", min=1),
+    ] = None,
+    asked: Compiling,
+    settling: SettleOptions,
+    batch: Annotated[int, Option(help="Runs of the model that each schedule has in flight.", min=1)] = 1,
+) -> None:
+    """PricedVariant a model for many machines and options, and show which points no other one beats."""
+    _check_installed()
+    from ffebm.exploration.knobs import knobs_of
+    from ffebm.exploration.request import Request
+
+    folder = output or Path(f"{model.stem}.explore")
+    knobs = knobs_of(vary)
+    _check_given(knobs, asked, settling, batch)
+    request = Request(
+        model=model,
+        folder=folder,
+        hardware=asked.hardware,
+        settings=asked.settings(),
+        settle=settling.checked(asked.free_sweeps),
+        batch=batch,
+        passes=tuple(asked.own_passes or ()),
+        knobs=knobs,
+        front=tuple(dict.fromkeys(part.strip() for part in front.split(",") if part.strip())),
+    )
+    request.check()
+    rows = _explored(request, jobs or len(os.sched_getaffinity(0)))
+    print_tables(tables(), _shown(request, rows))
+    out.print(f"table written to {folder / 'table.csv'} and {folder / 'table.parquet'}", markup=False)
+
+
+def _check_installed() -> None:
+    """The packages that only this command needs are here.
+
+    Raises:
+        UsageError: If not.
+    """
+    missing = [name for name in NEEDED if _is_missing(name)]
+    if missing:
+        raise UsageError(
+            f"ffebm explore needs {missing[0].partition('.')[0]}, which is not installed",
+            hint="pip install 'ffebm[explore]'",
+        )
+
+
+def _is_missing(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is None
+    except ModuleNotFoundError:
+        return True
+
+
+def _check_given(knobs: "tuple[Knob, ...]", asked: Compiling, settling: SettleOptions, batch: int) -> None:
+    """Nothing is both given and varied.
+
+    Raises:
+        UsageError: If something is.
+    """
+    given = {field.name for one in (asked, settling) for field in fields(one) if _is_given(one, field.name)}
+    given |= {"batch"} if batch != Options().batch else set()
+    for knob in knobs:
+        for name in knob.key.split("+"):
+            if name in given:
+                option = f"--{name.replace('_', '-')}"
+                raise UsageError(f"{option} and --vary {knob.key}", allowed="one of them")
+
+
+def _is_given(one: Compiling | SettleOptions, name: str) -> bool:
+    return bool(getattr(one, name) != type(one).__dataclass_fields__[name].default)
+
+
+def _explored(request: "Request", jobs: int) -> "list[ExploredPoint]":
+    """Do what is not done yet, and write what was found."""
+    from ffebm.exploration.run import Exploration
+    from ffebm.exploration.run import explore as run
+    from ffebm.exploration.table import rows_of, write_tables
+
+    exploration = Exploration(request)
+    exploration.open()
+    columns = (TextColumn("points"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=err, transient=True) as bar:
+        task = bar.add_task("points", total=len(request.grid))
+        try:
+            run(exploration, jobs, lambda done: bar.update(task, completed=done))
+        except KeyboardInterrupt:
+            err.print(f"interrupted; the same command continues from {request.folder}", markup=False)
+            raise
+    rows = rows_of(request, exploration.entries(), exploration.variants.pass_names)
+    write_tables(request.folder, rows, request.knobs)
+    return rows
+
+
+def _shown(request: "Request", rows: "list[ExploredPoint]") -> list[RenderableType]:
+    """The front as a table, best first by its first figure; points with equal figures are one row."""
+    from ffebm.exploration.figures import FIGURES
+
+    refused = [row for row in rows if row.refused]
+    alike: dict[tuple[float, ...], list[ExploredPoint]] = {}
+    for row in rows:
+        if row.front:
+            same = tuple(row.figures[name] or 0.0 for name in request.front)
+            alike.setdefault(same, []).append(row)
+    sign = -1 if FIGURES[request.front[0]].better == "more" else 1
+    best = sorted(alike.items(), key=lambda found: (sign * found[0][0], found[1][0].number))
+
+    count = sum(row.front for row in rows)
+    title = f"front: {count} of {len(rows) - len(refused)} points"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.add_column("point", no_wrap=True)
+    for knob in request.knobs:
+        table.add_column(_short(knob.key), overflow="fold")
+    for name in request.front:
+        table.add_column(name, justify="right")
+    for _, (row, *others) in best[:SHOWN]:
+        knobs = [Text(_said(row.point[knob.key])) for knob in request.knobs]
+        figures = [_figure(row, name) for name in request.front]
+        table.add_row(f"{row.number}{f' +{len(others)}' if others else ''}", *knobs, *figures)
+    parts: list[RenderableType] = [table]
+    if len(best) > SHOWN:
+        parts.append(Text(f"and {len(best) - SHOWN} more in the table"))
+    if refused:
+        parts.append(Text(visible(f"{len(refused)} points refused; the first: {refused[0].refused}")))
+    return parts
+
+
+def _short(key: str) -> str:
+    """A knob in few columns: the end of its first name, and how many it has besides."""
+    first, *others = key.split("+")
+    return visible(".".join(first.split(".")[-2:]) + (f"+{len(others)}" if others else ""))
+
+
+def _said(value: "Value") -> str:
+    from ffebm.exploration.knobs import value_text
+
+    return visible(value_text(value))
+
+
+def _figure(row: "ExploredPoint", name: str) -> str:
+    from ffebm.exploration.figures import FIGURES
+
+    value = row.figures[name]
+    if value is None:
+        return "-"
+    unit = FIGURES[name].unit
+    if unit in {"s", "J"}:
+        return engineering(value, unit)
+    return f"{value:,.0f}" if name == "tiles" else f"{value:.4g}"

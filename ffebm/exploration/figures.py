@@ -1,0 +1,105 @@
+"""Figures of a point: what they are, in which unit, and which way is better."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+from ffebm.compiler.variants import PricedVariant
+from ffebm.plan.schedule import ENERGY_KINDS
+from ffebm.plan.summary import engineering, times_twin
+from ffebm.plan.twin import Total
+
+
+class FigureKind(msgspec.Struct, frozen=True, kw_only=True):
+    """A figure of a plan.
+
+    Attributes:
+        name: Column of the table.
+        unit: Of its numbers; "1" without.
+        better: Which way is better.
+        meaning: What it is.
+    """
+
+    name: str
+    unit: str
+    better: Literal["less", "more"] = "less"
+    meaning: str
+
+
+FIGURES: dict[str, FigureKind] = {
+    figure.name: figure
+    for figure in (
+        FigureKind(name="inference_s", unit="s", meaning="time of one inference"),
+        FigureKind(name="inference_j", unit="J", meaning="energy of one inference"),
+        FigureKind(name="interval_s", unit="s", meaning="what a further inference in flight adds"),
+        FigureKind(name="training_s", unit="s", meaning="time of one training step"),
+        FigureKind(name="training_j", unit="J", meaning="energy of one training step"),
+        FigureKind(name="area_mm2", unit="mm2", meaning="area of all units that the plan powers"),
+        FigureKind(name="tiles", unit="1", meaning="tiles in use"),
+        FigureKind(name="inference_s_ratio", unit="1", meaning="inference time over the digital twin's"),
+        FigureKind(name="inference_j_ratio", unit="1", meaning="inference energy over the digital twin's"),
+        FigureKind(name="training_s_ratio", unit="1", meaning="training time over the digital twin's"),
+        FigureKind(name="training_j_ratio", unit="1", meaning="training energy over the digital twin's"),
+        FigureKind(name="sample_s", unit="s", meaning="time of a training step over its samples"),
+        FigureKind(name="sample_j", unit="J", meaning="energy of a training step over its samples"),
+    )
+}
+"""Every figure that the cost model gives, by its name."""
+TOTALS: tuple[Total, ...] = ("inference_s", "inference_j", "training_s", "training_j")
+
+
+def figures_of(price: PricedVariant) -> dict[str, float | None]:
+    """The figures of a price; a ratio is None where the machine has no digital twin."""
+    totals: dict[Total, float] = {
+        "inference_s": price.inference.makespan_s,
+        "inference_j": price.inference.cost.energy,
+        "training_s": price.training.makespan_s,
+        "training_j": price.training.cost.energy,
+    }
+    twin = price.twin or {}
+    found: dict[str, float | None] = {name: value for name, value in totals.items()}
+    found |= {
+        "interval_s": price.inference.interval_s,
+        "area_mm2": price.area,
+        "tiles": price.tiles,
+        "sample_s": totals["training_s"] / price.samples,
+        "sample_j": totals["training_j"] / price.samples,
+    }
+    for total in TOTALS:
+        digital = twin.get(total)
+        found[f"{total}_ratio"] = totals[total] / digital if digital else None
+    return {name: found[name] for name in FIGURES}
+
+
+def summary_of(price: PricedVariant) -> list[str]:
+    """What else there is to know of a point, in lines."""
+    lines = [
+        f"{price.blocks} energy blocks on tiles, of {price.candidates} that could be; "
+        f"{100 * price.on_tiles:.1f} % of the multiply-accumulates; {price.tiles:,} tiles in use",
+        f"{price.samples} sample(s) in each schedule; {price.area:.4g} mm2 powered",
+    ]
+    if price.mapping is not None:
+        unit = {"energy": "J", "edp": "J s"}.get(price.mapping.objective, "s")
+        value = engineering(price.mapping.value, unit)
+        lines.append(
+            f"mapped for {price.mapping.objective}: {value}, solver's gap {100 * price.mapping.gap:.2f} %"
+        )
+    for name, schedule in (("inference", price.inference), ("training", price.training)):
+        cost = schedule.cost
+        kinds = {kind: getattr(cost, kind) for kind in ENERGY_KINDS}
+        told = ", ".join(f"{kind} {engineering(joules, 'J')}" for kind, joules in kinds.items() if joules)
+        time = _beside_twin(price.twin, f"{name}_s", schedule.makespan_s, "s")
+        interval = f"interval {engineering(schedule.interval_s, 's')} ({schedule.interval_unit or '-'})"
+        lines.append(f"{name}: {time}, {interval}")
+        lines.append(f"{name}: {_beside_twin(price.twin, f'{name}_j', cost.energy, 'J')}: {told}")
+    return lines
+
+
+def _beside_twin(twin: Mapping[Total, float] | None, figure: str, value: float, unit: str) -> str:
+    """A figure, and what it is of the digital twin's."""
+    shown = engineering(value, unit)
+    if twin is None:
+        return shown
+    found = next(held for name, held in twin.items() if name == figure)
+    return f"{shown} ({times_twin(value, found)} its digital twin)"

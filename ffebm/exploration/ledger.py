@@ -1,0 +1,335 @@
+"""The ledger of an exploration: a file in which processes claim points and write down what they found.
+
+It is Optuna's journal, one line of JSON an entry, behind locks that the kernel takes back when their holder
+ends. Whoever works holds a lock of its own as long as it lives, and its claims carry that lock's name: so a
+claim whose lock is free is of a process that was killed, and its point is claimed again. Claiming itself is
+done by one process at a time.
+"""
+
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from ffebm.errors import Location, UsageError
+from ffebm.exploration.figures import FIGURES
+from ffebm.exploration.knobs import Grid, Point
+from ffebm.files.lock import acquired, is_same
+
+JOURNAL = "study.jsonl"
+NAME = "exploration"
+"""Of the study in the journal."""
+_CLAIMS, _WRITES, _WORKERS = ".claims.lock", ".writes.lock", ".workers"
+WAYS = {"less": StudyDirection.MINIMIZE, "more": StudyDirection.MAXIMIZE}
+"""Which way Optuna is to go."""
+# attributes of a trial
+OWNER, LOST, INSTEAD = "owner", "lost", "instead_of"
+FIGURES_OF, SUMMARY, REFUSED = "figures", "summary", "refused"
+
+
+class ExplorationSetup(msgspec.Struct, frozen=True, kw_only=True):
+    """What an exploration is of, so that only the same is continued.
+
+    Attributes:
+        model: SHA-256 of the model with its weights.
+        hardware: SHA-256 of each machine that is varied, by name.
+        options: What the compiler is asked for where nothing is varied.
+        knobs: What is varied.
+        front: Figures whose front is asked for.
+        sampler: Who says which point comes next.
+    """
+
+    model: str
+    hardware: dict[str, str]
+    options: dict[str, Any]
+    knobs: dict[str, list[Any]]
+    front: list[str]
+    sampler: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A point that this process works on.
+
+    Attributes:
+        number: Of the entry in the ledger.
+        point: The point.
+    """
+
+    number: int
+    point: Point
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the ledger says of a point.
+
+    Attributes:
+        point: The point.
+        figures: By name; None where it was refused.
+        summary: What else there is to know, in lines.
+        refused: Why it has no figures; empty if it has.
+    """
+
+    point: Point
+    figures: dict[str, float | None] | None
+    summary: list[str]
+    refused: str
+
+
+class Ledger:
+    """Claims and results of an exploration, in a folder.
+
+    Args:
+        folder: Where it lies; made if it does not exist.
+        setup: What the exploration is of.
+        grid: All points.
+
+    Raises:
+        UsageError: If the folder holds another exploration, or something else of that name.
+    """
+
+    def __init__(self, folder: Path, setup: ExplorationSetup, grid: Grid) -> None:
+        self._folder = folder
+        self._grid = grid
+        self._distributions: dict[str, BaseDistribution] = {
+            knob.key: CategoricalDistribution(knob.values) for knob in grid.knobs
+        }
+        self._owner = ""
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        try:
+            (folder / _WORKERS).mkdir(parents=True, exist_ok=True)
+            self._study = self._opened(setup)
+        except OSError as error:
+            raise UsageError(f"cannot be written: {error.strerror}", location=Location(str(folder))) from None
+
+    def _opened(self, setup: ExplorationSetup) -> optuna.Study:
+        path = self._folder / JOURNAL
+        with _locked(self._folder / _CLAIMS):
+            try:
+                self._storage = JournalStorage(JournalFileBackend(str(path), _KernelLock(path)))
+                known = [study.study_name for study in self._storage.get_all_studies()]
+            except (ValueError, KeyError, TypeError, AssertionError) as error:
+                raise UsageError(
+                    f"it is no journal of an exploration: {error}",
+                    hint="name another folder",
+                    location=Location(str(path)),
+                ) from None
+            if NAME in known:
+                study = optuna.load_study(study_name=NAME, storage=self._storage)
+                if "setup" in study.user_attrs:
+                    _check_same(study.user_attrs["setup"], setup, path)
+                    return study
+            study = optuna.create_study(
+                study_name=NAME,
+                storage=self._storage,
+                directions=[WAYS[FIGURES[name].better] for name in setup.front],
+                load_if_exists=True,
+            )
+            study.set_user_attr("setup", msgspec.to_builtins(setup))
+            return study
+
+    # --- working -------------------------------------------------------------------------------------
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Hold a lock of one's own, by which others see that this process lives."""
+        self._owner = uuid.uuid4().hex
+        path = self._folder / _WORKERS / self._owner
+        with _locked(path):
+            try:
+                yield
+            finally:
+                self._owner = ""
+                path.unlink(missing_ok=True)
+
+    def claim(self) -> Claim | None:
+        """A point that nobody has done or works on; None if there is none at the moment."""
+        with _locked(self._folder / _CLAIMS):
+            trials = self._study.get_trials(deepcopy=False)
+            self._bury(trials)
+            trials = self._study.get_trials(deepcopy=False)
+            again = _lost(trials)
+            if again is not None:
+                return self._take(again.params, {INSTEAD: again.number})
+            taken = {self._grid.index_of(trial.params) for trial in trials}
+            index = next((index for index in range(len(self._grid)) if index not in taken), None)
+            return None if index is None else self._take(self._grid[index], {})
+
+    def _take(self, point: Point, attributes: Mapping[str, object]) -> Claim:
+        """Write a claim down, in one line, so that it is there whole or not at all."""
+        number = len(self._study.get_trials(deepcopy=False))
+        self._study.add_trial(
+            create_trial(
+                state=TrialState.RUNNING,
+                params=dict(point),
+                distributions=self._distributions,
+                user_attrs={OWNER: self._owner, **attributes},
+            )
+        )
+        return Claim(number, point)
+
+    def _bury(self, trials: list[FrozenTrial]) -> None:
+        """Give up claims whose process was killed."""
+        for trial in trials:
+            owner = trial.user_attrs.get(OWNER, "")
+            if trial.state == TrialState.RUNNING and owner != self._owner and not self._lives(owner):
+                self._set(trial.number, LOST, True)
+                self._study.tell(trial.number, state=TrialState.FAIL)
+
+    def _lives(self, owner: str) -> bool:
+        """A process holds the lock of its name."""
+        path = self._folder / _WORKERS / owner
+        try:
+            number = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+        except OSError:
+            return False
+        try:
+            if not acquired(number):
+                return True
+            path.unlink(missing_ok=True)
+            return False
+        finally:
+            os.close(number)
+
+    def finish(self, claim: Claim, figures: dict[str, float | None], summary: list[str]) -> None:
+        """Write down the figures of a point."""
+        front = self._study.user_attrs["setup"]["front"]
+        self._set(claim.number, FIGURES_OF, figures)
+        self._set(claim.number, SUMMARY, summary)
+        missing = [name for name in front if figures[name] is None]
+        if missing:
+            self.refuse(claim, f"it has no {missing[0]}: no digital unit of the machine runs all ops")
+            return
+        self._study.tell(claim.number, [figures[name] or 0.0 for name in front])
+
+    def refuse(self, claim: Claim, why: str) -> None:
+        """Write down why a point has no figures."""
+        self._set(claim.number, REFUSED, why)
+        self._study.tell(claim.number, state=TrialState.FAIL)
+
+    def _set(self, number: int, name: str, value: object) -> None:
+        study = self._storage.get_study_id_from_name(NAME)
+        trial = self._storage.get_trial_id_from_study_id_trial_number(study, number)
+        self._storage.set_trial_user_attr(trial, name, value)
+
+    # --- reading -------------------------------------------------------------------------------------
+
+    def entries(self) -> list[Entry]:
+        """What is known of each point that is done, in the order of the grid."""
+        found = {}
+        for trial in self._study.get_trials(deepcopy=False):
+            refused = trial.user_attrs.get(REFUSED, "")
+            if trial.state == TrialState.COMPLETE or refused:
+                figures = None if refused else trial.user_attrs[FIGURES_OF]
+                summary = trial.user_attrs.get(SUMMARY, [])
+                found[self._grid.index_of(trial.params)] = Entry(trial.params, figures, summary, refused)
+        return [found[index] for index in sorted(found)]
+
+    @property
+    def total(self) -> int:
+        """Points that are to be done."""
+        return len(self._grid)
+
+    def done(self) -> int:
+        """Points that are done."""
+        return len(self.entries())
+
+
+def _lost(trials: list[FrozenTrial]) -> FrozenTrial | None:
+    """A claim of a killed process whose point nobody has claimed again."""
+    redone = {trial.user_attrs.get(INSTEAD) for trial in trials}
+    lost = (t for t in trials if t.user_attrs.get(LOST) and t.state == TrialState.FAIL)
+    return next((trial for trial in lost if trial.number not in redone), None)
+
+
+def _check_same(held: dict[str, Any], asked: ExplorationSetup, path: Path) -> None:
+    """Only the same exploration is continued.
+
+    Raises:
+        UsageError: If it is another one, with the first difference.
+    """
+    wanted = msgspec.json.decode(msgspec.json.encode(asked))
+    for name in ExplorationSetup.__struct_fields__:
+        if held.get(name) != wanted[name]:
+            raise UsageError(
+                f"it holds an exploration with {_difference(name, held.get(name), wanted[name])}",
+                hint="ask for the same to continue it, or name another folder with -o",
+                location=Location(str(path)),
+            )
+
+
+def _difference(name: str, held: Any, wanted: Any) -> str:
+    """What differs, as text."""
+    if name == "model":
+        return "another model"
+    if isinstance(held, dict) and isinstance(wanted, dict):
+        key = next(key for key in {**held, **wanted} if held.get(key) != wanted.get(key))
+        if name == "hardware":
+            return f"another machine {key}"
+        return f"{key} = {held.get(key)}, not {wanted.get(key)}"
+    return f"{name} {held}, not {wanted}"
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a file, which is made; the kernel takes it back if this process is killed."""
+    while True:
+        number = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o644)
+        if acquired(number, wait=True) and is_same(number, path):
+            break
+        os.close(number)
+    try:
+        yield
+    finally:
+        os.close(number)
+
+
+class _KernelLock(JournalFileOpenLock):
+    """Optuna's lock on its journal, by the kernel: nobody waits for a killed process.
+
+    What such a process had begun to write, a line without an end, is taken away.
+    """
+
+    def __init__(self, journal: Path) -> None:
+        super().__init__(str(journal))
+        self._journal = journal
+        self._number = -1
+
+    def acquire(self) -> bool:
+        self._number = os.open(self._journal.with_name(_WRITES), os.O_CREAT | os.O_RDWR, 0o644)
+        acquired(self._number, wait=True)
+        _mend(self._journal)
+        return True
+
+    def release(self) -> None:
+        with suppress(OSError):
+            os.close(self._number)
+
+
+def _mend(journal: Path) -> None:
+    """Cut a line off that has no end."""
+    with journal.open("r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        kept = size
+        while kept:
+            start = max(0, kept - 4096)
+            file.seek(start)
+            found = file.read(kept - start).rfind(b"\n")
+            if found >= 0:
+                kept = start + found + 1
+                break
+            kept = start
+        if kept != size:
+            file.truncate(kept)

@@ -1,0 +1,144 @@
+"""What an exploration is asked for, and what the compiler is asked for at each of its points."""
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import msgspec
+
+from ffebm.compiler.options import Settings, checked_batch, checked_settle, options_from
+from ffebm.compiler.variants import Variant
+from ffebm.errors import HardwareError, UsageError
+from ffebm.exploration.figures import FIGURES
+from ffebm.exploration.knobs import OPTIONS, SETTLING, Grid, Knob, Point, Value, settings_of, value_text
+from ffebm.exploration.machine import with_constants
+from ffebm.hardware.description import Hardware, load_hardware
+from ffebm.plan.schema import Settle
+
+SamplerName = Literal["grid"]
+"""Who says which point comes next."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """An exploration.
+
+    Attributes:
+        model: Path of an ONNX file.
+        folder: Where the exploration lies.
+        hardware: Shipped name of a machine, or path of a description.
+        settings: What the compiler is asked for where nothing is varied; without the machine.
+        settle: How blocks settle where that is not varied.
+        batch: Runs in flight where they are not varied.
+        passes: Names of passes of installed packages.
+        knobs: What is varied.
+        front: Names of the figures whose front is asked for.
+        sampler: Who says which point comes next.
+    """
+
+    model: Path
+    folder: Path
+    hardware: str
+    settings: Settings
+    settle: Settle
+    batch: int
+    passes: tuple[str, ...]
+    knobs: tuple[Knob, ...]
+    front: tuple[str, ...]
+    sampler: SamplerName = "grid"
+    _machines: dict[str, Hardware] = field(default_factory=dict, repr=False, compare=False)
+
+    @cached_property
+    def grid(self) -> Grid:
+        """All points."""
+        return Grid(self.knobs)
+
+    def machine(self, point: Point) -> Hardware:
+        """The machine of a point, whose parts may contradict each other.
+
+        Raises:
+            HardwareError: If there is no such machine.
+            UsageError: If it has no such constant, or the constant no such value.
+        """
+        settings = settings_of(point)
+        name = str(settings.pop("hardware", self.hardware))
+        if name not in self._machines:
+            self._machines[name] = load_hardware(name)
+        return with_constants(self._machines[name], constants_of(settings))
+
+    def variant(self, point: Point, passes: tuple[str, ...]) -> Variant:
+        """What the compiler is asked for at a point.
+
+        Args:
+            point: The point.
+            passes: Passes beside the compiler's own, as a plan names them.
+
+        Raises:
+            HardwareError: If the machine contradicts itself.
+            UsageError: If an option is wrong.
+        """
+        settings = settings_of(point)
+        machine = load_hardware(self.machine(point))
+        asked: Any = dict(self.settings)
+        asked |= {name: settings[name] for name in OPTIONS if name in asked and name in settings}
+        settling = msgspec.structs.asdict(self.settle)
+        settling |= {name: settings[name] for name in SETTLING if name in settings}
+        batch: Any = settings.get("batch", self.batch)
+        options = msgspec.structs.replace(options_from(asked), batch=checked_batch(batch), passes=passes)
+        return Variant(options, checked_settle(_settle(settling)), machine)
+
+    def check(self) -> None:
+        """Find what is wrong with single values of knobs, whatever the others stand at.
+
+        Raises:
+            HardwareError: If there is no such machine.
+            UsageError: If something is wrong, with what is allowed.
+        """
+        unknown = [name for name in self.front if name not in FIGURES]
+        if unknown or not self.front:
+            found = f"--front {unknown[0]}" if unknown else "--front without figures"
+            raise UsageError(found, allowed=f"some of {', '.join(FIGURES)}")
+        if self.sampler not in get_args(SamplerName):
+            raise UsageError(f"--sampler {self.sampler}", allowed=" or ".join(get_args(SamplerName)))
+        chosen = next((knob for knob in self.knobs if "hardware" in knob.key.split("+")), None)
+        machines = [{}] if chosen is None else [{chosen.key: value} for value in chosen.values]
+        first = self.grid[0]
+        for machine in machines:
+            load_hardware(str(settings_of(machine).get("hardware", self.hardware)))
+            for knob in self.knobs:
+                for value in knob.values:
+                    self._check_value({**first, **machine, knob.key: value}, knob.key)
+
+    def _check_value(self, point: Point, key: str) -> None:
+        try:
+            self.variant(point, ())
+        except HardwareError:
+            return  # a contradiction, which may be none with other values
+        except UsageError as error:
+            if error.found.startswith("--vary"):
+                raise
+            found = f"--vary {key}={value_text(point[key])}: {error.found}"
+            raise UsageError(found, allowed=error.allowed, hint=error.hint) from None
+
+    def constants(self, point: Point) -> dict[str, Value]:
+        """What of the machine a point changes."""
+        return constants_of(settings_of(point))
+
+
+def constants_of(settings: dict[str, Value]) -> dict[str, Value]:
+    """Constants of a machine among what is set."""
+    return {name: value for name, value in settings.items() if name not in OPTIONS and name not in SETTLING}
+
+
+def _settle(settings: dict[str, Any]) -> Settle:
+    try:
+        return msgspec.convert(settings, Settle)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"settings of settling: {error}") from None
+
+
+def digest_of(hardware: Hardware) -> str:
+    """SHA-256 of a machine."""
+    return hashlib.sha256(msgspec.json.encode(hardware)).hexdigest()

@@ -1,0 +1,177 @@
+"""`ffebm explore`: what it prints and writes, and what bad input gets."""
+
+import csv
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from arro3.io import read_parquet
+
+import ffebm
+from ffebm import cli
+from ffebm.commands import explore
+from ffebm.exploration.figures import FIGURES
+from tests.exploration.models import BITS, small_model
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs `ffebm explore model.onnx` in a folder of its own; exit code, standard output, standard error."""
+    small_model(tmp_path / "model.onnx")
+    monkeypatch.chdir(tmp_path)
+
+    def run_command(*arguments: str) -> tuple[int, str, str]:
+        code = cli._guarded(["explore", "model.onnx", "--jobs", "1", *arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run_command
+
+
+def test_the_front_is_a_table_of_80_columns(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    joined = "analog.tiles.tile.rows+analog.tiles.tile.cols"
+    code, out, err = run(
+        "--vary", f"{BITS}=4,8", "--vary", f"{joined}=64,128", "--vary", "objective=analog,latency"
+    )
+    assert (code, err.strip()) == (0, "")
+    lines = out.splitlines()
+    assert lines[0].startswith("front: ")
+    assert lines[0].endswith(" of 8 points")
+    assert max(map(len, lines)) <= 80
+    assert lines[2].split() == [
+        "point", "adc.bits", "tile.rows+1", "objective", "inference_s", "inference_j", "area_mm2",
+    ]  # fmt: skip
+    assert lines[-1] == "table written to model.explore/table.csv and model.explore/table.parquet"
+
+
+def test_a_row_says_how_its_plan_is_made_again(run: Run) -> None:
+    run(
+        "--vary", f"{BITS}=4,6", "--vary", "block_size=1,2", "--vary", "nudged_sweeps=5,20", "--replicas", "1"
+    )
+    with open("model.explore/table.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row[BITS], row["block_size"], row["nudged_sweeps"]) for row in rows] == [
+        (bits, size, sweeps) for bits in "46" for size in "12" for sweeps in ("5", "20")
+    ]
+    for row in rows:
+        program, *words = shlex.split(row["command"])
+        assert program == "ffebm-compile"
+        assert cli._guarded(["compile", *words, "-o", "again.plan"]) == 0
+        plan = ffebm.load_plan("again.plan")
+        assert float(row["inference_s"]) == plan.inference.makespan_s
+        assert float(row["inference_j"]) == plan.inference.cost.energy
+        assert float(row["interval_s"]) == plan.inference.interval_s
+        assert float(row["training_s"]) == plan.training.makespan_s
+        assert float(row["training_j"]) == plan.training.cost.energy
+        assert int(row["tiles"]) == len(plan.tiles)
+        assert float(row["inference_s_ratio"]) == plan.inference.makespan_s / plan.twin["fp32"].inference_s
+        assert plan.hardware.analog[0].tile.crossbar().adc.bits == int(row[BITS])
+
+
+def test_the_table_as_parquet_is_that_as_csv(run: Run) -> None:
+    run("--vary", f"{BITS}=4,6", "--vary", "max_latency=none,1.0,1e-30")
+    table = read_parquet("model.explore/table.parquet").read_all()
+    with open("model.explore/table.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = table.schema.names
+    assert names == list(rows[0])
+    for name in names:
+        values = table[name].to_pylist()
+        texts = ["" if v is None else str(v).lower() if isinstance(v, bool) else str(v) for v in values]
+        assert texts == [row[name] for row in rows]
+    assert [row["refused"] != "" for row in rows] == [False, False, True] * 2
+    assert table.schema.metadata_str["inference_s"] == f"{FIGURES['inference_s'].meaning}, s"
+
+
+def test_energy_and_area_fall_with_the_bits(run: Run) -> None:
+    """Of a whole plan; that the formulas are right is tested where machines are."""
+    run("--vary", f"{BITS}=4,6,8,10", "--replicas", "1")
+    with open("model.explore/table.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for name in ("inference_s", "inference_j", "training_j", "area_mm2"):
+        figures = [float(row[name]) for row in rows]
+        assert figures == sorted(figures)
+        assert len(set(figures)) == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--vary", "block_size=0"],
+            "error: --vary block_size=0: block size 0; a whole number of at least 1, or a list of such "
+            "numbers\n",
+        ),
+        (
+            ["--vary", "relaxation=2"],
+            "error: --vary relaxation=2: settings of settling: Expected `float` < 2.0 - at `$.relaxation`\n",
+        ),
+        (["--vary", "batch=0"], "error: --vary batch=0: batch 0; a whole number from 1 to 10000\n"),
+        (["--vary", "batch=1,2", "--batch", "3"], "error: --batch and --vary batch; one of them\n"),
+        (
+            ["--vary", "a.b+nudged_sweeps=1,2", "--nudged-sweeps", "3"],
+            "error: --nudged-sweeps and --vary a.b+nudged_sweeps; one of them\n",
+        ),
+        (
+            ["--vary", "batch=1", "--front", "speed"],
+            f"error: --front speed; some of {', '.join(FIGURES)}\n",
+        ),
+        (
+            ["--vary", "batch=1", "--front", ""],
+            f"error: --front without figures; some of {', '.join(FIGURES)}\n",
+        ),
+        (
+            ["--vary", "hardware=ideal,none-such"],
+            "error: there is no hardware description 'none-such'; shipped are hermes, hermes-fast, "
+            "heterogeneous, ideal, isaac, isaac-edram, pimcomp, reference, resistive, scratchpads\n"
+            "  hint: name a shipped one or give the path of a .toml file\n",
+        ),
+        (
+            ["--hardware", "ideal", "--vary", f"{BITS}=4"],
+            "error: --vary analog.tiles.tile.adc: 'adc' is nothing of analog.tiles.tile; allowed are "
+            "read_time, write_time\n",
+        ),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_explored_is_refused(run: Run, arguments: list[str], message: str) -> None:
+    assert run(*arguments) == (2, "", message)
+    assert not Path("model.explore").exists()
+
+
+def test_another_exploration_is_left_alone(run: Run) -> None:
+    assert run("--vary", "objective=analog,latency")[0] == 0
+    before = Path("model.explore/study.jsonl").read_bytes()
+    told = "hint: ask for the same to continue it, or name another folder with -o\n"
+    for arguments, difference in (
+        (
+            ["--vary", "objective=analog,energy"],
+            "objective = ['analog', 'latency'], not ['analog', 'energy']",
+        ),
+        (["--vary", "objective=analog,latency", "--batch", "2"], "batch = 1, not 2"),
+        (["--vary", "objective=analog,latency", "--hardware", "hermes"], "another machine reference"),
+    ):
+        wanted = f"error: model.explore/study.jsonl: it holds an exploration with {difference}\n  {told}"
+        assert run(*arguments) == (2, "", wanted)
+    assert Path("model.explore/study.jsonl").read_bytes() == before
+
+
+def test_a_folder_that_holds_something_else_is_refused(run: Run) -> None:
+    Path("model.explore").mkdir()
+    Path("model.explore/study.jsonl").write_text("no journal\nof ours\n", encoding="utf-8")
+    code, out, err = run("--vary", "objective=analog,latency")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: model.explore/study.jsonl: it is no journal of an exploration: ")
+
+
+def test_a_missing_package_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explore, "NEEDED", ("arro3.core", "no_such_package.part"))
+    assert run("--vary", "objective=analog") == (
+        2,
+        "",
+        "error: ffebm explore needs no_such_package, which is not installed\n"
+        "  hint: pip install 'ffebm[explore]'\n",
+    )
