@@ -130,16 +130,53 @@ def latency(folder: Path) -> None:
         print(f"{name:<42} {used.processor:5.2f} s of processor time, {used.wall:5.2f} s, the least of 5")
 
 
-def memory(folder: Path) -> None:
-    """Peak of a process that compiles a convolutional network of full size."""
-    path = folder / "resnet50.onnx"
-    full_resnet50(path)
-    used = used_by(["-m", "ffebm", "compile", str(path), "-o", str(path.with_suffix(".plan"))])
-    size = path.stat().st_size
-    print(
-        f"light_resnet50, {size / 2**20:.0f} MiB of weights, whole process: {used.wall:.2f} s, "
-        f"peak {used.peak / 2**20:.0f} MiB, {used.peak / size:.2f} times the weights"
+def feed_forward(path: Path, depth: int, width: int, words: int) -> None:
+    """An embedding and residual blocks of two dense layers, as transformers have them; weights beside it."""
+    rng = np.random.default_rng(0)
+
+    def weight(name: str, *shape: int) -> TensorProto:
+        return numpy_helper.from_array(0.02 * rng.standard_normal(shape, dtype=np.float32), name)
+
+    weights = [weight("embedding", words, width)]
+    nodes = [helper.make_node("Gather", ["embedding", "ids"], ["h0"], "embed")]
+    for index in range(depth):
+        weights += [weight(f"up{index}", width, 4 * width), weight(f"down{index}", 4 * width, width)]
+        chain = (("MatMul", [f"h{index}", f"up{index}"], "u"), ("Relu", [f"u{index}"], "r"))
+        chain += (("MatMul", [f"r{index}", f"down{index}"], "d"),)
+        nodes += [
+            helper.make_node(op, read, [f"{made}{index}"], f"{made}{index}_") for op, read, made in chain
+        ]
+        nodes.append(helper.make_node("Add", [f"d{index}", f"h{index}"], [f"h{index + 1}"], f"add{index}"))
+    ids = helper.make_tensor_value_info("ids", TensorProto.INT64, [1, 16])
+    y = helper.make_tensor_value_info(f"h{depth}", TensorProto.FLOAT, [1, 16, width])
+    model = helper.make_model(
+        helper.make_graph(nodes, "feed_forward", [ids], [y], weights),
+        opset_imports=[helper.make_opsetid("", 20)],
+        ir_version=9,
     )
+    onnx.save(model, path, save_as_external_data=True, location=f"{path.stem}.data")
+
+
+def memory(folder: Path) -> None:
+    """Peak of a process that compiles a model, and what its plan takes, over the weights."""
+    models = {
+        "resnet50": full_resnet50,
+        "feed_forward": lambda path: feed_forward(path, depth=8, width=768, words=16_000),
+        "feed_forward_twice": lambda path: feed_forward(path, depth=18, width=768, words=30_000),
+    }
+    for name, make in models.items():
+        path = folder / f"{name}.onnx"
+        make(path)
+        size = sum(file.stat().st_size for file in folder.glob(f"{name}.*"))
+        for hardware in ("reference", "hermes"):
+            plan = folder / f"{name} {hardware}"
+            used = used_by(["-m", "ffebm", "compile", str(path), "-o", str(plan), "--hardware", hardware])
+            held = sum(file.stat().st_size for file in plan.rglob("*") if file.is_file())
+            print(
+                f"{name:<18} {hardware:<9} {size / 2**20:4.0f} MiB of weights: peak {used.peak / 2**20:4.0f} "
+                f"MiB, {used.peak / size:.2f} times; plan {held / size:.2f} times; "
+                f"{used.processor:.1f} s of processor time, {used.wall:.1f} s"
+            )
 
 
 def main() -> None:

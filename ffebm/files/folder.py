@@ -13,7 +13,7 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -33,6 +33,8 @@ MOMENT_S = 0.2
 _TAKEN = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}
 """What a rename says if something has taken the name meanwhile."""
 _T = TypeVar("_T")
+Content = bytes | Iterable[bytes | memoryview]
+"""Of a file: all of it, or one part after another."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +58,12 @@ PLAN = FolderKind("plan", "ffebm compile MODEL -o PLAN", "compile the model agai
 # --- writing -----------------------------------------------------------------------------------------
 
 
-def write_folder(path: Path, files: Mapping[str, bytes], marker: str, kind: FolderKind = PLAN) -> None:
+def write_folder(path: Path, files: Mapping[str, Content], marker: str, kind: FolderKind = PLAN) -> None:
     """Write files and their digests into a folder; all of them or nothing.
 
     Args:
         path: The folder; one that holds `marker` is replaced.
-        files: Contents by relative name.
+        files: Contents by relative name, whole or in parts, which are asked for once.
         marker: File that tells a folder of this kind from others.
         kind: What such a folder is called.
 
@@ -136,7 +138,7 @@ def _files(folder: int) -> list[str]:
     return found
 
 
-def _fill(folder: Path, files: Mapping[str, bytes]) -> None:
+def _fill(folder: Path, files: Mapping[str, Content]) -> None:
     """Have all files on the disk, in a new folder."""
     folder.mkdir()
     folder.chmod(0o755)
@@ -144,11 +146,14 @@ def _fill(folder: Path, files: Mapping[str, bytes]) -> None:
     def write(name: str) -> str:
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
+        content, digest = files[name], hashlib.sha256()
         with target.open("wb") as file:
-            file.write(files[name])
+            for part in [content] if isinstance(content, bytes) else content:
+                file.write(part)
+                digest.update(part)
             file.flush()
             os.fsync(file.fileno())
-        return hashlib.sha256(files[name]).hexdigest()
+        return digest.hexdigest()
 
     names = sorted(files)
     with ThreadPoolExecutor() as pool:

@@ -14,7 +14,7 @@ import safetensors
 from ffebm import plugins
 from ffebm.errors import HardwareError, InternalError, Location, PlanError
 from ffebm.files.decoded import decoded
-from ffebm.files.folder import read_folder, write_folder
+from ffebm.files.folder import Content, read_folder, write_folder
 from ffebm.graph.tensor import Array, holds_floats
 from ffebm.hardware.description import check_hardware
 from ffebm.plan.checks.contradictions import plan_problems
@@ -23,7 +23,7 @@ from ffebm.plan.pictures.notebook import plan_html
 from ffebm.plan.program import Segment
 from ffebm.plan.schema import SCHEMA, Manifest, PlanData
 from ffebm.plan.summary import headline, summary_lines
-from ffebm.plan.tensor_file import pack, unpack
+from ffebm.plan.tensor_file import Packed, unpack
 
 MANIFEST, WEIGHTS, CROSSBARS = "plan.json", "weights.safetensors", "crossbars.safetensors"
 MODEL = "source.onnx"
@@ -63,10 +63,10 @@ class Plan(PlanData, kw_only=True, forbid_unknown_fields=True, eq=False):
             if problem is not None:
                 raise InternalError(problem, location=Location(self.hardware.name))
         document = {name: getattr(self, name) for name in Manifest.__struct_fields__}
-        files = {
+        files: dict[str, Content] = {
             MANIFEST: msgspec.json.format(msgspec.json.encode(document), indent=1),
-            WEIGHTS: pack(self.weights),
-            CROSSBARS: pack(self.crossbars),
+            WEIGHTS: Packed(self.weights),
+            CROSSBARS: Packed(self.crossbars),
         }
         for segment in self.segments:
             name = f"digital/segment{segment.id:04}.json"

@@ -5,12 +5,11 @@ bytes, with one more axis; the file's metadata say of what type they are.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import ml_dtypes
 import numpy as np
 import safetensors
-import safetensors.numpy
 
 from ffebm.graph.tensor import Array
 
@@ -23,7 +22,10 @@ _DTYPES: dict[str, str | type] = {
 }  # fmt: skip
 """Element types by their names in a safetensors file."""
 
-_STORED = frozenset(np.dtype(dtype) for dtype in _DTYPES.values())
+_NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
+
+_WIDEST_FIRST = ("U64", "I64", "F64", "F32", "U32", "I32", "BF16", "F16", "U16", "I16", "I8", "U8", "BOOL")
+_ORDER = {name: place for place, name in enumerate(_WIDEST_FIRST)}
 
 OTHER_TYPES: dict[str, type] = {
     "complex64": np.complex64,
@@ -42,25 +44,54 @@ OTHER_TYPES: dict[str, type] = {
 
 def storable(array: Array) -> bool:
     """Whether a file can hold an array: numbers and booleans, no strings or objects."""
-    return array.dtype in _STORED or str(array.dtype) in OTHER_TYPES
+    return array.dtype in _NAMES or str(array.dtype) in OTHER_TYPES
+
+
+class Packed:
+    """Arrays as the bytes of a file, part by part: no second copy of them is made.
+
+    The header is written here, since the package's own writer takes all arrays as bytes at once; the order
+    is its own: wide types first, then names.
+
+    Source: https://huggingface.co/docs/safetensors, Format.
+    """
+
+    def __init__(self, arrays: Mapping[str, Array]) -> None:
+        """Look at the arrays, which must be storable; they may not change until they are written."""
+        self._arrays = arrays
+        self._names = sorted(arrays, key=lambda name: (_ORDER[_stored(arrays[name])[0]], name))
+
+    def __iter__(self) -> Iterator[bytes | memoryview]:
+        yield self._header()
+        for name in self._names:
+            whole = np.ascontiguousarray(self._arrays[name])
+            yield whole.reshape(-1).view(np.uint8).data
+
+    def _header(self) -> bytes:
+        entries: dict[str, object] = {}
+        types = {n: str(a.dtype) for n, a in self._arrays.items() if a.dtype not in _NAMES}
+        if types:
+            entries["__metadata__"] = {TYPES: json.dumps(types, sort_keys=True)}
+        end = 0
+        for name in self._names:
+            array = self._arrays[name]
+            kind, shape = _stored(array)
+            start, end = end, end + array.nbytes
+            entries[name] = {"dtype": kind, "shape": shape, "data_offsets": [start, end]}
+        text = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 8)  # so that what follows is aligned
+        return len(text).to_bytes(8, "little") + text
 
 
 def pack(arrays: Mapping[str, Array]) -> bytes:
-    """Arrays as the bytes of a file.
+    """The same as one text of bytes, for a few arrays."""
+    return b"".join(Packed(arrays))
 
-    Args:
-        arrays: By name; each must be storable.
-    """
-    plain: dict[str, Array] = {}
-    types: dict[str, str] = {}
-    for name, array in arrays.items():
-        whole = np.array(array, order="C", copy=None)
-        if whole.dtype not in _STORED:
-            types[name] = str(whole.dtype)
-            whole = np.frombuffer(whole.tobytes(), np.uint8).reshape(*whole.shape, whole.dtype.itemsize)
-        plain[name] = whole
-    metadata = {TYPES: json.dumps(types, sort_keys=True)} if types else None
-    return bytes(safetensors.numpy.save(plain, metadata))
+
+def _stored(array: Array) -> tuple[str, list[int]]:
+    """Element type and shape in the file; of what the format has no name for, bytes along one more axis."""
+    kind = _NAMES.get(array.dtype)
+    return (kind, [*array.shape]) if kind else ("U8", [*array.shape, array.dtype.itemsize])
 
 
 def unpack(data: bytes) -> dict[str, Array]:

@@ -3,8 +3,10 @@ import numpy as np
 import pytest
 import safetensors
 import safetensors.numpy
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ffebm.plan.tensor_file import OTHER_TYPES, TYPES, pack, storable, unpack
+from ffebm.plan.tensor_file import _NAMES, OTHER_TYPES, TYPES, pack, storable, unpack
 
 PLAIN = ["bool", "int8", "uint16", "float16", "float64", "uint64"]
 
@@ -47,3 +49,19 @@ def test_metadata_that_contradict_the_arrays(types: str, found: str) -> None:
     data = safetensors.numpy.save({"w": np.zeros((2, 1), np.uint8)}, {TYPES: types})
     with pytest.raises(safetensors.SafetensorError, match=found):
         unpack(data)
+
+
+@given(
+    st.dictionaries(
+        st.text(st.characters(exclude_categories=["Cs"]), max_size=6),
+        st.tuples(st.sampled_from(sorted(map(str, _NAMES))), st.lists(st.integers(0, 3), max_size=3)),
+        max_size=6,
+    )
+)
+def test_the_bytes_are_those_of_the_packages_own_writer(kinds: dict[str, tuple[str, list[int]]]) -> None:
+    rng = np.random.default_rng(0)
+    arrays = {
+        name: rng.integers(0, 2, (*shape, 2)).astype(np.dtype(dtype)).swapaxes(0, -1)
+        for name, (dtype, shape) in kinds.items()
+    }
+    assert pack(arrays) == safetensors.numpy.save({n: np.ascontiguousarray(a) for n, a in arrays.items()})

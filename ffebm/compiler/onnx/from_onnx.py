@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
 from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, numpy_helper
 
 from ffebm.compiler.isolated import isolated
@@ -18,6 +17,7 @@ from ffebm.compiler.onnx.contributed import adopted, move_inside
 from ffebm.compiler.onnx.functions import inlined
 from ffebm.compiler.onnx.fused import write_out
 from ffebm.compiler.onnx.labels import numbered
+from ffebm.compiler.onnx.reading import Held, array_of, read_model
 from ffebm.compiler.onnx.roles import apart
 from ffebm.compiler.onnx.schema import check_nodes
 from ffebm.compiler.onnx.structure import check_ops, check_structure, op_name, write_defaults
@@ -63,14 +63,14 @@ def from_onnx(model: str | Path | ModelProto, dims: Mapping[str, int]) -> OnnxIm
         ModelError: If it is not a valid model, or one that cannot be compiled; with the node.
     """
     name = "model" if isinstance(model, ModelProto) else Path(model).name
-    given = model if isinstance(model, ModelProto) else _load(Path(model))
+    given, held = (model, []) if isinstance(model, ModelProto) else read_model(Path(model))
     proto, notes = numbered(adopted(_inlined(readable(given), name)), name)
     order = check_structure(proto, name)
     check_ops(proto.graph, name)
     _check_opset(proto, name)
     check_nodes(proto, name)
-    proto, merged = apart(proto)
-    constants = _initializers(proto.graph, name)
+    proto, merged = apart(proto, held)
+    constants = _initializers(proto.graph, name, held)
     work = _without_large(proto, order, constants)
     write_defaults(work.graph)
     _set_dims(work, dims, name)
@@ -93,29 +93,6 @@ def _merged(names: list[str]) -> list[str]:
     return [f"each place that read {shown} has a constant of its own: the exporter had merged equal ones"]
 
 
-def _load(path: Path) -> ModelProto:
-    where = Location(str(path))
-    if not path.is_file():
-        raise ModelError("there is no such file", hint="give the path of a .onnx file", location=where)
-    try:
-        model = onnx.load(path, format="protobuf", load_external_data=False)
-    except DecodeError:
-        raise ModelError(
-            "not an ONNX model, or a truncated one",
-            hint="export it again, or check that the download is complete",
-            location=where,
-        ) from None
-    try:
-        onnx.load_external_data_for_model(model, str(path.parent))
-    except (OSError, ValueError, onnx.checker.ValidationError) as error:
-        raise ModelError(
-            f"its external data cannot be read: {error}",
-            hint="keep the data file beside the .onnx file",
-            location=where,
-        ) from None
-    return model
-
-
 def _inlined(model: ModelProto, name: str) -> ModelProto:
     """The model with calls of its own functions replaced by their bodies."""
     if not model.functions:
@@ -128,18 +105,18 @@ def _inlined(model: ModelProto, name: str) -> ModelProto:
 # --- onnx's own passes, without large weights --------------------------------------------------------
 
 
-def _initializers(graph: GraphProto, name: str) -> dict[str, Array]:
-    return {tensor.name: _array(tensor, Location(name, tensor.name)) for tensor in graph.initializer}
+def _initializers(graph: GraphProto, name: str, held: Held) -> dict[str, Array]:
+    return {tensor.name: _array(tensor, Location(name, tensor.name), held) for tensor in graph.initializer}
 
 
-def _array(tensor: TensorProto, where: Location) -> Array:
+def _array(tensor: TensorProto, where: Location, held: Held = ()) -> Array:
     """A tensor of the model as an array."""
     if tensor.data_type not in TensorProto.DataType.values() or not tensor.data_type:
         raise ModelError(f"its data are of the unknown type {tensor.data_type}", location=where)
     if any(size < 0 for size in tensor.dims):
         raise ModelError(f"its data have the shape {list(tensor.dims)}", location=where)
     try:
-        return numpy_helper.to_array(tensor)
+        return array_of(tensor, held)
     except (ValueError, TypeError, KeyError, IndexError, MemoryError, OSError) as error:
         raise ModelError(
             f"its data does not have the shape {list(tensor.dims)}: {_one_line(error)}",
@@ -429,6 +406,8 @@ def without_weights(model: ModelProto, given: Mapping[str, Array], constants: Ma
     for tensor in model.graph.initializer:
         if tensor.name in held:
             copy.graph.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+        elif tensor.data_location == TensorProto.EXTERNAL:  # its values are held apart
+            copy.graph.initializer.append(numpy_helper.from_array(given[tensor.name], tensor.name))
         else:
             copy.graph.initializer.add().CopyFrom(tensor)
     return bytes(copy.SerializeToString(deterministic=True))

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 from ffebm.compiler.onnx.fused import FUSED
+from ffebm.compiler.onnx.reading import Held, array_of
 from ffebm.compiler.onnx.structure import op_name
 from ffebm.graph.ops import OPS, Kind
 
@@ -38,16 +39,17 @@ class _Use:
     name: str
 
 
-def apart(model: ModelProto) -> tuple[ModelProto, list[str]]:
+def apart(model: ModelProto, held: Held = ()) -> tuple[ModelProto, list[str]]:
     """Give each place of a merged constant its own.
 
     Args:
         model: The source, which is left as it is.
+        held: Values that it lacks.
 
     Returns:
         The model, a copy where something is parted; and the names of the constants that were merged.
     """
-    parted = {name: moved for name, moved in _moved(model.graph).items() if moved}
+    parted = {name: moved for name, moved in _moved(model.graph, held).items() if moved}
     if not parted:
         return model, []
     copy = ModelProto()
@@ -88,7 +90,7 @@ def _tensors(graph: GraphProto) -> dict[str, TensorProto]:
     return {name: tensor for name, tensor in made.items() if tensor.data_type in FLOATS}
 
 
-def _moved(graph: GraphProto) -> dict[str, list[list[_Use]]]:
+def _moved(graph: GraphProto, held: Held) -> dict[str, list[list[_Use]]]:
     """For each constant the groups of places that get one of their own."""
     tensors = _tensors(graph)
     uses: dict[str, list[_Use]] = {}
@@ -96,7 +98,7 @@ def _moved(graph: GraphProto) -> dict[str, list[list[_Use]]]:
         for position, value in enumerate(node.input):
             if value in tensors:
                 uses.setdefault(value, []).append(_use(node, index, position))
-    return {name: _groups(tensors[name], found) for name, found in uses.items() if len(found) > 1}
+    return {name: _groups(tensors[name], found, held) for name, found in uses.items() if len(found) > 1}
 
 
 def _use(node: NodeProto, index: int, position: int) -> _Use:
@@ -118,7 +120,7 @@ def _formal(node: NodeProto, position: int) -> str:
     return str(inputs[min(position, len(inputs) - 1)].name)
 
 
-def _groups(tensor: TensorProto, uses: list[_Use]) -> list[list[_Use]]:
+def _groups(tensor: TensorProto, uses: list[_Use], held: Held) -> list[list[_Use]]:
     """Places that part from the first one that trains."""
     roles = {use.role for use in uses}
     if not tensor.dims or roles == {"constant"}:
@@ -127,7 +129,7 @@ def _groups(tensor: TensorProto, uses: list[_Use]) -> list[list[_Use]]:
     first = min(uses, key=lambda use: order.index(use.role))
     if roles <= {"operand", "constant"} and int(np.prod(tensor.dims)) == 1:
         return []
-    if _all_equal(tensor):
+    if _all_equal(tensor, held):
         return [[use] for use in uses if use is not first]
 
     groups: dict[int, list[_Use]] = {}
@@ -137,9 +139,9 @@ def _groups(tensor: TensorProto, uses: list[_Use]) -> list[list[_Use]]:
     return list(groups.values())
 
 
-def _all_equal(tensor: TensorProto) -> bool:
+def _all_equal(tensor: TensorProto, held: Held) -> bool:
     try:
-        array = numpy_helper.to_array(tensor)
+        array = array_of(tensor, held)
     except (ValueError, TypeError, KeyError):  # its data is at fault, which is said elsewhere
         return False
     return bool(array.size) and bool((array == array.flat[0]).all())

@@ -89,5 +89,10 @@ def source_digest(structure: bytes, constants: Iterable[tuple[str, Array]]) -> s
     for name, array in constants:
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
         # an array of texts holds their addresses, which differ from one process to the next
-        digest.update(repr(array.tolist()).encode() if array.dtype.hasobject else array.tobytes())
+        digest.update(repr(array.tolist()).encode() if array.dtype.hasobject else _bytes(array))
     return digest.hexdigest()
+
+
+def _bytes(array: Array) -> memoryview:
+    """What an array holds, in order; a copy only of one that is cut out of another."""
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
