@@ -61,7 +61,7 @@ def explore(  # noqa: PLR0913 - a command's options are its arguments
     settling: SettleOptions,
     batch: Annotated[int, Option(help="Runs of the model that each schedule has in flight.", min=1)] = 1,
 ) -> None:
-    """PricedVariant a model for many machines and options, and show which points no other one beats."""
+    """Price a model for many machines and options, and show which points no other one beats."""
     _check_installed()
     from ffebm.exploration.knobs import knobs_of
     from ffebm.exploration.request import Request

@@ -33,7 +33,7 @@ MOMENT_S = 0.2
 _TAKEN = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}
 """What a rename says if something has taken the name meanwhile."""
 _T = TypeVar("_T")
-Content = bytes | Iterable[bytes | memoryview]
+FileContent = bytes | Iterable[bytes | memoryview]
 """Of a file: all of it, or one part after another."""
 
 
@@ -58,7 +58,7 @@ PLAN = FolderKind("plan", "ffebm compile MODEL -o PLAN", "compile the model agai
 # --- writing -----------------------------------------------------------------------------------------
 
 
-def write_folder(path: Path, files: Mapping[str, Content], marker: str, kind: FolderKind = PLAN) -> None:
+def write_folder(path: Path, files: Mapping[str, FileContent], marker: str, kind: FolderKind = PLAN) -> None:
     """Write files and their digests into a folder; all of them or nothing.
 
     Args:
@@ -138,7 +138,7 @@ def _files(folder: int) -> list[str]:
     return found
 
 
-def _fill(folder: Path, files: Mapping[str, Content]) -> None:
+def _fill(folder: Path, files: Mapping[str, FileContent]) -> None:
     """Have all files on the disk, in a new folder."""
     folder.mkdir()
     folder.chmod(0o755)

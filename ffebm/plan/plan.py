@@ -14,7 +14,7 @@ import safetensors
 from ffebm import plugins
 from ffebm.errors import HardwareError, InternalError, Location, PlanError
 from ffebm.files.decoded import decoded
-from ffebm.files.folder import Content, read_folder, write_folder
+from ffebm.files.folder import FileContent, read_folder, write_folder
 from ffebm.graph.tensor import Array, holds_floats
 from ffebm.hardware.description import check_hardware
 from ffebm.plan.checks.contradictions import plan_problems
@@ -63,7 +63,7 @@ class Plan(PlanData, kw_only=True, forbid_unknown_fields=True, eq=False):
             if problem is not None:
                 raise InternalError(problem, location=Location(self.hardware.name))
         document = {name: getattr(self, name) for name in Manifest.__struct_fields__}
-        files: dict[str, Content] = {
+        files: dict[str, FileContent] = {
             MANIFEST: msgspec.json.format(msgspec.json.encode(document), indent=1),
             WEIGHTS: Packed(self.weights),
             CROSSBARS: Packed(self.crossbars),

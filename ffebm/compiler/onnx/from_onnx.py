@@ -17,7 +17,7 @@ from ffebm.compiler.onnx.contributed import adopted, move_inside
 from ffebm.compiler.onnx.functions import inlined
 from ffebm.compiler.onnx.fused import write_out
 from ffebm.compiler.onnx.labels import numbered
-from ffebm.compiler.onnx.reading import Held, array_of, read_model
+from ffebm.compiler.onnx.reading import HeldArrays, array_of, read_model
 from ffebm.compiler.onnx.roles import apart
 from ffebm.compiler.onnx.schema import check_nodes
 from ffebm.compiler.onnx.structure import check_ops, check_structure, op_name, write_defaults
@@ -105,11 +105,11 @@ def _inlined(model: ModelProto, name: str) -> ModelProto:
 # --- onnx's own passes, without large weights --------------------------------------------------------
 
 
-def _initializers(graph: GraphProto, name: str, held: Held) -> dict[str, Array]:
+def _initializers(graph: GraphProto, name: str, held: HeldArrays) -> dict[str, Array]:
     return {tensor.name: _array(tensor, Location(name, tensor.name), held) for tensor in graph.initializer}
 
 
-def _array(tensor: TensorProto, where: Location, held: Held = ()) -> Array:
+def _array(tensor: TensorProto, where: Location, held: HeldArrays = ()) -> Array:
     """A tensor of the model as an array."""
     if tensor.data_type not in TensorProto.DataType.values() or not tensor.data_type:
         raise ModelError(f"its data are of the unknown type {tensor.data_type}", location=where)

@@ -42,7 +42,7 @@ _GRAPH, _INITIALIZER, _RAW_DATA = 7, 5, 9
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 """Wire types of protobuf (protobuf.dev, Encoding)."""
 
-Held = Sequence[Array]
+HeldArrays = Sequence[Array]
 """Weights that are read and that the model itself lacks; its tensors say which by their number."""
 
 
@@ -74,7 +74,7 @@ def read_model(path: Path) -> tuple[ModelProto, list[Array]]:
     return model, _held(model, inside | outside)
 
 
-def array_of(tensor: TensorProto, held: Held) -> Array:
+def array_of(tensor: TensorProto, held: HeldArrays) -> Array:
     """The values of a tensor of a model that was read: its own, or those that are held apart.
 
     Raises:

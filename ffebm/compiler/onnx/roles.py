@@ -13,7 +13,7 @@ import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 from ffebm.compiler.onnx.fused import FUSED
-from ffebm.compiler.onnx.reading import Held, array_of
+from ffebm.compiler.onnx.reading import HeldArrays, array_of
 from ffebm.compiler.onnx.structure import op_name
 from ffebm.graph.ops import OPS, Kind
 
@@ -39,7 +39,7 @@ class _Use:
     name: str
 
 
-def apart(model: ModelProto, held: Held = ()) -> tuple[ModelProto, list[str]]:
+def apart(model: ModelProto, held: HeldArrays = ()) -> tuple[ModelProto, list[str]]:
     """Give each place of a merged constant its own.
 
     Args:
@@ -90,7 +90,7 @@ def _tensors(graph: GraphProto) -> dict[str, TensorProto]:
     return {name: tensor for name, tensor in made.items() if tensor.data_type in FLOATS}
 
 
-def _moved(graph: GraphProto, held: Held) -> dict[str, list[list[_Use]]]:
+def _moved(graph: GraphProto, held: HeldArrays) -> dict[str, list[list[_Use]]]:
     """For each constant the groups of places that get one of their own."""
     tensors = _tensors(graph)
     uses: dict[str, list[_Use]] = {}
@@ -120,7 +120,7 @@ def _formal(node: NodeProto, position: int) -> str:
     return str(inputs[min(position, len(inputs) - 1)].name)
 
 
-def _groups(tensor: TensorProto, uses: list[_Use], held: Held) -> list[list[_Use]]:
+def _groups(tensor: TensorProto, uses: list[_Use], held: HeldArrays) -> list[list[_Use]]:
     """Places that part from the first one that trains."""
     roles = {use.role for use in uses}
     if not tensor.dims or roles == {"constant"}:
@@ -139,7 +139,7 @@ def _groups(tensor: TensorProto, uses: list[_Use], held: Held) -> list[list[_Use
     return list(groups.values())
 
 
-def _all_equal(tensor: TensorProto, held: Held) -> bool:
+def _all_equal(tensor: TensorProto, held: HeldArrays) -> bool:
     try:
         array = array_of(tensor, held)
     except (ValueError, TypeError, KeyError):  # its data is at fault, which is said elsewhere

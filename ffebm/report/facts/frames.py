@@ -13,9 +13,9 @@ from typing import Literal
 
 import msgspec
 
-from ffebm.graph.sorting import sorted_behind
 from ffebm.plan.plan import Plan
 from ffebm.plan.schema import PlanNode
+from ffebm.report.sorting import sorted_behind
 
 MOST = 12
 """Members of a section or run: what fits a screen, and what a layered layout places in milliseconds."""

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-from ffebm.graph.sorting import sorted_behind
 from ffebm.plan.schedule import Cost
 from ffebm.report.facts.facts import Facts, NodeFacts
+from ffebm.report.sorting import sorted_behind
 
 FEW = 24
 """Parts that are shown one by one; a model of more is folded into its sections."""

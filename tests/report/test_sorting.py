@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ffebm.graph.sorting import sorted_behind
+from ffebm.report.sorting import sorted_behind
 
 Reads = dict[int, set[int]]
 

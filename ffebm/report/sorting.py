@@ -8,10 +8,10 @@ from graphlib import TopologicalSorter
 from heapq import heapify, heappop, heappush
 from typing import TypeVar
 
-Item = TypeVar("Item")
+Listed = TypeVar("Listed")
 
 
-def sorted_behind(reads: Mapping[Item, Collection[Item]], place: Callable[[Item], int]) -> list[Item]:
+def sorted_behind(reads: Mapping[Listed, Collection[Listed]], place: Callable[[Listed], int]) -> list[Listed]:
     """Items, none before one that it reads from; where that leaves a choice, the one of the smallest place.
 
     Args:
@@ -28,7 +28,7 @@ def sorted_behind(reads: Mapping[Item, Collection[Item]], place: Callable[[Item]
     sorter.prepare()
     ready = [(place(item), item) for item in sorter.get_ready()]
     heapify(ready)
-    found: list[Item] = []
+    found: list[Listed] = []
     while ready:
         item = heappop(ready)[1]
         found.append(item)
