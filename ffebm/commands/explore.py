@@ -18,6 +18,8 @@ from ffebm.commands.compiling import Compiling
 from ffebm.commands.console import err, out, print_tables, tables
 from ffebm.commands.options import with_options
 from ffebm.errors import UsageError
+from ffebm.files.write_file import write_file
+from ffebm.hardware.description import load_hardware
 from ffebm.plan.schema import Options
 from ffebm.plan.summary import engineering
 from ffebm.visible import visible
@@ -84,6 +86,7 @@ def explore(  # noqa: PLR0913 - a command's options are its arguments
     rows = _explored(request, jobs or len(os.sched_getaffinity(0)))
     print_tables(tables(), _shown(request, rows))
     out.print(f"table written to {folder / 'table.csv'} and {folder / 'table.parquet'}", markup=False)
+    out.print(f"page written to {folder / 'explore.html'}", markup=False)
 
 
 def _check_installed() -> None:
@@ -131,6 +134,8 @@ def _explored(request: "Request", jobs: int) -> "list[ExploredPoint]":
     from ffebm.exploration.run import Exploration
     from ffebm.exploration.run import explore as run
     from ffebm.exploration.table import rows_of, write_tables
+    from ffebm.report.facts.exploration_facts import exploration_facts
+    from ffebm.report.page import exploration_page
 
     exploration = Exploration(request)
     exploration.open()
@@ -144,6 +149,11 @@ def _explored(request: "Request", jobs: int) -> "list[ExploredPoint]":
             raise
     rows = rows_of(request, exploration.entries(), exploration.variants.pass_names)
     write_tables(request.folder, rows, request.knobs)
+    hardware = [knob.values for knob in request.knobs if "hardware" in knob.key.split("+")]
+    machine = "several machines" if hardware else load_hardware(request.hardware).name
+    names = (exploration.variants.source.name, machine)
+    facts = exploration_facts(names, len(request.grid), request.knobs, request.front, rows)
+    write_file(request.folder / "explore.html", exploration_page(facts).encode())
     return rows
 
 
@@ -167,7 +177,7 @@ def _shown(request: "Request", rows: "list[ExploredPoint]") -> list[RenderableTy
     for knob in request.knobs:
         table.add_column(_short(knob.key), overflow="fold")
     for name in request.front:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", overflow="fold")
     for _, (row, *others) in best[:SHOWN]:
         knobs = [Text(_said(row.point[knob.key])) for knob in request.knobs]
         figures = [_figure(row, name) for name in request.front]

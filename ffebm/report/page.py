@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from ffebm.hardware.description import Hardware
 from ffebm.report.facts.comparison import Comparison
+from ffebm.report.facts.exploration_facts import ExplorationFacts
 from ffebm.report.facts.facts import Facts
 from ffebm.report.plain import plain_fields
 from ffebm.visible import visible
@@ -48,6 +49,10 @@ MEASURED = (
 
 COMPARISON = ("dom.js", "table.js", "compare.js")
 """Parts of the script of a page that compares."""
+
+
+EXPLORATION = ("dom.js", "table.js", "chart.js", "exploration.js")
+"""The same of the page of an exploration."""
 
 
 def page(facts: Facts) -> str:
@@ -89,8 +94,16 @@ def comparison_page(comparison: Comparison) -> str:
     return _rendered("comparison.html", comparison, [_script(COMPARISON)], {})
 
 
+def exploration_page(facts: ExplorationFacts) -> str:
+    """An exploration as an HTML page."""
+    return _rendered("exploration.html", facts, [_script(EXPLORATION)], {})
+
+
 def _rendered(
-    template: str, facts: Facts | Comparison, scripts: list[str], more: Mapping[str, object]
+    template: str,
+    facts: Facts | Comparison | ExplorationFacts,
+    scripts: list[str],
+    more: Mapping[str, object],
 ) -> str:
     style = _static("report.css")
     return (

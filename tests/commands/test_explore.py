@@ -45,7 +45,10 @@ def test_the_front_is_a_table_of_80_columns(run: Run, monkeypatch: pytest.Monkey
     assert lines[2].split() == [
         "point", "adc.bits", "tile.rows+1", "objective", "inference_s", "inference_j", "area_mm2",
     ]  # fmt: skip
-    assert lines[-1] == "table written to model.explore/table.csv and model.explore/table.parquet"
+    assert lines[-2:] == [
+        "table written to model.explore/table.csv and model.explore/table.parquet",
+        "page written to model.explore/explore.html",
+    ]
 
 
 def test_a_row_says_how_its_plan_is_made_again(run: Run) -> None:
