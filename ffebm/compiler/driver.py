@@ -1,5 +1,6 @@
 """The compiler: a model goes in, a plan comes out. The pass order is here, on one screen."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -77,7 +78,7 @@ def pass_order(
         ),
         Tiling(),
         Partition(goal_of(options), batch_of, settle.free_sweeps, partial(_measured, settle), tell),
-        Placement(options.tiles),
+        Placement(options.tiles, math.inf if options.max_area is None else options.max_area),
     )
 
 

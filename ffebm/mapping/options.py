@@ -17,6 +17,7 @@ from ffebm.graph.graph import Graph, Node
 from ffebm.graph.work import elements, macs, rows
 from ffebm.hardware.description import AnalogGroup, Hardware
 from ffebm.mapping.block_cost import BlockCost, positions
+from ffebm.mapping.crossings import crossings
 from ffebm.mapping.digital_cost import carrying, digital_cost, transfer_cost, work_of
 from ffebm.mapping.layout import Layout, layouts_of
 from ffebm.mapping.solver.price import Price
@@ -326,7 +327,11 @@ def _worth_it(options: list[Option], group: str) -> Iterator[Option]:
 
 
 def digital_price(graph: Graph, hardware: Hardware, nodes: Sequence[Node]) -> Price | None:
-    """Of nodes one after the other on digital units; None if no unit runs one of them."""
+    """Of nodes one after the other on digital units, with what crosses between groups of these.
+
+    Returns:
+        The price; None if no unit runs one of the nodes.
+    """
     seconds, joules = 0.0, 0.0
     busy: dict[str, float] = defaultdict(float)
     for node in nodes:
@@ -336,4 +341,8 @@ def digital_price(graph: Graph, hardware: Hardware, nodes: Sequence[Node]) -> Pr
         cost = digital_cost(hardware, group, work_of(graph, node))
         seconds, joules = seconds + cost.seconds, joules + cost.cost.energy
         busy[group.name] += cost.seconds / group.count
+    for crossing in crossings(graph, hardware, nodes):
+        seconds, joules = seconds + crossing.seconds, joules + crossing.joules
+        for unit, carrying_s in crossing.busy.items():
+            busy[unit] += carrying_s
     return Price(seconds, joules, busy=dict(busy))

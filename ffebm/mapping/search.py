@@ -17,7 +17,7 @@ from ffebm.graph.graph import Graph
 from ffebm.hardware.description import Hardware
 from ffebm.mapping.options import Choosing, Option
 from ffebm.mapping.packing import APART, WAYS, pack
-from ffebm.mapping.solver.choice import Choice, choose
+from ffebm.mapping.solver.choice import Choice, choose, choose_beside
 from ffebm.mapping.solver.problem import Figures, Limits
 from ffebm.mapping.solver.program import LIMIT_NAMES, Criterion, beyond
 from ffebm.mapping.tile_counts import boxes_of, tile_counts
@@ -82,11 +82,13 @@ class Measured:
         seconds: When it ends.
         joules: Its energy.
         interval: What the busiest unit has to do, seconds.
+        area: Of the tiles in use, each of them whole, mm2.
     """
 
     seconds: float
     joules: float
     interval: float
+    area: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class Tried:
         picked: The option that each of the choosing takes.
         measured: Its schedule.
         work: Multiply-accumulates on tiles.
-        area: Of the tiles in use, mm2.
+        area: Of the tiles in use, parts of them counted as such, mm2.
     """
 
     picked: tuple[int, ...]
@@ -230,10 +232,15 @@ class Search:
         roomy = whole.roomy()
         for problem, share in (*closely, *((roomy, share) for share in SHARES)):
             smaller = {name: tiles * share for name, tiles in limits.tiles.items()}
-            less = replace(limits, tiles=smaller, all_tiles=limits.all_tiles * share)
-            choice = choose(problem.problem, objective, less, self.goal.effort)
-            first = first or choice
-            picked = whole.picked(choice.picked)
+            less = replace(
+                limits, tiles=smaller, all_tiles=limits.all_tiles * share, area=limits.area * share
+            )
+            if first is not None and objective == "edp":  # its bound is there; a sweep takes several programs
+                chosen = choose_beside(problem.problem, less, self.goal.effort, first.figures)
+            else:
+                choice = choose(problem.problem, objective, less, self.goal.effort)
+                first, chosen = first or choice, choice.picked
+            picked = whole.picked(chosen)
             if not found and self.packs(picked, apart=False):
                 found.append(picked)
             if self.packs(picked, apart=True):
@@ -244,7 +251,7 @@ class Search:
     def packs(self, picked: Sequence[int], *, apart: bool) -> bool:
         """A mapping packs onto the tiles."""
         boxes = boxes_of(self.choosing, self._options(picked))
-        counts = tile_counts(self.hardware, boxes, self.goal.tiles)
+        counts = tile_counts(self.hardware, boxes, self.goal.tiles, self.goal.area)
         return counts is not None and all(
             pack(boxes.get(group.name, []), counts[group.name], group.tile.size, APART if apart else WAYS)
             is not None
@@ -439,7 +446,7 @@ class Search:
         times: dict[Criterion, float] = {
             "seconds": measured.seconds / goal.seconds,
             "joules": measured.joules / goal.joules,
-            "area": found.area / goal.area,
+            "area": measured.area / goal.area,
         }
         return {name: excess for name, excess in times.items() if excess > 1 + SLACK}
 
@@ -462,7 +469,7 @@ class Search:
             for limit, (other, of) in LIMIT_NAMES.items()
             if limit != name and getattr(self.goal, limit) < math.inf
         )
-        most, least = getattr(self.goal, name), getattr(found.measured, name, found.area)
+        most, least = getattr(self.goal, name), getattr(found.measured, name)
         return beyond(public, most, unit, least, beside)
 
 

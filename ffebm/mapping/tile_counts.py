@@ -1,10 +1,14 @@
 """How many tiles of each group a mapping may use, and the boxes that it packs onto them."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from ffebm.hardware.description import Hardware
+from ffebm.hardware.description import AnalogGroup, Hardware
 from ffebm.mapping.options import Choosing, Option
 from ffebm.mapping.packing import Box, arrays_needed
+
+ROUNDING = 1e-9
+"""Part of an area that is no difference: it may be a sum of as many tiles."""
 
 
 def boxes_of(choosing: Iterable[Choosing], options: Iterable[Option]) -> dict[str, list[Box]]:
@@ -18,7 +22,7 @@ def boxes_of(choosing: Iterable[Choosing], options: Iterable[Option]) -> dict[st
 
 
 def tile_counts(
-    hardware: Hardware, boxes: Mapping[str, Sequence[Box]], most: int | None
+    hardware: Hardware, boxes: Mapping[str, Sequence[Box]], most: int | None, area: float = math.inf
 ) -> dict[str, int] | None:
     """Tiles of each group: all that there are, or a share of the most that may be in use.
 
@@ -26,21 +30,32 @@ def tile_counts(
         hardware: The machine.
         boxes: By group.
         most: Tiles of all groups together; None if all may be in use.
+        area: Of the tiles in use of all groups together, mm2; a tile counts as a whole one.
 
     Returns:
         A number for each group; None if the boxes need more than the most.
     """
     counts = {group.name: group.count for group in hardware.analog}
-    if most is None:
+    if most is None and area == math.inf:
         return counts
+    spare = sum(counts.values()) if most is None else most
     if len(counts) == 1:
-        return {name: min(count, most) for name, count in counts.items()}
-    sizes = {group.name: group.tile.size for group in hardware.analog}
-    needs = {name: arrays_needed(boxes.get(name, []), sizes[name]) for name in counts}
-    spare = most - sum(needs.values())
-    if spare < 0:
+        (group,) = hardware.analog
+        return {group.name: min(group.count, spare, _within(area, group))}
+    needs = {g.name: arrays_needed(boxes.get(g.name, []), g.tile.size) for g in hardware.analog}
+    spare -= sum(needs.values())
+    area -= sum(needs[group.name] * group.area.value for group in hardware.analog)
+    if spare < 0 or area < -ROUNDING * sum(group.count * group.area.value for group in hardware.analog):
         return None
-    for name, need in needs.items():
-        more = min(spare, max(0, min(counts[name], len(boxes.get(name, []))) - need))
-        counts[name], spare = need + more, spare - more
+    for group in hardware.analog:
+        need, wanted = needs[group.name], min(group.count, len(boxes.get(group.name, [])))
+        more = min(spare, _within(area, group), max(0, wanted - need))
+        counts[group.name], spare = need + more, spare - more
+        area -= more * group.area.value
     return counts
+
+
+def _within(area: float, group: AnalogGroup) -> int:
+    """How many whole tiles of a group an area holds; all of them if they have none."""
+    one = group.area.value
+    return group.count if one * group.count <= area else max(0, math.floor(area / one * (1 + ROUNDING)))

@@ -5,10 +5,9 @@ from dataclasses import dataclass, replace
 from graphlib import TopologicalSorter
 
 from ffebm.graph.graph import Graph, Node, captured
-from ffebm.graph.work import elements
 from ffebm.hardware.description import Hardware
 from ffebm.hardware.silicon import watts
-from ffebm.mapping.digital_cost import carrying, transfer_cost
+from ffebm.mapping.crossings import carried, digital_homes
 from ffebm.mapping.options import DIGITAL, Choosing, digital_price
 from ffebm.mapping.solver.price import Price
 from ffebm.mapping.solver.problem import Candidate, Decision, Figures, Link, Problem, figures_of
@@ -65,22 +64,34 @@ def whole_choice(graph: Graph, hardware: Hardware, choosing: Sequence[Choosing])
         choosing: Its blocks with their options.
     """
     home = {block.id: (some, number) for some in choosing for number, block in enumerate(some.blocks)}
-    order = _ordered(graph)
+    parted = _parted(graph, hardware)
+    order = _ordered(graph, parted)
     at = {unit: position for position, unit in enumerate(order)}
     first = {id(some): min(at[block.id] for block in some.blocks) for some in choosing}
     nodes = {node.name: node for node in graph.nodes}
+    homes = digital_homes(graph, hardware)
     decisions: list[Decision] = []
     for position, unit in enumerate(order):
         if isinstance(unit, str):
-            decisions.append(Decision((Candidate(_node_price(graph, hardware, nodes[unit]), DIGITAL),)))
+            node = nodes[unit]
+            alone = Candidate(_node_price(graph, hardware, node), homes.get(node.outputs[0], DIGITAL))
+            if node.block is None:
+                decisions.append(Decision((alone,)))
+            else:
+                some, _ = home[node.block]
+                own = tuple(Candidate(Price()) if option.group else alone for option in some.options)
+                decisions.append(Decision(own, first[id(some)]))
         else:
             some, number = home[unit]
             root = first[id(some)]
-            decisions.append(Decision(_candidates(some, number), None if root == position else root))
+            place = _home_of(graph, homes, unit) if unit not in parted else ""
+            own = _candidates(some, number, place, whole=unit not in parted)
+            decisions.append(Decision(own, None if root == position else root))
     always = _always_on(graph, hardware)
+    groups = sorted(set(homes.values()))
     problem = Problem(
         _with_leakage(hardware, decisions, always),
-        tuple(_links(graph, hardware, at)),
+        tuple(_links(graph, hardware, at, parted, groups if len(groups) > 1 else ())),
         leakage=watts(hardware, [*always.values(), "network"]),
     )
     where = {unit: position for unit, position in at.items() if isinstance(unit, int)}
@@ -105,7 +116,12 @@ def _with_leakage(
     Each tile leaks as long as an inference takes, for which the fastest of all is taken; a digital unit
     at least as long as it works.
     """
-    seconds = sum(min(c.price.seconds for c in decision.candidates) for decision in decisions)
+    takes: dict[int, list[float]] = {}
+    for position, decision in enumerate(decisions):
+        own = [candidate.price.seconds for candidate in decision.candidates]
+        root = position if decision.tied is None else decision.tied
+        takes[root] = [sum(both) for both in zip(takes.get(root, [0.0] * len(own)), own, strict=True)]
+    seconds = sum(min(each) for each in takes.values())
     joules = {group.name: group.leakage.value * seconds for group in hardware.analog}
     least = watts(hardware, [])
     power = {
@@ -129,6 +145,28 @@ Worker = str | int
 """A digital node by name, or a block by id."""
 
 
+def _parted(graph: Graph, hardware: Hardware) -> dict[int, list[Node]]:
+    """Blocks whose nodes run on several groups of digital units, where they are digital, with these nodes.
+
+    Each node of theirs is an item of its own, tied to the block: what crosses between groups is a link then.
+    """
+    members: dict[int, list[Node]] = {}
+    for node in graph.nodes:
+        if node.block is not None:
+            members.setdefault(node.block, []).append(node)
+    names = {op: units.name for op in {node.op for node in graph.nodes} if (units := hardware.units_for(op))}
+    return {
+        block: nodes
+        for block, nodes in members.items()
+        if len({names[node.op] for node in nodes if node.op in names}) > 1
+    }
+
+
+def _home_of(graph: Graph, homes: Mapping[str, str], block: int) -> str:
+    """The one group of digital units that runs all nodes of a block."""
+    return homes.get(graph.blocks[block].outputs[0], DIGITAL)
+
+
 def _unit(node: Node) -> Worker:
     return node.name if node.block is None else node.block
 
@@ -148,26 +186,54 @@ def _makers(graph: Graph) -> dict[str, Worker]:
     return {value: _unit(node) for node in graph.nodes for value in node.outputs if value}
 
 
-def _ordered(graph: Graph) -> list[Worker]:
-    """Each unit behind those that make what it reads; a block may stand behind its first node."""
+def _ordered(graph: Graph, parted: Mapping[int, Sequence[Node]]) -> list[Worker]:
+    """Each unit behind those that make what it reads; a block may stand behind its first node.
+
+    The nodes of a parted block stand behind it.
+    """
     makers, sorter = _makers(graph), TopologicalSorter[Worker]()
     for unit, values in _reads(graph).items():
         sorter.add(unit, *dict.fromkeys(makers[value] for value in values if value in makers))
-    return list(sorter.static_order())
+    order: list[Worker] = []
+    for unit in sorter.static_order():
+        order.append(unit)
+        if isinstance(unit, int):
+            order += [node.name for node in parted.get(unit, ())]
+    return order
 
 
-def _links(graph: Graph, hardware: Hardware, at: dict[Worker, int]) -> list[Link]:
-    makers = _makers(graph)
+def _links(
+    graph: Graph,
+    hardware: Hardware,
+    at: dict[Worker, int],
+    parted: Mapping[int, Sequence[Node]],
+    groups: Sequence[str],
+) -> list[Link]:
+    """What is handed on, between nodes of parted blocks too, which are on tiles after their block is done.
+
+    Args:
+        graph: The graph.
+        hardware: The machine.
+        at: The position of each unit.
+        parted: Blocks that run on several groups of digital units, where they are digital.
+        groups: Groups of digital units, if there are several.
+    """
+    reads, makers = _reads(graph), _makers(graph)
+    for nodes in parted.values():
+        for node in nodes:
+            reads[node.name] = [v for v in dict.fromkeys(captured(node)) if v not in graph.constants]
+            makers |= {value: node.name for value in node.outputs if value}
     readers: dict[str, list[int]] = {}
-    for unit, values in _reads(graph).items():
+    for unit, values in reads.items():
         for value in values:
             if value in makers:
                 readers.setdefault(value, []).append(at[unit])
     links = []
     for value, positions in readers.items():
-        carry = transfer_cost(hardware, elements(graph, value))
-        price = Price(carry.seconds, carry.cost.energy, busy=carrying(hardware, carry.seconds))
-        links.append(Link(at[makers[value]], tuple(sorted(set(positions))), price))
+        found = carried(graph, hardware, value, groups)
+        links.append(Link(at[makers[value]], tuple(sorted(set(positions))), found.price, found.from_tiles))
+    for block, nodes in parted.items():
+        links.append(Link(at[block], tuple(at[node.name] for node in nodes), Price()))
     return links
 
 
@@ -176,5 +242,11 @@ def _node_price(graph: Graph, hardware: Hardware, node: Node) -> Price:
     return digital_price(graph, hardware, [node]) or Price()
 
 
-def _candidates(some: Choosing, number: int) -> tuple[Candidate, ...]:
-    return tuple(Candidate(option.prices[number], "" if option.group else DIGITAL) for option in some.options)
+def _candidates(some: Choosing, number: int, place: str, *, whole: bool) -> tuple[Candidate, ...]:
+    """A block's; of a parted one the digital candidate takes nothing, since its nodes do."""
+    return tuple(
+        Candidate(option.prices[number])
+        if option.group
+        else Candidate(option.prices[number] if whole else Price(), place)
+        for option in some.options
+    )

@@ -77,8 +77,12 @@ class Partition:
         """One inference of a mapping as it is scheduled; the graph stays as it is."""
         trial = replace(graph, nodes=[replace(node) for node in graph.nodes], notes=[])
         _apply(trial, hardware, self.goal, choosing, options)
-        Placement(self.goal.tiles).run(trial, hardware)
-        return self.schedule(trial, hardware)
+        Placement(self.goal.tiles, self.goal.area).run(trial, hardware)
+        used = {place.tile for place in trial.places.values()}
+        area = sum(
+            group.area.value * len(used & set(hardware.tile_numbers(group.name))) for group in hardware.analog
+        )
+        return replace(self.schedule(trial, hardware), area=area)
 
 
 def _not_slow(some: Choosing, slowdown: float) -> Choosing:
@@ -119,7 +123,7 @@ def _layouts(
 ) -> list[Layout]:
     """The layouts, cut evenly where there is an array for each bundle."""
     boxes = boxes_of(choosing, options)
-    counts = tile_counts(hardware, boxes, goal.tiles) or {}
+    counts = tile_counts(hardware, boxes, goal.tiles, goal.area) or {}
     found = []
     for option in options:
         for layout in option.layouts:

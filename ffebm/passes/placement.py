@@ -1,5 +1,6 @@
 """Placement: where each part of each weight lies."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,9 +21,11 @@ class Placement:
 
     Attributes:
         tiles: Most tiles in use; None for all that there are.
+        area: Most area of the tiles in use, mm2.
     """
 
     tiles: int | None = None
+    area: float = math.inf
     name: str = "placement"
     requires: Stage = Stage.PARTITIONED
     ensures: Stage = Stage.PLACED
@@ -33,7 +36,8 @@ class Placement:
             group.name: placing([b for b in graph.blocks if b.group == group.name], graph.parts)
             for group in hardware.analog
         }
-        counts = tile_counts(hardware, {name: boxes for name, (_, boxes) in found.items()}, self.tiles)
+        boxed = {name: boxes for name, (_, boxes) in found.items()}
+        counts = tile_counts(hardware, boxed, self.tiles, self.area)
         for name, (bundles, boxes) in found.items():
             group = hardware.analog_group(name)
             corners = pack(boxes, counts[name], group.tile.size) if counts is not None else None

@@ -237,3 +237,29 @@ def test_what_prices_add_up_to_is_that_of_the_mapping_that_stands() -> None:
     assert scarce.priced >= scarce.bound
     taken = [blocks.options[blocks.taken] for blocks in scarce.blocks]
     assert sum(option.seconds for option in taken) <= scarce.priced
+
+
+@pytest.mark.parametrize("hardware", ["reference", "heterogeneous"])
+@pytest.mark.parametrize("objective", ["analog", "latency"])
+def test_a_limit_of_area_counts_whole_tiles(objective: Objective, hardware: str) -> None:
+    """As many tiles as the area holds may be in use, none of them in part."""
+    machine = ffebm.load_hardware(hardware)
+    one = max(group.area.value for group in machine.analog)
+    for tiles, whole in ((0.9, 0), (1, 1), (2.5, 2), (3, 3)):
+        most = tiles * one
+        plan = ffebm.compile(residual(), hardware=machine, objective=objective, max_area=most)
+        used = {tile.id for tile, _ in plan.pieces()}
+        area = sum(g.area.value * len(used & set(machine.tile_numbers(g.name))) for g in machine.analog)
+        assert area <= most * (1 + 1e-9)
+        if hardware == "reference" and objective == "analog":
+            assert len(used) == whole
+
+
+def test_a_limit_of_area_is_kept_where_blocks_can_be_nothing_else() -> None:
+    """A tile is the least area; half of it, though its cells are, is refused."""
+    machine = ffebm.load_hardware("reference")
+    narrow = changed(machine, digital=(changed(machine.digital[0], ops=("Add", "Relu", "Softmax")),))
+    one = machine.analog[0].area.value
+    with pytest.raises(UsageError):
+        ffebm.compile(residual(), hardware=narrow, max_area=one / 2)
+    assert ffebm.compile(residual(), hardware=narrow, max_area=one).blocks

@@ -7,7 +7,7 @@ product of energy and latency is no linear objective: `sweep` bounds it.
 from dataclasses import dataclass
 
 from ffebm.mapping.solver.problem import Figures, Limits, Problem, figures_of
-from ffebm.mapping.solver.program import Criterion, MappingProgram, gap_of, value_of
+from ffebm.mapping.solver.program import Criterion, MappingProgram, gap_of, impossible, value_of
 from ffebm.mapping.solver.sweep import least_product
 from ffebm.plan.mapping import Objective
 
@@ -70,3 +70,29 @@ def choose(problem: Problem, objective: Objective, limits: Limits, effort: int) 
         program.keep(figure, best.value)
         gap = max(gap, best.gap)
     return Choice(best.picked, best.figures, best.value, best.bound, gap, program.solves)
+
+
+def choose_beside(problem: Problem, limits: Limits, effort: int, known: Figures) -> tuple[int, ...]:
+    """The candidate of each item in a choice with nearly the least product of energy and latency.
+
+    One program, without a bound: it makes the tangent of the product at a known choice small, the sum of
+    energy and latency as shares of what they are there. If a best choice has shares a and b, what is found
+    has a product of at most ((a + b) / 2)^2 of the known one, which is near a b where both are near one.
+
+    Args:
+        problem: What there is to choose.
+        limits: What it may take.
+        effort: As in `choose`.
+        known: What a choice costs that is the best one, or near it, for nearly the same problem.
+
+    Raises:
+        UsageError: If nothing is within the limits.
+    """
+    program = MappingProgram(problem, limits, effort)
+    terms = {column: factor / known.joules for column, factor in program.terms["joules"].items()}
+    for column, factor in program.terms["seconds"].items():
+        terms[column] = terms.get(column, 0.0) + factor / known.seconds
+    found, _ = program.search(terms)
+    if found is None:
+        raise impossible(problem, limits, effort)
+    return found[0]

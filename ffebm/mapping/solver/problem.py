@@ -46,11 +46,13 @@ class Link:
         maker: Position of the item.
         readers: Positions of later items.
         price: Of carrying it once.
+        from_tiles: Joules more of carrying it once, if its maker is on tiles.
     """
 
     maker: int
     readers: tuple[int, ...]
     price: Price
+    from_tiles: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,7 @@ def figures_of(problem: Problem, picked: Sequence[int]) -> Figures:
     return Figures(
         seconds=seconds,
         joules=sum(c.price.joules for c in taken)
-        + sum(link.price.joules for link in carried)
+        + sum(link.price.joules + (0.0 if taken[link.maker].place else link.from_tiles) for link in carried)
         + problem.leakage * seconds,
         interval=max([*busy.values(), *_own_tiles(problem, taken)], default=0.0),
         work=sum(c.price.work for c in taken),

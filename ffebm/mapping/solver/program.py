@@ -98,6 +98,7 @@ class MappingProgram:
                 own = self.columns[problem.root(position)]
             self.columns.append(own)
         self.latency, self.interval = rows.column(), rows.column()
+        self.out_of_tiles: dict[int, float] = {}
         self.carried = list(self._carry())
         self._paths()
         self._shared_units()
@@ -128,6 +129,8 @@ class MappingProgram:
     def _carry(self) -> Iterator[tuple[int, int]]:
         """A column that is one if a link carries its value to a digital group; pairs of link and column."""
         for number, link in enumerate(self.problem.links):
+            if not link.price.joules and not link.price.busy:
+                continue  # nothing hangs on whether it is carried
             for place in self.problem.places:
                 here = self._at(link.maker, place)
                 there = [at for reader in link.readers if (at := self._at(reader, place))]
@@ -137,6 +140,16 @@ class MappingProgram:
                 for at in there:  # it is carried if a reader is there and the maker is not
                     self.rows.row({column: 1.0, **_difference(here, at)}, 0.0)
                 yield number, column
+                if link.from_tiles:
+                    self._from_tiles(link, there)
+
+    def _from_tiles(self, link: Link, there: Sequence[Mapping[int, float]]) -> None:
+        """A column that is one if a value is carried out of tiles to where some readers are."""
+        column = self.rows.column(1.0)
+        tiles = self._at(link.maker, "")
+        for at in there:  # both the maker is on tiles and a reader is there
+            self.rows.row({column: 1.0, **_difference({}, _sums(tiles, at))}, -1.0)
+        self.out_of_tiles[column] = link.from_tiles
 
     def _paths(self) -> None:
         """Each item ends after those that it reads from, with what it takes and what carrying takes."""
@@ -192,6 +205,8 @@ class MappingProgram:
         total = self._sum("joules")
         for number, column in self.carried:
             total[column] += self.problem.links[number].price.joules
+        for column, joules in self.out_of_tiles.items():
+            total[column] += joules
         total[self.latency] += self.problem.leakage * self.second
         return total
 
@@ -290,6 +305,10 @@ def _difference(positive: Mapping[int, float], negative: Mapping[int, float]) ->
     for column, factor in negative.items():
         total[column] -= factor
     return dict(total)
+
+
+def _sums(one: Mapping[int, float], other: Mapping[int, float]) -> dict[int, float]:
+    return {column: one.get(column, 0.0) + other.get(column, 0.0) for column in one.keys() | other.keys()}
 
 
 # --- what cannot be --------------------------------------------------------------------------------------

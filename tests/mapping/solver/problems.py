@@ -69,7 +69,9 @@ def _links(draw: random.Random, items: int) -> Iterator[Link]:
         seconds = draw.uniform(1e-9, 1e-7)
         if readers:
             price = Price(seconds=seconds, joules=seconds * 1e-3, busy={"network": seconds})
-            yield Link(maker, tuple(sorted(readers)), price)
+            yield Link(
+                maker, tuple(sorted(readers)), price, from_tiles=price.joules / 2 if maker % 2 else 0.0
+            )
 
 
 def all_choices(problem: Problem) -> Iterator[tuple[int, ...]]:

@@ -3,7 +3,7 @@ from functools import cache
 import pytest
 
 from ffebm.errors import UsageError
-from ffebm.mapping.solver.choice import choose
+from ffebm.mapping.solver.choice import choose, choose_beside
 from ffebm.mapping.solver.price import Price
 from ffebm.mapping.solver.problem import Candidate, Decision, Figures, Limits, Link, Problem, figures_of
 from ffebm.plan.mapping import Objective
@@ -48,6 +48,20 @@ def test_the_choice_is_the_best_of_all(objective: Objective) -> None:
         assert best * (1 - 1e-9) <= choice.value <= best * (1 + CLOSE.get(objective, 1e-3))
         assert choice.bound <= best * (1 + 1e-9)
         assert choice.gap == pytest.approx((choice.value - choice.bound) / choice.value)
+
+
+def test_a_choice_beside_a_known_one_has_nearly_the_least_product() -> None:
+    """On fewer tiles, from the best choice on all: no more than the tangent of the product leaves open."""
+    for seed in range(20):
+        problem, limits = random_problem(seed, 5, 4, 1 + seed % 2)
+        known = choose(problem, "edp", limits, effort=1000).figures
+        less = Limits(tiles={group: most * 0.7 for group, most in limits.tiles.items()})
+        best = min((f for f in every_cost(seed) if within(f, less)), key=lambda figures: figures.edp)
+        found = figures_of(problem, choose_beside(problem, less, 1000, known))
+        shares = best.seconds / known.seconds + best.joules / known.joules
+        assert within(found, less)
+        assert best.edp <= found.edp * (1 + 1e-9)
+        assert found.edp <= (shares / 2) ** 2 * known.edp * (1 + 2e-3)
 
 
 @pytest.mark.parametrize("objective", ["latency", "energy", "edp"])
