@@ -80,6 +80,7 @@ def bands_of(
     replicas: Mapping[int, Sequence[int]],
     seconds: Sequence[float],
     most: int = MOST_BANDS,
+    most_steps: int = MOST_STEPS,
 ) -> list[Bands | None]:
     """The bands of each item; None: it is done at once.
 
@@ -89,13 +90,14 @@ def bands_of(
         replicas: Of each linear map that drives a block, by the block's position among the items.
         seconds: How long each item takes.
         most: Bands of an item.
+        most_steps: Steps of all items.
     """
     found = {
         place: Streaming(stream, _unit(stream, replicas.get(place, ())), copies[place], seconds[place])
         for place, stream in enumerate(streams)
         if stream is not None
     }
-    heights = _heights(list(found.values()), most, MOST_STEPS - len(streams) + len(found))
+    heights = _heights(list(found.values()), most, most_steps - len(streams) + len(found))
     bands = (
         found[place].bands(heights[found[place].stream.rows]) if place in found else None
         for place in range(len(streams))

@@ -16,7 +16,7 @@ from ffebm.hardware.description import Hardware
 from ffebm.hardware.groups import DataType
 from ffebm.mapping.digital_cost import digital_cost, work_of
 from ffebm.plan.schema import Settle
-from ffebm.scheduling.bands import Bands, bands_of, of_height
+from ffebm.scheduling.bands import MOST_STEPS, Bands, bands_of, of_height
 from ffebm.scheduling.items import ScheduledItem, items_of
 from ffebm.scheduling.list_schedule import Task
 from ffebm.scheduling.row_window import Rows
@@ -57,10 +57,17 @@ class Forward(TaskList):
         settle: How energy blocks settle.
         dtype: In which digital units compute.
         most_bands: Bands of an item; 1: nothing streams.
+        most_steps: Steps of an inference, for which layers are cut less finely.
     """
 
     def __init__(
-        self, graph: Graph, hardware: Hardware, settle: Settle, dtype: DataType, most_bands: int
+        self,
+        graph: Graph,
+        hardware: Hardware,
+        settle: Settle,
+        dtype: DataType,
+        most_bands: int,
+        most_steps: int = MOST_STEPS,
     ) -> None:
         super().__init__(graph, hardware, settle, dtype)
         self.items = items_of(graph)
@@ -80,7 +87,7 @@ class Forward(TaskList):
         self._axes: dict[str, int] = {}
         self._most = most_bands
         if most_bands > 1 and self._several_units():
-            self._stream()
+            self._stream(most_steps)
 
     def _several_units(self) -> bool:
         """Bands gain nothing where one unit does everything."""
@@ -88,7 +95,7 @@ class Forward(TaskList):
         alone = all(len(self.hardware.unit_numbers(group)) == 1 for group in groups)
         return bool(self.graph.blocks) or len(groups) > 1 or not alone
 
-    def _stream(self) -> None:
+    def _stream(self, most_steps: int) -> None:
         """Decide what streams, in which bands."""
         streams = streams_of(self.graph, self.hardware, self.items, self.batch)
         replicas = {
@@ -98,7 +105,7 @@ class Forward(TaskList):
         }
         seconds = [self._seconds(item) for item in self.items]
         self._streams, self._axes = streams.of, streams.axes
-        self._bands = bands_of(streams.of, self._copies(), replicas, seconds, self._most)
+        self._bands = bands_of(streams.of, self._copies(), replicas, seconds, self._most, most_steps)
 
     def _copies(self) -> list[int]:
         """How often what each item makes is carried."""

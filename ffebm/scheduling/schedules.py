@@ -12,7 +12,7 @@ from ffebm.hardware.description import Hardware
 from ffebm.hardware.groups import DataType
 from ffebm.plan.schema import Settle
 from ffebm.scheduling.backward import Backward
-from ffebm.scheduling.bands import MOST_BANDS
+from ffebm.scheduling.bands import MOST_BANDS, MOST_STEPS
 from ffebm.scheduling.forward import Forward
 from ffebm.scheduling.list_schedule import Task
 from ffebm.scheduling.task_list import batch_of
@@ -21,7 +21,12 @@ __all__ = ["batch_of", "inference_tasks", "training_tasks"]
 
 
 def inference_tasks(
-    graph: Graph, hardware: Hardware, settle: Settle, dtype: DataType = "fp32", most_bands: int = MOST_BANDS
+    graph: Graph,
+    hardware: Hardware,
+    settle: Settle,
+    dtype: DataType = "fp32",
+    most_bands: int = MOST_BANDS,
+    most_steps: int = MOST_STEPS,
 ) -> list[Task]:
     """What one inference of a placed graph is made of; digital work at the price of a data type.
 
@@ -31,8 +36,9 @@ def inference_tasks(
         settle: How energy blocks settle.
         dtype: In which digital units compute.
         most_bands: Bands in which a layer may be run; 1: layer by layer.
+        most_steps: Steps of all, for which layers are cut less finely.
     """
-    tasks = Forward(graph, hardware, settle, dtype, most_bands)
+    tasks = Forward(graph, hardware, settle, dtype, most_bands, most_steps)
     tasks.forward()
     return tasks.tasks
 

@@ -1,0 +1,283 @@
+"""Latency and interval of well-known networks, and how far their schedules may be from the shortest ones.
+
+Each network is compiled for each machine as it is shipped, for the default objective with as many replicas as
+help. An inference is held against the strongest lower bound of its units and replicas at single rows: no way
+to cut layers into bands gives a shorter one. A training step of one sample is held against the bound of its
+own steps. Apart from these: a bound over all mappings that have the same blocks on tiles (mapping_bound.py).
+
+Rows are kept in the record as soon as they are measured, each with a digest of the code that decides on
+times; the same command goes on from there, and measures only rows that are missing, or with --anew those of
+other code too. Recipes of the paper have their published block sizes and sweeps, at full width.
+
+python benchmarks/schedule.py --networks squeezenet splitting-small-2 --machines reference isaac
+"""
+
+import argparse
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from mapping import LIGHT, gpt2, light, mobilenet_v2, vit_b16
+from mapping_bound import mapping_bound
+
+import ffebm
+from ffebm.files.write_file import write_file
+from ffebm.graph.graph import Graph
+from ffebm.plan.schema import Settle
+from ffebm.plan.summary import engineering
+from ffebm.recipes.paper import RECIPES
+from ffebm.scheduling.bounds.bounds import bounds_of
+from ffebm.scheduling.schedules import inference_tasks
+
+MACHINES = ("reference", "isaac", "hermes", "pimcomp")
+RECORD = Path("out/schedule.json")
+SINGLE_ROWS = 1 << 30
+"""More bands, and steps, than any layer has rows."""
+DECIDING = ("graph", "hardware", "mapping", "passes", "plan/memory", "scheduling")
+"""Folders of ffebm whose code decides on times."""
+HEADS = (
+    "network",
+    "machine",
+    "latency",
+    "/ bound",
+    "all mappings",
+    "steps",
+    "interval (unit)",
+    "training step",
+    "/ bound",
+    "interval (unit)",
+    "tiles",
+    "CPU s",
+    "code",
+)
+Job = tuple[Any, dict[str, Any]]
+"""A model, and further arguments to compile it with."""
+
+
+# --- networks ----------------------------------------------------------------------------------------
+
+
+def recipe(name: str) -> Job:
+    """A network of the paper at its block sizes."""
+    chosen = RECIPES[name]
+    model = chosen.model(1.0, chosen.training.data, seed=0)
+    return model, {
+        "block_size": chosen.block_size,
+        "boundary": chosen.boundary,
+        "settle": chosen.settling(1.0),
+    }
+
+
+def well_known(made: Callable[[], tuple[Any, Any]]) -> Callable[[], Job]:
+    """A network with its example inputs, at block size 1."""
+
+    def job() -> Job:
+        model, example = made()
+        return model, {"example_inputs": example}
+
+    return job
+
+
+PAPER = (
+    *(f"splitting-small-{size}" for size in (1, 2, 3, 6)),
+    *(f"splitting-large-{size}" for size in (2, 3, 4)),
+    "scaling-large",
+    "static-gradients",
+)
+"""Networks of 6, 12 and 15 layers."""
+LIGHTS = sorted(path.stem.removeprefix("light_") for path in LIGHT.glob("*.onnx"))
+NETWORKS: dict[str, Callable[[], Job]] = {
+    **{name: well_known(light(name)) for name in LIGHTS},
+    "mobilenet_v2": well_known(mobilenet_v2),
+    "vit_b16": well_known(vit_b16),
+    "gpt2": well_known(gpt2),
+    **{name: (lambda name=name: recipe(name)) for name in PAPER},
+}
+
+
+# --- measuring ---------------------------------------------------------------------------------------
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One network on one machine.
+
+    Attributes:
+        network: Its name.
+        machine: The machine's name.
+        latency: Of one inference, seconds.
+        bound: No schedule of its units and replicas is shorter, whatever its bands, seconds.
+        mappings: No mapping of the same blocks onto tiles is shorter, seconds.
+        steps: Of its schedule, a number.
+        interval: At which inferences can follow, seconds.
+        unit: What limits that.
+        training: Time of a training step of one sample, seconds.
+        training_bound: No schedule of its steps is shorter, seconds.
+        training_interval: What a further sample adds to a training step, seconds.
+        training_unit: What limits that.
+        tiles: In use, a number.
+        cpu: Seconds of a processor that compiling and bounds took.
+        code: Digest of the code that decides on times.
+    """
+
+    network: str
+    machine: str
+    latency: float
+    bound: float
+    mappings: float
+    steps: int
+    interval: float
+    unit: str
+    training: float
+    training_bound: float
+    training_interval: float
+    training_unit: str
+    tiles: int
+    cpu: float
+    code: str
+
+    def text(self) -> str:
+        """As a line of Markdown."""
+        cells = (
+            self.network,
+            self.machine,
+            engineering(self.latency, "s"),
+            f"{self.latency / self.bound:.3f}",
+            f"{engineering(self.mappings, 's')}, {self.latency / self.mappings:.2f}",
+            f"{self.steps:,}",
+            f"{engineering(self.interval, 's')} ({self.unit})",
+            engineering(self.training, "s"),
+            f"{self.training / self.training_bound:.3f}",
+            f"{engineering(self.training_interval, 's')} ({self.training_unit})",
+            f"{self.tiles:,}",
+            f"{self.cpu:.0f}",
+            self.code,
+        )
+        return f"| {' | '.join(cells)} |"
+
+
+def code() -> str:
+    """Digest of the code that decides on times."""
+    root = Path(ffebm.__file__).parent
+    digest = hashlib.sha256()
+    for folder in DECIDING:
+        for path in sorted((root / folder).rglob("*")):
+            if path.suffix in {".py", ".toml"}:
+                digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()[:8]
+
+
+def measured(network: str, machine: str) -> Row:
+    """Compile once, and bound what came of it."""
+    model, arguments = NETWORKS[network]()
+    placed: list[Graph] = []
+
+    def keep(name: str, graph: Graph) -> None:
+        if name == "placement":
+            placed.append(graph)
+
+    start = time.process_time()
+    plan = ffebm.compile(model, hardware=machine, progress=keep, **arguments)
+    (graph,) = placed
+    settle = arguments.get("settle") or Settle()
+    rows = inference_tasks(graph, plan.hardware, settle, most_bands=SINGLE_ROWS, most_steps=SINGLE_ROWS)
+    uncut = inference_tasks(graph, plan.hardware, settle, most_bands=1)
+    return Row(
+        network=network,
+        machine=plan.hardware.name,
+        latency=plan.inference.makespan_s,
+        bound=bounds_of(rows, uncut)[0].seconds,
+        mappings=mapping_bound(graph, plan.hardware, settle),
+        steps=len(plan.inference.steps),
+        interval=plan.inference.interval_s,
+        unit=plan.inference.interval_unit,
+        training=plan.training.makespan_s,
+        training_bound=plan.training.lower_bound_s,
+        training_interval=plan.training.interval_s,
+        training_unit=plan.training.interval_unit,
+        tiles=len(plan.tiles),
+        cpu=time.process_time() - start,
+        code=code(),
+    )
+
+
+class Record:
+    """Rows in a file, by network and machine.
+
+    Args:
+        path: Where it lies.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        kept = msgspec.json.decode(path.read_bytes(), type=list[Row]) if path.exists() else []
+        self.rows = {(row.network, row.machine): row for row in kept}
+
+    def keep(self, row: Row) -> None:
+        """Keep a row, in place of an older one."""
+        self.rows[row.network, row.machine] = row
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        kept = [self.rows[key] for key in sorted(self.rows)]
+        write_file(self.path, msgspec.json.format(msgspec.json.encode(kept), indent=1) + b"\n")
+
+    def ordered(self) -> list[Row]:
+        """All rows, networks and machines in the order of this file."""
+        keys = ((network, machine) for network in NETWORKS for machine in MACHINES)
+        return [self.rows[key] for key in keys if key in self.rows]
+
+
+# --- the table ---------------------------------------------------------------------------------------
+
+
+def table_lines(rows: Iterable[Row], now: str) -> Iterator[str]:
+    """The table as Markdown; rows of other code than what is here are counted under it."""
+    rows = list(rows)
+    yield f"| {' | '.join(HEADS)} |"
+    yield f"|{'---|' * len(HEADS)}"
+    for row in rows:
+        yield row.text()
+    stale = sum(row.code != now for row in rows)
+    if stale:
+        yield ""
+        yield f"Code when this was written: `{now}`; {stale} of {len(rows)} rows are of older code."
+
+
+def report(lines: Iterable[str], path: Path) -> None:
+    """Write the table between the markers of a page."""
+    begin, end = "<!-- begin schedule -->\n", "<!-- end schedule -->"
+    head, found, rest = path.read_text(encoding="utf-8").partition(begin)
+    _, found_end, tail = rest.partition(end)
+    if not found or not found_end:
+        raise SystemExit(f"{path}: no markers; put {begin.strip()} and {end} where the table belongs")
+    write_file(path, (head + begin + "\n".join(lines) + "\n" + end + tail).encode())
+
+
+def main() -> None:
+    """Measure what is missing, and print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--networks", nargs="*", choices=list(NETWORKS), default=list(NETWORKS))
+    parser.add_argument("--machines", nargs="+", choices=MACHINES, default=list(MACHINES))
+    parser.add_argument("--anew", action="store_true", help="measure rows of other code too")
+    parser.add_argument("--table", action="store_true", help="measure nothing")
+    parser.add_argument("--report", type=Path, metavar="PAGE", help="write the table between its markers")
+    parser.add_argument("--record", type=Path, default=RECORD, help="where rows are kept")
+    options = parser.parse_args()
+    record, now = Record(options.record), code()
+    for network in () if options.table else options.networks:
+        for machine in options.machines:
+            kept = record.rows.get((network, machine))
+            if kept is None or (options.anew and kept.code != now):
+                record.keep(measured(network, machine))
+                print(record.rows[network, machine].text(), flush=True)
+    lines = list(table_lines(record.ordered(), now))
+    print("\n".join(lines))
+    if options.report:
+        report(lines, options.report)
+
+
+if __name__ == "__main__":
+    main()

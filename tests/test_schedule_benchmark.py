@@ -1,0 +1,105 @@
+"""What `benchmarks/schedule.py` bounds, and the table that it makes of its record."""
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import ffebm
+from ffebm.graph.graph import Graph
+from ffebm.mapping.options import Run, choosing_of
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module("schedule")
+
+
+def placed(model: Any, **options: Any) -> tuple[Any, Graph]:
+    """A plan, and the graph that it was made of."""
+    graphs: list[Graph] = []
+    plan = ffebm.compile(
+        model, progress=lambda name, graph: graphs.append(graph) if name == "placement" else None, **options
+    )
+    return plan, graphs[-1]
+
+
+def two_convolutions() -> Any:
+    """Two convolutions of 1x1 over 16 rows and columns, [1, 4, 16, 16] to [1, 4, 16, 16]."""
+    shape = [1, 4, 16, 16]
+    weights = [numpy_helper.from_array(np.ones((4, 4, 1, 1), np.float32), name) for name in ("v", "w")]
+    nodes = [
+        helper.make_node("Conv", ["x", "v"], ["a"], "first"),
+        helper.make_node("Relu", ["a"], ["b"], "relu"),
+        helper.make_node("Conv", ["b", "w"], ["y"], "second"),
+    ]
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("x", "y")]
+    graph = helper.make_graph(nodes, "two", ports[:1], ports[1:], weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+
+
+def test_a_layer_on_copies_that_fill_all_tiles_bounds_every_mapping(made: Any) -> None:
+    """Kernels of 4 x 4 fill next to nothing of a tile, so both layers may have a copy on each of 64."""
+    plan, graph = placed(two_convolutions(), hardware="reference")
+    (group,) = plan.hardware.analog
+    reads = 16 * 16 / 64 * group.tile.read_seconds
+    bound = made.mapping_bound(graph, plan.hardware, plan.settle)
+    assert bound == pytest.approx(reads, rel=1e-9)
+    assert bound <= plan.inference.makespan_s
+
+
+def test_deep_blocks_in_a_chain_take_at_least_their_sum(made: Any) -> None:
+    """An exact tile has no replicas, and each block of several layers waits for all that it reads."""
+    chosen = made.RECIPES["splitting-small-3"]
+    settle = chosen.settling(0.0625)
+    plan, graph = placed(
+        chosen.model(0.0625, "cifar-10", 0),
+        hardware="ideal",
+        block_size=chosen.block_size,
+        boundary=chosen.boundary,
+        settle=settle,
+    )
+    run = Run(plan.batch, settle.free_sweeps)
+    free = sum(some.options[1].prices[0].interval for some in choosing_of(graph, plan.hardware, run))
+    assert len(graph.blocks) == 2 and all(len(block.layers) > 1 for block in graph.blocks)
+    assert free <= made.mapping_bound(graph, plan.hardware, settle) <= plan.inference.makespan_s
+
+
+def test_the_table_counts_rows_of_older_code(made: Any, tmp_path: Path) -> None:
+    row = made.Row(
+        network="squeezenet",
+        machine="reference",
+        latency=3e-3,
+        bound=2e-3,
+        mappings=1.5e-3,
+        steps=1234,
+        interval=1e-3,
+        unit="network",
+        training=4e-3,
+        training_bound=4e-3,
+        training_interval=2e-3,
+        training_unit="digital0",
+        tiles=64,
+        cpu=1.6,
+        code="0123abcd",
+    )
+    record = made.Record(tmp_path / "schedule.json")
+    record.keep(row)
+    record.keep(msgspec.structs.replace(row, machine="isaac", code="other"))
+    lines = list(made.table_lines(made.Record(tmp_path / "schedule.json").ordered(), "0123abcd"))
+    assert lines[2] == (
+        "| squeezenet | reference | 3 ms | 1.500 | 1.5 ms, 2.00 | 1,234 | 1 ms (network) | 4 ms | 1.000 "
+        "| 2 ms (digital0) | 64 | 2 | 0123abcd |"
+    )
+    assert lines[-1] == "Code when this was written: `0123abcd`; 1 of 2 rows are of older code."
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- begin schedule -->\nold\n<!-- end schedule -->\nafter\n")
+    made.report(lines[:1], page)
+    assert page.read_text() == f"before\n<!-- begin schedule -->\n{lines[0]}\n<!-- end schedule -->\nafter\n"
