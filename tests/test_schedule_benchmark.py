@@ -68,7 +68,8 @@ def test_deep_blocks_in_a_chain_take_at_least_their_sum(made: Any) -> None:
     )
     run = Run(plan.batch, settle.free_sweeps)
     free = sum(some.options[1].prices[0].interval for some in choosing_of(graph, plan.hardware, run))
-    assert len(graph.blocks) == 2 and all(len(block.layers) > 1 for block in graph.blocks)
+    assert len(graph.blocks) == 2
+    assert all(len(block.layers) > 1 for block in graph.blocks)
     assert free <= made.mapping_bound(graph, plan.hardware, settle) <= plan.inference.makespan_s
 
 
