@@ -1,14 +1,17 @@
 """`ffebm train`."""
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from typer import Option
+from typer import Exit, Option
 
 from ffebm.commands.console import DataFolder, PlanPath, err, out
 from ffebm.commands.options import with_options
@@ -18,10 +21,11 @@ from ffebm.files.lock import claimed
 from ffebm.files.scratch import collect
 from ffebm.plan.plan import Plan, load_plan
 from ffebm.training.record import Epoch
-from ffebm.training.settings import Training, held_norm, read_settings, strength, training_from
+from ffebm.training.settings import Training, held_norm, read_settings, strength, toml_of, training_from
 from ffebm.visible import visible
 
 if TYPE_CHECKING:
+    from ffebm.training.devices.ranks import Ranks
     from ffebm.training.trainer import Trainer
 
 LARGEST_FILE = 1 << 24
@@ -38,29 +42,78 @@ def train(  # noqa: PLR0913 - a command's options are its arguments
         Path | None, Option(help="TOML file of these settings, as `ffebm recipe` writes it; options win.")
     ] = None,
     device: Annotated[str, Option(help="Where to compute: cpu, cuda …")] = "cpu",
-    run: Annotated[Path | None, Option(help="Folder of the run's record. [default: PLAN.run]")] = None,
+    devices: Annotated[
+        int,
+        Option(help="Processes that share every batch, each with a device of its own.", min=1),
+    ] = 1,
+    run: Annotated[
+        Path | None,
+        Option(
+            "--run",
+            "--run-folder",
+            help="Folder of the run's record; torchrun takes only the second name. [default: PLAN.run]",
+        ),
+    ] = None,
     resume: Annotated[bool, Option(help="Continue the run in that folder.")] = False,
 ) -> None:
     """Train a plan; every epoch leaves a checkpoint, the trained model lies beside it as ONNX."""
-    from ffebm.training.checkpoint import load_checkpoint
+    from ffebm.training.devices.ranks import is_one_of_several, joined
 
     chosen = _given(asdict(asked))
     if settings is not None:
         chosen = read_settings(settings) | chosen
     folder = run or plan.resolve().with_name(f"{plan.resolve().name}.run")
-    with claimed(folder, "trains in it", "wait until it ends, or name another folder with --run"):
-        collect(folder.resolve().parent)  # a run whose process died may have to be put into its place
-        if resume:
-            chosen = {**msgspec.structs.asdict(load_checkpoint(folder).record.training), **chosen}
-        elif "data" not in chosen:
-            raise UsageError("no --data", allowed="digits, fashion-mnist …, or the path of an .npz file")
-        elif folder.exists():
-            raise UsageError(
-                f"there is a run in {folder} already",
-                hint="--resume continues it; --run names another folder",
-            )
-        _train(load_plan(plan), training_from(chosen), folder, resume, data_folder, device)
-    out.print(f"run recorded in {folder}", markup=False)
+    held = claimed(folder, "trains in it", "wait until it ends, or name another folder with --run")
+    if devices > 1 and not is_one_of_several():
+        with held:  # what is wrong is said once, and not by each process
+            _settings(chosen, folder, resume)
+            load_plan(plan)
+        options = {"--run": folder, "--data-folder": data_folder, "--device": device}
+        _train_together(devices, [str(plan)], options, chosen, resume=resume)
+        return
+    with joined(device) as (ranks, own), held if ranks.is_first else nullcontext():
+        if ranks.is_first:
+            collect(folder.resolve().parent)  # a run whose process died may have to be put into its place
+        training = _settings(chosen, folder, resume, ranks.is_first)
+        _train(load_plan(plan), training, folder, resume, data_folder, own, ranks)
+        if ranks.is_first:
+            out.print(f"run recorded in {folder}", markup=False)
+
+
+def _settings(chosen: dict[str, object], folder: Path, resume: bool, is_first: bool = True) -> Training:
+    """What a run goes by: what is asked for, and of one that is resumed what it was begun with."""
+    from ffebm.training.checkpoint import load_checkpoint
+
+    if resume:
+        chosen = {**msgspec.structs.asdict(load_checkpoint(folder).record.training), **chosen}
+    elif "data" not in chosen:
+        raise UsageError("no --data", allowed="digits, fashion-mnist …, or the path of an .npz file")
+    elif is_first and folder.exists():
+        raise UsageError(
+            f"there is a run in {folder} already",
+            hint="--resume continues it; --run names another folder",
+        )
+    return training_from(chosen)
+
+
+def _train_together(
+    devices: int,
+    words: list[str],
+    options: Mapping[str, str | Path | None],
+    chosen: Mapping[str, object],
+    *,
+    resume: bool,
+) -> None:
+    """Train in several processes, each of which runs this command."""
+    from ffebm.training.devices.launching import launch
+
+    given = [word for name, value in options.items() if value is not None for word in (name, str(value))]
+    with TemporaryDirectory() as scratch:
+        file = Path(scratch) / "settings.toml"
+        file.write_text(toml_of(chosen), encoding="utf-8")
+        code = launch(["train", *words, *given, "--settings", str(file), *["--resume"] * resume], devices)
+    if code:
+        raise Exit(code)
 
 
 def _given(options: Mapping[str, object]) -> dict[str, object]:
@@ -114,8 +167,14 @@ READ: dict[str, Callable[[str], object]] = {
 """How options are read that are words on a command line and something else in a run."""
 
 
-def _train(
-    plan: Plan, training: Training, folder: Path, resume: bool, data_folder: Path | None, device: str
+def _train(  # noqa: PLR0913 - a run is all of these
+    plan: Plan,
+    training: Training,
+    folder: Path,
+    resume: bool,
+    data_folder: Path | None,
+    device: str,
+    ranks: "Ranks",
 ) -> None:
     import torch
 
@@ -126,16 +185,19 @@ def _train(
     from ffebm.training.trainer import Trainer
 
     net = Executor(plan, gradient=estimator(training), seed=training.seed)
-    trainer = Trainer(net, data_for(plan, training.data, data_folder), training, folder, device)
+    trainer = Trainer(net, data_for(plan, training.data, data_folder), training, folder, device, ranks)
     if resume:
         trainer.resume()
         threads = torch.get_num_threads()
-        if trainer.threads not in {0, threads}:
+        if ranks.is_first and trainer.threads not in {0, threads}:
             err.print(
                 f"warning: the run was begun with {trainer.threads} threads, now there are {threads}: "
                 "torch may add up in another order, and the run may end with other bits",
                 markup=False,
             )
+    if not ranks.is_first:
+        deque(trainer.run(), maxlen=0)
+        return
     for line in _beginning(trainer):
         out.print(line, markup=False)
     columns = (TextColumn("epoch {task.description}"), BarColumn(), TextColumn("{task.fields[loss]}"))

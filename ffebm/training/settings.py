@@ -3,6 +3,7 @@
 import json
 import math
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -176,9 +177,11 @@ def read_settings(path: Path) -> dict[str, object]:
 
 def settings_text(training: Training) -> str:
     """The settings that are not the default ones, as TOML; `read_settings` reads it."""
-    lines = [
-        f"{name} = {json.dumps(value)}\n"
-        for name, value in msgspec.structs.asdict(training).items()
-        if name == "data" or value != getattr(Training(data=""), name)
-    ]
-    return "".join(lines)
+    default = Training(data="")
+    settings = msgspec.structs.asdict(training)
+    return toml_of({n: v for n, v in settings.items() if n == "data" or v != getattr(default, n)})
+
+
+def toml_of(settings: Mapping[str, object]) -> str:
+    """Some settings by name as TOML, whose texts, numbers and lists are JSON's; none of them is None."""
+    return "".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items())

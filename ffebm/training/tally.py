@@ -1,6 +1,7 @@
 """Counts what an epoch of training has seen."""
 
 import math
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -62,6 +63,16 @@ class Tally:
             self._unsettled += float((~equilibrium.converged).float().mean())
             self._sweeps += float(equilibrium.sweeps.float().mean())
             self._looked += 1
+
+    def meet(self, summed: Callable[[Sequence[float]], list[float]]) -> None:
+        """Count what other processes have seen as well; the loss of each step counts all of them already.
+
+        Args:
+            summed: Adds numbers up over all processes.
+        """
+        found = summed([self._right, self._labels, self._unsettled, self._sweeps, self._looked])
+        self._right, self._labels, self._looked = (round(found[place]) for place in (0, 1, 4))
+        self._unsettled, self._sweeps = found[2:4]
 
     @property
     def loss(self) -> float:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from ffebm.errors import Location, UsageError
+from ffebm.errors import InternalError, Location, UsageError
 from ffebm.files.folder import read_folder
 from ffebm.files.lock import claimed
 from ffebm.plan.plan import Plan
@@ -31,6 +31,7 @@ from ffebm.training.classification import BATCH, fitted, input_dtypes
 from ffebm.training.data import Data
 from ffebm.training.data.preparation import preparations
 from ffebm.training.data.samples import split_off
+from ffebm.training.devices.ranks import ALONE, Ranks
 from ffebm.training.loss import loss_of
 from ffebm.training.optimization.average import Average
 from ffebm.training.optimization.constraint import constraints
@@ -62,15 +63,23 @@ class Trainer:
         training: The settings.
         folder: Where the run is recorded; None keeps no record.
         device: Where to compute.
+        ranks: The processes that train it together; each has a trainer with the same arguments.
 
     Raises:
         UsageError: If the settings or the data do not fit.
     """
 
     def __init__(
-        self, net: Executor, data: Data, training: Training, folder: Path | None = None, device: str = "cpu"
+        self,
+        net: Executor,
+        data: Data,
+        training: Training,
+        folder: Path | None = None,
+        device: str = "cpu",
+        ranks: Ranks = ALONE,
     ) -> None:
         self.net = net
+        self.ranks = ranks
         self.net.notices.enabled = False  # each epoch tells how blocks settled
         self.training = _checked(training)
         self.folder = folder
@@ -88,6 +97,11 @@ class Trainer:
                 hint="compile without --fold-batch-norm",
             )
         net.to(self.device)
+        if ranks.size > 1 and net.machine.cells():
+            raise UsageError(
+                "cells that learn in place, on several devices: each device would hold weights of its own",
+                allowed="one device, or a machine whose weights have a digital master copy",
+            )
         self.optimizer = make_optimizer(self.training, net)
         self.constraints = constraints(self.training, net)
         samples = self.training.batch * self.training.accumulate
@@ -143,7 +157,7 @@ class Trainer:
             UsageError: If there is a run in the folder that was not resumed, another process trains in it, or
                 the loss or a weight is not finite.
         """
-        if self.folder is None:
+        if self.folder is None or not self.ranks.is_first:
             yield from self._run(progress)
             return
         with claimed(self.folder, "trains in it", "wait until it ends, or train in another folder"):
@@ -155,6 +169,7 @@ class Trainer:
             self._save()
         while len(self.epochs) < self.training.epochs and not self.has_stopped:
             self.epochs.append(self._epoch(len(self.epochs) + 1, progress))
+            self._check_alike()
             self._rates.ended(self.epochs[-1].figure)
             if self.training.patience is not None and self.best_epoch == len(self.epochs):
                 self.best = {name: tensor.detach().clone() for name, tensor in self._result().items()}
@@ -163,7 +178,7 @@ class Trainer:
 
     def _check_free(self) -> None:
         """A new run replaces none that has got anywhere."""
-        if self.folder is None or not (self.folder / RECORD).exists():
+        if not self.ranks.is_first or self.folder is None or not (self.folder / RECORD).exists():
             return
         if run_record(read_folder(self.folder, RECORD, RUN), self.folder).epochs:
             raise UsageError(
@@ -242,9 +257,11 @@ class Trainer:
         """
         started = time.perf_counter()
         seed = (self.training.seed * 100_003 + number) % 2**63  # what torch can seed with
-        self.net.reseed(seed)
+        self.net.reseed(self.ranks.seed(seed))
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(self.data.x_train), generator=generator)
+        if not self.ranks.is_first:
+            generator.manual_seed(self.ranks.seed(seed))
         tally = Tally()
         # a product beyond torch's numbers means all samples
         together = min(self.training.batch * self.training.accumulate, max(len(order), 1))
@@ -256,6 +273,20 @@ class Trainer:
             self._rates.stepped()
             if progress is not None:
                 progress(tally.seen, len(order), tally.loss)
+        tally.meet(self.ranks.summed)
+        self.ranks.mean(list(self.net.running_statistics().values()))
+        ended = self._ended(number, tally, self._figures(seed), started) if self.ranks.is_first else None
+        return self.ranks.from_first(ended)
+
+    def _ended(self, number: int, tally: Tally, figures: Mapping[str, float | None], started: float) -> Epoch:
+        """The record of an epoch.
+
+        Args:
+            number: Of the epoch.
+            tally: What it has seen.
+            figures: What it has reached.
+            started: When it began.
+        """
         rate = float(self.optimizer.param_groups[0]["lr"])
         return Epoch(
             epoch=number,
@@ -266,7 +297,7 @@ class Trainer:
             tied=tally.tied.first_share,
             tied_settled=tally.tied.settled_share,
             lr=rate,
-            **self._figures(seed),
+            **figures,
             seconds=time.perf_counter() - started,
         )
 
@@ -278,7 +309,7 @@ class Trainer:
         whole = self.loss.amount(self.data.y_train[picked])
         self.optimizer.zero_grad()
         tally.begin()
-        for part in torch.split(picked, self.training.batch):
+        for part in filter(len, map(self.ranks.share, torch.split(picked, self.training.batch))):
             x = self._prepare([x[part].to(self.device) for x in self.data.train], generator)
             y = self.data.y_train[part].to(self.device)
             share = self.loss.amount(y) / max(whole, LEAST)
@@ -291,7 +322,10 @@ class Trainer:
                 tally.tied = sum(self.net.tied_windows(), TiedWindows())
             if math.isfinite(tally.step):
                 self._add_gradients(loss, share)
+        (tally.step,) = self.ranks.summed([tally.step])
         tally.end(whole, len(picked))
+        if math.isfinite(tally.step):
+            self.ranks.sum_gradients(self._trained())
         if math.isfinite(tally.step):
             self._precision.step(self.optimizer, self._clip)
             for constraint in self.constraints:
@@ -307,7 +341,7 @@ class Trainer:
         if share == 1.0:
             self._precision.backward(loss)
             return
-        weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
+        weights = self._trained()
         before = [weight.grad for weight in weights]
         for weight in weights:
             weight.grad = None
@@ -318,6 +352,16 @@ class Trainer:
             else:
                 weight.grad.mul_(share)
                 weight.grad = weight.grad if grad is None else weight.grad.add_(grad)
+
+    def _trained(self) -> list[Tensor]:
+        """Weights in the order of the optimiser."""
+        return [weight for group in self.optimizer.param_groups for weight in group["params"]]
+
+    def _check_alike(self) -> None:
+        """All processes hold the same weights; each has taken all steps itself."""
+        ours = _digest(*(_bytes(weight.detach().cpu()) for weight in self.net.weights().values()))
+        if self.ranks.size > 1 and ours != self.ranks.from_first(ours):
+            raise InternalError(f"process {self.ranks.rank} holds other weights than the first one")
 
     def _clip(self) -> None:
         if self.training.clip_norm is not None:
@@ -414,7 +458,7 @@ class Trainer:
                 f"weight {name!r} holds a NaN or an infinite number behind epoch {len(self.epochs)}",
                 hint="try a smaller --lr; the run folder still holds the epoch before",
             )
-        if self.folder is None:
+        if self.folder is None or not self.ranks.is_first:
             return
         held = {**self.net.weights(), **self.net.running_statistics()}
         models = {TRAINED: held, BEST: self.best}

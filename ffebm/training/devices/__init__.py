@@ -1,0 +1,1 @@
+"""Training on several devices: a process for each, and how they meet."""
