@@ -15,7 +15,7 @@ from typer import Argument, Option
 
 from ffebm.commands.compile import SettleOptions
 from ffebm.commands.compiling import Compiling
-from ffebm.commands.console import err, out, print_tables, tables
+from ffebm.commands.console import LARGEST, err, out, print_tables, tables
 from ffebm.commands.options import with_options
 from ffebm.errors import UsageError
 from ffebm.files.write_file import write_file
@@ -55,6 +55,13 @@ def explore(  # noqa: PLR0913 - a command's options are its arguments
     front: Annotated[
         str, Option(help="Figures whose Pareto front is shown, separated by commas.")
     ] = ",".join(FRONT),
+    sampler: Annotated[
+        str, Option(help="Which points: grid, all of them; nsga2 or tpe, a search for the front by Optuna.")
+    ] = "grid",
+    trials: Annotated[
+        int | None, Option(help="Points that a search looks at. [default: 100]", min=1, max=LARGEST)
+    ] = None,
+    seed: Annotated[int, Option(help="Of a search.", min=0, max=LARGEST)] = 0,
     jobs: Annotated[
         int | None,
         Option(help="Processes that work at it. [default: one a processor]", min=1),
@@ -66,7 +73,7 @@ def explore(  # noqa: PLR0913 - a command's options are its arguments
     """Price a model for many machines and options, and show which points no other one beats."""
     _check_installed()
     from ffebm.exploration.knobs import knobs_of
-    from ffebm.exploration.request import Request
+    from ffebm.exploration.request import Request, sampler_of
 
     folder = output or Path(f"{model.stem}.explore")
     knobs = knobs_of(vary)
@@ -80,6 +87,9 @@ def explore(  # noqa: PLR0913 - a command's options are its arguments
         batch=batch,
         passes=tuple(asked.own_passes or ()),
         knobs=knobs,
+        sampler=sampler_of(sampler),
+        trials=trials,
+        seed=seed,
         front=tuple(dict.fromkeys(part.strip() for part in front.split(",") if part.strip())),
     )
     request.check()
@@ -141,7 +151,7 @@ def _explored(request: "Request", jobs: int) -> "list[ExploredPoint]":
     exploration.open()
     columns = (TextColumn("points"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=err, transient=True) as bar:
-        task = bar.add_task("points", total=len(request.grid))
+        task = bar.add_task("points", total=exploration.ledger.total)
         try:
             run(exploration, jobs, lambda done: bar.update(task, completed=done))
         except KeyboardInterrupt:

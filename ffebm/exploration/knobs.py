@@ -59,11 +59,6 @@ class Knob:
     key: str
     values: tuple[Value, ...]
 
-    @property
-    def is_ordered(self) -> bool:
-        """All of its values are numbers."""
-        return all(isinstance(v, int | float) and not isinstance(v, bool) for v in self.values)
-
 
 def knobs_of(entries: Iterable[str]) -> tuple[Knob, ...]:
     """What `--vary` says, once for each knob.

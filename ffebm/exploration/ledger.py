@@ -25,6 +25,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from ffebm.errors import Location, UsageError
 from ffebm.exploration.figures import FIGURES
 from ffebm.exploration.knobs import Grid, Point
+from ffebm.exploration.search import MOST_ASKED, SampledSearch
 from ffebm.files.lock import acquired, is_same
 
 JOURNAL = "study.jsonl"
@@ -48,6 +49,7 @@ class ExplorationSetup(msgspec.Struct, frozen=True, kw_only=True):
         knobs: What is varied.
         front: Figures whose front is asked for.
         sampler: Who says which point comes next.
+        seed: Of the sampler.
     """
 
     model: str
@@ -56,6 +58,7 @@ class ExplorationSetup(msgspec.Struct, frozen=True, kw_only=True):
     knobs: dict[str, list[Any]]
     front: list[str]
     sampler: str
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -95,14 +98,18 @@ class Ledger:
         folder: Where it lies; made if it does not exist.
         setup: What the exploration is of.
         grid: All points.
+        search: Which of them are looked at; None: all.
 
     Raises:
         UsageError: If the folder holds another exploration, or something else of that name.
     """
 
-    def __init__(self, folder: Path, setup: ExplorationSetup, grid: Grid) -> None:
+    def __init__(
+        self, folder: Path, setup: ExplorationSetup, grid: Grid, search: SampledSearch | None
+    ) -> None:
         self._folder = folder
         self._grid = grid
+        self._search = search
         self._distributions: dict[str, BaseDistribution] = {
             knob.key: CategoricalDistribution(knob.values) for knob in grid.knobs
         }
@@ -163,9 +170,38 @@ class Ledger:
             again = _lost(trials)
             if again is not None:
                 return self._take(again.params, {INSTEAD: again.number})
+            if self._search is not None:
+                return self._asked(self._search)
             taken = {self._grid.index_of(trial.params) for trial in trials}
             index = next((index for index in range(len(self._grid)) if index not in taken), None)
             return None if index is None else self._take(self._grid[index], {})
+
+    def _asked(self, search: SampledSearch) -> Claim | None:
+        """A point that the sampler says and nobody has claimed; None if there are enough."""
+        while True:
+            trials = self._study.get_trials(deepcopy=False)
+            claimed = self._claimed(trials)
+            if len(claimed) >= self.total or len(trials) >= MOST_ASKED * search.trials:
+                return None
+            self._study.sampler = search.sampler_for(len(trials))
+            trial = self._study.ask(self._distributions)
+            known = claimed.get(self._grid.index_of(trial.params))
+            if known is None:
+                trial.set_user_attr(OWNER, self._owner)
+                return Claim(trial.number, trial.params)
+            if known.state == TrialState.COMPLETE:  # the sampler is to learn from it once more
+                trial.set_user_attr(FIGURES_OF, known.user_attrs[FIGURES_OF])
+                self._study.tell(trial, known.values)
+            else:
+                self._study.tell(trial, state=TrialState.FAIL)
+
+    def _claimed(self, trials: list[FrozenTrial]) -> dict[int, FrozenTrial]:
+        """The entry of each point that is done or worked on, by its number in the grid."""
+        found = {}
+        for trial in trials:
+            if trial.state in {TrialState.COMPLETE, TrialState.RUNNING} or REFUSED in trial.user_attrs:
+                found[self._grid.index_of(trial.params)] = trial
+        return found
 
     def _take(self, point: Point, attributes: Mapping[str, object]) -> Claim:
         """Write a claim down, in one line, so that it is there whole or not at all."""
@@ -239,8 +275,18 @@ class Ledger:
 
     @property
     def total(self) -> int:
-        """Points that are to be done."""
-        return len(self._grid)
+        """Points that are to be done, if the sampler says so many."""
+        return len(self._grid) if self._search is None else min(self._search.trials, len(self._grid))
+
+    def is_finished(self) -> bool:
+        """Nothing is left to do, and nobody is at it."""
+        if self.done() >= self.total:
+            return True
+        if self._search is None:
+            return False
+        trials = self._study.get_trials(deepcopy=False)
+        running = any(trial.state == TrialState.RUNNING for trial in trials)
+        return not running and len(trials) >= MOST_ASKED * self._search.trials
 
     def done(self) -> int:
         """Points that are done."""
@@ -250,7 +296,8 @@ class Ledger:
 def _lost(trials: list[FrozenTrial]) -> FrozenTrial | None:
     """A claim of a killed process whose point nobody has claimed again."""
     redone = {trial.user_attrs.get(INSTEAD) for trial in trials}
-    lost = (t for t in trials if t.user_attrs.get(LOST) and t.state == TrialState.FAIL)
+    # one that was killed before it knew its whole point leaves nothing to make up for
+    lost = (t for t in trials if t.user_attrs.get(LOST) and OWNER in t.user_attrs)
     return next((trial for trial in lost if trial.number not in redone), None)
 
 

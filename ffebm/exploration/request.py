@@ -14,11 +14,14 @@ from ffebm.errors import HardwareError, UsageError
 from ffebm.exploration.figures import FIGURES
 from ffebm.exploration.knobs import OPTIONS, SETTLING, Grid, Knob, Point, Value, settings_of, value_text
 from ffebm.exploration.machine import with_constants
+from ffebm.exploration.search import SampledSearch
 from ffebm.hardware.description import Hardware, load_hardware
 from ffebm.plan.schema import Settle
 
-SamplerName = Literal["grid"]
+SamplerName = Literal["grid", "nsga2", "tpe"]
 """Who says which point comes next."""
+DEFAULT_TRIALS = 100
+"""Points of a search."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,9 @@ class Request:
         passes: Names of passes of installed packages.
         knobs: What is varied.
         front: Names of the figures whose front is asked for.
-        sampler: Who says which point comes next.
+        sampler: Who says which point comes next: "grid" all of them.
+        trials: Points that a search looks at, a number; None for a grid.
+        seed: Of a search.
     """
 
     model: Path
@@ -48,12 +53,21 @@ class Request:
     knobs: tuple[Knob, ...]
     front: tuple[str, ...]
     sampler: SamplerName = "grid"
+    trials: int | None = None
+    seed: int = 0
     _machines: dict[str, Hardware] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
     def grid(self) -> Grid:
         """All points."""
         return Grid(self.knobs)
+
+    @property
+    def search(self) -> SampledSearch | None:
+        """Which points are looked at; None: all."""
+        if self.sampler == "grid":
+            return None
+        return SampledSearch(self.sampler, self.trials or DEFAULT_TRIALS, self.seed)
 
     def machine(self, point: Point) -> Hardware:
         """The machine of a point, whose parts may contradict each other.
@@ -100,8 +114,11 @@ class Request:
         if unknown or not self.front:
             found = f"--front {unknown[0]}" if unknown else "--front without figures"
             raise UsageError(found, allowed=f"some of {', '.join(FIGURES)}")
-        if self.sampler not in get_args(SamplerName):
-            raise UsageError(f"--sampler {self.sampler}", allowed=" or ".join(get_args(SamplerName)))
+        if self.sampler == "grid" and self.trials is not None:
+            raise UsageError(
+                f"--trials {self.trials} of a grid, which has {len(self.grid):,} points",
+                allowed="--sampler nsga2 or tpe, which look at some of them",
+            )
         chosen = next((knob for knob in self.knobs if "hardware" in knob.key.split("+")), None)
         machines = [{}] if chosen is None else [{chosen.key: value} for value in chosen.values]
         first = self.grid[0]
@@ -125,6 +142,15 @@ class Request:
     def constants(self, point: Point) -> dict[str, Value]:
         """What of the machine a point changes."""
         return constants_of(settings_of(point))
+
+
+def sampler_of(text: str) -> SamplerName:
+    """What `--sampler` says."""
+    names: tuple[SamplerName, ...] = get_args(SamplerName)
+    for name in names:
+        if text == name:
+            return name
+    raise UsageError(f"--sampler {text}", allowed=f"one of {', '.join(names)}")
 
 
 def constants_of(settings: dict[str, Value]) -> dict[str, Value]:

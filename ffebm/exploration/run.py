@@ -43,7 +43,7 @@ class Exploration:
     @cached_property
     def ledger(self) -> Ledger:
         """Who does what, and what was found."""
-        return Ledger(self.request.folder, self._setup(), self.request.grid)
+        return Ledger(self.request.folder, self._setup(), self.request.grid, self.request.search)
 
     def _setup(self) -> ExplorationSetup:
         request = self.request
@@ -58,6 +58,7 @@ class Exploration:
             knobs={knob.key: list(knob.values) for knob in request.knobs},
             front=list(request.front),
             sampler=request.sampler,
+            seed=request.seed,
         )
 
     def open(self) -> None:
@@ -81,7 +82,7 @@ class Exploration:
                 claim = self.ledger.claim()
                 if claim is not None:
                     self._do(claim)
-                elif self.ledger.done() >= self.ledger.total:
+                elif self.ledger.is_finished():
                     return
                 else:
                     time.sleep(LOOK_S)  # others are at it; should one be killed, its point is claimed again
@@ -144,7 +145,7 @@ def explore(exploration: Exploration, jobs: int, told: Callable[[int], None]) ->
     finally:
         _end(others)
     failed = [other.exitcode for other in others if other.exitcode]
-    if failed and exploration.ledger.done() < exploration.ledger.total:
+    if failed and not exploration.ledger.is_finished():
         raise InternalError(f"a process of the exploration ended with {failed[0]}")
 
 

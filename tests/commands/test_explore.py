@@ -128,6 +128,15 @@ def test_energy_and_area_fall_with_the_bits(run: Run) -> None:
             f"error: --front without figures; some of {', '.join(FIGURES)}\n",
         ),
         (
+            ["--vary", "batch=1,2", "--sampler", "random"],
+            "error: --sampler random; one of grid, nsga2, tpe\n",
+        ),
+        (
+            ["--vary", "batch=1,2", "--trials", "5"],
+            "error: --trials 5 of a grid, which has 2 points; --sampler nsga2 or tpe, which look at some of "
+            "them\n",
+        ),
+        (
             ["--vary", "hardware=ideal,none-such"],
             "error: there is no hardware description 'none-such'; shipped are hermes, hermes-fast, "
             "heterogeneous, ideal, isaac, isaac-edram, pimcomp, reference, resistive, scratchpads\n"
