@@ -5,6 +5,7 @@ by source name), `crossbars.safetensors` (target conductances), `digital/` (one 
 `source.onnx` (an ONNX source without its weights) and `SHA256SUMS` over all of them.
 """
 
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -21,7 +22,8 @@ from ffebm.plan.checks.contradictions import plan_problems
 from ffebm.plan.checks.schedules import number_problems
 from ffebm.plan.pictures.notebook import plan_html
 from ffebm.plan.program import Segment
-from ffebm.plan.schema import SCHEMA, Manifest, PlanData
+from ffebm.plan.programming import with_copies, without_copies
+from ffebm.plan.schema import SCHEMA, Manifest, PlanData, TilePlan
 from ffebm.plan.summary import headline, summary_lines
 from ffebm.plan.tensor_file import Packed, unpack
 
@@ -66,7 +68,7 @@ class Plan(PlanData, kw_only=True, forbid_unknown_fields=True, eq=False):
         files: dict[str, FileContent] = {
             MANIFEST: msgspec.json.format(msgspec.json.encode(document), indent=1),
             WEIGHTS: Packed(self.weights),
-            CROSSBARS: Packed(self.crossbars),
+            CROSSBARS: Packed(without_copies(self.crossbars, _parts(self.tiles))),
         }
         for segment in self.segments:
             name = f"digital/segment{segment.id:04}.json"
@@ -78,6 +80,12 @@ class Plan(PlanData, kw_only=True, forbid_unknown_fields=True, eq=False):
     def summary(self) -> str:
         """What a person wants to know first, as text of at most 80 columns."""
         return "\n".join(summary_lines(self)) + "\n"
+
+
+def _parts(tiles: Sequence[TilePlan]) -> list[tuple[int, Hashable]]:
+    """The pieces by id, each with what it is a part of."""
+    pieces = sorted((piece for tile in tiles for piece in tile.pieces), key=lambda piece: piece.id)
+    return [(piece.id, (piece.weight, piece.group, piece.inputs, piece.outputs)) for piece in pieces]
 
 
 def _check_packages(packages: tuple[str, ...], where: Location) -> None:
@@ -115,7 +123,7 @@ def load_plan(path: str | Path) -> Plan:
         names = sorted(name for name in files if name.startswith("digital/"))
         segments = tuple(decoded(files[name], Segment) for name in names)
         weights = unpack(files[WEIGHTS])
-        crossbars = unpack(files[CROSSBARS])
+        crossbars = with_copies(unpack(files[CROSSBARS]), _parts(manifest.tiles))
     except KeyError as error:
         raise PlanError(f"{error.args[0]} is missing", hint="compile again", location=where) from None
     except (msgspec.DecodeError, safetensors.SafetensorError) as error:

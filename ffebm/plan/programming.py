@@ -1,11 +1,11 @@
 """What the cells of a piece are programmed to; loading a plan holds it against the weights."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from ffebm.graph.graph import Part
-from ffebm.graph.tensor import Array
+from ffebm.graph.tensor import Array, same_array
 from ffebm.hardware.description import Crossbar
 from ffebm.plan import conductance
 
@@ -137,3 +137,46 @@ def _nearest(codes: Array, piece: Array, scale: Array, crossbar: Crossbar) -> bo
 
 def _close(ours: Array, theirs: Array) -> bool:
     return bool(np.allclose(theirs, ours, rtol=CLOSE, atol=0))
+
+
+# --- copies of a weight --------------------------------------------------------------------------------
+
+
+def without_copies(arrays: Mapping[str, Array], pieces: Sequence[tuple[int, Hashable]]) -> dict[str, Array]:
+    """What pieces are programmed to, without that of pieces that hold the same as an earlier one.
+
+    Args:
+        arrays: `piece<id>.<name>`.
+        pieces: The id of each piece, and what tells its part of a weight from others; all in one order.
+    """
+    kept = dict(arrays)
+    for number, first in _copies(pieces):
+        names = [(f"piece{number}.{name}", f"piece{first}.{name}") for name in PROGRAMMED]
+        if all(_same(arrays.get(mine), arrays.get(theirs)) for mine, theirs in names):
+            for mine, _ in names:
+                kept.pop(mine, None)
+    return kept
+
+
+def with_copies(arrays: Mapping[str, Array], pieces: Sequence[tuple[int, Hashable]]) -> dict[str, Array]:
+    """The inverse of `without_copies`: pieces without arrays share those of the first one of their part."""
+    whole = dict(arrays)
+    for number, first in _copies(pieces):
+        names = [(f"piece{number}.{name}", f"piece{first}.{name}") for name in PROGRAMMED]
+        if not any(mine in arrays for mine, _ in names):
+            whole |= {mine: arrays[theirs] for mine, theirs in names if theirs in arrays}
+    return whole
+
+
+def _copies(pieces: Sequence[tuple[int, Hashable]]) -> Iterator[tuple[int, int]]:
+    """Pieces of a part that an earlier one holds too, with the first of these."""
+    first: dict[Hashable, int] = {}
+    for number, part in pieces:
+        if first.setdefault(part, number) != number:
+            yield number, first[part]
+
+
+def _same(ours: Array | None, theirs: Array | None) -> bool:
+    if ours is None or theirs is None:
+        return ours is theirs
+    return ours is theirs or same_array(ours, theirs)

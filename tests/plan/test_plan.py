@@ -16,6 +16,7 @@ from ffebm import compile as compile_plan
 from ffebm.errors import InternalError, PlanError, UsageError
 from ffebm.files.folder import SUMS
 from ffebm.plan.schema import Options
+from ffebm.plan.tensor_file import unpack
 from tests.models import Builder
 from tests.plan.folders import AGAIN, model, refused, set_at
 
@@ -48,6 +49,17 @@ def test_plans_differ_where_their_weights_do(plan: Plan, folder: Path) -> None:
 
 def test_a_plan_and_the_compiler_mean_the_same_by_what_is_not_said() -> None:
     assert compile_plan(model(), hardware="reference").options == Options()
+
+
+def test_copies_of_a_weight_are_written_once(tmp_path: Path) -> None:
+    plan = compile_plan(model(), hardware="reference")
+    plan.save(tmp_path / "plan")
+    assert any(piece.replica for _, piece in plan.pieces())
+    written = unpack((tmp_path / "plan" / "crossbars.safetensors").read_bytes())
+    assert 0 < len(written) < len(plan.crossbars)
+    assert load_plan(tmp_path / "plan") == plan
+    load_plan(tmp_path / "plan").save(tmp_path / "again")
+    assert (tmp_path / "plan" / SUMS).read_text() == (tmp_path / "again" / SUMS).read_text()
 
 
 def test_two_compilations_are_the_same_bytes(folder: Path, tmp_path: Path) -> None:

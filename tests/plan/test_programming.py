@@ -6,7 +6,14 @@ from msgspec.structs import replace
 
 from ffebm.graph.graph import Part
 from ffebm.hardware.description import Crossbar
-from ffebm.plan.programming import level_type, programmed, programming_problems, target_conductances
+from ffebm.plan.programming import (
+    level_type,
+    programmed,
+    programming_problems,
+    target_conductances,
+    with_copies,
+    without_copies,
+)
 from tests.runtime.tiles.bench import crossbar
 
 LOW, HIGH = 0.25e-6, 25e-6  # siemens, of the reference cell
@@ -66,3 +73,19 @@ def test_at_a_tie_either_level_is_right(level: int, problems: list[str]) -> None
     stored = {**arrays, "levels": np.array([[3], [level]], np.int8)}
     found = list(programming_problems(matrix, part, tile, stored, settings))
     assert [name for name in found if name == "levels"] == problems
+
+
+def test_copies_of_a_part_are_held_once_and_come_back() -> None:
+    part, other = ("w", 0, (0, 2), (0, 1)), ("w", 0, (2, 4), (0, 1))
+    pieces = [(0, part), (1, part), (2, other), (3, part), (4, part)]
+    levels = np.array([[1], [2]], np.int8)
+    arrays = {f"piece{number}.levels": levels.copy() for number in range(4)}
+    arrays |= {f"piece{number}.adc_range": np.ones(2, np.float32) for number in (0, 1)}
+    arrays |= {"piece4.levels": levels + 1, "piece4.adc_range": np.ones(2, np.float32)}
+    kept = without_copies(arrays, pieces)
+    # 2 is of another part, 3 lacks a range, 4 holds other levels
+    assert set(arrays) - set(kept) == {"piece1.levels", "piece1.adc_range"}
+    back = with_copies(kept, pieces)
+    assert back.keys() == arrays.keys()
+    assert all(np.array_equal(back[name], array) for name, array in arrays.items())
+    assert back["piece1.levels"] is kept["piece0.levels"]
