@@ -55,11 +55,11 @@ def test_copies_of_a_weight_are_written_once(tmp_path: Path) -> None:
     plan = compile_plan(model(), hardware="reference")
     plan.save(tmp_path / "plan")
     assert any(piece.replica for _, piece in plan.pieces())
-    written = unpack((tmp_path / "plan" / "crossbars.safetensors").read_bytes())
-    assert 0 < len(written) < len(plan.crossbars)
+    content = (tmp_path / "plan" / "crossbars.safetensors").read_bytes()
+    assert 0 < len(unpack(content)) < len(plan.crossbars)
     assert load_plan(tmp_path / "plan") == plan
     load_plan(tmp_path / "plan").save(tmp_path / "again")
-    assert (tmp_path / "plan" / SUMS).read_text() == (tmp_path / "again" / SUMS).read_text()
+    assert (tmp_path / "again" / "crossbars.safetensors").read_bytes() == content
 
 
 def test_two_compilations_are_the_same_bytes(folder: Path, tmp_path: Path) -> None:
