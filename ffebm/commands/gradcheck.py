@@ -149,8 +149,8 @@ def _fidelity(certificate: Certificate) -> Table:
 
 
 def _settling(certificate: Certificate) -> Table:
-    heads = ("block", "settled", "sweeps", "residual", "rate", "cycling", "nudged residual", "elsewhere")
-    table = _table("settling", *heads)
+    heads = ("block", "settled", "sweeps", "residual", "rate", "cycling", "nudged residual")
+    table = _table("settling", *heads, "elsewhere", "together")
     for row in certificate.settling:
         table.add_row(
             row.block,
@@ -161,6 +161,7 @@ def _settling(certificate: Certificate) -> Table:
             f"{row.cycling:.1%}",
             _text(row.nudged_residual, ".1e"),
             f"{row.elsewhere:.1%}",
+            f"{row.together:.1%}",
         )
     return table
 

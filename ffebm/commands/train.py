@@ -255,7 +255,9 @@ def _epoch_text(epoch: "Epoch") -> str:
     if epoch.train_accuracy is not None:
         parts.append(f"train {100 * epoch.train_accuracy:.2f} %")
     parts += _figures(epoch)
-    return f"{'  '.join(parts)}  {epoch.seconds:.1f} s{settled}"
+    others = max(epoch.elsewhere, epoch.elsewhere_together)
+    several = f", {100 * others:.0f} % settle elsewhere on another way" if others else ""
+    return f"{'  '.join(parts)}  {epoch.seconds:.1f} s{settled}{several}"
 
 
 def _figures(epoch: "Epoch") -> Iterator[str]:

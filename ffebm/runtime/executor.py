@@ -19,6 +19,7 @@ from ffebm.plan.schema import Settle
 from ffebm.plan.structure import nested
 from ffebm.runtime.blocks.block_runtime import BlockRuntime
 from ffebm.runtime.blocks.estimators.gradient import EP, Gradient, known_gradient
+from ffebm.runtime.blocks.other_equilibria import OtherEquilibria
 from ffebm.runtime.blocks.physics.catalogue import known_physics
 from ffebm.runtime.blocks.physics.physics import Physics
 from ffebm.runtime.blocks.settling.settling import Equilibrium
@@ -230,6 +231,27 @@ class Executor(nn.Module):
             weights = {name: self._tensor(name) for name in block.block.weights()}
             with torch.autocast(self.device.type, enabled=False):
                 found.append(block.tied_windows(equilibrium, weights))
+        return found
+
+    @torch.no_grad()
+    def other_equilibria(
+        self, settled: Sequence[Equilibrium] | None = None, most: int = 32
+    ) -> list[OtherEquilibria]:
+        """Samples that settle elsewhere from another's state, or when all layers move together, by block.
+
+        Each block has the inputs that it had, its weights as they are now, and is computed exactly: on no
+        tile, without noise, in 64 bits.
+
+        Args:
+            settled: Where each block has settled; None is the last run.
+            most: Look at so many samples at most, the first ones.
+        """
+        found = []
+        for equilibrium, number in zip(settled or self.equilibria, sorted(self.blocks), strict=True):
+            block = self.blocks[number]
+            weights = {name: self._tensor(name) for name in block.block.weights()}
+            with torch.autocast(self.device.type, enabled=False):
+                found.append(block.other_equilibria(equilibrium, weights, self.settle, most))
         return found
 
     # --- running -------------------------------------------------------------------------------------

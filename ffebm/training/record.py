@@ -37,6 +37,10 @@ class Epoch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         tied: Share of the windows of maxima inside blocks whose winner only rounding decides, in a
             feedforward pass of the first batch, before anything has come back from above.
         tied_settled: The same where the blocks have settled.
+        elsewhere: Share of samples and blocks that settle elsewhere from where the sample before has settled,
+            of the first samples of the first batch, by exact products in 64 bits.
+        elsewhere_together: The same when all layers of a block move together.
+        elsewhere_unknown: The same whose block did not settle on one of these ways.
         seconds: Wall-clock time.
     """
 
@@ -54,6 +58,9 @@ class Epoch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     sweeps: float = 0.0
     tied: float = 0.0
     tied_settled: float = 0.0
+    elsewhere: float = 0.0
+    elsewhere_together: float = 0.0
+    elsewhere_unknown: float = 0.0
     seconds: float
 
     @property

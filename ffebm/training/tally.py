@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from ffebm.runtime.blocks.other_equilibria import OtherEquilibria
 from ffebm.runtime.blocks.settling.settling import Equilibrium
 from ffebm.runtime.blocks.tied_windows import TiedWindows
 
@@ -20,12 +21,14 @@ class Tally:
         first: That of the epoch's first step; nan before it has ended.
         seen: Samples so far.
         tied: Windows of maxima that only rounding decides, of the batches that were looked at.
+        others: Samples of these that settle elsewhere on another way, all blocks together.
     """
 
     def __init__(self) -> None:
         self.step, self.first, self.seen = 0.0, math.nan, 0
         self._total, self._amount, self._right, self._labels = 0.0, 0.0, 0, 0
         self.tied = TiedWindows()
+        self.others = OtherEquilibria()
         self._unsettled, self._sweeps, self._looked = 0.0, 0.0, 0
 
     def begin(self) -> None:

@@ -16,6 +16,7 @@ from ffebm.errors import InternalError, Location, UsageError
 from ffebm.files.folder import read_folder
 from ffebm.files.lock import claimed
 from ffebm.plan.plan import Plan
+from ffebm.runtime.blocks.other_equilibria import OtherEquilibria
 from ffebm.runtime.blocks.tied_windows import TiedWindows
 from ffebm.runtime.executor import Executor
 from ffebm.runtime.save_onnx import model_files, source_model
@@ -296,6 +297,9 @@ class Trainer:
             sweeps=tally.sweeps,
             tied=tally.tied.first_share,
             tied_settled=tally.tied.settled_share,
+            elsewhere=tally.others.share(tally.others.started),
+            elsewhere_together=tally.others.share(tally.others.together),
+            elsewhere_unknown=tally.others.share(tally.others.unknown),
             lr=rate,
             **figures,
             seconds=time.perf_counter() - started,
@@ -318,8 +322,9 @@ class Trainer:
                 loss, scores = self._loss(x, y)
             tally.see(float(loss.detach()) * share, self.loss.hits(scores, y), self.loss.labels(y))
             tally.settle(self.net.equilibria)
-            if not tally.seen and not tally.tied.windows:  # the first batch stands for all: it takes a pass
+            if not tally.seen and not tally.others.samples:  # the first batch stands for all
                 tally.tied = sum(self.net.tied_windows(), TiedWindows())
+                tally.others = sum(self.net.other_equilibria(), OtherEquilibria())
             if math.isfinite(tally.step):
                 self._add_gradients(loss, share)
         (tally.step,) = self.ranks.summed([tally.step])

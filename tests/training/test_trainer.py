@@ -2,6 +2,7 @@ import math
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from msgspec.structs import replace
@@ -242,6 +243,22 @@ def test_sweeps_of_an_epoch() -> None:
     alone = 1  # the block of one layer is exact after one sweep
     assert [len(b.layers) for b in trainer.net.plan.blocks] == [1, 2]
     assert trainer.epochs[0].sweeps == (alone + SETTLE.free_sweeps) / 2
+
+
+def test_the_share_of_samples_that_settle_elsewhere_is_recorded() -> None:
+    b = Builder(3)
+    x = b.input("x", "N", 2)
+    # rivals: of two units that hold each other down a sweep lets the first win, a race the stronger
+    y = b.clip(b.node("Gemm", x, b.weight(2, 1, gain=0.1), b.constant(np.array([0.6], np.float32))))
+    rival = b.constant(np.array([[-3.0]], np.float32))
+    y = b.clip(b.node("Gemm", y, rival, b.constant(np.array([0.9], np.float32))))
+    model = b.model(b.node("Gemm", y, b.weight(1, 2, gain=0.01)))
+    plan = compile_plan(model, hardware="ideal", block_size=(2, 1), settle=SETTLE)
+    assert [len(block.layers) for block in plan.blocks] == [2, 1]
+    x0 = torch.rand(12, 2, generator=torch.Generator().manual_seed(0)) * 0.1
+    data = Data("rivals", x0, torch.arange(12) % 2, x0[:4], torch.arange(4) % 2)
+    (epoch,) = run_on(plan, data, replace(TRAINING, epochs=1)).epochs
+    assert (epoch.elsewhere, epoch.elsewhere_together, epoch.elsewhere_unknown) == (0.0, 0.5, 0.0)
 
 
 def test_the_share_of_tied_windows_is_recorded() -> None:

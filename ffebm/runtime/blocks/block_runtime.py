@@ -22,6 +22,7 @@ from ffebm.runtime.blocks.circuit import Circuit, Drives
 from ffebm.runtime.blocks.edge import Edge
 from ffebm.runtime.blocks.estimators.contrast import FreePoint, Gradients
 from ffebm.runtime.blocks.estimators.gradient import EP, ErrorCurrent, Gradient
+from ffebm.runtime.blocks.other_equilibria import OtherEquilibria, other_equilibria
 from ffebm.runtime.blocks.physics.physics import Physics, Weights
 from ffebm.runtime.blocks.projection import Projection
 from ffebm.runtime.blocks.settling.phase import Phase, Ties
@@ -190,6 +191,22 @@ class BlockRuntime:
         held = {name: exact.arrange(analog(weights[name].detach())) for name in self.block.weights()}
         inputs = {name: analog(x) for name, x in settled.inputs.items()}
         return tied_windows(exact, inputs, held, settled.state)
+
+    def other_equilibria(
+        self, settled: Equilibrium, weights: Weights, settle: Settle, most: int
+    ) -> OtherEquilibria:
+        """How many samples settle elsewhere on another way; computed exactly, on no tile, in 64 bits.
+
+        Args:
+            settled: Where it has settled, with its inputs.
+            weights: Weights and biases by source name.
+            settle: How it settles.
+            most: Look at so many samples at most, the first ones.
+        """
+        exact = Circuit(self.block, {}, physics=self._circuit.physics)
+        held = {name: exact.arrange(analog(weights[name].detach()).double()) for name in self.block.weights()}
+        inputs = {name: analog(x)[:most].double() for name, x in settled.inputs.items()}
+        return other_equilibria(exact, inputs, held, settle)
 
     def constrain(self, weights: Weights) -> None:
         """Put weights, in place, where the block's physics can have them.

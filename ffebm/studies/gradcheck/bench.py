@@ -11,6 +11,7 @@ from ffebm.hardware.description import AnalogGroup, Crossbar, Hardware, load_har
 from ffebm.plan.plan import Plan
 from ffebm.plan.schema import Settle
 from ffebm.runtime.blocks.estimators.gradient import Gradient
+from ffebm.runtime.blocks.other_equilibria import OtherEquilibria
 from ffebm.runtime.blocks.settling.settling import Equilibrium
 from ffebm.runtime.blocks.tied_windows import TiedWindows
 from ffebm.runtime.executor import Executor
@@ -103,6 +104,15 @@ class Bench:
             settled: Where `exact` has settled.
         """
         return Executor(self._ideal, seed=self.seed).double().tied_windows(settled)
+
+    def other_equilibria(self, settled: list[Equilibrium]) -> list[OtherEquilibria]:
+        """Samples that settle elsewhere on another way, by block.
+
+        Args:
+            settled: Where `exact` has settled.
+        """
+        net = Executor(self._ideal, self.settled(), seed=self.seed).double()
+        return net.other_equilibria(settled, self.probe.samples)
 
     def _quiet(self, net: Executor) -> Executor:
         """The certificate tells how blocks settled."""

@@ -42,7 +42,9 @@ class Settling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         rate: Median factor by which a free sweep shrinks the residual; None if unknown.
         cycling: Share of samples in a limit cycle.
         nudged_residual: Largest residual behind the backward pass; None without one.
-        elsewhere: Share of samples that settle more than `SAME` away when they start from the other start.
+        elsewhere: Share of samples that settle elsewhere when they start where the one before settled.
+        together: The same when all layers of the block move together, as in a circuit.
+        unknown: The same that did not settle on one of these ways.
         tied: Share of the windows of its maxima whose winner only rounding decides, in a feedforward pass,
             before anything has come back from above.
         tied_settled: The same where it has settled.
@@ -57,6 +59,8 @@ class Settling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     cycling: float
     nudged_residual: float | None
     elsewhere: float
+    together: float = 0.0
+    unknown: float = 0.0
     tied: float = 0.0
     tied_settled: float = 0.0
     curve: tuple[tuple[int, float], ...] = ()
@@ -165,9 +169,6 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 EXACT = 1e-12
 """Relative error below which a gradient in 64 bits is exact but for rounding."""
-
-SAME = 1e-3
-"""Relative distance within which two equilibria count as the same."""
 
 
 def save_certificate(certificate: Certificate, path: Path) -> None:

@@ -10,12 +10,12 @@ import torch
 from ffebm.errors import UsageError
 from ffebm.runtime.blocks.estimators.contrast import FreePoint
 from ffebm.runtime.blocks.estimators.gradient import EP, ErrorCurrent, Gradient, Implicit, Nudged, Unrolled
+from ffebm.runtime.blocks.other_equilibria import OtherEquilibria
 from ffebm.runtime.blocks.settling.settling import Equilibrium
 from ffebm.runtime.blocks.tied_windows import TiedWindows
 from ffebm.studies.gradcheck.bench import Bench, Grads, cosine, error, worst
 from ffebm.studies.gradcheck.certificate import (
     EXACT,
-    SAME,
     BetaPoint,
     Certificate,
     Fidelity,
@@ -200,24 +200,21 @@ def _phases(bench: Bench) -> list[int]:
 def _settling(
     bench: Bench, measured: Sequence[Equilibrium], reference: list[Equilibrium], tell: _Counter
 ) -> tuple[Settling, ...]:
-    settled = bench.settled()
-    start = "feedforward" if settled.start == "zero" else "zero"
-    other = bench.equilibria(msgspec.structs.replace(settled, start=start))
-    tell("another start")
+    others = bench.other_equilibria(reference)
+    tell("other equilibria")
     curves: list[list[tuple[int, float]]] = [[] for _ in measured]
     for sweeps in _phases(bench):
         plain = msgspec.structs.replace(bench.plan.settle, free_sweeps=sweeps, tol=None, strict=False)
         for curve, equilibrium in zip(curves, bench.equilibria(plain, exact=False), strict=True):
             curve.append((sweeps, float(equilibrium.residual.max())))
         tell(f"{sweeps} sweeps")
-    away = [elsewhere(here, there) for here, there in zip(reference, other, strict=True)]
     tied = bench.tied_windows(reference)
-    rows = zip(bench.plan.blocks, measured, away, tied, curves, strict=True)
+    rows = zip(bench.plan.blocks, measured, others, tied, curves, strict=True)
     return tuple(_row(block.name, ours, far, ties, curve) for block, ours, far, ties, curve in rows)
 
 
 def _row(
-    block: str, found: Equilibrium, away: float, tied: TiedWindows, curve: list[tuple[int, float]]
+    block: str, found: Equilibrium, others: OtherEquilibria, tied: TiedWindows, curve: list[tuple[int, float]]
 ) -> Settling:
     known = found.rate[torch.isfinite(found.rate)]
     return Settling(
@@ -228,24 +225,13 @@ def _row(
         rate=float(known.median()) if len(known) else None,
         cycling=float((found.period > 0).double().mean()),
         nudged_residual=None if found.backward is None else float(found.backward.residual.max()),
-        elsewhere=away,
+        elsewhere=others.share(others.started),
+        together=others.share(others.together),
+        unknown=others.share(others.unknown),
         tied=tied.first_share,
         tied_settled=tied.settled_share,
         curve=tuple(curve),
     )
-
-
-def elsewhere(here: Equilibrium, there: Equilibrium) -> float:
-    """Share of samples whose equilibria, both settled, are not the same."""
-    both = here.converged & there.converged
-    if not bool(both.any()):
-        return 0.0
-    apart = torch.zeros_like(here.residual)
-    size = torch.zeros_like(here.residual)
-    for name, s in here.state.items():
-        apart = apart + (s - there.state[name]).flatten(1).square().sum(1)
-        size = size + s.flatten(1).square().sum(1)
-    return float(((apart > SAME**2 * size) & both).double().mean())
 
 
 # --- nudging strength ------------------------------------------------------------------------------------
@@ -372,8 +358,10 @@ def _notes(settling: Sequence[Settling], reference: Sequence[Equilibrium]) -> li
                 f"feedforward pass, in {row.tied_settled:.1%} where it has settled; noise on the samples "
                 "(--dither) leaves none"
             )
-        if row.elsewhere:
+        if row.elsewhere or row.together:
             notes.append(
-                f"{row.block}: {row.elsewhere:.0%} of the samples settle elsewhere from another start"
+                f"{row.block}: {row.elsewhere:.0%} of the samples settle elsewhere from another's state, "
+                f"{row.together:.0%} when all layers move together: it has several equilibria "
+                "(docs/gradients.md, Several equilibria)"
             )
     return notes

@@ -14,10 +14,9 @@ from ffebm.hardware.description import Hardware, load_hardware
 from ffebm.plan.plan import Plan
 from ffebm.plan.schema import Settle
 from ffebm.runtime.blocks.estimators.gradient import EP, Implicit
-from ffebm.runtime.blocks.settling.settling import Equilibrium
 from ffebm.studies.gradcheck.bench import Bench
 from ffebm.studies.gradcheck.certificate import BetaPoint, Certificate
-from ffebm.studies.gradcheck.check import BETAS, CheckSettings, check, elsewhere, slope
+from ffebm.studies.gradcheck.check import BETAS, CheckSettings, check, slope
 from ffebm.studies.gradcheck.probe import Probe, random
 from tests.machines import crossbars
 from tests.models import Builder
@@ -173,22 +172,17 @@ def test_noise_shows_in_the_certificate() -> None:
     assert loud.hardware == load_hardware("reference").name
 
 
-def equilibrium(state: float, converged: bool = True) -> Equilibrium:
-    ones = torch.ones(1)
-    return Equilibrium(
-        ones,
-        ones.long(),
-        torch.tensor([converged]),
-        ones,
-        ones.long(),
-        state={"s": torch.full((1, 3), state)},
-    )
-
-
 def test_samples_that_settle_elsewhere_are_counted() -> None:
-    assert elsewhere(equilibrium(1.0), equilibrium(1.0005)) == 0
-    assert elsewhere(equilibrium(1.0), equilibrium(1.01)) == 1
-    assert elsewhere(equilibrium(1.0), equilibrium(1.01, converged=False)) == 0
+    b = Builder(3)
+    x = b.input("x", "N", 2)
+    rivals = b.constant(np.array([[-3.0, -3.0], [-3.0, -3.0]], np.float32))
+    y = b.clip(b.node("Gemm", x, b.weight(2, 2, gain=0.1), b.constant(np.array([0.6, 0.7], np.float32))))
+    y = b.clip(b.node("Gemm", y, rivals, b.constant(np.array([1.0, 0.9], np.float32))))
+    made = compile_model(b.model(y), hardware="ideal", block_size=2)
+    found = check(Bench(made, random(made, 4, 0)), CheckSettings(EP(0.1), sweeps=False))
+    (row,) = found.settling
+    assert (row.elsewhere, row.together, row.unknown) == (0.0, 1.0, 0.0)
+    assert any("100% when all layers move together" in note for note in found.notes)
 
 
 def test_the_slope_is_that_of_the_points_above_the_floor() -> None:

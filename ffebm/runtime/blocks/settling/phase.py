@@ -154,15 +154,15 @@ class Phase:
         """Update every layer of `order` once, and note what was asked for.
 
         Args:
-            order: Layers by colour.
+            order: Layers by colour; those of one move together, by the state before.
             relaxation: Step towards the update, of all rows or of each, [rows].
             note: What to note.
         """
         self.change, self.moved = None, note != "moved"
         for colour in order:
             extra = self._nudge.drives(self.state) if self._nudge and self._nudge.layers & {*colour} else {}
-            for layer in colour:
-                update = self._update(layer, extra.get(layer))
+            updates = [(layer, self._update(layer, extra.get(layer))) for layer in colour]
+            for layer, update in updates:
                 self._note(layer, update, note)
                 self.assign(layer, self._relaxed(layer, update, relaxation))
 
