@@ -26,6 +26,7 @@ from ffebm.graph.verify import verify
 from ffebm.graph.work import macs, parameters
 from ffebm.hardware.description import Hardware, load_hardware
 from ffebm.hardware.silicon import watts
+from ffebm.mapping.circuit.copies import copies_notes
 from ffebm.mapping.search import Measured
 from ffebm.passes.canonicalize import Canonicalize
 from ffebm.passes.check_sizes import CheckSizes
@@ -296,7 +297,7 @@ def emit(graph: Graph, hardware: Hardware, source: Source, options: Options, set
         memory=scheduled.memory,
         batch=batch_of(graph),
         twin=twins,
-        notes=(*graph.notes, *losing_notes(twins)),
+        notes=(*graph.notes, *copies_notes(graph, hardware), *losing_notes(twins)),
         packages=_packages(graph, hardware),
         segments=segments,
         weights={**graph.constants, **tensors},
