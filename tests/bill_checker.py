@@ -119,18 +119,20 @@ class _Bill:
             case "digital_backward":
                 node = self.nodes[step.name]
                 times = int(bool(self.trained(node.inputs))) + int(bool(self.feels.intersection(node.inputs)))
-                return self.digital(node, times)
+                return self.digital(node, times * self.share(schedule, step, node.outputs[0]))
             case "loss":
                 made = sum(self.elements(port.name) for port in self.plan.outputs)
                 return self.computed(0, 8 * made, 2 * made)
             case "free":
                 return self.free(self.block(step), step.rows)
             case "nudged":
-                return self.nudged(self.block(step), back=step.name.endswith("-beta"))
+                return self.nudged(self.block(step), step.rows, back=step.name.endswith("-beta"))
             case "contrast":
                 block = self.block(step)
                 learnt = sum(self.plan.weights[name].size for name in self.trained(block.weights()))
-                return self.computed(self.outer(block), 0, 2 * self.states(block) + learnt)
+                part = self.share(schedule, step, block.layers[0].value)
+                moved = 2 * self.states(block) + learnt
+                return self.computed(part * self.outer(block), 0, part * moved)
             case "update":
                 return self.update(step)
 
@@ -179,7 +181,7 @@ class _Bill:
         block = self.block(step)
         (before,) = {schedule.steps[number].kind for number in step.after}
         if before == "nudged":
-            return 2 * self.states(block)
+            return 2 * self.states(block) * self.share(schedule, step, block.layers[0].value)
         assert before == "update"
         return sum(self.plan.weights[name].size for name in block.weights() if name in self.pieces)
 
@@ -202,13 +204,13 @@ class _Bill:
             total += self.products(block, interaction, back=False, taken=taken(layer, interaction, rows))
         return total
 
-    def nudged(self, block: EnergyBlock, *, back: bool) -> Cost:
+    def nudged(self, block: EnergyBlock, rows: tuple[int, int] | None, *, back: bool) -> Cost:
         """The activation; the second phase also sends currents to what learns in front of the block."""
         (layer,) = block.layers
-        total = self.activated(layer, None)
+        total = self.activated(layer, rows)
         for interaction in layer.interactions if back else ():
             if interaction.source in self.feels:
-                total += self.products(block, interaction, back=True, taken=taken(layer, interaction, None))
+                total += self.products(block, interaction, back=True, taken=taken(layer, interaction, rows))
         return total
 
     def activated(self, layer: Layer, rows: tuple[int, int] | None) -> Cost:

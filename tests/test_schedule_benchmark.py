@@ -78,12 +78,14 @@ def test_the_table_counts_rows_of_older_code(made: Any, tmp_path: Path) -> None:
         network="squeezenet",
         machine="reference",
         latency=3e-3,
+        near=3e-3,
         bound=2e-3,
         mappings=1.5e-3,
         steps=1234,
         interval=1e-3,
         unit="network",
-        training=4e-3,
+        training=5e-3,
+        training_near=4e-3,
         training_bound=4e-3,
         training_interval=2e-3,
         training_unit="digital0",
@@ -96,7 +98,7 @@ def test_the_table_counts_rows_of_older_code(made: Any, tmp_path: Path) -> None:
     record.keep(msgspec.structs.replace(row, machine="isaac", code="other"))
     lines = list(made.table_lines(made.Record(tmp_path / "schedule.json").ordered(), "0123abcd"))
     assert lines[2] == (
-        "| squeezenet | reference | 3 ms | 1.500 | 1.5 ms, 2.00 | 1,234 | 1 ms (network) | 4 ms | 1.000 "
+        "| squeezenet | reference | 3 ms | 1.500 | 1.5 ms, 2.00 | 1,234 | 1 ms (network) | 5 ms | 1.000 "
         "| 2 ms (digital0) | 64 | 2 | 0123abcd |"
     )
     assert lines[-1] == "Code when this was written: `0123abcd`; 1 of 2 rows are of older code."

@@ -13,7 +13,7 @@ work at the block's edge only.
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ffebm.graph.energy_block import EnergyBlock, Interaction, Layer, Linear, PhaseKind
@@ -62,7 +62,7 @@ class BlockCost:
         self.colour = {layer.value: colours[n] for n, layer in enumerate(block.layers)}
         self.bundles = {w: bundles_of(graph.parts[w]) for w in block.weights() if w in graph.parts}
         self.homes = Homes(graph, hardware, self.group, self.bundles)
-        self._bands: dict[tuple[float, ...], PhaseCost] = {}
+        self._bands: dict[tuple[object, ...], PhaseCost] = {}
 
     @property
     def tiles(self) -> tuple[int, ...]:
@@ -91,13 +91,16 @@ class BlockCost:
             spans: Of each interaction the vectors that are read: the first, and one behind the last.
             share: Of the layer's elements.
         """
-        counts = [self.replicas(interaction) for _, interaction in self.clamped]
-        starts = [first % copies for (first, _), copies in zip(spans, counts, strict=True)]
-        key = (share, *starts, *(behind - first for first, behind in spans))
+        key = ("free", share, *self._alike(spans))
         if key not in self._bands:
             reads = self._reads([(i, False) for _, i in self.clamped], spans)
             self._bands[key] = _sum([reads, self._activations(list(self.block.layers), share)])
         return self._bands[key]
+
+    def _alike(self, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        """What tells spans apart: the replica that takes the first vector of each, and how many there are."""
+        copies = [self.replicas(interaction) for _, interaction in self.clamped]
+        return [(first % n, behind - first) for (first, behind), n in zip(spans, copies, strict=True)]
 
     def replicas(self, interaction: Interaction) -> int:
         """Copies of an interaction's weight, which share its vectors out."""
@@ -114,6 +117,24 @@ class BlockCost:
             states = sum(math.prod(layer.shape) for layer in self.block.layers)
             return _sum([back, self._relaxes(relaxation, "nudged", outputs, states)])
         return _sum([back, *self._sweeps(sweeps if self.internal else 1)])
+
+    def nudged_band(
+        self, spans: Sequence[tuple[int, int]], share: float, to_inputs: Collection[str] = ()
+    ) -> PhaseCost:
+        """Some of a nudged phase of a block of one layer.
+
+        Args:
+            spans: Of each interaction the vectors whose error currents go back: the first, and one behind.
+            share: Of the layer's elements.
+            to_inputs: Where error currents are carried.
+        """
+        key = ("nudged", share, *self._alike(spans), *to_inputs)
+        if key not in self._bands:
+            pairs = zip(self.clamped, spans, strict=True)
+            back = [(i, span) for (_, i), span in pairs if i.source in to_inputs]
+            reads = self._reads([(i, True) for i, _ in back], [span for _, span in back])
+            self._bands[key] = _sum([reads, self._activations(list(self.block.layers), share)])
+        return self._bands[key]
 
     def state_elements(self) -> int:
         """Elements of all layers together."""

@@ -5,6 +5,7 @@ gradients) and digital backward; updates last. A weight that several blocks or n
 the sum of its gradients, after the last read of it.
 """
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from ffebm.graph.energy_block import EnergyBlock
@@ -15,9 +16,12 @@ from ffebm.hardware.groups import DataType
 from ffebm.mapping.block_cost import update_of
 from ffebm.mapping.digital_cost import DigitalWork, work_of
 from ffebm.plan.schema import Settle
-from ffebm.scheduling.forward import Forward
-from ffebm.scheduling.items import ScheduledItem
+from ffebm.scheduling.bands import MOST_STEPS, Bands
+from ffebm.scheduling.forward import Coming, Forward
+from ffebm.scheduling.in_flight import joining
+from ffebm.scheduling.items import ScheduledItem, items_of
 from ffebm.scheduling.list_schedule import Task
+from ffebm.scheduling.streams import Stream
 from ffebm.scheduling.task_list import Seat, apart
 
 LOSS_OPERATIONS = 8.0
@@ -26,18 +30,34 @@ UPDATE_OPERATIONS = 2.0
 """Digital operations a weight for an optimiser's step (plain gradient descent)."""
 
 
+def learning(graph: Graph) -> set[str]:
+    """Values that a trainable weight has shaped: where error currents must reach."""
+    learns: set[str] = set()
+    for item in items_of(graph):
+        own = any(v in graph.trainable for node in item.nodes for v in node.inputs)
+        if own or any(v in learns for v in item.reads):
+            learns.update(item.makes)
+    return learns
+
+
 class Backward(Forward):
     """Tasks of one training step; the arguments are those of `Forward`."""
 
     def __init__(
-        self, graph: Graph, hardware: Hardware, settle: Settle, dtype: DataType, most_bands: int
+        self,
+        graph: Graph,
+        hardware: Hardware,
+        settle: Settle,
+        dtype: DataType,
+        most_bands: int,
+        most_steps: int = MOST_STEPS,
     ) -> None:
-        super().__init__(graph, hardware, settle, dtype, most_bands)
+        self.learns = learning(graph)
+        super().__init__(graph, hardware, settle, dtype, most_bands, most_steps)
         self.readers: dict[str, list[ScheduledItem]] = {}
         for item in self.items:
             for value in item.reads:
                 self.readers.setdefault(value, []).append(item)
-        self.learns = self._learning()
         self.gradients: dict[tuple[int, ...], list[int]] = {}
         self.backwards: dict[int, int] = {}
         self.in_place: set[int] = set()
@@ -46,14 +66,22 @@ class Backward(Forward):
         for weight, users in self.users.items():
             self.read_by.setdefault(users, []).append(weight)
 
-    def _learning(self) -> set[str]:
-        """Values that a trainable weight has shaped: where error currents must reach."""
-        learns: set[str] = set()
-        for item in self.items:
-            own = any(v in self.graph.trainable for node in item.nodes for v in node.inputs)
-            if own or any(v in learns for v in item.reads):
-                learns.update(item.makes)
-        return learns
+    def _joined(self) -> Collection[str]:
+        return joining(self.graph)
+
+    def _further_steps(self) -> list[int]:
+        """Steps of a band of each item beside its own, on both ways.
+
+        What it makes is carried; error currents come, which a backward run takes, or two nudged phases whose
+        states are carried and contrasted; and what it reads gets its own.
+        """
+        carried = super()._further_steps()
+        back = (
+            (1 if item.block is None else 4)
+            + sum(value in self.learns for value in (*item.makes, *item.reads))
+            for item in self.items
+        )
+        return [forth + more for forth, more in zip(carried, back, strict=True)]
 
     def backward(self) -> None:
         """Tasks of one training step behind its forward part."""
@@ -63,70 +91,171 @@ class Backward(Forward):
         loss = self.compute(
             "loss", "loss", tuple(sorted(ends)), DigitalWork(0, LOSS_OPERATIONS * size, 2 * size)
         )
-        arrived = {value: [self._carry_back(value, loss, host)] for value in self.graph.outputs}
+        arrived = {value: [self._carry_back(value, Coming((loss,)), host)] for value in self.graph.outputs}
         for item in reversed(self.items):
-            after = [task for value in item.makes for task in arrived.get(value, [])]
-            if not after or not any(value in self.learns for value in item.makes):
+            if not any(value in arrived and value in self.learns for value in item.makes):
                 continue
             wanted = [v for v in item.reads if v in self.learns]
             if item.block is None:
-                self._node_backward(item, tuple(after), wanted)
+                tasks = self._node_backward(item, arrived, wanted)
             else:
-                self._block_backward(item, item.block, arrived, wanted)
+                tasks = self._block_backward(item, item.block, arrived, wanted)
             for value in wanted:
-                current = self.backwards[item.position]
-                arrived.setdefault(value, []).append(self._carry_back(value, current, self.seat(item)))
+                made = self._made_back(item, value, tasks)
+                arrived.setdefault(value, []).append(self._carry_back(value, made, self.seat(item)))
         self._updates_of_shared()
 
-    def _node_backward(self, item: ScheduledItem, after: tuple[int, ...], wanted: list[str]) -> None:
+    def _streaming(self, item: ScheduledItem) -> tuple[Stream, Bands] | None:
+        """How an item goes in bands; None: at once."""
+        stream, bands = self._streams[item.position], self._bands[item.position]
+        return None if stream is None or bands is None else (stream, bands)
+
+    def _made_back(self, item: ScheduledItem, value: str, tasks: tuple[int, ...]) -> Coming:
+        """The error current that the bands of an item leave of a value that it reads, row by row."""
+        streaming = self._streaming(item)
+        if streaming is None or not streaming[0].reads.get(value):
+            return Coming(tasks[-1:])
+        stream, bands = streaming
+        ends: dict[int, int] = {}
+        for task, behind in zip(tasks, bands.ends, strict=True):
+            ends.setdefault(stream.complete(value, behind), task)
+        reach = stream.reads[value][0]
+        ends.pop(0, None)
+        ends[reach.size] = tasks[-1]
+        return Coming(tuple(ends.values()), reach.axis, Bands(tuple(ends)))
+
+    def _node_backward(
+        self, item: ScheduledItem, arrived: dict[str, list[Coming]], wanted: list[str]
+    ) -> tuple[int, ...]:
         node = item.nodes[0]
         trained = self._trained(item)
         times = (1 if trained else 0) + (1 if wanted else 0)
         work = work_of(self.graph, node, max(1, times))
-        group = self.hardware.digital_group(node.group)
-        before = (*after, self.ended(item))
-        self.backwards[item.position] = self.compute("digital_backward", node.name, before, work, group=group)
+        run = self.digital_run(work, self.hardware.digital_group(node.group))
+        currents = [coming for value in item.makes for coming in arrived.get(value, [])]
+        streaming = self._streaming(item)
+        tasks: tuple[int, ...]
+        if streaming is None:
+            after = (*(task for coming in currents for task in coming.tasks), *self.ended(item))
+            tasks = (self.append(run.task("digital_backward", node.name, after)),)
+        else:
+            stream, bands = streaming
+            tasks = ()
+            for rows, forth in zip(bands.rows(), self.ended(item), strict=True):
+                needed = (task for coming in currents for task in coming.bring(stream.axis, rows))
+                share = (rows[1] - rows[0]) / stream.rows
+                after = (*tasks[-1:], forth, *needed)
+                task = run.task("digital_backward", node.name, after, rows, share)
+                tasks = (*tasks, self.append(task))
+        self.backwards[item.position] = tasks[-1]
         if trained:
-            self._learn(item, self.backwards[item.position])
+            self._learn(item, tasks[-1])
+        return tasks
 
     def _block_backward(
-        self, item: ScheduledItem, block: EnergyBlock, arrived: dict[str, list[int]], wanted: list[str]
-    ) -> None:
-        cost, units = self.costs[block.id], self.tiles(block)
-        if cost.group.relaxation is not None:  # as a whole, in no bands
-            free, ran = cost.free(self.settle.free_sweeps, before_nudge=True), self.ended(item)
-            self.tasks[ran] = replace(self.tasks[ran], seconds=free.seconds, cost=free.cost)
-        currents = [
-            self.transfer(v, tuple(arrived[v]), (self._gathered(v), block))
-            for v in block.outputs
-            if v in arrived
-        ]
-        up = cost.nudged(self.settle.nudged_sweeps)
-        down = cost.nudged(self.settle.nudged_sweeps, to_inputs=wanted)
-        plus = Task(
-            "nudged", f"{block.name} +beta", units, up.seconds, (*currents, self.ended(item)), up.cost
-        )
-        after = (self.append(plus, block),)
-        minus = self.append(
-            Task("nudged", f"{block.name} -beta", units, down.seconds, after, down.cost), block
-        )
-        self.backwards[item.position] = minus
+        self, item: ScheduledItem, block: EnergyBlock, arrived: dict[str, list[Coming]], wanted: list[str]
+    ) -> tuple[int, ...]:
+        """Both nudged phases of a block, the contrast of their states; the tasks of the second phase."""
+        currents = [v for v in block.outputs if v in arrived]
+        streaming = self._streaming(item)
+        if streaming is None:
+            plus, minus = self._nudged_at_once(item, block, {v: arrived[v] for v in currents}, wanted)
+        else:
+            (value,) = currents
+            plus, minus = self._nudged_in_bands(item, block, value, arrived[value], wanted)
+        self.backwards[item.position] = minus[-1]
         if not self._trained(item):
-            return
+            return minus
         in_place = self._learns_in_place(item)
         if in_place:
             self.in_place.add(item.position)
         gradients = [w for w in self._trained(item) if not (in_place and self.graph.parts.get(w))]
         if not gradients:
-            self._learn(item, minus)
-            return
+            self._learn(item, minus[-1])
+            return minus
+        self._learn(item, self._contrast(item, block, plus, minus, gradients))
+        return minus
+
+    def _contrast(
+        self,
+        item: ScheduledItem,
+        block: EnergyBlock,
+        plus: tuple[int, ...],
+        minus: tuple[int, ...],
+        gradients: list[str],
+    ) -> int:
+        """The contrast of the states that the bands of both nudged phases leave; its last task."""
+        cost = self.costs[block.id]
         moved = 2 * cost.state_elements()
-        states = self.transfer(block.name, (minus,), (block, None), moved, block)
         size = sum(self.graph.constants[weight].size for weight in gradients)
         # biases alone need weighted sums of states
-        products = moved if in_place else cost.contrast_macs()
-        work = DigitalWork(products, 0, moved + size)
-        self._learn(item, self.compute("contrast", block.name, (states,), work, block))
+        products = moved if item.position in self.in_place else cost.contrast_macs()
+        run = self.digital_run(DigitalWork(products, 0, moved + size), self.hardware.host)
+        streaming = self._streaming(item)
+        if streaming is None:
+            states = self.transfer(block.name, minus, (block, None), moved, block)
+            return self.append(run.task("contrast", block.name, (states,)), block)
+        stream, bands = streaming
+        last: tuple[int, ...] = ()
+        for rows, up, down in zip(bands.rows(), plus, minus, strict=True):
+            share = (rows[1] - rows[0]) / stream.rows
+            states = self.transfer(block.name, (up, down), (block, None), share * moved, block, rows)
+            task = run.task("contrast", block.name, (states, *last), rows, share)
+            last = (self.append(task, block),)
+        return last[0]
+
+    def _nudged_at_once(
+        self, item: ScheduledItem, block: EnergyBlock, arrived: dict[str, list[Coming]], wanted: list[str]
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        cost, units = self.costs[block.id], self.tiles(block)
+        if cost.group.relaxation is not None:  # as a whole, in no bands
+            free, (ran,) = cost.free(self.settle.free_sweeps, before_nudge=True), self.ended(item)
+            self.tasks[ran] = replace(self.tasks[ran], seconds=free.seconds, cost=free.cost)
+        currents = [
+            self.transfer(
+                v, tuple(task for coming in some for task in coming.tasks), (self._gathered(v), block)
+            )
+            for v, some in arrived.items()
+        ]
+        up = cost.nudged(self.settle.nudged_sweeps)
+        down = cost.nudged(self.settle.nudged_sweeps, to_inputs=wanted)
+        after = (*currents, *self.ended(item))
+        plus = self.append(Task("nudged", f"{block.name} +beta", units, up.seconds, after, up.cost), block)
+        minus = Task("nudged", f"{block.name} -beta", units, down.seconds, (plus,), down.cost)
+        return (plus,), (self.append(minus, block),)
+
+    def _nudged_in_bands(
+        self,
+        item: ScheduledItem,
+        block: EnergyBlock,
+        value: str,
+        arrived: list[Coming],
+        wanted: list[str],
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Each band of the second phase follows the same band of the first one, and the band before."""
+        found = self._streaming(item)
+        assert found is not None
+        stream, bands = found
+        cost, units = self.costs[block.id], self.tiles(block)
+        nothing = [(0, 0)] * len(stream.drives)
+        plus: list[int] = []
+        minus: list[int] = []
+        for rows, forth in zip(bands.rows(), self.ended(item), strict=True):
+            share = (rows[1] - rows[0]) / stream.rows
+            spans = [
+                (0, 0) if drive is None else drive.returned(rows, stream.rows) for drive in stream.drives
+            ]
+            needed = tuple(task for coming in arrived for task in coming.bring(stream.axis, rows))
+            current = self._carried_rows(value, needed, (self._gathered(value), block), rows, bands)
+            inputs = tuple(task for v in item.reads for task in self._tasks_before(v, item, stream, rows))
+            up, down = cost.nudged_band(nothing, share), cost.nudged_band(spans, share, wanted)
+            after = (current, forth, *inputs)
+            task = Task("nudged", f"{block.name} +beta", units, up.seconds, after, up.cost, rows=rows)
+            plus.append(self.append(task, block))
+            after = (plus[-1], *minus[-1:], forth, *inputs)
+            task = Task("nudged", f"{block.name} -beta", units, down.seconds, after, down.cost, rows=rows)
+            minus.append(self.append(task, block))
+        return tuple(plus), tuple(minus)
 
     def _learns_in_place(self, item: ScheduledItem) -> bool:
         """Cells take the outer products of a block's states themselves; no other part reads its weights."""
@@ -164,7 +293,7 @@ class Backward(Forward):
     def _update(self, users: tuple[int, ...]) -> None:
         """One step of the weights that exactly these items read, after everything that reads them."""
         items = [self.items[position] for position in users]
-        ends = [(self.ended(item), self.backwards.get(item.position, -1)) for item in items]
+        ends = [(*self.ended(item)[-1:], self.backwards.get(item.position, -1)) for item in items]
         reads = [task for both in ends for task in both if task >= 0]
         weights = self.read_by[users]
         size = sum(self.graph.constants[weight].size for weight in weights)
@@ -200,10 +329,18 @@ class Backward(Forward):
         task = Task("update", block.name, units, write.seconds, (states,), write.cost)
         self.tasks.append(replace(task, block=block.id))
 
-    def _carry_back(self, value: str, current: int, seat: Seat) -> int:
+    def _carry_back(self, value: str, current: Coming, seat: Seat) -> Coming:
         """Carry an error current from where it is made to where those of its value are added."""
         target = self._gathered(value)
-        return self.transfer(value, (current,), (seat, target)) if apart(seat, target) else current
+        if not apart(seat, target):
+            return current
+        if current.bands is None:
+            return Coming((self.transfer(value, current.tasks, (seat, target)),))
+        tasks = [
+            self._carried_rows(value, (task,), (seat, target), rows, current.bands)
+            for rows, task in zip(current.bands.rows(), current.tasks, strict=True)
+        ]
+        return Coming(tuple(tasks), current.axis, current.bands)
 
     def _gathered(self, value: str) -> Seat:
         """Where the error currents of a value are added.

@@ -18,9 +18,12 @@ from ffebm.scheduling.streams import Stream
 MOST_BANDS = 32
 """Bands of an item. ResNet-50 on `reference` by up to 32 bands a layer takes 6 % more than by single rows, by
 16 it takes 24 %: docs/scheduling.md."""
+MOST_TRAINING_BANDS = 8
+"""Bands of an item in a training step, where each has up to five further steps on the way back, and buffers
+that live long. SqueezeNet on `reference` takes 6.4 ms so, by 16 bands 5.5, by 32 5.1: docs/scheduling.md."""
 MOST_STEPS = 10_000
-"""Steps of an inference: DenseNet-121 by 32 bands a layer would have half as many again for a tenth of its
-time: docs/scheduling.md."""
+"""Steps of an inference, and of a training step: DenseNet-121 by 32 bands a layer would have half as many
+again for a tenth of its time: docs/scheduling.md."""
 IDLE = 0.1
 """Share by which bands that are no multiple of a layer's replicas may lengthen its reads (an assumption)."""
 
@@ -56,13 +59,13 @@ class Streaming:
     Attributes:
         stream: How it does.
         unit: Its bands have a multiple of so many rows.
-        copies: How often what it makes is carried.
+        further: Steps of a band beside its own.
         seconds: How long it takes.
     """
 
     stream: Stream
     unit: int
-    copies: int
+    further: int
     seconds: float
 
     def bands(self, height: int) -> Bands:
@@ -70,13 +73,13 @@ class Streaming:
         return of_height(self.stream.rows, -(-height // self.unit) * self.unit)
 
     def steps(self, height: int) -> int:
-        """Steps that it makes by bands of at least so many rows, what is carried included."""
-        return len(self.bands(height).ends) * (1 + self.copies)
+        """Steps that it makes by bands of at least so many rows."""
+        return len(self.bands(height).ends) * (1 + self.further)
 
 
 def bands_of(
     streams: Sequence[Stream | None],
-    copies: Sequence[int],
+    further: Sequence[int],
     replicas: Mapping[int, Sequence[int]],
     seconds: Sequence[float],
     most: int = MOST_BANDS,
@@ -86,14 +89,14 @@ def bands_of(
 
     Args:
         streams: Of the items in order.
-        copies: How often what each item makes is carried.
+        further: Steps of a band of each item beside its own, as those that carry what it makes.
         replicas: Of each linear map that drives a block, by the block's position among the items.
         seconds: How long each item takes.
         most: Bands of an item.
         most_steps: Steps of all items.
     """
     found = {
-        place: Streaming(stream, _unit(stream, replicas.get(place, ())), copies[place], seconds[place])
+        place: Streaming(stream, _unit(stream, replicas.get(place, ())), further[place], seconds[place])
         for place, stream in enumerate(streams)
         if stream is not None
     }

@@ -7,6 +7,7 @@ item take adds up to what it takes at once; only reads of replicas and latencies
 since each band has its own.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from ffebm.graph.energy_block import EnergyBlock
@@ -31,7 +32,7 @@ def place_of(seat: Seat) -> str:
 
 @dataclass(frozen=True)
 class Coming:
-    """A value that comes in bands.
+    """A value, or its error current, that comes in bands.
 
     Attributes:
         tasks: After each of which a band is there; -1 if it is from the start.
@@ -42,6 +43,13 @@ class Coming:
     tasks: tuple[int, ...]
     axis: int | None = None
     bands: Bands | None = None
+
+    def bring(self, axis: int, rows: Rows) -> tuple[int, ...]:
+        """The tasks that bring some rows of an axis; all of them if it does not come along that."""
+        if self.bands is None or axis != self.axis:
+            return self.tasks
+        first, behind = rows
+        return self.tasks[self.bands.of(first) : self.bands.of(behind - 1) + 1] if first < behind else ()
 
 
 GIVEN = Coming((-1,))
@@ -57,7 +65,7 @@ class Forward(TaskList):
         settle: How energy blocks settle.
         dtype: In which digital units compute.
         most_bands: Bands of an item; 1: nothing streams.
-        most_steps: Steps of an inference, for which layers are cut less finely.
+        most_steps: Steps of all, for which layers are cut less finely.
     """
 
     def __init__(
@@ -89,6 +97,10 @@ class Forward(TaskList):
         if most_bands > 1 and self._several_units():
             self._stream(most_steps)
 
+    def _joined(self) -> Collection[str]:
+        """Nodes that need all rows of all samples, by name: none in an inference."""
+        return ()
+
     def _several_units(self) -> bool:
         """Bands gain nothing where one unit does everything."""
         groups = {node.group for node in self.graph.nodes if node.unit == "digital"}
@@ -97,7 +109,7 @@ class Forward(TaskList):
 
     def _stream(self, most_steps: int) -> None:
         """Decide what streams, in which bands."""
-        streams = streams_of(self.graph, self.hardware, self.items, self.batch)
+        streams = streams_of(self.graph, self.hardware, self.items, self.batch, self._joined())
         replicas = {
             item.position: [self.costs[item.block.id].replicas(i) for _, i in item.block.interactions()]
             for item in self.items
@@ -105,10 +117,10 @@ class Forward(TaskList):
         }
         seconds = [self._seconds(item) for item in self.items]
         self._streams, self._axes = streams.of, streams.axes
-        self._bands = bands_of(streams.of, self._copies(), replicas, seconds, self._most, most_steps)
+        self._bands = bands_of(streams.of, self._further_steps(), replicas, seconds, self._most, most_steps)
 
-    def _copies(self) -> list[int]:
-        """How often what each item makes is carried."""
+    def _further_steps(self) -> list[int]:
+        """Steps of a band of each item beside its own: how often what it makes is carried."""
         places: dict[str, set[str]] = {}
         for item in self.items:
             for value in item.reads:
@@ -124,10 +136,10 @@ class Forward(TaskList):
         group = self.hardware.digital_group(node.group)
         return digital_cost(self.hardware, group, self._work[item.position], self.dtype).seconds
 
-    def ended(self, item: ScheduledItem) -> int:
-        """The task with which an item has run; -1 before it has."""
+    def ended(self, item: ScheduledItem) -> tuple[int, ...]:
+        """The tasks with which an item has run; none before it has."""
         done = self.done.get(item.position)
-        return -1 if done is None else done.tasks[-1]
+        return () if done is None else done.tasks
 
     def forward(self) -> None:
         """Tasks of one inference."""
@@ -200,14 +212,12 @@ class Forward(TaskList):
         """The tasks that bring the rows of a value that some rows of an item need."""
         coming = self.coming(value, self.seat(item))
         reaches = stream.reads.get(value)
-        if coming.bands is None or reaches is None or reaches[0].axis != coming.axis:
+        if coming.bands is None or not reaches:
             return coming.tasks
         first, behind = stream.needed(value, rows)
         if rows[1] == stream.rows:
             behind = coming.bands.ends[-1]
-        return (
-            coming.tasks[coming.bands.of(first) : coming.bands.of(behind - 1) + 1] if first < behind else ()
-        )
+        return coming.bring(reaches[0].axis, (first, behind))
 
     def coming(self, value: str, seat: Seat) -> Coming:
         """A value as it comes to where it is read."""
@@ -237,9 +247,15 @@ class Forward(TaskList):
         """A value over the network, band by band."""
         if made.bands is None:
             return Coming((self.transfer(value, made.tasks, ends),))
-        tasks: list[int] = []
-        total = elements(self.graph, value)
-        for rows, task in zip(made.bands.rows(), made.tasks, strict=True):
-            moved = total * (rows[1] - rows[0]) / made.bands.ends[-1]
-            tasks.append(self.transfer(value, (task,), ends, moved, rows=rows))
+        tasks = [
+            self._carried_rows(value, (task,), ends, rows, made.bands)
+            for rows, task in zip(made.bands.rows(), made.tasks, strict=True)
+        ]
         return Coming(tuple(tasks), made.axis, made.bands)
+
+    def _carried_rows(
+        self, value: str, after: tuple[int, ...], ends: tuple[Seat, Seat], rows: Rows, bands: Bands
+    ) -> int:
+        """Some rows of a value, or of its error current, over the network."""
+        moved = elements(self.graph, value) * (rows[1] - rows[0]) / bands.ends[-1]
+        return self.transfer(value, after, ends, moved, rows=rows)

@@ -4,7 +4,7 @@ A training step is: the free phases and digital nodes in order; the loss; then f
 two nudged phases, the contrast of their states (weight gradients) and digital backward; updates last. Values
 that cross units travel over the network. Weights are on their tiles before an inference starts.
 
-An inference goes in bands of rows; the items of a training step run as a whole.
+Both go in bands of rows, forward and back.
 """
 
 from ffebm.graph.graph import Graph
@@ -12,7 +12,7 @@ from ffebm.hardware.description import Hardware
 from ffebm.hardware.groups import DataType
 from ffebm.plan.schema import Settle
 from ffebm.scheduling.backward import Backward
-from ffebm.scheduling.bands import MOST_BANDS, MOST_STEPS
+from ffebm.scheduling.bands import MOST_BANDS, MOST_STEPS, MOST_TRAINING_BANDS
 from ffebm.scheduling.forward import Forward
 from ffebm.scheduling.list_schedule import Task
 from ffebm.scheduling.task_list import batch_of
@@ -43,9 +43,16 @@ def inference_tasks(
     return tasks.tasks
 
 
-def training_tasks(graph: Graph, hardware: Hardware, settle: Settle, dtype: DataType = "fp32") -> list[Task]:
-    """What one training step of a placed graph is made of; digital work at the price of a data type."""
-    tasks = Backward(graph, hardware, settle, dtype, 1)
+def training_tasks(
+    graph: Graph,
+    hardware: Hardware,
+    settle: Settle,
+    dtype: DataType = "fp32",
+    most_bands: int = MOST_TRAINING_BANDS,
+    most_steps: int = MOST_STEPS,
+) -> list[Task]:
+    """What one training step of a placed graph is made of; the arguments are those of `inference_tasks`."""
+    tasks = Backward(graph, hardware, settle, dtype, most_bands, most_steps)
     tasks.forward()
     tasks.backward()
     return tasks.tasks

@@ -7,7 +7,7 @@ itself.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ffebm.graph.energy_block import EnergyBlock, Interaction, Layer
@@ -45,6 +45,14 @@ class Reach:
                 rows = window.needed(rows)
         return rows
 
+    def complete(self, row: int, last: int) -> int:
+        """How many first rows of the value no output row from `row` to `last` needs.
+
+        What goes back through the windows is complete there once the output rows before have gone.
+        """
+        first, behind = self.needed((row, last))
+        return first if first < behind else self.size
+
 
 @dataclass(frozen=True)
 class Drive:
@@ -73,6 +81,16 @@ class Drive:
             return 0
         return self.row * (self.reach.size if row == last else self.reach.needed((0, row))[1])
 
+    def returned(self, rows: Rows, last: int) -> Rows:
+        """Those whose error currents are complete with some rows of the layer, and were not before.
+
+        Args:
+            rows: Of the layer.
+            last: How many it has.
+        """
+        first, behind = (0 if row == 0 else self.row * self.reach.complete(row, last) for row in rows)
+        return first, max(first, behind)
+
 
 @dataclass(frozen=True)
 class Stream:
@@ -96,6 +114,10 @@ class Stream:
         some = [(first, behind) for first, behind in found if first < behind]
         return min((r[0] for r in some), default=0), max((r[1] for r in some), default=0)
 
+    def complete(self, value: str, row: int) -> int:
+        """How many first rows of a value have their error currents once so many output rows have gone."""
+        return min(reach.complete(row, self.rows) for reach in self.reads[value])
+
 
 @dataclass
 class Streams:
@@ -110,7 +132,13 @@ class Streams:
     axes: dict[str, int] = field(default_factory=dict)
 
 
-def streams_of(graph: Graph, hardware: Hardware, items: Sequence[ScheduledItem], batch: int) -> Streams:
+def streams_of(
+    graph: Graph,
+    hardware: Hardware,
+    items: Sequence[ScheduledItem],
+    batch: int,
+    joined: Collection[str] = (),
+) -> Streams:
     """What streams.
 
     Args:
@@ -118,6 +146,7 @@ def streams_of(graph: Graph, hardware: Hardware, items: Sequence[ScheduledItem],
         hardware: The machine.
         items: Of the graph, in order.
         batch: Samples of one run; the first axis holds rows of one sample only if it is 1.
+        joined: Nodes that need all rows of all samples, by name.
     """
     found = Streams()
     for value in graph.inputs:
@@ -130,7 +159,7 @@ def streams_of(graph: Graph, hardware: Hardware, items: Sequence[ScheduledItem],
             if item.block is None
             else block_stream(graph, hardware, item.block)
         )
-        if stream is not None and stream.rows < 2:
+        if stream is not None and (stream.rows < 2 or item.nodes[0].name in joined):
             stream = None
         found.of.append(stream)
         if stream is not None:

@@ -1,8 +1,12 @@
 """What makes its outputs row by row, and what waits for all that it reads."""
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from ffebm.plan.schema import Options
 from ffebm.scheduling.items import items_of
-from ffebm.scheduling.streams import Stream, block_stream, streams_of
+from ffebm.scheduling.row_window import sliding
+from ffebm.scheduling.streams import Reach, Stream, block_stream, streams_of
 from tests.machines import continuous
 from tests.models import Builder
 from tests.scheduling.graphs import REFERENCE, placed, two_convolutions
@@ -53,6 +57,39 @@ def test_pooled_rows_need_the_rows_under_them() -> None:
     assert stream.rows == 4
     assert stream.needed("x", (1, 2)) == (1, 5)
     assert [drive.vectors(rows, 4) for rows in ((0, 1), (1, 3), (3, 4))] == [(0, 18), (18, 54), (54, 81)]
+
+
+@given(kernel=st.integers(1, 4), stride=st.integers(1, 3), pool=st.integers(1, 3), pad=st.integers(0, 2))
+def test_rows_are_complete_on_the_way_back_once_no_later_row_needs_them(
+    kernel: int, stride: int, pool: int, pad: int
+) -> None:
+    """Windows over windows, row by row: what the rows that are left need, each for itself."""
+    size = 20
+    middle = (size + 2 * pad - kernel) // stride + 1
+    last = middle - pool + 1
+    reach = Reach((sliding(2, middle, pool, 1, 1, 0), sliding(2, size, kernel, stride, 1, pad)))
+    for row in range(last + 1):
+        needed = [i for later in range(row, last) for i in range(*reach.needed((later, later + 1)))]
+        exact = min(needed, default=size)
+        assert reach.complete(row, last) <= exact
+        assert pad or reach.complete(row, last) == exact  # a window of padding alone needs no row
+
+
+def test_error_currents_of_rows_that_a_later_window_shares_come_with_it() -> None:
+    """Overlapping windows of pooling: the last row under one is the first under the next."""
+    b = Builder()
+    y = b.conv(b.input("x", 1, 2, 7, 7), 2, 4)
+    graph = placed(b.model(b.node("Relu", b.node("MaxPool", y, kernel_shape=[3, 3], strides=[2, 2]))))
+    (block,) = graph.blocks
+    stream = block_stream(graph, REFERENCE, block)
+    assert stream is not None
+    (drive,) = stream.drives
+    assert drive is not None
+    bands = ((0, 1), (1, 2), (2, 3))
+    assert [drive.vectors(rows, 3) for rows in bands] == [(0, 21), (21, 35), (35, 49)]
+    assert [drive.returned(rows, 3) for rows in bands] == [(0, 14), (14, 28), (28, 49)]
+    # a kernel of three reaches one row further up
+    assert [stream.complete("x", behind) for _, behind in bands] == [1, 3, 7]
 
 
 def test_blocks_of_several_layers_and_circuits_settle_as_a_whole() -> None:

@@ -295,18 +295,14 @@ class _Reading:
             self._add_errors(step, [self.at("error", value, block) for value in learnt])
 
     def _add_errors(self, step: Step, places: Iterable[_Place]) -> None:
-        """Error currents of values that several steps read are added where the first one has put them."""
-        for place in places:
-            there = [held for held in self._of_sample(step, place) if held.rows == step.rows]
-            if there:
-                self.access.writes += there
-                self.there[place][step.id] = there
-            else:
-                self.write(step, [place])
+        """A step adds to error currents, one of each value for all its readers and their bands.
 
-    def _of_sample(self, step: Step, place: _Place) -> list[Held]:
-        every = [held for helds in self.there.get(place, {}).values() for held in helds]
-        return [held for held in every if held.sample == step.sample]
+        Windows of two bands overlap, so rows of them are added to by several.
+        """
+        for content, name, where in places:
+            held = Held(content, name, where, sample=step.sample)
+            self.access.writes.append(held)
+            self.there.setdefault((content, name, where), {})[step.id] = [held]
 
     def _contrast(self, step: Step) -> None:
         block = self._block(step)

@@ -11,6 +11,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 from msgspec import structs
@@ -124,9 +125,41 @@ class Pricing:
 
     def _moved(self, step: Step, access: Access) -> Iterator[Unbilled]:
         """What a step reads and writes beside what is billed."""
-        for held in (*access.reads, *access.writes):
+        whole = self.places.sizes.whole
+        passed = [(held, whole(held)) for held in access.writes if held.rows is not None or step.rows is None]
+        if step.rows is None:
+            passed = [*((held, whole(held)) for held in access.reads), *passed]
+        else:
+            share = (step.rows[1] - step.rows[0]) / self._heights[step.kind, step.name, step.block]
+            sums = [held for held in access.writes if held.rows is None]
+            passed = [*self._shares(access.reads, share), *passed, *self._shares(sums, share)]
+        for held, count in passed:
             if held in self.places.lives and self._adds(held, step):
-                yield Unbilled(held, self.places.sizes.whole(held))
+                yield Unbilled(held, count)
+
+    def _shares(self, some: Sequence[Held], share: float) -> Iterator[tuple[Held, int]]:
+        """What a band passes of each thing: its share of all of it, however it reaches into bands of that.
+
+        Rows that two bands need stay with the unit from the one to the other, as bands of reads share lines.
+        """
+        together: dict[Held, list[Held]] = defaultdict(list)
+        for held in some:
+            together[held._replace(rows=None)].append(held)
+        for thing, parts in together.items():
+            sizes = [self.places.sizes.whole(held) for held in parts]
+            most = min(1.0, share * self.places.sizes.whole(thing) / max(1, sum(sizes)))
+            for held, size in zip(parts, sizes, strict=True):
+                yield held, math.ceil(most * size)
+
+    @cached_property
+    def _heights(self) -> dict[tuple[str, str, int | None], int]:
+        """How many rows the bands of a step have together."""
+        found: dict[tuple[str, str, int | None], int] = {}
+        for step in self.places.steps:
+            if step.rows is not None:
+                key = step.kind, step.name, step.block
+                found[key] = max(found.get(key, 0), step.rows[1])
+        return found
 
     def _adds(self, held: Held, step: Step) -> bool:
         if held.at != HOST:

@@ -1,5 +1,7 @@
 """Plans of memory: replays of schedules find nothing lost, capacities hold, spills cost what they move."""
 
+from collections import defaultdict
+from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -18,8 +20,13 @@ from ffebm.hardware.groups import Memory
 from ffebm.plan.memory.memory_plan import Buffer
 from ffebm.plan.memory.plan_flow import plan_flow
 from ffebm.plan.schema import Settle
+from ffebm.scheduling.list_schedule import Task, ordered
+from ffebm.scheduling.memory.flow_of import flow_of
+from ffebm.scheduling.memory.planned import planned
+from ffebm.scheduling.schedules import inference_tasks, training_tasks
 from tests.machines import joules, rate, round_numbers
 from tests.models import Builder, random_models
+from tests.scheduling.graphs import placed, two_convolutions
 from tests.scheduling.memory.replay import faults, over_capacity
 
 SETTLE = Settle(free_sweeps=4, nudged_sweeps=2)
@@ -198,6 +205,25 @@ def test_a_step_takes_no_less_time_than_far_memory_allows() -> None:
     assert taken == pytest.approx([8 * (4 + 8), 8 * 16, 8 * (8 + 6), 8 * 12, 8 * (6 + 2), 8 * 4])
     assert len(plan.memory.inference.spills) == 7
     check(plan)
+
+
+@pytest.mark.parametrize("tasks", [inference_tasks, training_tasks])
+def test_bands_pass_far_memory_as_often_as_all_rows_at_once(tasks: Callable[..., list[Task]]) -> None:
+    """Kernels of 3 x 3 reach into three bands of single rows, and each row is passed once all the same."""
+    machine = levels(0, count=12, rows=40, cols=20)
+    graph = placed(two_convolutions(), machine)
+    traffic = []
+    for most in (1, 8):
+        found = planned(flow_of(graph), machine, tasks(graph, machine, SETTLE, most_bands=most), ordered)
+        moved: dict[tuple[str, str], int] = defaultdict(int)
+        for spill in found.memory.spills:
+            moved[spill.content, spill.name] += spill.traffic
+        traffic.append(moved)
+        assert any(buffer.rows is not None for buffer in found.memory.buffers) == (most > 1)
+    once, bands = traffic
+    assert once.keys() == bands.keys()
+    # whole bytes a band: eight of them, which several steps pass
+    assert all(0 <= bands[name] - once[name] <= 4 * 8 for name in once)
 
 
 def test_what_fits_nowhere_is_refused_by_name() -> None:
