@@ -48,6 +48,8 @@ TRAINED, AVERAGED, BEST = "trained.onnx", "averaged.onnx", "best.onnx"
 """Models in the run's folder: as trained, with averaged weights, and that of the best epoch."""
 EXPLODED = 1e6
 """A loss this many times the first one (or 1, if that is less) is beyond all bounds."""
+OTHERS = 16
+"""Samples of an epoch whose blocks are settled on other ways, too: as long as about four steps of 32."""
 _LARGEST = float(torch.finfo(torch.float32).max) ** 0.5
 """Of weights, whose squares must be finite."""
 
@@ -324,7 +326,7 @@ class Trainer:
             tally.settle(self.net.equilibria)
             if not tally.seen and not tally.others.samples:  # the first batch stands for all
                 tally.tied = sum(self.net.tied_windows(), TiedWindows())
-                tally.others = sum(self.net.other_equilibria(), OtherEquilibria())
+                tally.others = sum(self.net.other_equilibria(most=OTHERS), OtherEquilibria())
             if math.isfinite(tally.step):
                 self._add_gradients(loss, share)
         (tally.step,) = self.ranks.summed([tally.step])
