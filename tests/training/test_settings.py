@@ -71,6 +71,6 @@ def test_every_setting_has_an_option() -> None:
     """What can be set in a file can be set on the command line, and the other way round."""
     options = set(inspect.signature(train).parameters)
     assert options - set(Training.__struct_fields__) == {
-        "plan", "data_folder", "settings", "device", "run", "resume",
+        "plan", "data_folder", "settings", "device", "devices", "run", "resume",
     }  # fmt: skip
     assert set(Training.__struct_fields__) <= options
