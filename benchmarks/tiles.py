@@ -6,6 +6,7 @@ aihwkit's with the same converters, weights and noise (`make tools` installs it)
 python benchmarks/tiles.py
 """
 
+import argparse
 import copy
 import importlib.util
 import statistics
@@ -77,6 +78,9 @@ def measured(shape: tuple[int, ...], tile: Crossbar) -> list[float]:
     ]
 
 
+_clock: Callable[[], float] = time.perf_counter
+
+
 def together(runs: dict[str, Callable[[], object]], seconds: float = 4.0) -> dict[str, float]:
     """Median seconds of each, run in turn so that all meet the same machine."""
     for run in runs.values():
@@ -85,9 +89,9 @@ def together(runs: dict[str, Callable[[], object]], seconds: float = 4.0) -> dic
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(min(times.values(), key=len)) < 3:
         for name, run in runs.items():
-            start = time.perf_counter()
+            start = _clock()
             run()
-            times[name].append(time.perf_counter() - start)
+            times[name].append(_clock() - start)
     return {name: statistics.median(found) for name, found in times.items()}
 
 
@@ -182,8 +186,8 @@ def machine() -> Hardware:
 
 EQUAL = """
 beside aihwkit's torch tiles: images a second, and ours as a multiple
-Equal: weights, their pieces of at most 256 x 256, 8-bit converters scaled to each input vector, no
-programming noise, the optimiser. Ours draws read noise anew for each window, and reads W^T through
+Equal: weights, one copy of each, their pieces of at most 256 x 256, 8-bit converters scaled to each input
+vector, no programming noise, the optimiser. Ours draws read noise anew for each window, and reads W^T through
 converters with noise too; its training step is the hybrid one, with an error current into every block.
 aihwkit draws noise of each cell once an image, or of each output for each window, and backpropagates exactly.
 Torch computes exactly."""
@@ -194,7 +198,7 @@ def beside_aihwkit() -> None:
     print(f"threads: {torch.get_num_threads()}")
     for name, model, batch in [("dense 784-500-10", dense(), 64), ("convolutional", convolutional(), 64)]:
         x, target = torch.rand(batch, 1, 28, 28), torch.randint(10, (batch,))
-        plan = ffebm.compile(model, (x,), hardware=machine())
+        plan = ffebm.compile(model, (x,), hardware=machine(), replicas=1)
         nets = {
             "ours": ffebm.Executor(plan),
             "noise of each cell": analog(model, plan, each_sample=True),
@@ -224,11 +228,24 @@ def convolutions(tile: Crossbar) -> None:
 
 
 def main() -> None:
+    global _clock
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="processor time beside aihwkit, if others work too"
+    )
+    parser.add_argument("--beside", action="store_true", help="beside aihwkit alone")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    _clock = time.process_time if options.cpu_time else time.perf_counter
     torch.manual_seed(0)
-    tile = load_hardware("reference").analog[0].tile
-    assert isinstance(tile, Crossbar)
-    convolutions(tile)
-    exact_tiles()
+    if not options.beside:
+        tile = load_hardware("reference").analog[0].tile
+        assert isinstance(tile, Crossbar)
+        convolutions(tile)
+        exact_tiles()
     if importlib.util.find_spec("aihwkit") is None:
         print("\naihwkit is not installed, so nothing is held beside it: make tools")
     else:

@@ -40,11 +40,11 @@ def read_normals(shape: Sequence[int], like: Tensor, generator: torch.Generator)
     count = math.prod(shape)
     words = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None, generator=generator)
     chosen = words.view(torch.uint16)[:count].int()
-    return _middles(like.dtype).index_select(0, chosen).view(torch.Size(shape)).to(like.device)
+    return middles(like.dtype).index_select(0, chosen).view(torch.Size(shape)).to(like.device)
 
 
 @cache
-def _middles(dtype: torch.dtype) -> Tensor:
+def middles(dtype: torch.dtype) -> Tensor:
     """The middles of 65,536 intervals of equal probability, scaled to a variance of 1."""
     middles = torch.special.ndtri((torch.arange(2**16, dtype=torch.float64) + 0.5) / 2**16)
     scaled: Tensor = middles / middles.square().mean().sqrt()

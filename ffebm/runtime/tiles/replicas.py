@@ -66,12 +66,28 @@ class ReplicatedTile:
         Returns:
             [groups, batch, n_out], or [groups, batch, n_in] if transposed.
         """
-        (groups, _, lines), (taken, back) = vectors.shape, self._shares(numbers)
-        most = len(taken) // self.copies
-        shares = vectors[:, taken].reshape(groups, self.copies, most, lines).transpose(0, 1).flatten(0, 1)
-        made = self.tile.mvm_t(shares) if transposed else self.tile.mvm(shares)
-        by_group = made.reshape(self.copies, groups, *made.shape[1:]).transpose(0, 1)
-        return by_group.flatten(1, 2)[:, back]
+        (groups, batch, lines), columns = vectors.shape, vectors.mT  # vectors beside each other, as they lie
+        if self._in_turn(numbers):
+            most = batch // self.copies
+            shares = columns.reshape(groups, lines, most, self.copies).permute(3, 0, 1, 2).flatten(0, 1)
+            made = self._products(shares, transposed=transposed)
+            return made.permute(1, 2, 3, 0).reshape(groups, -1, batch).mT
+        taken, back = self._shares(numbers)
+        shares = columns.index_select(2, taken).reshape(groups, lines, self.copies, -1)
+        made = self._products(shares.permute(2, 0, 1, 3).flatten(0, 1), transposed=transposed)
+        return made.permute(1, 2, 0, 3).flatten(2).index_select(2, back).mT
+
+    def _products(self, shares: Tensor, *, transposed: bool) -> Tensor:
+        """Of all copies: [copies * groups, lines, batch] -> [copies, groups, lines, batch]."""
+        made = self.tile.mvm_t(shares.mT) if transposed else self.tile.mvm(shares.mT)
+        return made.mT.reshape(self.copies, len(shares) // self.copies, *made.mT.shape[1:])
+
+    def _in_turn(self, numbers: Tensor) -> bool:
+        """Whether the vectors go to the first copy, the second and so on again and again, to all alike."""
+        if not len(numbers) or len(numbers) % self.copies:
+            return False
+        turns = torch.arange(self.copies, device=numbers.device)
+        return bool(((numbers % self.copies).view(-1, self.copies) == turns).all())
 
     def _shares(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
         """Which vector each copy takes, [copies * most], and where each vector then is, [batch]."""

@@ -141,6 +141,23 @@ class LineErrors:
         return codes if self.offset is None else codes + self.offset * top
 
 
+@dataclass(frozen=True)
+class Rows:
+    """What the ADCs of the lines that are read have each, [arrays, rows], float32.
+
+    Attributes:
+        gain: What a code stands for.
+        noise: Standard deviation of the noise of a unit of power, in codes; None without noise.
+        bias: In codes; None without.
+        group: Rows that have the noise of an offset column in common; 0 without one.
+    """
+
+    gain: Tensor
+    noise: Tensor | None
+    bias: Tensor | None
+    group: int
+
+
 def line_errors(converter: Converter, shape: Sequence[int], like: Tensor, name: str) -> LineErrors:
     """The errors of a machine's converters.
 

@@ -2,6 +2,9 @@
 
 import math
 from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from types import ModuleType
 from typing import Literal
 
 import torch
@@ -12,12 +15,14 @@ from ffebm.runtime.tiles.lines.calibration import LineMeter
 from ffebm.runtime.tiles.lines.converter import (
     AdcCurve,
     LineErrors,
+    Rows,
     bend_,
     code_slices,
     curve_of,
     drive,
     line_errors,
     sense_,
+    top_code,
 )
 from ffebm.runtime.tiles.noise import read_normals
 
@@ -59,27 +64,31 @@ class ArrayProduct:
         Returns:
             A contiguous buffer and its view as products, [..., n_out, batch].
         """
-        shared = [d for d, size in enumerate(self.weight.shape[:-2]) if vectors.shape[d] == 1 and size > 1]
+        shared = self.shared(vectors)
         flat = vectors.reshape(math.prod(vectors.shape[:-2]), *vectors.shape[-2:])
-        folded = self._fold(shared)
+        folded = self.fold(shared)
         if self.noise is None:
             buffer = torch.bmm(folded, flat)
-            return buffer, self._unfold(buffer, shared)
+            return buffer, self.unfold(buffer, shared)
         power = vectors.square().sum(dim=-2, keepdim=True)
         if self.column == "driven":
             power += vectors.sum(dim=-2, keepdim=True).square_()
         buffer = read_normals((*folded.shape[:-1], flat.shape[-1]), folded, generator)
-        view = self._unfold(buffer, shared)
+        view = self.unfold(buffer, shared)
         if self.column == "read":
             view += read_normals((*view.shape[:-2], 1, view.shape[-1]), buffer, generator)
         view *= self.noise * power.sqrt_()
         return buffer.baddbmm_(folded, flat), view
 
+    def shared(self, vectors: Tensor) -> list[int]:
+        """Leading dimensions along which arrays share the vectors, [..., n_in, batch]."""
+        return [d for d, size in enumerate(self.weight.shape[:-2]) if vectors.shape[d] == 1 and size > 1]
+
     def _order(self, shared: list[int]) -> list[int]:
         """Leading dimensions, those along which the arrays share their inputs last."""
         return [d for d in range(self.weight.ndim - 2) if d not in shared] + shared
 
-    def _fold(self, shared: list[int]) -> Tensor:
+    def fold(self, shared: list[int]) -> Tensor:
         """The weight with arrays of the same inputs as one: [arrays, n_shared * n_out, n_in], inputs once."""
         key = tuple(shared)
         if key not in self._folded:
@@ -89,7 +98,13 @@ class ArrayProduct:
             self._folded[key] = ordered.reshape(-1, rows, n_in)
         return self._folded[key]
 
-    def _unfold(self, buffer: Tensor, shared: list[int]) -> Tensor:
+    def fold_lines(self, lines: Tensor, shared: list[int]) -> Tensor:
+        """What lines have, [..., 1 or n_out, 1], in the order of `fold`: [arrays, n_shared * n_out]."""
+        whole = lines.expand(*self.weight.shape[:-1], 1).permute(*self._order(shared), -2, -1)
+        sizes = self.fold(shared).shape
+        return whole.reshape(sizes[:-1]).to(self.weight.dtype).contiguous()
+
+    def unfold(self, buffer: Tensor, shared: list[int]) -> Tensor:
         """[arrays, n_shared * n_out, batch] as [..., n_out, batch], a view."""
         order, sizes = self._order(shared), self.weight.shape
         view = buffer.view(*(sizes[d] for d in order), sizes[-2], buffer.shape[-1])
@@ -121,6 +136,7 @@ class Readout:
     adc_bits: int
     slice_bits: int | None
     curve: AdcCurve | None = None
+    _of_rows: dict[tuple[int, ...], Rows] = field(default_factory=dict)
 
     def read(
         self,
@@ -140,7 +156,12 @@ class Readout:
         Returns:
             Products, [..., batch, n_out], and how many readings were clipped, a scalar.
         """
-        codes, largest = drive(x.mT, self.dac_bits, limit)
+        if meter is None and self._is_fused(x, limit):
+            return self._read_fused(x.mT, generator, limit)
+        vectors = x.mT
+        if min(vectors.stride()[-2:]) > 1:  # copies that take turns leave neither lines nor vectors together
+            vectors = vectors.contiguous()
+        codes, largest = drive(vectors, self.dac_bits, limit)
         if meter is not None:
             meter.scale = largest
         if self.slice_bits is None:
@@ -155,6 +176,38 @@ class Readout:
                 clipped = clipped + more
         return out.mul_(self.gain * largest).mT, clipped
 
+    def _is_fused(self, x: Tensor, limit: Tensor | None) -> bool:
+        """Whether two passes do: on a processor, in single precision, without slices and curves."""
+        is_plain = self.slice_bits is None and self.curve is None and (limit is None or limit.numel() == 1)
+        types = {x.dtype, self.product.weight.dtype}
+        return is_plain and x.device.type == "cpu" and types == {torch.float32} and x.numel() > 0
+
+    def _read_fused(
+        self, vectors: Tensor, generator: torch.Generator, limit: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """As `read`, with vectors [..., n_in, batch]."""
+        product, passes = self.product, _passes()
+        shared = product.shared(vectors)
+        flat = vectors.reshape(math.prod(vectors.shape[:-2]), *vectors.shape[-2:])
+        fixed = None if limit is None else float(limit)
+        codes, largest, root = passes.driven(flat, top_code(self.dac_bits), fixed, product.column == "driven")
+        buffer = torch.bmm(product.fold(shared), codes)
+        seed = 0
+        if product.noise is not None:
+            seed = int(torch.empty((), dtype=torch.int64).random_(-(2**63), None, generator=generator))
+        clipped = passes.sensed_(buffer, (largest, root), self._rows(shared), top_code(self.adc_bits), seed)
+        return product.unfold(buffer, shared).mT, torch.tensor(clipped)
+
+    def _rows(self, shared: list[int]) -> Rows:
+        """What each line of the arrays with the same inputs has."""
+        key, product = tuple(shared), self.product
+        if key not in self._of_rows:
+            noise = None if product.noise is None else product.fold_lines(product.noise, shared)
+            bias = None if self.bias is None else product.fold_lines(self.bias, shared)
+            group = product.weight.shape[-2] if product.column == "read" else 0
+            self._of_rows[key] = Rows(product.fold_lines(self.gain, shared), noise, bias, group)
+        return self._of_rows[key]
+
     def _once(
         self, codes: Tensor, generator: torch.Generator, meter: LineMeter | None
     ) -> tuple[Tensor, Tensor]:
@@ -167,6 +220,12 @@ class Readout:
             return view, torch.zeros((), dtype=torch.int64)
         bend_(buffer, self.adc_bits, self.curve)
         return view, sense_(buffer, self.adc_bits)
+
+
+@cache
+def _passes() -> ModuleType:
+    """The compiled passes; numba takes half a second to import, which exact tiles do without."""
+    return import_module("ffebm.runtime.tiles.lines.fused")
 
 
 def readout(
