@@ -56,6 +56,7 @@ LATE = {
     "ffebm.cli": "each command is imported, by its name, where it is asked for",
     "ffebm": "the public names of the runtime and the compiler load torch or onnx",
     "ffebm.compiler.driver": "a PyTorch model loads torch, and so do the kernels that fold constants",
+    "ffebm.exploration.run": "accuracy and gradients are of tiles: they load torch, which prices do without",
     "ffebm.report.facts.measured.sensitivity_facts": "a study is of tiles: they load torch",
 }
 """Modules with imports of ffebm inside functions, and why; a command loads only what its own run needs."""

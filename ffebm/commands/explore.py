@@ -2,7 +2,7 @@
 
 import importlib.util
 import os
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +15,7 @@ from typer import Argument, Option
 
 from ffebm.commands.compile import SettleOptions
 from ffebm.commands.compiling import Compiling
-from ffebm.commands.console import LARGEST, err, out, print_tables, tables
+from ffebm.commands.console import DATA, LARGEST, DataFolder, err, out, print_tables, tables
 from ffebm.commands.options import with_options
 from ffebm.errors import UsageError
 from ffebm.files.write_file import write_file
@@ -26,6 +26,7 @@ from ffebm.visible import visible
 
 if TYPE_CHECKING:
     from ffebm.exploration.knobs import Knob, Value
+    from ffebm.exploration.metric import Metric
     from ffebm.exploration.request import Request
     from ffebm.exploration.table import ExploredPoint
 
@@ -53,8 +54,24 @@ def explore(  # noqa: PLR0913 - a command's options are its arguments
         Path | None, Option("-o", "--output", help="Folder of the exploration. [default: MODEL.explore]")
     ] = None,
     front: Annotated[
-        str, Option(help="Figures whose Pareto front is shown, separated by commas.")
-    ] = ",".join(FRONT),
+        str | None,
+        Option(
+            help="Figures whose Pareto front is shown, separated by commas. [default: inference_s, "
+            "inference_j, area_mm2, and the metric]"
+        ),
+    ] = None,
+    data: Annotated[str | None, DATA] = None,
+    data_folder: DataFolder = None,
+    metric: Annotated[
+        str | None,
+        Option(
+            help="What is measured on the data at each point, with the model's weights: accuracy, or the "
+            "cosine of its gradient with the exact one."
+        ),
+    ] = None,
+    samples: Annotated[int, Option(help="Test samples of an accuracy.", min=1, max=LARGEST)] = 1000,
+    probes: Annotated[int, Option(help="Training samples of a gradient.", min=1, max=LARGEST)] = 128,
+    seeds: Annotated[int, Option(help="Runs with noise of their own for one accuracy.", min=1)] = 1,
     sampler: Annotated[
         str, Option(help="Which points: grid, all of them; nsga2 or tpe, a search for the front by Optuna.")
     ] = "grid",
@@ -77,6 +94,9 @@ def explore(  # noqa: PLR0913 - a command's options are its arguments
 
     folder = output or Path(f"{model.stem}.explore")
     knobs = knobs_of(vary)
+    measured = _metric(metric, data)
+    if measured is not None:
+        measured = replace(measured, folder=data_folder, samples=samples, probes=probes, seeds=seeds)
     _check_given(knobs, asked, settling, batch)
     request = Request(
         model=model,
@@ -90,13 +110,39 @@ def explore(  # noqa: PLR0913 - a command's options are its arguments
         sampler=sampler_of(sampler),
         trials=trials,
         seed=seed,
-        front=tuple(dict.fromkeys(part.strip() for part in front.split(",") if part.strip())),
+        front=_front(front, measured),
+        metric=measured,
     )
     request.check()
     rows = _explored(request, jobs or len(os.sched_getaffinity(0)))
     print_tables(tables(), _shown(request, rows))
     out.print(f"table written to {folder / 'table.csv'} and {folder / 'table.parquet'}", markup=False)
     out.print(f"page written to {folder / 'explore.html'}", markup=False)
+
+
+def _metric(figure: str | None, data: str | None) -> "Metric | None":
+    """What `--metric` and `--data` say.
+
+    Raises:
+        UsageError: If one is given without the other, or there is no such metric.
+    """
+    from ffebm.exploration.metric import Metric
+
+    if figure is None and data is None:
+        return None
+    if figure is None or data is None:
+        given = f"--data {data}" if figure is None else f"--metric {figure}"
+        raise UsageError(f"{given} alone", allowed="--data and --metric together")
+    if figure not in {"accuracy", "cosine"}:
+        raise UsageError(f"--metric {figure}", allowed="accuracy or cosine")
+    return Metric("accuracy" if figure == "accuracy" else "cosine", data)
+
+
+def _front(text: str | None, metric: "Metric | None") -> tuple[str, ...]:
+    """What `--front` says."""
+    if text is None:
+        return (*FRONT, *([] if metric is None else [metric.figure]))
+    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
 def _check_installed() -> None:

@@ -50,6 +50,7 @@ class ExplorationSetup(msgspec.Struct, frozen=True, kw_only=True):
         front: Figures whose front is asked for.
         sampler: Who says which point comes next.
         seed: Of the sampler.
+        metric: What is measured beside the price, if something is.
     """
 
     model: str
@@ -59,6 +60,7 @@ class ExplorationSetup(msgspec.Struct, frozen=True, kw_only=True):
     front: list[str]
     sampler: str
     seed: int
+    metric: dict[str, Any] | None
 
 
 @dataclass(frozen=True)

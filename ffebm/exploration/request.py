@@ -11,9 +11,10 @@ import msgspec
 from ffebm.compiler.options import Settings, checked_batch, checked_settle, options_from
 from ffebm.compiler.variants import Variant
 from ffebm.errors import HardwareError, UsageError
-from ffebm.exploration.figures import FIGURES
+from ffebm.exploration.figures import FIGURES, MEASURED
 from ffebm.exploration.knobs import OPTIONS, SETTLING, Grid, Knob, Point, Value, settings_of, value_text
 from ffebm.exploration.machine import with_constants
+from ffebm.exploration.metric import Metric
 from ffebm.exploration.search import SampledSearch
 from ffebm.hardware.description import Hardware, load_hardware
 from ffebm.plan.schema import Settle
@@ -41,6 +42,7 @@ class Request:
         sampler: Who says which point comes next: "grid" all of them.
         trials: Points that a search looks at, a number; None for a grid.
         seed: Of a search.
+        metric: What is measured beside the price; None: nothing.
     """
 
     model: Path
@@ -55,6 +57,7 @@ class Request:
     sampler: SamplerName = "grid"
     trials: int | None = None
     seed: int = 0
+    metric: Metric | None = None
     _machines: dict[str, Hardware] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
@@ -68,6 +71,12 @@ class Request:
         if self.sampler == "grid":
             return None
         return SampledSearch(self.sampler, self.trials or DEFAULT_TRIALS, self.seed)
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """Names of the figures that points have."""
+        asked = None if self.metric is None else self.metric.figure
+        return tuple(name for name in FIGURES if name not in MEASURED or name == asked)
 
     def machine(self, point: Point) -> Hardware:
         """The machine of a point, whose parts may contradict each other.
@@ -110,10 +119,16 @@ class Request:
             HardwareError: If there is no such machine.
             UsageError: If something is wrong, with what is allowed.
         """
-        unknown = [name for name in self.front if name not in FIGURES]
+        unknown = [name for name in self.front if name not in self.figures]
+        unmeasured = [name for name in unknown if name in MEASURED]
+        if unmeasured:
+            name = unmeasured[0]
+            raise UsageError(
+                f"--front {name}, which is not measured", allowed=f"with --data and --metric {name}"
+            )
         if unknown or not self.front:
             found = f"--front {unknown[0]}" if unknown else "--front without figures"
-            raise UsageError(found, allowed=f"some of {', '.join(FIGURES)}")
+            raise UsageError(found, allowed=f"some of {', '.join(self.figures)}")
         if self.sampler == "grid" and self.trials is not None:
             raise UsageError(
                 f"--trials {self.trials} of a grid, which has {len(self.grid):,} points",

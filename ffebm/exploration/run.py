@@ -5,7 +5,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
@@ -13,11 +13,12 @@ from typing import Any
 
 import msgspec
 
-from ffebm.compiler.variants import Variants
+from ffebm.compiler.variants import Variant, Variants
 from ffebm.errors import FfebmError, HardwareError, InternalError, UsageError
 from ffebm.exploration.figures import figures_of, summary_of
 from ffebm.exploration.ledger import Claim, Entry, ExplorationSetup, Ledger
 from ffebm.exploration.machine import located
+from ffebm.exploration.metric import Metric
 from ffebm.exploration.request import Request, digest_of
 from ffebm.hardware.description import load_hardware
 
@@ -59,6 +60,7 @@ class Exploration:
             front=list(request.front),
             sampler=request.sampler,
             seed=request.seed,
+            metric=_plain(request.metric),
         )
 
     def open(self) -> None:
@@ -91,7 +93,11 @@ class Exploration:
     def _do(self, claim: Claim) -> None:
         """Find the figures of a point, or why it has none."""
         try:
-            price = self.variants.price(self.request.variant(claim.point, self.variants.pass_names))
+            variant = self.request.variant(claim.point, self.variants.pass_names)
+            price = self.variants.price(variant)
+            figures = figures_of(price)
+            if self.request.metric is not None:
+                figures[self.request.metric.figure] = self._measured(variant, self.request.metric)
         except InternalError:
             raise
         except HardwareError as error:
@@ -99,7 +105,13 @@ class Exploration:
         except FfebmError as error:
             self.ledger.refuse(claim, str(error))
         else:
-            self.ledger.finish(claim, figures_of(price), summary_of(price))
+            self.ledger.finish(claim, figures, summary_of(price))
+
+    def _measured(self, variant: Variant, metric: Metric) -> float:
+        """A figure that needs the weights, and data."""
+        from ffebm.exploration.measured import measured  # loads torch, which prices do without
+
+        return measured(self.variants.plan(variant), metric)
 
     def entries(self) -> list[Entry]:
         """What was found, in the order of the grid.
@@ -113,6 +125,13 @@ class Exploration:
                 f"none of {len(entries)} points could be compiled; the first one says: {entries[0].refused}"
             )
         return entries
+
+
+def _plain(metric: Metric | None) -> dict[str, Any] | None:
+    """A metric as the ledger holds it."""
+    if metric is None:
+        return None
+    return {**asdict(metric), "folder": None if metric.folder is None else str(metric.folder)}
 
 
 def explore(exploration: Exploration, jobs: int, told: Callable[[int], None]) -> None:
@@ -151,6 +170,9 @@ def explore(exploration: Exploration, jobs: int, told: Callable[[int], None]) ->
 
 def _work(request: Request) -> None:
     """A process that works at an exploration, and ends with the one that began it."""
+    os.environ.setdefault(
+        "OMP_NUM_THREADS", "1"
+    )  # before torch is loaded: processes share the machine already
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_follow, args=(parent,), daemon=True).start()

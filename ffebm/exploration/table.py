@@ -58,7 +58,7 @@ def rows_of(request: Request, entries: Sequence[Entry], passes: tuple[str, ...])
     Raises:
         UsageError: If the disk refuses.
     """
-    none: dict[str, float | None] = dict.fromkeys(FIGURES)
+    none: dict[str, float | None] = dict.fromkeys(request.figures)
     figures = [none if entry.figures is None else entry.figures for entry in entries]
     machines = _Machines(request)
     return [
@@ -125,7 +125,7 @@ def columns_of(rows: Sequence[ExploredPoint], knobs: Sequence[Knob]) -> dict[str
     return {
         "point": [row.number for row in rows],
         **{knob.key: [row.point[knob.key] for row in rows] for knob in knobs},
-        **{name: [row.figures[name] for row in rows] for name in FIGURES},
+        **{name: [row.figures[name] for row in rows] for name in (rows[0].figures if rows else ())},
         "front": [row.front for row in rows],
         "refused": [row.refused for row in rows],
         "command": [row.command for row in rows],
@@ -147,7 +147,7 @@ def parquet_bytes(columns: Mapping[str, Sequence[Any]]) -> bytes:
     arrays: dict[str, ArrayInput | ArrowStreamExportable] = {
         name: _array(values) for name, values in columns.items()
     }
-    told = {figure.name: f"{figure.meaning}, {figure.unit}" for figure in FIGURES.values()}
+    told = {name: f"{FIGURES[name].meaning}, {FIGURES[name].unit}" for name in columns if name in FIGURES}
     file = io.BytesIO()
     write_parquet(Table.from_pydict(arrays, metadata=told), file)
     return file.getvalue()

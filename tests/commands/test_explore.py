@@ -11,10 +11,11 @@ from arro3.io import read_parquet
 import ffebm
 from ffebm import cli
 from ffebm.commands import explore
-from ffebm.exploration.figures import FIGURES
+from ffebm.exploration.figures import FIGURES, MEASURED
 from tests.exploration.models import BITS, small_model
 
 Run = Callable[..., tuple[int, str, str]]
+PRICED = [name for name in FIGURES if name not in MEASURED]
 
 
 @pytest.fixture
@@ -121,11 +122,24 @@ def test_energy_and_area_fall_with_the_bits(run: Run) -> None:
         ),
         (
             ["--vary", "batch=1", "--front", "speed"],
-            f"error: --front speed; some of {', '.join(FIGURES)}\n",
+            f"error: --front speed; some of {', '.join(PRICED)}\n",
         ),
         (
             ["--vary", "batch=1", "--front", ""],
-            f"error: --front without figures; some of {', '.join(FIGURES)}\n",
+            f"error: --front without figures; some of {', '.join(PRICED)}\n",
+        ),
+        (
+            ["--vary", "batch=1", "--front", "cosine"],
+            "error: --front cosine, which is not measured; with --data and --metric cosine\n",
+        ),
+        (["--vary", "batch=1", "--data", "d"], "error: --data d alone; --data and --metric together\n"),
+        (
+            ["--vary", "batch=1", "--metric", "cosine"],
+            "error: --metric cosine alone; --data and --metric together\n",
+        ),
+        (
+            ["--vary", "batch=1", "--data", "d", "--metric", "loss"],
+            "error: --metric loss; accuracy or cosine\n",
         ),
         (
             ["--vary", "batch=1,2", "--sampler", "random"],

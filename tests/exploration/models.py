@@ -26,11 +26,11 @@ def small_model(path: Path) -> Path:
     return path
 
 
-def request_of(folder: Path, *vary: str, **changes: Any) -> Request:
+def request_of(where: Path, *vary: str, **changes: Any) -> Request:
     """An exploration of the small model on `reference`."""
     asked: dict[str, Any] = {
-        "model": small_model(folder / "model.onnx"),
-        "folder": folder / "out",
+        "model": small_model(where / "model.onnx"),
+        "folder": where / "out",
         "hardware": "reference",
         "settings": Compiling().settings(),
         "settle": Settle(),

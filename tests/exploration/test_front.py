@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ffebm.exploration.figures import FIGURES
+from ffebm.exploration.figures import FIGURES, MEASURED
 from ffebm.exploration.front import dominates, importance, on_front
 from ffebm.exploration.knobs import Knob
 
@@ -57,4 +57,9 @@ def test_importance_of_what_does_not_change() -> None:
 
 
 def test_less_of_a_cost_is_better() -> None:
-    assert {figure.better for figure in FIGURES.values()} == {"less"}
+    assert [name for name, kind in FIGURES.items() if kind.better == "more"] == list(MEASURED)
+
+
+def test_more_of_an_accuracy_is_better() -> None:
+    rows = [{"accuracy": 0.9, "inference_j": 2.0}, {"accuracy": 0.8, "inference_j": 2.0}]
+    assert on_front(rows, ("accuracy", "inference_j")) == [True, False]

@@ -85,7 +85,8 @@ def exploration_facts(
         rows: The points that are done.
     """
     points = [row.point for row in rows]
-    shares = {figure: importance(points, [row.figures[figure] for row in rows], knobs) for figure in FIGURES}
+    figures = list(rows[0].figures) if rows else []
+    shares = {name: importance(points, [row.figures[name] for row in rows], knobs) for name in figures}
     return ExplorationFacts(
         source=names[0],
         machine=names[1],
@@ -94,11 +95,11 @@ def exploration_facts(
             KnobFacts(
                 key=knob.key,
                 values=[value_text(value) for value in knob.values],
-                importance={figure: shares[figure][knob.key] for figure in FIGURES},
+                importance={name: shares[name][knob.key] for name in figures},
             )
             for knob in knobs
         ],
-        figures=list(FIGURES.values()),
+        figures=[FIGURES[name] for name in figures],
         front=list(front),
         points=[
             ExploredPointFacts(
