@@ -122,7 +122,7 @@ def convolutions() -> ModelProto:
     return b.model(b.node("MatMul", b.node("Flatten", x, axis=1), b.weight(16 * 16 * 16, 10)))
 
 
-NETWORKS = {"digits CNN": digits_model, "dense": dense, "convolutions": convolutions}
+NETWORKS = {"digits": digits_model, "dense": dense, "convolutions": convolutions}
 
 
 def priced_grid(request: Request) -> dict[int, Figured]:
@@ -178,9 +178,10 @@ def searched(request: Request, known: Mapping[int, Figured]) -> list[Figured]:
     return found
 
 
-def search() -> None:
+def search(names: Iterable[str]) -> None:
     """Print how much of each front each sampler finds."""
-    for name, make in NETWORKS.items():
+    for name in names:
+        make = NETWORKS[name]
         with tempfile.TemporaryDirectory() as folder:
             model = Path(folder) / "model.onnx"
             onnx.save(make(), model)
@@ -213,11 +214,12 @@ def main() -> None:
     )
     parser.add_argument("--rate", type=int, metavar="N", help="price so many points of ResNet-50")
     parser.add_argument("--search", action="store_true", help="compare samplers with whole grids")
+    parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
     asked = parser.parse_args()
     if asked.rate:
         rate(asked.rate)
     if asked.search:
-        search()
+        search(asked.networks)
 
 
 if __name__ == "__main__":
