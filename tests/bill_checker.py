@@ -23,7 +23,16 @@ from ffebm.plan.schema import Piece, PlanNode
 from tests.plan_checker import vectors
 
 LINEAR = {"Conv", "Gemm", "MatMul"}
-OPERATIONS = {"Relu": 1, "Tanh": 4, "Identity": 0, "Softmax": 6, "Add": 1, "MaxPool": 4, "Flatten": 0}
+OPERATIONS = {
+    "Relu": 1,
+    "Tanh": 4,
+    "Identity": 0,
+    "Softmax": 6,
+    "Add": 1,
+    "MaxPool": 4,
+    "AveragePool": 4,
+    "Flatten": 0,
+}
 """Of one element that an op makes; the maximum of the models here has windows of 2 x 2."""
 
 
@@ -202,6 +211,7 @@ class _Bill:
         total = self.activated(layer, rows)
         for interaction in layer.interactions:
             total += self.products(block, interaction, back=False, taken=taken(layer, interaction, rows))
+            total += self.behind(layer, interaction, rows, back=False)
         return total
 
     def nudged(self, block: EnergyBlock, rows: tuple[int, int] | None, *, back: bool) -> Cost:
@@ -211,7 +221,19 @@ class _Bill:
         for interaction in layer.interactions if back else ():
             if interaction.source in self.feels:
                 total += self.products(block, interaction, back=True, taken=taken(layer, interaction, rows))
+                total += self.behind(layer, interaction, rows, back=True)
         return total
+
+    def behind(
+        self, layer: Layer, interaction: Interaction, rows: tuple[int, int] | None, *, back: bool
+    ) -> Cost:
+        """Each element of each window once, and the bias that a product is given; of some rows."""
+        share = 1.0 if rows is None else (rows[1] - rows[0]) / layer.shape[axis_of_rows(layer)]
+        biased = interaction.linear is not None and interaction.linear.bias is not None and not back
+        each = math.prod(interaction.linear_shape) if biased else 0
+        if interaction.pool is not None:
+            each += math.prod(layer.shape) * math.prod(interaction.pool.kernel)
+        return Cost(digital=share * self.plan.batch * each * self.unit.fp32.op_energy.value)
 
     def activated(self, layer: Layer, rows: tuple[int, int] | None) -> Cost:
         terms = OPERATIONS[layer.activation.op] + len(layer.interactions) + len(layer.biases)
@@ -307,14 +329,26 @@ def axis_of_rows(layer: Layer) -> int:
 
 
 def taken(layer: Layer, interaction: Interaction, rows: tuple[int, int] | None) -> range:
-    """The vectors of a sample that some rows of a layer take: as many for each row, without pooling."""
+    """The vectors of a sample that some rows of a layer take: as many for each row of what is pooled.
+
+    A band makes the rows that its windows reach and those of the band before did not; the last one all that
+    is left.
+    """
     count = 0 if interaction.linear is None else vectors(interaction)
     if rows is None or not count:
         return range(count)
-    assert interaction.pool is None
-    each, left = divmod(count, layer.shape[axis_of_rows(layer)])
+    axis, pool = axis_of_rows(layer), interaction.pool
+    height = interaction.linear_shape[axis]
+    each, left = divmod(count, height)
     assert not left
-    return range(rows[0] * each, rows[1] * each)
+    if pool is None:
+        assert height == layer.shape[axis]
+        return range(rows[0] * each, rows[1] * each)
+    reached = (min(height, (row - 1) * pool.strides[0] - pool.pads[0] + pool.kernel[0]) for row in rows)
+    first, behind = reached
+    return range(
+        (first if rows[0] else 0) * each, (height if rows[1] == layer.shape[axis] else behind) * each
+    )
 
 
 def cells(tile: Crossbar, piece: Piece) -> int:

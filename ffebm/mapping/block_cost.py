@@ -62,6 +62,9 @@ class BlockCost:
         self.colour = {layer.value: colours[n] for n, layer in enumerate(block.layers)}
         self.bundles = {w: bundles_of(graph.parts[w]) for w in block.weights() if w in graph.parts}
         self.homes = Homes(graph, hardware, self.group, self.bundles)
+        self.behind = {
+            (i, back): behind_product(la, i, back) for la, i in block.interactions() for back in (False, True)
+        }
         self._bands: dict[tuple[object, ...], PhaseCost] = {}
 
     @property
@@ -93,7 +96,7 @@ class BlockCost:
         """
         key = ("free", share, *self._alike(spans))
         if key not in self._bands:
-            reads = self._reads([(i, False) for _, i in self.clamped], spans)
+            reads = self._reads([(i, False) for _, i in self.clamped], spans, share)
             self._bands[key] = _sum([reads, self._activations(list(self.block.layers), share)])
         return self._bands[key]
 
@@ -132,7 +135,7 @@ class BlockCost:
         if key not in self._bands:
             pairs = zip(self.clamped, spans, strict=True)
             back = [(i, span) for (_, i), span in pairs if i.source in to_inputs]
-            reads = self._reads([(i, True) for i, _ in back], [span for _, span in back])
+            reads = self._reads([(i, True) for i, _ in back], [span for _, span in back], share)
             self._bands[key] = _sum([reads, self._activations(list(self.block.layers), share)])
         return self._bands[key]
 
@@ -252,17 +255,22 @@ class BlockCost:
         return PhaseCost(0.0, Cost(digital=energy))
 
     def _reads(
-        self, reads: list[tuple[Interaction, bool]], spans: Sequence[tuple[int, int]] | None = None
+        self,
+        reads: list[tuple[Interaction, bool]],
+        spans: Sequence[tuple[int, int]] | None = None,
+        share: float = 1.0,
     ) -> PhaseCost:
         """Products that run together, some transposed; tiles work side by side, a tile's reads in turn.
 
         Args:
             reads: What is read, and whether it is transposed.
             spans: The vectors of a sample that each takes; None: all.
+            share: Of what is behind the products: biases of theirs and poolings.
         """
         busy: dict[Home, float] = defaultdict(float)
         products: list[tuple[Bundle, int, bool]] = []
-        total = Cost()
+        behind = share * self.batch * sum(self.behind[read] for read in reads)
+        total = Cost(digital=behind * self.hardware.host.fp32.op_energy.value)
         for number, (interaction, transposed) in enumerate(reads):
             linear = interaction.linear
             if linear is None:
@@ -297,6 +305,18 @@ class BlockCost:
         for part in self.graph.parts[linear.weight]:
             found[part.replica][part] = self.homes.sums(part)
         return found
+
+
+def behind_product(layer: Layer, interaction: Interaction, back: bool) -> int:
+    """Digital operations of a sample between a product and the drive of a layer.
+
+    The bias of the linear map is added, and a pooling takes each element of a window once; on the way back a
+    pooling gives each of them its share.
+    """
+    pool, linear = interaction.pool, interaction.linear
+    biased = linear is not None and linear.bias is not None and not back
+    inner = math.prod(interaction.linear_shape) if biased else 0
+    return inner + (0 if pool is None else math.prod(pool.kernel) * math.prod(layer.shape))
 
 
 def update_of(

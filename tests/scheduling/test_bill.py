@@ -42,7 +42,16 @@ def skips() -> ModelProto:
     return b.model(b.node("MatMul", b.node("Flatten", y), b.weight(72, 10)))
 
 
-MODELS = {"dense": dense, "convolutions": convolutions, "skips": skips}
+def pooled() -> ModelProto:
+    """Poolings inside blocks: windows that overlap, with a bias inside, and a mean before an activation."""
+    b = Builder()
+    y = b.node("Conv", b.input("x", 2, 3, 16, 16), b.weight(8, 3, 3, 3), b.weight(8), pads=[1] * 4)
+    y = b.node("MaxPool", b.node("Relu", y), kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+    y = b.node("AveragePool", b.conv(y, 8, 16), kernel_shape=[2, 2], strides=[2, 2])
+    return b.model(b.node("MatMul", b.node("Flatten", b.node("Tanh", y)), b.weight(256, 10)))
+
+
+MODELS = {"dense": dense, "convolutions": convolutions, "skips": skips, "pooled": pooled}
 
 
 @pytest.mark.parametrize("machine", MACHINES)
@@ -52,6 +61,12 @@ def test_the_bill_is_what_a_second_one_says(name: str, machine: str) -> None:
     assert plan.blocks
     check(plan)
     check_bill(plan)
+
+
+def test_poolings_of_blocks_are_billed_in_bands_too() -> None:
+    plan = compile_plan(pooled(), hardware="reference")
+    assert [any(i.pool for i in block.layers[0].interactions) for block in plan.blocks] == [True, True, False]
+    assert any(step.rows and step.kind == "free" and step.block == 0 for step in plan.inference.steps)
 
 
 @pytest.mark.parametrize("objective", ["latency", "energy"])
