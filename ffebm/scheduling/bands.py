@@ -22,8 +22,10 @@ MOST_TRAINING_BANDS = 8
 """Bands of an item in a training step, where each has up to five further steps on the way back, and buffers
 that live long. SqueezeNet on `reference` takes 6.4 ms so, by 16 bands 5.5, by 32 5.1: docs/scheduling.md."""
 MOST_STEPS = 10_000
-"""Steps of an inference, and of a training step: DenseNet-121 by 32 bands a layer would have half as many
-again for a tenth of its time: docs/scheduling.md."""
+"""Steps of an inference: DenseNet-121 by 32 bands a layer would have half as many again for a tenth of its
+time: docs/scheduling.md."""
+MOST_TRAINING_STEPS = 2_000
+"""Steps of a training step: the page of DenseNet-121, with 8,800 of an inference, stays below 3 MB so."""
 IDLE = 0.1
 """Share by which bands that are no multiple of a layer's replicas may lengthen its reads (an assumption)."""
 

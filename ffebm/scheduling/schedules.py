@@ -12,7 +12,7 @@ from ffebm.hardware.description import Hardware
 from ffebm.hardware.groups import DataType
 from ffebm.plan.schema import Settle
 from ffebm.scheduling.backward import Backward
-from ffebm.scheduling.bands import MOST_BANDS, MOST_STEPS, MOST_TRAINING_BANDS
+from ffebm.scheduling.bands import MOST_BANDS, MOST_STEPS, MOST_TRAINING_BANDS, MOST_TRAINING_STEPS
 from ffebm.scheduling.forward import Forward
 from ffebm.scheduling.list_schedule import Task
 from ffebm.scheduling.task_list import batch_of
@@ -49,7 +49,7 @@ def training_tasks(
     settle: Settle,
     dtype: DataType = "fp32",
     most_bands: int = MOST_TRAINING_BANDS,
-    most_steps: int = MOST_STEPS,
+    most_steps: int = MOST_TRAINING_STEPS,
 ) -> list[Task]:
     """What one training step of a placed graph is made of; the arguments are those of `inference_tasks`."""
     tasks = Backward(graph, hardware, settle, dtype, most_bands, most_steps)
