@@ -142,7 +142,7 @@ class LineErrors:
 
 
 @dataclass(frozen=True)
-class Rows:
+class ReadLines:
     """What the ADCs of the lines that are read have each, [arrays, rows], float32.
 
     Attributes:

@@ -24,7 +24,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from ffebm.runtime.tiles.lines.converter import Rows
+from ffebm.runtime.tiles.lines.converter import ReadLines
 from ffebm.runtime.tiles.noise import middles
 
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
@@ -75,7 +75,7 @@ def driven(vectors: Tensor, top: int, limit: float | None, with_sum: bool) -> tu
     return codes, largest, root
 
 
-def sensed_(products: Tensor, vectors: tuple[Tensor, Tensor], rows: Rows, top: int, seed: int) -> int:
+def sensed_(products: Tensor, vectors: tuple[Tensor, Tensor], rows: ReadLines, top: int, seed: int) -> int:
     """Add noise and bias, clip and round by ADCs, and give values their unit, in place.
 
     Args:

@@ -15,7 +15,7 @@ from ffebm.runtime.tiles.lines.calibration import LineMeter
 from ffebm.runtime.tiles.lines.converter import (
     AdcCurve,
     LineErrors,
-    Rows,
+    ReadLines,
     bend_,
     code_slices,
     curve_of,
@@ -136,7 +136,7 @@ class Readout:
     adc_bits: int
     slice_bits: int | None
     curve: AdcCurve | None = None
-    _of_rows: dict[tuple[int, ...], Rows] = field(default_factory=dict)
+    _of_rows: dict[tuple[int, ...], ReadLines] = field(default_factory=dict)
 
     def read(
         self,
@@ -198,14 +198,14 @@ class Readout:
         clipped = passes.sensed_(buffer, (largest, root), self._rows(shared), top_code(self.adc_bits), seed)
         return product.unfold(buffer, shared).mT, torch.tensor(clipped)
 
-    def _rows(self, shared: list[int]) -> Rows:
+    def _rows(self, shared: list[int]) -> ReadLines:
         """What each line of the arrays with the same inputs has."""
         key, product = tuple(shared), self.product
         if key not in self._of_rows:
             noise = None if product.noise is None else product.fold_lines(product.noise, shared)
             bias = None if self.bias is None else product.fold_lines(self.bias, shared)
             group = product.weight.shape[-2] if product.column == "read" else 0
-            self._of_rows[key] = Rows(product.fold_lines(self.gain, shared), noise, bias, group)
+            self._of_rows[key] = ReadLines(product.fold_lines(self.gain, shared), noise, bias, group)
         return self._of_rows[key]
 
     def _once(

@@ -10,7 +10,7 @@ from torch import Tensor
 from ffebm.hardware.description import Crossbar
 from ffebm.plan.conductance import adc_range, to_levels
 from ffebm.runtime.tiles.lines import fused
-from ffebm.runtime.tiles.lines.converter import Rows
+from ffebm.runtime.tiles.lines.converter import ReadLines
 from ffebm.runtime.tiles.lines.readout import Readout, readout
 from tests.runtime.tiles.bench import crossbar, source
 
@@ -103,7 +103,7 @@ def numbers(seed: int, rows: int = 4, batch: int = 50_000) -> Tensor:
     """Standard normal numbers, [rows, batch]."""
     out, ones = torch.zeros(1, rows, batch), torch.ones(1, batch)
     one = torch.full((1, rows), 2.0**-16)
-    fused.sensed_(out, (ones, ones), Rows(one, one.reciprocal(), None, 0), 2**22, seed)
+    fused.sensed_(out, (ones, ones), ReadLines(one, one.reciprocal(), None, 0), 2**22, seed)
     return out[0]
 
 
