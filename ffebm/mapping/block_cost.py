@@ -65,7 +65,7 @@ class BlockCost:
         self.behind = {
             (i, back): behind_product(la, i, back) for la, i in block.interactions() for back in (False, True)
         }
-        self._bands: dict[tuple[object, ...], PhaseCost] = {}
+        self._phases: dict[tuple[object, ...], PhaseCost] = {}
 
     @property
     def tiles(self) -> tuple[int, ...]:
@@ -78,6 +78,12 @@ class BlockCost:
 
         A circuit that is nudged afterwards settles for longer.
         """
+        key = ("all", sweeps, before_nudge)
+        if key not in self._phases:
+            self._phases[key] = self._free(sweeps, before_nudge)
+        return self._phases[key]
+
+    def _free(self, sweeps: int, before_nudge: bool) -> PhaseCost:
         relaxation = self.group.relaxation
         if relaxation is not None:
             outputs = sum(math.prod(la.shape) for la in self.block.layers if la.value in self.block.outputs)
@@ -95,10 +101,10 @@ class BlockCost:
             share: Of the layer's elements.
         """
         key = ("free", share, *self._alike(spans))
-        if key not in self._bands:
+        if key not in self._phases:
             reads = self._reads([(i, False) for _, i in self.clamped], spans, share)
-            self._bands[key] = _sum([reads, self._activations(list(self.block.layers), share)])
-        return self._bands[key]
+            self._phases[key] = _sum([reads, self._activations(list(self.block.layers), share)])
+        return self._phases[key]
 
     def _alike(self, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
         """What tells spans apart: the replica that takes the first vector of each, and how many there are."""
@@ -132,12 +138,12 @@ class BlockCost:
             to_inputs: Where error currents are carried.
         """
         key = ("nudged", share, *self._alike(spans), *to_inputs)
-        if key not in self._bands:
+        if key not in self._phases:
             pairs = zip(self.clamped, spans, strict=True)
             back = [(i, span) for (_, i), span in pairs if i.source in to_inputs]
             reads = self._reads([(i, True) for i, _ in back], [span for _, span in back], share)
-            self._bands[key] = _sum([reads, self._activations(list(self.block.layers), share)])
-        return self._bands[key]
+            self._phases[key] = _sum([reads, self._activations(list(self.block.layers), share)])
+        return self._phases[key]
 
     def state_elements(self) -> int:
         """Elements of all layers together."""

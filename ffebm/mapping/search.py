@@ -26,7 +26,7 @@ from ffebm.plan.mapping import Objective
 
 ROUNDS = 8
 """Most times that the solver is asked again, with less, because its choice does not pack or is too slow."""
-TRIES: dict[Objective, int] = dict.fromkeys(get_args(Objective), 2000) | {"analog": 400}
+TRIES: dict[Objective, int] = dict.fromkeys(get_args(Objective), 2000) | {"analog": 300}
 """Nodes of graphs in schedules that are tried for 1,000 of effort; fewer where no figure was asked for."""
 CLOSE_SHARES = (1.0, 0.985, 0.97)
 """Shares of the tiles, with parts of tiles as such; behind the first one where the work on tiles counts."""
@@ -186,20 +186,26 @@ class Search:
     def _kept(self, whole: WholeChoice) -> tuple[Choice, list[Tried]]:
         """The solver's choice and mappings to choose from, one of them within the limits if any was found."""
         objective, limits = self.goal.objective, Limits(seconds=self.goal.seconds, joules=self.goal.joules)
-        others = [self.tried(picked) for picked in self._others(whole)]
-        kept = others
+        picks = list(self._others(whole))
         for _ in range(ROUNDS):
             try:
                 choice, packed = self._packed(whole, objective, limits)
             except UsageError:
                 break
-            own = [self.tried(picked) for picked in (*packed, *map(self._closer, packed))]
-            kept = [*own, *kept]
+            picks = [*packed, *map(self._closer, packed), *picks]
+            kept = [self.tried(picked) for picked in self._competing(picks)]
             if any(not self._excess(found) for found in kept):
                 return choice, kept
-            limits = self._tighter(limits, own[0])
+            limits = self._tighter(limits, kept[0])
         choice, least = self._least(whole)
-        return choice, [*least, *kept]
+        return choice, [*least, *map(self.tried, picks)]
+
+    def _competing(self, picks: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+        """Those that may be the best whatever their schedules: without limits, work comes first."""
+        if self.goal.objective != "analog" or self.goal.limited:
+            return list(picks)
+        most = max(self._work(picked) for picked in picks)
+        return [picked for picked in picks if self._work(picked) == most]
 
     def _least(self, whole: WholeChoice) -> tuple[Choice, list[Tried]]:
         """Mappings with the least of each figure that is limited.
@@ -395,6 +401,8 @@ class Search:
         """What a mapping may be changed to: what packs, within the limits, as long as effort is left."""
         for picked in near(base.picked):
             if picked not in self.seen:
+                if self._does_less(picked, base):
+                    continue
                 if len(self.seen) >= until:
                     return
                 if not self.packs(picked, apart=False):
@@ -402,6 +410,10 @@ class Search:
             found = self.tried(picked)
             if not self._excess(found):
                 yield found
+
+    def _does_less(self, picked: tuple[int, ...], base: Tried) -> bool:
+        """A mapping is worse whatever its schedule: work comes first, and it has less of it on tiles."""
+        return self.goal.objective == "analog" and self._work(picked) < base.work
 
     def _others_of_one(self, picked: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
         """Mappings with one other option."""
@@ -425,14 +437,13 @@ class Search:
         """A mapping with its schedule; each is scheduled once."""
         if picked not in self.seen:
             options = self._options(picked)
-            prices = [price for option in options for price in option.prices]
-            self.seen[picked] = Tried(
-                picked,
-                self.measure(options),
-                sum(price.work for price in prices),
-                sum(price.area for price in prices),
-            )
+            area = sum(price.area for option in options for price in option.prices)
+            self.seen[picked] = Tried(picked, self.measure(options), self._work(picked), area)
         return self.seen[picked]
+
+    def _work(self, picked: Sequence[int]) -> float:
+        """Multiply-accumulates of a mapping on tiles."""
+        return sum(price.work for option in self._options(picked) for price in option.prices)
 
     def key(self, found: Tried) -> tuple[float, float, float, int]:
         """Smaller is better: what is wanted, then fewer tiles, in fewer pieces."""

@@ -86,7 +86,7 @@ def compared(seeds: range) -> int:
     for seed in seeds:
         for objective in OBJECTIVES:
             # what makes the effort of the default objective that of the others
-            goal = Goal(objective, effort=5000 if objective == "analog" else 1000)
+            goal = Goal(objective, effort=7000 if objective == "analog" else 1000)
             one = search(seed, goal)
             everything = every_mapping(one)
             if not everything:
