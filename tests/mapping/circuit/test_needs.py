@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from ffebm.compiler.driver import compile_model
 from ffebm.exporters.spice.circuit import block_circuit
+from ffebm.graph.energy_block import PhaseKind
 from ffebm.hardware.description import AnalogGroup, load_hardware
 from ffebm.mapping.circuit import needs
 from ffebm.mapping.circuit.dynamics import Dynamics
@@ -53,7 +54,8 @@ def test_phases_before_a_contrast_leave_less_than_the_answer_in_each_layer() -> 
     half = (plus.states[-1] - minus.states[-1]) / 2
     needs_ = plan.blocks[0].relaxed
     assert needs_ is not None
-    for course, kind in ((free, "before nudge"), (plus, "nudged"), (minus, "nudged")):
+    kinds: tuple[PhaseKind, ...] = ("before nudge", "nudged", "nudged")
+    for course, kind in zip((free, plus, minus), kinds, strict=True):
         at = round(needs_.lasting(kind) * 10e-9 / course.seconds)
         left = course.states[at] - course.states[-1]
         for units in dynamics.layers:
@@ -68,7 +70,8 @@ def test_a_training_step_bills_the_phases_of_a_contrast() -> None:
     (read,) = [s for s in plan.inference.steps if s.kind == "free"]
     (free,) = [s for s in plan.training.steps if s.kind == "free"]
     plus = next(s for s in plan.training.steps if s.name.endswith("+beta"))
-    for step, kind in ((read, "free"), (free, "before nudge"), (plus, "nudged")):
+    kinds: tuple[PhaseKind, ...] = ("free", "before nudge", "nudged")
+    for step, kind in zip((read, free, plus), kinds, strict=True):
         seconds = needs_.lasting(kind) * 10e-9
         assert step.end_s - step.start_s == pytest.approx(plan.batch * (seconds + fixed))
         assert step.cost.array == pytest.approx(plan.batch * needs_.siemens * 0.1**2 * seconds)
