@@ -14,8 +14,8 @@ from ffebm.graph.tensor import Array
 from tests.models import as_tuple, oracle, random_feeds, tensors
 
 FOLDER = Path(onnx.__file__).parent / "backend/test/data/light"
-QUICK = ["densenet121", "inception_v1", "inception_v2", "resnet50", "shufflenet", "squeezenet"]
-SLOW = ["bvlc_alexnet", "vgg19", "zfnet512"]
+QUICK = ["inception_v1", "resnet50", "shufflenet", "squeezenet"]
+SLOW = ["bvlc_alexnet", "densenet121", "inception_v2", "vgg19", "zfnet512"]
 NAMES = [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
 
 

@@ -45,7 +45,7 @@ def mobilenet_v2() -> ModelProto:
         ("inception_v1", 92),
         ("squeezenet", 20),
         pytest.param("densenet121", 122, marks=pytest.mark.slow),  # plans buffers of 9,000 steps for minutes
-        ("inception_v2", 181),
+        pytest.param("inception_v2", 181, marks=pytest.mark.slow),
     ],
 )
 def test_all_layers_fit_on_hardly_more_tiles_than_their_cells(name: str, count: int) -> None:
@@ -74,6 +74,7 @@ def test_grouped_layers_share_reads(count: int, replicas: int | None, seconds: f
     assert plan.inference.makespan_s < seconds
 
 
+@pytest.mark.slow
 def test_where_blocks_share_tiles_throughput_is_no_worse_than_that_of_the_least_latency() -> None:
     """54 blocks on 64 tiles; intervals of blocks that share a tile add up, which prices do not know."""
     model = LIGHT / "light_resnet50.onnx"

@@ -26,7 +26,7 @@ def test_schedules_of_small_plans_run(model: str, machine: str) -> None:
             assert list(problems(plan, schedule)) == []
 
 
-@pytest.mark.parametrize("machine", ["reference", "isaac"])
+@pytest.mark.parametrize("machine", ["reference", pytest.param("isaac", marks=pytest.mark.slow)])
 def test_schedules_of_a_large_plan_run(machine: str) -> None:
     plan = compile_plan(LIGHT / "light_squeezenet.onnx", hardware=machine)
     for schedule in (plan.inference, plan.training):
