@@ -2,7 +2,7 @@
 
 import importlib.util
 import os
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,7 +27,7 @@ from ffebm.visible import visible
 if TYPE_CHECKING:
     from ffebm.exploration.knobs import Knob, Value
     from ffebm.exploration.metric import Metric
-    from ffebm.exploration.request import Request
+    from ffebm.exploration.request import Request, SamplerName
     from ffebm.exploration.table import ExploredPoint
 
 NEEDED = ("optuna", "arro3.core", "arro3.io")
@@ -35,6 +35,84 @@ NEEDED = ("optuna", "arro3.core", "arro3.io")
 FRONT = ("inference_s", "inference_j", "area_mm2")
 SHOWN = 40
 """Rows of the front that the terminal shows."""
+
+
+@dataclass(frozen=True)
+class MetricOptions:
+    """What is measured at each point beside its price."""
+
+    data: Annotated[str | None, DATA] = None
+    data_folder: DataFolder = None
+    metric: Annotated[
+        str | None,
+        Option(
+            help="What is measured on the data at each point, with the model's weights: accuracy, or the "
+            "cosine of its gradient with the exact one."
+        ),
+    ] = None
+    samples: Annotated[
+        int | None, Option(help="Test samples of an accuracy. [default: 1000]", min=1, max=LARGEST)
+    ] = None
+    probes: Annotated[
+        int | None, Option(help="Training samples of a gradient. [default: 128]", min=1, max=LARGEST)
+    ] = None
+    seeds: Annotated[
+        int | None, Option(help="Runs with noise of their own for one accuracy. [default: 1]", min=1)
+    ] = None
+
+    def metric_asked(self) -> "Metric | None":
+        """The metric; None without.
+
+        Raises:
+            UsageError: If there is no such metric, or something is given that it does not look at.
+        """
+        from ffebm.exploration.metric import Metric
+
+        figure, sizes = self.metric, {"samples": self.samples, "probes": self.probes, "seeds": self.seeds}
+        given = {name: size for name, size in sizes.items() if size is not None}
+        if figure is None or self.data is None:
+            alone = {"data": self.data, "metric": figure, "data-folder": self.data_folder, **given}
+            found = next((f"--{name} {value}" for name, value in alone.items() if value is not None), None)
+            if found is None:
+                return None
+            raise UsageError(f"{found} alone", allowed="--data and --metric together")
+        if figure not in {"accuracy", "cosine"}:
+            raise UsageError(f"--metric {figure}", allowed="accuracy or cosine")
+        used = ("samples", "seeds") if figure == "accuracy" else ("probes",)
+        for name, size in given.items():
+            if name not in used:
+                raise UsageError(
+                    f"--{name} {size} of --metric {figure}", allowed=" and ".join(f"--{n}" for n in used)
+                )
+        return Metric("accuracy" if figure == "accuracy" else "cosine", self.data, self.data_folder, **given)
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """Which points are looked at."""
+
+    sampler: Annotated[
+        str, Option(help="Which points: grid, all of them; nsga2 or tpe, a search for the front by Optuna.")
+    ] = "grid"
+    trials: Annotated[
+        int | None, Option(help="Points that a search looks at. [default: 100]", min=1, max=LARGEST)
+    ] = None
+    seed: Annotated[int | None, Option(help="Of a search. [default: 0]", min=0, max=LARGEST)] = None
+
+    def sampler_asked(self) -> "SamplerName":
+        """The sampler.
+
+        Raises:
+            UsageError: If there is no such sampler, or a grid is given a seed.
+        """
+        from ffebm.exploration.request import sampler_of
+
+        found = sampler_of(self.sampler)
+        if found == "grid" and self.seed is not None:
+            raise UsageError(
+                f"--seed {self.seed} of a grid", allowed="--sampler nsga2 or tpe, which draw points"
+            )
+        return found
 
 
 @with_options
@@ -60,43 +138,24 @@ def explore(  # noqa: PLR0913 - a command's options are its arguments
             "inference_j, area_mm2, and the metric]"
         ),
     ] = None,
-    data: Annotated[str | None, DATA] = None,
-    data_folder: DataFolder = None,
-    metric: Annotated[
-        str | None,
-        Option(
-            help="What is measured on the data at each point, with the model's weights: accuracy, or the "
-            "cosine of its gradient with the exact one."
-        ),
-    ] = None,
-    samples: Annotated[int, Option(help="Test samples of an accuracy.", min=1, max=LARGEST)] = 1000,
-    probes: Annotated[int, Option(help="Training samples of a gradient.", min=1, max=LARGEST)] = 128,
-    seeds: Annotated[int, Option(help="Runs with noise of their own for one accuracy.", min=1)] = 1,
-    sampler: Annotated[
-        str, Option(help="Which points: grid, all of them; nsga2 or tpe, a search for the front by Optuna.")
-    ] = "grid",
-    trials: Annotated[
-        int | None, Option(help="Points that a search looks at. [default: 100]", min=1, max=LARGEST)
-    ] = None,
-    seed: Annotated[int, Option(help="Of a search.", min=0, max=LARGEST)] = 0,
     jobs: Annotated[
         int | None,
         Option(help="Processes that work at it. [default: one a processor]", min=1),
     ] = None,
     asked: Compiling,
     settling: SettleOptions,
+    measuring: MetricOptions,
+    searching: SearchOptions,
     batch: Annotated[int, Option(help="Runs of the model that each schedule has in flight.", min=1)] = 1,
 ) -> None:
     """Price a model for many machines and options, and show which points no other one beats."""
     _check_installed()
     from ffebm.exploration.knobs import knobs_of
-    from ffebm.exploration.request import Request, sampler_of
+    from ffebm.exploration.request import Request
 
     folder = output or Path(f"{model.stem}.explore")
     knobs = knobs_of(vary)
-    measured = _metric(metric, data)
-    if measured is not None:
-        measured = replace(measured, folder=data_folder, samples=samples, probes=probes, seeds=seeds)
+    measured = measuring.metric_asked()
     _check_given(knobs, asked, settling, batch)
     request = Request(
         model=model,
@@ -107,9 +166,9 @@ def explore(  # noqa: PLR0913 - a command's options are its arguments
         batch=batch,
         passes=tuple(asked.own_passes or ()),
         knobs=knobs,
-        sampler=sampler_of(sampler),
-        trials=trials,
-        seed=seed,
+        sampler=searching.sampler_asked(),
+        trials=searching.trials,
+        seed=searching.seed or 0,
         front=_front(front, measured),
         metric=measured,
     )
@@ -118,24 +177,6 @@ def explore(  # noqa: PLR0913 - a command's options are its arguments
     print_tables(tables(), _shown(request, rows))
     out.print(f"table written to {folder / 'table.csv'} and {folder / 'table.parquet'}", markup=False)
     out.print(f"page written to {folder / 'explore.html'}", markup=False)
-
-
-def _metric(figure: str | None, data: str | None) -> "Metric | None":
-    """What `--metric` and `--data` say.
-
-    Raises:
-        UsageError: If one is given without the other, or there is no such metric.
-    """
-    from ffebm.exploration.metric import Metric
-
-    if figure is None and data is None:
-        return None
-    if figure is None or data is None:
-        given = f"--data {data}" if figure is None else f"--metric {figure}"
-        raise UsageError(f"{given} alone", allowed="--data and --metric together")
-    if figure not in {"accuracy", "cosine"}:
-        raise UsageError(f"--metric {figure}", allowed="accuracy or cosine")
-    return Metric("accuracy" if figure == "accuracy" else "cosine", data)
 
 
 def _front(text: str | None, metric: "Metric | None") -> tuple[str, ...]:

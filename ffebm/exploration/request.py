@@ -10,7 +10,7 @@ import msgspec
 
 from ffebm.compiler.options import Settings, checked_batch, checked_settle, options_from
 from ffebm.compiler.variants import Variant
-from ffebm.errors import HardwareError, UsageError
+from ffebm.errors import FfebmError, HardwareError, UsageError
 from ffebm.exploration.figures import FIGURES, MEASURED
 from ffebm.exploration.knobs import OPTIONS, SETTLING, Grid, Knob, Point, Value, settings_of, value_text
 from ffebm.exploration.machine import with_constants
@@ -151,8 +151,17 @@ class Request:
         except UsageError as error:
             if error.found.startswith("--vary"):
                 raise
-            found = f"--vary {key}={value_text(point[key])}: {error.found}"
+            wrong = next((k for k in (key, *point) if self._stands_without(point, k)), key)
+            found = f"--vary {wrong}={value_text(point[wrong])}: {error.found}"
             raise UsageError(found, allowed=error.allowed, hint=error.hint) from None
+
+    def _stands_without(self, point: Point, key: str) -> bool:
+        """Nothing is wrong with a point where one knob is not turned."""
+        try:
+            self.variant({k: value for k, value in point.items() if k != key}, ())
+        except FfebmError:
+            return False
+        return True
 
     def constants(self, point: Point) -> dict[str, Value]:
         """What of the machine a point changes."""

@@ -2,7 +2,7 @@
 
 import csv
 import shlex
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,8 +13,8 @@ from ffebm import cli
 from ffebm.commands import explore
 from ffebm.exploration.figures import FIGURES, MEASURED
 from tests.exploration.models import BITS, small_model
+from tests.running import Run, running
 
-Run = Callable[..., tuple[int, str, str]]
 PRICED = [name for name in FIGURES if name not in MEASURED]
 
 
@@ -23,13 +23,7 @@ def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.
     """Runs `ffebm explore model.onnx` in a folder of its own; exit code, standard output, standard error."""
     small_model(tmp_path / "model.onnx")
     monkeypatch.chdir(tmp_path)
-
-    def run_command(*arguments: str) -> tuple[int, str, str]:
-        code = cli._guarded(["explore", "model.onnx", "--jobs", "1", *arguments])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run_command
+    return partial(running(capsys), "explore", "model.onnx", "--jobs", "1")
 
 
 def test_the_front_is_a_table_of_80_columns(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,6 +103,24 @@ def test_energy_and_area_fall_with_the_bits(run: Run) -> None:
             ["--vary", "block_size=0"],
             "error: --vary block_size=0: block size 0; a whole number of at least 1, or a list of such "
             "numbers\n",
+        ),
+        (
+            ["--vary", "batch=1,2", "--vary", "block_size=0"],
+            "error: --vary block_size=0: block size 0; a whole number of at least 1, or a list of such "
+            "numbers\n",
+        ),
+        (["--vary", "batch=1", "--samples", "9"], "error: --samples 9 alone; --data and --metric together\n"),
+        (
+            ["--vary", "batch=1", "--data", "d", "--metric", "accuracy", "--probes", "9"],
+            "error: --probes 9 of --metric accuracy; --samples and --seeds\n",
+        ),
+        (
+            ["--vary", "batch=1", "--data", "d", "--metric", "cosine", "--seeds", "2"],
+            "error: --seeds 2 of --metric cosine; --probes\n",
+        ),
+        (
+            ["--vary", "batch=1,2", "--seed", "3"],
+            "error: --seed 3 of a grid; --sampler nsga2 or tpe, which draw points\n",
         ),
         (
             ["--vary", "relaxation=2"],
