@@ -32,7 +32,7 @@ def test_reading_text(name: str) -> None:
 
 def test_telling_kinds_of_files() -> None:
     model = MODELS["kinds of files"]
-    expected, result = both(model, model.inputs(200))
+    expected, result = both(model, model.inputs(100))
     assert len(np.unique(model.decide(expected))) > 20
     assert agreement(model.decide(result), model.decide(expected)) >= 0.99
 

@@ -136,7 +136,7 @@ def graphs(draw: st.DrawFn, depth: int = 1) -> Graph:
     return graph
 
 
-@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
 @given(graphs())
 def test_a_text_is_read_back(graph: Graph) -> None:
     text = str(graph)
@@ -146,6 +146,13 @@ def test_a_text_is_read_back(graph: Graph) -> None:
         if name not in {"nodes", "constants", "types"}:
             assert getattr(found, name) == getattr(graph, name), name
     assert found == graph
+
+
+@pytest.mark.parametrize("outputs", [["y", ""], ["", "y"], ["", "", "y"]])
+def test_an_output_that_is_left_out_is_read_back(outputs: list[str]) -> None:
+    graph = Graph("g", outputs=["y"], nodes=[Node("Op", "n", [], outputs)])
+    graph.types["y"] = TensorType("float32", (2,))
+    assert parse(str(graph), {}).nodes[0].outputs == outputs
 
 
 @pytest.mark.parametrize(

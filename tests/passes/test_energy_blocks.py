@@ -268,6 +268,20 @@ def test_layouts_inside_a_block() -> None:
     assert [(c.op, c.sizes) for c in second.interactions[0].before] == [("Reshape", (32,))]
 
 
+@pytest.mark.parametrize("readers", [1, 2])
+def test_a_layout_is_of_the_block_whose_layer_alone_reads_it(readers: int) -> None:
+    b = Builder()
+    state = b.node("Relu", b.node("MatMul", b.input("x", "N", 2, 4), b.weight(4, 4)))
+    turned = b.node("Transpose", state, perm=[0, 2, 1], out="turned")
+    ends = [b.node("MatMul", turned, b.weight(2, 3)) for _ in range(readers)]
+    graph = blocks(b, *ends, size=3)
+    (node,) = (node for node in graph.nodes if node.outputs == ["turned"])
+    assert (node.unit, node.reason) == {
+        1: ("tile", "layout between layers, into layer 2 of 2 in block0"),
+        2: ("digital", "layout change between digital ops"),
+    }[readers]
+
+
 def test_an_output_that_is_left_out_by_name_is_none() -> None:
     b = Builder()
     y = b.node("MaxPool", b.conv(b.input("x", "N", 1, 8, 8), 1, 2), kernel_shape=[2, 2], out="pool")
