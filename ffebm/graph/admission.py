@@ -49,7 +49,24 @@ class HopfieldAdmission:
         return None
 
 
-ADMISSIONS: dict[str, Admission] = {DEFAULT_PHYSICS: HopfieldAdmission()}
+class DeepResistiveAdmission:
+    """Conductances into nodes that ideal diodes hold, and an amplifier of one gain behind all of a layer."""
+
+    def admits(self, linear: Linear | None, activation: Activation, pool: Pool | None = None) -> str | None:
+        """Why a layer cannot be driven in a way; None if it can."""
+        if linear is None:
+            return "a resistive network joins layers by conductances, and an identity has none"
+        if pool is not None:
+            return f"a resistive network has no {pool.op}: nodes are joined by conductances alone"
+        if activation.op not in {"Identity", "Relu", "Clip"}:
+            return f"diodes hold a node within a range (Relu, Clip), and make no {activation.op}"
+        return None
+
+
+ADMISSIONS: dict[str, Admission] = {
+    DEFAULT_PHYSICS: HopfieldAdmission(),
+    "deep-resistive": DeepResistiveAdmission(),
+}
 """Of ffebm's own physics, by name."""
 
 

@@ -180,7 +180,7 @@ class Tanh:
     assert "Tanh(" in graphs[-1]
     assert "on request" in graphs[-1]
     for wrong, message in (
-        (["--physics", "springs"], "there is no physics 'springs'; hopfield"),
+        (["--physics", "springs"], "there is no physics 'springs'; hopfield, deep-resistive"),
         (["--activation", "Atan"], "no installed package offers 'Atan' in ffebm.activations"),
         (["--block-size", "0"], "block size 0; a whole number of at least 1"),
     ):

@@ -52,7 +52,7 @@ def message(physics: str) -> str:
 def test_names() -> None:
     assert admission_of("right") is admission_of("right")
     assert message("absent") == (
-        "there is no physics 'absent'; hopfield, bare, number, right\n"
+        "there is no physics 'absent'; hopfield, deep-resistive, bare, number, right\n"
         "  hint: a package offers others, as docs/extend.md says"
     )
     assert message("number") == "package plug-physics offers 3 as physics number; an OwnPhysics"

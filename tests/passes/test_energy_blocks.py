@@ -9,14 +9,13 @@ from hypothesis import strategies as st
 
 from ffebm.compiler.driver import compile_model, run_passes
 from ffebm.errors import UsageError
-from ffebm.graph.admission import ADMISSIONS
+from ffebm.graph.energy_block import Activation
 from ffebm.graph.graph import Graph
 from ffebm.hardware.description import load_hardware
 from ffebm.plan.schema import Options
 from ffebm.runtime.executor import Executor
 from tests.models import Builder, oracle, random_feeds, relative_error, tensors
 from tests.passes.common import before
-from tests.runtime.blocks.physics.resistive_example import ResistiveAdmission
 
 
 def blocks(b: Builder, *outputs: str, size: int | tuple[int, ...] = 1, digital: bool = False) -> Graph:
@@ -477,24 +476,23 @@ def test_a_name_that_nothing_has() -> None:
     )
 
 
-def test_what_the_circuits_of_a_physics_cannot_be_is_digital(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(ADMISSIONS, "resistive", ResistiveAdmission())
+def test_what_the_circuits_of_a_physics_cannot_be_is_digital() -> None:
     b = Builder()
     y = b.node("Relu", b.node("MatMul", b.input("x", "N", 4), b.weight(4, 4)), out="h")
     y = b.node("Tanh", b.node("MatMul", y, b.weight(4, 4), out="u"), out="t")
     y = b.node("Mul", b.node("MatMul", y, b.weight(4, 4), out="v"), b.constant(0.5), out="half")
     y = b.node("Relu", b.node("Add", b.node("MatMul", y, b.weight(4, 4), out="w"), "h", out="sum"))
-    graph, step = before("energy-blocks", b.model(y), Options(block_size=2, physics="resistive"))
+    graph, step = before("energy-blocks", b.model(y), Options(block_size=2, physics="deep-resistive"))
     run_passes(graph, load_hardware("ideal"), (step,), None)
-    assert {block.physics for block in graph.blocks} == {"resistive"}
+    assert {block.physics for block in graph.blocks} == {"deep-resistive"}
     assert graph.notes[-1] == (
-        "blocks of physics 'resistive' settle where its energy is least: even with one layer a block that is "
-        "not what the model computes"
+        "blocks of physics 'deep-resistive' settle where its energy is least: even with one layer a block "
+        "that is not what the model computes"
     )
-    assert layers(graph) == [["h", "u"], ["v"], ["w"]]
+    assert layers(graph) == [["h", "u"], ["half", "w"]]
+    assert graph.blocks[1].layers[0].activation == Activation("Identity", 0.5)  # amplifiers of half
     assert {node.op: node.reason for node in graph.nodes if node.unit == "digital"} == {
-        "Tanh": "diodes clip, and make no Tanh",
-        "Mul": "the drive of a node is divided by its conductance, and has no other scale",
+        "Tanh": "diodes hold a node within a range (Relu, Clip), and make no Tanh",
         "Add": "a resistive network joins layers by conductances, and an identity has none",
         "Relu": "a resistive network joins layers by conductances, and an identity has none",
     }

@@ -8,12 +8,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from ffebm.graph.admission import ADMISSIONS
 from ffebm.graph.energy_block import Activation, EnergyBlock, Interaction, Layer, Linear, Pool, Rearrangement
 from ffebm.graph.tensor import Array, TensorType
 from ffebm.plan.checks.blocks import block_problems
 from tests.plan.folders import AGAIN, refused, set_at
-from tests.runtime.blocks.physics.resistive_example import ResistiveAdmission
 
 Change = Callable[[dict[str, Any]], None]
 
@@ -218,10 +216,10 @@ def test_what_fits_in_other_forms() -> None:
 
 def test_a_physics_that_is_not_here(folder: Path) -> None:
     found = refused(folder, set_at("blocks", 0, "physics", to="springs"))
-    assert found == "block0 cannot run: there is no physics 'springs'; hopfield" + AGAIN
+    assert found == "block0 cannot run: there is no physics 'springs'; hopfield, deep-resistive" + AGAIN
 
 
-def test_a_physics_that_cannot_have_the_layers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(ADMISSIONS, "resistive", ResistiveAdmission())
-    found = refused(folder, set_at("blocks", 1, "physics", to="resistive"))
-    assert found == "block1 has layer 'v5': a resistive network has no pooling" + AGAIN
+def test_a_physics_that_cannot_have_the_layers(folder: Path) -> None:
+    found = refused(folder, set_at("blocks", 1, "physics", to="deep-resistive"))
+    why = "a resistive network has no MaxPool: nodes are joined by conductances alone"
+    assert found == f"block1 has layer 'v5': {why}" + AGAIN

@@ -15,6 +15,7 @@ from ffebm import compile as compile_plan
 from ffebm.errors import PlanError, UsageError
 from ffebm.files.folder import read_folder, write_folder
 from ffebm.recipes.paper import RECIPES, SPLITTING_SMALL
+from ffebm.runtime.blocks.physics.deep_resistive import LEAST, DeepResistive
 from ffebm.training.data import Data
 from ffebm.training.estimator import estimator
 from ffebm.training.optimization.constraint import LargestNorm, couplings
@@ -22,7 +23,6 @@ from ffebm.training.record import RECORD
 from ffebm.training.settings import Training, held_norm
 from ffebm.training.trainer import Trainer
 from tests.models import Builder
-from tests.runtime.blocks.physics.resistive_example import Resistive
 from tests.training.test_resuming import FIT, MEND, on_arrays
 from tests.training.test_trainer import REMEDIES, TRAINING, final, in_place, samples, tiny
 
@@ -267,15 +267,15 @@ def test_weights_stay_where_circuits_can_be_built() -> None:
     y = x[:, :3].argmax(1)
     data = Data("doubled", x, y, x, y)
     training = replace(TRAINING, lr=0.05, epochs=3)
-    net = Executor(plan, gradient=estimator(training), physics=Resistive())
+    net = Executor(plan, gradient=estimator(training), physics=DeepResistive())
     trainer = Trainer(net, data, training)
     epochs = list(trainer.run())
     smallest = {name: float(weight.detach().min()) for name, weight in net.weights().items()}
-    assert all(value >= 1e-3 for value in smallest.values())
-    assert min(smallest.values()) == pytest.approx(1e-3)  # some were put back
+    assert all(value >= LEAST for value in smallest.values())
+    assert min(smallest.values()) == pytest.approx(LEAST)  # some were put back
     assert epochs[-1].loss < epochs[0].loss
 
-    free = Trainer(Executor(plan, gradient=estimator(training), physics=Resistive()), data, training)
+    free = Trainer(Executor(plan, gradient=estimator(training), physics=DeepResistive()), data, training)
     free.constraints = ()
     with pytest.raises(UsageError, match="has conductances down to -"):
         list(free.run())
@@ -284,7 +284,7 @@ def test_weights_stay_where_circuits_can_be_built() -> None:
 def test_a_network_keeps_its_physics() -> None:
     plan = resistive_plan()
     x = torch.rand(4, 8)
-    net = Executor(plan, physics=Resistive())
+    net = Executor(plan, physics=DeepResistive())
     found = net(x)
     assert not torch.equal(found, Executor(plan)(x))
     net.reseed(1)

@@ -8,10 +8,11 @@ from ffebm import plugins
 from ffebm.errors import UsageError
 from ffebm.graph.admission import own_physics
 from ffebm.graph.energy_block import DEFAULT_PHYSICS
+from ffebm.runtime.blocks.physics.deep_resistive import DeepResistive
 from ffebm.runtime.blocks.physics.hopfield import Hopfield
 from ffebm.runtime.blocks.physics.physics import Physics
 
-PHYSICS: dict[str, Callable[[], Physics]] = {DEFAULT_PHYSICS: Hopfield}
+PHYSICS: dict[str, Callable[[], Physics]] = {DEFAULT_PHYSICS: Hopfield, "deep-resistive": DeepResistive}
 METHODS = ("terms", "potential", "update", "slope", "bounds", "is_holomorphic", "constrain")
 """Of a `Physics`."""
 

@@ -26,5 +26,5 @@ def test_what_is_no_physics_is_refused() -> None:
         assert str(caught.value) == (
             f"the physics is {wrong!r}{lacking}; an object with the methods of Physics"
         )
-    with pytest.raises(UsageError, match=re.escape("there is no physics 'absent'; hopfield")):
+    with pytest.raises(UsageError, match=re.escape("there is no physics 'absent'; hopfield, deep-resistive")):
         physics_of("absent")
