@@ -284,7 +284,6 @@ TESTED_BY = {
     "graph/parse": "graph/test_text",
     "graph/verify": "graph/test_graph",
     "hardware/*": "hardware/test_description",
-    "mapping/circuit/dynamics": "mapping/circuit/test_needs",
     "mapping/circuit/equations": "mapping/circuit/test_needs",
     "mapping/solver/*": "mapping/solver/test_choice",
     "mapping/*": "mapping/test_search",

@@ -1,5 +1,6 @@
 """The SPICE exporter: one netlist a block."""
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import get_args
@@ -95,10 +96,8 @@ def netlist(plan: Plan, circuit: BlockCircuit, stimulus: Stimulus, *, ideal: boo
     amplifier = None if ideal else circuit.relaxation.amplifier
     names = NodeNames(circuit)
     dynamics = Dynamics(circuit.equations(), circuit.relaxation, amplifier)
-    courses = []
-    for sample in range(stimulus.samples):
-        pushed = nudges({name: c[sample] for name, c in stimulus.currents.items()}, stimulus.beta)
-        courses += dynamics.relax({name: x[sample] for name, x in stimulus.inputs.items()}, pushed)
+    relaxed = dynamics.relax(stimulus.inputs, nudges(stimulus.currents, stimulus.beta))
+    courses = list(itertools.chain.from_iterable(relaxed))
     read, before, nudged = (
         circuit.relaxation.lasting(circuit.block.time_constants(kind)) for kind in get_args(PhaseKind)
     )

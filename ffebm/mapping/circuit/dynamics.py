@@ -15,9 +15,10 @@ import numpy as np
 
 from ffebm.graph.tensor import Floats
 from ffebm.hardware.description import Amplifier, Relaxation
-from ffebm.mapping.circuit.equations import Equations, Lines
+from ffebm.mapping.circuit.connections import Connections, Met
+from ffebm.mapping.circuit.equations import Equations
 from ffebm.mapping.circuit.sigma import sigma
-from ffebm.mapping.circuit.wiring import NOWHERE, Units
+from ffebm.mapping.circuit.wiring import Units
 
 STEPS = 20
 """Steps in a time constant; what is fast is integrated exactly over a step."""
@@ -27,51 +28,35 @@ LARGEST = 1e100
 MOST = 500
 """Time constants after which a circuit that still moves is given up."""
 
-Met = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+CHECKED = 10
+"""Steps after which is looked at who has come to rest, and when: looking takes as long as a small step."""
+
+MOST_TOGETHER = 16384
+"""Units of all samples that move together: more take memory for their courses, and are no faster."""
 
 
 @dataclass(frozen=True)
-class _Motion:
-    """The lines of an array as they move.
+class _Moment:
+    """What moves, of some samples, after a step.
 
     Attributes:
-        drivers: Index of the state on each driven line; the last state is ground, [windows, driven].
-        weight: Drive for each state, [driven, sensed].
-        at: Where in `units` each current goes, [windows * sensed met].
-        met: Which sensed lines have a unit, [windows, sensed].
-        units: Index of each free unit that is driven, ascending.
-        lags: Of the line of each unit, s.
-        siemens: Conductance on each driven line, [driven].
+        states: Of the free units, the clamped ones and ground, [samples, units + 1].
+        drives: Of the free units, [samples, units].
+        reads: What virtual grounds and identities have come to, [samples, lines].
     """
 
-    drivers: Units
-    weight: Floats
-    at: Units
-    met: Met
-    units: Units
-    lags: Floats
-    siemens: Floats
+    states: Floats
+    drives: Floats
+    reads: Floats
 
-    @classmethod
-    def of(cls, lines: Lines, starts: Mapping[str, int], amplifier: Amplifier | None) -> "_Motion":
-        """Those of an array whose values start at some indices."""
-        met = lines.sensed >= 0
-        units, at = np.unique(lines.sensed[met], return_inverse=True)
-        drivers = np.where(lines.drivers >= 0, lines.drivers + starts[lines.source], NOWHERE)
-        noise_gain = np.bincount(at, np.broadcast_to(lines.noise_gain, met.shape)[met], len(units))
-        lags = _lags(noise_gain.astype(np.float64), amplifier)
-        return cls(drivers, lines.weight, at, met, starts[lines.target] + units, lags, lines.siemens)
+    def of(self, samples: Units) -> "_Moment":
+        """A copy of some of the samples."""
+        return _Moment(self.states[samples], self.drives[samples], self.reads[samples])
 
-    def product(self, state: Floats) -> Floats:
-        """What the lines ask for, [units]."""
-        products = state[self.drivers] @ self.weight
-        return np.bincount(self.at, products[self.met], len(self.units)).astype(np.float64)
-
-    def follow(self, step: float) -> Floats:
-        """How far each line goes towards that in a step."""
-        slow = np.where(self.lags > 0, self.lags, 1.0)
-        followed: Floats = np.where(self.lags > 0, -np.expm1(-step / slow), 1.0)
-        return followed
+    def put(self, sample: int, moment: "_Moment", row: int) -> None:
+        """Take over where a sample has come to."""
+        self.states[sample], self.drives[sample] = moment.states[row], moment.drives[row]
+        self.reads[sample] = moment.reads[row]
 
 
 @dataclass(frozen=True)
@@ -132,18 +117,10 @@ class Dynamics:
         self._equations = equations
         self._tau = relaxation.time_constant.value
         self._steps = steps
-        self._starts: dict[str, int] = {}
-        count = 0
-        for layer in equations.layers:
-            self._starts[layer.value] = count
-            count += math.prod(layer.shape)
-        self._free = count
-        for name, shape in equations.inputs.items():
-            self._starts[name] = count
-            count += math.prod(shape)
-        self._units = count
+        self._connections = Connections.of(equations, amplifier)
+        self._starts, self._free = self._connections.starts, self._connections.free
         self._constants = np.concatenate([equations.constants[la.value] for la in equations.layers])
-        self._motions = [_Motion.of(lines, self._starts, amplifier) for lines in equations.lines]
+        self._follow = self._connections.follow(self.seconds)
 
     @property
     def layers(self) -> list[slice]:
@@ -157,77 +134,113 @@ class Dynamics:
         nudges: Sequence[Mapping[str, Floats]] = ({},),
         still: float = 1e-9,
         most: int = MOST,
-    ) -> list[Course]:
+    ) -> list[list[Course]]:
         """Settle from zero, and again under each nudge from where the one before has led.
 
         Args:
-            inputs: Of one sample by value name, [*shape].
-            nudges: What each phase adds to the drives of some layers, by value name, [*layer].
-            still: Change in a time constant, as a share of the state, at which it has come to rest.
+            inputs: By value name, [samples, *shape].
+            nudges: What each phase adds to the drives of some layers, by value name, [samples, *layer].
+            still: Change in a time constant, as a share of the state, at which a sample has come to rest.
             most: Time constants after which a phase is given up.
 
         Returns:
-            The course of each phase.
+            The course of each phase, for each sample.
         """
-        state = np.zeros(self._units + 1)  # the last one is ground
-        for name, values in inputs.items():
-            start = self._starts[name]
-            state[start : start + values.size] = values.reshape(-1)
-        drive = np.zeros(self._free)
-        reads = [np.zeros(len(motion.units)) for motion in self._motions]
-        state[: self._free] = self._sigma(drive)
-        courses = []
-        for nudge in nudges:
-            constants = self._constants.copy()
-            for name, pushes in nudge.items():
-                constants[self._starts[name] : self._starts[name] + pushes.size] += pushes.reshape(-1)
-            courses.append(self._phase(state, drive, reads, constants, (still, most)))
+        given = itertools.chain(inputs.values(), *(nudge.values() for nudge in nudges))
+        samples = max((len(values) for values in given), default=1)
+        together = max(1, MOST_TOGETHER // max(1, self._free))
+        courses: list[list[Course]] = []
+        for start in range(0, samples, together):
+            part = slice(start, min(start + together, samples))
+            pushed = [{name: values[part] for name, values in nudge.items()} for nudge in nudges]
+            clamped = {name: values[part] for name, values in inputs.items()}
+            courses += self._relax(clamped, pushed, part.stop - start, (still, most))
         return courses
 
-    def _phase(
+    def _relax(
         self,
-        state: Floats,
-        drive: Floats,
-        reads: Sequence[Floats],
-        constants: Floats,
+        inputs: Mapping[str, Floats],
+        nudges: Sequence[Mapping[str, Floats]],
+        samples: int,
         until: tuple[float, int],
-    ) -> Course:
-        """One phase, which moves what it is given; until it is still, or for so many time constants."""
-        step, share = self._tau / self._steps, -math.expm1(-1 / self._steps)
-        follow = [motion.follow(step) for motion in self._motions]
-        course: list[Floats] = []
-        for _ in range(until[1] * self._steps):
-            pushed = constants.copy()
-            for motion, read, part in zip(self._motions, reads, follow, strict=True):
-                read += part * (motion.product(state) - read)
-                pushed[motion.units] += read
-            for link in self._equations.links:
-                sources = state[self._starts[link.source] + link.drivers]
-                pushed[self._starts[link.target] + link.driven] += sources
-            drive += share * (pushed - drive)
-            before = state[: self._free].copy()
-            state[: self._free] = self._sigma(drive)
-            course.append(state[: self._free].copy())
-            if not np.abs(course[-1]).max(initial=0.0) < LARGEST:
+    ) -> list[list[Course]]:
+        """The same of samples that move together, each until it is still."""
+        states = np.zeros((samples, self._connections.units + 1))  # the last one is ground
+        for name, values in inputs.items():
+            start = self._starts[name]
+            states[:, start : start + math.prod(values.shape[1:])] = values.reshape(samples, -1)
+        drives = np.zeros((samples, self._free))
+        states[:, : self._free] = self._sigma(drives)
+        moving = _Moment(states, drives, np.zeros((samples, self._connections.count)))
+        phases = []
+        for nudge in nudges:
+            constants = np.tile(self._constants, (samples, 1))
+            for name, pushes in nudge.items():
+                start = self._starts[name]
+                constants[:, start : start + math.prod(pushes.shape[1:])] += pushes.reshape(samples, -1)
+            phases.append(self._phase(moving, constants, until))
+        return [list(courses) for courses in zip(*phases, strict=True)]
+
+    def _phase(self, moving: _Moment, constants: Floats, until: tuple[float, int]) -> list[Course]:
+        """One phase, which moves what it is given: each sample until it is still, or for so long."""
+        courses: list[list[Floats]] = [[] for _ in constants]
+        settled = np.zeros(len(constants), np.bool_)
+        left = np.arange(len(constants))  # samples that still move
+        now, most = moving.of(left), until[1] * self._steps
+        for done in range(0, most, CHECKED):
+            run = self._advance(now, constants[left], min(CHECKED, most - done))
+            states = np.stack([moment.states[:, : self._free] for moment in [now, *run]])
+            lost, still = self._ends(states, until[0])
+            still &= np.arange(done, done + len(run))[:, None] >= self._steps
+            for row, sample in enumerate(left):
+                last = next(iter(np.flatnonzero((lost | still)[:, row])), len(run) - 1)
+                courses[sample].append(states[1 : last + 2, row])
+                settled[sample] = still[last, row]
+                moving.put(int(sample), run[last], row)
+            moves = np.flatnonzero(~(lost | still).any(axis=0))
+            left, now = left[moves], run[-1].of(moves)
+            if not len(left):
                 break
-            moved = float(np.linalg.norm(course[-1] - before)) * self._steps
-            if len(course) > self._steps and moved <= until[0] * float(np.linalg.norm(course[-1])):
-                return Course(step, np.array(course), True, self._siemens(state))
-        return Course(step, np.array(course), False, self._siemens(state))
+        watts = self._connections.watts(moving.states)
+        found = zip(courses, settled, watts, strict=True)
+        return [Course(self.seconds, np.concatenate(c), bool(rest), float(w)) for c, rest, w in found]
 
-    def _siemens(self, state: Floats) -> float:
-        return sum(float((state[m.drivers] ** 2 @ m.siemens).sum()) for m in self._motions)
+    def _ends(self, states: Floats, still: float) -> tuple[Met, Met]:
+        """Whether samples are lost, and whether they are still, after each step, [steps, samples].
 
-    def _sigma(self, drive: Floats) -> Floats:
-        found = np.empty_like(drive)
-        for layer in self._equations.layers:
-            at = slice(self._starts[layer.value], self._starts[layer.value] + math.prod(layer.shape))
-            found[at] = sigma(layer.activation, drive[at])
+        Args:
+            states: Before the first step and after each, [1 + steps, samples, units].
+            still: Change in a time constant, as a share of the state.
+        """
+        after = states[1:]
+        with np.errstate(over="ignore", invalid="ignore"):  # of samples that are lost
+            moved = np.linalg.norm(after - states[:-1], axis=2) * self._steps
+            rests = moved <= still * np.linalg.norm(after, axis=2)
+            lost = ~(np.abs(after).max(axis=2, initial=0.0) < LARGEST)
+        return lost, rests & ~lost
+
+    @property
+    def seconds(self) -> float:
+        """Of a step, s."""
+        return self._tau / self._steps
+
+    def _advance(self, now: _Moment, constants: Floats, steps: int) -> list[_Moment]:
+        """Some steps; what is fast is integrated exactly over a step."""
+        run: list[_Moment] = []
+        share = -math.expm1(-1 / self._steps)
+        with np.errstate(over="ignore", invalid="ignore"):  # of samples that are lost
+            for _ in range(steps):
+                reads = now.reads + self._follow * (self._connections.asked(now.states) - now.reads)
+                pushed = constants + self._connections.spread(reads)
+                drives = now.drives + share * (pushed - now.drives)
+                states = now.states.copy()
+                states[:, : self._free] = self._sigma(drives)
+                now = _Moment(states, drives, reads)
+                run.append(now)
+        return run
+
+    def _sigma(self, drives: Floats) -> Floats:
+        found = np.empty_like(drives)
+        for layer, units in zip(self._equations.layers, self.layers, strict=True):
+            found[:, units] = sigma(layer.activation, drives[:, units])
         return found
-
-
-def _lags(noise_gain: Floats, amplifier: Amplifier | None) -> Floats:
-    """Time constant of a virtual ground with a noise gain of 1 + what is given, s."""
-    if amplifier is None:
-        return np.zeros_like(noise_gain)
-    return (1.0 + noise_gain) / (2 * math.pi * amplifier.gain_bandwidth.value)

@@ -165,5 +165,5 @@ def seeded_currents(shapes: Mapping[str, tuple[int, ...]], samples: int) -> dict
 
 
 def nudges(currents: Mapping[str, Floats], beta: float) -> list[dict[str, Floats]]:
-    """What error currents of one sample add to drives: nothing, then those of +beta and of -beta."""
+    """What error currents add to drives: nothing, then those of +beta and of -beta."""
     return [{}, *({name: -sign * beta * c for name, c in currents.items()} for sign in (1.0, -1.0))]

@@ -68,16 +68,11 @@ def relaxed(block: EnergyBlock, weights: Mapping[str, Array], group: AnalogGroup
     inputs = seeded_inputs(equations.inputs, SAMPLES)
     currents = seeded_currents(output_shapes(block), SAMPLES)
     still = (STILL if relaxation.response is None else STILLER) * relaxation.accuracy.value
-    found: list[_Times] = []
-    power = 0.0
-    for k in range(SAMPLES):
-        pushed = nudges({name: c[k] for name, c in currents.items()}, BETA)
-        sample = {name: x[k] for name, x in inputs.items()}
-        courses = dynamics.relax(sample, pushed, still, MOST)
-        if not all(course.settled for course in courses):
-            return None
-        found.append(_Times.of(courses, dynamics.layers, relaxation))
-        power += courses[0].siemens / SAMPLES
+    samples = dynamics.relax(inputs, nudges(currents, BETA), still, MOST)
+    if not all(course.settled for courses in samples for course in courses):
+        return None
+    found = [_Times.of(courses, dynamics.layers, relaxation) for courses in samples]
+    power = sum(courses[0].siemens for courses in samples) / len(samples)
     slowest = [max(times) for times in zip(*(f.in_order for f in found), strict=True)]
     counts = [float(f"{seconds / relaxation.time_constant.value:.6g}") for seconds in slowest]
     answers = counts[1:] if relaxation.response is not None else [None, None]
