@@ -276,7 +276,7 @@ def emit(graph: Graph, hardware: Hardware, source: Source, options: Options, set
     """Lower a placed graph with the backends."""
     segments, segment_of, tensors = emit_segments(graph)
     tiles, crossbars = emit_tiles(graph, hardware)
-    scheduled = schedules_of(graph, hardware, settle, options.batch)
+    scheduled = schedules_of(graph, hardware, settle, options.batch, options.objective)
     twins = twins_of(graph, hardware, settle, scheduled)
     return Plan(
         schema=SCHEMA,
@@ -297,7 +297,7 @@ def emit(graph: Graph, hardware: Hardware, source: Source, options: Options, set
         memory=scheduled.memory,
         batch=batch_of(graph),
         twin=twins,
-        notes=(*graph.notes, *copies_notes(graph, hardware), *losing_notes(twins)),
+        notes=(*graph.notes, *scheduled.notes, *copies_notes(graph, hardware), *losing_notes(twins)),
         packages=_packages(graph, hardware),
         segments=segments,
         weights={**graph.constants, **tensors},

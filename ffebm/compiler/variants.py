@@ -129,7 +129,8 @@ class Variants:
         """
         graph, mapping = self._placed(variant)
         hardware, runs = variant.hardware, variant.options.batch
-        inference, training = priced_schedules(graph, hardware, variant.settle, runs)
+        objective = variant.options.objective
+        inference, training = priced_schedules(graph, hardware, variant.settle, runs, objective)
         units = training.units | inference.units
         work = {node.name: macs(graph, node) for node in graph.nodes}
         held = sum(work[node.name] for node in graph.nodes if node.unit == "tile")
@@ -185,10 +186,10 @@ class Variants:
         hardware = variant.hardware
         groups = [(group.name, group.count, group.core) for group in hardware.analog]
         machine = (groups, hardware.digital, hardware.memory, hardware.network)
-        runs = variant.options.batch
-        key = self._key(variant) + msgspec.json.encode((machine, variant.settle, runs))
+        runs, objective = variant.options.batch, variant.options.objective
+        key = self._key(variant) + msgspec.json.encode((machine, variant.settle, runs, objective))
         if key not in self._twins:
-            self._twins[key] = totals_without_tiles(graph, hardware, variant.settle, runs)
+            self._twins[key] = totals_without_tiles(graph, hardware, variant.settle, runs, objective)
         return self._twins[key]
 
 

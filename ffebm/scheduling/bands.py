@@ -12,7 +12,7 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ffebm.scheduling.row_window import Rows
+from ffebm.scheduling.rows.row_window import Rows
 from ffebm.scheduling.streams import Stream
 
 MOST_BANDS = 32

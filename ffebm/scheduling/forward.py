@@ -20,7 +20,7 @@ from ffebm.plan.schema import Settle
 from ffebm.scheduling.bands import MOST_STEPS, Bands, bands_of, of_height
 from ffebm.scheduling.items import ScheduledItem, items_of
 from ffebm.scheduling.list_schedule import Task
-from ffebm.scheduling.row_window import Rows
+from ffebm.scheduling.rows.row_window import Rows
 from ffebm.scheduling.streams import Stream, streams_of
 from ffebm.scheduling.task_list import DigitalRun, Seat, TaskList, apart
 

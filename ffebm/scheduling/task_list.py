@@ -13,7 +13,7 @@ from ffebm.mapping.digital_cost import DigitalWork, digital_cost, element_joules
 from ffebm.plan.schedule import Cost, StepKind
 from ffebm.plan.schema import Settle
 from ffebm.scheduling.list_schedule import Task
-from ffebm.scheduling.row_window import Rows
+from ffebm.scheduling.rows.row_window import Rows
 
 
 def batch_of(graph: Graph) -> int:

@@ -12,6 +12,7 @@ over the batch, and a plan and its twin cross at most once.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Generic
 
 from msgspec import structs
 
@@ -20,6 +21,8 @@ from ffebm.hardware.description import Hardware
 from ffebm.hardware.groups import DataType
 from ffebm.hardware.silicon import watts
 from ffebm.limits import SCHEDULE_STEPS
+from ffebm.plan.mapping import Objective
+from ffebm.plan.memory.dataflow import Dataflow
 from ffebm.plan.memory.memory_plan import Memories
 from ffebm.plan.schedule import Schedule
 from ffebm.plan.schema import Settle
@@ -28,8 +31,9 @@ from ffebm.scheduling.bounds.bounds import with_bound
 from ffebm.scheduling.in_flight import Interval, first_of, interval_of, joining, samples_in_flight
 from ffebm.scheduling.list_schedule import Task, filling_chain, ordered
 from ffebm.scheduling.memory.flow_of import flow_of
-from ffebm.scheduling.memory.planned import Priced, planned, priced, timed
+from ffebm.scheduling.memory.planned import Fit, Found, Priced, planned, priced, timed
 from ffebm.scheduling.schedules import batch_of, inference_tasks, training_tasks
+from ffebm.scheduling.training_bands import BandChoice, BandedStep, tried_cuts
 
 DTYPES: tuple[DataType, ...] = ("fp32", "bf16", "int8")
 
@@ -57,6 +61,8 @@ class Scheduled:
         lines: Time and energy of both, over the batch.
         memory: Where values lie in both.
         runs: How many runs of the graph each has in flight.
+        objective: What bands of the training step were chosen for.
+        notes: What was chosen.
     """
 
     inference: Schedule
@@ -64,9 +70,55 @@ class Scheduled:
     lines: dict[Total, Growth]
     memory: Memories
     runs: int
+    objective: Objective
+    notes: tuple[str, ...]
 
 
-def schedules_of(graph: Graph, hardware: Hardware, settle: Settle, runs: int = 1) -> Scheduled:
+@dataclass(frozen=True)
+class _Job(Generic[Found]):
+    """What is to be scheduled, and how.
+
+    Attributes:
+        graph: A placed graph.
+        hardware: The machine.
+        settle: How energy blocks settle.
+        objective: What bands of a training step are chosen for.
+        runs: How many runs of the graph each schedule has in flight.
+        fit: Gives tasks a time, and a place to what they read and write.
+        dtype: In which digital units compute.
+    """
+
+    graph: Graph
+    hardware: Hardware
+    settle: Settle
+    objective: Objective
+    runs: int
+    fit: Fit[Found]
+    dtype: DataType = "fp32"
+
+    def inference(self, flow: Dataflow) -> Found:
+        """One inference."""
+        tasks = inference_tasks(self.graph, self.hardware, self.settle, self.dtype)
+        return self._fitted(flow, _in_flight(tasks, self.runs, frozenset()))
+
+    def training(self, flow: Dataflow) -> BandChoice[Found]:
+        """One training step, in the bands that suit the objective."""
+        joined = joining(self.graph)
+
+        def cut(bands: int) -> BandedStep[Found]:
+            tasks = training_tasks(self.graph, self.hardware, self.settle, self.dtype, bands)
+            tasks = _in_flight(tasks, self.runs, joined)
+            return BandedStep(bands, tasks, self._fitted(flow, tasks), self.hardware, joined)
+
+        return tried_cuts(self.objective, cut)
+
+    def _fitted(self, flow: Dataflow, tasks: list[Task]) -> Found:
+        return self.fit(flow, self.hardware, tasks, ordered, self.dtype)
+
+
+def schedules_of(
+    graph: Graph, hardware: Hardware, settle: Settle, runs: int = 1, objective: Objective = "analog"
+) -> Scheduled:
     """An inference and a training step of a placed graph, with their bounds.
 
     Args:
@@ -74,31 +126,32 @@ def schedules_of(graph: Graph, hardware: Hardware, settle: Settle, runs: int = 1
         hardware: The machine.
         settle: How energy blocks settle.
         runs: How many runs of the graph each has in flight.
+        objective: What bands of a training step are chosen for.
 
     Raises:
         ModelError: If that takes more steps than a schedule may have.
         UsageError: If something fits in no memory.
     """
-    flow = flow_of(graph)
-    plans = [
-        planned(flow, hardware, tasks, ordered) for tasks in _both(graph, hardware, settle, "fp32", runs)
-    ]
-    first, second = (
-        with_bound(_following(found.schedule, interval_of(first_of(found.tasks), joined)), found.tasks)
-        for found, joined in zip(plans, (frozenset[str](), joining(graph)), strict=True)
-    )
-    billed = _billed(hardware, plans, batch_of(graph) * runs)
+    flow, job = flow_of(graph), _Job(graph, hardware, settle, objective, runs, planned)
+    inference, tried = job.inference(flow), job.training(flow)
+    training = tried.best
+    interval = interval_of(first_of(inference.tasks), frozenset())
+    first = with_bound(_following(inference.schedule, interval), inference.tasks)
+    second = with_bound(_following(training.found.schedule, training.interval), training.found.tasks)
+    billed = _billed(hardware, (inference, training.found), batch_of(graph) * runs)
     return Scheduled(
         _leaking(first, billed.leaks[0]),
         _leaking(second, billed.leaks[1]),
         billed.lines,
-        Memories(inference=plans[0].memory, training=plans[1].memory),
+        Memories(inference=inference.memory, training=training.found.memory),
         runs,
+        objective,
+        tuple(tried.notes()),
     )
 
 
 def priced_schedules(
-    graph: Graph, hardware: Hardware, settle: Settle, runs: int = 1
+    graph: Graph, hardware: Hardware, settle: Settle, runs: int = 1, objective: Objective = "analog"
 ) -> tuple[Schedule, Schedule]:
     """An inference and a training step with all that they take, without bounds and places in memories.
 
@@ -107,29 +160,19 @@ def priced_schedules(
         hardware: The machine.
         settle: How energy blocks settle.
         runs: How many runs of the graph each has in flight.
+        objective: What bands of a training step are chosen for.
 
     Raises:
         ModelError: If that takes more steps than a schedule may have.
         UsageError: If something fits in no memory.
     """
-    flow = flow_of(graph)
-    tasks = _both(graph, hardware, settle, "fp32", runs)
-    plans = [priced(flow, hardware, each, ordered) for each in tasks]
-    first, second = (
-        _following(found.schedule, interval_of(first_of(found.tasks), joined))
-        for found, joined in zip(plans, (frozenset[str](), joining(graph)), strict=True)
-    )
+    flow, job = flow_of(graph), _Job(graph, hardware, settle, objective, runs, priced)
+    inference, training = job.inference(flow), job.training(flow).best
+    interval = interval_of(first_of(inference.tasks), frozenset())
+    first = _following(inference.schedule, interval)
+    second = _following(training.found.schedule, training.interval)
     leaks = [watts(hardware, schedule.units) for schedule in (first, second)]
     return _leaking(first, leaks[0]), _leaking(second, leaks[1])
-
-
-def _both(
-    graph: Graph, hardware: Hardware, settle: Settle, dtype: DataType, runs: int
-) -> tuple[list[Task], list[Task]]:
-    """Tasks of an inference and of a training step, digital work at the price of a data type."""
-    inference = inference_tasks(graph, hardware, settle, dtype)
-    training = training_tasks(graph, hardware, settle, dtype)
-    return _in_flight(inference, runs, frozenset()), _in_flight(training, runs, joining(graph))
 
 
 @dataclass(frozen=True)
@@ -198,7 +241,8 @@ def twins_of(graph: Graph, hardware: Hardware, settle: Settle, plan: Scheduled) 
     for dtype in DTYPES:
         if all(group.arithmetic(dtype) is not None for group in groups.values()):
             same = dtype == "fp32" and not graph.blocks
-            bill = _bill(alone, hardware, settle, dtype, plan.runs) if not same else None
+            job = _Job(alone, hardware, settle, plan.objective, plan.runs, priced, dtype)
+            bill = _bill(job) if not same else None
             twins[dtype] = _twin(graph, plan, bill or _Bill(plan.inference, plan.training, plan.lines))
     return twins
 
@@ -212,18 +256,17 @@ class _Bill:
     lines: dict[Total, Growth]
 
 
-def _bill(graph: Graph, hardware: Hardware, settle: Settle, dtype: DataType, runs: int) -> _Bill:
+def _bill(job: _Job[Priced]) -> _Bill:
     """What a graph takes, digital work at the price of a data type."""
-    flow = flow_of(graph)
-    tasks = _both(graph, hardware, settle, dtype, runs)
-    plans = [priced(flow, hardware, each, ordered, dtype) for each in tasks]
-    billed = _billed(hardware, plans, batch_of(graph) * runs)
+    flow = flow_of(job.graph)
+    plans = (job.inference(flow), job.training(flow).best.found)
+    billed = _billed(job.hardware, plans, batch_of(job.graph) * job.runs)
     first, second = (_leaking(p.schedule, w) for p, w in zip(plans, billed.leaks, strict=True))
     return _Bill(first, second, billed.lines)
 
 
 def totals_without_tiles(
-    graph: Graph, hardware: Hardware, settle: Settle, runs: int = 1
+    graph: Graph, hardware: Hardware, settle: Settle, runs: int = 1, objective: Objective = "analog"
 ) -> dict[Total, float] | None:
     """What the digital twin takes in the type that digital units compute in.
 
@@ -232,13 +275,14 @@ def totals_without_tiles(
         hardware: The machine.
         settle: How energy blocks settle.
         runs: How many runs of the graph each schedule has in flight.
+        objective: What bands of a training step are chosen for.
 
     Returns:
         Seconds and joules by figure; None if no digital unit runs some op.
     """
     if any(hardware.units_for(node.op) is None for node in graph.nodes):
         return None
-    bill = _bill(_alone(graph, hardware), hardware, settle, "fp32", runs)
+    bill = _bill(_Job(_alone(graph, hardware), hardware, settle, objective, runs, priced))
     return {
         "inference_s": bill.inference.makespan_s,
         "inference_j": bill.inference.cost.energy,

@@ -8,7 +8,7 @@ from ffebm.scheduling.backward import Backward
 from ffebm.scheduling.forward import Forward
 from ffebm.scheduling.in_flight import joining
 from ffebm.scheduling.list_schedule import list_schedule
-from ffebm.scheduling.row_window import Rows
+from ffebm.scheduling.rows.row_window import Rows
 from tests.models import Builder
 from tests.scheduling.graphs import REFERENCE, placed, two_convolutions
 from tests.scheduling.test_forward import behind

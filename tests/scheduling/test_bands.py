@@ -3,7 +3,7 @@
 import pytest
 
 from ffebm.scheduling.bands import IDLE, MOST_BANDS, MOST_STEPS, Bands, bands_of, of_height
-from ffebm.scheduling.row_window import same_rows
+from ffebm.scheduling.rows.row_window import same_rows
 from ffebm.scheduling.streams import Drive, Reach, Stream
 
 

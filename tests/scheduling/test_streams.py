@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from ffebm.plan.schema import Options
 from ffebm.scheduling.items import items_of
-from ffebm.scheduling.row_window import sliding
+from ffebm.scheduling.rows.row_window import sliding
 from ffebm.scheduling.streams import Reach, Stream, block_stream, streams_of
 from tests.machines import continuous
 from tests.models import Builder

@@ -7,6 +7,7 @@ lives; so the schedule is made again until nothing more has to leave.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from ffebm.hardware.description import Hardware
 from ffebm.hardware.groups import DataType
@@ -46,6 +47,11 @@ class Planned(Priced):
     """
 
     memory: MemoryPlan
+
+
+Found = TypeVar("Found", bound=Priced)
+Fit = Callable[[Dataflow, Hardware, list[Task], Scheduler, DataType], Found]
+"""Gives tasks a time, and a place to what they read and write: `planned` or `priced`."""
 
 
 def planned(

@@ -12,7 +12,7 @@ from fractions import Fraction
 from ffebm.graph.graph import Graph, Node
 from ffebm.graph.ops import OPS, Kind
 from ffebm.graph.work import sizes
-from ffebm.scheduling.row_window import RowWindow, same_rows, scattering, sliding
+from ffebm.scheduling.rows.row_window import RowWindow, same_rows, scattering, sliding
 
 Windows = list[RowWindow | None]
 """Of each input of a node in its order; None: all of it."""

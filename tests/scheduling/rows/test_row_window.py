@@ -2,7 +2,7 @@
 
 import pytest
 
-from ffebm.scheduling.row_window import RowWindow, same_rows, scattering, sliding
+from ffebm.scheduling.rows.row_window import RowWindow, same_rows, scattering, sliding
 
 
 @pytest.mark.parametrize(

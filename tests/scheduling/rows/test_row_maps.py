@@ -18,8 +18,8 @@ from ffebm.backends.digital import instruction_of
 from ffebm.graph.graph import Graph, Node
 from ffebm.graph.tensor import Array, TensorType
 from ffebm.runtime.constant_evaluator import evaluate_constants
-from ffebm.scheduling.row_maps import ROW_MAPS, row_windows
-from ffebm.scheduling.row_window import RowWindow
+from ffebm.scheduling.rows.row_maps import ROW_MAPS, row_windows
+from ffebm.scheduling.rows.row_window import RowWindow
 
 
 @dataclass

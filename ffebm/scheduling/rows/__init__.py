@@ -1,0 +1,1 @@
+"""Rows: which of an input some rows of an output need."""
