@@ -6,9 +6,12 @@ The pass that forms energy blocks asks this, so it needs no torch.
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
 from ffebm import plugins
 from ffebm.errors import UsageError
 from ffebm.graph.energy_block import DEFAULT_PHYSICS, Activation, Linear, Pool
+from ffebm.graph.tensor import Array
 
 
 class Admission(Protocol):
@@ -23,6 +26,22 @@ class Admission(Protocol):
             linear: The map that drives the layer; None for the state of another layer as it is.
             activation: The layer's activation, with its scale.
             pool: The pooling behind the map.
+        """
+        ...
+
+    def holds(self, weight: Array) -> str | None:
+        """Why its arrays cannot hold a weight with these values; None if they can.
+
+        Args:
+            weight: Of a linear map, as the model stores it.
+        """
+        ...
+
+    @property
+    def joins_branches(self) -> bool:
+        """Whether layers side by side that drive one layer settle with it in one block, where it has room.
+
+        Otherwise a layer joins the block of one of them, and the others stand clamped before it.
         """
         ...
 
@@ -44,13 +63,24 @@ class OwnPhysics:
 class HopfieldAdmission:
     """All that an energy block can be made of: any linear map, any pooling, any monotone activation."""
 
+    joins_branches = False
+
     def admits(self, linear: Linear | None, activation: Activation, pool: Pool | None = None) -> str | None:
         """Why a layer cannot be driven in a way; None if it can."""
         return None
 
+    def holds(self, weight: Array) -> str | None:
+        """Why its arrays cannot hold a weight; None if they can."""
+        return None
+
 
 class DeepResistiveAdmission:
-    """Conductances into nodes that ideal diodes hold, and an amplifier of one gain behind all of a layer."""
+    """Conductances into nodes that ideal diodes hold, and an amplifier of one gain behind all of a layer.
+
+    Nodes of either sign are two layers side by side, since a conductance has none.
+    """
+
+    joins_branches = True
 
     def admits(self, linear: Linear | None, activation: Activation, pool: Pool | None = None) -> str | None:
         """Why a layer cannot be driven in a way; None if it can."""
@@ -61,6 +91,17 @@ class DeepResistiveAdmission:
         if activation.op not in {"Identity", "Relu", "Clip"}:
             return f"diodes hold a node within a range (Relu, Clip), and make no {activation.op}"
         return None
+
+    def holds(self, weight: Array) -> str | None:
+        """Why its arrays cannot hold a weight; None if they can."""
+        values = weight.astype(np.float64)
+        negative = int((values < 0).sum())
+        if not negative:
+            return None
+        return (
+            f"{negative} of its {values.size} weights are negative, down to {values.min():.3g}, and a weight "
+            "is one conductance; double its inputs, [x, -x], and clamp it at 0"
+        )
 
 
 ADMISSIONS: dict[str, Admission] = {

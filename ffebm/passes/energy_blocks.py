@@ -34,6 +34,7 @@ from ffebm.hardware.description import Hardware
 from ffebm.passes.linear_maps import (
     Unfit,
     bias_shape_fits,
+    branches,
     linear_of,
     pool_of,
     rearrangement_of,
@@ -208,6 +209,9 @@ class _Former:
         if node.inputs[0] not in self.fed:
             raise Unfit("computed from constants")
         self._require(linear, _IDENTITY)
+        reason = self.admission.holds(self.graph.constants[linear.weight])
+        if reason is not None:
+            raise Unfit(reason)
         self._store(linear)
         source, before, nodes = self._state(node.inputs[0])
         interaction = Interaction(
@@ -396,9 +400,15 @@ class _Former:
         return [i.source for i in formed.layer.interactions]
 
     def _joinable(self, formed: _Formed) -> int | None:
-        """The latest block among the sources that has room and that no other source waits for."""
+        """The latest block among the sources that has room and that no other source waits for.
+
+        Where the physics joins branches, also among the layers that drive another layer beside it.
+        """
         sources = self._sources(formed)
-        inside = {f.block for v in sources if (f := self.formed.get(v)) is not None and f.block is not None}
+        value = formed.layer.value
+        beside = branches(value, self.readers, self.makers) if self.admission.joins_branches else []
+        near = [self.formed[v] for v in (*sources, *beside) if v in self.formed]
+        inside = {f.block for f in near if f.block is not None}
         for block in sorted(inside, reverse=True):
             outside = [v for v in sources if v not in self.formed or self.formed[v].block != block]
             room = len(self.blocks[block]) < self.rooms[block]

@@ -4,7 +4,7 @@ Each function returns the part, or raises `Unfit` with the reason why the node i
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -221,3 +221,56 @@ def scale_of(graph: Graph, node: Node) -> tuple[float, str]:
     if any(value in graph.constants for value in node.inputs):
         raise Unfit("product with a weight for each unit: a diagonal map, which no tile holds")
     raise Unfit("product of two activations: no stationary weight")
+
+
+# --- branches ------------------------------------------------------------------------------------------
+
+
+_BEHIND_A_MAP = frozenset({Kind.SUM, Kind.SCALE, Kind.LAYOUT})
+_BEFORE_A_MAP = frozenset({Kind.LAYOUT})
+
+
+def branches(value: str, readers: Mapping[str, Sequence[Node]], makers: Mapping[str, Node]) -> list[str]:
+    """Values whose linear maps end in a sum with those of a value, in order.
+
+    Args:
+        value: A state.
+        readers: The nodes that read each value.
+        makers: The node that makes each value.
+    """
+    mapped = [
+        node.outputs[0]
+        for v in _ahead([value], readers, _BEFORE_A_MAP)
+        for node in readers.get(v, ())
+        if kind_of(node.op) is Kind.LINEAR and node.inputs[0] == v
+    ]
+    sums = _ahead(mapped, readers, _BEHIND_A_MAP)
+    maps = [makers[v] for v in _behind(sums, makers, _BEHIND_A_MAP) if _is(makers.get(v), Kind.LINEAR)]
+    sources = _behind((node.inputs[0] for node in maps), makers, _BEFORE_A_MAP)
+    return [source for source in sources if source != value]
+
+
+def _ahead(
+    values: Iterable[str], readers: Mapping[str, Sequence[Node]], through: frozenset[Kind]
+) -> list[str]:
+    """Values, and what nodes of some kinds make of them."""
+    found = list(dict.fromkeys(values))
+    for value in found:
+        made = [node.outputs[0] for node in readers.get(value, ()) if _is(node, *through)]
+        found += [v for v in dict.fromkeys(made) if v not in found]
+    return found
+
+
+def _behind(values: Iterable[str], makers: Mapping[str, Node], through: frozenset[Kind]) -> list[str]:
+    """Values, and what nodes of some kinds make them of."""
+    found = list(dict.fromkeys(values))
+    for value in found:
+        node = makers.get(value)
+        if node is not None and _is(node, *through):
+            found += [v for v in dict.fromkeys(node.inputs) if v and v not in found]
+    return found
+
+
+def _is(node: Node | None, *kinds: Kind) -> bool:
+    """Whether a node is of one of some kinds."""
+    return node is not None and kind_of(node.op) in kinds

@@ -2,6 +2,7 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -478,10 +479,14 @@ def test_a_name_that_nothing_has() -> None:
 
 def test_what_the_circuits_of_a_physics_cannot_be_is_digital() -> None:
     b = Builder()
-    y = b.node("Relu", b.node("MatMul", b.input("x", "N", 4), b.weight(4, 4)), out="h")
-    y = b.node("Tanh", b.node("MatMul", y, b.weight(4, 4), out="u"), out="t")
-    y = b.node("Mul", b.node("MatMul", y, b.weight(4, 4), out="v"), b.constant(0.5), out="half")
-    y = b.node("Relu", b.node("Add", b.node("MatMul", y, b.weight(4, 4), out="w"), "h", out="sum"))
+
+    def conductances() -> str:
+        return b.constant(abs(b.rng.normal(size=(4, 4))).astype(np.float32))
+
+    y = b.node("Relu", b.node("MatMul", b.input("x", "N", 4), conductances()), out="h")
+    y = b.node("Tanh", b.node("MatMul", y, conductances(), out="u"), out="t")
+    y = b.node("Mul", b.node("MatMul", y, conductances(), out="v"), b.constant(0.5), out="half")
+    y = b.node("Relu", b.node("Add", b.node("MatMul", y, conductances(), out="w"), "h", out="sum"))
     graph, step = before("energy-blocks", b.model(y), Options(block_size=2, physics="deep-resistive"))
     run_passes(graph, load_hardware("ideal"), (step,), None)
     assert {block.physics for block in graph.blocks} == {"deep-resistive"}
@@ -496,3 +501,16 @@ def test_what_the_circuits_of_a_physics_cannot_be_is_digital() -> None:
         "Add": "a resistive network joins layers by conductances, and an identity has none",
         "Relu": "a resistive network joins layers by conductances, and an identity has none",
     }
+
+
+def test_a_negative_weight_is_no_conductance() -> None:
+    b = Builder()
+    weight = b.constant(np.array([[0.5, -0.25], [0.0, 1.0], [-1.0, 0.5]], np.float32), "w")
+    y = b.node("Relu", b.node("MatMul", b.input("x", "N", 3), weight))
+    graph, step = before("energy-blocks", b.model(y), Options(physics="deep-resistive"))
+    run_passes(graph, load_hardware("ideal"), (step,), None)
+    assert graph.blocks == []
+    assert graph.nodes[0].reason == (
+        "2 of its 6 weights are negative, down to -1, and a weight is one conductance; double its inputs, "
+        "[x, -x], and clamp it at 0"
+    )

@@ -10,7 +10,7 @@ what runs into a module of its own, which `OwnPhysics` names.
 
 from torch import Tensor
 
-from ffebm.graph.admission import OwnPhysics
+from ffebm.graph.admission import HopfieldAdmission, OwnPhysics
 from ffebm.graph.energy_block import Activation, Layer, Linear, Pool
 from ffebm.runtime.blocks.physics.hopfield import Hopfield
 
@@ -18,8 +18,8 @@ LEAK = 0.25
 """Conductance of the leak, in units of a neuron's own."""
 
 
-class LeakyAdmission:
-    """What leaks can be wired for."""
+class LeakyAdmission(HopfieldAdmission):
+    """What leaks can be wired for: any weight and pooling, but not any activation."""
 
     def admits(self, linear: Linear | None, activation: Activation, pool: Pool | None = None) -> str | None:
         """Why a layer cannot be driven in a way; None if it can."""

@@ -42,7 +42,7 @@ def block_problems(
                 _check_layer(layer, known, weights)
                 _check_declared(layer.value, layer.shape, types)
                 known[layer.value] = layer.shape
-            _check_physics(block)
+            _check_physics(block, weights)
             _check_relaxed(block)
         except MisfitError as error:
             yield f"{block.name} {error}"
@@ -82,8 +82,8 @@ def _check_relaxed(block: EnergyBlock) -> None:
         raise MisfitError(f"settles in {answers[0]} time constants before a nudge and {answers[1]} under it")
 
 
-def _check_physics(block: EnergyBlock) -> None:
-    """Its physics is known here, and lets each layer be driven as it is."""
+def _check_physics(block: EnergyBlock, weights: Mapping[str, Array]) -> None:
+    """Its physics is known here, lets each layer be driven as it is, and can hold each weight."""
     try:
         admission = admission_of(block.physics)
     except UsageError as error:
@@ -92,6 +92,8 @@ def _check_physics(block: EnergyBlock) -> None:
         if interaction.linear is None and interaction.source in block.inputs:
             continue  # a drive that is computed elsewhere
         reason = admission.admits(interaction.linear, layer.activation, interaction.pool)
+        if reason is None and interaction.linear is not None:
+            reason = admission.holds(weights[interaction.linear.weight])
         if reason is not None:
             raise MisfitError(f"has layer {layer.value!r}: {reason}")
 
