@@ -310,8 +310,8 @@ def test_names_are_printed_as_they_are(plan: Path, run: Run) -> None:
 def test_help_of_data_is_the_same_everywhere(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "250")
     data = (
-        "digits, fashion-mnist, cifar-10, cifar-100, imagenet32, a package's, or an .npz with x "
-        "(or an array for each input, by its name) and y."
+        "digits, python-manual, fashion-mnist, cifar-10, cifar-100, imagenet32, a package's, or an .npz "
+        "with x (or an array for each input, by its name) and y."
     )
     folder = "Where the data's files are. [default: Debian's, for fashion-mnist]"
     for command, texts in (
@@ -402,7 +402,7 @@ def test_trained_model_runs_in_onnxruntime(plan: Path, data: Path, run: Run, tmp
         (["compile", "none.onnx"], "none.onnx: there is no such file"),
         (["explain", "none.plan"], "none.plan: there is no such folder"),
         (["train", "PLAN"], "no --data; digits, fashion-mnist …, or the path of an .npz file"),
-        (["train", "PLAN", "--data", "x"], "no data is called 'x'; digits, fashion-mnist, cifar-10, "),
+        (["train", "PLAN", "--data", "x"], "no data is called 'x'; digits, python-manual, "),
         (["train", "PLAN", "--data", "DATA", "--optimizer", "x"], "no optimiser is called 'x'; ASGD, "),
         (
             ["train", "PLAN", "--data", "DATA", "--optimizer", "adam", "--momentum", "1"],

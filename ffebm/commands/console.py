@@ -18,8 +18,8 @@ LARGEST = 2**31 - 1
 
 PlanPath = Annotated[Path, Argument(metavar="PLAN", help="Folder that `ffebm compile` wrote.")]
 DATA = Option(
-    help="digits, fashion-mnist, cifar-10, cifar-100, imagenet32, a package's, or an .npz with x (or an "
-    "array for each input, by its name) and y."
+    help="digits, python-manual, fashion-mnist, cifar-10, cifar-100, imagenet32, a package's, or an .npz "
+    "with x (or an array for each input, by its name) and y."
 )
 """`--data` of a command that takes labelled data."""
 DataFolder = Annotated[

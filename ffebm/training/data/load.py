@@ -10,6 +10,7 @@ from ffebm.training.data.cifar import cifar_10, cifar_100
 from ffebm.training.data.digits import digits
 from ffebm.training.data.fashion_mnist import fashion_mnist
 from ffebm.training.data.imagenet32 import imagenet32
+from ffebm.training.data.python_manual import python_manual
 from ffebm.training.data.samples import Data
 
 SOURCES: dict[str, Callable[[Path | None], Data]] = {
@@ -19,7 +20,9 @@ SOURCES: dict[str, Callable[[Path | None], Data]] = {
     "imagenet32": imagenet32,
 }
 """What reads each kind of data from a folder; None is its usual place, if it has one."""
-NAMES = ("digits", *SOURCES)
+INSTALLED: dict[str, Callable[[], Data]] = {"digits": digits, "python-manual": python_manual}
+"""What comes with Python or with a package, and is read from no folder."""
+NAMES = (*INSTALLED, *SOURCES)
 
 
 def load_data(name: str, folder: Path | None = None, inputs: Sequence[str] = ()) -> Data:
@@ -48,7 +51,7 @@ def load_data(name: str, folder: Path | None = None, inputs: Sequence[str] = ())
         raise UsageError(
             f"{name} is read from no folder, but {folder} is named", hint="leave --data-folder out"
         )
-    return digits() if name == "digits" else arrays(path, inputs)
+    return INSTALLED[name]() if name in INSTALLED else arrays(path, inputs)
 
 
 def _offered(name: str, folder: Path | None) -> Data:

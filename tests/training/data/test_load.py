@@ -155,7 +155,7 @@ def test_folders_of_data_that_is_read_from_none(tmp_path: Path) -> None:
 
 def test_no_such_data() -> None:
     assert message("cats") == (
-        "no data is called 'cats'; digits, fashion-mnist, cifar-10, cifar-100, imagenet32, "
+        "no data is called 'cats'; digits, python-manual, fashion-mnist, cifar-10, cifar-100, imagenet32, "
         "or the path of an .npz file"
     )
 
@@ -182,6 +182,6 @@ NUMBER = 3
     assert message("nothing") == "the data 'nothing' gives None; Data"
     assert message("NUMBER") == "the data 'NUMBER' is 3; a function of a folder"
     assert message("absent") == (
-        "no data is called 'absent'; digits, fashion-mnist, cifar-10, cifar-100, imagenet32, NUMBER, given, "
-        "nothing, short, or the path of an .npz file"
+        "no data is called 'absent'; digits, python-manual, fashion-mnist, cifar-10, cifar-100, imagenet32, "
+        "NUMBER, given, nothing, short, or the path of an .npz file"
     )

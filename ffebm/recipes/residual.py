@@ -1,0 +1,133 @@
+"""A small residual network, written as ONNX: skips inside an energy block and across blocks.
+
+Not of the paper, whose networks are chains. As in its six-layer networks the first block alone has a batch
+normalisation; what passes by drives a layer further on, in a sum of drives.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from ffebm.graph.tensor import Array
+
+BLOCK_SIZES = (2, 3)
+"""Free layers of the two energy blocks; the readout behind them is digital."""
+DIGITAL = ("stem.*", "a1.conv")
+"""Nodes in front of the first block that stay digital, as in the paper."""
+KERNEL = 3
+
+
+@dataclass(frozen=True)
+class Residual:
+    """Two energy blocks behind a convolution, and a dense readout of the mean over pixels in quarters.
+
+    The first block has the layers `a1` and `a2`; what feeds it passes by to `a2`, a skip over one layer. The
+    second has `b1`, `b2` and `b3` on half the pixels; `b1` passes by to `b3` through a map of single pixels,
+    a skip inside the block, and `a2`, the layer below the block, passes by to `b3` through another one, a
+    skip across blocks.
+
+    Attributes:
+        side: Pixels of the images along each axis; a multiple of 4.
+        stride: Of the first convolution.
+        channels: Of the first block; the second has twice as many.
+    """
+
+    side: int = 8
+    stride: int = 1
+    channels: int = 8
+
+    def weights(self, classes: int, seed: int) -> dict[str, Array]:
+        """Initial weights by name; float32.
+
+        Maps are uniform within 1 / sqrt(n_in) as torch's, biases of convolutions are 0.
+        """
+        rng = np.random.default_rng(seed)
+        low, high = self.channels, 2 * self.channels
+        found: dict[str, Array] = {}
+
+        def conv(name: str, n_out: int, n_in: int, kernel: int = KERNEL) -> None:
+            bound = 1 / math.sqrt(n_in * kernel**2)
+            found[f"{name}.weight"] = rng.uniform(-bound, bound, (n_out, n_in, kernel, kernel))
+
+        for name, n_in in (("stem", 1), ("a1", low)):
+            conv(name, low, n_in)
+            ones, zeros = np.ones(low), np.zeros(low)
+            parts = {"scale": ones, "shift": zeros, "mean": zeros, "var": ones}
+            found.update({f"{name}.norm.{part}": array for part, array in parts.items()})
+        for name, n_out, n_in in (
+            ("a2", low, low),
+            ("b1", high, low),
+            ("b2", high, high),
+            ("b3", high, high),
+        ):
+            conv(name, n_out, n_in)
+            found[f"{name}.bias"] = np.zeros(n_out)
+        conv("inside", high, high, kernel=1)
+        conv("across", high, low, kernel=1)
+        n_in = high * 4
+        bound = 1 / math.sqrt(n_in)
+        found["readout.weight"] = rng.uniform(-bound, bound, (classes, n_in))
+        found["readout.bias"] = rng.uniform(-bound, bound, classes)
+        return {name: array.astype(np.float32) for name, array in found.items()}
+
+    def model(self, classes: int, seed: int = 0) -> ModelProto:
+        """The network as ONNX: images [N, 1, side, side] to scores [N, classes].
+
+        Args:
+            classes: How many there are.
+            seed: Of the initial weights.
+        """
+        nodes = _Nodes()
+        below = nodes.clip("stem", nodes.norm("stem", nodes.conv("stem", "image", self.stride)))
+        a1 = nodes.clip("a1", nodes.norm("a1", nodes.conv("a1", below)))
+        a2 = nodes.clip("a2", nodes.add("a2.sum", "Add", nodes.conv("a2", a1, bias=True), below))
+        b1 = nodes.clip("b1", nodes.conv("b1", a2, stride=2, bias=True))
+        b2 = nodes.clip("b2", nodes.conv("b2", b1, bias=True))
+        inside = nodes.conv("inside", b1, kernel=1)
+        across = nodes.conv("across", a2, kernel=1, stride=2)
+        drive = nodes.add("b3.inside", "Add", nodes.conv("b3", b2, bias=True), inside)
+        b3 = nodes.clip("b3", nodes.add("b3.sum", "Add", drive, across))
+        quarter = self.side // self.stride // 4
+        mean = nodes.add("mean", "AveragePool", b3, kernel_shape=[quarter] * 2, strides=[quarter] * 2)
+        flat = nodes.add("flat", "Flatten", mean)
+        scores = nodes.add("readout", "Gemm", flat, "readout.weight", "readout.bias", transB=1)
+        bounds = {"low": np.array(0, np.float32), "high": np.array(1, np.float32)}
+        graph = helper.make_graph(
+            nodes.found,
+            "residual",
+            [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 1, self.side, self.side])],
+            [helper.make_tensor_value_info(scores, TensorProto.FLOAT, ["N", classes])],
+            [numpy_helper.from_array(a, k) for k, a in {**self.weights(classes, seed), **bounds}.items()],
+        )
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+
+
+class _Nodes:
+    """Nodes in order, each with one output that is called as it is."""
+
+    def __init__(self) -> None:
+        self.found: list[NodeProto] = []
+
+    def add(self, name: str, op: str, *inputs: str, **attrs: int | list[int]) -> str:
+        """One node; gives its output."""
+        node = helper.make_node(op, inputs, [name], name)
+        node.attribute.extend(helper.make_attribute(key, value) for key, value in attrs.items())
+        self.found.append(node)
+        return name
+
+    def conv(self, name: str, value: str, stride: int = 1, kernel: int = KERNEL, bias: bool = False) -> str:
+        """A convolution that keeps the pixels but for its stride."""
+        read = [value, f"{name}.weight", *([f"{name}.bias"] if bias else [])]
+        shape = {"kernel_shape": [kernel] * 2, "pads": [kernel // 2] * 4, "strides": [stride] * 2}
+        return self.add(f"{name}.conv", "Conv", *read, **shape)
+
+    def norm(self, name: str, value: str) -> str:
+        """Batch normalisation."""
+        parts = [f"{name}.norm.{part}" for part in ("scale", "shift", "mean", "var")]
+        return self.add(f"{name}.norm", "BatchNormalization", value, *parts)
+
+    def clip(self, name: str, value: str) -> str:
+        """Clipped to [0, 1]."""
+        return self.add(name, "Clip", value, "low", "high")
