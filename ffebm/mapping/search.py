@@ -158,6 +158,8 @@ class Search:
         choosing: What each block could be.
         goal: What is wanted.
         measure: Schedules a mapping.
+        seen: Mappings that were scheduled.
+        packed: Whether mappings pack, each with the blocks' bundles apart or not.
     """
 
     graph: Graph
@@ -166,6 +168,7 @@ class Search:
     goal: Goal
     measure: Measure
     seen: dict[tuple[int, ...], Tried] = field(default_factory=dict)
+    packed: dict[tuple[tuple[int, ...], bool], bool] = field(default_factory=dict)
 
     def best(self) -> Searched:
         """The best mapping that was found.
@@ -256,6 +259,12 @@ class Search:
 
     def packs(self, picked: Sequence[int], *, apart: bool) -> bool:
         """A mapping packs onto the tiles."""
+        key = tuple(picked), apart
+        if key not in self.packed:
+            self.packed[key] = self._packs(picked, apart=apart)
+        return self.packed[key]
+
+    def _packs(self, picked: Sequence[int], *, apart: bool) -> bool:
         boxes = boxes_of(self.choosing, self._options(picked))
         counts = tile_counts(self.hardware, boxes, self.goal.tiles, self.goal.area)
         return counts is not None and all(

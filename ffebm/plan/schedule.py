@@ -1,11 +1,9 @@
 """A schedule: steps with times, energies and conversions."""
 
 import math
-import operator
 from typing import Literal
 
 import msgspec
-from msgspec import structs
 
 ENERGY_KINDS = ("array", "dac", "adc", "adders", "buffer", "digital", "memory", "network", "leakage")
 """Fields of a cost that are joules."""
@@ -46,8 +44,19 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return math.fsum(getattr(self, kind) for kind in ENERGY_KINDS)
 
     def __add__(self, other: "Cost") -> "Cost":
-        sums = map(operator.add, structs.astuple(self), structs.astuple(other))
-        return Cost(**dict(zip(self.__struct_fields__, sums, strict=True)))
+        return Cost(
+            array=self.array + other.array,
+            dac=self.dac + other.dac,
+            adc=self.adc + other.adc,
+            adders=self.adders + other.adders,
+            buffer=self.buffer + other.buffer,
+            digital=self.digital + other.digital,
+            memory=self.memory + other.memory,
+            network=self.network + other.network,
+            leakage=self.leakage + other.leakage,
+            dac_count=self.dac_count + other.dac_count,
+            adc_count=self.adc_count + other.adc_count,
+        )
 
     def times(self, factor: int) -> "Cost":
         """The same thing done several times."""

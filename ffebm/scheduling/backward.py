@@ -6,7 +6,8 @@ the sum of its gradients, after the last read of it.
 """
 
 from collections.abc import Collection
-from dataclasses import replace
+
+from msgspec import structs
 
 from ffebm.graph.energy_block import EnergyBlock
 from ffebm.graph.graph import Graph, captured
@@ -210,7 +211,7 @@ class Backward(Forward):
         cost, units = self.costs[block.id], self.tiles(block)
         if cost.group.relaxation is not None:  # as a whole, in no bands
             free, (ran,) = cost.free(self.settle.free_sweeps, before_nudge=True), self.ended(item)
-            self.tasks[ran] = replace(self.tasks[ran], seconds=free.seconds, cost=free.cost)
+            self.tasks[ran] = structs.replace(self.tasks[ran], seconds=free.seconds, cost=free.cost)
         currents = [
             self.transfer(
                 v, tuple(task for coming in some for task in coming.tasks), (self._gathered(v), block)
@@ -316,7 +317,7 @@ class Backward(Forward):
             held = sum(self.graph.constants[weight].size for weight in on_tiles)
             master = self.transfer(name, (master,), (None, owner), held, owner)
             moved = self.tasks[master]
-            self.tasks[master] = replace(moved, fixed_s=moved.seconds, fixed_j=moved.cost.energy)
+            self.tasks[master] = structs.replace(moved, fixed_s=moved.seconds, fixed_j=moved.cost.energy)
         write, tiles = update_of(self.graph, self.hardware, weights)
         units = self.units(tiles)
         self.append(Task("update", name, units, write.seconds, (master,), write.cost), owner)
@@ -327,7 +328,7 @@ class Backward(Forward):
         write, tiles = update_of(self.graph, self.hardware, weights, outer)
         units = tuple(f"tile{number}" for number in tiles)
         task = Task("update", block.name, units, write.seconds, (states,), write.cost)
-        self.tasks.append(replace(task, block=block.id))
+        self.tasks.append(structs.replace(task, block=block.id))
 
     def _carry_back(self, value: str, current: Coming, seat: Seat) -> Coming:
         """Carry an error current from where it is made to where those of its value are added."""

@@ -10,10 +10,11 @@ need all units that work there, so there the busiest unit counts, which may be a
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import structs
 
 from ffebm.graph.graph import Graph
 from ffebm.scheduling.list_schedule import Task, list_schedule, numbered_units
@@ -53,7 +54,7 @@ def samples_in_flight(tasks: Sequence[Task], samples: int, joined: Collection[st
     """
     if samples > 1:  # what a run leaves as it is comes again with every run
         tasks = [
-            task if once else replace(task, fixed_s=0.0, fixed_j=0.0)
+            task if once else structs.replace(task, fixed_s=0.0, fixed_j=0.0)
             for task, once in zip(tasks, _once(tasks), strict=True)
         ]
     found: list[Task] = []
@@ -64,11 +65,11 @@ def samples_in_flight(tasks: Sequence[Task], samples: int, joined: Collection[st
         if once or task.name in joined:
             after = tuple(sorted({place for copies in waits for place in copies}))
             joint = [_for_all(task, samples)] if once else [task] * samples
-            found += [replace(copy, after=after) for copy in joint]
+            found += [structs.replace(copy, after=after) for copy in joint]
         else:
-            found += [replace(task, after=_of_sample(waits, n)) for n in range(samples)]
+            found += [structs.replace(task, after=_of_sample(waits, n)) for n in range(samples)]
         last = samples - 1 if once else 0
-        found[start:] = [replace(copy, sample=n + last) for n, copy in enumerate(found[start:])]
+        found[start:] = [structs.replace(copy, sample=n + last) for n, copy in enumerate(found[start:])]
         places.append(tuple(range(start, len(found))))
     return found
 
@@ -95,7 +96,7 @@ def _for_all(task: Task, samples: int) -> Task:
     """What is done once, for all samples: pulses by pairs of states come for each of them."""
     if not _comes_for_each(task):
         return task
-    return replace(task, seconds=task.seconds * samples, cost=task.cost.times(samples))
+    return structs.replace(task, seconds=task.seconds * samples, cost=task.cost.times(samples))
 
 
 def first_of(tasks: Sequence[Task]) -> list[Task]:
@@ -109,7 +110,9 @@ def first_of(tasks: Sequence[Task]) -> list[Task]:
             place[n] = len(found)
             seconds = task.seconds / samples if _comes_for_each(task) else task.seconds
             after = tuple(place[before] for before in task.after if before in place)
-            found.append(replace(task, sample=0, after=after, seconds=seconds if once[n] else task.seconds))
+            found.append(
+                structs.replace(task, sample=0, after=after, seconds=seconds if once[n] else task.seconds)
+            )
     return found
 
 

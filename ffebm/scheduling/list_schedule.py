@@ -10,6 +10,8 @@ import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from ffebm.plan.schedule import Cost, Schedule, Step, StepKind
 
 LONGEST_CHAIN = "longest chain"
@@ -18,8 +20,7 @@ GAIN = 1e-9
 """Part of a makespan that counts as a difference: sums in another order differ in their last digits."""
 
 
-@dataclass(frozen=True)
-class Task:
+class Task(msgspec.Struct, frozen=True):
     """A step without a time.
 
     Attributes:
@@ -69,7 +70,8 @@ def ordered(tasks: list[Task]) -> tuple[Schedule, list[int]]:
     chain, most = max(behind, default=0.0), busy.get(busiest, 0.0)
     starts = _starts(tasks, behind, max(chain, most))
     # A step that takes no time goes before those that start with it.
-    order = sorted(range(len(tasks)), key=lambda i: (starts[i], starts[i] + tasks[i].seconds, i))
+    spans = [(start, start + task.seconds) for start, task in zip(starts, tasks, strict=True)]
+    order = sorted(range(len(tasks)), key=spans.__getitem__)
     number = [0] * len(tasks)
     for position, index in enumerate(order):
         number[index] = position
@@ -185,7 +187,8 @@ class _Work:
 
     def starts(self, keys: Sequence[tuple[float, ...]]) -> list[float]:
         """Start of every task; what takes no time goes first, as it delays nothing, then the least key."""
-        order = sorted(range(len(keys)), key=lambda n: (self.seconds[n] > 0.0, keys[n], n))
+        ranks = [(seconds > 0.0, key) for seconds, key in zip(self.seconds, keys, strict=True)]
+        order = sorted(range(len(keys)), key=ranks.__getitem__)
         return _Simulation(self, order).run()
 
     def ends(self, starts: list[float]) -> list[float]:
@@ -248,11 +251,12 @@ class _Simulation:
 
     def run(self) -> list[float]:
         """Start of every task, seconds."""
-        self._serve(0.0)
-        while self.ends:
-            now = self.ends[0][0]
-            while self.ends and self.ends[0][0] == now:
-                self._finish(heapq.heappop(self.ends)[1])
+        ends, now = self.ends, 0.0
+        self._serve(now)
+        while ends:
+            now = ends[0][0]
+            while ends and ends[0][0] == now:
+                self._finish(heapq.heappop(ends)[1])
             self._serve(now)
         starts = [0.0] * len(self.order)
         for number, index in enumerate(self.order):
@@ -261,45 +265,41 @@ class _Simulation:
 
     def _serve(self, now: float) -> None:
         """Try all candidates in their order."""
-        occupied, candidates = self.occupied, self.candidates
+        occupied, candidates, queues = self.occupied, self.candidates, self.queues
         while candidates:
             number = heapq.heappop(candidates)
             units, queue = self.units[number], self.queue_of[number]
             for unit in units:
                 if occupied[unit]:
-                    heapq.heappush(self.queues[unit], number)
+                    heapq.heappush(queues[unit], number)
                     self.queue_of[number] = unit
                     break
             else:
-                self._start(number, now)
-            if queue >= 0 and not occupied[queue]:
-                self._call(queue)
-
-    def _start(self, number: int, now: float) -> None:
-        self.starts[number] = now
-        if not self.seconds[number]:
-            self._wake(number)
-            return
-        for unit in self.units[number]:
-            self.occupied[unit] = True
-        heapq.heappush(self.ends, (now + self.seconds[number], number))
+                self.starts[number] = now
+                seconds = self.seconds[number]
+                if seconds:
+                    for unit in units:
+                        occupied[unit] = True
+                    heapq.heappush(self.ends, (now + seconds, number))
+                else:
+                    self._wake(number)
+            if queue >= 0 and queues[queue] and not occupied[queue]:  # its next one becomes a candidate
+                heapq.heappush(candidates, heapq.heappop(queues[queue]))
 
     def _finish(self, number: int) -> None:
+        queues = self.queues
         for unit in self.units[number]:
             self.occupied[unit] = False
-            self._call(unit)
+            if queues[unit]:
+                heapq.heappush(self.candidates, heapq.heappop(queues[unit]))
         self._wake(number)
-
-    def _call(self, unit: int) -> None:
-        """The first task of a unit's queue becomes a candidate."""
-        if self.queues[unit]:
-            heapq.heappush(self.candidates, heapq.heappop(self.queues[unit]))
 
     def _wake(self, number: int) -> None:
         """What waited for a task alone becomes a candidate."""
+        missing = self.missing
         for reader in self.readers[number]:
-            self.missing[reader] -= 1
-            if not self.missing[reader]:
+            missing[reader] -= 1
+            if not missing[reader]:
                 heapq.heappush(self.candidates, reader)
 
 

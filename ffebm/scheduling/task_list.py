@@ -1,6 +1,8 @@
 """Tasks as they come: what a step costs, on which units, after which others."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec import structs
 
 from ffebm.graph.energy_block import EnergyBlock
 from ffebm.graph.graph import Graph
@@ -91,7 +93,7 @@ class TaskList:
         """Add a task, which may work for a block; returns its position."""
         update = task.kind == "update"  # once, whatever the batch
         self.tasks.append(
-            replace(
+            structs.replace(
                 task,
                 after=tuple(sorted({*task.after} - {-1})),
                 block=None if block is None else block.id,

@@ -1,9 +1,9 @@
 """Samples in flight: their tasks, and the interval at which they can follow each other."""
 
 import random
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 from onnx import ModelProto
 
 from ffebm import compile as compile_plan

@@ -15,6 +15,7 @@ into bands: chains are those of the finest bands, the work of a layer is that of
 """
 
 import heapq
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -25,6 +26,8 @@ from ffebm.scheduling.bounds.net import ROUNDING, Job, Net, Reached
 from ffebm.scheduling.bounds.unit_queue import UnitQueue
 from ffebm.scheduling.list_schedule import LONGEST_CHAIN, Task, work_of_units
 
+SAME = 1e-12
+"""Part of a time that is within the rounding of its sum."""
 BARRIERS = 200
 """Barriers at which bounds are raised at most, those that wait for most first."""
 VISITS = 50_000
@@ -48,13 +51,16 @@ class Bound:
     name: str
 
 
-def bounds_of(tasks: Sequence[Task], uncut: Sequence[Task] = ()) -> tuple[Bound, ...]:
+def bounds_of(
+    tasks: Sequence[Task], uncut: Sequence[Task] = (), enough: float = math.inf
+) -> tuple[Bound, ...]:
     """Lower bounds of every schedule of some tasks, the strongest first; of equal ones the simplest.
 
     Args:
         tasks: In an order in which each waits only for earlier ones; if the bounds are to hold for every cut,
             cut as finely as any schedule may cut them.
         uncut: The same work uncut. A task is a part of the one of its kind, name, units and sample.
+        enough: Of how long a schedule there is, seconds: no bound is above it, so the search ends there.
     """
     net = Net.of(tasks, uncut)
     mirrored = net.mirrored()
@@ -73,13 +79,17 @@ def bounds_of(tasks: Sequence[Task], uncut: Sequence[Task] = ()) -> tuple[Bound,
         if busiest >= 0:
             name = f"work of {net.names[busiest]} between heads and tails{more}"
             found.append(Bound(seconds, name))
+        if max(bound.seconds for bound in found) >= enough * (1 - SAME):
+            break
     # sums in another order differ in their last digits, which make no bound the stronger one
     return tuple(sorted(found, key=lambda bound: -float(f"{bound.seconds:.12g}")))
 
 
 def with_bound(schedule: Schedule, tasks: Sequence[Task], uncut: Sequence[Task] = ()) -> Schedule:
     """A schedule of some tasks with the strongest of their bounds."""
-    strongest = bounds_of(tasks, uncut)[0]
+    if schedule.lower_bound_s >= schedule.makespan_s * (1 - SAME):
+        return schedule
+    strongest = bounds_of(tasks, uncut, schedule.makespan_s)[0]
     if strongest.seconds <= schedule.lower_bound_s * (1 + ROUNDING):
         return schedule
     return structs.replace(schedule, lower_bound_s=strongest.seconds, lower_bound=strongest.name)
@@ -118,17 +128,23 @@ def _heads(net: Net, raised: bool) -> list[float]:
         queues = _busiest(net)
     visits = VISITS
     heads: list[float] = []
+    seconds = net.seconds
     for index, before in enumerate(net.before):
-        head = max((heads[n] + net.seconds[n] for n in before), default=0.0)
+        head = 0.0
+        for n in before:
+            ready = heads[n] + seconds[n]
+            head = ready if ready > head else head
         done = [queue.before(before) for queue in queues]
-        head = max([head, *(state.start for state in done)])
+        for _, until, _, between in done:
+            start = until + between
+            head = start if start > head else head
         if index in barriers and visits > 0:
             reached = _leading_to(net, index, dominators[index], heads)
             visits -= len(reached)
             head = max(head, _most(net, reached, head)[0])
         heads.append(head)
         for queue, state in zip(queues, done, strict=True):
-            queue.add(state, head, net.seconds[index])
+            queue.add(state, head, seconds[index])
     return heads
 
 

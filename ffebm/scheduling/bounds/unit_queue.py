@@ -43,7 +43,9 @@ class UnitQueue:
     def __init__(self, share: Sequence[float]) -> None:
         self._share = share
         self._tasks = [index for index, seconds in enumerate(share) if seconds > 0]
-        self._bits = {index: 1 << place for place, index in enumerate(self._tasks)}
+        self._bits = [0] * len(share)
+        for place, index in enumerate(self._tasks):
+            self._bits[index] = 1 << place
         self._heads: dict[int, float] = {}
         self._after: list[Done] = []
 
@@ -70,11 +72,12 @@ class UnitQueue:
     def add(self, before: Done, head: float, seconds: float) -> None:
         """The next task: what the unit has done before it, its head, and how long it takes."""
         index = len(self._after)
-        bit = self._bits.get(index)
-        if bit is None:
-            longer = Done(before.tasks, before.until, before.since, before.between + seconds)
-            self._after.append(longer if before.tasks else NOTHING)
+        tasks, until, since, between = before
+        bit = self._bits[index]
+        if not bit:
+            longer = Done(tasks, until, since, between + seconds) if tasks and seconds else before
+            self._after.append(longer if tasks else NOTHING)
             return
         self._heads[index] = head
-        since = before.since if before.tasks and head <= before.until else head
-        self._after.append(Done(before.tasks | bit, head + self._share[index], since))
+        since = since if tasks and head <= until else head
+        self._after.append(Done(tasks | bit, head + self._share[index], since))

@@ -10,7 +10,7 @@ product takes is billed; a transfer between two of these passes no memory of the
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
@@ -21,7 +21,7 @@ from ffebm.mapping.read_cost import buffer_of
 from ffebm.plan.memory.accesses import HOST, Access, Held
 from ffebm.plan.memory.memory_plan import Spill
 from ffebm.plan.memory.plan_flow import plan_flow
-from ffebm.plan.schedule import Cost, Schedule, Step
+from ffebm.plan.schedule import Schedule, Step
 from ffebm.plan.schema import PlanData
 from ffebm.scheduling.list_schedule import Task
 from ffebm.scheduling.memory.places import Places, together
@@ -76,18 +76,21 @@ class Pricing:
         unbilled = list(self._moved(step, access))
         if not unbilled and True not in beside:
             return task
-        added = Cost()
+        buffer = memory = 0.0
         for moved in unbilled:
             joules = 8 * moved.count * self.places.level(moved.held).memory.bit_energy.value
-            added += Cost(buffer=joules) if moved.held.at != HOST else Cost(memory=joules)
+            if moved.held.at != HOST:
+                buffer += joules
+            else:
+                memory += joules
         passing = self._passing(unbilled)
-        cost = task.cost
-        if task.kind == "transfer" and beside == {True}:
-            cost = structs.replace(cost, memory=0.0)  # it passes no memory of the digital units
+        # a transfer between memories beside tiles passes none of the digital units
+        near = 0.0 if task.kind == "transfer" and beside == {True} else task.cost.memory
+        cost = structs.replace(task.cost, buffer=task.cost.buffer + buffer, memory=near + memory)
         seconds = max(task.seconds, *passing.values(), 0.0)
-        priced = replace(task, seconds=seconds, cost=cost + added)
+        priced = structs.replace(task, seconds=seconds, cost=cost)
         if task.kind == "update":  # once, whatever the batch
-            return replace(priced, fixed_s=seconds, fixed_j=priced.cost.energy)
+            return structs.replace(priced, fixed_s=seconds, fixed_j=priced.cost.energy)
         return priced
 
     def _passing(self, unbilled: Sequence[Unbilled]) -> dict[str, float]:

@@ -2,11 +2,11 @@
 
 import math
 import random
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from ffebm.plan.schedule import Cost
 from ffebm.scheduling.bounds.bounds import bounds_of, one_machine, with_bound
