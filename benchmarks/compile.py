@@ -3,12 +3,14 @@
 Chains and branching graphs of 1,000, 3,000 and 10,000 nodes are compiled for `reference`; the baseline of
 each ratio is the smallest graph of its kind in the same run. Then what commands take on small models, as
 processor time of fresh processes beside that of the packages that they cannot do without; and the peak of
-memory over the weights, of fresh processes too.
+memory over the weights, of fresh processes too. Last a Llama-like model of 1.1 billion weights, for cost and
+schedules alone and with its weights: 10 GB of a temporary folder for as long as it takes.
 
-python benchmarks/compile.py [growth] [latency] [memory]
+python benchmarks/compile.py [growth] [latency] [memory] [llama]
 """
 
 import compileall
+import shutil
 import sys
 import tempfile
 import time
@@ -16,7 +18,8 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from fresh_process import least_used_by, used_by
+from fresh_process import Used, least_used_by, used_by
+from llama import Llama
 from onnx import TensorProto, helper, numpy_helper
 
 import ffebm
@@ -172,18 +175,36 @@ def memory(folder: Path) -> None:
         make(path)
         size = sum(file.stat().st_size for file in folder.glob(f"{name}.*"))
         for hardware in ("reference", "hermes"):
-            plan = folder / f"{name} {hardware}"
-            used = used_by(["-m", "ffebm", "compile", str(path), "-o", str(plan), "--hardware", hardware])
-            held = sum(file.stat().st_size for file in plan.rglob("*") if file.is_file())
-            print(
-                f"{name:<18} {hardware:<9} {size / 2**20:4.0f} MiB of weights: peak {used.peak / 2**20:4.0f} "
-                f"MiB, {used.peak / size:.2f} times; plan {held / size:.2f} times; "
-                f"{used.processor:.1f} s of processor time, {used.wall:.1f} s"
-            )
+            print(f"{name:<18} {size / 2**20:4.0f} MiB of weights, {_told(path, size, hardware)}", flush=True)
+
+
+def llama(folder: Path) -> None:
+    """The same of a model that many machines could not hold twice, and what its cost alone takes."""
+    path = folder / "llama.onnx"
+    count = Llama().write(path)
+    size = 4 * count
+    print(f"llama: {count:,} weights, {size / 2**30:.2f} GiB", flush=True)
+    print(f"  cost alone, {_told(path, size, 'reference', '--no-weights')}", flush=True)
+    for hardware in ("reference", "hermes"):
+        print(f"  {_told(path, size, hardware)}", flush=True)
+
+
+def _told(path: Path, size: int, hardware: str, *options: str) -> str:
+    """What a compilation takes; its plan is deleted."""
+    plan = path.with_suffix(".plan")
+    words = ["compile", str(path), "-o", str(plan), "--hardware", hardware, *options]
+    used: Used = used_by(["-m", "ffebm", *words])
+    held = sum(file.stat().st_size for file in plan.rglob("*") if file.is_file())
+    shutil.rmtree(plan)
+    return (
+        f"{hardware:<9}: peak {used.peak / 2**20:,.0f} MiB, {used.peak / size:.2f} times; "
+        f"plan {held / 2**20:,.1f} MiB, {held / size:.2f} times; "
+        f"{used.processor:.1f} s of processor time, {used.wall:.1f} s"
+    )
 
 
 def main() -> None:
-    parts = sys.argv[1:] or ["growth", "latency", "memory"]
+    parts = sys.argv[1:] or ["growth", "latency", "memory", "llama"]
     if "growth" in parts:
         growth()
     with tempfile.TemporaryDirectory() as scratch:
@@ -191,6 +212,8 @@ def main() -> None:
             latency(Path(scratch))
         if "memory" in parts:
             memory(Path(scratch))
+        if "llama" in parts:
+            llama(Path(scratch))
 
 
 if __name__ == "__main__":

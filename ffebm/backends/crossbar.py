@@ -3,6 +3,7 @@
 import numpy as np
 
 from ffebm.errors import InternalError, Location, ModelError
+from ffebm.files.mapped import let_go
 from ffebm.graph.graph import Graph
 from ffebm.graph.tensor import Array
 from ffebm.hardware.description import Hardware
@@ -14,12 +15,16 @@ Extent = tuple[int, int]
 """First line of a range, and one behind the last."""
 
 
-def emit_tiles(graph: Graph, hardware: Hardware) -> tuple[tuple[TilePlan, ...], dict[str, Array]]:
+def emit_tiles(
+    graph: Graph, hardware: Hardware, *, levels: bool = True
+) -> tuple[tuple[TilePlan, ...], dict[str, Array]]:
     """What lies on each tile.
 
     Args:
         graph: A placed graph.
         hardware: The machine.
+        levels: Find what cells hold; without it there are no arrays, and pieces say as little of scales and
+            ranges as on exact tiles.
 
     Returns:
         The tiles in use, and what the cells of their pieces hold as signed levels: `piece<id>.levels`,
@@ -51,7 +56,7 @@ def emit_tiles(graph: Graph, hardware: Hardware) -> tuple[tuple[TilePlan, ...], 
         for part in parts:
             place = graph.places[part]
             settings: dict[str, float] = {}
-            if tile.has_cells:
+            if tile.has_cells and levels:
                 key = (part.group, part.inputs, part.outputs)
                 if key not in alike:
                     alike[key] = programmed(matrix, part, tile.crossbar())
@@ -72,6 +77,7 @@ def emit_tiles(graph: Graph, hardware: Hardware) -> tuple[tuple[TilePlan, ...], 
             )
             pieces.setdefault(place.tile, []).append(piece)
             count += 1
+        let_go(graph.constants[weight])
     return tuple(_tile(number, pieces[number], hardware) for number in sorted(pieces)), arrays
 
 

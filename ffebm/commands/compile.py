@@ -65,10 +65,11 @@ def _relaxation(text: str) -> float | str:
 
 @with_options
 def compile(  # noqa: A001, PLR0913 - the command's name; each option has a name and a default
-    model: Annotated[Path, Argument(metavar="MODEL.onnx", help="The model.")],
+    model: Annotated[Path, Argument(metavar="MODEL", help="An ONNX file, or the plan of one.")],
     *,
     output: Annotated[
-        Path | None, Option("-o", "--output", help="Plan folder. [default: MODEL.plan]")
+        Path | None,
+        Option("-o", "--output", help="Plan folder. [default: MODEL.plan; of a plan, MODEL-again.plan]"),
     ] = None,
     asked: Compiling,
     settling: SettleOptions,
@@ -76,6 +77,12 @@ def compile(  # noqa: A001, PLR0913 - the command's name; each option has a name
         int,
         Option(help="Runs of the model that each schedule has in flight; a step updates after all.", min=1),
     ] = 1,
+    no_weights: Annotated[
+        bool,
+        Option(
+            "--no-weights", help="For cost and schedules alone: the plan holds no weights, and cannot run."
+        ),
+    ] = False,
     report: Annotated[
         bool, Option("--report", help="Write a page that shows the plan, PLAN.html, too.")
     ] = False,
@@ -91,9 +98,11 @@ def compile(  # noqa: A001, PLR0913 - the command's name; each option has a name
         passes=asked.own_passes or (),
         progress=_print_graph if print_passes else None,
         batch=batch,
+        no_weights=no_weights,
+        mapped=True,
         **asked.settings(),
     )
-    folder = output or Path(f"{model.stem}.plan")
+    folder = output or Path(f"{model.stem}{'-again' if model.is_dir() else ''}.plan")
     plan.save(folder)
     out.print(visible_lines(plan.summary()), end="", markup=False)
     out.print(f"plan written to {folder}", markup=False)

@@ -117,7 +117,7 @@ class SearchOptions:
 
 @with_options
 def explore(  # noqa: PLR0913 - a command's options are its arguments
-    model: Annotated[Path, Argument(metavar="MODEL.onnx", help="The model.")],
+    model: Annotated[Path, Argument(metavar="MODEL", help="An ONNX file, or the plan of one.")],
     *,
     vary: Annotated[
         list[str],
@@ -244,7 +244,7 @@ def _explored(request: "Request", jobs: int) -> "list[ExploredPoint]":
         except KeyboardInterrupt:
             err.print(f"interrupted; the same command continues from {request.folder}", markup=False)
             raise
-    rows = rows_of(request, exploration.entries(), exploration.variants.pass_names)
+    rows = rows_of(request, exploration.entries(), exploration.variants)
     write_tables(request.folder, rows, request.knobs)
     hardware = [knob.values for knob in request.knobs if "hardware" in knob.key.split("+")]
     machine = "several machines" if hardware else load_hardware(request.hardware).name

@@ -38,6 +38,7 @@ from ffebm.passes.placement import Placement
 from ffebm.passes.remove_dead import RemoveDead
 from ffebm.passes.roles import Roles, running_statistics
 from ffebm.passes.tiling import Tiling
+from ffebm.plan.checks.left_out import leave_out
 from ffebm.plan.checks.programs import program_problems
 from ffebm.plan.mapping import Mapping as Mapped
 from ffebm.plan.mapping import Objective
@@ -142,12 +143,14 @@ def compile_model(  # noqa: PLR0913 - the public entry point; every option has a
     replicas: int | None = None,
     effort: int = 1000,
     batch: int = 1,
+    no_weights: bool = False,
+    mapped: bool = False,
 ) -> Plan:
     """Compile a model into a plan.
 
     Args:
-        model: Path of an ONNX file, an ONNX model in memory, a torch module (traced ones too) or a
-            torch.export.ExportedProgram.
+        model: Path of an ONNX file or of a plan of one, an ONNX model in memory, a torch module (traced ones
+            too) or a torch.export.ExportedProgram.
         example_inputs: For a torch module: a tensor, a tuple of arguments or a dictionary of named ones.
         hardware: Shipped name, path of a TOML file, or a description.
         block_size: Free layers that one energy block may hold; or one number a block in graph order, and what
@@ -178,6 +181,10 @@ def compile_model(  # noqa: PLR0913 - the public entry point; every option has a
         effort: How long to look for the mapping: most nodes of each search of the solver.
         batch: Runs of the model that each schedule has in flight, one after the other as units come free; a
             training step updates once after all of them. The mapping is that of one run.
+        no_weights: The plan is for cost and schedules alone: it says what a plan with weights says, holds
+            none of more than 1,024 elements and nothing of what cells hold, and cannot run.
+        mapped: Map the weights of an ONNX file instead of reading them, for less memory: the files may not
+            change as long as the plan is in use.
 
     Raises:
         ModelError: If the model cannot be compiled.
@@ -208,7 +215,10 @@ def compile_model(  # noqa: PLR0913 - the public entry point; every option has a
     job = _Request(
         machine=load_hardware(hardware),
         options=msgspec.structs.replace(
-            options, passes=tuple(step.name for step in own), batch=checked_batch(batch)
+            options,
+            passes=tuple(step.name for step in own),
+            batch=checked_batch(batch),
+            no_weights=no_weights,
         ),
         settle=checked_settle(settle or Settle()),
         own=own,
@@ -222,10 +232,12 @@ def compile_model(  # noqa: PLR0913 - the public entry point; every option has a
             allowed="example inputs for torch modules only",
             hint="name the other options: compile(path, hardware=...)",
         )
-    imported = from_onnx(model, options.dims)
+    imported = from_onnx(model, options.dims, mapping=mapped or no_weights)
+    if not no_weights:
+        imported.needs_weights()
     given = dict(imported.graph.constants)
     plan = job.done(imported.graph, imported.source)
-    plan.model = without_weights(imported.proto, given, imported.graph.constants)
+    plan.model = without_weights(imported.proto, given, imported.graph.constants, plan.left_out)
     return plan
 
 
@@ -275,10 +287,10 @@ def _compile_torch(model: object, example_inputs: object, job: _Request) -> Plan
 def emit(graph: Graph, hardware: Hardware, source: Source, options: Options, settle: Settle) -> Plan:
     """Lower a placed graph with the backends."""
     segments, segment_of, tensors = emit_segments(graph)
-    tiles, crossbars = emit_tiles(graph, hardware)
+    tiles, crossbars = emit_tiles(graph, hardware, levels=not options.no_weights)
     scheduled = schedules_of(graph, hardware, settle, options.batch, options.objective)
     twins = twins_of(graph, hardware, settle, scheduled)
-    return Plan(
+    plan = Plan(
         schema=SCHEMA,
         source=source,
         hardware=hardware,
@@ -303,6 +315,9 @@ def emit(graph: Graph, hardware: Hardware, source: Source, options: Options, set
         weights={**graph.constants, **tensors},
         crossbars=crossbars,
     )
+    if options.no_weights:
+        leave_out(plan)
+    return plan
 
 
 def _packages(graph: Graph, hardware: Hardware) -> tuple[str, ...]:

@@ -39,6 +39,7 @@ LATER = (
     "effort",
     "batch",
     "passes",
+    "no_weights",
 )
 """Options that no pass before tiling looks at; all others are taken to count for them."""
 
@@ -91,7 +92,7 @@ class Variants:
     """Compiles one model again and again.
 
     Args:
-        model: Path of an ONNX file, or an ONNX model in memory.
+        model: Path of an ONNX file or of a plan of one, or an ONNX model in memory.
         dims: Sizes for named dimensions.
         passes: Passes of one's own, and names of those that installed packages offer.
 
@@ -114,6 +115,19 @@ class Variants:
     def source(self) -> Source:
         """The model, as plans name it."""
         return self._imported.source
+
+    @property
+    def no_weights(self) -> bool:
+        """The model is that of a plan without weights."""
+        return self._imported.no_weights
+
+    def needs_weights(self) -> None:
+        """Refuse a model without weights.
+
+        Raises:
+            ModelError: If it has none.
+        """
+        self._imported.needs_weights()
 
     @property
     def pass_names(self) -> tuple[str, ...]:
@@ -154,11 +168,13 @@ class Variants:
             ModelError: If the model cannot be compiled.
             UsageError: If a limit cannot be kept.
         """
+        if not variant.options.no_weights:
+            self._imported.needs_weights()
         graph, mapping = self._placed(variant)
         plan = emit(graph, variant.hardware, self.source, variant.options, variant.settle)
         plan.mapping = mapping
         given = self._imported.graph.constants
-        plan.model = without_weights(self._imported.proto, given, graph.constants)
+        plan.model = without_weights(self._imported.proto, given, graph.constants, plan.left_out)
         return plan
 
     def _placed(self, variant: Variant) -> tuple[Graph, Mapped | None]:

@@ -67,10 +67,11 @@ class Exploration:
         """Read the model and open the ledger.
 
         Raises:
-            ModelError: If the model cannot be read.
+            ModelError: If the model cannot be read, or lacks weights that are measured.
             UsageError: If the folder holds something else, or the disk refuses.
         """
-        assert self.variants
+        if self.request.metric is not None:
+            self.variants.needs_weights()
         assert self.ledger
 
     def work(self, told: Callable[[int], None] = lambda done: None) -> None:

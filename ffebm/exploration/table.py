@@ -11,8 +11,10 @@ import msgspec
 from arro3.core import Array, DataType, Table
 from arro3.core.types import ArrayInput, ArrowStreamExportable
 from arro3.io import write_parquet
+from msgspec.structs import replace
 
 from ffebm.compiler.command import option_words
+from ffebm.compiler.variants import Variants
 from ffebm.exploration.figures import FIGURES
 from ffebm.exploration.front import on_front
 from ffebm.exploration.knobs import Knob, Point, Value
@@ -47,13 +49,13 @@ class ExploredPoint(msgspec.Struct, frozen=True, kw_only=True):
     command: str
 
 
-def rows_of(request: Request, entries: Sequence[Entry], passes: tuple[str, ...]) -> list[ExploredPoint]:
+def rows_of(request: Request, entries: Sequence[Entry], variants: Variants) -> list[ExploredPoint]:
     """The rows of what was found; the machines that their commands name are written.
 
     Args:
         request: What was asked for.
         entries: What was found.
-        passes: Passes beside the compiler's own, as plans name them.
+        variants: The model.
 
     Raises:
         UsageError: If the disk refuses.
@@ -69,16 +71,17 @@ def rows_of(request: Request, entries: Sequence[Entry], passes: tuple[str, ...])
             front=front,
             refused=entry.refused,
             summary=entry.summary,
-            command="" if entry.refused else shlex.join(_words(request, entry.point, passes, machines)),
+            command="" if entry.refused else shlex.join(_words(request, entry.point, variants, machines)),
         )
         for entry, found, front in zip(entries, figures, on_front(figures, request.front), strict=True)
     ]
 
 
-def _words(request: Request, point: Point, passes: tuple[str, ...], machines: "_Machines") -> list[str]:
-    variant = request.variant(point, passes)
+def _words(request: Request, point: Point, variants: Variants, machines: "_Machines") -> list[str]:
+    variant = request.variant(point, variants.pass_names)
+    options = replace(variant.options, no_weights=variants.no_weights)
     words = ["ffebm-compile", str(request.model), "--hardware", machines.of(point)]
-    return words + option_words(variant.options, variant.settle)
+    return words + option_words(options, variant.settle)
 
 
 class _Machines:

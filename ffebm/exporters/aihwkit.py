@@ -27,6 +27,7 @@ from ffebm.exporters.export import (
 from ffebm.graph.energy_block import Linear
 from ffebm.graph.tensor import Array
 from ffebm.hardware.description import Crossbar
+from ffebm.plan.checks.left_out import needs_weights
 from ffebm.plan.conductance import range_scale, to_matrix
 from ffebm.plan.plan import Plan
 
@@ -145,6 +146,7 @@ def config_of(name, module, base):
 
 def export_aihwkit(plan: Plan) -> Export:
     """A plan as a Python module for aihwkit, and the weights on the levels of its cells beside it."""
+    needs_weights(plan)
     maps = linears(plan)
     kept = {weight: linear for weight, linear in maps.items() if _expressible(linear)}
     notes = tuple(_notes(plan, maps, kept))

@@ -10,6 +10,7 @@ from ffebm.exporters.export import Export
 from ffebm.exporters.qonnx import export_qonnx
 from ffebm.exporters.spice.export import export_spice
 from ffebm.exporters.zigzag import export_zigzag
+from ffebm.plan.checks.left_out import needs_weights
 from ffebm.plan.plan import Plan
 
 EXPORTERS: dict[str, Callable[[Plan], Export]] = {
@@ -38,6 +39,7 @@ def exporter(name: str) -> Callable[[Plan], Export]:
         raise UsageError(f"the exporter {name!r} is {outside!r}", allowed="a function of a plan")
 
     def export(plan: Plan) -> Export:
+        needs_weights(plan)
         made = outside(plan)
         if not isinstance(made, Export) or made.marker not in made.files:
             raise UsageError(f"the exporter {name!r} returns {made!r}", allowed="an Export with its marker")

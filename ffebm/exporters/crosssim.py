@@ -26,6 +26,7 @@ from ffebm.exporters.export import (
 )
 from ffebm.graph.tensor import Array
 from ffebm.hardware.description import Crossbar
+from ffebm.plan.checks.left_out import needs_weights
 from ffebm.plan.plan import Plan
 from ffebm.plan.schema import Piece, TilePlan
 
@@ -86,6 +87,7 @@ def export_crosssim(plan: Plan) -> Export:
     `parameters.json` holds what all tiles share and loads as it is; `pieces.json` names each placed piece,
     with what its core adds to that; `matrices.npz` holds the pieces, [n_out, n_in], on the cells' levels.
     """
+    needs_weights(plan)
     maps = linears(plan)
     tile = used_group(plan).tile
     pieces, matrices = [], {}

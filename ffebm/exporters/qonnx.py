@@ -17,6 +17,7 @@ from ffebm.errors import UsageError
 from ffebm.exporters.export import Export, source_line, used_group
 from ffebm.graph.tensor import Array
 from ffebm.hardware.description import Crossbar
+from ffebm.plan.checks.left_out import needs_weights
 from ffebm.plan.plan import Plan
 from ffebm.plan.program import Instruction, Program, Segment
 
@@ -40,6 +41,7 @@ def export_qonnx(plan: Plan, peaks: Mapping[str, float] | None = None) -> Export
     Raises:
         UsageError: If nothing is digital, or no segment can be written in ONNX.
     """
+    needs_weights(plan)
     if not plan.segments:
         raise UsageError(
             "nothing in this plan is digital", hint="--to crosssim or aihwkit export what is on tiles"

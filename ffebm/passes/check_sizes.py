@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ffebm.errors import Location, ModelError
+from ffebm.files.mapped import let_go
 from ffebm.graph.graph import Graph, Node, Stage, captured
 from ffebm.graph.ops import Kind, kind_of
 from ffebm.hardware.description import Hardware
@@ -38,7 +39,9 @@ class CheckSizes:
 
 
 def _check_finite(graph: Graph, value: str) -> None:
-    if not np.isfinite(graph.constants[value]).all():
+    finite = np.isfinite(graph.constants[value]).all()
+    let_go(graph.constants[value])
+    if not finite:
         raise ModelError(
             f"weight {value!r} holds a NaN or an infinite number",
             allowed="finite weights",

@@ -18,6 +18,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from ffebm.errors import Location, UsageError
+from ffebm.files.mapped import let_go
 from ffebm.graph.graph import Graph, Node, Stage, captured
 from ffebm.graph.ops import OPS, Kind, kind_of
 from ffebm.graph.tensor import Array, holds_floats
@@ -338,7 +339,10 @@ class _RoleReader:
 
     def _finite(self, name: str) -> bool:
         """What holds an infinite number or a NaN masks something, and learns nothing."""
-        return bool(np.isfinite(self.graph.constants[name]).all())
+        array = self.graph.constants[name]
+        finite = bool(np.isfinite(array).all())
+        let_go(array)
+        return finite
 
     def _size(self, name: str) -> int:
         return int(self.graph.constants[name].size)

@@ -16,9 +16,10 @@ from ffebm import plugins
 from ffebm.errors import HardwareError, InternalError, Location, PlanError
 from ffebm.files.decoded import decoded
 from ffebm.files.folder import FileContent, read_folder, write_folder
-from ffebm.graph.tensor import Array, holds_floats
+from ffebm.graph.tensor import Array, TensorType, holds_floats
 from ffebm.hardware.description import check_hardware
 from ffebm.plan.checks.contradictions import plan_problems
+from ffebm.plan.checks.left_out import stand_in
 from ffebm.plan.checks.schedules import number_problems
 from ffebm.plan.pictures.notebook import plan_html
 from ffebm.plan.program import Segment
@@ -67,7 +68,7 @@ class Plan(PlanData, kw_only=True, forbid_unknown_fields=True, eq=False):
         document = {name: getattr(self, name) for name in Manifest.__struct_fields__}
         files: dict[str, FileContent] = {
             MANIFEST: msgspec.json.format(msgspec.json.encode(document), indent=1),
-            WEIGHTS: Packed(self.weights),
+            WEIGHTS: Packed({n: a for n, a in self.weights.items() if n not in self.left_out}),
             CROSSBARS: Packed(without_copies(self.crossbars, _parts(self.tiles))),
         }
         for segment in self.segments:
@@ -123,6 +124,7 @@ def load_plan(path: str | Path) -> Plan:
         names = sorted(name for name in files if name.startswith("digital/"))
         segments = tuple(decoded(files[name], Segment) for name in names)
         weights = unpack(files[WEIGHTS])
+        weights |= _stand_ins(manifest.left_out, where)
         crossbars = with_copies(unpack(files[CROSSBARS]), _parts(manifest.tiles))
     except KeyError as error:
         raise PlanError(f"{error.args[0]} is missing", hint="compile again", location=where) from None
@@ -140,6 +142,14 @@ def load_plan(path: str | Path) -> Plan:
     if problem is not None:
         raise PlanError(problem, hint="compile the model again", location=where)
     return plan
+
+
+def _stand_ins(left_out: dict[str, TensorType], where: Location) -> dict[str, Array]:
+    """Arrays in place of the weights that were left out."""
+    try:
+        return {name: stand_in(kind) for name, kind in left_out.items()}
+    except ValueError as error:
+        raise PlanError(f"what was left out: {error}", hint="compile again", location=where) from None
 
 
 class _PlanVersion(msgspec.Struct):

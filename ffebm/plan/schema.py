@@ -98,6 +98,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         replicas: Most copies of a weight; None for as many as help.
         effort: How long to look for the mapping: most nodes of each search of the solver.
         batch: Runs of the model that each schedule has in flight; a training step updates once after all.
+        no_weights: Weights were left out: the plan is for cost and schedules alone.
     """
 
     block_size: int | tuple[int, ...] = 1
@@ -118,6 +119,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     replicas: Annotated[int, Meta(ge=1)] | None = None
     effort: Annotated[int, Meta(ge=0, le=MOST_EFFORT)] = 1000
     batch: Annotated[int, Meta(ge=1)] = 1
+    no_weights: bool = False
 
 
 class Port(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -168,7 +170,8 @@ class Piece(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
         id: Position among all pieces; names its levels `piece<id>.levels`, [n_in, n_out].
         row: First word line on the crossbar.
         col: First bit-line pair on the crossbar.
-        scale: Weight that the whole conductance range stands for; 1 on an exact tile. With bit slices that of
+        scale: Weight that the whole conductance range stands for; 1 on an exact tile, and as ranges are 0 in
+            a plan without weights. With bit slices that of
             the first one; the next one's is `levels` times as much. Where columns differ, the largest; all
             are `piece<id>.scale`.
         adc_range: Largest output that the ADCs resolve until a run calibrates them on data, in units of scale
@@ -240,6 +243,7 @@ class Manifest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, eq=Fals
         mapping: What each block could have been, and what was chosen; None without energy blocks.
         notes: What the compiler wants the user to know.
         packages: Packages whose ops, activations, physics and converters it runs, beside ffebm.
+        left_out: Types of the weights whose values are not there, by source name.
     """
 
     schema: int
@@ -264,6 +268,7 @@ class Manifest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, eq=Fals
     notes: tuple[str, ...]
     packages: tuple[str, ...] = ()
     structure: Structure | None = None
+    left_out: dict[str, TensorType] = {}
 
 
 class PlanData(Manifest, kw_only=True, forbid_unknown_fields=True, eq=False):
@@ -271,7 +276,7 @@ class PlanData(Manifest, kw_only=True, forbid_unknown_fields=True, eq=False):
 
     Attributes:
         segments: The digital programs (in `digital/`).
-        weights: Constants by source name (in `weights.safetensors`).
+        weights: Constants by source name (in `weights.safetensors`); zeros for those that were left out.
         crossbars: What the cells of pieces hold, as signed levels, with ranges and scales of single lines
             (in `crossbars.safetensors`).
         model: The ONNX source without its weights (in `source.onnx`); empty for torch.
@@ -302,7 +307,8 @@ class PlanData(Manifest, kw_only=True, forbid_unknown_fields=True, eq=False):
 
         Returns:
             The cells that count up, [n_in, n_out], and those that count down: as many, or the offset column,
-            [n_in, 1]. With bit slices these are stacked in front, the lowest digit first.
+            [n_in, 1]. With bit slices these are stacked in front, the lowest digit first. A plan without
+            weights knows none.
         """
         levels = self.crossbars[f"piece{piece.id}.{LEVELS}"]
         return target_conductances(levels, self.tile_of(piece.weight).crossbar())

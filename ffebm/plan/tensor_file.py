@@ -11,6 +11,7 @@ import ml_dtypes
 import numpy as np
 import safetensors
 
+from ffebm.files.mapped import let_go
 from ffebm.graph.tensor import Array
 
 TYPES = "element_types"
@@ -66,6 +67,7 @@ class Packed:
         for name in self._names:
             whole = np.ascontiguousarray(self._arrays[name])
             yield whole.reshape(-1).view(np.uint8).data
+            let_go(whole)  # it is written
 
     def _header(self) -> bytes:
         entries: dict[str, object] = {}

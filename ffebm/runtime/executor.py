@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ffebm.plan.checks.left_out import needs_weights
 from ffebm.plan.pictures.notebook import plan_html
 from ffebm.plan.plan import Plan
 from ffebm.plan.schema import Settle
@@ -70,6 +71,9 @@ class Executor(nn.Module):
             as the plan's do.
         physics: What the energy of the blocks is, instead of what the plan says; the plan is one whose blocks
             were formed for its admission.
+
+    Raises:
+        UsageError: If the plan holds no weights.
     """
 
     def __init__(
@@ -82,6 +86,7 @@ class Executor(nn.Module):
         physics: Physics | None = None,
     ) -> None:
         super().__init__()
+        needs_weights(plan)
         self.plan = plan
         self.settle = settle or plan.settle
         self.gradient = EP() if gradient is None else known_gradient(gradient)

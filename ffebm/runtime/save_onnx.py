@@ -10,6 +10,7 @@ from onnx.external_data_helper import set_external_data
 from ffebm.errors import Location, UsageError
 from ffebm.files.write_file import write_file
 from ffebm.graph.tensor import Array
+from ffebm.plan.checks.left_out import needs_weights
 from ffebm.plan.checks.source import holds_data
 from ffebm.plan.plan import Plan
 
@@ -44,6 +45,7 @@ def source_model(plan: Plan, learnt: Mapping[str, Array], path: Path) -> ModelPr
     Raises:
         UsageError: If the source was no ONNX model, or its weights were folded.
     """
+    needs_weights(plan)
     where = Location(str(path))
     if not plan.model:
         raise UsageError(

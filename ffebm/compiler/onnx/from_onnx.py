@@ -4,7 +4,7 @@ Version conversion, inlining and shape inference are onnx's own; large weights a
 model of any size passes in the time that its structure takes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from ffebm.compiler.onnx.contributed import adopted, move_inside
 from ffebm.compiler.onnx.functions import inlined
 from ffebm.compiler.onnx.fused import write_out
 from ffebm.compiler.onnx.labels import numbered
-from ffebm.compiler.onnx.reading import HeldArrays, array_of, read_model
+from ffebm.compiler.onnx.reading import HeldArrays, array_of, read_model, read_source
 from ffebm.compiler.onnx.roles import apart
 from ffebm.compiler.onnx.schema import check_nodes
 from ffebm.compiler.onnx.structure import check_ops, check_structure, op_name, write_defaults
@@ -45,25 +45,43 @@ class OnnxImport:
         graph: The graph.
         source: Which model it was.
         proto: The ONNX source.
+        no_weights: Its weights have no values, for it is the model of a plan that holds none.
     """
 
     graph: Graph
     source: Source
     proto: ModelProto
+    no_weights: bool = False
+
+    def needs_weights(self) -> None:
+        """Refuse a model without values where they are needed.
+
+        Raises:
+            ModelError: If it has none.
+        """
+        if self.no_weights:
+            raise ModelError(
+                "it is a plan without weights",
+                allowed="the model's own file; or --no-weights (no_weights=True)",
+                location=Location(self.source.name),
+            )
 
 
-def from_onnx(model: str | Path | ModelProto, dims: Mapping[str, int]) -> OnnxImport:
+def from_onnx(
+    model: str | Path | ModelProto, dims: Mapping[str, int], *, mapping: bool = False
+) -> OnnxImport:
     """Read an ONNX model.
 
     Args:
-        model: Path of a file, or a model in memory.
+        model: Path of a file, or of the folder of a plan; or a model in memory.
         dims: Sizes for named dimensions.
+        mapping: Map the large weights of a file instead of reading them.
 
     Raises:
         ModelError: If it is not a valid model, or one that cannot be compiled; with the node.
     """
-    name = "model" if isinstance(model, ModelProto) else Path(model).name
-    given, held = (model, []) if isinstance(model, ModelProto) else read_model(Path(model))
+    read = _read(model, mapping=mapping)
+    given, held, name = read.proto, read.held, read.source.name
     proto, notes = numbered(adopted(_inlined(readable(given), name)), name)
     order = check_structure(proto, name)
     check_ops(proto.graph, name)
@@ -79,10 +97,40 @@ def from_onnx(model: str | Path | ModelProto, dims: Mapping[str, int]) -> OnnxIm
     graph = _graph(_infer_own(work, name), constants, name)
     write_out(graph)
     graph.notes.extend([*notes, *_merged(merged)])
-    structure = _without_initializers(proto).SerializeToString(deterministic=True)
-    digest = source_digest(structure, constants.items())
-    source = Source(name=name, format="onnx", digest=digest, opset=_opset(proto))
-    return OnnxImport(graph, source, proto)
+    source = read.source
+    if not source.digest:
+        structure = _without_initializers(proto).SerializeToString(deterministic=True)
+        digest = source_digest(structure, constants.items())
+        source = Source(name=name, format="onnx", digest=digest, opset=_opset(proto))
+    return OnnxImport(graph, source, proto, read.no_weights)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A model as it was read.
+
+    Attributes:
+        proto: The model.
+        held: Values that it lacks.
+        source: Its name; with its digest if it is that of a plan.
+        no_weights: Weights are no values.
+    """
+
+    proto: ModelProto
+    held: HeldArrays
+    source: Source
+    no_weights: bool = False
+
+
+def _read(model: str | Path | ModelProto, *, mapping: bool) -> _Read:
+    if isinstance(model, ModelProto):
+        return _Read(model, [], Source(name="model", format="onnx", digest=""))
+    path = Path(model)
+    if path.is_dir():
+        plan, proto, held = read_source(path)
+        return _Read(proto, held, plan.source, plan.options.no_weights)
+    proto, held = read_model(path, mapping=mapping)
+    return _Read(proto, held, Source(name=path.name, format="onnx", digest=""))
 
 
 def _merged(names: list[str]) -> list[str]:
@@ -393,16 +441,24 @@ def _attr(attr: AttributeProto, source: str, where: Location) -> Attr:
 # --- the source without its weights ------------------------------------------------------------------
 
 
-def without_weights(model: ModelProto, given: Mapping[str, Array], constants: Mapping[str, Array]) -> bytes:
+def without_weights(
+    model: ModelProto,
+    given: Mapping[str, Array],
+    constants: Mapping[str, Array],
+    left_out: Collection[str] = (),
+) -> bytes:
     """The source model; an initializer that the plan holds keeps name, type and shape, not its data.
 
     Args:
         model: The source.
         given: Its constants by name.
         constants: What the passes have made of them; one that they changed keeps its data as well.
+        left_out: Those whose data are nowhere.
     """
     copy = _without_initializers(model)
-    held = {name for name, array in given.items() if name in constants and _told(array, constants[name])}
+    kept = constants.keys() - left_out
+    held = {name for name, array in given.items() if name in kept and _told(array, constants[name])}
+    held |= {*left_out}
     for tensor in model.graph.initializer:
         if tensor.name in held:
             copy.graph.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)

@@ -2,7 +2,8 @@
 
 protobuf keeps what it parses as long as the model lives, and hands out copies. So large weights of a file
 are skipped while it is parsed, and read into arrays straight from where they lie, in the file or beside it.
-They are read and not mapped: another process may write the file anew while the plan is still in use.
+They are read and not mapped unless that is asked for: another process may write the file anew while the plan
+is still in use.
 """
 
 import math
@@ -25,7 +26,11 @@ from onnx.external_data_helper import (
 )
 
 from ffebm.errors import Location, ModelError
+from ffebm.files.mapped import ByteArray, mapped
 from ffebm.graph.tensor import Array
+from ffebm.plan.checks.left_out import MOST_KEPT
+from ffebm.plan.checks.source import held_values, holds_data
+from ffebm.plan.plan import Plan, load_plan
 
 LARGE_BYTES = 1 << 14
 """Data of more bytes are skipped: more than 1,024 elements of any type."""
@@ -46,8 +51,12 @@ HeldArrays = Sequence[Array]
 """Weights that are read and that the model itself lacks; its tensors say which by their number."""
 
 
-def read_model(path: Path) -> tuple[ModelProto, list[Array]]:
+def read_model(path: Path, *, mapping: bool = False) -> tuple[ModelProto, list[Array]]:
     """The model of a file, with large weights apart.
+
+    Args:
+        path: The file.
+        mapping: Map large weights instead of reading them; files may not change while they are in use.
 
     Raises:
         ModelError: If there is none, or it or its external data cannot be read.
@@ -56,7 +65,7 @@ def read_model(path: Path) -> tuple[ModelProto, list[Array]]:
     if not path.is_file():
         raise ModelError("there is no such file", hint="give the path of a .onnx file", location=where)
     try:
-        model, inside = _parsed(path)
+        model, inside = _parsed(path, mapping=mapping)
     except DecodeError:
         raise ModelError(
             "not an ONNX model, or a truncated one",
@@ -64,7 +73,7 @@ def read_model(path: Path) -> tuple[ModelProto, list[Array]]:
             location=where,
         ) from None
     try:
-        outside = _outside(model, str(path.parent))
+        outside = _outside(model, str(path.parent), mapping=mapping)
     except (OSError, ValueError, onnx.checker.ValidationError) as error:
         raise ModelError(
             f"its external data cannot be read: {error}",
@@ -72,6 +81,39 @@ def read_model(path: Path) -> tuple[ModelProto, list[Array]]:
             location=where,
         ) from None
     return model, _held(model, inside | outside)
+
+
+def read_source(folder: Path) -> tuple[Plan, ModelProto, list[Array]]:
+    """The model that a plan was compiled from, with large weights apart.
+
+    Args:
+        folder: Of the plan.
+
+    Returns:
+        The plan, its model, and weights, which are no values where it holds none.
+
+    Raises:
+        PlanError: If there is none, or it cannot be read.
+        ModelError: If it was compiled from no ONNX model.
+    """
+    plan = load_plan(folder)
+    if not plan.model:
+        raise ModelError(
+            f"a plan of {plan.source.name}, which was no ONNX model",
+            allowed="an ONNX file, or a plan that was compiled from one",
+            location=Location(str(folder)),
+        )
+    model = ModelProto.FromString(plan.model)
+    missing = {}
+    for position, tensor in enumerate(model.graph.initializer):
+        if tensor.name not in plan.weights or holds_data(tensor):
+            continue
+        values = held_values(plan, tensor)
+        if values.size > MOST_KEPT:
+            missing[position] = values
+        else:  # shapes may follow from them
+            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+    return plan, model, _held(model, missing)
 
 
 def array_of(tensor: TensorProto, held: HeldArrays) -> Array:
@@ -98,32 +140,43 @@ def _held(model: ModelProto, arrays: Mapping[int, Array]) -> list[Array]:
 # --- external data -----------------------------------------------------------------------------------
 
 
-def _outside(model: ModelProto, folder: str) -> dict[int, Array]:
+def _outside(model: ModelProto, folder: str, *, mapping: bool) -> dict[int, Array]:
     """Large initializers that lie in other files, by position; all else goes into the model."""
     found = {}
     for position, tensor in enumerate(model.graph.initializer):
         size = _plain_size(tensor)
         if uses_external_data(tensor) and size > LARGE_BYTES and _external(tensor).get("length") == str(size):
-            found[position] = _pieces(tensor, size, folder)
+            read = _mapped if mapping else _pieces
+            found[position] = read(tensor, size, folder).view(_dtype(tensor))
             del tensor.external_data[:]
             tensor.data_location = TensorProto.DEFAULT
     load_external_data_for_model(model, folder)
     return found
 
 
-def _pieces(tensor: TensorProto, size: int, folder: str) -> Array:
+def _pieces(tensor: TensorProto, size: int, folder: str) -> ByteArray:
     """Values that are read piece by piece; onnx opens the file, and refuses one outside of the folder."""
     data = np.empty(size, np.uint8)
-    entries = _external(tensor)
-    start = int(entries.get("offset", "0"))
     for at in range(0, size, PIECE):
-        piece = TensorProto(name=tensor.name, data_location=TensorProto.EXTERNAL)
-        here = entries | {"offset": str(start + at), "length": str(min(PIECE, size - at))}
-        for key, value in here.items():
-            piece.external_data.add(key=key, value=value)
-        load_external_data_for_tensor(piece, folder)
-        data[at : at + PIECE] = np.frombuffer(piece.raw_data, np.uint8)
-    return data.view(_dtype(tensor))
+        data[at : at + PIECE] = np.frombuffer(_piece(tensor, at, min(PIECE, size - at), folder), np.uint8)
+    return data
+
+
+def _piece(tensor: TensorProto, at: int, size: int, folder: str) -> bytes:
+    entries = _external(tensor)
+    piece = TensorProto(name=tensor.name, data_location=TensorProto.EXTERNAL)
+    start = int(entries.get("offset", "0")) + at
+    for key, value in (entries | {"offset": str(start), "length": str(size)}).items():
+        piece.external_data.add(key=key, value=value)
+    load_external_data_for_tensor(piece, folder)
+    return bytes(piece.raw_data)
+
+
+def _mapped(tensor: TensorProto, size: int, folder: str) -> ByteArray:
+    """Values that are mapped; onnx reads the last one first, so that it has a say in which file it is."""
+    _piece(tensor, size - 1, 1, folder)
+    entries = _external(tensor)
+    return mapped(Path(folder) / entries["location"], int(entries.get("offset", "0")), size)
 
 
 def _external(tensor: TensorProto) -> dict[str, str]:
@@ -231,8 +284,8 @@ def _varint(value: int) -> bytes:
     return bytes(found)
 
 
-def _parsed(path: Path) -> tuple[ModelProto, dict[int, Array]]:
-    """The model of a file; large data of its initializers, by position, are read into arrays at once."""
+def _parsed(path: Path, *, mapping: bool) -> tuple[ModelProto, dict[int, Array]]:
+    """The model of a file; large data of its initializers, by position, are read into arrays or mapped."""
     with path.open("rb") as file:
         skimming = _Skimming(file)
         try:
@@ -240,8 +293,7 @@ def _parsed(path: Path) -> tuple[ModelProto, dict[int, Array]]:
             model = ModelProto.FromString(kept)
             arrays = {}
             for position, (start, size) in skimming.found.items():
-                file.seek(start)
-                data = _read(file, size)
+                data = mapped(path, start, size) if mapping else _read(file, start, size)
                 tensor = model.graph.initializer[position]
                 if _plain_size(tensor) == size and not uses_external_data(tensor):
                     arrays[position] = data.view(_dtype(tensor))
@@ -252,8 +304,9 @@ def _parsed(path: Path) -> tuple[ModelProto, dict[int, Array]]:
             return onnx.load(path, format="protobuf", load_external_data=False), {}
 
 
-def _read(file: BufferedReader, size: int) -> "np.ndarray[Any, np.dtype[np.uint8]]":
+def _read(file: BufferedReader, start: int, size: int) -> ByteArray:
     data = np.empty(size, np.uint8)
+    file.seek(start)
     if file.readinto(data.data) != size:
         raise _OddError
     return data

@@ -15,6 +15,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 from ffebm.compiler.onnx.fused import FUSED
 from ffebm.compiler.onnx.reading import HeldArrays, array_of
 from ffebm.compiler.onnx.structure import op_name
+from ffebm.files.mapped import let_go
 from ffebm.graph.ops import OPS, Kind
 
 FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16})
@@ -144,7 +145,11 @@ def _all_equal(tensor: TensorProto, held: HeldArrays) -> bool:
         array = array_of(tensor, held)
     except (ValueError, TypeError, KeyError):  # its data is at fault, which is said elsewhere
         return False
-    return bool(array.size) and bool((array == array.flat[0]).all())
+    if not any(array.strides):  # of a plan without weights: nothing is known of them
+        return False
+    alike = bool(array.size) and bool((array == array.flat[0]).all())
+    let_go(array)
+    return alike
 
 
 def _add(model: ModelProto, tensor: TensorProto, name: str) -> None:

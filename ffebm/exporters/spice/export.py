@@ -18,6 +18,7 @@ from ffebm.graph.energy_block import PhaseKind
 from ffebm.limits import CIRCUIT_SAMPLES
 from ffebm.mapping.circuit.dynamics import Dynamics
 from ffebm.mapping.circuit.equations import nudges, output_shapes, seeded_currents, seeded_inputs
+from ffebm.plan.checks.left_out import needs_weights
 from ffebm.plan.plan import Plan
 
 DONE = frozenset({"continuous settling", "learning in place"})
@@ -64,6 +65,7 @@ def circuits(plan: Plan, block: int | None = None) -> list[BlockCircuit]:
     Raises:
         UsageError: If there is no such block, or it cannot be wired.
     """
+    needs_weights(plan)
     chosen = [b for b in plan.blocks if block is None or b.id == block]
     if not chosen:
         found = "the plan has no energy block" if block is None else f"--block {block}"

@@ -77,6 +77,8 @@ def _group_problems(plan: PlanData) -> Iterator[str]:
 
 def _weight_problems(plan: PlanData) -> Iterator[str]:
     """What trains is floats, and no running statistic; each is named once."""
+    if plan.left_out and not plan.options.no_weights:
+        yield f"weight {min(plan.left_out)!r} was left out of a plan with weights"
     names = [*plan.trainable, *plan.buffers]
     for name in names:
         if name not in plan.weights:

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ffebm.graph.tensor import Array, same_array
+from ffebm.files.mapped import let_go
+from ffebm.graph.tensor import Array, TensorType, same_array
+from ffebm.plan.checks.left_out import stand_in
 from ffebm.plan.schema import PlanData
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ def _model_problems(plan: PlanData) -> Iterator[str]:
 
     try:
         model = ModelProto.FromString(plan.model)
-        constants = [(tensor.name, _held(plan, tensor)) for tensor in model.graph.initializer]
+        constants = [(tensor.name, held_values(plan, tensor)) for tensor in model.graph.initializer]
     except DecodeError:
         yield "source.onnx is no ONNX model"
         return
@@ -46,6 +48,8 @@ def _model_problems(plan: PlanData) -> Iterator[str]:
         yield f"source.onnx holds a constant that cannot be read ({error})"
         return
     del model.graph.initializer[:]
+    if plan.left_out:
+        return  # the digest is that of the weights
     if source_digest(model.SerializeToString(deterministic=True), constants) != plan.source.digest:
         yield "the digest of the source is not that of source.onnx with the plan's weights"
 
@@ -55,8 +59,12 @@ def holds_data(tensor: "TensorProto") -> bool:
     return any(field.name in _DATA for field, _ in tensor.ListFields())
 
 
-def _held(plan: PlanData, tensor: "TensorProto") -> Array:
-    """The values of an initializer: its own, or the plan's, which may be in a wider type, as it is used."""
+def held_values(plan: PlanData, tensor: "TensorProto") -> Array:
+    """The values of an initializer: its own, or the plan's, which may be in a wider type, as it is used.
+
+    Raises:
+        ValueError: If the plan has others.
+    """
     from onnx import helper, numpy_helper
 
     if tensor.name not in plan.weights or holds_data(tensor):
@@ -65,6 +73,8 @@ def _held(plan: PlanData, tensor: "TensorProto") -> Array:
     if array.shape != tuple(tensor.dims):
         raise ValueError(f"{tensor.name!r} is {list(tensor.dims)}, in the plan {list(array.shape)}")
     dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    if tensor.name in plan.left_out:
+        return stand_in(TensorType(str(dtype), array.shape))
     if not widened_from(array, dtype):
         raise ValueError(f"{tensor.name!r} is of type {dtype}, in the plan {array.dtype} with other values")
     return array.astype(dtype, copy=False)
@@ -90,6 +100,7 @@ def source_digest(structure: bytes, constants: Iterable[tuple[str, Array]]) -> s
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
         # an array of texts holds their addresses, which differ from one process to the next
         digest.update(repr(array.tolist()).encode() if array.dtype.hasobject else _bytes(array))
+        let_go(array)
     return digest.hexdigest()
 
 

@@ -8,8 +8,9 @@ import msgspec
 import numpy as np
 
 from ffebm.graph.energy_block import Linear
-from ffebm.graph.tensor import Array
+from ffebm.graph.tensor import Array, TensorType
 from ffebm.hardware.description import TileKind
+from ffebm.plan.checks.left_out import stand_in
 from ffebm.plan.conductance import to_matrix
 from ffebm.plan.programming import LEVELS, PROGRAMMED, programming_problems
 from ffebm.plan.schema import Piece, PlanData, TilePlan
@@ -158,7 +159,7 @@ def _content_problems(plan: PlanData) -> Iterator[str]:
             yield f"piece {piece.id} holds {piece.weight!r}, which no block uses"
             return
         if piece.weight not in matrices:
-            matrices[piece.weight] = to_matrix(linears[piece.weight], plan.weights[piece.weight])
+            matrices[piece.weight] = _matrix(plan, linears[piece.weight])
             if kinds[piece.weight].has_cells and not np.isfinite(matrices[piece.weight]).all():
                 yield f"weight {piece.weight!r} holds a NaN or an infinite number, which no cell holds"
                 return
@@ -168,6 +169,15 @@ def _content_problems(plan: PlanData) -> Iterator[str]:
     known = {f"piece{piece.id}.{name}" for piece in pieces for name in PROGRAMMED}
     for name in sorted(plan.crossbars.keys() - known)[:1]:
         yield f"{name!r} belongs to no piece"
+
+
+def _matrix(plan: PlanData, linear: Linear) -> Array:
+    """A weight as its crossbars hold it; of one that was left out, its shape."""
+    weight = plan.weights[linear.weight]
+    if linear.weight in plan.left_out:  # of 16 bits, a copy in a wider type would take memory
+        weight = stand_in(TensorType("float32", weight.shape))
+    matrix: Array = to_matrix(linear, weight)
+    return matrix
 
 
 def _group_problems(plan: PlanData) -> Iterator[str]:
@@ -188,9 +198,10 @@ def _piece_problems(plan: PlanData, piece: Piece, kind: TileKind, matrix: Array)
     held = ((name, plan.crossbars.get(f"piece{piece.id}.{name}")) for name in PROGRAMMED)
     stored = {name: array for name, array in held if array is not None}
     settings = {name: getattr(piece, name) for name in ("scale", "adc_range", "adc_range_t")}
-    if not kind.has_cells:
+    if not kind.has_cells or plan.options.no_weights:
         if stored or settings != {"scale": 1.0, "adc_range": 0.0, "adc_range_t": 0.0}:
-            yield f"piece {piece.id} lies on an exact tile, and has levels, a scale or ranges"
+            without = "is of a plan without weights" if kind.has_cells else "lies on an exact tile"
+            yield f"piece {piece.id} {without}, and has levels, a scale or ranges"
         return
     tile = kind.crossbar()
     wrong = next(programming_problems(matrix, piece, tile, stored, settings), None)

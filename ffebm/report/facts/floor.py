@@ -116,9 +116,8 @@ def _tile(plan: Plan, tile: TilePlan, users: dict[str, tuple[int, ...]], side: i
         )
         for piece in tile.pieces
     )
-    picture = (
-        _small(_differences(plan, tile), side) if tile.kind == "crossbar" else np.zeros((0, 0), np.uint8)
-    )
+    known = tile.kind == "crossbar" and not plan.options.no_weights
+    picture = _small(_differences(plan, tile), side) if known else np.zeros((0, 0), np.uint8)
     return TileFacts(
         id=tile.id,
         group=tile.group,

@@ -54,7 +54,7 @@ class FloorView {
     const bits = tile.kind === "crossbar" ? `${tile.dac_bits}-bit D/A, ${tile.adc_bits}-bit A/D converters` : "exact, no converters";
     const map = tile.map_rows ? `The conductance map shows G+ - G- at ${tile.map_rows} × ${tile.map_cols} places of ${tile.rows} × ${tile.cols} cell pairs`
       + (tile.map_rows < tile.rows || tile.map_cols < tile.cols ? "; each place shows the pair of largest magnitude (downsampled)." : ".")
-      : "An exact tile has no conductances.";
+      : tile.kind === "crossbar" ? "The plan holds no weights, so no conductances are known." : "An exact tile has no conductances.";
     return [
       el("h2", {}, `tile ${tile.id}`),
       el("p", {}, `${tile.rows} × ${tile.cols}, ${count(tile.used)} pairs used, ${share(tile.used, tile.rows * tile.cols)}; ${bits}`),
@@ -64,7 +64,7 @@ class FloorView {
   }
 
   piece(piece, tile) {
-    const converters = tile.kind === "crossbar" ? ` scale ${digits(piece.scale)}, A/D range ${digits(piece.adc_range)}, transposed ${digits(piece.adc_range_t)}` : "";
+    const converters = tile.map_rows ? ` scale ${digits(piece.scale)}, A/D range ${digits(piece.adc_range)}, transposed ${digits(piece.adc_range_t)}` : "";
     const group = piece.group ? `, group ${piece.group}` : "";
     return el("div", { class: "piece" },
       el("h3", {}, `piece ${piece.id}: `, ...piece.blocks.flatMap((id, at) => [at ? ", " : "", el("button", { class: "link", type: "button", onclick: () => this.app.openBlock(id) }, `block${id}`)])),

@@ -13,6 +13,7 @@ from ffebm import compile as compile_plan
 from ffebm.compiler.onnx import reading
 from ffebm.compiler.onnx.reading import LARGE_BYTES, array_of, read_model
 from ffebm.errors import ModelError
+from ffebm.files.mapped import let_go
 from tests.models import Builder, random_models
 
 SIDE = 160
@@ -37,12 +38,15 @@ def wide(*dtypes: str) -> ModelProto:
 DTYPES = ("float32", "float64", "float16", "bfloat16", "int8", "uint16", "int64", "bool", "int4", "complex64")
 
 
+@pytest.mark.parametrize("mapping", [False, True])
 @pytest.mark.parametrize("outside", [False, True])
 @pytest.mark.parametrize("dtypes", [DTYPES[:7], DTYPES])
-def test_values_are_those_that_onnx_reads(dtypes: tuple[str, ...], outside: bool, tmp_path: Path) -> None:
+def test_values_are_those_that_onnx_reads(
+    dtypes: tuple[str, ...], outside: bool, mapping: bool, tmp_path: Path
+) -> None:
     path = tmp_path / "model.onnx"
     onnx.save(wide(*dtypes), path, save_as_external_data=outside, location="data.bin", size_threshold=0)
-    model, held = read_model(path)
+    model, held = read_model(path, mapping=mapping)
     plain = [tensor for tensor in model.graph.initializer[:-1] if tensor.data_type in reading.PLAIN]
     assert len(held) == len(plain) > 0  # what arrays hold otherwise is left to onnx
     for ours, theirs in zip(model.graph.initializer, onnx.load(path).graph.initializer, strict=True):
@@ -50,6 +54,8 @@ def test_values_are_those_that_onnx_reads(dtypes: tuple[str, ...], outside: bool
         assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
         assert found.tobytes() == expected.tobytes()
         assert found.flags.writeable == expected.flags.writeable
+        let_go(found)  # and it is read again
+        assert found.tobytes() == expected.tobytes()
         assert len(ours.raw_data) <= LARGE_BYTES or not held or ours.data_type not in reading.PLAIN
 
 
@@ -79,8 +85,9 @@ def test_a_piece_is_a_part_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert array_of(ours, held).tobytes() == numpy_helper.to_array(theirs).tobytes()
 
 
+@pytest.mark.parametrize("mapping", [False, True])
 @pytest.mark.parametrize("location", ["../data.bin", "/etc/passwd", "link.bin"])
-def test_what_lies_elsewhere_is_not_read(location: str, tmp_path: Path) -> None:
+def test_what_lies_elsewhere_is_not_read(location: str, mapping: bool, tmp_path: Path) -> None:
     folder = tmp_path / "inner"
     folder.mkdir()
     path = folder / "model.onnx"
@@ -92,11 +99,12 @@ def test_what_lies_elsewhere_is_not_read(location: str, tmp_path: Path) -> None:
         tensor.external_data[0].value = location
     path.write_bytes(model.SerializeToString())
     with pytest.raises(ModelError, match="its external data cannot be read: "):
-        read_model(path)
+        read_model(path, mapping=mapping)
 
 
+@pytest.mark.parametrize("mapping", [False, True])
 @pytest.mark.parametrize("outside", [False, True])
-def test_data_that_end_early(outside: bool, tmp_path: Path) -> None:
+def test_data_that_end_early(outside: bool, mapping: bool, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     onnx.save(wide("float32"), path, save_as_external_data=outside, location="data.bin", size_threshold=0)
     short = path.with_name("data.bin") if outside else path
@@ -105,7 +113,7 @@ def test_data_that_end_early(outside: bool, tmp_path: Path) -> None:
         short.write_bytes(content[:end])
         message = "its external data cannot be read" if outside else "not an ONNX model, or a truncated one"
         with pytest.raises(ModelError, match=message):
-            read_model(path)
+            read_model(path, mapping=mapping)
 
 
 def test_data_of_another_shape_are_one_message(tmp_path: Path) -> None:
