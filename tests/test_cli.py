@@ -21,6 +21,7 @@ import ffebm
 from ffebm import cli
 from ffebm.commands.catalogue import COMMANDS
 from ffebm.plan.plan import load_plan
+from ffebm.recipes.catalogue import ALL
 from ffebm.recipes.paper import RECIPES
 from ffebm.report.terminal.words import compile_words
 from ffebm.training.checkpoint import load_checkpoint
@@ -477,7 +478,7 @@ def test_recipes_are_listed(run: Run) -> None:
     code, out, err = run("recipe")
     assert (code, err) == (0, "")
     lines = out.splitlines()
-    assert [line.split()[0] for line in lines] == list(RECIPES)
+    assert [line.split()[0] for line in lines] == list(ALL)
     assert lines[1] == (
         "splitting-small-6      splitting, 6 layers at block size 6; "
         "at most 60 free and 20 nudged sweeps; cifar-10"

@@ -11,7 +11,7 @@ from ffebm.errors import UsageError
 from ffebm.files.write_file import write_file
 
 if TYPE_CHECKING:
-    from ffebm.recipes.recipe import Recipe
+    from ffebm.recipes.recipe import Experiment
 
 
 def recipe(  # noqa: PLR0913 - a command's options are its arguments
@@ -22,7 +22,8 @@ def recipe(  # noqa: PLR0913 - a command's options are its arguments
         Option(help="Factor of the channels; couplings stay as strong, below 1 settings follow it."),
     ] = 1.0,
     data: Annotated[
-        str | None, Option(help="cifar-10, cifar-100, imagenet32 or fashion-mnist. [default: the paper's]")
+        str | None,
+        Option(help="cifar-10, cifar-100, imagenet32, fashion-mnist or digits. [default: the paper's]"),
     ] = None,
     hardware: Annotated[str, Option(help="Shipped name, or path of a .toml file.")] = "ideal",
     seed: Annotated[int, Option(help="Of the initial weights and of training.", min=0, max=LARGEST)] = 0,
@@ -34,18 +35,18 @@ def recipe(  # noqa: PLR0913 - a command's options are its arguments
         bool, Option("--time", help="Train a few steps here, and tell how long a step and the run take.")
     ] = False,
 ) -> None:
-    """List the paper's experiments, or write one as a plan and the settings that train it."""
-    from ffebm.recipes.paper import RECIPES
+    """List published experiments, or write one as a plan and the settings that train it."""
+    from ffebm.recipes.catalogue import ALL
 
     if name is None:
         _list(width, data, hardware, measured)
         return
-    if name not in RECIPES:
-        raise UsageError(f"no recipe is called {name!r}", allowed=", ".join(RECIPES))
+    if name not in ALL:
+        raise UsageError(f"no recipe is called {name!r}", allowed=", ".join(ALL))
     from ffebm.compiler.driver import compile_model
     from ffebm.training.settings import held_norm, settings_text
 
-    chosen = RECIPES[name]
+    chosen = ALL[name]
     data = data or chosen.training.data
     training = chosen.settings(data, seed, width)
     if hold_norm is not None:
@@ -57,6 +58,7 @@ def recipe(  # noqa: PLR0913 - a command's options are its arguments
         block_size=chosen.block_size,
         boundary=chosen.boundary,
         settle=chosen.settling(width),
+        physics=chosen.physics,
     )
     folder = output or Path(f"{name}.plan")
     settings = folder.with_name(f"{folder.name}.toml")
@@ -64,17 +66,17 @@ def recipe(  # noqa: PLR0913 - a command's options are its arguments
     write_file(settings, settings_text(training).encode("utf-8"))
     out.print(plan.summary(), end="", markup=False)
     out.print(f"plan written to {folder}, settings to {settings}", markup=False)
-    files = "" if data == "fashion-mnist" else " --data-folder FOLDER"
+    files = "" if data in {"fashion-mnist", "digits"} else " --data-folder FOLDER"
     out.print(f"train it: ffebm train {folder} --settings {settings}{files}", markup=False)
     if measured and chosen.trains:
         out.print(_time(chosen, width, data, hardware), markup=False)
 
 
 def _list(width: float, data: str | None, hardware: str, measured: bool) -> None:
-    from ffebm.recipes.paper import RECIPES
+    from ffebm.recipes.catalogue import ALL
 
-    longest = max(len(name) for name in RECIPES)
-    for name, chosen in RECIPES.items():
+    longest = max(len(name) for name in ALL)
+    for name, chosen in ALL.items():
         settle, seen = chosen.settling(width), data or chosen.training.data
         limit = "" if settle.tol is None else f", tolerance {settle.tol:g}"
         sweeps = f"{settle.free_sweeps} free and {settle.nudged_sweeps} nudged sweeps{limit}"
@@ -82,7 +84,7 @@ def _list(width: float, data: str | None, hardware: str, measured: bool) -> None
         out.print(f"{name:<{longest}}  {chosen.title}; at most {sweeps}; {seen}{took}", markup=False)
 
 
-def _time(chosen: "Recipe", width: float, data: str, hardware: str) -> str:
+def _time(chosen: "Experiment", width: float, data: str, hardware: str) -> str:
     """What a step and the run take here."""
     from ffebm.recipes.timing import duration
 

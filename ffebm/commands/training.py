@@ -61,7 +61,7 @@ class RunSettings:
     loss: Annotated[
         str | None,
         Option(
-            help="cross-entropy, nll, mse, l1, huber, bce or bce-with-logits. "
+            help="cross-entropy, nll, squared-error, mse, l1, huber, bce or bce-with-logits. "
             "[default: cross-entropy for class numbers, mse for other numbers]"
         ),
     ] = None

@@ -1,1 +1,1 @@
-"""The experiments of Nest & Ernoult 2024, ready to compile and train."""
+"""Published experiments, ready to compile and train."""

@@ -1,15 +1,16 @@
 """A recipe: a network, how its blocks settle, and how it is trained."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import msgspec
 from onnx import ModelProto
 
 from ffebm.errors import UsageError
+from ffebm.graph.energy_block import DEFAULT_PHYSICS
 from ffebm.plan.schema import Settle
 from ffebm.recipes.narrow import narrow_settle, narrow_training
-from ffebm.recipes.network import PaperNetwork
+from ffebm.recipes.network import COLOURS, SIDE, PaperNetwork
 from ffebm.training.settings import Training
 
 
@@ -23,6 +24,7 @@ class Images:
         std: Each channel is divided by it.
         samples: Training images.
         is_small: Images are padded to 32x32, one channel is repeated to three.
+        shape: Of a sample as the network takes it.
     """
 
     classes: int
@@ -30,6 +32,7 @@ class Images:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     is_small: bool = False
+    shape: tuple[int, ...] = (COLOURS, SIDE, SIDE)
 
 
 _CIFAR_MEAN, _CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.6069, 0.5982, 0.603)
@@ -49,9 +52,59 @@ Fashion-MNIST is not in the paper: mean and 3 times the standard deviation (.353
 """
 
 
+class Experiment(Protocol):
+    """A recipe, whatever its network is made of."""
+
+    @property
+    def title(self) -> str:
+        """What it is, in a line."""
+        ...
+
+    @property
+    def training(self) -> Training:
+        """How it is trained on its own data."""
+        ...
+
+    @property
+    def trains(self) -> bool:
+        """It is trained; otherwise its gradients alone are looked at."""
+        ...
+
+    @property
+    def block_size(self) -> tuple[int, ...]:
+        """Free layers of each block, for the compiler."""
+        ...
+
+    @property
+    def boundary(self) -> Literal["tile", "digital"]:
+        """Where the first linear map of each block runs."""
+        ...
+
+    @property
+    def physics(self) -> str:
+        """What the energy of its blocks is, by name."""
+        ...
+
+    def images(self, data: str) -> Images:
+        """What it needs to know of some data."""
+        ...
+
+    def model(self, width: float, data: str, seed: int) -> ModelProto:
+        """The network as ONNX with initial weights."""
+        ...
+
+    def settling(self, width: float) -> Settle:
+        """How its blocks settle."""
+        ...
+
+    def settings(self, data: str, seed: int, width: float = 1.0) -> Training:
+        """How it is trained on some data."""
+        ...
+
+
 @dataclass(frozen=True)
 class Recipe:
-    """One experiment.
+    """One experiment of Nest & Ernoult.
 
     Attributes:
         title: What it is, in a line.
@@ -60,6 +113,7 @@ class Recipe:
         training: How it is trained; `data` is the paper's.
         boundary: Where the first linear map of each block runs; "digital" in the paper.
         trains: It is trained; otherwise its gradients alone are looked at.
+        physics: What the energy of its blocks is, by name.
     """
 
     title: str
@@ -68,11 +122,20 @@ class Recipe:
     training: Training
     boundary: Literal["tile", "digital"] = "digital"
     trains: bool = True
+    physics: str = DEFAULT_PHYSICS
 
     @property
     def block_size(self) -> tuple[int, ...]:
         """Free layers of each block, for the compiler; a last block of one layer has no weights inside."""
         return tuple(len(block) for block in self.network.blocks)
+
+    def images(self, data: str) -> Images:
+        """What it needs to know of some data.
+
+        Raises:
+            UsageError: If no recipe of this kind trains on it.
+        """
+        return _images(data)
 
     def model(self, width: float, data: str, seed: int) -> ModelProto:
         """The network as ONNX with initial weights.
@@ -85,7 +148,7 @@ class Recipe:
         Raises:
             UsageError: If the width or the data is out of range.
         """
-        _check_width(width)
+        check_width(width)
         return self.network.narrowed(width).model(_images(data).classes, seed)
 
     def settling(self, width: float) -> Settle:
@@ -102,7 +165,7 @@ class Recipe:
         Raises:
             UsageError: If the width is out of range.
         """
-        _check_width(width)
+        check_width(width)
         return self.trains and width < 1
 
     def settings(self, data: str, seed: int, width: float = 1.0) -> Training:
@@ -130,7 +193,12 @@ class Recipe:
         return narrow_training(training, width, max(self.block_size), images.is_small)
 
 
-def _check_width(width: float) -> None:
+def check_width(width: float) -> None:
+    """A width is a factor that is allowed.
+
+    Raises:
+        UsageError: If it is not.
+    """
     if not 0 < width <= 4:
         raise UsageError(f"width {width}", allowed="a factor above 0 and at most 4")
 

@@ -10,8 +10,7 @@ import torch
 
 from ffebm.compiler.driver import compile_model
 from ffebm.plan.plan import Plan
-from ffebm.recipes.network import COLOURS, SIDE
-from ffebm.recipes.recipe import IMAGES, Recipe
+from ffebm.recipes.recipe import Experiment, Images
 from ffebm.runtime.executor import Executor
 from ffebm.training.data import Data
 from ffebm.training.estimator import estimator
@@ -51,43 +50,45 @@ class Duration:
         )
 
 
-def duration(recipe: Recipe, width: float, data: str, hardware: str = "ideal") -> Duration:
+def duration(recipe: Experiment, width: float, data: str, hardware: str = "ideal") -> Duration:
     """Train a few steps on random images, and measure.
 
     Args:
         recipe: The recipe.
         width: Factor of the channels.
-        data: A name of `IMAGES`.
+        data: What the recipe trains on, by name.
         hardware: Shipped name or path of a description.
 
     Raises:
         UsageError: If the width, the data or the hardware is out of range.
     """
+    images = recipe.images(data)
     plan = compile_model(
         recipe.model(width, data, seed=0),
         hardware=hardware,
         block_size=recipe.block_size,
         boundary=recipe.boundary,
         settle=recipe.settling(width),
+        physics=recipe.physics,
     )
     training = recipe.settings(data, seed=0, width=width)
     measured = min(training.batch, MOST)
-    step = training.batch / measured * _step(plan, training, measured, IMAGES[data].classes)
-    samples = IMAGES[data].samples * (1 - training.validation)
+    step = training.batch / measured * _step(plan, training, measured, images)
+    samples = images.samples * (1 - training.validation)
     hours = training.epochs * math.ceil(samples / training.batch) * step / 3600
     return Duration(step, training.batch, measured, training.epochs, hours)
 
 
-def _step(plan: Plan, training: Training, batch: int, classes: int) -> float:
+def _step(plan: Plan, training: Training, batch: int, images: Images) -> float:
     """Seconds of a step on so many samples."""
     short = msgspec.structs.replace(
         training, epochs=1, batch=batch, schedule="constant", schedule_by="epochs", warmup=0, min_lr=0.0
     )
-    short = msgspec.structs.replace(short, validation=0.0)
+    short = msgspec.structs.replace(short, drop_factor=None, validation=0.0)
     random = torch.Generator().manual_seed(0)
     n = batch * (STEPS + 1)
-    x = torch.randint(0, 256, (n, COLOURS, SIDE, SIDE), generator=random, dtype=torch.uint8)
-    y = torch.randint(0, classes, (n,), generator=random)
+    x = torch.randint(0, 256, (n, *images.shape), generator=random, dtype=torch.uint8)
+    y = torch.randint(0, images.classes, (n,), generator=random)
     net = Executor(plan, gradient=estimator(short))
     ends: list[float] = []
 

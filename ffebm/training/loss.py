@@ -25,8 +25,9 @@ ELEMENTWISE: dict[str, Difference] = {
     "bce-with-logits": functional.binary_cross_entropy_with_logits,
 }
 """Losses that compare an output with targets of its shape, element by element."""
-CLASSES = ("cross-entropy", "nll")
-"""Losses of class numbers: of any scores, and of log-probabilities (or probabilities, by their log)."""
+CLASSES = ("cross-entropy", "nll", "squared-error")
+"""Losses of class numbers: of any scores, of log-probabilities (or probabilities, by their log), and half the
+squared distance of the output from 1 for the class and 0 for the others."""
 LOSSES = (*CLASSES, *ELEMENTWISE)
 
 Ending = Literal["scores", "log-probabilities", "probabilities"]
@@ -64,7 +65,7 @@ class Loss:
     def __str__(self) -> str:
         words = [f"{self.name} of output {self.output!r}"]
         if self.of_classes:
-            if self.ending == "probabilities":
+            if self.ending == "probabilities" and self.name != "squared-error":
                 words.append("by the log of its probabilities")
             if self.axis is not None:
                 words.append(f"classes on axis {self.axis}")
@@ -88,12 +89,22 @@ class Loss:
         labels = target.reshape(-1)
         weights = None if self.weights is None else self.weights.to(found.device, found.dtype)
         ignored = -100 if self.ignore is None else self.ignore
-        if self.ending == "scores":
+        if self.name == "squared-error":
+            total = self._half_squares(found, labels, weights)
+        elif self.ending == "scores":
             total = functional.cross_entropy(found, labels, weights, ignore_index=ignored, reduction="sum")
         else:
             logs = found if self.ending == "log-probabilities" else found.clamp_min(_least(found)).log()
             total = functional.nll_loss(logs, labels, weights, ignore_index=ignored, reduction="sum")
         return total / max(self.amount(target), torch.finfo(torch.float32).tiny)
+
+    def _half_squares(self, found: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
+        """Half the squared distances from the classes' corners, summed over labels that count."""
+        if self.ignore is not None:
+            found, labels = found[labels != self.ignore], labels[labels != self.ignore]
+        corners = functional.one_hot(labels, found.shape[1]).to(found.dtype)
+        squares = (found - corners).square().sum(1) / 2
+        return (squares if weights is None else squares * weights[labels]).sum()
 
     def amount(self, target: Tensor) -> float:
         """What the mean is taken over: the numbers of a target, or the weights of its classes."""

@@ -61,6 +61,11 @@ def scores(plan: Plan, x: Tensor = X) -> Tensor:
     return x @ weights[0] + weights[1]
 
 
+def squares(s: Tensor) -> Tensor:
+    """Half the squared distance of each sample's scores from its class's corner."""
+    return (s - torch.eye(3)[Y]).square().sum(1) / 2
+
+
 CASES: dict[str, tuple[str, dict[str, object], Tensor, Callable[[Tensor], Tensor]]] = {
     "class numbers": ("", {}, Y, lambda s: F.cross_entropy(s, Y)),
     "weights": (
@@ -78,6 +83,21 @@ CASES: dict[str, tuple[str, dict[str, object], Tensor, Callable[[Tensor], Tensor
     ),
     "probabilities": ("Softmax", {}, Y, lambda s: F.cross_entropy(s, Y)),
     "nll of probabilities": ("Softmax", {"loss": "nll"}, Y, lambda s: F.cross_entropy(s, Y)),
+    "squares": ("", {"loss": "squared-error"}, Y, lambda s: squares(s).mean()),
+    "squares, weighed": (
+        "",
+        {"loss": "squared-error", "class_weights": (1.0, 2.0, 0.5)},
+        Y,
+        lambda s: (
+            (squares(s) * torch.tensor([1.0, 2.0, 0.5])[Y]).sum() / torch.tensor([1.0, 2.0, 0.5])[Y].sum()
+        ),
+    ),
+    "squares, ignored": (
+        "",
+        {"loss": "squared-error", "ignore_label": 1},
+        Y,
+        lambda s: squares(s)[Y != 1].mean(),
+    ),
     "nll": ("LogSoftmax", {"loss": "nll"}, Y, lambda s: F.cross_entropy(s, Y)),
     "numbers": ("", {}, numbers(9, 3), lambda s: F.mse_loss(s, numbers(9, 3))),
     "l1": ("", {"loss": "l1"}, numbers(9, 3), lambda s: F.l1_loss(s, numbers(9, 3))),
@@ -160,14 +180,14 @@ def test_the_output_is_chosen_by_name() -> None:
     assert str(found[0]) == "cross-entropy of output 'y'"
 
 
-OTHERS = "others are nll, mse, l1, huber, bce, bce-with-logits"
+OTHERS = "others are nll, squared-error, mse, l1, huber, bce, bce-with-logits"
 WRONG: dict[str, tuple[Callable[[], Plan], Tensor, dict[str, object], str]] = {
     "no such output": (several, Y, {"score": "z"}, "no output is called 'z'; hidden, y"),
     "no such loss": (
         dense,
         Y,
         {"loss": "l3"},
-        "loss 'l3'; cross-entropy, nll, mse, l1, huber, bce, bce-with-logits",
+        "loss 'l3'; cross-entropy, nll, squared-error, mse, l1, huber, bce, bce-with-logits",
     ),
     "too few scores": (
         several,
@@ -183,7 +203,7 @@ WRONG: dict[str, tuple[Callable[[], Plan], Tensor, dict[str, object], str]] = {
         {},
         "output 'hidden' is float32[Nx5], labels of made up are numbers [N, 2]; "
         "targets of the output's shape, [N, 5]\n  hint: --score y chooses another output; "
-        "--loss is mse; others are cross-entropy, nll, l1, huber, bce, bce-with-logits",
+        "--loss is mse; others are cross-entropy, nll, squared-error, l1, huber, bce, bce-with-logits",
     ),
     "negative": (
         dense,
@@ -203,7 +223,7 @@ WRONG: dict[str, tuple[Callable[[], Plan], Tensor, dict[str, object], str]] = {
         dense,
         numbers(9, 3),
         {"class_weights": "balanced"},
-        "--class-weights with loss 'mse'; cross-entropy or nll",
+        "--class-weights with loss 'mse'; cross-entropy or nll or squared-error",
     ),
     "nll of scores": (
         dense,

@@ -510,7 +510,7 @@ def test_samples_that_cannot_be_learnt() -> None:
     assert message(data) == (
         f"output {output!r} is float32[Nx3], labels of made up are class numbers from 0 to 100 [N]; "
         "one score a class, [N, C] with C at least 101\n"
-        "  hint: --loss is cross-entropy; others are nll, mse, l1, huber, bce, bce-with-logits"
+        "  hint: --loss is cross-entropy; others are nll, squared-error, mse, l1, huber, bce, bce-with-logits"
     )
 
 
