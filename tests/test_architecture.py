@@ -318,6 +318,7 @@ TESTED_BY = {
     "scheduling/bounds/net": "scheduling/bounds/test_bounds",
     "scheduling/memory/*": "scheduling/memory/test_planned",
     "studies/circuits": "exporters/spice/test_ngspice",
+    "studies/passive_circuits": "exporters/spice/test_passive",
     "studies/gradcheck/*": "studies/gradcheck/test_check",
     "studies/sensitivity/*": "studies/sensitivity/test_study",
     "training/*": "training/test_trainer",

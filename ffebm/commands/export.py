@@ -19,6 +19,7 @@ from ffebm.visible import visible
 
 if TYPE_CHECKING:
     from ffebm.studies.circuits import CircuitComparison
+    from ffebm.studies.passive_circuits import PassiveComparison
 
 EXPORT = FolderKind("export", "ffebm export PLAN --to TOOL", "export the plan again")
 
@@ -62,12 +63,15 @@ def _check_options(to: str, *, data: bool, circuit: bool) -> None:
 
 def _export_circuits(plan: Plan, folder: Path, block: int | None, data: Path | None, *, run: bool) -> None:
     """Write netlists; with `run`, hold ngspice against the runtime and leave with 1 if they disagree."""
-    from ffebm.exporters.spice.export import circuits, netlist, seeded, spice_export
+    from ffebm.exporters.spice.export import circuits, is_passive, netlist, seeded, spice_export
     from ffebm.exporters.spice.ngspice import ngspice_path
     from ffebm.studies.circuits import compare, expected, sampled_inputs, stimulus_of
 
     if run:
         ngspice_path()  # before any work
+    if is_passive(plan):
+        _export_passive(plan, folder, block, data, run=run)
+        return
     made = circuits(plan, block)
     held = {} if data is None else sampled_inputs(plan, data)
     stimuli = [seeded(c) if data is None else stimulus_of(c, held[c.block.id]) for c in made]
@@ -85,6 +89,43 @@ def _export_circuits(plan: Plan, folder: Path, block: int | None, data: Path | N
         if apart:
             err.print(f"ngspice and the runtime disagree by more than 1 %: {', '.join(apart)}", markup=False)
             raise Exit(1)
+
+
+def _export_passive(plan: Plan, folder: Path, block: int | None, data: Path | None, *, run: bool) -> None:
+    """The same of deep resistive blocks."""
+    from ffebm.exporters.spice.export import passive_circuits, passive_export, passive_seeded
+    from ffebm.exporters.spice.passive import passive_netlist
+    from ffebm.studies.circuits import sampled_inputs, stimulus_of
+    from ffebm.studies.passive_circuits import passive_compare, passive_expected
+
+    made = passive_circuits(plan, block)
+    held = {} if data is None else sampled_inputs(plan, data)
+    stimuli = [passive_seeded(c) if data is None else stimulus_of(c, held[c.block.id]) for c in made]
+    known = [passive_expected(plan, c, stimulus) for c, stimulus in zip(made, stimuli, strict=True)]
+    netlists = [passive_netlist(plan, c, found.stimulus) for c, found in zip(made, known, strict=True)]
+    for circuit, found in zip(made, known, strict=True):
+        if not found.settled:
+            err.print(f"warning: {circuit.block.name} does not settle in the runtime's sweeps", markup=False)
+    _write(folder, passive_export(plan, netlists))
+    if run:
+        pairs = zip(netlists, known, strict=True)
+        found_in = [passive_compare(plan, netlist_, found) for netlist_, found in pairs]
+        print_tables(tables(), [passive_table(found_in)])
+        apart = [found.block for found in found_in if not found.agrees]
+        if apart:
+            err.print(f"ngspice and the runtime disagree by more than 1 %: {', '.join(apart)}", markup=False)
+            raise Exit(1)
+
+
+def passive_table(found: "list[PassiveComparison]") -> Table:
+    """What ngspice says of each deep resistive block beside what the runtime says."""
+    heads = ("samples", "cells", "free", "nudged", "slope of the energy", "power", "cosine of gradients")
+    table = _table("ngspice off from the runtime: states by norm", "block", *heads)
+    for one in found:
+        free, *nudged = one.errors.values()
+        numbers = (f"{free:.2g}", f"{max(nudged):.2g}", f"{one.slope:.2g}", f"{one.power:.2g}")
+        table.add_row(one.block, f"{one.samples}", f"{one.cells:,}", *numbers, f"{one.cosine:.6f}")
+    return table
 
 
 def circuit_tables(found: "list[CircuitComparison]") -> Iterator[Table]:

@@ -10,8 +10,9 @@ import numpy as np
 
 from ffebm import plugins
 from ffebm.errors import UsageError
-from ffebm.graph.energy_block import DEFAULT_PHYSICS, Activation, Linear, Pool
+from ffebm.graph.energy_block import DEFAULT_PHYSICS, Activation, EnergyBlock, Linear, Pool
 from ffebm.graph.tensor import Array
+from ffebm.visible import visible
 
 
 class Admission(Protocol):
@@ -102,6 +103,28 @@ class DeepResistiveAdmission:
             f"{negative} of its {values.size} weights are negative, down to {values.min():.3g}, and a weight "
             "is one conductance; double its inputs, [x, -x], and clamp it at 0"
         )
+
+
+def counted_power(block: EnergyBlock) -> dict[str, float]:
+    """What the energy of a deep resistive block counts of the power of the conductances into each layer.
+
+    One over the squared gains of all amplifiers below, since those divide the currents that come back.
+
+    Raises:
+        UsageError: If the layers that drive one layer disagree: there is no one energy then.
+    """
+    behind: dict[str, float] = {}
+    found: dict[str, float] = {}
+    for layer in block.layers:
+        counted = {behind[i.source] for i in layer.interactions if i.source in behind}
+        if len(counted) > 1:
+            raise UsageError(
+                f"{block.name}: layer {visible(layer.value)!r} is driven through unlike gains",
+                allowed="one product of the gains of the amplifiers on all ways to a layer",
+            )
+        found[layer.value] = counted.pop() if counted else 1.0
+        behind[layer.value] = found[layer.value] / layer.activation.scale**2
+    return found
 
 
 ADMISSIONS: dict[str, Admission] = {

@@ -15,8 +15,10 @@ from ffebm.exporters.export import held_matrix
 from ffebm.exporters.spice.circuit import BlockCircuit
 from ffebm.exporters.spice.control import BILLED, EDGE, GIVEN, RUNS, TOLERANCE
 from ffebm.exporters.spice.export import Netlist
+from ffebm.exporters.spice.names import Wired
 from ffebm.exporters.spice.ngspice import Waveforms, simulate
 from ffebm.exporters.spice.stimulus import FREE, MINUS, PHASES, PLUS, Stimulus
+from ffebm.graph.energy_block import EnergyBlock
 from ffebm.graph.tensor import Floats
 from ffebm.limits import CIRCUIT_SAMPLES
 from ffebm.mapping.circuit.equations import output_shapes, seeded_currents
@@ -137,8 +139,15 @@ class _Kept:
 
 def expected(plan: Plan, circuit: BlockCircuit, stimulus: Stimulus) -> SettledBlock:
     """Settle a block in the runtime, freely and under both nudges, in double precision."""
-    block, kept = circuit.block, _Kept(stimulus.beta)
-    weights = {n: w.requires_grad_(w.is_floating_point()) for n, w in held_weights(plan, circuit).items()}
+    return settled_block(plan, circuit.block, held_weights(plan, circuit), stimulus)
+
+
+def settled_block(
+    plan: Plan, block: EnergyBlock, weights: Mapping[str, Tensor], stimulus: Stimulus
+) -> SettledBlock:
+    """As `expected`, with given weights and biases by source name."""
+    kept = _Kept(stimulus.beta)
+    weights = {n: w.requires_grad_(w.is_floating_point()) for n, w in weights.items()}
     inputs = {name: torch.from_numpy(values) for name, values in stimulus.inputs.items()}
     settle = msgspec.structs.replace(
         plan.settle, free_sweeps=SWEEPS, nudged_sweeps=SWEEPS, tol=STILL, strict=False
@@ -158,7 +167,7 @@ def expected(plan: Plan, circuit: BlockCircuit, stimulus: Stimulus) -> SettledBl
     return SettledBlock(replace(stimulus, expected=states), gradients, settled)
 
 
-def stimulus_of(circuit: BlockCircuit, inputs: Mapping[str, Floats]) -> Stimulus:
+def stimulus_of(circuit: Wired, inputs: Mapping[str, Floats]) -> Stimulus:
     """What drives a block that is clamped to some samples."""
     samples = len(next(iter(inputs.values())))
     return Stimulus(dict(inputs), seeded_currents(output_shapes(circuit.block), samples))
@@ -174,8 +183,8 @@ def compare(plan: Plan, made: Netlist, known: SettledBlock) -> CircuitComparison
     waves = simulate(made)
     samples = range(made.stimulus.samples)
     ends = {run: dict(zip(PHASES, _states_at(made, waves, run), strict=True)) for run in RUNS}
-    target = {phase: _flat(circuit, known.stimulus.expected[phase]) for phase in PHASES}
-    errors = {run: {phase: _error(ends[run][phase], target[phase]) for phase in PHASES} for run in RUNS}
+    target = {phase: flat(circuit, known.stimulus.expected[phase]) for phase in PHASES}
+    errors = {run: {phase: apart(ends[run][phase], target[phase]) for phase in PHASES} for run in RUNS}
     free_end = made.timeline.given
     watts = float(np.mean([waves[sample, GIVEN].watts_at(free_end) for sample in samples]))
     return CircuitComparison(
@@ -188,7 +197,9 @@ def compare(plan: Plan, made: Netlist, known: SettledBlock) -> CircuitComparison
         watts=watts,
         expected_watts=float(np.mean(cell_watts(circuit, known.stimulus))),
         billed_watts=_billed_watts(circuit),
-        cosines={run: _cosine(plan, circuit, known, ends[run]) for run in RUNS},
+        cosines={
+            run: smallest_cosine(circuit, held_weights(plan, circuit), known, ends[run]) for run in RUNS
+        },
     )
 
 
@@ -221,13 +232,13 @@ def _states_at(made: Netlist, waves: Mapping[tuple[int, str], Waveforms], run: s
         yield np.stack([waves[k, run].at(second - edge) for k in range(made.stimulus.samples)])
 
 
-def _flat(circuit: BlockCircuit, states: Mapping[str, Floats]) -> Floats:
+def flat(circuit: Wired, states: Mapping[str, Floats]) -> Floats:
     """States of all layers side by side, [samples, units]."""
     found = [states[layer.value] for layer in circuit.block.layers]
     return np.concatenate([values.reshape(len(values), -1) for values in found], axis=1)
 
 
-def _error(found: Floats, target: Floats) -> float:
+def apart(found: Floats, target: Floats) -> float:
     """Norm of the difference over the norm, of the worst sample."""
     sizes = np.linalg.norm(target, axis=1)
     return float((np.linalg.norm(found - target, axis=1) / np.where(sizes > 0, sizes, 1.0)).max())
@@ -242,15 +253,24 @@ def _time_to(waves: Waveforms, phase: float, accuracy: float) -> float:
     return float(waves.times[inside][min(last + 1, len(states) - 1)])
 
 
-def _cosine(plan: Plan, circuit: BlockCircuit, known: SettledBlock, ends: Mapping[str, Floats]) -> float:
-    """Smallest cosine, over weights, of gradients by nudged states of ngspice and the runtime's."""
+def smallest_cosine(
+    circuit: Wired, held: Mapping[str, Tensor], known: SettledBlock, ends: Mapping[str, Floats]
+) -> float:
+    """Smallest cosine, over weights, of gradients by nudged states of ngspice and the runtime's.
+
+    Args:
+        circuit: The block's circuit.
+        held: Weights and biases by source name.
+        known: The block in the runtime.
+        ends: States of ngspice by phase, [samples, units].
+    """
     block, beta = circuit.block, known.stimulus.beta
     runtime = BlockRuntime(block)
     inputs = {name: torch.from_numpy(values) for name, values in known.stimulus.inputs.items()}
     total: dict[str, Tensor] = {}
     for phase, sign in ((PLUS, 1.0), (MINUS, -1.0)):
-        weights = {n: w.requires_grad_(n in known.gradients) for n, w in held_weights(plan, circuit).items()}
-        energy = runtime.energy(inputs, weights, _named(circuit, ends[phase])).sum()
+        weights = {n: w.clone().requires_grad_(n in known.gradients) for n, w in held.items()}
+        energy = runtime.energy(inputs, weights, named(circuit, ends[phase])).sum()
         wanted = list(known.gradients)
         for name, grad in zip(wanted, torch.autograd.grad(energy, [weights[n] for n in wanted]), strict=True):
             part = sign * grad / (2 * beta)
@@ -263,7 +283,7 @@ def _cosine(plan: Plan, circuit: BlockCircuit, known: SettledBlock, ends: Mappin
     return min(cosines, default=math.nan)
 
 
-def _named(circuit: BlockCircuit, flat: Floats) -> dict[str, Tensor]:
+def named(circuit: Wired, flat: Floats) -> dict[str, Tensor]:
     """The layers of states side by side."""
     found, start = {}, 0
     for layer in circuit.block.layers:

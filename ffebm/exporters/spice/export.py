@@ -13,8 +13,15 @@ from ffebm.exporters.spice.circuit import BlockCircuit, block_circuit
 from ffebm.exporters.spice.control import PhaseTimes, control
 from ffebm.exporters.spice.names import NodeNames
 from ffebm.exporters.spice.netlist import elements, sources
+from ffebm.exporters.spice.passive import (
+    PHYSICS,
+    PassiveCircuit,
+    PassiveNetlist,
+    passive_circuit,
+    passive_netlist,
+)
 from ffebm.exporters.spice.stimulus import Stimulus
-from ffebm.graph.energy_block import PhaseKind
+from ffebm.graph.energy_block import EnergyBlock, PhaseKind
 from ffebm.limits import CIRCUIT_SAMPLES
 from ffebm.mapping.circuit.dynamics import Dynamics
 from ffebm.mapping.circuit.equations import nudges, output_shapes, seeded_currents, seeded_inputs
@@ -55,8 +62,26 @@ class Netlist:
         return f"{self.circuit.block.name}.cir"
 
 
+def chosen_blocks(plan: Plan, block: int | None = None) -> list[EnergyBlock]:
+    """Blocks of a plan.
+
+    Args:
+        plan: The plan.
+        block: This one alone; None is all.
+
+    Raises:
+        UsageError: If there is no such block, or the plan has no weights.
+    """
+    needs_weights(plan)
+    chosen = [b for b in plan.blocks if block is None or b.id == block]
+    if not chosen:
+        found = "the plan has no energy block" if block is None else f"--block {block}"
+        raise UsageError(found, allowed=f"one of its {len(plan.blocks)} blocks, counted from 0")
+    return chosen
+
+
 def circuits(plan: Plan, block: int | None = None) -> list[BlockCircuit]:
-    """The circuits of a plan's blocks.
+    """The circuits of a plan's Hopfield blocks.
 
     Args:
         plan: The plan.
@@ -65,12 +90,43 @@ def circuits(plan: Plan, block: int | None = None) -> list[BlockCircuit]:
     Raises:
         UsageError: If there is no such block, or it cannot be wired.
     """
-    needs_weights(plan)
-    chosen = [b for b in plan.blocks if block is None or b.id == block]
-    if not chosen:
-        found = "the plan has no energy block" if block is None else f"--block {block}"
-        raise UsageError(found, allowed=f"one of its {len(plan.blocks)} blocks, counted from 0")
-    return [block_circuit(plan, b) for b in chosen]
+    return [block_circuit(plan, b) for b in chosen_blocks(plan, block)]
+
+
+def is_passive(plan: Plan) -> bool:
+    """Its blocks are deep resistive ones; a plan has one physics."""
+    return plan.options.physics == PHYSICS
+
+
+def passive_circuits(plan: Plan, block: int | None = None) -> list[PassiveCircuit]:
+    """The circuits of a plan's deep resistive blocks, as `circuits`."""
+    return [passive_circuit(plan, b) for b in chosen_blocks(plan, block)]
+
+
+def passive_seeded(circuit: PassiveCircuit) -> Stimulus:
+    """One sample of either sign, spread evenly over [-1, 1) with a fixed seed, and no expected states."""
+    currents = seeded_currents(output_shapes(circuit.block), 1)
+    return Stimulus({name: 2 * x - 1 for name, x in seeded_inputs(circuit.inputs, 1).items()}, currents)
+
+
+def passive_export(plan: Plan, netlists: list[PassiveNetlist]) -> Export:
+    """The folder of some netlists of a plan of deep resistive blocks."""
+    files = {found.file: found.text.encode("ascii") for found in netlists}
+    described = [found.described() for found in netlists]
+    files[NODES] = msgspec.json.format(msgspec.json.encode(described), indent=1)
+    largest = max(
+        found.circuit.volts * float(max(abs(x).max() for x in found.stimulus.inputs.values()))
+        for found in netlists
+    )
+    lines = (
+        "conductances are exact, one a weight and window, the largest weight of a block at g_max; the plan "
+        "places pairs of cells, of which one would do",
+        "diodes and amplifiers are ideal; operating points alone, so no times",
+        f"the largest clamped voltage is {largest:.3g} V",
+    )
+    missing = [name for name in effects(plan) if name not in DONE]
+    left = [f"left out of what the hardware description asks for: {', '.join(missing)}"] if missing else []
+    return Export(marker=NODES, files=files, notes=(*lines, *left))
 
 
 def seeded(circuit: BlockCircuit) -> Stimulus:
@@ -143,11 +199,21 @@ def export_spice(plan: Plan, stimuli: Mapping[int, Stimulus] | None = None) -> E
         plan: The plan.
         stimuli: What drives each block, by its id; None draws one sample a block.
     """
+    if is_passive(plan):
+        return passive_export(plan, _passive_netlists(plan, stimuli))
     made = []
     for circuit in circuits(plan):
         stimulus = seeded(circuit) if stimuli is None else stimuli[circuit.block.id]
         made.append(netlist(plan, circuit, stimulus))
     return spice_export(plan, made)
+
+
+def _passive_netlists(plan: Plan, stimuli: Mapping[int, Stimulus] | None) -> list[PassiveNetlist]:
+    made = []
+    for circuit in passive_circuits(plan):
+        stimulus = passive_seeded(circuit) if stimuli is None else stimuli[circuit.block.id]
+        made.append(passive_netlist(plan, circuit, stimulus))
+    return made
 
 
 def notes(plan: Plan, netlists: list[Netlist]) -> list[str]:

@@ -2,11 +2,12 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 
-from ffebm.exporters.spice.circuit import BlockCircuit
+from ffebm.graph.energy_block import EnergyBlock
 
 LONGEST = 24
 """Characters of a model's name that a node keeps; its number tells it from others."""
@@ -25,6 +26,20 @@ def shown(name: str) -> str:
     return _SHOWN.sub("?", name)[:120]
 
 
+class Wired(Protocol):
+    """A block as a circuit of some kind."""
+
+    @property
+    def block(self) -> EnergyBlock:
+        """The block."""
+        ...
+
+    @property
+    def inputs(self) -> Mapping[str, tuple[int, ...]]:
+        """Shape of each clamped input by value name."""
+        ...
+
+
 class NodeNames:
     """The nodes of a block's circuit.
 
@@ -32,7 +47,7 @@ class NodeNames:
     neuron's input is the same behind `u_`. Clamped inputs have tags `x0_…`.
     """
 
-    def __init__(self, circuit: BlockCircuit) -> None:
+    def __init__(self, circuit: Wired) -> None:
         self.tags: dict[str, str] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
         for number, (name, shape) in enumerate(circuit.inputs.items()):

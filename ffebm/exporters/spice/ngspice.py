@@ -7,15 +7,20 @@ start-up file, and not for longer than a bound.
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ffebm.errors import Location, UsageError
+from ffebm.exporters.spice import passive
 from ffebm.exporters.spice.control import RUNS, drivers, raw_file, watched
 from ffebm.exporters.spice.export import Netlist
 from ffebm.exporters.spice.names import NodeNames
+from ffebm.exporters.spice.passive import PassiveNetlist
+from ffebm.exporters.spice.stimulus import PHASES
 from ffebm.graph.tensor import Floats
 from ffebm.limits import CIRCUIT_SECONDS
 
@@ -63,23 +68,28 @@ def ngspice_path() -> str:
     return found
 
 
-def simulate(made: Netlist) -> dict[tuple[int, str], Waveforms]:
-    """Run a netlist.
+@contextmanager
+def ran(block: str, file: str, text: str) -> Iterator[tuple[Path, str]]:
+    """Run a netlist in a folder of its own.
 
-    Returns:
-        Waveforms by sample and run.
+    Args:
+        block: Name of the block.
+        file: Name of the netlist.
+        text: The netlist.
+
+    Yields:
+        The folder with what ngspice wrote, and the end of what it said.
 
     Raises:
-        UsageError: If ngspice is missing, takes longer than the bound, or does not get through.
+        UsageError: If ngspice is missing or takes longer than the bound.
     """
     program = ngspice_path()
-    block = made.circuit.block.name
     with tempfile.TemporaryDirectory(prefix="ffebm-spice-") as folder:
         here = Path(folder)
-        (here / made.file).write_text(made.text, encoding="ascii")
+        (here / file).write_text(text, encoding="ascii")
         try:
             done = subprocess.run(
-                [program, "-n", "-b", made.file],
+                [program, "-n", "-b", file],
                 cwd=here,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
@@ -90,19 +100,59 @@ def simulate(made: Netlist) -> dict[tuple[int, str], Waveforms]:
             raise UsageError(
                 f"{block}: ngspice is not through", allowed=CIRCUIT_SECONDS.allowed, hint=CIRCUIT_SECONDS.hint
             ) from None
+        said = (done.stderr or done.stdout).decode("utf-8", "replace")[-_TAIL:]
+        yield here, " ".join(said.split())
+
+
+def simulate(made: Netlist) -> dict[tuple[int, str], Waveforms]:
+    """Run a netlist.
+
+    Returns:
+        Waveforms by sample and run.
+
+    Raises:
+        UsageError: If ngspice is missing, takes longer than the bound, or does not get through.
+    """
+    block = made.circuit.block.name
+    with ran(block, made.file, made.text) as (here, said):
         found = {}
         for sample in range(made.stimulus.samples):
             for run in RUNS:
                 path = here / raw_file(block, sample, run)
                 waves = _read(made, path) if path.exists() else None
                 if waves is None or waves.times[-1] < 0.999 * made.timeline.ends(run)[-1]:
-                    said = (done.stderr or done.stdout).decode("utf-8", "replace")[-_TAIL:]
                     raise UsageError(
-                        f"ngspice did not get through sample {sample} ({run} time): {' '.join(said.split())}",
+                        f"ngspice did not get through sample {sample} ({run} time): {said}",
                         location=Location(made.file),
                     )
                 found[sample, run] = waves
     return found
+
+
+def operating_points(made: PassiveNetlist) -> dict[str, Floats]:
+    """Run a netlist of a deep resistive block.
+
+    Returns:
+        States by phase, in units of the model, [samples, units of all layers in order].
+
+    Raises:
+        UsageError: If ngspice is missing, takes longer than the bound, or does not get through.
+    """
+    circuit, nodes = made.circuit, passive.watched(made.circuit, NodeNames(made.circuit))
+    points: dict[str, list[Floats]] = {phase: [] for phase in PHASES}
+    with ran(circuit.block.name, made.file, made.text) as (here, said):
+        for sample in range(made.stimulus.samples):
+            for phase in PHASES:
+                path = here / passive.raw_file(circuit.block.name, sample, phase)
+                if not path.exists():
+                    raise UsageError(
+                        f"ngspice did not get through sample {sample}, phase {phase}: {said}",
+                        location=Location(made.file),
+                    )
+                columns = read_raw(path)
+                found = np.array([columns[f"v({node})"][-1] for node in nodes])
+                points[phase].append(found / circuit.volts)
+    return {phase: np.stack(found) for phase, found in points.items()}
 
 
 def _read(made: Netlist, path: Path) -> Waveforms:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from ffebm.errors import UsageError
-from ffebm.graph.admission import DeepResistiveAdmission
+from ffebm.graph.admission import DeepResistiveAdmission, counted_power
 from ffebm.graph.energy_block import EnergyBlock, Layer
 from ffebm.runtime.blocks.physics import activation
 from ffebm.runtime.blocks.physics.hopfield import Bilinear
@@ -104,11 +104,9 @@ class DeepResistive:
         Raises:
             UsageError: If a layer cannot be wired so, or is driven through unlike amplifiers.
         """
-        power: dict[str, float] = {}  # behind the amplifiers of each layer
+        counted = counted_power(block)
         found: list[Term] = []
         for layer in block.layers:
-            counted = _power(layer, power)
-            power[layer.value] = counted / layer.activation.scale**2
             for interaction in layer.interactions:
                 if interaction.linear is None and interaction.source in block.inputs:
                     found.append(Bilinear())
@@ -116,7 +114,7 @@ class DeepResistive:
                 reason = self._admission.admits(interaction.linear, layer.activation, interaction.pool)
                 if reason is not None:
                     raise UsageError(f"{block.name}: layer {visible(layer.value)!r}: {reason}")
-                found.append(Conductances(layer.activation.scale, counted))
+                found.append(Conductances(layer.activation.scale, counted[layer.value]))
         return found
 
     def potential(self, layer: Layer, state: Tensor) -> Tensor:
@@ -151,21 +149,6 @@ class DeepResistive:
         for _, interaction in block.interactions():
             if interaction.linear is not None:
                 weights[interaction.linear.weight].clamp_(min=LEAST)
-
-
-def _power(layer: Layer, behind: dict[str, float]) -> float:
-    """What the energy counts of the power of a layer's conductances.
-
-    Raises:
-        UsageError: If the layers that drive it disagree: there is no one energy then.
-    """
-    counted = {behind[i.source] for i in layer.interactions if i.source in behind}
-    if len(counted) > 1:
-        raise UsageError(
-            f"layer {visible(layer.value)!r} is driven through unlike gains",
-            allowed="one product of the gains of the amplifiers on all ways to a layer",
-        )
-    return counted.pop() if counted else 1.0
 
 
 def _conductance(drive: Tensor, load: Tensor | None) -> Tensor:
