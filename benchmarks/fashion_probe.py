@@ -1,4 +1,4 @@
-"""What an epoch of benchmarks/fashion.py has left: norms of couplings, units at their bounds, gradients."""
+"""What an epoch of a benchmark's run has left: norms of couplings, units at their bounds, gradients."""
 
 import msgspec
 import torch
@@ -7,11 +7,12 @@ from torch.nn.functional import cosine_similarity
 
 import ffebm
 from ffebm.runtime.blocks.estimators.gradient import Gradient
+from ffebm.training.classification import input_dtypes
 from ffebm.training.data.preparation import preparations
 from ffebm.training.trainer import Trainer
 
 SAMPLES = 64
-"""Training images that are looked at, always the same."""
+"""Training samples that are looked at, always the same."""
 
 
 class Probe(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,12 +32,13 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     at_top: float
 
 
-def probed(trainer: Trainer, gradient: Gradient) -> Probe:
+def probed(trainer: Trainer, gradient: Gradient, samples: int = SAMPLES) -> Probe:
     """Look at a network as it is; nothing changes.
 
     Args:
         trainer: Its trainer.
         gradient: The estimator of the run.
+        samples: How many of the first training samples are looked at.
     """
     plan, weights = trainer.net.plan, trainer.net.weights()
     couplings = [
@@ -45,8 +47,8 @@ def probed(trainer: Trainer, gradient: Gradient) -> Probe:
         for _, interaction in block.interactions()
         if interaction.linear and interaction.source in {layer.value for layer in block.layers}
     ]
-    own, net = _gradients(trainer, gradient)
-    exact, _ = _gradients(trainer, ffebm.Implicit(tol=1e-8))
+    own, net = _gradients(trainer, gradient, samples)
+    exact, _ = _gradients(trainer, ffebm.Implicit(tol=1e-8), samples)
     at_zero, at_top = _bounds(net)
     return Probe(
         norms={name: _rounded(float(_norm(weights[name].detach()))) for name in couplings},
@@ -69,7 +71,9 @@ def _norm(weight: Tensor) -> Tensor:
     return torch.linalg.matrix_norm(weight.flatten(1), 2)
 
 
-def _gradients(trainer: Trainer, gradient: Gradient) -> tuple[dict[str, Tensor], ffebm.Executor]:
+def _gradients(
+    trainer: Trainer, gradient: Gradient, samples: int
+) -> tuple[dict[str, Tensor], ffebm.Executor]:
     """Gradients of the samples in 64 bits, at the run's own sweeps, and the network that has settled."""
     net = ffebm.Executor(trainer.net.plan, gradient=gradient).double()
     net.notices.enabled = False
@@ -78,9 +82,11 @@ def _gradients(trainer: Trainer, gradient: Gradient) -> tuple[dict[str, Tensor],
         for name, tensor in {**net.weights(), **net.running_statistics()}.items():
             tensor.copy_(held[name])
     net.train()
-    prepare = preparations(trainer.training, trainer.data, (torch.float64,))
-    x = prepare([x[:SAMPLES] for x in trainer.data.train])
-    net.loss(x, trainer.data.y_train[:SAMPLES], trainer.loss).backward()  # type: ignore[no-untyped-call]
+    kinds = input_dtypes(net.plan)
+    doubles = tuple(torch.float64 if kind.is_floating_point else kind for kind in kinds)
+    prepare = preparations(trainer.training, trainer.data, doubles)
+    x = prepare([x[:samples] for x in trainer.data.train])
+    net.loss(x, trainer.data.y_train[:samples], trainer.loss).backward()  # type: ignore[no-untyped-call]
     return {name: w.grad for name, w in net.weights().items() if w.grad is not None}, net
 
 

@@ -296,6 +296,7 @@ TESTED_BY = {
     "plan/schema": "plan/test_plan",
     "plan/twin": "scheduling/test_twin",
     "recipes/catalogue": "recipes/test_deep_resistive",
+    "recipes/nodes": "recipes/test_transformer",
     "recipes/recipe": "recipes/test_paper",
     "report/facts/*": "report/facts/test_facts",
     "report/facts/measured/run_facts": "report/test_run_view",

@@ -21,6 +21,7 @@ import ffebm
 from ffebm import cli
 from ffebm.commands.catalogue import COMMANDS
 from ffebm.plan.plan import load_plan
+from ffebm.recipes.beyond import BEYOND
 from ffebm.recipes.catalogue import ALL
 from ffebm.recipes.paper import RECIPES
 from ffebm.report.terminal.words import compile_words
@@ -478,10 +479,38 @@ def test_recipes_are_listed(run: Run) -> None:
     code, out, err = run("recipe")
     assert (code, err) == (0, "")
     lines = out.splitlines()
-    assert [line.split()[0] for line in lines] == list(ALL)
+    assert [line.split()[0] for line in lines] == [*ALL, *BEYOND]
     assert lines[1] == (
         "splitting-small-6      splitting, 6 layers at block size 6; "
         "at most 60 free and 20 nudged sweeps; cifar-10"
+    )
+    assert lines[-1].startswith("residual               beyond the paper: residual network on digits, ")
+    assert lines[-1].endswith("; digits")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--width", "0.5"), "--width with the recipe 'residual'; published experiments"),
+        (("--time",), "--time with the recipe 'residual'; published experiments"),
+        (("--data", "cifar-10"), "'residual' does not train on 'cifar-10'; digits"),
+    ],
+)
+def test_what_recipes_beyond_the_paper_do_not_take(run: Run, options: tuple[str, ...], message: str) -> None:
+    assert run("recipe", "residual", *options) == (2, "", f"error: {message}\n")
+
+
+@pytest.mark.slow
+def test_a_recipe_beyond_the_paper_is_written_and_trained(run: Run, tmp_path: Path) -> None:
+    plan, settings = tmp_path / "r.plan", tmp_path / "r.plan.toml"
+    code, out, err = run("recipe", "residual", "-o", plan, "--hold-norm", "0.5")
+    assert (code, err) == (0, "")
+    assert out.endswith(f"train it: ffebm train {plan} --settings {settings}\n")
+    few = ("--epochs", "1", "--batch", "512", "--warmup", "0")
+    code, out, err = run("train", plan, "--settings", settings, *few)
+    assert code == 0
+    assert out.startswith(
+        "largest norm 0.5: a2.weight, b2.weight, b3.weight, inside.weight\nepoch   1  loss "
     )
 
 

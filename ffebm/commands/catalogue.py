@@ -6,7 +6,7 @@ COMMANDS = {
     "show": "Show a plan: its parts, tiles, time and costs; or write it for other viewers.",
     "report": "Write one page that shows a plan, or two plans of one model side by side.",
     "run": "Run a plan on the samples of a file.",
-    "recipe": "List published experiments, or write one as a plan and the settings that train it.",
+    "recipe": "List experiments, or write one as a plan and the settings that train it.",
     "train": "Train a plan; every epoch leaves a checkpoint, the trained model lies beside it as ONNX.",
     "gradcheck": "Hold the gradients of a plan against the exact adjoint, weight by weight.",
     "sensitivity": (

@@ -11,7 +11,10 @@ from ffebm.errors import UsageError
 from ffebm.files.write_file import write_file
 
 if TYPE_CHECKING:
+    from ffebm.plan.plan import Plan
+    from ffebm.recipes.beyond import Beyond
     from ffebm.recipes.recipe import Experiment
+    from ffebm.training.settings import Training
 
 
 def recipe(  # noqa: PLR0913 - a command's options are its arguments
@@ -35,23 +38,45 @@ def recipe(  # noqa: PLR0913 - a command's options are its arguments
         bool, Option("--time", help="Train a few steps here, and tell how long a step and the run take.")
     ] = False,
 ) -> None:
-    """List published experiments, or write one as a plan and the settings that train it."""
+    """List experiments, or write one as a plan and the settings that train it."""
+    from ffebm.recipes.beyond import BEYOND
     from ffebm.recipes.catalogue import ALL
 
     if name is None:
         _list(width, data, hardware, measured)
         return
-    if name not in ALL:
-        raise UsageError(f"no recipe is called {name!r}", allowed=", ".join(ALL))
-    from ffebm.compiler.driver import compile_model
+    if name not in {*ALL, *BEYOND}:
+        raise UsageError(f"no recipe is called {name!r}", allowed=", ".join([*ALL, *BEYOND]))
     from ffebm.training.settings import held_norm, settings_text
 
-    chosen = ALL[name]
-    data = data or chosen.training.data
-    training = chosen.settings(data, seed, width)
+    if name in BEYOND:
+        _check_beyond(BEYOND[name], name, width, data, measured)
+        plan, training = BEYOND[name].plan(seed, hardware), BEYOND[name].settings(seed)
+    else:
+        plan, training = _published(ALL[name], width, data, seed, hardware)
     if hold_norm is not None:
         held = None if hold_norm == "none" else held_norm(hold_norm)
         training = msgspec.structs.replace(training, hold_norm=held)
+    folder = output or Path(f"{name}.plan")
+    settings = folder.with_name(f"{folder.name}.toml")
+    plan.save(folder)
+    write_file(settings, settings_text(training).encode("utf-8"))
+    out.print(plan.summary(), end="", markup=False)
+    out.print(f"plan written to {folder}, settings to {settings}", markup=False)
+    files = " --data-folder FOLDER" if training.data in {"cifar-10", "cifar-100", "imagenet32"} else ""
+    out.print(f"train it: ffebm train {folder} --settings {settings}{files}", markup=False)
+    if measured and ALL[name].trains:
+        out.print(_time(ALL[name], width, training.data, hardware), markup=False)
+
+
+def _published(
+    chosen: "Experiment", width: float, data: str | None, seed: int, hardware: str
+) -> "tuple[Plan, Training]":
+    """One of the published experiments."""
+    from ffebm.compiler.driver import compile_model
+
+    data = data or chosen.training.data
+    training = chosen.settings(data, seed, width)
     plan = compile_model(
         chosen.model(width, data, seed),
         hardware=hardware,
@@ -60,19 +85,20 @@ def recipe(  # noqa: PLR0913 - a command's options are its arguments
         settle=chosen.settling(width),
         physics=chosen.physics,
     )
-    folder = output or Path(f"{name}.plan")
-    settings = folder.with_name(f"{folder.name}.toml")
-    plan.save(folder)
-    write_file(settings, settings_text(training).encode("utf-8"))
-    out.print(plan.summary(), end="", markup=False)
-    out.print(f"plan written to {folder}, settings to {settings}", markup=False)
-    files = "" if data in {"fashion-mnist", "digits"} else " --data-folder FOLDER"
-    out.print(f"train it: ffebm train {folder} --settings {settings}{files}", markup=False)
-    if measured and chosen.trains:
-        out.print(_time(chosen, width, data, hardware), markup=False)
+    return plan, training
+
+
+def _check_beyond(chosen: "Beyond", name: str, width: float, data: str | None, measured: bool) -> None:
+    """Options that only published experiments have are not given."""
+    for option, is_given in (("--width", width != 1.0), ("--time", measured)):
+        if is_given:
+            raise UsageError(f"{option} with the recipe {name!r}", allowed="published experiments")
+    if data not in {None, chosen.training.data}:
+        raise UsageError(f"{name!r} does not train on {data!r}", allowed=chosen.training.data)
 
 
 def _list(width: float, data: str | None, hardware: str, measured: bool) -> None:
+    from ffebm.recipes.beyond import BEYOND
     from ffebm.recipes.catalogue import ALL
 
     longest = max(len(name) for name in ALL)
@@ -82,6 +108,8 @@ def _list(width: float, data: str | None, hardware: str, measured: bool) -> None
         sweeps = f"{settle.free_sweeps} free and {settle.nudged_sweeps} nudged sweeps{limit}"
         took = f"; {_time(chosen, width, seen, hardware)}" if measured and chosen.trains else ""
         out.print(f"{name:<{longest}}  {chosen.title}; at most {sweeps}; {seen}{took}", markup=False)
+    for name, other in BEYOND.items():
+        out.print(f"{name:<{longest}}  beyond the paper: {other.title}; {other.training.data}", markup=False)
 
 
 def _time(chosen: "Experiment", width: float, data: str, hardware: str) -> str:

@@ -8,9 +8,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from ffebm.graph.tensor import Array
+from ffebm.recipes.nodes import Nodes
 
 BLOCK_SIZES = (2, 3)
 """Free layers of the two energy blocks; the readout behind them is digital."""
@@ -79,16 +80,16 @@ class Residual:
             classes: How many there are.
             seed: Of the initial weights.
         """
-        nodes = _Nodes()
-        below = nodes.clip("stem", nodes.norm("stem", nodes.conv("stem", "image", self.stride)))
-        a1 = nodes.clip("a1", nodes.norm("a1", nodes.conv("a1", below)))
-        a2 = nodes.clip("a2", nodes.add("a2.sum", "Add", nodes.conv("a2", a1, bias=True), below))
-        b1 = nodes.clip("b1", nodes.conv("b1", a2, stride=2, bias=True))
-        b2 = nodes.clip("b2", nodes.conv("b2", b1, bias=True))
-        inside = nodes.conv("inside", b1, kernel=1)
-        across = nodes.conv("across", a2, kernel=1, stride=2)
-        drive = nodes.add("b3.inside", "Add", nodes.conv("b3", b2, bias=True), inside)
-        b3 = nodes.clip("b3", nodes.add("b3.sum", "Add", drive, across))
+        nodes = Nodes()
+        below = _clip(nodes, "stem", _norm(nodes, "stem", _conv(nodes, "stem", "image", self.stride)))
+        a1 = _clip(nodes, "a1", _norm(nodes, "a1", _conv(nodes, "a1", below)))
+        a2 = _clip(nodes, "a2", nodes.add("a2.sum", "Add", _conv(nodes, "a2", a1, bias=True), below))
+        b1 = _clip(nodes, "b1", _conv(nodes, "b1", a2, stride=2, bias=True))
+        b2 = _clip(nodes, "b2", _conv(nodes, "b2", b1, bias=True))
+        inside = _conv(nodes, "inside", b1, kernel=1)
+        across = _conv(nodes, "across", a2, kernel=1, stride=2)
+        drive = nodes.add("b3.inside", "Add", _conv(nodes, "b3", b2, bias=True), inside)
+        b3 = _clip(nodes, "b3", nodes.add("b3.sum", "Add", drive, across))
         quarter = self.side // self.stride // 4
         mean = nodes.add("mean", "AveragePool", b3, kernel_shape=[quarter] * 2, strides=[quarter] * 2)
         flat = nodes.add("flat", "Flatten", mean)
@@ -104,30 +105,21 @@ class Residual:
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
 
 
-class _Nodes:
-    """Nodes in order, each with one output that is called as it is."""
+def _conv(
+    nodes: Nodes, name: str, value: str, stride: int = 1, kernel: int = KERNEL, bias: bool = False
+) -> str:
+    """A convolution that keeps the pixels but for its stride."""
+    read = [value, f"{name}.weight", *([f"{name}.bias"] if bias else [])]
+    shape = {"kernel_shape": [kernel] * 2, "pads": [kernel // 2] * 4, "strides": [stride] * 2}
+    return nodes.add(f"{name}.conv", "Conv", *read, **shape)
 
-    def __init__(self) -> None:
-        self.found: list[NodeProto] = []
 
-    def add(self, name: str, op: str, *inputs: str, **attrs: int | list[int]) -> str:
-        """One node; gives its output."""
-        node = helper.make_node(op, inputs, [name], name)
-        node.attribute.extend(helper.make_attribute(key, value) for key, value in attrs.items())
-        self.found.append(node)
-        return name
+def _norm(nodes: Nodes, name: str, value: str) -> str:
+    """Batch normalisation."""
+    parts = [f"{name}.norm.{part}" for part in ("scale", "shift", "mean", "var")]
+    return nodes.add(f"{name}.norm", "BatchNormalization", value, *parts)
 
-    def conv(self, name: str, value: str, stride: int = 1, kernel: int = KERNEL, bias: bool = False) -> str:
-        """A convolution that keeps the pixels but for its stride."""
-        read = [value, f"{name}.weight", *([f"{name}.bias"] if bias else [])]
-        shape = {"kernel_shape": [kernel] * 2, "pads": [kernel // 2] * 4, "strides": [stride] * 2}
-        return self.add(f"{name}.conv", "Conv", *read, **shape)
 
-    def norm(self, name: str, value: str) -> str:
-        """Batch normalisation."""
-        parts = [f"{name}.norm.{part}" for part in ("scale", "shift", "mean", "var")]
-        return self.add(f"{name}.norm", "BatchNormalization", value, *parts)
-
-    def clip(self, name: str, value: str) -> str:
-        """Clipped to [0, 1]."""
-        return self.add(name, "Clip", value, "low", "high")
+def _clip(nodes: Nodes, name: str, value: str) -> str:
+    """Clipped to [0, 1]."""
+    return nodes.add(name, "Clip", value, "low", "high")

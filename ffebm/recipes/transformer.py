@@ -9,9 +9,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from ffebm.graph.tensor import Array
+from ffebm.recipes.nodes import Nodes
 
 TRAINABLE = ("positions",)
 """What an ONNX file does not tell from a fixed table (`ffebm.compile(…, trainable=TRAINABLE)`)."""
@@ -78,13 +79,13 @@ class Transformer:
             characters: How many there are.
             seed: Of the initial weights.
         """
-        nodes = _Nodes()
+        nodes = Nodes()
         value = nodes.add("embedding", "Gather", "characters", "ids")
         value = nodes.add("embedding.sum", "Add", value, "positions")
         for layer in range(self.layers):
             value = self._attention(nodes, f"layer{layer}.attention", value)
             value = self._feedforward(nodes, f"layer{layer}", value)
-        value = nodes.dense("readout", nodes.norm("norm", value))
+        value = _dense(nodes, "readout", _norm(nodes, "norm", value))
         causal = np.triu(np.full((self.context, self.context), -np.inf, np.float32), 1)
         constants = {
             "split": np.array([0, 0, self.heads, -1]),
@@ -106,13 +107,13 @@ class Transformer:
         )
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
 
-    def _attention(self, nodes: "_Nodes", name: str, value: str) -> str:
+    def _attention(self, nodes: Nodes, name: str, value: str) -> str:
         """Softmax attention to what came before, beside what passes by."""
-        source = nodes.norm(f"{name}.norm", value)
+        source = _norm(nodes, f"{name}.norm", value)
         heads = {}
         for part, order in (("query", [0, 2, 1, 3]), ("key", [0, 2, 3, 1]), ("value", [0, 2, 1, 3])):
             apart = nodes.add(
-                f"{name}.{part}.heads", "Reshape", nodes.dense(f"{name}.{part}", source), "split"
+                f"{name}.{part}.heads", "Reshape", _dense(nodes, f"{name}.{part}", source), "split"
             )
             heads[part] = nodes.add(f"{name}.{part}.turned", "Transpose", apart, perm=order)
         scores = nodes.add(f"{name}.product", "MatMul", heads["query"], heads["key"])
@@ -122,39 +123,22 @@ class Transformer:
         )
         mixed = nodes.add(f"{name}.mixed", "MatMul", shares, heads["value"])
         turned = nodes.add(f"{name}.turned", "Transpose", mixed, perm=[0, 2, 1, 3])
-        output = nodes.dense(f"{name}.output", nodes.add(f"{name}.merged", "Reshape", turned, "merge"))
+        output = _dense(nodes, f"{name}.output", nodes.add(f"{name}.merged", "Reshape", turned, "merge"))
         return nodes.add(f"{name}.skip", "Add", value, output)
 
-    def _feedforward(self, nodes: "_Nodes", name: str, value: str) -> str:
+    def _feedforward(self, nodes: Nodes, name: str, value: str) -> str:
         """Two dense layers, the first one clipped to [0, 1], beside what passes by."""
-        drive = nodes.dense(f"{name}.hidden", nodes.norm(f"{name}.norm", value))
+        drive = _dense(nodes, f"{name}.hidden", _norm(nodes, f"{name}.norm", value))
         hidden = nodes.add(f"{name}.clip", "Clip", drive, "low", "high")
-        return nodes.add(f"{name}.skip", "Add", value, nodes.dense(f"{name}.output", hidden))
+        return nodes.add(f"{name}.skip", "Add", value, _dense(nodes, f"{name}.output", hidden))
 
 
-class _Nodes:
-    """Nodes in order, each with one output that is called as it is."""
+def _norm(nodes: Nodes, name: str, value: str) -> str:
+    """Normalisation over the numbers of a character."""
+    return nodes.add(name, "LayerNormalization", value, f"{name}.scale", f"{name}.shift", axis=-1)
 
-    def __init__(self) -> None:
-        self.found: list[NodeProto] = []
 
-    def add(
-        self, name: str, op: str, *inputs: str, axis: int | None = None, perm: list[int] | None = None
-    ) -> str:
-        """One node; gives its output."""
-        node = helper.make_node(op, inputs, [name], name)
-        if axis is not None:
-            node.attribute.append(helper.make_attribute("axis", axis))
-        if perm is not None:
-            node.attribute.append(helper.make_attribute("perm", perm))
-        self.found.append(node)
-        return name
-
-    def norm(self, name: str, value: str) -> str:
-        """Normalisation over the numbers of a character."""
-        return self.add(name, "LayerNormalization", value, f"{name}.scale", f"{name}.shift", axis=-1)
-
-    def dense(self, name: str, value: str) -> str:
-        """A dense map with a bias."""
-        product = self.add(f"{name}.product", "MatMul", value, f"{name}.weight")
-        return self.add(name, "Add", product, f"{name}.bias")
+def _dense(nodes: Nodes, name: str, value: str) -> str:
+    """A dense map with a bias."""
+    product = nodes.add(f"{name}.product", "MatMul", value, f"{name}.weight")
+    return nodes.add(name, "Add", product, f"{name}.bias")
