@@ -37,7 +37,7 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
     "ffebm.runtime": (("uncompiled",), ("tiles", "kernels"), ("blocks",)),
     "ffebm.runtime.blocks": (
         ("physics",),
-        ("projection", "edge"),
+        ("projection", "edge", "circuit_time"),
         ("coupling",),
         ("circuit",),
         ("settling",),
@@ -304,6 +304,7 @@ TESTED_BY = {
     "report/pictures/certificate": "commands/test_gradcheck",
     "report/pictures/sensitivity": "test_cli",
     "report/terminal/*": "report/terminal/test_sections",
+    "runtime/blocks/circuit_time": "runtime/blocks/settling/test_transient",
     "runtime/*": "runtime/test_executor",
     "runtime/blocks/coupling": "runtime/blocks/settling/test_settling",
     "runtime/blocks/estimators/*": "runtime/blocks/estimators/test_gradient",

@@ -119,6 +119,7 @@ def test_options_of_compile_reach_the_plan(model: Path, run: Run, tmp_path: Path
         "anderson": 3,
         "winners": "shared",
         "strict": True,
+        "settling": "sweeps",
     }
 
 

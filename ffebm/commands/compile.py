@@ -36,10 +36,14 @@ class SettleOptions:
         Option(help="Winners of max-pooling under negative states: sharp, or shared, which settles cycles."),
     ] = "sharp"
     strict: Annotated[bool, Option(help="A block that does not settle is an error.")] = False
+    settling: Annotated[
+        str, Option(help="How blocks are simulated: by sweeps, or as a circuit in continuous time.")
+    ] = "sweeps"
 
     def checked(self, free_sweeps: int) -> Settle:
         """The settings, checked, with messages that name the options."""
         choices = {"start": ("zero", "feedforward"), "winners": ("sharp", "shared")}
+        choices["settling"] = ("sweeps", "circuit")
         settings = asdict(self)
         for name, allowed in choices.items():
             if settings[name] not in allowed:

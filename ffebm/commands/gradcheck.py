@@ -11,6 +11,7 @@ from rich.table import Table
 from typer import Option
 
 from ffebm.commands.console import LARGEST, DataFolder, PlanPath, err, out
+from ffebm.commands.settling import SettlingOption, settled_by
 from ffebm.errors import UsageError
 from ffebm.files.write_file import write_file
 from ffebm.plan.plan import Plan, load_plan
@@ -44,6 +45,7 @@ def gradcheck(  # noqa: PLR0913 - a command's options are its arguments
         float | None, Option(help="Find the beta and ADC bits that reach this cosine in every weight.")
     ] = None,
     eval: Annotated[bool, Option(help="Batch normalisation uses its running statistics.")] = False,  # noqa: A002
+    settling: SettlingOption = None,
     seed: Annotated[int, Option(help="Seed of noise and of random inputs.", min=0, max=LARGEST)] = 0,
     output: Annotated[
         Path | None, Option("-o", "--output", help="Certificate. [default: PLAN.gradcheck.json]")
@@ -58,8 +60,8 @@ def gradcheck(  # noqa: PLR0913 - a command's options are its arguments
 
     if (data is not None) + (input is not None) > 1:
         raise UsageError("--data and --input", allowed="one of them")
-    loaded = load_plan(plan)
     training = _training(settings, data, gradient, beta, cost)
+    loaded = settled_by(load_plan(plan), settling or training.settling)
     probe = _probe(loaded, training, data_folder, input, samples, seed)
     chosen = CheckSettings(estimator(training), single, sweeps, target)
     certificate = _watched(Bench(loaded, probe, seed, not eval), chosen)

@@ -6,6 +6,7 @@ from typing import Annotated
 from typer import Option
 
 from ffebm.commands.console import LARGEST, DataFolder, PlanPath, err, out
+from ffebm.commands.settling import SettlingOption, settled_by
 from ffebm.errors import UsageError
 from ffebm.plan.plan import load_plan
 from ffebm.visible import visible
@@ -21,6 +22,7 @@ def run(  # noqa: PLR0913 - a command's options are its arguments
         str | None, Option(help="Labelled data as for train, whose training samples set the ADC ranges.")
     ] = None,
     data_folder: DataFolder = None,
+    settling: SettlingOption = None,
     seed: Annotated[int, Option(help="Seed of noise.", min=0, max=LARGEST)] = 0,
     device: Annotated[str, Option(help="Where to compute: cpu, cuda …")] = "cpu",
 ) -> None:
@@ -34,7 +36,7 @@ def run(  # noqa: PLR0913 - a command's options are its arguments
         raise UsageError("--tolerance without --check", hint="name the model with --check MODEL.onnx")
     if data_folder is not None and calibrate is None:
         raise UsageError("--data-folder without --calibrate", hint="name the data with --calibrate")
-    loaded = load_plan(plan)
+    loaded = settled_by(load_plan(plan), settling)
     inputs = read_inputs(loaded, input)
     data = None if calibrate is None else data_for(loaded, calibrate, data_folder)
     outputs, notes = infer(loaded, inputs, seed, device, data)

@@ -15,6 +15,7 @@ from typer import Exit, Option
 
 from ffebm.commands.console import DataFolder, PlanPath, err, out
 from ffebm.commands.options import with_options
+from ffebm.commands.settling import known_settling, settled_by
 from ffebm.commands.training import RunSettings
 from ffebm.errors import UsageError
 from ffebm.files.lock import claimed
@@ -163,6 +164,7 @@ READ: dict[str, Callable[[str], object]] = {
     "beta": strength,
     "mean": partial(_numbers, "mean"),
     "std": partial(_numbers, "std"),
+    "settling": known_settling,
 }
 """How options are read that are words on a command line and something else in a run."""
 
@@ -184,6 +186,7 @@ def _train(  # noqa: PLR0913 - a run is all of these
     from ffebm.training.estimator import estimator
     from ffebm.training.trainer import Trainer
 
+    plan = settled_by(plan, training.settling)
     net = Executor(plan, gradient=estimator(training), seed=training.seed)
     trainer = Trainer(net, data_for(plan, training.data, data_folder), training, folder, device, ranks)
     if resume:

@@ -6,6 +6,7 @@ from typing import Annotated
 from typer import Option
 
 from ffebm.commands.console import DATA, LARGEST
+from ffebm.commands.settling import SettlingOption
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,7 @@ class RunSettings:
     cost: Annotated[
         bool | None, Option("--cost/--no-cost", help="ep: the cost itself nudges the last block.")
     ] = None
+    settling: SettlingOption = None
     freeze: Annotated[
         list[str] | None, Option(help="Weights that are not trained; * stands for anything. Repeatable.")
     ] = None

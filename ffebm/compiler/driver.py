@@ -27,6 +27,7 @@ from ffebm.graph.work import macs, parameters
 from ffebm.hardware.description import Hardware, load_hardware
 from ffebm.hardware.silicon import watts
 from ffebm.mapping.circuit.copies import copies_notes
+from ffebm.mapping.circuit.moving import require_circuits
 from ffebm.mapping.search import Measured
 from ffebm.passes.canonicalize import Canonicalize
 from ffebm.passes.check_sizes import CheckSizes
@@ -285,7 +286,12 @@ def _compile_torch(model: object, example_inputs: object, job: _Request) -> Plan
 
 
 def emit(graph: Graph, hardware: Hardware, source: Source, options: Options, settle: Settle) -> Plan:
-    """Lower a placed graph with the backends."""
+    """Lower a placed graph with the backends.
+
+    Raises:
+        UsageError: If blocks are to move as circuits that are none.
+    """
+    require_circuits(settle, graph.blocks, graph.constants, hardware)
     segments, segment_of, tensors = emit_segments(graph)
     tiles, crossbars = emit_tiles(graph, hardware, levels=not options.no_weights)
     scheduled = schedules_of(graph, hardware, settle, options.batch, options.objective)

@@ -39,6 +39,7 @@ SETTLING = (
     "anderson",
     "winners",
     "strict",
+    "settling",
 )
 """The same of how blocks settle."""
 MOST_POINTS = 1_000_000

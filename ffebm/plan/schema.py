@@ -44,6 +44,9 @@ class Settle(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             ("sharp"), or, if it is negative, shared among values that tie ("shared"). Part of the model: it
             settles the limit cycles of sharp winners, and may settle elsewhere.
         strict: A block that does not settle is an error.
+        settling: How blocks come to their states where they are simulated: by "sweeps", or as a "circuit",
+            all layers together in continuous time, for as long as their phases are billed. A circuit takes
+            none of `tol`, `start`, `relaxation` and `anderson`; it needs a machine with continuous settling.
     """
 
     free_sweeps: Annotated[int, Meta(ge=1, le=MOST_SWEEPS)] = 60
@@ -54,6 +57,7 @@ class Settle(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     anderson: Annotated[int, Meta(ge=0)] = 0
     winners: Literal["sharp", "shared"] = "sharp"
     strict: bool = False
+    settling: Literal["sweeps", "circuit"] = "sweeps"
 
 
 MOST_EFFORT = 10**9

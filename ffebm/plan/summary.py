@@ -98,7 +98,10 @@ def summary_lines(plan: PlanData) -> Iterator[str]:
         named = f" of {group.name}" if len(plan.hardware.analog) > 1 else ""
         yield f"settling    {group.settling}: converters{named} {when}"
     solved = all(group.relaxation is not None for group in plan.hardware.analog)
-    yield f"            {'solved by ' if solved else ''}at most {sweeps}"
+    simulated = f"{'solved by ' if solved else ''}at most {sweeps}"
+    if settle.settling == "circuit":
+        simulated = "simulated as circuits, all layers together, until their time is over"
+    yield f"            {simulated}"
     yield from _area_lines(plan)
     for name, schedule, memory in (
         ("inference", plan.inference, plan.memory.inference),

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ffebm.errors import UsageError
+from ffebm.mapping.circuit.moving import require_circuits
 from ffebm.plan.checks.left_out import needs_weights
 from ffebm.plan.pictures.notebook import plan_html
 from ffebm.plan.plan import Plan
@@ -105,6 +107,9 @@ class Executor(nn.Module):
         self._names = {name: f"w:{name.replace('%', '%25').replace('.', '%2E')}" for name in plan.weights}
         with torch.inference_mode(mode=False):  # weights outlive the mode in which they are made
             self._register(plan)
+        require_circuits(self.settle, plan.blocks, plan.weights, plan.hardware)
+        if self._physics is not None and self.settle.settling == "circuit":
+            raise UsageError("settling='circuit' with a physics of one's own", allowed="that of the plan")
         self._steps = inference_steps(plan)
         self.device = torch.device("cpu")
         self.reseed(seed)
@@ -130,11 +135,18 @@ class Executor(nn.Module):
             (
                 f"{self.plan!r}",
                 f"gradient {self.gradient!r}",
-                f"settling: up to {self.settle.free_sweeps} free, {self.settle.nudged_sweeps} nudged sweeps",
+                f"settling: {self._settling}",
                 f"{len(weights)} weights of {sum(w.numel() for w in weights):,} numbers train; "
                 f"{'training' if self.training else 'evaluation'} mode, seed {self._seed}",
             )
         )
+
+    @property
+    def _settling(self) -> str:
+        """In words."""
+        if self.settle.settling == "circuit":
+            return "as circuits, in their own time"
+        return f"up to {self.settle.free_sweeps} free, {self.settle.nudged_sweeps} nudged sweeps"
 
     def _repr_html_(self) -> str:
         """What a notebook shows: how it runs, the picture of the partition, and the plan's summary."""

@@ -13,6 +13,7 @@ from ffebm.graph.energy_block import EnergyBlock, Linear
 from ffebm.hardware.description import Crossbar, TileKind
 from ffebm.plan.plan import Plan
 from ffebm.runtime.blocks.block_runtime import BlockRuntime
+from ffebm.runtime.blocks.circuit_time import CircuitTime
 from ffebm.runtime.blocks.edge import Edge
 from ffebm.runtime.blocks.physics.physics import Physics
 from ffebm.runtime.state import TILE, Findings, under
@@ -301,10 +302,12 @@ class Machine:
             projections[position] = TileProjection(linear, array, frozen, next(self._numbers))
             if frozen is not None:
                 at_edge = at_edge or self._tile(linear.weight).crossbar()
+        group = self._plan.hardware.analog_group(block.group)
+        time = None if frozen is None else CircuitTime(block, group)
         if frozen is None or at_edge is None:
-            return BlockRuntime(block, projections, physics=self._physics)
+            return BlockRuntime(block, projections, physics=self._physics, time=time)
         edge = Edge(at_edge, frozen, f"{self._name}/{block.name}")
-        return BlockRuntime(block, projections, edge, self._physics)
+        return BlockRuntime(block, projections, edge, self._physics, time)
 
     def _array(self, linear: Linear, frozen: FrozenNoise | None) -> MasteredTile:
         """The tiles that the pieces of a weight lie on."""

@@ -38,7 +38,7 @@ class Notices:
         A fixed number of nudged sweeps is an estimator of its own, but the nudge must get to every layer.
         """
         is_nudged = outcome.beta is not None
-        due = not is_nudged or to_tolerance or not outcome.reached
+        due = not is_nudged or to_tolerance or outcome.timed or not outcome.reached
         if not self.enabled or not due or (block, is_nudged) in self._told:
             return
         lost = ~outcome.converged
@@ -49,6 +49,8 @@ class Notices:
 
 
 def _hint(outcome: Outcome) -> str:
+    if outcome.timed:
+        return "its circuit still moves when its time is over: compile anew with the weights as they are now"
     if not outcome.reached:
         return "the nudge has not reached every layer: more nudged_sweeps in Settle"
     if outcome.beta is not None:

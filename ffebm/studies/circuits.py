@@ -150,7 +150,7 @@ def settled_block(
     weights = {n: w.requires_grad_(w.is_floating_point()) for n, w in weights.items()}
     inputs = {name: torch.from_numpy(values) for name, values in stimulus.inputs.items()}
     settle = msgspec.structs.replace(
-        plan.settle, free_sweeps=SWEEPS, nudged_sweeps=SWEEPS, tol=STILL, strict=False
+        plan.settle, free_sweeps=SWEEPS, nudged_sweeps=SWEEPS, tol=STILL, strict=False, settling="sweeps"
     )
     outputs, equilibrium = BlockRuntime(block).run(inputs, weights, settle, kept)
     wanted = [torch.from_numpy(stimulus.currents[name]) for name in outputs]

@@ -126,9 +126,12 @@ def infer(
         loose = float((~equilibrium.converged).float().mean())
         if loose:
             worst = float(equilibrium.residual.max())
+            hint = "compile with --relaxation 0.5 or more --free-sweeps"
+            if equilibrium.timed:
+                hint = "it still moves when its time is over"
             notes.append(
                 f"warning: {block.name} did not settle in {100 * loose:.1f} % of samples "
-                f"(residual up to {worst:.2g}); compile with --relaxation 0.5 or more --free-sweeps"
+                f"(residual up to {worst:.2g}); {hint}"
             )
     notes += limits_met(net.health())
     names = [port.name for port in plan.outputs]

@@ -59,6 +59,7 @@ class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         beta: Nudging strength of "ep"; "auto" finds it from the noise of the tiles.
         cost: "ep" nudges the last block with the cost itself, evaluated anew in each sweep, and all blocks in
             the unit of the loss, as the published method does.
+        settling: How blocks are simulated, "sweeps" or "circuit"; None is as the plan says.
         freeze: Names of weights that are not trained; * stands for anything.
         pad: Images smaller than the model's are padded with zeros, one channel is repeated to the model's.
         mean: Subtracted from each channel; empty leaves samples as they are.
@@ -99,6 +100,7 @@ class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     gradient: str = "ep"
     beta: float | Literal["auto"] = 0.1
     cost: bool = False
+    settling: Literal["sweeps", "circuit"] | None = None
     freeze: tuple[str, ...] = ()
     pad: bool = False
     mean: tuple[float, ...] = ()

@@ -52,14 +52,14 @@ class _Array:
         units, firsts, at = np.unique(sensed[order], return_index=True, return_inverse=True)
         drivers = np.where(lines.drivers >= 0, lines.drivers + starts[lines.source], NOWHERE)
         on_lines = np.broadcast_to(lines.noise_gain, lines.sensed.shape).reshape(-1)[order]
-        lags = _lags(np.bincount(at, on_lines, len(units)).astype(np.float64), amplifier)
+        slow = lags(np.bincount(at, on_lines, len(units)).astype(np.float64), amplifier)
         return cls(
             drivers=drivers.reshape(-1),
             weight=lines.weight,
             order=order,
             starts=firsts,
             units=starts[lines.target] + units,
-            lags=lags,
+            lags=slow,
             siemens=lines.siemens,
         )
 
@@ -179,7 +179,7 @@ def _products(arrays: tuple[_Array, ...], linked: Units, states: Floats) -> Floa
     return np.concatenate([*found, states[:, linked]], axis=1)
 
 
-def _lags(noise_gain: Floats, amplifier: Amplifier | None) -> Floats:
+def lags(noise_gain: Floats, amplifier: Amplifier | None) -> Floats:
     """Time constant of a virtual ground with a noise gain of 1 + what is given, s."""
     if amplifier is None:
         return np.zeros_like(noise_gain)

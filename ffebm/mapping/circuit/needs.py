@@ -15,7 +15,8 @@ import numpy as np
 
 from ffebm.graph.energy_block import EnergyBlock, Interaction, Layer, Relaxed
 from ffebm.graph.tensor import Array, Floats
-from ffebm.hardware.description import AnalogGroup, Crossbar, Relaxation
+from ffebm.hardware.description import Amplifier, AnalogGroup, Crossbar, Relaxation
+from ffebm.mapping.circuit.connections import lags
 from ffebm.mapping.circuit.dynamics import Course, Dynamics
 from ffebm.mapping.circuit.equations import (
     BETA,
@@ -138,6 +139,36 @@ def _connections(interaction: Interaction, weights: Mapping[str, Array]) -> int:
     if linear.op == "Conv":
         return math.prod(shape) * math.prod(interaction.linear_shape[1:])
     return math.prod(shape) * math.prod(interaction.source_shape) // shape[0]
+
+
+def ground_lags(
+    block: EnergyBlock, weights: Mapping[str, Array], tile: Crossbar, amplifier: Amplifier | None
+) -> dict[tuple[int, bool], Floats]:
+    """Time constants of the virtual grounds of a block's lines, s.
+
+    Args:
+        block: The block.
+        weights: Of it, by source name.
+        tile: What it lies on.
+        amplifier: At its virtual grounds; None is ideal.
+
+    Returns:
+        By position in `block.interactions()`, and whether the source is driven: for each unit that is driven.
+    """
+    inside = {layer.value for layer in block.layers}
+    gains: dict[tuple[int, bool], Floats] = {}
+    for number, (layer, interaction) in enumerate(block.interactions()):
+        if interaction.linear is None:
+            continue
+        weight, free = weights[interaction.linear.weight], interaction.source in inside
+        for lines in _lines(layer, interaction, weight, tile, free=free):
+            back = lines.target != layer.value
+            units = math.prod(interaction.source_shape if back else layer.shape)
+            met = lines.sensed >= 0
+            on_lines = np.broadcast_to(lines.noise_gain, met.shape)[met]
+            gain = gains.setdefault((number, back), np.zeros(units))
+            gain += np.bincount(lines.sensed[met], on_lines, units)
+    return {line: lags(gain, amplifier) for line, gain in gains.items()}
 
 
 def equations_of(block: EnergyBlock, weights: Mapping[str, Array], tile: Crossbar) -> Equations:

@@ -163,6 +163,7 @@ SETTINGS = {
     "anderson": "states that Anderson acceleration remembers; 0 is off",
     "winners": "whether winners of a max-pooling that tie share what comes back",
     "strict": "a block that does not settle is an error",
+    "settling": "simulated by sweeps, or as a circuit in continuous time",
 }
 """What each setting of `Settle` means."""
 

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from ffebm.errors import UsageError
-from ffebm.graph.energy_block import EnergyBlock
+from ffebm.graph.energy_block import EnergyBlock, PhaseKind
 from ffebm.plan.schema import Settle
 from ffebm.runtime.blocks.circuit import Circuit, Drives
+from ffebm.runtime.blocks.circuit_time import CircuitTime
 from ffebm.runtime.blocks.edge import Edge
 from ffebm.runtime.blocks.estimators.contrast import FreePoint, Gradients
 from ffebm.runtime.blocks.estimators.gradient import EP, ErrorCurrent, Gradient
@@ -34,6 +35,7 @@ from ffebm.runtime.blocks.settling.settling import (
     relax,
     require_settled,
 )
+from ffebm.runtime.blocks.settling.transient import Motion, move, outcome_of, require_at_rest
 from ffebm.runtime.blocks.tied_windows import TiedWindows, tied_windows
 from ffebm.runtime.tiles.master import analog
 from ffebm.visible import visible
@@ -77,6 +79,7 @@ class BlockRuntime:
         projections: Mapping[int, Projection] | None = None,
         edge: Edge | None = None,
         physics: Physics | None = None,
+        time: CircuitTime | None = None,
     ) -> None:
         """Prepare a block.
 
@@ -86,13 +89,14 @@ class BlockRuntime:
                 `block.interactions()`; those left out are exact.
             edge: The converters at its edge, if it settles by itself.
             physics: What its energy is; None is what the block says.
+            time: How it moves as a circuit; None where it is none.
 
         Raises:
             UsageError: If a block of that physics cannot be so.
         """
         self.block = block
         self.watch: Observer | None = None
-        self._circuit = Circuit(block, projections or {}, edge, physics)
+        self._circuit = Circuit(block, projections or {}, edge, physics, time)
 
     def measures_noise(self, source: torch.Generator | None) -> None:
         """Tell noise of reads from a state that does not settle.
@@ -120,7 +124,8 @@ class BlockRuntime:
             NotSettledError: Only if `settle` is strict.
         """
         given = self._given(inputs, weights)
-        job = _Run(self._circuit, settle, gradient, _common_type(given), watch=self.watch)
+        records = torch.is_grad_enabled()
+        job = _Run(self._circuit, settle, gradient, _common_type(given), None, self.watch, records)
         with _own_precision(given):
             found: tuple[Tensor, ...] = _Block.apply(job, *map(analog, given))  # type: ignore[no-untyped-call]
         outputs = [job.outside(output) for output in found]
@@ -258,6 +263,7 @@ class _Run:
         records: Whether autograd records what runs.
         ties: Couplings whose winners share.
         result: Where the block settled.
+        motion: Where its circuit was then; None where it settled by sweeps.
         closure: The loss at the free state as a function of what only its own code reads; None if nothing is.
     """
 
@@ -270,6 +276,7 @@ class _Run:
     records: bool = False
     ties: Ties = field(default_factory=dict)
     result: list[Equilibrium] = field(default_factory=list)
+    motion: Motion | None = None
     closure: Tensor | None = None
 
     @property
@@ -297,26 +304,55 @@ class _Run:
         weights = zip(self.circuit.block.weights(), fresh, strict=True)
         return dict(zip(names, tensors[: len(names)], strict=True)), dict(weights)
 
-    def relax(self, tensors: Sequence[Tensor]) -> tuple[Drives, Phase]:
-        """The free phase."""
+    def relax(self, tensors: Sequence[Tensor], *, nudged: bool) -> tuple[Drives, Phase]:
+        """The free phase.
+
+        Args:
+            tensors: Inputs and weights.
+            nudged: A nudge may follow, for which a circuit settles longer.
+        """
         inputs, weights = self.named(tensors)
         self.circuit.begin_phase()
         drives = self.circuit.constant_drives(inputs, weights)
         if self.settings.winners == "shared":
             self.ties = self.circuit.ties(weights)
         phase = Phase(self.circuit, weights, drives, len(next(iter(inputs.values()))), ties=self.ties)
-        if self.settings.start == "feedforward":
-            phase.sweep([[layer] for layer in range(len(self.circuit.layers))])
-        rule = Rule(self.settings.free_sweeps, self.settings, self.circuit.colours)
-        outcome = relax(phase, rule)
-        allow_for_noise(phase, outcome)
+        if self.settings.settling == "circuit":
+            outcome = self._move(phase, "before nudge" if nudged else "free", inputs)
+        else:
+            outcome = self._sweep(phase)
         states = dict(zip(self.circuit.position, (s.detach() for s in phase.settled_state()), strict=True))
         clamped = {name: x.detach() for name, x in inputs.items()}
         self.result.append(Equilibrium(**vars(outcome), state=states, inputs=clamped))
         if self.settings.strict:
-            require_settled(self.circuit.block.name, outcome, rule)
+            self._require(outcome)
         self._tell(outcome)
         return drives, phase
+
+    def _sweep(self, phase: Phase) -> Outcome:
+        """Let a free phase settle by sweeps."""
+        if self.settings.start == "feedforward":
+            phase.sweep([[layer] for layer in range(len(self.circuit.layers))])
+        outcome = relax(phase, self._rule)
+        allow_for_noise(phase, outcome)
+        return outcome
+
+    @property
+    def _rule(self) -> Rule:
+        return Rule(self.settings.free_sweeps, self.settings, self.circuit.colours)
+
+    def _move(self, phase: Phase, kind: PhaseKind, inputs: Mapping[str, Tensor]) -> Outcome:
+        """Let a free phase move as a circuit, for as long as it is billed."""
+        self.motion = move(phase, kind, fed=self.circuit.fed(inputs, phase.weights))
+        return outcome_of(phase, phase.updates(), kind)
+
+    def _require(self, outcome: Outcome) -> None:
+        """Raise if a sample did not settle."""
+        name = self.circuit.block.name
+        if self.settings.settling == "circuit":
+            require_at_rest(name, outcome)
+        else:
+            require_settled(name, outcome, self._rule)
 
     def end_backward(self, outcome: Outcome) -> None:
         """Note how the backward pass went."""
@@ -333,7 +369,7 @@ class _Block(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, job: _Run, *tensors: Tensor) -> tuple[Tensor, ...]:
-        drives, phase = job.relax(tensors)
+        drives, phase = job.relax(tensors, nudged=job.records and any(ctx.needs_input_grad))
         ctx.set_materialize_grads(False)
         _save(ctx, job, tensors, drives, phase)
         state = job.circuit.sensed(phase.settled_state())
@@ -361,7 +397,7 @@ class _BlockWithCost(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, job: _Run, *tensors: Tensor) -> Tensor:
-        drives, phase = job.relax(tensors[: job.n_tensors])
+        drives, phase = job.relax(tensors[: job.n_tensors], nudged=job.records and any(ctx.needs_input_grad))
         _save(ctx, job, tensors, drives, phase)
         state = job.circuit.sensed(phase.settled_state())
         with torch.set_grad_enabled(job.records):
@@ -536,4 +572,4 @@ def _restore(ctx: Any, saved: Sequence[Tensor]) -> FreePoint:
     kinds = [("input", name) for name in inputs] + [("weight", name) for name in weights]
     wants = ctx.needs_input_grad[1 : 1 + job.n_tensors]
     wanted = frozenset(kind for kind, wants_it in zip(kinds, wants, strict=True) if wants_it)
-    return FreePoint(circuit, inputs, weights, drives, phase, job.settings, wanted)
+    return FreePoint(circuit, inputs, weights, drives, phase, job.settings, wanted, job.motion)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ffebm.graph.energy_block import EnergyBlock, Layer
+from ffebm.runtime.blocks.circuit_time import CircuitTime
 from ffebm.runtime.blocks.coupling import Coupling
 from ffebm.runtime.blocks.edge import Edge
 from ffebm.runtime.blocks.physics.catalogue import physics_of
@@ -36,6 +37,9 @@ class Circuit:
         noise_source: Of the noise of its reads, where every read draws anew; else None.
         noise: Residual that this noise makes of a settled state, once measured; by whether it is nudged.
         edge: Converters at the edge of a block that settles by itself; None where every read converts.
+        time: How it moves as a circuit; None where it is none.
+        coupling_at: Position of each coupling in `block.interactions()`.
+        feed_at: The same of each feed.
     """
 
     def __init__(
@@ -44,8 +48,10 @@ class Circuit:
         projections: Mapping[int, Projection],
         edge: Edge | None = None,
         physics: Physics | None = None,
+        time: CircuitTime | None = None,
     ) -> None:
         """Prepare a block; `projections` holds a projection by position in `block.interactions()`."""
+        self.time = time
         self.physics = physics_of(block.physics) if physics is None else physics
         terms = self.physics.terms(block)
         self.block = block
@@ -55,6 +61,8 @@ class Circuit:
         self.position = {layer.value: index for index, layer in enumerate(block.layers)}
         self.couplings: list[Coupling] = []
         self.feeds: list[Coupling] = []
+        self.coupling_at: list[int] = []
+        self.feed_at: list[int] = []
         self.into: list[list[int]] = [[] for _ in block.layers]
         self.out_of: list[list[int]] = [[] for _ in block.layers]
         for index, (layer, interaction) in enumerate(block.interactions()):
@@ -63,8 +71,10 @@ class Circuit:
                 self.into[self.position[layer.value]].append(len(self.couplings))
                 self.out_of[self.position[interaction.source]].append(len(self.couplings))
                 self.couplings.append(coupling)
+                self.coupling_at.append(index)
             else:
                 self.feeds.append(coupling)
+                self.feed_at.append(index)
         self.beta: float | None = None
         self.noise_source: torch.Generator | None = None
         self.noise: dict[bool, float] = {}
@@ -155,6 +165,15 @@ class Circuit:
         self.edge.begin_phase()
         back = feed.pull(self.edge.drive(feed.target, current), weights, index)
         return self.edge.sense(feed.source, back)
+
+    def fed(self, inputs: Mapping[str, Tensor], weights: Weights) -> list[tuple[int, Tensor]]:
+        """What each feed drives, with the layer: times that layer's scale, [batch, *layer]."""
+        found = []
+        for feed in self.feeds:
+            layer = self.position[feed.target]
+            drive = feed.push(self.driven(feed.source, inputs[feed.source]), weights)[0]
+            found.append((layer, drive * self.layers[layer].activation.scale))
+        return found
 
     def constant_drives(self, inputs: Mapping[str, Tensor], weights: Weights) -> "Drives":
         """What drives each layer all through a phase, times the activation's scale."""

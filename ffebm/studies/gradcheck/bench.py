@@ -50,7 +50,8 @@ class Bench:
             for group in self.plan.hardware.analog
         )
         machine = msgspec.structs.replace(self.plan.hardware, analog=groups)
-        object.__setattr__(self, "_ideal", msgspec.structs.replace(self.plan, hardware=machine))
+        ideal = msgspec.structs.replace(self.plan, hardware=machine, settle=self.swept())
+        object.__setattr__(self, "_ideal", ideal)
 
     @property
     def crossbar(self) -> Crossbar | None:
@@ -62,8 +63,12 @@ class Bench:
     def settled(self) -> Settle:
         """The plan's settings, but settled completely: the same function, to the last digit."""
         return msgspec.structs.replace(
-            self.plan.settle, free_sweeps=SWEEPS, nudged_sweeps=SWEEPS, tol=TOL, strict=False
+            self.swept(), free_sweeps=SWEEPS, nudged_sweeps=SWEEPS, tol=TOL, strict=False
         )
+
+    def swept(self) -> Settle:
+        """The plan's settings, but by sweeps: exact tiles have no time, and a circuit has no sweeps."""
+        return msgspec.structs.replace(self.plan.settle, settling="sweeps")
 
     def exact(self, gradient: Gradient, settle: Settle | None = None) -> tuple[Grads, list[Equilibrium]]:
         """Gradients on exact tiles in 64 bits."""

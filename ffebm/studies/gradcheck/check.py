@@ -204,7 +204,7 @@ def _settling(
     tell("other equilibria")
     curves: list[list[tuple[int, float]]] = [[] for _ in measured]
     for sweeps in _phases(bench):
-        plain = msgspec.structs.replace(bench.plan.settle, free_sweeps=sweeps, tol=None, strict=False)
+        plain = msgspec.structs.replace(bench.swept(), free_sweeps=sweeps, tol=None, strict=False)
         for curve, equilibrium in zip(curves, bench.equilibria(plain, exact=False), strict=True):
             curve.append((sweeps, float(equilibrium.residual.max())))
         tell(f"{sweeps} sweeps")

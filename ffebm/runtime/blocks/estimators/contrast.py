@@ -19,6 +19,7 @@ from ffebm.plan.schema import Settle
 from ffebm.runtime.blocks.circuit import Circuit, Drives
 from ffebm.runtime.blocks.physics.physics import Moving, Weights
 from ffebm.runtime.blocks.settling.phase import Phase
+from ffebm.runtime.blocks.settling.transient import Motion
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class FreePoint:
         phase: The settled phase.
         settle: How it settled.
         wanted: Names of the inputs and weights whose gradient is wanted.
+        motion: Where its circuit was then; None where it settled by sweeps.
     """
 
     circuit: Circuit
@@ -42,6 +44,7 @@ class FreePoint:
     phase: Phase
     settle: Settle
     wanted: frozenset[tuple[str, str]]
+    motion: Motion | None = None
 
     def wants_input(self, name: str) -> bool:
         """Whether the gradient of a clamped input is wanted."""

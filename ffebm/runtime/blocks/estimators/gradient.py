@@ -27,6 +27,7 @@ from ffebm.runtime.blocks.estimators.contrast import FreePoint, Gradients, Respo
 from ffebm.runtime.blocks.physics.physics import Moving
 from ffebm.runtime.blocks.settling.phase import Answer, Nudge, Phase
 from ffebm.runtime.blocks.settling.settling import Outcome, Rule, allow_for_noise, relax
+from ffebm.runtime.blocks.settling.transient import move, outcome_of
 
 DEFAULT_BETA = 0.1
 
@@ -127,9 +128,11 @@ class EP:
         betas = self._betas(self.beta, free)
         if self.points > 2:
             _require_holomorphic(free)
-        if free.circuit.edge is not None:
+        if free.circuit.edge is not None or free.motion is not None:
             _require_steady(free, current, self.points)
         scale = current.scale(self.is_relative(free.circuit))
+        if free.motion is not None:
+            return self._moved(free, current, betas, scale)
         free.circuit.begin_phase()
         phase = _nudged_phase(free, current, betas, scale)
         phase.answer = _answer(betas, self.points, free.phase.settled_state())
@@ -143,6 +146,28 @@ class EP:
         outcome.beta, outcome.reached = self.beta, rule.sweeps >= rule.reach
         if free.settle.tol is not None:
             allow_for_noise(phase, outcome, len(betas))
+        phase.state = list(free.circuit.sensed(phase.settled_state()))
+        return Nudged(phase, betas, scale, self.points, outcome)
+
+    def _moved(self, free: FreePoint, current: ErrorCurrent, betas: list[complex], scale: Tensor) -> "Nudged":
+        """Let the circuit move under one nudge after the other, each from where the one before has led."""
+        phase = _nudged_phase(free, current, betas, scale)
+        motion, state, samples = free.motion, list(free.phase.state), free.phase.batch
+        states, updates = [], []
+        for point in range(len(betas)):
+            free.circuit.begin_phase()
+            rows = torch.arange(point * samples, (point + 1) * samples, device=scale.device)
+            part = phase.rows(rows)
+            part.state = state
+            motion = move(part, "nudged", motion)
+            state = list(part.state)
+            states.append(part.settled_state())
+            updates.append(part.updates())
+        phase.answer = _answer(betas, self.points, free.phase.settled_state())
+        phase.state = [torch.cat(layer) for layer in zip(*states, strict=True)]
+        asked = [torch.cat(layer) for layer in zip(*updates, strict=True)]
+        outcome = outcome_of(phase, asked, "nudged")
+        outcome.beta = betas[0].real
         phase.state = list(free.circuit.sensed(phase.settled_state()))
         return Nudged(phase, betas, scale, self.points, outcome)
 
@@ -169,7 +194,8 @@ class EP:
     def _betas(self, beta: float, free: FreePoint) -> list[complex]:
         if self.points == 1:
             # what the free phase leaves unsettled would count as answer, so that it goes on beside the nudge
-            is_rough = free.settle.tol is not None and free.circuit.edge is None
+            sweeps = free.settle.tol is not None and free.motion is None
+            is_rough = sweeps and free.circuit.edge is None
             return [beta, 0.0] if is_rough else [beta]
         if self.points == 2:
             return [beta, -beta]

@@ -187,6 +187,10 @@ class Phase:
             self._push(coupling, source)
         return self.indices[coupling]
 
+    def updates(self) -> list[Tensor]:
+        """What the equation of each layer asks for at the present state, which stays, [batch, *layer]."""
+        return [self._update(layer, None) for layer in range(len(self.state))]
+
     def read_noise(self) -> Tensor:
         """The residual that reads alone make of a state that stays as it is, as `change`.
 

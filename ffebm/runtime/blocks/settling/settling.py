@@ -55,6 +55,7 @@ class Outcome:
             integers.
         beta: Strength of the nudge; None in a free phase.
         reached: There were sweeps enough for the nudge to reach every layer.
+        timed: It ended when its time was over, as circuits do; `sweeps` are steps of that time.
         noise: The residual that noise of reads makes of a settled state; 0 if none was looked for, as where
             all samples settled without.
     """
@@ -66,6 +67,7 @@ class Outcome:
     period: Tensor
     beta: float | None = None
     reached: bool = True
+    timed: bool = False
     noise: float = 0.0
 
     def __repr__(self) -> str:
@@ -78,7 +80,7 @@ class Outcome:
         if batch:
             noise = f"; noise alone makes {self.noise:.2g}" if self.noise else ""
             residual = f"residual up to {float(self.residual.max()):.2g}{noise}"
-            said += f" (sweeps up to {int(self.sweeps.max())}, {residual})"
+            said += f" ({'steps' if self.timed else 'sweeps'} up to {int(self.sweeps.max())}, {residual})"
         return said if self.beta is None else f"{said}, nudged by {self.beta:g}"
 
 
