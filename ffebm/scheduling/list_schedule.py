@@ -2,8 +2,8 @@
 
 Whenever units come free, all that waits and all that has just become possible is tried in one order: of the
 earlier sample first, then what has the longest chain of work behind it. Across samples the chain alone would
-let late samples overtake early ones, whose results then come late. If that takes longer than the bounds, a
-second pass from the end of the schedule improves the order.
+let late samples overtake early ones, whose results then come late. If that takes longer than the bounds,
+further passes from the end of the schedule and back improve the order, at last task by task.
 """
 
 import heapq
@@ -13,11 +13,15 @@ from dataclasses import dataclass
 import msgspec
 
 from ffebm.plan.schedule import Cost, Schedule, Step, StepKind
+from ffebm.scheduling.serial_schedule import serial_starts
 
 LONGEST_CHAIN = "longest chain"
 """Name of the bound that the critical path is."""
 GAIN = 1e-9
 """Part of a makespan that counts as a difference: sums in another order differ in their last digits."""
+MOST_IN_TURN = 10_000
+"""Tasks up to which each is placed for itself too, those of one sample: looking for gaps takes longer than in
+proportion."""
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -191,6 +195,18 @@ class _Work:
         order = sorted(range(len(keys)), key=ranks.__getitem__)
         return _Simulation(self, order).run()
 
+    def in_turn(self, keys: Sequence[float]) -> list[float]:
+        """Start of every task if each is placed for itself, what has the least key first."""
+        return serial_starts(self.seconds, self.after, self.units, keys)
+
+    def shortest(self, found: Sequence[list[float]]) -> list[float]:
+        """The schedule that ends first; of equal ones the first."""
+        best = found[0]
+        for other in found[1:]:
+            if max(self.ends(other)) < max(self.ends(best)) * (1 - GAIN):
+                best = other
+        return best
+
     def ends(self, starts: list[float]) -> list[float]:
         """End of every task."""
         return [start + seconds for start, seconds in zip(starts, self.seconds, strict=True)]
@@ -202,8 +218,10 @@ def _starts(tasks: Sequence[Task], behind: list[float], least: float) -> list[fl
     The schedule is first built forwards. Unless it is as short as can be, it is built once more from its end,
     what ends last first, and again forwards in the order that this gives (forward-backward improvement, K. Y.
     Li and R. J. Willis, "An iterative scheduling technique for resource-constrained project scheduling", EJOR
-    56, 1992); so is one that is built from its end at once, what has the longest chain before it first. The
-    shortest is taken. Samples of an inference keep their order: each has its own result.
+    56, 1992); so is one that is built from its end at once, what has the longest chain before it first. In
+    the end the same is done to the shortest one task by task (`serial_starts`), so that what is long and has
+    time does not hold up what is urgent. The shortest of all is taken. Samples of an inference keep their
+    order: each has its own result.
     """
     numbers, names = numbered_units([task.units for task in tasks])
     work = _Work([task.seconds for task in tasks], [task.after for task in tasks], numbers, len(names))
@@ -214,12 +232,16 @@ def _starts(tasks: Sequence[Task], behind: list[float], least: float) -> list[fl
     if results_apart or makespan <= least * (1 + GAIN):
         return starts
     back = work.backwards()
+    found = [starts]
     for urgent in (ends, work.chains()):
         late = back.ends(back.starts([(-end,) for end in urgent[::-1]]))[::-1]
-        again = work.starts([(-end,) for end in late])
-        if max(work.ends(again)) < makespan * (1 - GAIN):
-            starts, makespan = again, max(work.ends(again))
-    return starts
+        found.append(work.starts([(-end,) for end in late]))
+    if len(tasks) <= MOST_IN_TURN:
+        shortest = work.shortest(found)
+        for urgent in (work.ends(shortest), work.chains()):
+            late = back.ends(back.in_turn([-end for end in urgent[::-1]]))[::-1]
+            found.append(work.in_turn([-end for end in late]))
+    return work.shortest(found)
 
 
 class _Simulation:

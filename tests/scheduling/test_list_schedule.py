@@ -135,6 +135,15 @@ def test_three_jobs_on_two_units_take_the_least_time_in_any_order(jobs: list[tup
     assert list_schedule(tasks).makespan_s == 10.0
 
 
+def test_what_is_long_and_has_time_does_not_hold_up_what_is_urgent() -> None:
+    """Whatever may start on a free unit starts: 22 s. If `long` waits for what comes a second later: 13 s."""
+    tasks = [named("long", "a", 10.0), named("first", "b", 1.0), named("urgent", "a", 1.0, 1)]
+    tasks.append(named("behind", "c", 10.0, 2))
+    found = starts(tasks)
+    assert dict(found) == {"first": 0.0, "urgent": 1.0, "long": 2.0, "behind": 2.0}
+    assert list_schedule(tasks).makespan_s == 12.0
+
+
 def test_an_empty_schedule() -> None:
     schedule = list_schedule([])
     assert (schedule.steps, schedule.makespan_s, schedule.busiest_unit, schedule.ratio) == ((), 0.0, "", 1.0)

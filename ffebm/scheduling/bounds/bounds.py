@@ -6,6 +6,7 @@
   tail). The best order of one unit, if it could break off a task for a more urgent one, is found at once: of
   what may run, the longest tail first (J. R. Jackson, "Scheduling a production line to minimize maximum
   tardiness", 1955; J. Carlier, "The one-machine sequencing problem", EJOR 11, 1982). No schedule is shorter.
+- Turns: tasks of which each two share a unit are as if on one, though no unit may do all of them.
 - Raised at barriers: what waits for several tasks starts no earlier than the units can have done all that
   leads to it, which may be far more than the longest chain: the same bound over those tasks alone. Mirrored,
   the same holds of tails at what several tasks wait for.
