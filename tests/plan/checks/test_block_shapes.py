@@ -118,6 +118,7 @@ def test_weights_and_biases(weight: str, biases: tuple[str, ...], expected: str)
         ({"x": TensorType("float16", ("N", "M"))}, ""),
         ({"x": TensorType("float32", ("N", 5))}, "reads 'x' as [4] a sample, which is [5]"),
         ({"s": TensorType("float32", ("N", 5))}, "makes 's' of [4] a sample, whose type says [5]"),
+        ({"s": TensorType("float32", ("N", 3))}, "makes 's' of [4] a sample, whose type says [3]"),
         ({"s": TensorType("float32", (7, 4))}, ""),
     ],
 )

@@ -126,7 +126,7 @@ def test_a_plan_of_the_compiler_has_none(plan: Plan) -> None:
 def test_ports_and_weights_that_contradict_each_other(plan: Plan) -> None:
     (port,) = plan.inputs
     other = replace(port, name="z")
-    assert first_problem(plan, inputs=(other, port, other)) == "two inputs are named 'z'"
+    assert first_problem(plan, inputs=(port, other, other)) == "two inputs are named 'z'"
     assert first_problem(plan, batch=0) == "a batch of 0"
     twice = "weight 'c6' is named twice among what trains and running statistics"
     assert first_problem(plan, trainable=(*plan.trainable, "c6")) == twice

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from ffebm import load_plan
 from ffebm.compiler.driver import compile_model
 from ffebm.hardware.description import Capacity, load_hardware
+from tests.models import Builder
 from tests.plan.folders import AGAIN, model, refused, set_at
 
 BUFFERS = ("memory", "inference", "buffers")
@@ -84,6 +85,16 @@ CONTRADICTIONS: dict[str, tuple[Callable[[Any], Any], str]] = {
 def test_a_contradiction(folder: Path, case: str) -> None:
     change, message = CONTRADICTIONS[case]
     assert refused(folder, change) == f"memory of inference: {message}{AGAIN}"
+
+
+def test_what_nobody_reads_lies_somewhere_too(tmp_path: Path) -> None:
+    b = Builder()
+    y = b.node("Relu", b.node("MatMul", b.input("x", "N", 4), b.weight(4, 4)))
+    b.input("unread", "N", 3)
+    compile_model(b.model(y), hardware="reference").save(tmp_path / "plan")
+    onto = set_at(*BUFFERS, 1, "offset", to=0)
+    found = refused(tmp_path / "plan", onto)
+    assert found == f"memory of inference: the buffers of 'x' and 'unread' overlap in sram{AGAIN}"
 
 
 def test_a_spill_takes_what_its_bits_take(tmp_path: Path) -> None:

@@ -185,6 +185,17 @@ def test_what_is_read_is_what_was_programmed_within_half_a_level(
     assert ((tile.read() - weight).abs() <= step * (0.5 + 1e-9)).all()
 
 
+@pytest.mark.parametrize("levels", [3, 128])
+def test_shares_that_are_held_are_those_of_the_range(levels: int) -> None:
+    tile = tile_of("crossbar", 4, 5, crossbar(levels=levels))
+    assert isinstance(tile, CrossbarTile)
+    tile.program(random(2, 4, 5))
+    shares, reach = random(2, 4, 5, seed=1).clamp(-1, 1), torch.full((2, 1, 1), 0.7, dtype=torch.float64)
+    tile.hold(shares, reach)
+    torch.testing.assert_close(tile.read(), shares * reach)
+    torch.testing.assert_close(tile.reach, reach)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_seed_gives_the_same_numbers(kind: str) -> None:
     def numbers(seed: int) -> list[Tensor]:

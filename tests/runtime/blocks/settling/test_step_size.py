@@ -38,9 +38,10 @@ def test_steps_have_a_bound_and_go_back_where_the_residual_grows() -> None:
     assert next_step(rate, omega).tolist() == pytest.approx([MOST, 1.0, 1.2, 1.2, 1.0])
 
 
-def test_a_step_is_looked_for_when_the_nudge_has_reached_all() -> None:
-    steps = StepSize("auto", nodes=2, reach=3)
-    residuals = [torch.tensor([1.0, 1.0]), torch.tensor([1.0, 1.0])]
+@pytest.mark.parametrize("reach", [2, 3, 4])
+def test_a_step_is_looked_for_when_the_nudge_has_reached_all(reach: int) -> None:
+    steps = StepSize("auto", nodes=2, reach=reach)
+    residuals = [torch.tensor([1.0, 1.0])] * (reach - 1)
     residuals += [torch.tensor([0.5**n, 1.0]) for n in range(EVERY + 1)]
     for residual in residuals:
         assert steps.rows == 1.0

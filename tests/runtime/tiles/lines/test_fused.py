@@ -138,5 +138,28 @@ def test_threads_do_not_change_the_numbers() -> None:
 def test_double_precision_and_slices_are_read_by_torch() -> None:
     one = array(crossbar(bits=6), 4, 9)
     assert one._is_fused(vectors(5, 9), None)
+    assert one._is_fused(vectors(5, 9), torch.ones(1, 1))
+    assert not one._is_fused(vectors(2, 5, 9), torch.ones(2, 1, 1))
     assert not one._is_fused(vectors(5, 9).double(), None)
     assert not one._is_fused(vectors(0, 9), None)
+
+
+def test_a_read_is_one_of_two_passes_where_they_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = array(crossbar(bits=6), 4, 9)
+    given = (torch.zeros(5, 4), torch.zeros(()))
+    monkeypatch.setattr(Readout, "_read_fused", lambda *_: given)
+    assert one.read(vectors(5, 9), source()) is given
+
+
+def test_passes_are_compiled_where_no_folder_keeps_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiler = fused.njit
+
+    def without_a_folder(
+        *, cache: bool = False, **settings: Any
+    ) -> Any:  # as numba where none can be written
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return compiler(**settings)
+
+    monkeypatch.setattr(fused, "njit", without_a_folder)
+    assert fused._compiled(lambda x: x + 1)(2) == 3

@@ -1,0 +1,29 @@
+"""What holds for everything that a plan consists of."""
+
+import msgspec
+import pytest
+
+import ffebm.plan.plan  # noqa: F401 - with all its parts
+from ffebm.plan.schema import Manifest, Options
+
+
+def parts(of: type[msgspec.Struct] = msgspec.Struct) -> list[type[msgspec.Struct]]:
+    """All kinds of records of `ffebm.plan` that a plan is written with."""
+    below = [kind for child in of.__subclasses__() for kind in parts(child)]
+    return [
+        kind
+        for kind in (of, *below)
+        if kind.__module__.startswith("ffebm.plan.") and "_" not in kind.__name__
+    ]
+
+
+@pytest.mark.parametrize(
+    "kind", sorted(parts(), key=lambda kind: kind.__name__), ids=lambda kind: kind.__name__
+)
+def test_records_refuse_unknown_fields_and_do_not_change(kind: type[msgspec.Struct]) -> None:
+    assert kind.__struct_config__.forbid_unknown_fields
+    assert kind.__struct_config__.frozen or issubclass(kind, Manifest)
+
+
+def test_the_options_of_a_plan_that_names_none() -> None:
+    assert Options().block_size == 1
