@@ -22,9 +22,12 @@ from ffebm.graph.energy_block import EnergyBlock
 from ffebm.graph.tensor import Floats
 from ffebm.limits import CIRCUIT_SAMPLES
 from ffebm.mapping.circuit.equations import output_shapes, seeded_currents
+from ffebm.mapping.circuit.moving import as_circuit
 from ffebm.plan.conductance import from_matrix
 from ffebm.plan.plan import Plan
+from ffebm.plan.schema import Settle
 from ffebm.runtime.blocks.block_runtime import BlockRuntime
+from ffebm.runtime.blocks.circuit_time import CircuitTime
 from ffebm.runtime.blocks.estimators.contrast import FreePoint, Gradients
 from ffebm.runtime.blocks.estimators.gradient import EP, ErrorCurrent
 from ffebm.runtime.blocks.settling.settling import Outcome
@@ -146,17 +149,42 @@ def settled_block(
     plan: Plan, block: EnergyBlock, weights: Mapping[str, Tensor], stimulus: Stimulus
 ) -> SettledBlock:
     """As `expected`, with given weights and biases by source name."""
-    kept = _Kept(stimulus.beta)
-    weights = {n: w.requires_grad_(w.is_floating_point()) for n, w in weights.items()}
-    inputs = {name: torch.from_numpy(values) for name, values in stimulus.inputs.items()}
     settle = msgspec.structs.replace(
         plan.settle, free_sweeps=SWEEPS, nudged_sweeps=SWEEPS, tol=STILL, strict=False, settling="sweeps"
     )
-    outputs, equilibrium = BlockRuntime(block).run(inputs, weights, settle, kept)
-    wanted = [torch.from_numpy(stimulus.currents[name]) for name in outputs]
-    torch.autograd.backward(list(outputs.values()), wanted)
+    return _in_runtime(BlockRuntime(block), weights, stimulus, settle)
+
+
+def moved(plan: Plan, circuit: BlockCircuit, stimulus: Stimulus) -> SettledBlock:
+    """Move a block in the runtime as the circuit that it is, in double precision.
+
+    Returns:
+        Its states when they are looked at: the free one when an inference reads it, the nudged ones at the
+        end of their phases in a training step.
+    """
+    settle = as_circuit(msgspec.structs.replace(plan.settle, strict=False))
+    time = CircuitTime(circuit.block, plan.hardware.analog_group(circuit.block.group))
+    runtime, weights = BlockRuntime(circuit.block, time=time), held_weights(plan, circuit)
+    with torch.no_grad():
+        read = _in_runtime(runtime, weights, stimulus, settle)
+    nudged = _in_runtime(runtime, weights, stimulus, settle)
+    states = {**nudged.stimulus.expected, FREE: read.stimulus.expected[FREE]}
+    return replace(nudged, stimulus=replace(stimulus, expected=states))
+
+
+def _in_runtime(
+    runtime: BlockRuntime, weights: Mapping[str, Tensor], stimulus: Stimulus, settle: Settle
+) -> SettledBlock:
+    """A block in the runtime; where nothing records gradients its free phase alone."""
+    block, kept = runtime.block, _Kept(stimulus.beta)
+    weights = {n: w.requires_grad_(w.is_floating_point()) for n, w in weights.items()}
+    inputs = {name: torch.from_numpy(values) for name, values in stimulus.inputs.items()}
+    outputs, equilibrium = runtime.run(inputs, weights, settle, kept)
     by_phase = {FREE: [equilibrium.state[layer.value] for layer in block.layers]}
-    by_phase |= dict(zip((PLUS, MINUS), kept.states, strict=True))
+    if torch.is_grad_enabled():
+        wanted = [torch.from_numpy(stimulus.currents[name]) for name in outputs]
+        torch.autograd.backward(list(outputs.values()), wanted)
+        by_phase |= dict(zip((PLUS, MINUS), kept.states, strict=True))
     states = {
         phase: {layer.value: s.numpy() for layer, s in zip(block.layers, found, strict=True)}
         for phase, found in by_phase.items()
@@ -300,6 +328,7 @@ __all__ = [
     "SettledBlock",
     "compare",
     "expected",
+    "moved",
     "sampled_inputs",
     "stimulus_of",
 ]

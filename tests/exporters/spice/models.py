@@ -5,9 +5,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from ffebm.compiler.driver import compile_model
+from ffebm.hardware.description import Hardware
 from ffebm.plan.plan import Plan
+from tests.machines import with_tiles
 from tests.models import Builder
 
 needs_ngspice = pytest.mark.skipif(
@@ -47,3 +50,16 @@ def conv_plan(seed: int = 0) -> Plan:
         x = b.clip(b.node("Conv", x, weight, b.constant([0.1] * c_out), pads=pads, strides=[steps] * 2))
     y = b.node("MatMul", b.node("Flatten", x), b.weight(6, 3, gain=0.4))
     return compile_model(b.model(y), hardware="resistive", block_size=3)
+
+
+def lasting(plan: Plan, time_constants: float, amplifier: bool = True) -> Plan:
+    """A plan whose phases all last so many time constants; with ideal amplifiers on request."""
+    group = plan.hardware.analog[0]
+    assert group.relaxation is not None
+    count = replace(group.relaxation.time_constants, value=time_constants)
+    relaxation = replace(group.relaxation, time_constants=count)
+    if not amplifier:
+        relaxation = replace(relaxation, amplifier=None)
+    machine: Hardware = with_tiles(plan.hardware, relaxation=relaxation)
+    blocks = tuple(replace(block, relaxed=None) for block in plan.blocks)
+    return replace(plan, hardware=machine, blocks=blocks)

@@ -2,7 +2,9 @@
 
 import math
 import subprocess
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +19,9 @@ from ffebm.exporters.spice.neurons import buffer_of
 from ffebm.exporters.spice.ngspice import ngspice_path, simulate
 from ffebm.mapping.circuit.sigma import sigma
 from ffebm.plan.plan import Plan
-from ffebm.studies.circuits import CircuitComparison, compare, expected
-from tests.exporters.spice.models import HARD, SOFT, conv_plan, dense_plan, needs_ngspice
+from ffebm.runtime.blocks import circuit_time
+from ffebm.studies.circuits import CircuitComparison, compare, expected, moved
+from tests.exporters.spice.models import HARD, SOFT, conv_plan, dense_plan, lasting, needs_ngspice
 from tests.mapping.circuit.test_sigma import ACTIVATIONS
 from tests.running import Run
 
@@ -62,6 +65,20 @@ def test_with_ideal_amplifiers_they_go_there_exactly() -> None:
 @needs_ngspice
 def test_a_block_of_convolutions_goes_where_the_runtime_says() -> None:
     check(compared(conv_plan()), 3e-3)
+
+
+@needs_ngspice
+@pytest.mark.parametrize("make", [partial(dense_plan, *BLOCKS["two layers"]), conv_plan])
+def test_a_circuit_in_the_runtime_is_on_its_way_where_ngspice_is(
+    make: Callable[[], Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = lasting(make(), 1.5)  # far from settled, in every phase
+    monkeypatch.setattr(circuit_time, "STEPS", 200)
+    circuit = circuits(plan)[0]
+    known = moved(plan, circuit, seeded(circuit))
+    found = compare(plan, netlist(plan, circuit, known.stimulus), known)
+    assert max(found.errors[GIVEN].values()) > 0.1
+    assert max(found.errors[BILLED].values()) < 3e-3
 
 
 def with_gain(plan: Plan, gain: float) -> Plan:

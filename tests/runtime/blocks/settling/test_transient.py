@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from torch import Tensor
 
 from ffebm.errors import NotSettledError, UsageError
-from ffebm.hardware.description import Hardware, load_hardware
+from ffebm.hardware.description import load_hardware
 from ffebm.mapping.circuit.dynamics import Dynamics
 from ffebm.mapping.circuit.equations import nudges, output_shapes, seeded_currents, seeded_inputs
 from ffebm.mapping.circuit.moving import as_circuit
@@ -25,21 +25,7 @@ from ffebm.runtime.blocks.estimators.gradient import EP, ErrorCurrent
 from ffebm.runtime.blocks.physics.hopfield import Hopfield
 from ffebm.runtime.blocks.settling.settling import Outcome
 from ffebm.runtime.executor import Executor
-from tests.exporters.spice.models import conv_plan, dense_plan
-from tests.machines import with_tiles
-
-
-def lasting(plan: Plan, time_constants: float, amplifier: bool = True) -> Plan:
-    """A plan whose phases all last so many time constants; with ideal amplifiers on request."""
-    group = plan.hardware.analog[0]
-    assert group.relaxation is not None
-    count = replace(group.relaxation.time_constants, value=time_constants)
-    relaxation = replace(group.relaxation, time_constants=count)
-    if not amplifier:
-        relaxation = replace(relaxation, amplifier=None)
-    machine: Hardware = with_tiles(plan.hardware, relaxation=relaxation)
-    blocks = tuple(replace(block, relaxed=None) for block in plan.blocks)
-    return replace(plan, hardware=machine, blocks=blocks)
+from tests.exporters.spice.models import conv_plan, dense_plan, lasting
 
 
 def exact(plan: Plan, *, circuit: bool = True) -> Executor:
