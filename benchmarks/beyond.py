@@ -78,13 +78,14 @@ class Run:
         return msgspec.structs.replace(training, gradient=self.method, **ODD.get(self.odd, {}))
 
 
-ODD: dict[str, dict[str, float | None]] = {"free": {"hold_norm": None}}
+ODD: dict[str, dict[str, float | None]] = {"free": {"hold_norm": None}, "norm0.7": {"hold_norm": 0.7}}
 """Settings of training that differ from the recipe's, one factor at a time, by what a run's name says."""
 
 _METHODS: tuple[Method, ...] = ("ep", "bp")
 RUNS: tuple[Run, ...] = (
     *(Run("transformer", method, seed) for seed in range(3) for method in _METHODS),
     *(Run("residual", method, seed) for seed in range(3) for method in _METHODS),
+    *(Run("residual", "ep", seed, "norm0.7") for seed in range(3)),
     Run("transformer", "implicit"),
     Run("residual", "implicit"),
     Run("transformer", "ep", odd="free"),

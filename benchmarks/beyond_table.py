@@ -11,7 +11,7 @@ from ffebm.files.write_file import write_file
 from ffebm.training.settings import Training
 
 METHODS = {"bp": "backpropagation", "ep": "EP", "implicit": "exact adjoint"}
-ODD = {"": "", "free": ", not held"}
+ODD = {"": "", "free": ", not held", "norm0.7": ", held at 0.7"}
 MOST = 10
 """Columns of a curve."""
 
@@ -97,7 +97,7 @@ def _methods(records: list[Record]) -> list[str]:
             ""
             if kind[1] == "bp"
             else f"{100 * (1 - statistics.fmean(r.figures.unsettled for r in rows)):.0f} %",
-            *_probed(rows),
+            *_probed([record.epochs[:done] for record in group]),
             f"{1e3 * statistics.fmean(steps):.0f}" if steps else "",
         ]
         lines.append(f"| {' | '.join(cells)} |")
@@ -110,9 +110,10 @@ def _spread(figures: list[float]) -> str:
     return f"{statistics.fmean(figures):.3f}{spread}"
 
 
-def _probed(rows: list[Measured]) -> tuple[str, str, str]:
-    """Units at bounds, largest norm, cosines."""
-    probes = [row.probe for row in rows if row.probe is not None]
+def _probed(runs: list[tuple[Measured, ...]]) -> tuple[str, str, str]:
+    """Units at bounds, largest norm, cosines, where they were last looked at."""
+    seen = [[row.probe for row in rows if row.probe is not None] for rows in runs]
+    probes = [found[-1] for found in seen if found]
     if not probes:
         return "", "", ""
     bounds = statistics.fmean(probe.at_zero + probe.at_top for probe in probes)

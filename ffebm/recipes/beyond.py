@@ -101,7 +101,7 @@ BEYOND: dict[str, Beyond] = {
             schedule_by="steps",
             warmup=20,
             beta=0.5,
-            hold_norm=0.7,
+            hold_norm=0.4,
         ),
     ),
 }
