@@ -21,6 +21,7 @@ from ffebm.errors import UsageError
 from ffebm.files.lock import claimed
 from ffebm.files.scratch import collect
 from ffebm.plan.plan import Plan, load_plan
+from ffebm.plan.schema import Settle
 from ffebm.training.record import Epoch
 from ffebm.training.settings import Training, held_norm, read_settings, strength, toml_of, training_from
 from ffebm.visible import visible
@@ -213,7 +214,7 @@ def _train(  # noqa: PLR0913 - a run is all of these
 
         try:
             for epoch in trainer.run(progress):
-                out.print(_epoch_text(epoch), markup=False)
+                out.print(epoch_text(epoch, net.settle), markup=False)
         except KeyboardInterrupt:
             done = len(trainer.epochs)
             err.print(f"interrupted behind epoch {done}; --resume continues there", markup=False)
@@ -250,10 +251,14 @@ def _outcome(trainer: "Trainer") -> Iterator[str]:
         yield f"test accuracy {100 * last.test_accuracy:.2f} %{behind}"
 
 
-def _epoch_text(epoch: "Epoch") -> str:
+def epoch_text(epoch: "Epoch", settle: Settle) -> str:
+    """How an epoch went, in one line."""
     from ffebm.runtime.blocks.settling.settling import SETTLED
 
-    settled = f", {100 * epoch.unsettled:.1f} % not settled to {SETTLED:g}" if epoch.unsettled else ""
+    how = f"not settled to {SETTLED if settle.tol is None else settle.tol:g}"
+    if settle.settling == "circuit":
+        how = "still moving when their time was over"
+    settled = f", {100 * epoch.unsettled:.1f} % {how}" if epoch.unsettled else ""
     parts = [f"epoch {epoch.epoch:>3}", f"loss {epoch.loss:.4f}"]
     if epoch.train_accuracy is not None:
         parts.append(f"train {100 * epoch.train_accuracy:.2f} %")

@@ -6,8 +6,11 @@ import numpy as np
 import onnx
 import pytest
 
+from ffebm.commands.train import epoch_text
+from ffebm.plan.schema import Settle
 from ffebm.studies.gradcheck.certificate import load_certificate
 from ffebm.training.checkpoint import load_checkpoint
+from ffebm.training.record import Epoch
 from tests.models import Builder
 from tests.running import Run
 
@@ -64,3 +67,18 @@ def test_another_way_is_refused(plan: Path, run: Run, tmp_path: Path, command: s
     assert "jumps" in err
     assert "sweeps" in err
     assert "circuit" in err
+
+
+@pytest.mark.parametrize(
+    ("settle", "said"),
+    [
+        (Settle(), "50.0 % not settled to 0.0001"),
+        (Settle(tol=0.01), "50.0 % not settled to 0.01"),
+        (Settle(settling="circuit"), "50.0 % still moving when their time was over"),
+    ],
+)
+def test_an_epoch_says_what_did_not_settle(settle: Settle, said: str) -> None:
+    epoch = Epoch(
+        epoch=1, loss=1.0, train_accuracy=0.5, test_loss=1.0, test_accuracy=0.5, unsettled=0.5, seconds=1.0
+    )
+    assert said in epoch_text(epoch, settle)
