@@ -143,16 +143,25 @@ class Tests:
                     self._lines[file][line].update(filter(None, tests))
 
     def of(self, mutant: Mutant, *, every: bool) -> list[str]:
-        """Tests of a mutant in the order in which they are run; of a change at import, all of its file."""
+        """Tests of a mutant in the order in which they are run.
+
+        Of a change at import, or where none was seen to run its lines, those of all of its file.
+        """
         lines = self._lines[mutant.file]
         here = range(mutant.lines[0], mutant.lines[1] + 1)
-        found = set().union(*(lines[line] for line in (lines if mutant.at_import else here) if line in lines))
+        everywhere = mutant.at_import or self.is_untraced(mutant)
+        found = set().union(*(lines[line] for line in (lines if everywhere else here) if line in lines))
         mirror = mirrors(mutant.file)
         own = sorted((test for test in found if test.startswith(mirror)), key=self._order)
         others = sorted((test for test in found if not test.startswith(mirror)), key=self._order)
         if every:
             return self._within([*own, *others], ENOUGH_SECONDS)
         return [*self._within(own, MIRROR_SECONDS), *self._within(others, OTHER_SECONDS)]
+
+    def is_untraced(self, mutant: Mutant) -> bool:
+        """Whether no test was seen to run its lines; what numba compiles leaves no trace."""
+        lines = self._lines[mutant.file]
+        return not any(lines[line] for line in range(mutant.lines[0], mutant.lines[1] + 1) if line in lines)
 
     def _order(self, test: str) -> tuple[float, str]:
         return (self.seconds[test], test)
@@ -336,7 +345,8 @@ def run(drawn: list[Mutant], options: argparse.Namespace) -> None:
         outcome, by, seconds = "survived", "no test runs it", 0.0
         if chosen:
             path, source = COPY / mutant.file, (ROOT / mutant.file).read_text(encoding="utf-8")
-            swap = None if mutant.at_import or options.again else (path, source, mutant.code)
+            anew = mutant.at_import or options.again or tests.is_untraced(mutant)
+            swap = None if anew else (path, source, mutant.code)
             allowed = 40 + 4 * sum(tests.seconds[test] for test in chosen)
             write(path, mutant.code, tick + number)
             try:
