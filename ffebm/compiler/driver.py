@@ -46,6 +46,7 @@ from ffebm.plan.mapping import Objective
 from ffebm.plan.plan import Plan
 from ffebm.plan.schema import SCHEMA, Options, PlanNode, Port, Settle, Source
 from ffebm.plan.twin import losing_notes
+from ffebm.scheduling.memory.planned import Tried
 from ffebm.scheduling.schedules import batch_of
 from ffebm.scheduling.twin import inference_of, schedules_of, twins_of
 
@@ -58,6 +59,7 @@ def pass_order(
     source: Literal["onnx", "torch"] = "onnx",
     settle: Settle | None = None,
     tell: Callable[[Mapped], None] | None = None,
+    tried: Tried | None = None,
 ) -> tuple[Pass, ...]:
     """The passes, in order.
 
@@ -66,8 +68,10 @@ def pass_order(
         source: A torch model tells weights from constants itself.
         settle: How energy blocks settle, which counts for their price.
         tell: Called with what each block could be, and what was chosen.
+        tried: Keeps schedules of mappings that were looked at.
     """
     settle = settle or Settle()
+    measured = partial(_measured, settle, tried)
     return (
         *((FoldConstants(_by_kernels, options.trainable),) if source == "onnx" else ()),
         RemoveDead(),
@@ -80,14 +84,14 @@ def pass_order(
             options.block_size, options.boundary, options.digital, options.physics, options.activations
         ),
         Tiling(),
-        Partition(goal_of(options), batch_of, settle.free_sweeps, partial(_measured, settle), tell),
+        Partition(goal_of(options), batch_of, settle.free_sweeps, measured, tell),
         Placement(options.tiles, math.inf if options.max_area is None else options.max_area),
     )
 
 
-def _measured(settle: Settle, graph: Graph, hardware: Hardware) -> Measured:
+def _measured(settle: Settle, tried: Tried | None, graph: Graph, hardware: Hardware) -> Measured:
     """One inference of a placed graph as it is scheduled."""
-    schedule = inference_of(graph, hardware, settle)
+    schedule = inference_of(graph, hardware, settle, tried)
     leakage = watts(hardware, schedule.units) * schedule.makespan_s
     return Measured(schedule.makespan_s, schedule.cost.energy + leakage, schedule.busiest_s)
 
@@ -255,9 +259,10 @@ class _Request:
     def done(self, graph: Graph, source: Source) -> Plan:
         """The plan of an imported graph."""
         told: list[Mapped] = []
-        order = with_own(pass_order(self.options, source.format, self.settle, told.append), self.own)
+        tried = Tried()
+        order = with_own(pass_order(self.options, source.format, self.settle, told.append, tried), self.own)
         run_passes(graph, self.machine, order, self.progress)
-        plan = emit(graph, self.machine, source, self.options, self.settle)
+        plan = emit(graph, self.machine, source, self.options, self.settle, tried)
         plan.mapping = told[-1] if told else None
         return plan
 
@@ -285,8 +290,15 @@ def _compile_torch(model: object, example_inputs: object, job: _Request) -> Plan
     return plan
 
 
-def emit(graph: Graph, hardware: Hardware, source: Source, options: Options, settle: Settle) -> Plan:
-    """Lower a placed graph with the backends.
+def emit(
+    graph: Graph,
+    hardware: Hardware,
+    source: Source,
+    options: Options,
+    settle: Settle,
+    tried: Tried | None = None,
+) -> Plan:
+    """Lower a placed graph with the backends; its inference may be one of the schedules that were tried.
 
     Raises:
         UsageError: If blocks are to move as circuits that are none.
@@ -294,7 +306,7 @@ def emit(graph: Graph, hardware: Hardware, source: Source, options: Options, set
     require_circuits(settle, graph.blocks, graph.constants, hardware)
     segments, segment_of, tensors = emit_segments(graph)
     tiles, crossbars = emit_tiles(graph, hardware, levels=not options.no_weights)
-    scheduled = schedules_of(graph, hardware, settle, options.batch, options.objective)
+    scheduled = schedules_of(graph, hardware, settle, options.batch, options.objective, tried)
     twins = twins_of(graph, hardware, settle, scheduled)
     plan = Plan(
         schema=SCHEMA,

@@ -5,7 +5,7 @@ which more lie in far memories where near ones are small: these take energy, and
 busy. So steps of fewer bands are tried too, and the best one is taken with all that memories add.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Generic
@@ -42,7 +42,7 @@ class BandedStep(Generic[Found]):
     """
 
     bands: int
-    tasks: Sequence[Task]
+    tasks: list[Task]
     found: Found
     hardware: Hardware
     joined: Collection[str]

@@ -12,6 +12,7 @@ over the batch, and a plan and its twin cross at most once.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Generic
 
 from msgspec import structs
@@ -31,7 +32,7 @@ from ffebm.scheduling.bounds.bounds import with_bound
 from ffebm.scheduling.in_flight import Interval, first_of, interval_of, joining, samples_in_flight
 from ffebm.scheduling.list_schedule import Task, filling_chain, ordered
 from ffebm.scheduling.memory.flow_of import flow_of
-from ffebm.scheduling.memory.planned import Fit, Found, Priced, planned, priced, timed
+from ffebm.scheduling.memory.planned import Fit, Found, Priced, Tried, planned, priced, settled, timed
 from ffebm.scheduling.schedules import batch_of, inference_tasks, training_tasks
 from ffebm.scheduling.training_bands import BandChoice, BandedStep, tried_cuts
 
@@ -117,7 +118,12 @@ class _Job(Generic[Found]):
 
 
 def schedules_of(
-    graph: Graph, hardware: Hardware, settle: Settle, runs: int = 1, objective: Objective = "analog"
+    graph: Graph,
+    hardware: Hardware,
+    settle: Settle,
+    runs: int = 1,
+    objective: Objective = "analog",
+    tried: Tried | None = None,
 ) -> Scheduled:
     """An inference and a training step of a placed graph, with their bounds.
 
@@ -127,26 +133,29 @@ def schedules_of(
         settle: How energy blocks settle.
         runs: How many runs of the graph each has in flight.
         objective: What bands of a training step are chosen for.
+        tried: Inferences that were looked at before.
 
     Raises:
         ModelError: If that takes more steps than a schedule may have.
         UsageError: If something fits in no memory.
     """
-    flow, job = flow_of(graph), _Job(graph, hardware, settle, objective, runs, planned)
-    inference, tried = job.inference(flow), job.training(flow)
-    training = tried.best
+    flow, whole = flow_of(graph), partial(planned, tried=tried)
+    inference = _Job(graph, hardware, settle, objective, runs, whole).inference(flow)
+    cuts = _Job(graph, hardware, settle, objective, runs, priced).training(flow)
+    training = cuts.best
+    placed = settled(training.found, training.tasks, ordered)
     interval = interval_of(first_of(inference.tasks), frozenset())
     first = with_bound(_following(inference.schedule, interval), inference.tasks)
-    second = with_bound(_following(training.found.schedule, training.interval), training.found.tasks)
-    billed = _billed(hardware, (inference, training.found), batch_of(graph) * runs)
+    second = with_bound(_following(placed.schedule, training.interval), placed.tasks)
+    billed = _billed(hardware, (inference, placed), batch_of(graph) * runs)
     return Scheduled(
         _leaking(first, billed.leaks[0]),
         _leaking(second, billed.leaks[1]),
         billed.lines,
-        Memories(inference=inference.memory, training=training.found.memory),
+        Memories(inference=inference.memory, training=placed.memory),
         runs,
         objective,
-        tuple(tried.notes()),
+        tuple(cuts.notes()),
     )
 
 
@@ -209,10 +218,10 @@ def _in_flight(tasks: list[Task], runs: int, joined: frozenset[str]) -> list[Tas
     return samples_in_flight(tasks, runs, joined)
 
 
-def inference_of(graph: Graph, hardware: Hardware, settle: Settle) -> Schedule:
-    """One inference of a placed graph, without its leakage."""
+def inference_of(graph: Graph, hardware: Hardware, settle: Settle, tried: Tried | None = None) -> Schedule:
+    """One inference of a placed graph, without its leakage, which may be kept for `schedules_of`."""
     tasks = inference_tasks(graph, hardware, settle)
-    return timed(flow_of(graph), hardware, tasks, ordered)
+    return timed(flow_of(graph), hardware, tasks, ordered, tried)
 
 
 def _following(schedule: Schedule, interval: Interval) -> Schedule:

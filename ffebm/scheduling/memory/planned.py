@@ -5,8 +5,9 @@ and costs what `pricing` says. What fits in none is refused. Steps that take lon
 lives; so the schedule is made again until nothing more has to leave.
 """
 
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from ffebm.hardware.description import Hardware
@@ -19,6 +20,8 @@ from ffebm.scheduling.list_schedule import Task
 from ffebm.scheduling.memory.places import Places
 from ffebm.scheduling.memory.pricing import Pricing
 
+KEPT = 4
+"""Schedules that are kept of those that were looked at: large graphs try no more, small ones are quick."""
 Scheduler = Callable[[list[Task]], tuple[Schedule, list[int]]]
 """Gives the schedule of tasks, and the position of each step's task in the list."""
 
@@ -31,11 +34,13 @@ class Priced:
         tasks: With what far values add to them.
         schedule: Theirs.
         order: The position of each step's task in the list.
+        places: Where they lie.
     """
 
     tasks: list[Task]
     schedule: Schedule
     order: list[int]
+    places: Places
 
 
 @dataclass(frozen=True)
@@ -49,13 +54,37 @@ class Planned(Priced):
     memory: MemoryPlan
 
 
+@dataclass
+class Tried:
+    """Schedules of mappings that were looked at, of which one is taken in the end.
+
+    Attributes:
+        kept: The last of them: the dataflow, the tasks before memories have their price, what was found.
+    """
+
+    kept: deque[tuple[Dataflow, list[Task], Priced]] = field(default_factory=lambda: deque(maxlen=KEPT))
+
+    def take(self, flow: Dataflow, tasks: list[Task]) -> Priced | None:
+        """What was found for the same tasks; it is not kept, as it may be changed now."""
+        for number, (other, same, found) in enumerate(self.kept):
+            if same == tasks and other == flow:
+                del self.kept[number]
+                return found
+        return None
+
+
 Found = TypeVar("Found", bound=Priced)
 Fit = Callable[[Dataflow, Hardware, list[Task], Scheduler, DataType], Found]
 """Gives tasks a time, and a place to what they read and write: `planned` or `priced`."""
 
 
 def planned(
-    flow: Dataflow, hardware: Hardware, tasks: list[Task], scheduler: Scheduler, dtype: DataType = "fp32"
+    flow: Dataflow,
+    hardware: Hardware,
+    tasks: list[Task],
+    scheduler: Scheduler,
+    dtype: DataType = "fp32",
+    tried: Tried | None = None,
 ) -> Planned:
     """Schedule tasks, and find a place for all that they read and write.
 
@@ -65,15 +94,31 @@ def planned(
         tasks: What is done.
         scheduler: Gives each a time.
         dtype: Of which type values are.
+        tried: What was looked at before, in fp32.
 
     Raises:
         UsageError: If something fits in no memory.
     """
-    places = Places(flow, hardware, dtype)
-    found = _fitting(places, tasks, scheduler)
-    while not places.settle():
-        found = _fitting(places, tasks, scheduler)
-    return Planned(*found, _plan(places))
+    found = tried.take(flow, tasks) if tried is not None and dtype == "fp32" else None
+    if found is None:
+        found = _fitting(Places(flow, hardware, dtype), tasks, scheduler)
+    return settled(found, tasks, scheduler)
+
+
+def settled(found: Priced, tasks: list[Task], scheduler: Scheduler) -> Planned:
+    """What has a price with a place for everything.
+
+    Args:
+        found: The schedule.
+        tasks: Before memories have their price.
+        scheduler: Gives each a time.
+
+    Raises:
+        UsageError: If something fits in no memory.
+    """
+    while not found.places.settle():
+        found = _fitting(found.places, tasks, scheduler)
+    return Planned(found.tasks, found.schedule, found.order, found.places, _plan(found.places))
 
 
 def priced(
@@ -95,11 +140,20 @@ def priced(
     found = _fitting(places, tasks, scheduler)
     while not places.fits():
         found = _fitting(places, tasks, scheduler)
-    return Priced(*found)
+    return found
 
 
-def timed(flow: Dataflow, hardware: Hardware, tasks: list[Task], scheduler: Scheduler) -> Schedule:
+def timed(
+    flow: Dataflow, hardware: Hardware, tasks: list[Task], scheduler: Scheduler, tried: Tried | None = None
+) -> Schedule:
     """The schedule alone, in fp32; at once where all values together fit beside the digital units.
+
+    Args:
+        flow: What nodes and blocks read and make.
+        hardware: The machine.
+        tasks: What is done.
+        scheduler: Gives each a time.
+        tried: Keeps what was found, where that took long.
 
     Raises:
         UsageError: If something fits in no memory.
@@ -109,12 +163,13 @@ def timed(flow: Dataflow, hardware: Hardware, tasks: list[Task], scheduler: Sche
     room = min(capacity(level.memory) for level in near)
     if shared and sum(flow.elements.values()) * hardware.host.fp32.value_bits <= 8 * room:
         return scheduler(tasks)[0]
-    return _fitting(Places(flow, hardware, "fp32"), tasks, scheduler)[1]
+    found = _fitting(Places(flow, hardware, "fp32"), tasks, scheduler)
+    if tried is not None:
+        tried.kept.append((flow, tasks, found))
+    return found.schedule
 
 
-def _fitting(
-    places: Places, tasks: list[Task], scheduler: Scheduler
-) -> tuple[list[Task], Schedule, list[int]]:
+def _fitting(places: Places, tasks: list[Task], scheduler: Scheduler) -> Priced:
     """Priced tasks, their schedule and its order, when as much as fits is near by."""
     schedule, order = scheduler(tasks)
     places.read(schedule.steps)
@@ -127,7 +182,7 @@ def _fitting(
         priced = Pricing(places).tasks(tasks, order)
         schedule, order = scheduler(priced)
         places.read(schedule.steps)
-    return priced, schedule, order
+    return Priced(priced, schedule, order, places)
 
 
 def _plan(places: Places) -> MemoryPlan:
