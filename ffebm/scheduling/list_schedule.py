@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from ffebm.mapping.digital_cost import DigitalWork
 from ffebm.plan.schedule import Cost, Schedule, Step, StepKind
 from ffebm.scheduling.serial_schedule import serial_starts
 
@@ -39,6 +40,7 @@ class Task(msgspec.Struct, frozen=True):
         fixed_j: Of its joules, the same.
         rows: The band [a, b) of output rows that it makes or moves; None: all of them.
         sample: Which of several samples in flight it works for, from 0; the earlier goes first.
+        work: What a digital unit does, of which it is all or some rows; None if it is no such work.
     """
 
     kind: StepKind
@@ -52,6 +54,7 @@ class Task(msgspec.Struct, frozen=True):
     fixed_j: float = 0.0
     rows: tuple[int, int] | None = None
     sample: int = 0
+    work: DigitalWork | None = None
 
 
 def list_schedule(tasks: list[Task]) -> Schedule:

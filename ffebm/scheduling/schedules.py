@@ -7,17 +7,19 @@ that cross units travel over the network. Weights are on their tiles before an i
 Both go in bands of rows, forward and back.
 """
 
+from collections.abc import Callable
+
 from ffebm.graph.graph import Graph
-from ffebm.hardware.description import Hardware
+from ffebm.hardware.description import DigitalGroup, Hardware
 from ffebm.hardware.groups import DataType
 from ffebm.plan.schema import Settle
 from ffebm.scheduling.backward import Backward
 from ffebm.scheduling.bands import MOST_BANDS, MOST_STEPS, MOST_TRAINING_BANDS, MOST_TRAINING_STEPS
 from ffebm.scheduling.forward import Forward
 from ffebm.scheduling.list_schedule import Task
-from ffebm.scheduling.task_list import batch_of
+from ffebm.scheduling.task_list import batch_of, repriced
 
-__all__ = ["batch_of", "inference_tasks", "training_tasks"]
+__all__ = ["TaskLists", "batch_of", "inference_tasks", "training_tasks"]
 
 
 def inference_tasks(
@@ -56,3 +58,46 @@ def training_tasks(
     tasks.forward()
     tasks.backward()
     return tasks.tasks
+
+
+class TaskLists:
+    """Tasks of a placed graph, digital work at the price of any data type.
+
+    Where one digital unit does everything, nothing but prices depends on the type: no unit is chosen by its
+    load, and there are no bands. There they are listed once.
+
+    Args:
+        graph: A placed graph.
+        hardware: The machine.
+        settle: How energy blocks settle.
+    """
+
+    def __init__(self, graph: Graph, hardware: Hardware, settle: Settle) -> None:
+        self._placed = graph, hardware, settle
+        self._hardware = hardware
+        self._alone = _only_group(graph, hardware)
+        self._listed: dict[int, list[Task]] = {}
+
+    def inference(self, dtype: DataType) -> list[Task]:
+        """Of one inference."""
+        return self._of(0, dtype, lambda: inference_tasks(*self._placed, dtype))
+
+    def training(self, dtype: DataType, most_bands: int) -> list[Task]:
+        """Of one training step whose layers may be run in so many bands."""
+        return self._of(most_bands, dtype, lambda: training_tasks(*self._placed, dtype, most_bands))
+
+    def _of(self, kind: int, dtype: DataType, listed: Callable[[], list[Task]]) -> list[Task]:
+        if self._alone is None:
+            return listed()
+        if kind not in self._listed:
+            self._listed[kind] = listed()
+            return self._listed[kind]
+        return repriced(self._listed[kind], self._hardware, self._alone, dtype)
+
+
+def _only_group(graph: Graph, hardware: Hardware) -> DigitalGroup | None:
+    """The group whose only unit does everything; None if there are tiles or other units to work."""
+    names = {hardware.host.name, *(node.group for node in graph.nodes)}
+    if graph.blocks or len(names) > 1 or len(hardware.unit_numbers(hardware.host.name)) > 1:
+        return None
+    return hardware.host

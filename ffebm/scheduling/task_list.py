@@ -1,5 +1,6 @@
 """Tasks as they come: what a step costs, on which units, after which others."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from msgspec import structs
@@ -30,11 +31,13 @@ class DigitalRun:
 
     Attributes:
         unit: The unit.
+        work: All of it.
         cost: Of all of it.
         held: Joules of it that a larger batch leaves as they are.
     """
 
     unit: str
+    work: DigitalWork
     cost: PhaseCost
     held: float
 
@@ -46,7 +49,8 @@ class DigitalRun:
         if rows is not None:
             cost = Cost(digital=share * cost.digital, memory=share * cost.memory)
         seconds, held = share * self.cost.seconds, share * self.held
-        return Task(kind, name, (self.unit,), seconds, after, cost, fixed_j=held, rows=rows)
+        units = (self.unit,)
+        return Task(kind, name, units, seconds, after, cost, fixed_j=held, rows=rows, work=self.work)
 
 
 Seat = EnergyBlock | str | None
@@ -58,6 +62,26 @@ def apart(one: Seat, other: Seat) -> bool:
     if isinstance(one, EnergyBlock) or isinstance(other, EnergyBlock):
         return one is not other
     return one is not None and other is not None and one != other
+
+
+def repriced(tasks: Sequence[Task], hardware: Hardware, group: DigitalGroup, dtype: DataType) -> list[Task]:
+    """Tasks of one unit, none of them in bands, at the price of another data type.
+
+    Args:
+        tasks: Work on a digital unit alone.
+        hardware: The machine.
+        group: The unit's group.
+        dtype: The type.
+    """
+    found = []
+    for task in tasks:
+        assert task.work is not None
+        cost = digital_cost(hardware, group, task.work, dtype)
+        update = task.kind == "update"  # once, whatever the batch
+        held = cost.cost.energy if update else task.work.held * element_joules(hardware, group, dtype)
+        fixed = cost.seconds if update else task.fixed_s
+        found.append(structs.replace(task, seconds=cost.seconds, cost=cost.cost, fixed_s=fixed, fixed_j=held))
+    return found
 
 
 class TaskList:
@@ -154,7 +178,7 @@ class TaskList:
         unit = min(self.hardware.unit_numbers(group.name), key=lambda index: (self._load[index], index))
         self._load[unit] += found.seconds
         held = work.held * element_joules(self.hardware, group, self.dtype)
-        return DigitalRun(f"digital{unit}", found, held)
+        return DigitalRun(f"digital{unit}", work, found, held)
 
     def tiles(self, block: EnergyBlock) -> tuple[str, ...]:
         """What a block keeps busy."""

@@ -33,7 +33,7 @@ from ffebm.scheduling.in_flight import Interval, first_of, interval_of, joining,
 from ffebm.scheduling.list_schedule import Task, filling_chain, ordered
 from ffebm.scheduling.memory.flow_of import flow_of
 from ffebm.scheduling.memory.planned import Fit, Found, Priced, Tried, planned, priced, settled, timed
-from ffebm.scheduling.schedules import batch_of, inference_tasks, training_tasks
+from ffebm.scheduling.schedules import TaskLists, batch_of, inference_tasks
 from ffebm.scheduling.training_bands import BandChoice, BandedStep, tried_cuts
 
 DTYPES: tuple[DataType, ...] = ("fp32", "bf16", "int8")
@@ -82,7 +82,7 @@ class _Job(Generic[Found]):
     Attributes:
         graph: A placed graph.
         hardware: The machine.
-        settle: How energy blocks settle.
+        lists: Its tasks.
         objective: What bands of a training step are chosen for.
         runs: How many runs of the graph each schedule has in flight.
         fit: Gives tasks a time, and a place to what they read and write.
@@ -91,7 +91,7 @@ class _Job(Generic[Found]):
 
     graph: Graph
     hardware: Hardware
-    settle: Settle
+    lists: TaskLists
     objective: Objective
     runs: int
     fit: Fit[Found]
@@ -99,7 +99,7 @@ class _Job(Generic[Found]):
 
     def inference(self, flow: Dataflow) -> Found:
         """One inference."""
-        tasks = inference_tasks(self.graph, self.hardware, self.settle, self.dtype)
+        tasks = self.lists.inference(self.dtype)
         return self._fitted(flow, _in_flight(tasks, self.runs, frozenset()))
 
     def training(self, flow: Dataflow) -> BandChoice[Found]:
@@ -107,8 +107,7 @@ class _Job(Generic[Found]):
         joined = joining(self.graph)
 
         def cut(bands: int) -> BandedStep[Found]:
-            tasks = training_tasks(self.graph, self.hardware, self.settle, self.dtype, bands)
-            tasks = _in_flight(tasks, self.runs, joined)
+            tasks = _in_flight(self.lists.training(self.dtype, bands), self.runs, joined)
             return BandedStep(bands, tasks, self._fitted(flow, tasks), self.hardware, joined)
 
         return tried_cuts(self.objective, cut)
@@ -139,9 +138,10 @@ def schedules_of(
         ModelError: If that takes more steps than a schedule may have.
         UsageError: If something fits in no memory.
     """
-    flow, whole = flow_of(graph), partial(planned, tried=tried)
-    inference = _Job(graph, hardware, settle, objective, runs, whole).inference(flow)
-    cuts = _Job(graph, hardware, settle, objective, runs, priced).training(flow)
+    flow, lists = flow_of(graph), TaskLists(graph, hardware, settle)
+    whole = partial(planned, tried=tried)
+    inference = _Job(graph, hardware, lists, objective, runs, whole).inference(flow)
+    cuts = _Job(graph, hardware, lists, objective, runs, priced).training(flow)
     training = cuts.best
     placed = settled(training.found, training.tasks, ordered)
     interval = interval_of(first_of(inference.tasks), frozenset())
@@ -175,7 +175,8 @@ def priced_schedules(
         ModelError: If that takes more steps than a schedule may have.
         UsageError: If something fits in no memory.
     """
-    flow, job = flow_of(graph), _Job(graph, hardware, settle, objective, runs, priced)
+    lists = TaskLists(graph, hardware, settle)
+    flow, job = flow_of(graph), _Job(graph, hardware, lists, objective, runs, priced)
     inference, training = job.inference(flow), job.training(flow).best
     interval = interval_of(first_of(inference.tasks), frozenset())
     first = _following(inference.schedule, interval)
@@ -245,12 +246,13 @@ def twins_of(graph: Graph, hardware: Hardware, settle: Settle, plan: Scheduled) 
     if None in units.values():
         return {}
     alone = _alone(graph, hardware)
+    lists = TaskLists(alone, hardware, settle)
     groups = {group.name: group for group in (*units.values(), hardware.host) if group is not None}
     twins: dict[str, DigitalTwin] = {}
     for dtype in DTYPES:
         if all(group.arithmetic(dtype) is not None for group in groups.values()):
             same = dtype == "fp32" and not graph.blocks
-            job = _Job(alone, hardware, settle, plan.objective, plan.runs, priced, dtype)
+            job = _Job(alone, hardware, lists, plan.objective, plan.runs, priced, dtype)
             bill = _bill(job) if not same else None
             twins[dtype] = _twin(graph, plan, bill or _Bill(plan.inference, plan.training, plan.lines))
     return twins
@@ -291,7 +293,9 @@ def totals_without_tiles(
     """
     if any(hardware.units_for(node.op) is None for node in graph.nodes):
         return None
-    bill = _bill(_Job(_alone(graph, hardware), hardware, settle, objective, runs, priced))
+    alone = _alone(graph, hardware)
+    lists = TaskLists(alone, hardware, settle)
+    bill = _bill(_Job(alone, hardware, lists, objective, runs, priced))
     return {
         "inference_s": bill.inference.makespan_s,
         "inference_j": bill.inference.cost.energy,
