@@ -46,7 +46,7 @@ from ffebm.plan.mapping import Objective
 from ffebm.plan.plan import Plan
 from ffebm.plan.schema import SCHEMA, Options, PlanNode, Port, Settle, Source
 from ffebm.plan.twin import losing_notes
-from ffebm.scheduling.memory.planned import Tried
+from ffebm.scheduling.memory.planned import Remembered
 from ffebm.scheduling.schedules import batch_of
 from ffebm.scheduling.twin import inference_of, schedules_of, twins_of
 
@@ -59,7 +59,7 @@ def pass_order(
     source: Literal["onnx", "torch"] = "onnx",
     settle: Settle | None = None,
     tell: Callable[[Mapped], None] | None = None,
-    tried: Tried | None = None,
+    tried: Remembered | None = None,
 ) -> tuple[Pass, ...]:
     """The passes, in order.
 
@@ -89,7 +89,7 @@ def pass_order(
     )
 
 
-def _measured(settle: Settle, tried: Tried | None, graph: Graph, hardware: Hardware) -> Measured:
+def _measured(settle: Settle, tried: Remembered | None, graph: Graph, hardware: Hardware) -> Measured:
     """One inference of a placed graph as it is scheduled."""
     schedule = inference_of(graph, hardware, settle, tried)
     leakage = watts(hardware, schedule.units) * schedule.makespan_s
@@ -259,7 +259,7 @@ class _Request:
     def done(self, graph: Graph, source: Source) -> Plan:
         """The plan of an imported graph."""
         told: list[Mapped] = []
-        tried = Tried()
+        tried = Remembered()
         order = with_own(pass_order(self.options, source.format, self.settle, told.append, tried), self.own)
         run_passes(graph, self.machine, order, self.progress)
         plan = emit(graph, self.machine, source, self.options, self.settle, tried)
@@ -296,7 +296,7 @@ def emit(
     source: Source,
     options: Options,
     settle: Settle,
-    tried: Tried | None = None,
+    tried: Remembered | None = None,
 ) -> Plan:
     """Lower a placed graph with the backends; its inference may be one of the schedules that were tried.
 

@@ -64,7 +64,12 @@ def array_text(array: Array, shown: int = SHOWN) -> str:
 
 def digest(array: Array) -> str:
     """The first 16 hexadecimal digits of the SHA-256 of an array's bytes."""
-    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:16]
+    return hashlib.sha256(bytes_of(array)).hexdigest()[:16]
+
+
+def bytes_of(array: Array) -> memoryview:
+    """The bytes of an array, in the order of its elements, without a copy where they lie like that."""
+    return memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
 
 
 def _dim_text(size: int | str) -> str:

@@ -32,7 +32,7 @@ from ffebm.scheduling.bounds.bounds import with_bound
 from ffebm.scheduling.in_flight import Interval, first_of, interval_of, joining, samples_in_flight
 from ffebm.scheduling.list_schedule import Task, filling_chain, ordered
 from ffebm.scheduling.memory.flow_of import flow_of
-from ffebm.scheduling.memory.planned import Fit, Found, Priced, Tried, planned, priced, settled, timed
+from ffebm.scheduling.memory.planned import Fit, Found, Priced, Remembered, planned, priced, settled, timed
 from ffebm.scheduling.schedules import TaskLists, batch_of, inference_tasks
 from ffebm.scheduling.training_bands import BandChoice, BandedStep, tried_cuts
 
@@ -122,7 +122,7 @@ def schedules_of(
     settle: Settle,
     runs: int = 1,
     objective: Objective = "analog",
-    tried: Tried | None = None,
+    tried: Remembered | None = None,
 ) -> Scheduled:
     """An inference and a training step of a placed graph, with their bounds.
 
@@ -219,7 +219,9 @@ def _in_flight(tasks: list[Task], runs: int, joined: frozenset[str]) -> list[Tas
     return samples_in_flight(tasks, runs, joined)
 
 
-def inference_of(graph: Graph, hardware: Hardware, settle: Settle, tried: Tried | None = None) -> Schedule:
+def inference_of(
+    graph: Graph, hardware: Hardware, settle: Settle, tried: Remembered | None = None
+) -> Schedule:
     """One inference of a placed graph, without its leakage, which may be kept for `schedules_of`."""
     tasks = inference_tasks(graph, hardware, settle)
     return timed(flow_of(graph), hardware, tasks, ordered, tried)

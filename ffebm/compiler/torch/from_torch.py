@@ -21,10 +21,11 @@ from torch.export import Dim, ExportedProgram, ShapesCollection, export
 from torch.utils import _pytree as pytree
 
 from ffebm.compiler.torch.modes import gate, merge
-from ffebm.compiler.torch.reader import Leaf, NotInvertibleError, Reading, read_program
+from ffebm.compiler.torch.reader import Copies, Leaf, NotInvertibleError, Reading, read_program
 from ffebm.compiler.torch.twins import take_onnx_names
 from ffebm.errors import Location, ModelError, UsageError
 from ffebm.graph.graph import Graph
+from ffebm.graph.text import bytes_of
 from ffebm.plan.schema import Source
 from ffebm.plan.structure import Nest, Nesting, Structure, structure_problems
 
@@ -124,9 +125,10 @@ def _read_module(model: nn.Module, example: Example, name: str) -> tuple[Exporte
 def _read_modes(
     model: nn.Module, example: Example, name: str, *, dynamic: bool
 ) -> tuple[ExportedProgram, Reading]:
-    program, evaluation = _read_program(_export(model, example, name, dynamic, training=False), name)
+    copies = Copies()
+    program, evaluation = _read_program(_export(model, example, name, dynamic, training=False), name, copies)
     try:
-        trains, train = _read_program(_export(model, example, name, dynamic, training=True), name)
+        trains, train = _read_program(_export(model, example, name, dynamic, training=True), name, copies)
         both = merge(train, evaluation)
         cause = "in training the model runs other ops"
     except ModelError as error:
@@ -146,9 +148,11 @@ def _read_modes(
     return program, evaluation
 
 
-def _read_program(program: ExportedProgram, name: str) -> tuple[ExportedProgram, Reading]:
+def _read_program(
+    program: ExportedProgram, name: str, copies: Copies | None = None
+) -> tuple[ExportedProgram, Reading]:
     try:
-        return program, read_program(program, name)
+        return program, read_program(program, name, copies)
     except NotInvertibleError:
         functional = _decomposed(program, name)
     return functional, read_program(functional, name)
@@ -265,7 +269,7 @@ def _note_batch(graph: Graph, example: Example) -> None:
 def _source(graph: Graph, name: str) -> Source:
     digest = hashlib.sha256(str(graph).encode())
     for key in sorted(graph.constants):
-        digest.update(graph.constants[key].tobytes())
+        digest.update(bytes_of(graph.constants[key]))
     return Source(name=name, format="torch", digest=digest.hexdigest())
 
 

@@ -7,6 +7,7 @@ op that writes in place becomes the op that makes a new value, and what shares i
 import operator
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,14 +61,34 @@ class Reading:
     updates: dict[str, str] = field(default_factory=dict)
 
 
-def read_program(program: ExportedProgram, name: str) -> Reading:
+class Copies:
+    """Arrays of tensors, each copied once: both modes of a module hold the same weights."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[int, int], tuple[Tensor, Array]] = {}
+
+    def of(self, tensor: Tensor, copy: Callable[[Tensor], Array]) -> Array:
+        """The array of a tensor as it is now."""
+        # the version counts what is written into a tensor; one made for inference alone has none
+        key = id(tensor), 0 if tensor.is_inference() else tensor._version
+        if key not in self._made:
+            self._made[key] = tensor, copy(tensor)
+        return self._made[key][1]
+
+
+def read_program(program: ExportedProgram, name: str, copies: Copies | None = None) -> Reading:
     """Read an exported program.
+
+    Args:
+        program: The program.
+        name: Of the model.
+        copies: What was copied before.
 
     Raises:
         ModelError: If it holds something that cannot run node by node; all of it is listed.
         NotInvertibleError: If it writes in place through a view that cannot be inverted.
     """
-    reader = _ProgramReader(program, name)
+    reader = _ProgramReader(program, name, copies or Copies())
     reader.read()
     return reader.reading
 
@@ -75,8 +96,9 @@ def read_program(program: ExportedProgram, name: str) -> Reading:
 class _ProgramReader:
     """Reads the nodes of a program in order."""
 
-    def __init__(self, program: ExportedProgram, name: str) -> None:
+    def __init__(self, program: ExportedProgram, name: str, copies: Copies) -> None:
         self.program = program
+        self.copies = copies
         self.graph = Graph(name=name, source=name)
         self.reading = Reading(self.graph)
         self.aliases = Aliases(self)
@@ -122,7 +144,7 @@ class _ProgramReader:
         if owner != target:
             self.graph.notes.append(f"{target} is {owner}: they are tied, one weight under both names")
             return
-        self.graph.constants[owner] = self._array(tensor, owner)
+        self.graph.constants[owner] = self.copies.of(tensor, partial(self._array, name=owner))
         self.graph.types[owner] = self.type_of(tensor)
         if isinstance(tensor, torch.nn.Parameter) and tensor.requires_grad:
             self.graph.trainable.add(owner)
@@ -377,4 +399,4 @@ _ENCODERS: tuple[tuple[type | tuple[type, ...], Callable[[Any], Attr]], ...] = (
 )
 """How a plain argument is written."""
 
-__all__ = ["NotInvertibleError", "Reading", "read_program"]
+__all__ = ["Copies", "NotInvertibleError", "Reading", "read_program"]

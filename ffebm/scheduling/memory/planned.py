@@ -55,7 +55,7 @@ class Planned(Priced):
 
 
 @dataclass
-class Tried:
+class Remembered:
     """Schedules of mappings that were looked at, of which one is taken in the end.
 
     Attributes:
@@ -84,7 +84,7 @@ def planned(
     tasks: list[Task],
     scheduler: Scheduler,
     dtype: DataType = "fp32",
-    tried: Tried | None = None,
+    tried: Remembered | None = None,
 ) -> Planned:
     """Schedule tasks, and find a place for all that they read and write.
 
@@ -144,7 +144,11 @@ def priced(
 
 
 def timed(
-    flow: Dataflow, hardware: Hardware, tasks: list[Task], scheduler: Scheduler, tried: Tried | None = None
+    flow: Dataflow,
+    hardware: Hardware,
+    tasks: list[Task],
+    scheduler: Scheduler,
+    tried: Remembered | None = None,
 ) -> Schedule:
     """The schedule alone, in fp32; at once where all values together fit beside the digital units.
 
