@@ -69,7 +69,7 @@ def digest(array: Array) -> str:
 
 def bytes_of(array: Array) -> memoryview:
     """The bytes of an array, in the order of its elements, without a copy where they lie like that."""
-    return memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
 def _dim_text(size: int | str) -> str:
