@@ -23,8 +23,8 @@ from ffebm.graph.energy_block import (
 )
 from ffebm.graph.graph import Graph, Node, Part, Place, Stage, graph_text
 from ffebm.graph.parse import parse
-from ffebm.graph.tensor import TensorType
-from ffebm.graph.text import digest
+from ffebm.graph.tensor import Array, TensorType
+from ffebm.graph.text import bytes_of, digest
 from ffebm.hardware.description import load_hardware
 from ffebm.plan.schema import Options
 from tests.models import Builder
@@ -232,3 +232,17 @@ def test_what_is_no_graph(text: str, message: str) -> None:
     with pytest.raises(UsageError) as error:
         parse(text)
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(6, dtype=np.float32).reshape(2, 3).T,
+        np.zeros((0, 3)),
+        np.array(3.0),
+        np.array([True, False]),
+        np.ones(3, dtype=ml_dtypes.bfloat16),
+    ],
+)
+def test_bytes_of_an_array_are_in_the_order_of_its_elements(array: Array) -> None:
+    assert bytes(bytes_of(array)) == array.tobytes()

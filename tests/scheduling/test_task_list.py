@@ -4,8 +4,10 @@ import pytest
 from msgspec.structs import replace
 
 from ffebm.hardware.description import Core, Hardware
+from ffebm.hardware.groups import DataType
 from ffebm.mapping.digital_cost import DigitalWork
-from ffebm.plan.schema import Settle
+from ffebm.plan.schema import Options, Settle
+from ffebm.scheduling.schedules import TaskLists, inference_tasks, training_tasks
 from ffebm.scheduling.task_list import TaskList, apart, batch_of
 from tests.machines import seconds, with_tiles
 from tests.models import Builder
@@ -70,3 +72,25 @@ def test_each_transfer_has_a_latency_and_so_many_elements() -> None:
     assert whole.fixed_s == half.fixed_s > 0
     assert half.seconds - half.fixed_s == pytest.approx((whole.seconds - whole.fixed_s) / 2)
     assert half.cost.energy == pytest.approx(whole.cost.energy / 2)
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "int8"])
+def test_a_list_of_one_unit_in_another_type_is_what_that_type_lists(dtype: DataType) -> None:
+    """Structure, seconds, joules and what a batch leaves as it is are all the same, to the last digit."""
+    graph = placed(two_convolutions(), options=Options(digital=("*",)))
+    lists = TaskLists(graph, REFERENCE, Settle())
+    assert lists.inference("fp32") == inference_tasks(graph, REFERENCE, Settle())
+    assert lists.training("fp32", 8) == training_tasks(graph, REFERENCE, Settle(), most_bands=8)
+    assert lists.inference(dtype) == inference_tasks(graph, REFERENCE, Settle(), dtype)
+    found = lists.training(dtype, 8)
+    assert found == training_tasks(graph, REFERENCE, Settle(), dtype, 8)
+    assert {task.kind for task in found} == {"digital", "loss", "digital_backward", "update"}
+    assert found != lists.training("fp32", 8)
+
+
+def test_with_tiles_each_type_has_its_own_list() -> None:
+    """Transfers take as long as their type has bits, and bands follow from seconds."""
+    graph = placed(two_convolutions())
+    lists = TaskLists(graph, REFERENCE, Settle())
+    for dtype in ("fp32", "int8"):
+        assert lists.inference(dtype) == inference_tasks(graph, REFERENCE, Settle(), dtype)

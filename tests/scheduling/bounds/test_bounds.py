@@ -186,3 +186,16 @@ def test_large_lists_are_raised_at_some_barriers_only(monkeypatch: pytest.Monkey
         found.append(bounds_of(tasks)[0].seconds)
     assert max(found) <= full <= shortest(tasks)
     assert not math.isnan(full)
+
+
+def test_the_search_for_bounds_ends_where_a_schedule_is_as_short() -> None:
+    """A chain needs no more than its length; elsewhere the strongest bound is what all of them have."""
+    chain = [task(f"t{n}", "a" if n % 2 else "b", 1.0, *([n - 1] if n else [])) for n in range(6)]
+    assert len(bounds_of(chain, enough=6.0)) < len(bounds_of(chain))
+    assert with_bound(list_schedule(chain), chain) == list_schedule(chain)
+    for seed in range(30):
+        tasks = random_tasks(random.Random(seed))
+        schedule = list_schedule(tasks)
+        strongest = bounds_of(tasks)[0]
+        found = with_bound(schedule, tasks)
+        assert found.lower_bound_s == pytest.approx(max(strongest.seconds, schedule.lower_bound_s))

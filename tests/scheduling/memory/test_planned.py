@@ -22,7 +22,7 @@ from ffebm.plan.memory.plan_flow import plan_flow
 from ffebm.plan.schema import Settle
 from ffebm.scheduling.list_schedule import Task, ordered
 from ffebm.scheduling.memory.flow_of import flow_of
-from ffebm.scheduling.memory.planned import planned
+from ffebm.scheduling.memory.planned import Remembered, planned, priced, settled, timed
 from ffebm.scheduling.schedules import inference_tasks, training_tasks
 from tests.machines import joules, rate, round_numbers
 from tests.models import Builder, random_models
@@ -224,6 +224,24 @@ def test_bands_pass_far_memory_as_often_as_all_rows_at_once(tasks: Callable[...,
     assert once.keys() == bands.keys()
     # whole bytes a band: eight of them, which several steps pass
     assert all(0 <= bands[name] - once[name] <= 4 * 8 for name in once)
+
+
+def test_what_was_looked_at_is_taken_up_once() -> None:
+    """Where values leave the near memory: the plan is the one that is made from nothing."""
+    machine = levels(64, count=12, rows=40, cols=20)
+    graph = placed(two_convolutions(), machine)
+    flow, tasks = flow_of(graph), inference_tasks(graph, machine, SETTLE)
+    tried = Remembered()
+    schedule = timed(flow, machine, tasks, ordered, tried)
+    ((_, kept, looked),) = tried.kept
+    assert kept == tasks != looked.tasks
+    assert tried.take(flow, tasks[:-1]) is None
+    found = planned(flow_of(graph), machine, [*tasks], ordered, tried=tried)
+    fresh = planned(flow, machine, tasks, ordered)
+    assert not tried.kept
+    assert found.schedule == schedule == fresh.schedule
+    assert (found.tasks, found.order, found.memory) == (fresh.tasks, fresh.order, fresh.memory)
+    assert settled(priced(flow, machine, tasks, ordered), tasks, ordered).memory == fresh.memory
 
 
 def test_what_fits_nowhere_is_refused_by_name() -> None:
