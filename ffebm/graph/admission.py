@@ -39,6 +39,16 @@ class Admission(Protocol):
         ...
 
     @property
+    def role(self) -> str:
+        """What a linear map with a weight is in its circuits, before "into layer 1 of 2 in block0"."""
+        ...
+
+    @property
+    def cells_a_weight(self) -> int:
+        """Cells that its circuits take for a weight."""
+        ...
+
+    @property
     def joins_branches(self) -> bool:
         """Whether layers side by side that drive one layer settle with it in one block, where it has room.
 
@@ -64,6 +74,8 @@ class OwnPhysics:
 class HopfieldAdmission:
     """All that an energy block can be made of: any linear map, any pooling, any monotone activation."""
 
+    role = "linear map with a stationary weight"
+    cells_a_weight = 2  # the difference of a pair
     joins_branches = False
 
     def admits(self, linear: Linear | None, activation: Activation, pool: Pool | None = None) -> str | None:
@@ -81,6 +93,8 @@ class DeepResistiveAdmission:
     Nodes of either sign are two layers side by side, since a conductance has none.
     """
 
+    role = "conductances, one cell a weight"
+    cells_a_weight = 1
     joins_branches = True
 
     def admits(self, linear: Linear | None, activation: Activation, pool: Pool | None = None) -> str | None:

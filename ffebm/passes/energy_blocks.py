@@ -9,6 +9,7 @@ Blocks never wait for themselves: `latest[v]` is the highest block that v depend
 b only if its other sources depend on blocks before b. So contracted blocks are ordered by their number.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Literal
@@ -42,6 +43,7 @@ from ffebm.passes.linear_maps import (
     unfit,
 )
 from ffebm.patterns import Patterns
+from ffebm.visible import visible
 
 ON_REQUEST = "kept digital on request"
 _IDENTITY = Activation("Identity")
@@ -84,6 +86,7 @@ class EnergyBlocks:
                 f"blocks of physics {self.physics!r} settle where its energy is least: even with one layer a "
                 "block that is not what the model computes"
             )
+            graph.notes += _spare_cells(hardware, former.admission.cells_a_weight)
         _check_names(graph, self.digital, former.seen)
         _check_sizes(graph, self.block_size, former.taken(), former.weighted)
 
@@ -557,7 +560,9 @@ class _Former:
             for position, formed in enumerate(members):
                 for node in self._nodes(formed):
                     node.unit, node.block = "tile", index
-                    node.reason = f"{_role(node)} layer {position + 1} of {len(members)} in {block.name}"
+                    is_map = kind_of(node.op) is Kind.LINEAR
+                    role = f"{self.admission.role}, into" if is_map else _role(node)
+                    node.reason = f"{role} layer {position + 1} of {len(members)} in {block.name}"
 
     def _nodes(self, formed: _Formed) -> list[Node]:
         return [node for term in formed.terms for node in term.nodes] + formed.nodes
@@ -565,6 +570,18 @@ class _Former:
     def _read_outside(self, value: str, nodes: set[int]) -> bool:
         readers = self.readers.get(value, [])
         return value in self.graph.outputs or any(id(n) not in nodes for n in readers)
+
+
+def _spare_cells(hardware: Hardware, needed: int) -> Iterator[str]:
+    """Groups of tiles whose arrays have more cells a weight than the circuits of the blocks take."""
+    for group in hardware.analog:
+        if group.tile.has_cells:
+            cells = group.tile.crossbar().cells_a_weight // group.tile.slices
+            if cells > needed:
+                yield (
+                    f"arrays of {visible(group.name)!r} have {cells} cells a weight, and blocks "
+                    f"take {needed}: tiles, area and the energy of cells are counted for all"
+                )
 
 
 def _check_names(graph: Graph, digital: tuple[str, ...], weights: set[str]) -> None:
@@ -596,7 +613,6 @@ def _check_sizes(graph: Graph, sizes: int | tuple[int, ...], taken: int, layers:
 
 def _role(node: Node) -> str:
     return {
-        Kind.LINEAR: "linear map with a stationary weight, into",
         Kind.POOL: "pooling behind a linear map, into",
         Kind.LAYOUT: "layout between layers, into",
         Kind.SUM: "sum of drives, into",

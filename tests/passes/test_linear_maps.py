@@ -81,6 +81,25 @@ def test_a_list_of_sizes_counts_every_layer() -> None:
     assert [len(block.layers) for block in graph.blocks] == [3]
 
 
+@pytest.mark.parametrize(
+    ("machine", "note"), [("ideal", ""), ("reference", "have 2 cells a weight, and blocks take 1")]
+)
+def test_cells_that_circuits_leave_unused_are_told(machine: str, note: str) -> None:
+    b = Builder()
+    model = b.model(b.node("MatMul", b.input("x", "N", 4), conductances(b, 4, 3)))
+    for physics, wanted in (("deep-resistive", note), ("hopfield", "")):
+        graph, step = before("energy-blocks", model, Options(physics=physics))
+        run_passes(graph, load_hardware(machine), (step,), None)
+        assert any("cells a weight" in found for found in graph.notes) == bool(wanted)
+        assert not wanted or wanted in graph.notes[-1]
+    assert graph.nodes[0].reason == "linear map with a stationary weight, into layer 1 of 1 in block0"
+
+
+def test_a_linear_map_is_conductances() -> None:
+    reasons = {node.reason for node in network().nodes if node.op == "MatMul"}
+    assert "conductances, one cell a weight, into layer 5 of 5 in block0" in reasons
+
+
 def test_what_has_no_sum_has_no_branches() -> None:
     graph = network(signs=1)
     assert branches("0+", graph.consumers(), graph.producers()) == []

@@ -89,7 +89,7 @@ class PassiveCircuit:
         return self.siemens * layer.activation.scale / self.power[layer.value]
 
     def incident(self, layer: Layer) -> Floats:
-        """Conductance at each node of a layer, S, that behind its amplifier divided by the squared gain."""
+        """Conductance of the cells that meet at each node of a layer or behind its amplifier, S, [units]."""
         total = np.zeros(math.prod(layer.shape))
         for joint in self.joints:
             if joint.target == layer.value:
@@ -155,6 +155,14 @@ def passive_circuit(plan: Plan, block: EnergyBlock) -> PassiveCircuit:
     volts = float(group.relaxation.voltage.value)
     circuit = PassiveCircuit(block, clamped_inputs(block), joints, currents, power, siemens, volts)
     CIRCUIT_CELLS.check(circuit.cells, f"{block.name} is a circuit of {circuit.cells:,} cells")
+    for layer in block.layers:
+        floating = int((circuit.incident(layer) == 0).sum())
+        if floating:
+            raise UsageError(
+                f"{block.name}: {floating} nodes of {visible(layer.value)!r} have no conductance at all",
+                allowed="nodes that something holds",
+                hint="clamp weights a little above 0, as training does",
+            )
     return circuit
 
 

@@ -71,7 +71,8 @@ class Conductances:
             raise UsageError(
                 f"{visible(linear.weight)!r} has conductances down to {float(least):g}",
                 allowed="conductances of at least 0",
-                hint="training puts weights back after each step; `Executor.constrain` does it by hand",
+                hint="training puts weights back after each step, `Executor.constrain` by hand; cells that "
+                "learn in place as pairs hold differences, which noise makes negative: take another machine",
             )
         z, y = linear.ones(weights)
         own = self._power / self._gain**2 * linear.forward(z, weights)

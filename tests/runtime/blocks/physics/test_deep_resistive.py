@@ -3,15 +3,18 @@
 import itertools
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+import ffebm
 from ffebm.errors import UsageError
 from ffebm.graph.energy_block import Activation, Linear
 from ffebm.plan.schema import Settle
 from ffebm.runtime.blocks.estimators.gradient import EP, Implicit, Unrolled
 from ffebm.runtime.blocks.physics.deep_resistive import LEAST, DeepResistive
+from tests import models
 from tests.runtime.some_blocks import IDENTITY, Builder, Case, average_pool
 
 EXACT = Settle(free_sweeps=2000, nudged_sweeps=2000, tol=1e-14)
@@ -225,6 +228,17 @@ def test_negative_conductances_are_refused_until_they_are_constrained() -> None:
     assert float(case.weights["u+"][0, 0]) == LEAST
     assert torch.equal(case.weights["b+"], bias)
     assert bool(case.settled(EXACT).converged.all())
+
+
+def test_pairs_that_learn_in_place_are_refused() -> None:
+    """Their differences are what programming noise has made of conductances near 0."""
+    b = models.Builder()
+    small = b.constant(np.full((4, 3), 2.0**-20, np.float32))
+    y = b.node("Relu", b.node("MatMul", b.input("x", "N", 4), b.constant(np.eye(4, dtype=np.float32))))
+    model = b.model(b.node("MatMul", y, small))
+    plan = ffebm.compile(model, hardware="resistive", block_size=2, physics="deep-resistive")
+    with pytest.raises(UsageError, match="as pairs hold differences, which noise makes negative"):
+        ffebm.Executor(plan)(torch.ones(2, 4))
 
 
 def test_a_node_without_conductances_is_at_nothing() -> None:
