@@ -82,9 +82,9 @@ class TaskLists:
         """Of one inference."""
         return self._of(0, dtype, lambda: inference_tasks(*self._placed, dtype))
 
-    def training(self, dtype: DataType, most_bands: int) -> list[Task]:
-        """Of one training step whose layers may be run in so many bands."""
-        return self._of(most_bands, dtype, lambda: training_tasks(*self._placed, dtype, most_bands))
+    def training(self, dtype: DataType, bands: int, steps: int) -> list[Task]:
+        """Of one training step whose layers may be run in so many bands, in so many steps."""
+        return self._of(bands, dtype, lambda: training_tasks(*self._placed, dtype, bands, steps))
 
     def _of(self, kind: int, dtype: DataType, listed: Callable[[], list[Task]]) -> list[Task]:
         if self._alone is None:

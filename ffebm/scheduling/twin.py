@@ -28,6 +28,7 @@ from ffebm.plan.memory.memory_plan import Memories
 from ffebm.plan.schedule import Schedule
 from ffebm.plan.schema import Settle
 from ffebm.plan.twin import Batches, DigitalTwin, Total
+from ffebm.scheduling.bands import MOST_STEPS
 from ffebm.scheduling.bounds.bounds import with_bound
 from ffebm.scheduling.in_flight import Interval, first_of, interval_of, joining, samples_in_flight
 from ffebm.scheduling.list_schedule import Task, filling_chain, ordered
@@ -102,15 +103,15 @@ class _Job(Generic[Found]):
         tasks = self.lists.inference(self.dtype)
         return self._fitted(flow, _in_flight(tasks, self.runs, frozenset()))
 
-    def training(self, flow: Dataflow) -> BandChoice[Found]:
-        """One training step, in the bands that suit the objective."""
+    def training(self, flow: Dataflow, inference: Priced) -> BandChoice[Found]:
+        """One training step beside an inference, in the bands that suit the objective."""
         joined = joining(self.graph)
 
-        def cut(bands: int) -> BandedStep[Found]:
-            tasks = _in_flight(self.lists.training(self.dtype, bands), self.runs, joined)
+        def cut(bands: int, steps: int) -> BandedStep[Found]:
+            tasks = _in_flight(self.lists.training(self.dtype, bands, steps), self.runs, joined)
             return BandedStep(bands, tasks, self._fitted(flow, tasks), self.hardware, joined)
 
-        return tried_cuts(self.objective, cut)
+        return tried_cuts(self.objective, cut, MOST_STEPS - len(inference.tasks) // self.runs)
 
     def _fitted(self, flow: Dataflow, tasks: list[Task]) -> Found:
         return self.fit(flow, self.hardware, tasks, ordered, self.dtype)
@@ -141,7 +142,7 @@ def schedules_of(
     flow, lists = flow_of(graph), TaskLists(graph, hardware, settle)
     whole = partial(planned, tried=tried)
     inference = _Job(graph, hardware, lists, objective, runs, whole).inference(flow)
-    cuts = _Job(graph, hardware, lists, objective, runs, priced).training(flow)
+    cuts = _Job(graph, hardware, lists, objective, runs, priced).training(flow, inference)
     training = cuts.best
     placed = settled(training.found, training.tasks, ordered)
     interval = interval_of(first_of(inference.tasks), frozenset())
@@ -177,7 +178,8 @@ def priced_schedules(
     """
     lists = TaskLists(graph, hardware, settle)
     flow, job = flow_of(graph), _Job(graph, hardware, lists, objective, runs, priced)
-    inference, training = job.inference(flow), job.training(flow).best
+    inference = job.inference(flow)
+    training = job.training(flow, inference).best
     interval = interval_of(first_of(inference.tasks), frozenset())
     first = _following(inference.schedule, interval)
     second = _following(training.found.schedule, training.interval)
@@ -272,7 +274,8 @@ class _Bill:
 def _bill(job: _Job[Priced]) -> _Bill:
     """What a graph takes, digital work at the price of a data type."""
     flow = flow_of(job.graph)
-    plans = (job.inference(flow), job.training(flow).best.found)
+    inference = job.inference(flow)
+    plans = (inference, job.training(flow, inference).best.found)
     billed = _billed(job.hardware, plans, batch_of(job.graph) * job.runs)
     first, second = (_leaking(p.schedule, w) for p, w in zip(plans, billed.leaks, strict=True))
     return _Bill(first, second, billed.lines)

@@ -14,12 +14,13 @@ from ffebm.hardware.groups import Capacity
 from ffebm.mapping.search import Measured
 from ffebm.plan.mapping import Objective
 from ffebm.plan.schema import Settle
+from ffebm.scheduling.bands import MOST_STEPS, MOST_TRAINING_STEPS
 from ffebm.scheduling.in_flight import joining
 from ffebm.scheduling.list_schedule import ordered
 from ffebm.scheduling.memory.flow_of import flow_of
 from ffebm.scheduling.memory.planned import Priced, priced
 from ffebm.scheduling.schedules import training_tasks
-from ffebm.scheduling.training_bands import NUMBERS, BandChoice, BandedStep, tried_cuts
+from ffebm.scheduling.training_bands import FINER, NUMBERS, BandChoice, BandedStep, tried_cuts
 from ffebm.scheduling.twin import priced_schedules, schedules_of, twins_of
 from tests.machines import joules
 from tests.models import Builder
@@ -49,16 +50,16 @@ def chain() -> Graph:
 
 
 @cache
-def cut(room: int, bands: int) -> BandedStep[Priced]:
+def cut(room: int, bands: int, steps: int = MOST_TRAINING_STEPS) -> BandedStep[Priced]:
     """A step of the chain with so many bands a layer."""
     hardware, graph = with_near(room), chain()
-    tasks = training_tasks(graph, hardware, Settle(), most_bands=bands)
+    tasks = training_tasks(graph, hardware, Settle(), most_bands=bands, most_steps=steps)
     found = priced(flow_of(graph), hardware, tasks, ordered)
     return BandedStep(bands, tasks, found, hardware, joining(graph))
 
 
-def tried(objective: Objective, room: int) -> BandChoice[Priced]:
-    return tried_cuts(objective, lambda bands: cut(room, bands))
+def tried(objective: Objective, room: int, left: int = 0) -> BandChoice[Priced]:
+    return tried_cuts(objective, lambda bands, steps: cut(room, bands, steps), left)
 
 
 def figure(objective: Objective) -> Callable[[Measured], float]:
@@ -99,15 +100,23 @@ def test_where_all_is_near_no_other_cut_is_tried_for_time() -> None:
     assert not choice.best.slowed
 
 
+def test_finer_bands_are_tried_where_latency_is_asked_for_and_steps_are_left() -> None:
+    choice = tried("latency", 1 << 22, MOST_STEPS)
+    assert [one.bands for one in choice.cuts] == [FINER]
+    assert choice.best.measured.seconds < cut(1 << 22, NUMBERS[0]).measured.seconds
+    assert tried("latency", 1 << 22, MOST_TRAINING_STEPS).best.bands == NUMBERS[0]
+    assert tried("analog", 1 << 22, MOST_STEPS).best.bands == NUMBERS[0]
+
+
 def test_what_fits_in_no_memory_is_left_out() -> None:
-    def only_whole(bands: int) -> BandedStep[Priced]:
+    def only_whole(bands: int, steps: int) -> BandedStep[Priced]:
         if bands > 1:
             raise UsageError("no room")
-        return cut(SMALL, bands)
+        return cut(SMALL, bands, steps)
 
     assert [one.bands for one in tried_cuts("latency", only_whole).cuts] == [1]
 
-    def none(bands: int) -> BandedStep[Priced]:
+    def none(bands: int, steps: int) -> BandedStep[Priced]:
         raise UsageError(f"no room for {bands}")
 
     with pytest.raises(UsageError, match="no room for 1"):

@@ -12,10 +12,10 @@ MOST_SETS = 256
 MOST_CLIQUES = 4
 """Cliques that are kept, those with most to do first."""
 
-Units = tuple[int, ...]
+UnitSet = tuple[int, ...]
 
 
-def taking_turns(work: Mapping[Units, float]) -> list[tuple[Units, ...]]:
+def taking_turns(work: Mapping[UnitSet, float]) -> list[tuple[UnitSet, ...]]:
     """Cliques of sets of units of which each two have one in common, but not all the same one.
 
     Args:
