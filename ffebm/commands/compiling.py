@@ -43,7 +43,7 @@ class Compiling:
         Option("--pass", metavar="NAME", help="Run this pass of an installed package too; repeatable."),
     ] = None
     physics: Annotated[
-        str, Option(help="Energy of the blocks: hopfield, or one of an installed package.")
+        str, Option(help="Energy of the blocks: hopfield, deep-resistive, or one of an installed package.")
     ] = DEFAULT_PHYSICS
     activation: Annotated[
         list[str] | None,

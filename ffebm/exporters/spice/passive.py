@@ -159,7 +159,7 @@ def passive_circuit(plan: Plan, block: EnergyBlock) -> PassiveCircuit:
         floating = int((circuit.incident(layer) == 0).sum())
         if floating:
             raise UsageError(
-                f"{block.name}: {floating} nodes of {visible(layer.value)!r} have no conductance at all",
+                f"{block.name}: {floating} of the nodes of {visible(layer.value)!r} without any conductance",
                 allowed="nodes that something holds",
                 hint="clamp weights a little above 0, as training does",
             )

@@ -156,7 +156,7 @@ def test_what_cannot_be_wired_is_refused() -> None:
     floating = Builder()
     node = floating.node("MatMul", floating.input("x", "N", 2), floating.constant([[1.0, 0.0], [0.5, 0.0]]))
     alone = compile_model(floating.model(node), hardware="resistive", physics="deep-resistive")
-    with pytest.raises(UsageError, match="1 nodes of 'v0' have no conductance at all"):
+    with pytest.raises(UsageError, match="1 of the nodes of 'v0' without any conductance"):
         export_spice(alone)
     clocked = compile_model(model, hardware="reference", block_size=2, physics="deep-resistive")
     with pytest.raises(UsageError, match="settles by clocked reads on"):
