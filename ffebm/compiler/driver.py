@@ -168,7 +168,8 @@ def compile_model(  # noqa: PLR0913 - the public entry point; every option has a
         trainable: Names of constants that train beside weights and biases; * stands for anything.
         passes: Passes of one's own, and names of those that installed packages offer, each run where the
             graph has reached the stage that it requires; docs/extend.md says how to write one.
-        physics: What the energy of the blocks is, by name: "hopfield", "deep-resistive", or what an installed package offers.
+        physics: What the energy of the blocks is, by name: "hopfield", "deep-resistive", or what an installed
+            package offers.
         activations: Ops that layers of blocks may have as activations beside ffebm's own, as installed
             packages offer them.
         progress: Called after each pass.
