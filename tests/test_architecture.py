@@ -161,7 +161,7 @@ def test_imports_stand_at_the_top() -> None:
     assert {m for m in late if area(m) != "commands"} == LATE.keys()
 
 
-SLOW = ("torch", "onnx", "networkx", "typer", "numpy", "ml_dtypes", "msgspec", "highspy", "jinja2")
+SLOW = ("torch", "onnx", "networkx", "typer", "numpy", "ml_dtypes", "msgspec", "highspy", "jinja2", "optuna")
 """Packages that cost a tenth of a second or more, or that stand for what does."""
 
 
@@ -211,6 +211,10 @@ def test_compiling_loads_no_torch(tmp_path: Path) -> None:
     )
     found = loaded(code, str(tmp_path / "model.onnx"), str(tmp_path / "plan"))
     assert {"torch", "networkx", "typer"} & found == set()
+
+
+def test_the_page_of_a_plan_loads_nothing_of_explorations() -> None:
+    assert {"torch", "highspy", "optuna"} & loaded("import ffebm.report.page") == set()
 
 
 def test_a_compile_without_a_choice_loads_no_solver(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from importlib import resources
+from typing import TYPE_CHECKING
 
 import jinja2
 import msgspec
@@ -12,10 +13,12 @@ from markupsafe import Markup
 
 from ffebm.hardware.description import Hardware
 from ffebm.report.facts.comparison import Comparison
-from ffebm.report.facts.exploration_facts import ExplorationFacts
 from ffebm.report.facts.facts import Facts
 from ffebm.report.plain import plain_fields
 from ffebm.visible import visible
+
+if TYPE_CHECKING:  # it loads Optuna and the compiler, which pages of plans do without
+    from ffebm.report.facts.exploration_facts import ExplorationFacts
 
 DAGRE = "dagre-3.1.3.min.js"
 SCRIPTS = (
@@ -94,14 +97,14 @@ def comparison_page(comparison: Comparison) -> str:
     return _rendered("comparison.html", comparison, [_script(COMPARISON)], {})
 
 
-def exploration_page(facts: ExplorationFacts) -> str:
+def exploration_page(facts: "ExplorationFacts") -> str:
     """An exploration as an HTML page."""
     return _rendered("exploration.html", facts, [_script(EXPLORATION)], {})
 
 
 def _rendered(
     template: str,
-    facts: Facts | Comparison | ExplorationFacts,
+    facts: "Facts | Comparison | ExplorationFacts",
     scripts: list[str],
     more: Mapping[str, object],
 ) -> str:
