@@ -112,6 +112,7 @@ class Ledger:
         self._folder = folder
         self._grid = grid
         self._search = search
+        self._first = [] if search is None else search.first_points(grid.knobs)
         self._distributions: dict[str, BaseDistribution] = {
             knob.key: CategoricalDistribution(knob.values) for knob in grid.knobs
         }
@@ -179,13 +180,16 @@ class Ledger:
             return None if index is None else self._take(self._grid[index], {})
 
     def _asked(self, search: SampledSearch) -> Claim | None:
-        """A point that the sampler says and nobody has claimed; None if there are enough."""
+        """One of the first points, or one that the sampler says, unclaimed so far; None if there are enough."""
         while True:
             trials = self._study.get_trials(deepcopy=False)
             claimed = self._claimed(trials)
             if len(claimed) >= self.total or len(trials) >= MOST_ASKED * search.trials:
                 return None
             self._study.sampler = search.sampler_for(len(trials))
+            begin = (p for p in self._first if self._grid.index_of(p) not in claimed)
+            if (point := next(begin, None)) is not None:
+                self._study.enqueue_trial(dict(point))
             trial = self._study.ask(self._distributions)
             known = claimed.get(self._grid.index_of(trial.params))
             if known is None:

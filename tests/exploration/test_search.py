@@ -1,11 +1,15 @@
 """Searches by Optuna's samplers."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from ffebm.exploration.knobs import knobs_of
 from ffebm.exploration.run import Exploration, explore
-from ffebm.exploration.search import SEARCHERS, Searcher
+from ffebm.exploration.search import SEARCHERS, SampledSearch, Searcher
 from tests.exploration.models import BITS, request_of
 from tests.exploration.test_run import explored, trials
 
@@ -37,6 +41,32 @@ def test_a_search_depends_on_its_seed_alone(sampler: Searcher, tmp_path: Path) -
     assert [entry.point for entry in half.entries()] == [entry.point for entry in whole.entries()]
     other = explored(request_of(tmp_path / "c", *VARIED, sampler=sampler, trials=9, seed=2))
     assert [entry.point for entry in other.entries()] != [entry.point for entry in whole.entries()]
+
+
+@given(seed=st.integers(0, 1000), count=st.integers(3, 200))
+def test_a_search_begins_where_knobs_end(seed: int, count: int) -> None:
+    knobs = knobs_of(["batch=4,1,2", "objective=analog,latency,energy", "tiles=none,3,5"])
+    asked = SampledSearch("tpe", count, seed)
+    first = asked.first_points(knobs)
+    assert first == SampledSearch("nsga2", count, seed).first_points(knobs)
+    assert 0 < len(first) <= asked.count_of_first == min(8, max(2, count // 3))
+    assert all(point not in first[:place] for place, point in enumerate(first))
+    assert {point["batch"] for point in first} <= {1, 4}
+    if len(first) == asked.count_of_first:  # no two were alike
+        for key, ends in (("batch", 2), ("objective", 3), ("tiles", 3)):
+            often = Counter(point[key] for point in first).values()
+            assert max(often) - (min(often) if len(often) == ends else 0) <= 1
+
+
+@pytest.mark.parametrize("sampler", SEARCHERS)
+def test_its_first_points_are_claimed_first(sampler: Searcher, tmp_path: Path) -> None:
+    request = request_of(tmp_path, *VARIED, sampler=sampler, trials=9)
+    assert request.search is not None
+    first = request.search.first_points(request.knobs)
+    ledger = Exploration(request).ledger
+    with ledger.working():
+        claims = [ledger.claim() for _ in first]
+    assert [None if claim is None else claim.point for claim in claims] == first
 
 
 def test_a_search_of_more_than_there_is_ends(tmp_path: Path) -> None:
