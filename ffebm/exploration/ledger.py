@@ -180,7 +180,7 @@ class Ledger:
             return None if index is None else self._take(self._grid[index], {})
 
     def _asked(self, search: SampledSearch) -> Claim | None:
-        """One of the first points, or one that the sampler says, unclaimed so far; None if there are enough."""
+        """One of the first points, or one that the sampler says; None if enough are claimed."""
         while True:
             trials = self._study.get_trials(deepcopy=False)
             claimed = self._claimed(trials)
