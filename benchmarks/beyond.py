@@ -7,8 +7,8 @@
 
 The networks and their settings are those of `ffebm recipe transformer` and `ffebm recipe residual`. "ep"
 trains energy blocks, "implicit" the same blocks by the exact adjoint where the free sweeps end, "bp" the same
-network as an ordinary feedforward one, without held norms. Seeds decide initial weights and order; all runs
-of a seed begin with the same weights and see the same batches.
+network as an ordinary feedforward one, without held norms unless its name ends in "held". Seeds decide
+initial weights and order; all runs of a seed begin with the same weights and see the same batches.
 
 Runs go one after the other, in the order of `RUNS`. After each epoch a run leaves its checkpoint below
 --work, and its record in benchmarks/records/beyond/NAME.json. Times are processor seconds of one thread:
@@ -67,24 +67,33 @@ class Run:
         """The network with its initial weights, which depend on the seed alone."""
         recipe = BEYOND[self.network]
         if self.method == "bp":
-            recipe = replace(recipe, block_size=1, digital=("*",))
+            recipe = replace(recipe, block_size=1, digital=recipe.digital if self.odd else ("*",))
         return recipe.plan(self.seed)
 
     def training(self) -> Training:
         """The recipe's settings; backpropagation has no couplings to hold."""
         training = BEYOND[self.network].settings(self.seed)
         if self.method == "bp":
-            return msgspec.structs.replace(training, hold_norm=None)
+            held = HELD[self.network] if self.odd == "held" else None
+            return msgspec.structs.replace(training, hold_norm=held)
         return msgspec.structs.replace(training, gradient=self.method, **ODD.get(self.odd, {}))
 
 
 ODD: dict[str, dict[str, float | None]] = {"free": {"hold_norm": None}, "norm0.7": {"hold_norm": 0.7}}
-"""Settings of training that differ from the recipe's, one factor at a time, by what a run's name says."""
+"""Settings of EP that differ from the recipe's, one factor at a time, by what a run's name says."""
+
+HELD: dict[str, tuple[float, str]] = {
+    "transformer": (0.8, "layer?.output.weight"),
+    "residual": (0.4, "[abi][23n]*"),  # a2, b2, b3 and inside
+}
+"""The norms of the recipes, with names of the maps that blocks hold: what "bp" is held to in runs "held"."""
 
 _METHODS: tuple[Method, ...] = ("ep", "bp")
 RUNS: tuple[Run, ...] = (
     *(Run("transformer", method, seed) for seed in range(3) for method in _METHODS),
     *(Run("residual", method, seed) for seed in range(3) for method in _METHODS),
+    Run("residual", "bp", odd="held"),
+    Run("transformer", "bp", odd="held"),
     *(Run("residual", "ep", seed, "norm0.7") for seed in range(3)),
     Run("transformer", "implicit"),
     Run("residual", "implicit"),
@@ -128,7 +137,8 @@ def train(run: Run, work: Path) -> Iterator[Record]:
         raise SystemExit(f"{run.name}: its record is of another text ({record.text}) or of other settings")
     if len(record.epochs) >= training.epochs:
         return
-    gradient = ffebm.Implicit(tol=1e-5) if run.method == "implicit" else ffebm.EP(beta=training.beta)
+    # blocks of one layer have backpropagation as their exact adjoint
+    gradient = ffebm.EP(beta=training.beta) if run.method == "ep" else ffebm.Implicit(tol=1e-5)
     net = ffebm.Executor(run.plan(), gradient=gradient, seed=run.seed)
     folder = work / run.name
     trainer = Trainer(net, load_data(training.data), training, folder)

@@ -11,7 +11,7 @@ from ffebm.files.write_file import write_file
 from ffebm.training.settings import Training
 
 METHODS = {"bp": "backpropagation", "ep": "EP", "implicit": "exact adjoint"}
-ODD = {"": "", "free": ", not held", "norm0.7": ", held at 0.7"}
+ODD = {"": "", "free": ", not held", "norm0.7": ", held at 0.7", "held": ", the same maps held"}
 MOST = 10
 """Columns of a curve."""
 
@@ -126,7 +126,7 @@ def _differences(records: list[Record]) -> list[str]:
     """What each method is above backpropagation at equal steps, seed by seed, with its standard error."""
     baseline = {record.seed: record for record in records if record.kind[1:] == ("bp", "")}
     lines = []
-    for kind in sorted({record.kind for record in records if record.kind[1] != "bp"}):
+    for kind in sorted({record.kind for record in records if record.kind[1:] != ("bp", "")}):
         pairs = [(r, baseline[r.seed]) for r in records if r.kind == kind and r.seed in baseline]
         if not pairs:
             continue
