@@ -80,12 +80,12 @@ def test_a_list_of_one_unit_in_another_type_is_what_that_type_lists(dtype: DataT
     graph = placed(two_convolutions(), options=Options(digital=("*",)))
     lists = TaskLists(graph, REFERENCE, Settle())
     assert lists.inference("fp32") == inference_tasks(graph, REFERENCE, Settle())
-    assert lists.training("fp32", 8) == training_tasks(graph, REFERENCE, Settle(), most_bands=8)
+    assert lists.training("fp32", 8, 900) == training_tasks(graph, REFERENCE, Settle(), "fp32", 8, 900)
     assert lists.inference(dtype) == inference_tasks(graph, REFERENCE, Settle(), dtype)
-    found = lists.training(dtype, 8)
-    assert found == training_tasks(graph, REFERENCE, Settle(), dtype, 8)
+    found = lists.training(dtype, 8, 900)
+    assert found == training_tasks(graph, REFERENCE, Settle(), dtype, 8, 900)
     assert {task.kind for task in found} == {"digital", "loss", "digital_backward", "update"}
-    assert found != lists.training("fp32", 8)
+    assert found != lists.training("fp32", 8, 900)
 
 
 def test_with_tiles_each_type_has_its_own_list() -> None:
