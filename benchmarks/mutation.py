@@ -145,13 +145,16 @@ class Tests:
     def of(self, mutant: Mutant, *, every: bool) -> list[str]:
         """Tests of a mutant in the order in which they are run.
 
-        Of a change at import, or where none was seen to run its lines, those of all of its file.
+        Of a change at import, or where none was seen to run its lines, those of all of its file, and all that
+        mirror it: they may ask for what importing it made.
         """
         lines = self._lines[mutant.file]
         here = range(mutant.lines[0], mutant.lines[1] + 1)
         everywhere = mutant.at_import or self.is_untraced(mutant)
         found = set().union(*(lines[line] for line in (lines if everywhere else here) if line in lines))
         mirror = mirrors(mutant.file)
+        if everywhere:
+            found |= {test for test in self.seconds if test.startswith(mirror)}
         own = sorted((test for test in found if test.startswith(mirror)), key=self._order)
         others = sorted((test for test in found if not test.startswith(mirror)), key=self._order)
         if every:

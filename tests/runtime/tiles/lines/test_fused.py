@@ -122,6 +122,11 @@ def test_numbers_are_normal_and_independent_along_across_and_between_streams() -
         assert abs(float((found * other_stream).mean())) < 4.5 / found.numel() ** 0.5
 
 
+def test_no_word_is_drawn_twice() -> None:
+    fours = numbers(7, rows=3, batch=4096).reshape(-1, 4)
+    assert len(fours.unique(dim=0)) == len(fours)
+
+
 def test_threads_do_not_change_the_numbers() -> None:
     threads = torch.get_num_threads()
     found = []
