@@ -58,6 +58,7 @@ LATE = {
     "ffebm.compiler.driver": "a PyTorch model loads torch, and so do the kernels that fold constants",
     "ffebm.exploration.run": "accuracy and gradients are of tiles: they load torch, which prices do without",
     "ffebm.report.facts.measured.sensitivity_facts": "a study is of tiles: they load torch",
+    "ffebm.report.page": "facts of explorations load Optuna and the compiler; pages of plans do without",
 }
 """Modules with imports of ffebm inside functions, and why; a command loads only what its own run needs."""
 
