@@ -8,6 +8,7 @@ from ffebm import plugins
 from ffebm.errors import HardwareError, UsageError
 from ffebm.exporters.catalogue import EXPORTERS, exporter
 from ffebm.hardware.description import load_hardware, shipped_hardware
+from tests.models import Builder
 from tests.packages import installed
 
 
@@ -91,12 +92,14 @@ def test_an_exporter_makes_an_export(target: Path) -> None:
     offers = {"none": "plug_export:none", "number": "plug_export:NUMBER", "qonnx": "plug_export:none"}
     code = "NUMBER = 3\ndef none(plan):\n    return None\n"
     installed(target, "plug-export", {plugins.EXPORTERS: offers}, code)
+    b = Builder()
+    plan = ffebm.compile(b.model(b.node("Relu", b.input("x", "N", 2))), hardware="ideal")
     assert exporter("qonnx") is EXPORTERS["qonnx"]
     with pytest.raises(UsageError) as caught:
         exporter("number")
     assert str(caught.value) == "the exporter 'number' is 3; a function of a plan"
     with pytest.raises(UsageError) as caught:
-        exporter("none")(None)  # type: ignore[arg-type]
+        exporter("none")(plan)
     assert str(caught.value) == "the exporter 'none' returns None; an Export with its marker"
     with pytest.raises(UsageError) as caught:
         exporter("absent")

@@ -293,23 +293,16 @@ class _Parser:
         return self.whole()
 
     def _node(self, graph: Graph) -> Node:
-        outputs = [self._output(graph)]
+        outputs = [self.typed(graph.types)]
         while self.has(","):
-            outputs.append(self._output(graph))
+            outputs.append(self.typed(graph.types))
         self.need("=")
-        node = Node(self.name(), outputs[0], self.listed("(", ")", self._optional), outputs)
+        node = Node(self.name(), outputs[0], self.listed("(", ")", self.name), outputs)
         while not (self.is_at_end or self._peek("\n") or self._peek("#")):
             self._node_field(node, graph.source)
         if self.has("#"):
             self._decision(node)
         return node
-
-    def _output(self, graph: Graph) -> str:
-        """An output with its type; empty where an optional one is left out."""
-        return "" if self._peek(",") or self._peek("=") else self.typed(graph.types)
-
-    def _optional(self) -> str:
-        return "" if self._peek(",") or self._peek(")") else self.name()
 
     def _node_field(self, node: Node, source: str) -> None:
         key = self.name()

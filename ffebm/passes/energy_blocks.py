@@ -275,12 +275,11 @@ class _Former:
         self.latest[node.outputs[0]] = self.latest[source]
 
     def _sum(self, node: Node) -> None:
-        out = self.graph.shape(node.outputs[0])
-        self._sample_shape(node.outputs[0])
+        out, sample = self.graph.shape(node.outputs[0]), self._sample_shape(node.outputs[0])
         drive = _Drive([], [node])
         for value in node.inputs:
             if value not in self.fed:
-                if value not in self.graph.constants or not bias_shape_fits(self.graph, value, out):
+                if value not in self.graph.constants or not bias_shape_fits(self.graph, value, sample):
                     raise Unfit(Kind.SUM.value)
                 drive.biases = (*drive.biases, value)
             elif self.graph.shape(value) != out:

@@ -11,7 +11,7 @@ import numpy as np
 from ffebm.graph.energy_block import Linear, Pool, Rearrangement
 from ffebm.graph.graph import Graph, Node
 from ffebm.graph.ops import Kind, kind_of
-from ffebm.graph.tensor import Dim, holds_floats
+from ffebm.graph.tensor import holds_floats
 from ffebm.graph.work import stationary
 from ffebm.visible import visible
 
@@ -192,14 +192,13 @@ def rearrangement_of(graph: Graph, node: Node) -> tuple[Rearrangement, ...]:
     return (Rearrangement("Reshape", tuple(sizes)),)
 
 
-def bias_shape_fits(graph: Graph, value: str, out: tuple[Dim, ...] | None) -> bool:
-    """Whether a constant can be added to every sample without enlarging the result."""
+def bias_shape_fits(graph: Graph, value: str, sample: tuple[int, ...]) -> bool:
+    """Whether a constant is added to every sample alike, of a sum of [batch, *sample]."""
     array = graph.constants[value]
-    if not out or not holds_floats(array) or array.ndim > len(out):
-        return False
-    sizes = (1,) * (len(out) - array.ndim) + array.shape
+    batch, *sizes = (1,) * (len(sample) + 1 - array.ndim) + array.shape
     fits = bool(np.isfinite(array).all())  # an infinite number masks, and no layer can settle at it
-    return fits and sizes[0] == 1 and all(s in {1, d} for s, d in zip(sizes[1:], out[1:], strict=True))
+    fits = fits and batch == 1 and len(sizes) == len(sample)
+    return fits and all(s in {1, d} for s, d in zip(sizes, sample, strict=True))
 
 
 def scale_of(graph: Graph, node: Node) -> tuple[float, str]:

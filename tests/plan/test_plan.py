@@ -109,6 +109,15 @@ def test_a_missing_file(folder: Path, name: str) -> None:
     assert str(caught.value) == f"{folder}: {found}"
 
 
+def test_a_file_that_no_digest_asks_for(folder: Path) -> None:
+    (folder / "weights.safetensors").unlink()
+    sums = (folder / SUMS).read_text().splitlines(keepends=True)
+    (folder / SUMS).write_text("".join(line for line in sums if "weights.safetensors" not in line))
+    with pytest.raises(PlanError) as caught:
+        load_plan(folder)
+    assert str(caught.value) == f"{folder}: weights.safetensors is missing\n  hint: compile again"
+
+
 def test_a_foreign_folder_is_not_overwritten(plan: Plan, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(PlanError, match=r"it exists and holds no plan\.json"):

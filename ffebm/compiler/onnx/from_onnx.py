@@ -27,6 +27,7 @@ from ffebm.graph.graph import Attr, Graph, Node
 from ffebm.graph.own_ops import own_op
 from ffebm.graph.tensor import Array, TensorType, same_array
 from ffebm.plan.checks.source import source_digest, widened_from
+from ffebm.plan.plan import MANIFEST
 from ffebm.plan.schema import Source
 
 OPSET = 20
@@ -126,7 +127,7 @@ def _read(model: str | Path | ModelProto, *, mapping: bool) -> _Read:
     if isinstance(model, ModelProto):
         return _Read(model, [], Source(name="model", format="onnx", digest=""))
     path = Path(model)
-    if path.is_dir():
+    if (path / MANIFEST).is_file():
         plan, proto, held = read_source(path)
         return _Read(proto, held, plan.source, plan.options.no_weights)
     proto, held = read_model(path, mapping=mapping)
