@@ -47,8 +47,7 @@ def test_a_certificate_and_a_run_say_how_blocks_moved(plan: Path, run: Run, tmp_
     assert "settling='circuit'" in certificate.settle
     assert "tol=None" in certificate.settle
     options = ("--data", tmp_path / "data.npz", "--epochs", "1", "--batch", "8", "--lr", "0.1")
-    options = (*options, "--settling", "circuit")
-    code, _, err = run("train", plan, "--run", tmp_path / "run", *options)
+    code, _, err = run("train", plan, "--run", tmp_path / "run", *options, "--settling", "circuit")
     assert code == 0, err
     assert run("train", plan, "--run", tmp_path / "run", "--resume", "--epochs", "2")[0] == 0
     record = load_checkpoint(tmp_path / "run").record

@@ -48,7 +48,9 @@ def test_the_model_amplifies_and_doubles_its_inputs() -> None:
     doubled = AMPLIFICATION["digits"] * np.concatenate([x, -x], 1)
     up, down = doubled @ w["plus.weight"].T, doubled @ w["minus.weight"].T
     expected = up.clip(0) @ w["readout.plus.weight"].T + down.clip(None, 0) @ w["readout.minus.weight"].T
-    np.testing.assert_allclose(oracle(made, {"image": x})[0], expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        np.asarray(oracle(made, {"image": x})[0], np.float64), expected, rtol=1e-4, atol=1e-4
+    )
 
 
 @FEW_SWEEPS

@@ -116,9 +116,9 @@ def test_the_runtime_computes_it(sizes: tuple[int, ...]) -> None:
 )
 def test_gradients_are_those_through_the_equilibrium(gradient: Any, least: float) -> None:
     net = network(BLOCK_SIZES, gradient)
-    net.loss(IMAGES, CLASSES, cross_entropy).backward()
+    net.loss(IMAGES, CLASSES, cross_entropy).backward()  # type: ignore[no-untyped-call]
     exact = {name: a.clone().requires_grad_(name in net.weights()) for name, a in weights().items()}
-    cross_entropy(scores(exact, IMAGES, settled=True), CLASSES).backward()
+    cross_entropy(scores(exact, IMAGES, settled=True), CLASSES).backward()  # type: ignore[no-untyped-call]
     for name, tensor in net.weights().items():
         expected = exact[name].grad
         assert expected is not None
@@ -129,7 +129,7 @@ def test_gradients_are_those_through_the_equilibrium(gradient: Any, least: float
 def test_gradients_are_finite_differences_of_the_loss() -> None:
     net, w = network(BLOCK_SIZES, ffebm.EP(beta=1e-4)), weights()
     rng = torch.Generator().manual_seed(5)
-    net.loss(IMAGES, CLASSES, cross_entropy).backward()
+    net.loss(IMAGES, CLASSES, cross_entropy).backward()  # type: ignore[no-untyped-call]
     for name in ("a1.weight", *COUPLINGS, "across.weight"):
         way = torch.randn(w[name].shape, generator=rng, dtype=torch.float64)
         losses = []

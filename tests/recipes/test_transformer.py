@@ -46,7 +46,7 @@ def scores(w: Weights, settled: bool) -> Tensor:
         name = f"layer{layer}.attention"
         source = norm(f"{name}.norm", x)
         parts = [dense(f"{name}.{part}", source) for part in ("query", "key", "value")]
-        q, k, v = (part.unflatten(2, (SMALL.heads, -1)).transpose(1, 2) for part in parts)
+        q, k, v = (part.unflatten(2, (SMALL.heads, -1)).transpose(1, 2) for part in parts)  # type: ignore[no-untyped-call]
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         x = x + dense(f"{name}.output", mixed.transpose(1, 2).flatten(2))
         x = x + feedforward(f"layer{layer}", x)
@@ -129,9 +129,9 @@ def test_gradients_are_those_through_the_equilibrium(gradient: Any, least: float
     net, w = network(2, gradient), held(weights())
     load(net, w)
     target = IDS.flip(1)
-    net.loss(IDS, target, cost).backward()
+    net.loss(IDS, target, cost).backward()  # type: ignore[no-untyped-call]
     exact = {name: a.clone().requires_grad_() for name, a in w.items()}
-    cost(scores(exact, settled=True), target).backward()
+    cost(scores(exact, settled=True), target).backward()  # type: ignore[no-untyped-call]
     for name, tensor in net.weights().items():
         expected = exact[name].grad
         assert expected is not None
@@ -145,7 +145,7 @@ def test_gradients_are_finite_differences_of_the_loss() -> None:
     net, w = network(2, ffebm.EP(beta=1e-3)), held(weights())
     target, rng = IDS.flip(1), torch.Generator().manual_seed(5)
     load(net, w)
-    net.loss(IDS, target, cost).backward()
+    net.loss(IDS, target, cost).backward()  # type: ignore[no-untyped-call]
     for name in ("layer0.output.weight", "layer1.hidden.weight", "layer0.attention.key.weight", "characters"):
         way = torch.randn(w[name].shape, generator=rng, dtype=torch.float64)
         losses = []

@@ -9,8 +9,7 @@ from msgspec.structs import replace
 from ffebm import compile, load_hardware  # noqa: A004 - as users write it
 from ffebm.errors import UsageError
 from ffebm.graph.graph import Graph
-from ffebm.hardware.description import Hardware
-from ffebm.hardware.groups import Capacity
+from ffebm.hardware.description import Capacity, Hardware
 from ffebm.mapping.search import Measured
 from ffebm.plan.mapping import Objective
 from ffebm.plan.schema import Settle

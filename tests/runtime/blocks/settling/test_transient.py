@@ -5,7 +5,6 @@ from functools import partial
 
 import numpy as np
 import pytest
-import scipy.linalg
 import torch
 from msgspec.structs import replace
 from torch import Tensor
@@ -93,7 +92,9 @@ def test_linear_layers_follow_the_matrix_exponential(monkeypatch: pytest.MonkeyP
     # where nothing is driven the biases alone hold the layers
     bias = -np.concatenate([s.numpy()[0] for s in rest.values()]) @ matrix
     drive = bias + np.concatenate([x[0] @ w1, np.zeros(2)])
-    expected = np.linalg.solve(matrix, (scipy.linalg.expm(1.5 * matrix) - np.eye(5)) @ drive)
+    expected = np.linalg.solve(
+        matrix, (torch.linalg.matrix_exp(torch.from_numpy(1.5 * matrix)).numpy() - np.eye(5)) @ drive
+    )
     errors = []
     for steps in (100, 200):
         monkeypatch.setattr(circuit_time, "STEPS", steps)
@@ -189,7 +190,7 @@ def test_gradients_of_a_circuit_are_those_of_settled_states(points: int) -> None
         net = exact(plan, circuit=circuit)
         net.notices.enabled = False
         net.gradient = EP(beta=0.1, points=points, relative=True)  # what the bill makes long enough
-        net.loss(x, target, torch.nn.functional.mse_loss).backward()
+        net.loss(x, target, torch.nn.functional.mse_loss).backward()  # type: ignore[no-untyped-call]
         back = net.equilibria[0].backward
         assert back is not None
         assert not circuit or bool(back.converged.all())
@@ -206,7 +207,7 @@ def test_an_inference_is_read_out_before_a_training_step_is_nudged() -> None:
     net, x = exact(plan), uniform(1, 6)
     states(net, x)
     assert int(net.equilibria[0].sweeps) == np.ceil(STEPS * relaxed.lasting("free"))
-    net.loss(x, torch.zeros(1, 3), torch.nn.functional.mse_loss).backward()
+    net.loss(x, torch.zeros(1, 3), torch.nn.functional.mse_loss).backward()  # type: ignore[no-untyped-call]
     free = net.equilibria[0]
     assert free.backward is not None
     assert int(free.sweeps) == np.ceil(STEPS * relaxed.lasting("before nudge"))
@@ -220,7 +221,7 @@ def test_a_circuit_meets_the_errors_of_its_tiles() -> None:
     for seed in (0, 0, 1):
         net = Executor(plan, as_circuit(plan.settle), seed=seed)
         net.notices.enabled = False
-        net.loss(x, target, torch.nn.functional.mse_loss).backward()
+        net.loss(x, target, torch.nn.functional.mse_loss).backward()  # type: ignore[no-untyped-call]
         found.append(torch.cat([w.grad.flatten() for w in net.weights().values() if w.grad is not None]))
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])
@@ -240,7 +241,7 @@ def test_a_circuit_is_nudged_by_a_constant_current(gradient: EP) -> None:
     net.gradient = gradient
     loss = net.loss(uniform(1, 6), torch.zeros(1, 3), torch.nn.functional.mse_loss)
     with pytest.raises(UsageError, match="settles by itself and cannot be nudged by"):
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
 
 
 def test_a_physics_of_ones_own_is_no_circuit() -> None:

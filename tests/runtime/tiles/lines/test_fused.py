@@ -2,6 +2,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numba
 import pytest
 import torch
 from msgspec.structs import replace
@@ -124,7 +125,7 @@ def test_numbers_are_normal_and_independent_along_across_and_between_streams() -
 
 def test_no_word_is_drawn_twice() -> None:
     fours = numbers(7, rows=3, batch=4096).reshape(-1, 4)
-    assert len(fours.unique(dim=0)) == len(fours)
+    assert len(fours.unique(dim=0)) == len(fours)  # type: ignore[no-untyped-call]
 
 
 def test_threads_do_not_change_the_numbers() -> None:
@@ -157,7 +158,7 @@ def test_a_read_is_one_of_two_passes_where_they_do(monkeypatch: pytest.MonkeyPat
 
 
 def test_passes_are_compiled_where_no_folder_keeps_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    compiler = fused.njit
+    compiler = numba.njit
 
     def without_a_folder(
         *, cache: bool = False, **settings: Any
