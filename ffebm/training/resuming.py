@@ -2,6 +2,7 @@
 
 import copy
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ffebm.errors import Location, PlanError, UsageError
+from ffebm.plan.schema import Options, Settle
 from ffebm.runtime.executor import Executor
 from ffebm.runtime.kernels.dtypes import tensor_of
 from ffebm.training.checkpoint import Checkpoint, optimizer_state
@@ -119,7 +121,7 @@ def check_is_same(ours: RunRecord, theirs: RunRecord, path: Path) -> None:
         ("other hardware", theirs.hardware, ours.hardware),
         ("other data", theirs.samples, ours.samples),
         ("other settings", *settings),
-        ("another gradient", theirs.gradient, ours.gradient),
+        ("another gradient", theirs.gradient, _as_recorded(ours.gradient, theirs.gradient)),
         ("another calibration", theirs.calibration, ours.calibration),
     ):
         if mine != saved:
@@ -129,6 +131,24 @@ def check_is_same(ours: RunRecord, theirs: RunRecord, path: Path) -> None:
                 hint="resume with the same settings (--epochs may grow unless the schedule ends with it)",
                 location=Location(str(path)),
             )
+
+
+def _as_recorded(ours: str, theirs: str) -> str:
+    """A gradient in words without the options that the recorded words do not know, where they are at rest.
+
+    An option that came to `Settle` or `Options` after a run was recorded leaves the run as it was at its
+    default; at any other value the words still differ.
+
+    Args:
+        ours: Of the run that would go on.
+        theirs: What the folder has recorded.
+    """
+    for known in (*msgspec.structs.fields(Settle), *msgspec.structs.fields(Options)):
+        if known.required or re.search(rf"[(\s]{known.name}=", theirs):
+            continue
+        default = known.default if known.default_factory is msgspec.NODEFAULT else known.default_factory()
+        ours = re.sub(rf", {known.name}={re.escape(repr(default))}(?=[,)])", "", ours)
+    return ours
 
 
 def check_fits(checkpoint: Checkpoint, run: Expected, path: Path) -> None:

@@ -163,6 +163,32 @@ def test_a_run_of_before_versions_were_counted_is_read(whole: Files, tmp_path: P
     assert len(resumed(tmp_path / "run").epochs) == 1
 
 
+def before_options(document: dict[str, object]) -> None:
+    """Leaves out of a record what `Settle` and `Options` did not have once."""
+    words = str(document["gradient"])
+    for since in (", strict=False", ", settling='sweeps'", ", batch=1", ", no_weights=False"):
+        assert since in words
+        words = words.replace(since, "")
+    document["gradient"] = words
+
+
+def test_a_run_of_before_options_came_goes_on_at_their_defaults(whole: Files, tmp_path: Path) -> None:
+    files = dict(whole)
+    on_record(before_options)(files)
+    write_folder(tmp_path / "run", files, RECORD, RUN)
+    resumed(tmp_path / "run")
+
+    then = json.loads(files[RECORD])["gradient"]
+    now = then.replace("winners='sharp')", "winners='sharp', strict=True)")
+    net = Executor(tiny("ideal"), settle=replace(tiny("ideal").settle, strict=True))
+    with pytest.raises(UsageError) as caught:
+        Trainer(net, samples(), SETTINGS, tmp_path / "run").resume()
+    assert str(caught.value) == (
+        f"{tmp_path / 'run'}: the run was started with another gradient: {then}; now asked for: {now}\n"
+        "  hint: resume with the same settings (--epochs may grow unless the schedule ends with it)"
+    )
+
+
 @pytest.mark.parametrize("missing", ["c7/0.plus", "c7/0.slow.plus"])
 def test_cells_that_are_missing(tmp_path: Path, missing: str) -> None:
     """Without them the run would go on from freshly programmed cells, silently another one."""
