@@ -3,6 +3,7 @@
 The pass that forms energy blocks asks this, so it needs no torch.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -35,6 +36,18 @@ class Admission(Protocol):
 
         Args:
             weight: Of a linear map, as the model stores it.
+        """
+        ...
+
+    def notes(self, block: EnergyBlock, constants: Mapping[str, Array]) -> Sequence[str]:
+        """What a user should know of a whole block.
+
+        Args:
+            block: All of its layers admitted one by one.
+            constants: Weights by source name.
+
+        Raises:
+            UsageError: If its circuit cannot be wired after all.
         """
         ...
 
@@ -86,6 +99,10 @@ class HopfieldAdmission:
         """Why its arrays cannot hold a weight; None if they can."""
         return None
 
+    def notes(self, block: EnergyBlock, constants: Mapping[str, Array]) -> Sequence[str]:
+        """What a user should know of a whole block: nothing."""
+        return ()
+
 
 class DeepResistiveAdmission:
     """Conductances into nodes that ideal diodes hold, and an amplifier of one gain behind all of a layer.
@@ -118,6 +135,24 @@ class DeepResistiveAdmission:
             "is one conductance; double its inputs, [x, -x], and clamp it at 0"
         )
 
+    def notes(self, block: EnergyBlock, constants: Mapping[str, Array]) -> Sequence[str]:
+        """Layers that no conductance touches.
+
+        Raises:
+            UsageError: If a layer is driven through unlike gains.
+        """
+        counted_power(block)
+        touched: set[str] = set()
+        for layer, interaction in block.interactions():
+            if interaction.linear is not None and constants[interaction.linear.weight].any():
+                touched |= {interaction.source, layer.value}
+        return [
+            f"every conductance at layer {visible(layer.value)!r} of {block.name} is 0: its nodes float, and "
+            "a current drives them without bound, until training raises conductances to their least"
+            for layer in block.layers
+            if layer.value not in touched and all(i.linear is not None for i in layer.interactions)
+        ]
+
 
 def counted_power(block: EnergyBlock) -> dict[str, float]:
     """What the energy of a deep resistive block counts of the power of the conductances into each layer.
@@ -135,6 +170,7 @@ def counted_power(block: EnergyBlock) -> dict[str, float]:
             raise UsageError(
                 f"{block.name}: layer {visible(layer.value)!r} is driven through unlike gains",
                 allowed="one product of the gains of the amplifiers on all ways to a layer",
+                hint="smaller blocks (block_size, --block-size), or one of the ways kept digital",
             )
         found[layer.value] = counted.pop() if counted else 1.0
         behind[layer.value] = found[layer.value] / layer.activation.scale**2

@@ -74,8 +74,8 @@ class EnergyBlocks:
         """Give every node a block, or the reason why it is digital.
 
         Raises:
-            UsageError: If nothing has a name that is to stay digital, or more block sizes are listed than
-                the chain of layers takes.
+            UsageError: If nothing has a name that is to stay digital, more block sizes are listed than the
+                chain of layers takes, or the circuit of a block cannot be wired.
         """
         former = _Former(graph, self)
         for node in graph.nodes:
@@ -87,6 +87,8 @@ class EnergyBlocks:
                 "block that is not what the model computes"
             )
             graph.notes += _spare_cells(hardware, former.admission.cells_a_weight)
+        for block in graph.blocks:
+            graph.notes += former.admission.notes(block, graph.constants)
         _check_names(graph, self.digital, former.seen)
         _check_sizes(graph, self.block_size, former.taken(), former.weighted)
 

@@ -503,6 +503,41 @@ def test_what_the_circuits_of_a_physics_cannot_be_is_digital() -> None:
     }
 
 
+def test_ways_through_unlike_amplifiers_are_no_one_circuit() -> None:
+    b = Builder()
+    x = b.input("x", "N", 3)
+
+    def way(name: str, gain: float) -> str:
+        sums = b.node("MatMul", x, b.constant(np.eye(3, dtype=np.float32)))
+        y = b.node("Relu", b.node("Mul", sums, b.constant(gain)), out=name)
+        return b.node("MatMul", y, b.constant(np.eye(3, dtype=np.float32)))
+
+    model = b.model(b.node("Add", way("a", 2.0), way("b", 3.0), out="y"))
+    graph, step = before("energy-blocks", model, Options(block_size=3, physics="deep-resistive"))
+    with pytest.raises(UsageError) as caught:
+        run_passes(graph, load_hardware("ideal"), (step,), None)
+    assert str(caught.value) == (
+        "block0: layer 'y' is driven through unlike gains; one product of the gains of the amplifiers on all "
+        "ways to a layer\n  hint: smaller blocks (block_size, --block-size), or one of the ways kept digital"
+    )
+
+
+def test_a_layer_without_any_conductance_floats() -> None:
+    b = Builder()
+    zeros, ones = np.zeros((3, 3), np.float32), np.ones((3, 3), np.float32)
+    y = b.node("Relu", b.node("MatMul", b.input("x", "N", 3), b.constant(zeros)), out="a")
+    y = b.node("Relu", b.node("MatMul", y, b.constant(ones)), out="b")  # a is loaded by b
+    y = b.node("Relu", b.node("MatMul", y, b.constant(ones)), out="c")
+    y = b.node("MatMul", b.node("Tanh", y), b.constant(zeros), out="d")
+    graph, step = before("energy-blocks", b.model(y), Options(block_size=3, physics="deep-resistive"))
+    run_passes(graph, load_hardware("ideal"), (step,), None)
+    assert layers(graph) == [["a", "b", "c"], ["d"]]
+    assert graph.notes[1:] == [
+        "every conductance at layer 'd' of block1 is 0: its nodes float, and a current drives them without "
+        "bound, until training raises conductances to their least"
+    ]
+
+
 def test_a_negative_weight_is_no_conductance() -> None:
     b = Builder()
     weight = b.constant(np.array([[0.5, -0.25], [0.0, 1.0], [-1.0, 0.5]], np.float32), "w")
