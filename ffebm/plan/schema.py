@@ -125,6 +125,13 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     batch: Annotated[int, Meta(ge=1)] = 1
     no_weights: bool = False
 
+    @property
+    def sizes(self) -> str:
+        """The block size as options take it: one for all, or those of blocks in turn with commas."""
+        return (
+            str(self.block_size) if isinstance(self.block_size, int) else ",".join(map(str, self.block_size))
+        )
+
 
 class Port(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An input or output of the model."""

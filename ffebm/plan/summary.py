@@ -76,7 +76,7 @@ def summary_lines(plan: PlanData) -> Iterator[str]:
     held = sum(plan.weights[name].size for name in on_tiles)
     yield f"plan        {plan.source.name} for {plan.hardware.name}"
     options = plan.options
-    yield f"blocks      {len(plan.blocks)}; block size {_sizes(plan)}, boundary {options.boundary}"
+    yield f"blocks      {len(plan.blocks)}; block size {options.sizes}, boundary {options.boundary}"
     yield f"nodes       {len(tile_nodes)} on tiles, {len(plan.nodes) - len(tile_nodes)} digital"
     analog = share(sum(node.macs for node in tile_nodes), macs)
     yield f"work        {analog} of {macs:,} multiply-accumulates on tiles"
@@ -149,11 +149,6 @@ def _mapping_lines(plan: PlanData) -> Iterator[str]:
         yield f"  solver    {least}"
     else:
         yield f"  solver    {solved} by prices alone, which is not taken; {least}"
-
-
-def _sizes(plan: PlanData) -> str:
-    size = plan.options.block_size
-    return str(size) if isinstance(size, int) else ",".join(map(str, size))
 
 
 def _schedule_lines(name: str, schedule: Schedule, plan: PlanData) -> Iterator[str]:

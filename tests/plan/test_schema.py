@@ -29,3 +29,7 @@ def test_records_refuse_unknown_fields_and_do_not_change(name: str) -> None:
 
 def test_the_options_of_a_plan_that_names_none() -> None:
     assert Options().block_size == 1
+
+
+def test_sizes_are_written_as_options_take_them() -> None:
+    assert [Options(block_size=size).sizes for size in (3, (3,), (2, 1))] == ["3", "3", "2,1"]
