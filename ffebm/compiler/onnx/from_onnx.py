@@ -62,9 +62,8 @@ class OnnxImport:
         """
         if self.no_weights:
             raise ModelError(
-                "it is a plan without weights",
-                allowed="the model's own file; or --no-weights (no_weights=True)",
-                location=Location(self.source.name),
+                f"the plan of {self.source.name} holds no weights",
+                allowed="the model's own file, or --no-weights (no_weights=True)",
             )
 
 
@@ -130,6 +129,12 @@ def _read(model: str | Path | ModelProto, *, mapping: bool) -> _Read:
     if (path / MANIFEST).is_file():
         plan, proto, held = read_source(path)
         return _Read(proto, held, plan.source, plan.options.no_weights)
+    if path.is_dir():
+        raise ModelError(
+            f"a folder without {MANIFEST}, so it is no plan",
+            allowed="an ONNX file, or a plan that was compiled from one",
+            location=Location(str(path)),
+        )
     proto, held = read_model(path, mapping=mapping)
     return _Read(proto, held, Source(name=path.name, format="onnx", digest=""))
 

@@ -252,10 +252,16 @@ def test_an_empty_file(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("name", [".", "missing.onnx"])
-def test_no_file(tmp_path: Path, name: str) -> None:
-    path = tmp_path / name
+def test_no_file(tmp_path: Path) -> None:
+    path = tmp_path / "missing.onnx"
     assert message(path) == f"{path}: there is no such file\n  hint: give the path of a .onnx file"
+
+
+def test_a_folder_that_is_no_plan(tmp_path: Path) -> None:
+    assert message(tmp_path) == (
+        f"{tmp_path}: a folder without plan.json, so it is no plan; an ONNX file, or a plan that was "
+        "compiled from one"
+    )
 
 
 def cycle(b: Builder) -> str:
