@@ -426,7 +426,7 @@ def test_trained_model_runs_in_onnxruntime(plan: Path, data: Path, run: Run, tmp
         (["train", "PLAN", "--resume"], "net.plan.run: there is no such folder"),
         (["recipe", "x"], "no recipe is called 'x'; static-gradients, splitting-small-6, "),
         (["recipe", "splitting-small-6", "--width", "0"], "width 0.0; a factor above 0 and at most 4"),
-        (["recipe", "splitting-small-6", "--data", "x"], "no recipe trains on 'x'; cifar-10, "),
+        (["recipe", "splitting-small-6", "--data", "x"], "this recipe does not train on 'x'; cifar-10, "),
         (["run", "PLAN", "--input", "none.npz"], "none.npz: cannot be read: "),
         (
             ["run", "PLAN", "--input", "OTHER"],
@@ -487,6 +487,22 @@ def test_recipes_are_listed(run: Run) -> None:
     )
     assert lines[-1].startswith("residual               beyond the paper: residual network on digits, ")
     assert lines[-1].endswith("; digits")
+
+
+def test_recipes_are_listed_by_what_they_train_on(run: Run) -> None:
+    code, out, err = run("recipe", "--data", "digits")
+    assert (code, err) == (0, "")
+    assert [line.split()[0] for line in out.splitlines()] == ["deep-resistive-1h", "residual"]
+    allowed = "cifar-10, cifar-100, imagenet32, fashion-mnist, digits, python-manual"
+    assert run("recipe", "--data", "x") == (2, "", f"error: no recipe trains on 'x'; {allowed}\n")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--output", "p"), ("--seed", "3"), ("--hold-norm", "1"), ("--hardware", "isaac")]
+)
+def test_a_list_of_recipes_ignores_no_option(run: Run, option: str, value: str) -> None:
+    message = f"error: {option} without the name of a recipe\n  hint: `ffebm recipe` lists them\n"
+    assert run("recipe", option, value) == (2, "", message)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,10 @@ def recipe(  # noqa: PLR0913 - a command's options are its arguments
     ] = 1.0,
     data: Annotated[
         str | None,
-        Option(help="cifar-10, cifar-100, imagenet32, fashion-mnist or digits. [default: the paper's]"),
+        Option(
+            help="cifar-10, cifar-100, imagenet32, fashion-mnist, digits or python-manual. "
+            "[default: the recipe's]"
+        ),
     ] = None,
     hardware: Annotated[str, Option(help="Shipped name, or path of a .toml file.")] = "ideal",
     seed: Annotated[int, Option(help="Of the initial weights and of training.", min=0, max=LARGEST)] = 0,
@@ -43,6 +46,7 @@ def recipe(  # noqa: PLR0913 - a command's options are its arguments
     from ffebm.recipes.catalogue import ALL
 
     if name is None:
+        _check_list(output, hardware, seed, hold_norm, measured)
         _list(width, data, hardware, measured)
         return
     if name not in {*ALL, *BEYOND}:
@@ -97,19 +101,45 @@ def _check_beyond(chosen: "Beyond", name: str, width: float, data: str | None, m
         raise UsageError(f"{name!r} does not train on {data!r}", allowed=chosen.training.data)
 
 
+def _check_list(output: Path | None, hardware: str, seed: int, hold_norm: str | None, measured: bool) -> None:
+    """Options that the list has no use for are not given."""
+    given = {
+        "--output": output is not None,
+        "--hardware": hardware != "ideal" and not measured,
+        "--seed": seed != 0,
+        "--hold-norm": hold_norm is not None,
+    }
+    for option, is_given in given.items():
+        if is_given:
+            raise UsageError(f"{option} without the name of a recipe", hint="`ffebm recipe` lists them")
+
+
 def _list(width: float, data: str | None, hardware: str, measured: bool) -> None:
     from ffebm.recipes.beyond import BEYOND
-    from ffebm.recipes.catalogue import ALL
+    from ffebm.recipes.catalogue import ALL, DATA
 
-    longest = max(len(name) for name in ALL)
-    for name, chosen in ALL.items():
+    published = {name: one for name, one in ALL.items() if data is None or _trains_on(one, data)}
+    others = {name: one for name, one in BEYOND.items() if data in {None, one.training.data}}
+    if not published and not others:
+        known = dict.fromkeys([*DATA, *(other.training.data for other in BEYOND.values())])
+        raise UsageError(f"no recipe trains on {data!r}", allowed=", ".join(known))
+    longest = max(len(name) for name in (*ALL, *BEYOND))
+    for name, chosen in published.items():
         settle, seen = chosen.settling(width), data or chosen.training.data
         limit = "" if settle.tol is None else f", tolerance {settle.tol:g}"
         sweeps = f"{settle.free_sweeps} free and {settle.nudged_sweeps} nudged sweeps{limit}"
         took = f"; {_time(chosen, width, seen, hardware)}" if measured and chosen.trains else ""
         out.print(f"{name:<{longest}}  {chosen.title}; at most {sweeps}; {seen}{took}", markup=False)
-    for name, other in BEYOND.items():
+    for name, other in others.items():
         out.print(f"{name:<{longest}}  beyond the paper: {other.title}; {other.training.data}", markup=False)
+
+
+def _trains_on(chosen: "Experiment", data: str) -> bool:
+    try:
+        chosen.images(data)
+    except UsageError:
+        return False
+    return True
 
 
 def _time(chosen: "Experiment", width: float, data: str, hardware: str) -> str:

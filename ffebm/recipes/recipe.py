@@ -205,5 +205,5 @@ def check_width(width: float) -> None:
 
 def _images(data: str) -> Images:
     if data not in IMAGES:
-        raise UsageError(f"no recipe trains on {data!r}", allowed=", ".join(IMAGES))
+        raise UsageError(f"this recipe does not train on {data!r}", allowed=", ".join(IMAGES))
     return IMAGES[data]

@@ -155,4 +155,4 @@ def test_widths_out_of_range(width: float) -> None:
 def test_data_that_no_recipe_knows() -> None:
     with pytest.raises(UsageError) as caught:
         RECIPES["splitting-small-6"].settings("digits", 0)
-    assert str(caught.value) == f"no recipe trains on 'digits'; {', '.join(IMAGES)}"
+    assert str(caught.value) == f"this recipe does not train on 'digits'; {', '.join(IMAGES)}"
