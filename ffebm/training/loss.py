@@ -187,12 +187,12 @@ def _of_classes(found: Loss, plan: Plan, port: Port, data: Data, training: Train
         )
     if _op_behind(plan, port.name) == "Sigmoid":
         raise _mismatch(plan, port, data, found.name, "scores, or the probabilities of a Softmax")
-    axis, classes = _classes(plan, port, data, high)
+    axis, classes = _classes(plan, port, data, high, found.name)
     weights = class_weights(training, data.y_train, classes or high + 1)
     return Loss(found.name, found.output, found.position, found.ending, axis, weights, training.ignore_label)
 
 
-def _classes(plan: Plan, port: Port, data: Data, high: int) -> tuple[int | None, int | None]:
+def _classes(plan: Plan, port: Port, data: Data, high: int, loss: str) -> tuple[int | None, int | None]:
     """Axis and number of the classes; None where axes are flattened, or the number is not known."""
     shape, labels = port.type.shape, tuple(data.y_train.shape[1:])
     if shape is None:
@@ -212,12 +212,7 @@ def _classes(plan: Plan, port: Port, data: Data, high: int) -> tuple[int | None,
             return place % len(shape), known
     several = ["N", *(str(size) for size in labels)]
     allowed = f"one score a class, [{', '.join([*several, 'C'])}] with C at least {high + 1}"
-    raise _mismatch(plan, port, data, training_name(data), allowed)
-
-
-def training_name(data: Data) -> str:
-    """The loss that follows from the data alone."""
-    return "mse" if data.y_train.is_floating_point() else "cross-entropy"
+    raise _mismatch(plan, port, data, loss, allowed)
 
 
 def _check_elementwise(found: Loss, plan: Plan, port: Port, data: Data, training: Training) -> None:

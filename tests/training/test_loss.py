@@ -197,6 +197,14 @@ WRONG: dict[str, tuple[Callable[[], Plan], Tensor, dict[str, object], str]] = {
         "one score a class, [N, C] with C at least 9\n"
         f"  hint: --score y chooses another output; --loss is cross-entropy; {OTHERS}",
     ),
+    "too few scores by another loss": (
+        dense,
+        torch.arange(9),
+        {"loss": "squared-error"},
+        "output 'v0' is float32[Nx3], labels of made up are class numbers from 0 to 8 [N]; "
+        "one score a class, [N, C] with C at least 9\n  hint: "
+        "--loss is squared-error; others are cross-entropy, nll, mse, l1, huber, bce, bce-with-logits",
+    ),
     "other shape": (
         several,
         numbers(9, 2),
