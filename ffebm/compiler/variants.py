@@ -20,6 +20,7 @@ from ffebm.graph.graph import Graph, Stage
 from ffebm.graph.work import macs
 from ffebm.hardware.description import Hardware
 from ffebm.hardware.silicon import powered
+from ffebm.mapping.circuit.moving import require_circuits
 from ffebm.plan.mapping import Mapping as Mapped
 from ffebm.plan.plan import Plan
 from ffebm.plan.schedule import Schedule
@@ -139,11 +140,12 @@ class Variants:
 
         Raises:
             ModelError: If the model cannot be compiled.
-            UsageError: If a limit cannot be kept.
+            UsageError: If a limit cannot be kept, or blocks are no circuits and should move as such.
         """
         graph, mapping = self._placed(variant)
         hardware, runs = variant.hardware, variant.options.batch
         objective = variant.options.objective
+        require_circuits(variant.settle, graph.blocks, graph.constants, hardware)
         inference, training = priced_schedules(graph, hardware, variant.settle, runs, objective)
         units = training.units | inference.units
         work = {node.name: macs(graph, node) for node in graph.nodes}

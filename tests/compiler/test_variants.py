@@ -12,6 +12,7 @@ from examples.digits_model import digits_model
 from ffebm.compiler.driver import run_passes
 from ffebm.compiler.options import options_from
 from ffebm.compiler.variants import PricedVariant, Variant, Variants, copied
+from ffebm.errors import UsageError
 from ffebm.graph.graph import Graph
 from ffebm.hardware.silicon import powered
 from ffebm.plan.plan import Plan
@@ -85,6 +86,16 @@ def same_figures(price: PricedVariant, plan: Plan) -> None:
 def test_a_price_is_that_of_a_plan(machine: str, batch: int, sweeps: int, **options: Any) -> None:
     asked = variant_of(machine, batch, sweeps, **options)
     same_figures(VARIANTS.price(asked), compiled(asked))
+
+
+def test_what_cannot_move_as_a_circuit_has_no_price() -> None:
+    usual = variant_of("reference", 1, 60)
+    asked = Variant(usual.options, Settle(settling="circuit"), usual.hardware)
+    with pytest.raises(UsageError) as priced:
+        VARIANTS.price(asked)
+    with pytest.raises(UsageError) as planned:
+        VARIANTS.plan(asked)
+    assert str(priced.value) == str(planned.value)
 
 
 def test_a_plan_is_that_of_the_compiler() -> None:

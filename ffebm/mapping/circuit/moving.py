@@ -46,7 +46,9 @@ def require_circuits(
             )
     for block in blocks:
         group = hardware.analog_group(block.group)
+        instead = ""
         if group.relaxation is None:
+            instead = ", or another machine: --hardware resistive"
             why = f"it settles by clocked reads on {group.name!r} of machine {hardware.name!r}"
         else:
             why = unknown(block, weights, group)
@@ -54,5 +56,5 @@ def require_circuits(
             raise UsageError(
                 f"settling='circuit', but {block.name} does not move as a circuit: {visible(why)}",
                 allowed="Hopfield blocks without pooling on a machine with continuous settling",
-                hint="settling='sweeps', or another machine: --hardware resistive",
+                hint=f"settling='sweeps'{instead}",
             )
