@@ -87,10 +87,10 @@ class EnergyBlocks:
                 "block that is not what the model computes"
             )
             graph.notes += _spare_cells(hardware, former.admission.cells_a_weight)
-        for block in graph.blocks:
-            graph.notes += former.admission.notes(block, graph.constants)
         _check_names(graph, self.digital, former.seen)
         _check_sizes(graph, self.block_size, former.taken(), former.weighted)
+        for block in graph.blocks:
+            graph.notes += former.admission.notes(block, graph.constants)
 
     def room(self, turn: int) -> int:
         """How many free layers a block may hold; `turn` counts in graph order, blocks without a tile too."""

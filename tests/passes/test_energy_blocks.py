@@ -520,6 +520,10 @@ def test_ways_through_unlike_amplifiers_are_no_one_circuit() -> None:
         "block0: layer 'y' is driven through unlike gains; one product of the gains of the amplifiers on all "
         "ways to a layer\n  hint: smaller blocks (block_size, --block-size), or one of the ways kept digital"
     )
+    wrong = Options(block_size=3, physics="deep-resistive", digital=("absent",))
+    graph, step = before("energy-blocks", model, wrong)
+    with pytest.raises(UsageError, match="'absent' is to stay digital"):  # a name first: it may be the remedy
+        run_passes(graph, load_hardware("ideal"), (step,), None)
 
 
 def test_a_layer_without_any_conductance_floats() -> None:
