@@ -15,7 +15,6 @@ Runs go one after the other, in the order of `RUNS`. After each epoch a run leav
 others may share the machine.
 """
 
-import argparse
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -27,6 +26,7 @@ import torch
 from beyond_table import Record, by_name, report, table, write
 from fashion_probe import probed
 from fashion_table import Measured
+from training_runs import TrainingRuns
 
 import ffebm
 from ffebm.recipes.beyond import BEYOND
@@ -179,33 +179,13 @@ def work_off(runs: list[Run], work: Path) -> None:
             )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("what", choices=["run", "list", "table"])
-    parser.add_argument("--only", nargs="+", default=[run.name for run in RUNS], metavar="NAME")
-    parser.add_argument("--work", type=Path, default=Path("out/beyond"), help="folder of checkpoints")
-    parser.add_argument("--report", type=Path, metavar="PAGE", help="write the tables between their markers")
-    options = parser.parse_args()
-    unknown = set(options.only) - {run.name for run in RUNS}
-    if unknown:
-        parser.error(f"--only {' '.join(sorted(unknown))}: {', '.join(run.name for run in RUNS)}")
-    runs = [run for run in RUNS if run.name in options.only]
-    if options.what == "list":
-        show(runs)
-    elif options.what == "run":
-        options.work.mkdir(parents=True, exist_ok=True)
-        try:
-            work_off(runs, options.work)
-        except KeyboardInterrupt:
-            raise SystemExit("interrupted; the same command goes on") from None
-    else:
-        lines = table(list(by_name(RECORDS).values()))
-        print("\n".join(lines))
-        if options.report:
-            report(lines, options.report)
-
-
 if __name__ == "__main__":
-    main()
+    TrainingRuns(
+        text=__doc__,
+        runs=RUNS,
+        work=Path("out/beyond"),
+        show=show,
+        work_off=work_off,
+        lines=lambda: table(list(by_name(RECORDS).values())),
+        report=report,
+    ).main()

@@ -14,7 +14,6 @@ Runs go one after the other, in the order of `RUNS`. After each epoch a run leav
 most. Times are processor seconds of one thread: others may share the machine.
 """
 
-import argparse
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ import msgspec
 import torch
 from fashion_probe import probed
 from fashion_table import Measured, Record, by_name, read, report, table, write
+from training_runs import TrainingRuns
 
 import ffebm
 from ffebm.recipes.paper import RECIPES, SPLITTING_SMALL
@@ -186,33 +186,13 @@ def work_off(runs: list[Run], work: Path) -> None:
             )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("what", choices=["run", "list", "table"])
-    parser.add_argument("--only", nargs="+", default=[run.name for run in RUNS], metavar="NAME")
-    parser.add_argument("--work", type=Path, default=Path("out/fashion"), help="folder of checkpoints")
-    parser.add_argument("--report", type=Path, metavar="PAGE", help="write the table between its markers")
-    options = parser.parse_args()
-    unknown = set(options.only) - {run.name for run in RUNS}
-    if unknown:
-        parser.error(f"--only {' '.join(sorted(unknown))}: {', '.join(run.name for run in RUNS)}")
-    runs = [run for run in RUNS if run.name in options.only]
-    if options.what == "list":
-        show(runs)
-    elif options.what == "run":
-        options.work.mkdir(parents=True, exist_ok=True)
-        try:
-            work_off(runs, options.work)
-        except KeyboardInterrupt:
-            raise SystemExit("interrupted; the same command goes on") from None
-    else:
-        lines = table(read(RECORDS))
-        print("\n".join(lines))
-        if options.report:
-            report(lines, options.report)
-
-
 if __name__ == "__main__":
-    main()
+    TrainingRuns(
+        text=__doc__,
+        runs=RUNS,
+        work=Path("out/fashion"),
+        show=show,
+        work_off=work_off,
+        lines=lambda: table(read(RECORDS)),
+        report=report,
+    ).main()
