@@ -45,12 +45,8 @@ def emit_tiles(
     for weight, parts in graph.parts.items():
         tile = hardware.analog_group(groups[weight]).tile
         matrix = conductance.to_matrix(linears[weight], graph.constants[weight])
-        if tile.has_cells and not np.isfinite(matrix).all():
-            raise ModelError(
-                f"weight {weight!r} holds a NaN or an infinite number",
-                allowed="finite weights on cells",
-                location=Location(graph.source, weight),
-            )
+        if tile.has_cells:
+            _check_finite(matrix, Location(graph.source, weight))
         # in all replicas
         alike: dict[tuple[int, Extent, Extent], tuple[dict[str, Array], dict[str, float]]] = {}
         for part in parts:
@@ -79,6 +75,15 @@ def emit_tiles(
             count += 1
         let_go(graph.constants[weight])
     return tuple(_tile(number, pieces[number], hardware) for number in sorted(pieces)), arrays
+
+
+def _check_finite(matrix: Array, where: Location) -> None:
+    if not np.isfinite(matrix).all():
+        raise ModelError(
+            f"weight {where.node!r} holds a NaN or an infinite number",
+            allowed="finite weights on cells",
+            location=where,
+        )
 
 
 def _tile(number: int, pieces: list[Piece], hardware: Hardware) -> TilePlan:

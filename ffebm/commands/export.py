@@ -1,6 +1,6 @@
 """`ffebm export`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -77,18 +77,13 @@ def _export_circuits(plan: Plan, folder: Path, block: int | None, data: Path | N
     stimuli = [seeded(c) if data is None else stimulus_of(c, held[c.block.id]) for c in made]
     known = [expected(plan, c, stimulus) for c, stimulus in zip(made, stimuli, strict=True)]
     netlists = [netlist(plan, c, found.stimulus) for c, found in zip(made, known, strict=True)]
-    for circuit, found in zip(made, known, strict=True):
-        if not found.settled:
-            err.print(f"warning: {circuit.block.name} does not settle in the runtime's sweeps", markup=False)
+    _warn_unsettled({c.block.name: found.settled for c, found in zip(made, known, strict=True)})
     _write(folder, spice_export(plan, netlists))
     if run:
         pairs = zip(netlists, known, strict=True)
         found_in = [compare(plan, netlist_, found) for netlist_, found in pairs]
         print_tables(tables(), circuit_tables(found_in))
-        apart = [found.block for found in found_in if not found.agrees]
-        if apart:
-            err.print(f"ngspice and the runtime disagree by more than 1 %: {', '.join(apart)}", markup=False)
-            raise Exit(1)
+        _leave_if_apart({found.block: found.agrees for found in found_in})
 
 
 def _export_passive(plan: Plan, folder: Path, block: int | None, data: Path | None, *, run: bool) -> None:
@@ -103,18 +98,26 @@ def _export_passive(plan: Plan, folder: Path, block: int | None, data: Path | No
     stimuli = [passive_seeded(c) if data is None else stimulus_of(c, held[c.block.id]) for c in made]
     known = [passive_expected(plan, c, stimulus) for c, stimulus in zip(made, stimuli, strict=True)]
     netlists = [passive_netlist(plan, c, found.stimulus) for c, found in zip(made, known, strict=True)]
-    for circuit, found in zip(made, known, strict=True):
-        if not found.settled:
-            err.print(f"warning: {circuit.block.name} does not settle in the runtime's sweeps", markup=False)
+    _warn_unsettled({c.block.name: found.settled for c, found in zip(made, known, strict=True)})
     _write(folder, passive_export(plan, netlists))
     if run:
         pairs = zip(netlists, known, strict=True)
         found_in = [passive_compare(plan, netlist_, found) for netlist_, found in pairs]
         print_tables(tables(), [passive_table(found_in)])
-        apart = [found.block for found in found_in if not found.agrees]
-        if apart:
-            err.print(f"ngspice and the runtime disagree by more than 1 %: {', '.join(apart)}", markup=False)
-            raise Exit(1)
+        _leave_if_apart({found.block: found.agrees for found in found_in})
+
+
+def _warn_unsettled(settled: Mapping[str, bool]) -> None:
+    for block in (name for name, rests in settled.items() if not rests):
+        err.print(f"warning: {block} does not settle in the runtime's sweeps", markup=False)
+
+
+def _leave_if_apart(agrees: Mapping[str, bool]) -> None:
+    """Leave with 1 if ngspice and the runtime disagree over a block."""
+    apart = [block for block, agree in agrees.items() if not agree]
+    if apart:
+        err.print(f"ngspice and the runtime disagree by more than 1 %: {', '.join(apart)}", markup=False)
+        raise Exit(1)
 
 
 def passive_table(found: "list[PassiveComparison]") -> Table:
