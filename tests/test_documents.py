@@ -246,6 +246,10 @@ def unknown_script(line: list[str], given: list[str]) -> Iterator[str]:
         yield f"{script}: there is no such script"
         return
     source = (ROOT / script).read_text(encoding="utf-8")
+    beside = [
+        (ROOT / script).with_name(f"{name}.py") for name in re.findall(r"(?m)^from (\w+) import", source)
+    ]
+    source += "".join(path.read_text(encoding="utf-8") for path in beside if path.exists())
     yield from (f"{script}: no option {o}" for o in given if f'"{o}"' not in source)
 
 
