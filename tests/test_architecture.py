@@ -34,6 +34,8 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("__main__",),
     ),
     "ffebm.compiler": (("isolated", "options", "own_passes"), ("onnx", "torch"), ("driver",)),
+    "ffebm.passes": (("forming",),),
+    "ffebm.passes.forming": (("linear_maps",), ("terms",), ("grouping",), ("reading",)),
     "ffebm.runtime": (("uncompiled",), ("tiles", "kernels"), ("blocks",)),
     "ffebm.runtime.blocks": (
         ("physics",),
@@ -294,7 +296,7 @@ TESTED_BY = {
     "mapping/*": "mapping/test_search",
     "mapping/block_cost": "scheduling/test_schedules",
     "mapping/read_cost": "scheduling/test_schedules",
-    "passes/linear_maps": "passes/test_energy_blocks",
+    "passes/forming/*": "passes/test_energy_blocks",
     "plan/memory/*": "scheduling/memory/test_planned",
     "plan/program": "plan/checks/test_programs",
     "plan/schedule": "scheduling/test_schedules",

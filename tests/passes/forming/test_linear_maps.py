@@ -6,7 +6,7 @@ import pytest
 from ffebm.compiler.driver import run_passes
 from ffebm.graph.graph import Graph
 from ffebm.hardware.description import load_hardware
-from ffebm.passes.linear_maps import branches
+from ffebm.passes.forming.linear_maps import branches
 from ffebm.plan.schema import Options
 from tests.models import Builder
 from tests.passes.common import before
