@@ -18,7 +18,7 @@ from noise_models import NETWORKS, Network
 from torch.nn import functional
 
 import ffebm
-from ffebm.hardware.crossbar import Crossbar, Drift
+from ffebm.hardware.description import Crossbar, Drift
 from ffebm.hardware.quantity import Ratio, Time
 from ffebm.report.pictures.chart import Chart, Curve, draw
 from ffebm.studies.sensitivity.meter import cosine

@@ -154,8 +154,8 @@ def _parameters(tile: Crossbar) -> dict[str, Any]:
         "Rmin": 1.0 / g_max,
         "Rmax": 1.0 / g_min if g_min else 1e3 / g_max,
         "infinite_on_off_ratio": g_min == 0,
-        "read_noise": _normal(cell.read_noise.value * span),
-        "programming_error": _normal(cell.programming_noise.value * span),
+        "read_noise": _normal(cell.read_deviation * span),
+        "programming_error": _normal(cell.programming_deviation * span),
     }
     adc: dict[str, Any] = {"model": "SignMagnitudeADC", "bits": tile.adc.bits, "signed": True}
     dac: dict[str, Any] = {"model": "SignMagnitudeDAC", "bits": tile.dac.bits, "signed": True}
@@ -231,5 +231,5 @@ def _cell_notes(tile: Crossbar) -> Iterator[str]:
         yield "an offset column becomes a second cell of each weight, so its noise is not common to all"
     if not math.log2(tile.cell.levels).is_integer():
         yield f"{tile.cell.levels} levels are no power of two; the matrices are on levels already"
-    if tile.cell.read_noise.value or tile.cell.programming_noise.value:
+    if tile.cell.read_deviation or tile.cell.programming_deviation:
         yield "CrossSim keeps cells under noise at or above 0 S; ffebm draws normal numbers"

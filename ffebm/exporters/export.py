@@ -150,6 +150,7 @@ def effects(plan: Plan) -> list[str]:
         "variation between cells": cell.variation is not None,
         "stuck cells": cell.stuck is not None,
         "drift": cell.drift is not None,
+        "noise and drift by conductance": cell.statistics is not None,
         "mismatch of the two directions": tile.mismatch is not None,
         "wire resistance": tile.wires is not None,
         "offsets of converters": any(c.offset is not None for c in converters),

@@ -4,7 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ffebm import plugins
-from ffebm.hardware.crossbar import Cell, Crossbar, Dac, Transfer, Update
+from ffebm.hardware.crossbar import Crossbar, Dac
+from ffebm.hardware.devices.cell import CHARACTERISED, Cell, Statistics
+from ffebm.hardware.devices.update import Transfer, Update
 from ffebm.hardware.groups import CHIP, AnalogGroup, DigitalGroup, Memory, Relaxation
 from ffebm.limits import ARRAY_LINES, DIGITAL_UNITS
 
@@ -144,6 +146,34 @@ def _cell_problems(cell: Cell) -> Iterator[tuple[str, str, str]]:
         )
     if cell.drift is not None and cell.drift.start.value == 0:
         yield ".cell.drift.start", "drift from 0 s on", "more than 0"
+
+    yield from _noise_problems(cell)
+
+
+def _noise_problems(cell: Cell) -> Iterator[tuple[str, str, str]]:
+    """Noise is described by constants or by statistics."""
+    noises = {"programming_noise": cell.programming_noise, "read_noise": cell.read_noise}
+    if cell.statistics is None:
+        for name, noise in noises.items():
+            if noise is None:
+                yield f".cell.{name}", "no noise", "a quantity (0 is without), or cell.statistics"
+        return
+    taken = {"programming_noise": cell.programming_noise, "drift": cell.drift, "verify": cell.verify}
+    for name, given in taken.items():
+        if given is not None:
+            found = f"statistics {cell.statistics.name!r} beside it"
+            yield f".cell.{name}", found, "one of them: statistics are those behind write-and-verify"
+    yield from _statistics_problems(cell, cell.statistics)
+
+
+def _statistics_problems(cell: Cell, statistics: Statistics) -> Iterator[tuple[str, str, str]]:
+    """Contradictions of measured statistics."""
+    if statistics.elapsed.value == 0:
+        yield ".cell.statistics.elapsed", "0 s after programming", "more than 0"
+    largest = CHARACTERISED[statistics.name]
+    if largest is not None and cell.g_max.value > largest * (1 + 1e-9):
+        found = f"{cell.g_max.value:g} S, where {statistics.name!r} is measured up to {largest:g} S"
+        yield ".cell.g_max", found, f"at most {largest:g} S"
 
 
 def _crossbar_problems(tile: Crossbar) -> Iterator[tuple[str, str, str]]:

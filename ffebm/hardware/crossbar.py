@@ -8,81 +8,10 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from ffebm.hardware.devices.cell import Cell, Verify
+from ffebm.hardware.devices.update import Update
 from ffebm.hardware.loading_factor import loading_factor
-from ffebm.hardware.quantity import Conductance, Count, Energy, Ratio, Resistance, Time
-
-
-class Verify(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Write-and-verify: a cell that is off by more than the tolerance is written again.
-
-    Attributes:
-        writes: Most writes of one cell, the first one included.
-        tolerance: Largest error of a cell that is left alone, as a share of g_max - g_min.
-    """
-
-    writes: Annotated[int, Meta(ge=2, le=1000)]
-    tolerance: Ratio
-
-
-class Stuck(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Cells that cannot be written; which ones is drawn once for a machine.
-
-    Attributes:
-        at_min: Share of cells that stay at g_min.
-        at_max: Share of cells that stay at g_max.
-    """
-
-    at_min: Ratio
-    at_max: Ratio
-
-
-class Drift(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Conductances that decay with the time since they were programmed.
-
-    Attributes:
-        exponent: Mean drift exponent nu of the cells.
-        spread: Standard deviation of nu between cells, drawn once for a machine.
-        start: Time after programming from which the law holds, t0; programmed values are those of t0.
-        elapsed: Time from programming to every read.
-        compensation: "global": one digital factor an array makes up for the mean decay.
-    """
-
-    exponent: Ratio
-    spread: Ratio
-    start: Time
-    elapsed: Time
-    compensation: Literal["none", "global"] = "none"
-
-
-class Cell(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
-    """One memory element of a crossbar.
-
-    Attributes:
-        levels: Conductances that a cell can be programmed to, evenly spaced.
-        g_min: Smallest conductance.
-        g_max: Largest conductance.
-        programming_noise: Standard deviation of a programmed conductance, as a share of g_max - g_min.
-        read_noise: Standard deviation of a conductance at each read, as a share of g_max - g_min.
-        read_energy: Of one cell in one read.
-        write_energy: Of one cell programmed once.
-        verify: How cells are written again that missed their target.
-        variation: Standard deviation, between cells, of the factor by which a write misses its target: drawn
-            once for a machine, so the same at every write.
-        stuck: Cells that cannot be written.
-        drift: How conductances decay.
-    """
-
-    levels: Annotated[int, Meta(ge=2)]
-    g_min: Conductance
-    g_max: Conductance
-    programming_noise: Ratio
-    read_noise: Ratio
-    read_energy: Energy
-    write_energy: Energy
-    verify: Verify | None = None
-    variation: Ratio | None = None
-    stuck: Stuck | None = None
-    drift: Drift | None = None
+from ffebm.hardware.quantity import Count, Energy, Ratio, Resistance, Time
 
 
 class Wires(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -181,54 +110,6 @@ class Adc(Converter, frozen=True, forbid_unknown_fields=True, kw_only=True, omit
     range: Literal["calibrated", "column", "maximal", "level"] = "calibrated"
     calibration: Literal["data", "uniform"] = "data"
     curve: str = ""
-
-
-class Accumulate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="accumulate"):
-    """Mixed precision, for coarse pulses: steps add up digitally, and whole pulses go to the cells."""
-
-
-class Transfer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="transfer"):
-    """Tiki-Taka, for asymmetric pulses: a fast array takes the steps; what it holds moves on to the slow one.
-
-    Attributes:
-        every: Updates from one transfer to the next.
-        rate: Share of what the fast array holds that a transfer asks of the slow one.
-    """
-
-    every: Count
-    rate: Ratio
-
-
-class Update(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
-    """Learning in place: cells take pulses that move them a little, by a law of their own.
-
-    Weights are counted in shares of their range, from -1 to 1.
-
-    Attributes:
-        bounds: "soft": a pulse shrinks in proportion to the distance from the bound that it leads to;
-            "hard": it stays the same up to the bound.
-        pulse: Mean size of a pulse up and one down at a weight of 0.
-        pulses: Most pulses of one weight in one update.
-        asymmetry: By how much a pulse up is larger than the mean, and one down smaller, as a share.
-        noise: Standard deviation of a pulse from cycle to cycle, as a share of it.
-        range: The weight at the end of the range, in units of the largest one that was programmed first.
-        spread: That largest one counts as no less than spread / sqrt(fan-in): 1 is the bound of torch's
-            uniform initialisation; 0 takes it as it is.
-        time: Of an update of an array, all lines in parallel.
-        energy: Of one cell in one update.
-        remedy: What is done about asymmetric and coarse pulses.
-    """
-
-    bounds: Literal["soft", "hard"]
-    pulse: Ratio
-    pulses: Count
-    asymmetry: Ratio
-    noise: Ratio
-    range: Ratio
-    time: Time
-    energy: Energy
-    spread: Annotated[float, Meta(ge=0, le=1000)] = 1.0
-    remedy: Accumulate | Transfer | None = None
 
 
 class Crossbar(
@@ -332,7 +213,7 @@ class Crossbar(
     @property
     def drifts(self) -> bool:
         """Weights change with the time since they were programmed."""
-        return self.cell.drift is not None
+        return self.cell.elapsed is not None
 
     @property
     def meaning(self) -> str:

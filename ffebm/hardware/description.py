@@ -18,21 +18,10 @@ from msgspec import Meta, inspect
 from ffebm import plugins
 from ffebm.errors import HardwareError, InternalError, Location
 from ffebm.hardware.contradictions import machine_problems
-from ffebm.hardware.crossbar import (
-    Accumulate,
-    Adc,
-    Cell,
-    Converter,
-    Crossbar,
-    Dac,
-    Drift,
-    Stuck,
-    Transfer,
-    Update,
-    Verify,
-    Wires,
-)
+from ffebm.hardware.crossbar import Adc, Converter, Crossbar, Dac, Wires
 from ffebm.hardware.derived import with_derived
+from ffebm.hardware.devices.cell import Cell, Drift, Statistics, Stuck, Verify
+from ffebm.hardware.devices.update import Accumulate, Transfer, Update
 from ffebm.hardware.exact import Exact
 from ffebm.hardware.groups import (
     CHIP,
@@ -97,6 +86,7 @@ __all__ = [
     "Ratio",
     "Relaxation",
     "Resistance",
+    "Statistics",
     "Stuck",
     "TileKind",
     "Time",

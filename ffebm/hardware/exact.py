@@ -5,7 +5,9 @@ from typing import Literal
 import msgspec
 
 from ffebm.errors import InternalError
-from ffebm.hardware.crossbar import Crossbar, Update, Verify
+from ffebm.hardware.crossbar import Crossbar
+from ffebm.hardware.devices.cell import Verify
+from ffebm.hardware.devices.update import Update
 from ffebm.hardware.quantity import Time
 
 

@@ -418,7 +418,7 @@ def writes_of(cell: Cell) -> float:
     """
     if cell.verify is None:
         return 1.0
-    sigma = cell.programming_noise.value
+    sigma = cell.programming_deviation
     p = math.erf(cell.verify.tolerance.value / (sigma * math.sqrt(2.0))) if sigma else 1.0
     return float((1.0 - (1.0 - p) ** cell.verify.writes) / p) if p else float(cell.verify.writes)
 

@@ -128,7 +128,7 @@ class Machine:
         if not self.drifts:
             raise UsageError(
                 f"the tiles as they are {seconds:g} s after programming, but no cell drifts",
-                hint="a hardware description gives drift with analog.tile.cell.drift",
+                hint="a hardware description gives drift with tile.cell.drift or tile.cell.statistics",
             )
 
     def at(self, seconds: float | None) -> None:

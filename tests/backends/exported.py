@@ -13,7 +13,7 @@ from ffebm.files.folder import write_folder
 from ffebm.hardware.description import Crossbar, Hardware
 from ffebm.plan.conductance import adc_range, full_scale, range_scale, to_levels
 from ffebm.plan.plan import Plan
-from tests.machines import crossbars, with_tiles
+from tests.machines import crossbars, ratio, with_tiles
 from tests.models import Builder
 
 INPUTS, HIDDEN, CLASSES = 20, 13, 5
@@ -23,7 +23,7 @@ def quiet(machine: Hardware) -> Hardware:
     """The same machine without noise."""
     tile = machine.analog[0].tile
     assert isinstance(tile, Crossbar)
-    none = replace(tile.cell.read_noise, value=0.0)
+    none = ratio(0.0)
     cell = replace(tile.cell, read_noise=none, programming_noise=none)
     return with_tiles(machine, tile=replace(tile, cell=cell))
 

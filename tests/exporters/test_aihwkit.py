@@ -52,8 +52,8 @@ def noisy(machine: Hardware, *, programming: float, reading: float) -> Hardware:
     assert isinstance(tile, Crossbar)
     cell = replace(
         tile.cell,
-        programming_noise=replace(tile.cell.programming_noise, value=programming),
-        read_noise=replace(tile.cell.read_noise, value=reading),
+        programming_noise=ratio(programming),
+        read_noise=ratio(reading),
     )
     return with_tiles(machine, tile=replace(tile, cell=cell))
 

@@ -60,7 +60,7 @@ def test_times_that_are_none() -> None:
         pass
     assert str(caught.value) == (
         "the tiles as they are 3600 s after programming, but no cell drifts\n"
-        "  hint: a hardware description gives drift with analog.tile.cell.drift"
+        "  hint: a hardware description gives drift with tile.cell.drift or tile.cell.statistics"
     )
 
 

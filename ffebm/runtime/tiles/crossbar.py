@@ -10,7 +10,7 @@ from ffebm.hardware.description import Crossbar
 from ffebm.plan.conductance import adc_range, range_scale, to_levels, uniform_deviation, weight_range
 from ffebm.runtime.tiles.devices.cells import PairedCells
 from ffebm.runtime.tiles.lines.calibration import Calibration, InputMeter, LineMeter
-from ffebm.runtime.tiles.lines.readout import ArrayProduct, Readout, read_noise, readout
+from ffebm.runtime.tiles.lines.readout import ArrayProduct, Readout, cell_noise, read_noise, readout
 from ffebm.runtime.tiles.noise import FrozenNoise
 from ffebm.runtime.tiles.tile import SPREAD, Health, Readings
 
@@ -287,9 +287,9 @@ class CrossbarTile:
                 held = held.mT
             limit = self._limit(transposed=transposed)
             name = f"{self._name}/{'transposed' if transposed else 'forward'}"
-            self._readouts[transposed] = readout(
-                held, scale, limit, self._crossbar, transposed=transposed, name=name
-            )
+            read = readout(held, scale, limit, self._crossbar, transposed=transposed, name=name)
+            read.product.cells = cell_noise(self._cells.noise(), read.factor, transposed=transposed)
+            self._readouts[transposed] = read
         return self._readouts[transposed]
 
     def _product(self, *, transposed: bool) -> ArrayProduct:
@@ -298,7 +298,8 @@ class CrossbarTile:
             scale, held = self._read_scale(transposed=transposed), self._cells.held(transposed=transposed)
             column, noise = read_noise(self._crossbar, transposed=transposed)
             weight = (held.mT if transposed else held) * scale
-            self._products[transposed] = ArrayProduct(weight, scale * noise if noise else None, column)
+            cells = cell_noise(self._cells.noise(), scale, transposed=transposed)
+            self._products[transposed] = ArrayProduct(weight, scale * noise if noise else None, column, cells)
         return self._products[transposed]
 
     def _dac_limit(self, vectors: Tensor) -> Tensor | None:

@@ -17,13 +17,17 @@ NOISES = ("programming_noise", "read_noise", "variation")
 def has_noise(crossbar: Crossbar) -> bool:
     """Whether any deviation is above zero."""
     found = [getattr(crossbar.cell, name) for name in NOISES] + [crossbar.mismatch]
-    return any(quantity is not None and quantity.value > 0 for quantity in found)
+    measured = crossbar.cell.statistics is not None and crossbar.cell.statistics.noise > 0
+    return measured or any(quantity is not None and quantity.value > 0 for quantity in found)
 
 
 def with_noise(crossbar: Crossbar, factor: float) -> Crossbar:
     """The tile with every deviation of its cells multiplied."""
     scaled = {name: _times(getattr(crossbar.cell, name), factor) for name in NOISES}
-    cell = msgspec.structs.replace(crossbar.cell, **scaled)
+    measured = crossbar.cell.statistics
+    if measured is not None:
+        measured = msgspec.structs.replace(measured, noise=measured.noise * factor)
+    cell = msgspec.structs.replace(crossbar.cell, **scaled, statistics=measured)
     return msgspec.structs.replace(crossbar, cell=cell, mismatch=_times(crossbar.mismatch, factor))
 
 

@@ -18,8 +18,8 @@ def crossbar(*, levels: int = 128, bits: int = 8, programming: float = 0.0, read
     cell = replace(
         tile.cell,
         levels=levels,
-        programming_noise=replace(tile.cell.programming_noise, value=programming),
-        read_noise=replace(tile.cell.read_noise, value=reading),
+        programming_noise=ratio(programming),
+        read_noise=ratio(reading),
     )
     sized = replace(tile, rows=8, cols=6, cell=cell, adc_sigmas=ratio(100.0))
     return replace(sized, dac=replace(tile.dac, bits=bits), adc=replace(tile.adc, bits=bits))

@@ -254,10 +254,16 @@ def test_effects_change_what_they_name() -> None:
     tile = load_hardware("reference").analog[0].tile
     assert isinstance(tile, Crossbar)
     louder = with_noise(tile, 3.0)
-    assert louder.cell.read_noise.value == pytest.approx(0.015)
-    assert louder.cell.programming_noise.value == pytest.approx(0.03)
+    assert louder.cell.read_deviation == pytest.approx(0.015)
+    assert louder.cell.programming_deviation == pytest.approx(0.03)
     assert with_noise(tile, 1.0) == tile
     assert has_noise(tile)
+    measured = load_hardware("hermes").analog[0].tile.crossbar()
+    assert measured.cell.statistics is not None
+    louder = with_noise(measured, 3.0)
+    assert louder.cell.statistics == replace(measured.cell.statistics, noise=3.0)
+    assert has_noise(measured)
+    assert not has_noise(with_noise(measured, 0.0))
     assert not has_noise(with_noise(tile, 0.0))
     assert (with_bits(tile, 5.0).dac.bits, with_bits(tile, 5.0).adc.bits) == (5, 5)
 

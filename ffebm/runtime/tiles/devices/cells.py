@@ -9,6 +9,7 @@ from torch import Tensor
 from ffebm.hardware.description import Cell, Crossbar, Update
 from ffebm.plan.conductance import to_pair
 from ffebm.runtime.tiles.devices.pulses import pulsed
+from ffebm.runtime.tiles.devices.statistics import STATISTICS
 from ffebm.runtime.tiles.devices.wires import conducted
 from ffebm.runtime.tiles.noise import machine_normals, machine_source, normals
 
@@ -34,6 +35,7 @@ class CellArray:
         self._generator = generator
         self._name = name
         self._nature: dict[str, Tensor] = {}
+        self._target = torch.empty(0)  # what exponents of drift follow, with measured statistics
         self.conductance = torch.empty(0)
         self.elapsed: float | None = None
 
@@ -44,13 +46,14 @@ class CellArray:
 
             g' = g + (target - g) (1 + variation xi) + programming_noise (g_max - g_min) xi',    at least 0 S,
 
-        with xi fixed for a cell and xi' new at each write; the first write starts from 0 S. With
-        write-and-verify the cells that are off by more than the tolerance are written again. Stuck cells stay
-        where they are.
+        with xi fixed for a cell and xi' new at each write; the first write starts from 0 S. Measured
+        statistics give a deviation that follows the target. With write-and-verify the cells that are off by
+        more than the tolerance are written again. Stuck cells stay where they are.
 
         Source: additive programming noise as in IBM/aihwkit, inference/noise/pcm.py; write-and-verify,
         Papandreou et al., ICECS 2010 (10.1109/ICECS.2010.5724687); stuck cells as Device_SAF of MNSIM 2.0.
         """
+        self._target = target
         found = self._written(target, None)
         verify = self._cell.verify
         for _ in range(verify.writes - 1 if verify else 0):
@@ -63,7 +66,11 @@ class CellArray:
 
     def put(self, conductance: Tensor) -> None:
         """Set every cell exactly, but for stuck ones: to what pulses have made of it."""
-        self.conductance = self._stuck(conductance)
+        self._target = self.conductance = self._stuck(conductance)
+
+    def restore(self, conductance: Tensor, target: Tensor) -> None:
+        """Take up cells as they were written, and what they were to be, siemens."""
+        self.conductance, self._target = conductance, target
 
     def factor(self, like: Tensor) -> Tensor | None:
         """The factor of each cell's writes; None without variation."""
@@ -72,21 +79,48 @@ class CellArray:
     def seen(self) -> Tensor:
         """Conductances at the time of a read, siemens.
 
-        G(t) = G(t0) (t / t0)^-nu, with nu of each cell from a normal distribution; up to t0, G(t0).
+        G(t) = G(t0) (t / t0)^-nu, with nu of each cell from a normal distribution; up to t0, G(t0). With
+        measured statistics nu follows the conductance that the cell was to be written to.
 
         Source: Joshi et al. 2020 (arXiv 1906.03138); IBM/aihwkit, inference/noise/pcm.py.
         """
-        drift = self._cell.drift
-        if drift is None:
+        elapsed, measured = self._seconds, self._cell.statistics
+        if elapsed is None:
             return self.conductance
-        elapsed = drift.elapsed.value if self.elapsed is None else self.elapsed
+        if measured is not None:
+            device, drawn = STATISTICS[measured.name], self._drawn_drift()
+            nu = device.exponents(self._target, self._cell.g_max.value, drawn)
+            return self.conductance * device.decay(nu, elapsed)
+        return self.conductance * self._decay(elapsed)
+
+    def read_noise(self) -> Tensor | None:
+        """Standard deviation of each cell at a read, siemens; None if it is the same for all."""
+        elapsed, measured = self._seconds, self._cell.statistics
+        if measured is None or elapsed is None or measured.noise == 0:
+            return None
+        device = STATISTICS[measured.name]
+        share = device.read_noise(self.conductance, self._cell.g_max.value, elapsed)
+        return share * self.seen() * measured.noise
+
+    @property
+    def _seconds(self) -> float | None:
+        """From programming to reads; None if nothing depends on it."""
+        described = self._cell.elapsed
+        return described if described is None or self.elapsed is None else self.elapsed
+
+    def _decay(self, elapsed: float) -> Tensor | float:
+        """By which the cells have decayed so long after programming, by one law for all."""
+        drift = self._cell.drift
+        assert drift is not None
         ratio = max(1.0, elapsed / drift.start.value)
         nu = drift.exponent.value
         if drift.spread.value == 0:
-            return self.conductance * math.exp(-nu * math.log(ratio))
-        spread = self._natural("drift", lambda like: machine_normals(like.shape, like, f"{self._name}/drift"))
-        decay = torch.exp((spread * drift.spread.value + nu) * -math.log(ratio))
-        return self.conductance * decay
+            return math.exp(-nu * math.log(ratio))
+        return torch.exp((self._drawn_drift() * drift.spread.value + nu) * -math.log(ratio))
+
+    def _drawn_drift(self) -> Tensor:
+        """How each cell differs from others in drift, standard normal."""
+        return self._natural("drift", lambda like: machine_normals(like.shape, like, f"{self._name}/drift"))
 
     @property
     def _span(self) -> float:
@@ -98,11 +132,19 @@ class CellArray:
         if self._cell.variation is not None:
             factor = self._natural("variation", self._variation, target)
             aim = target * factor if start is None else start + (target - start) * factor
-        noise = self._cell.programming_noise.value
-        if noise == 0:
+        deviation = self._programming_deviation(target)
+        if deviation is None:
             return aim.clamp(min=0.0) if self._cell.variation is not None else aim
         drawn = normals(target.shape, target, self._generator)
-        return drawn.mul_(noise * self._span).add_(aim).clamp_(min=0.0)
+        return drawn.mul_(deviation).add_(aim).clamp_(min=0.0)
+
+    def _programming_deviation(self, target: Tensor) -> Tensor | float | None:
+        """Of a write to a target, siemens; None without noise."""
+        measured = self._cell.statistics
+        if measured is not None:
+            deviation = STATISTICS[measured.name].programmed(target, self._cell.g_max.value)
+            return deviation * measured.noise if measured.noise else None
+        return self._cell.programming_deviation * self._span or None
 
     def _variation(self, like: Tensor) -> Tensor:
         assert self._cell.variation is not None
@@ -198,12 +240,25 @@ class PairedCells:
 
         Source: Joshi et al. 2020 (arXiv 1906.03138): global drift compensation.
         """
-        drift = self._crossbar.cell.drift
-        if drift is None or drift.compensation == "none":
+        if not self._crossbar.cell.compensates_drift:
             return None
         written = self._difference(self.plus, self.minus).abs().sum((-2, -1), keepdim=True)
         now = self.held().abs().sum((-2, -1), keepdim=True)
         return torch.where(now > 0, written / now.clamp(min=torch.finfo(now.dtype).tiny), 1.0)
+
+    def noise(self) -> tuple[Tensor, Tensor | None] | None:
+        """Variances of a read, in units of the conductance range squared; None if cells are alike.
+
+        Wires and the mismatch of the two directions change them in second order and are left out.
+
+        Returns:
+            Of the weights, [..., n_out, n_in], and of the cells of an offset column, [..., 1, n_in].
+        """
+        up, down = self._up.read_noise(), self._down.read_noise()
+        if up is None or down is None:
+            return None
+        own, other = (up / self._span).square(), (down / self._span).square()
+        return (own, other) if self._crossbar.mapping == "offset" else (own + other, None)
 
     def move(self, change: Tensor) -> None:
         """Add to what the pairs stand for.
@@ -260,9 +315,11 @@ class PairedCells:
         return {"plus": self.plus, "minus": self.minus}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Take up a state."""
+        """Take up a state of a tile, with the digits that it was to hold."""
         self._held.clear()
-        self._up.conductance, self._down.conductance = state["plus"], state["minus"]
+        plus, minus = to_pair(state["digits"], self._crossbar, self._index)
+        self._up.restore(state["plus"], plus)
+        self._down.restore(state["minus"], minus)
 
     @property
     def _span(self) -> float:

@@ -30,6 +30,59 @@ Column = Literal["none", "read", "driven"]
 """An offset column is read beside the lines in the forward direction and driven in the transposed one."""
 
 
+@dataclass(frozen=True)
+class CellNoise:
+    """Read noise of cells that differ: a line gets the sum of what each of its cells adds.
+
+    A cell of deviation s that is driven with v adds s v to its line; all of a line together a normal number
+    of deviation sqrt(sum s^2 v^2).
+
+    Attributes:
+        own: Variances of the weights, [..., n_out, n_in], in units of the conductance range squared.
+        common: Of an offset column, whose noise all lines of an array have in common, [..., 1, n_in]; None
+            without one, and in a transposed read, where each of its cells is on a line of its own.
+        summed: Of the cells of an offset column in a transposed read, which are driven with the sum of all
+            inputs, [..., n_out, 1].
+        scale: From the conductance range to the unit of the product, [..., 1, 1] or [..., n_out, 1].
+    """
+
+    own: Tensor
+    common: Tensor | None
+    summed: Tensor | None
+    scale: Tensor
+
+    def drawn(self, vectors: Tensor, generator: torch.Generator) -> Tensor:
+        """Noise of a read, [..., n_out, batch], of vectors [..., n_in, batch]."""
+        power = vectors.square()
+        variance = self.own @ power
+        if self.summed is not None:
+            variance = variance + self.summed * vectors.sum(-2, keepdim=True).square()
+        noise = read_normals(variance.shape, variance, generator) * variance.sqrt_()
+        if self.common is not None:
+            shared = (self.common @ power).sqrt_()
+            noise = noise + read_normals(shared.shape, shared, generator) * shared
+        return noise * self.scale
+
+
+def cell_noise(
+    variances: tuple[Tensor, Tensor | None] | None, scale: Tensor, *, transposed: bool
+) -> CellNoise | None:
+    """Noise of cells that differ.
+
+    Args:
+        variances: Of weights, [..., n_out, n_in], and of an offset column, [..., 1, n_in], as in a forward
+            read; None: cells are alike.
+        scale: From the conductance range to the unit of the product.
+        transposed: The read is the transposed one.
+    """
+    if variances is None:
+        return None
+    own, column = variances
+    if not transposed:
+        return CellNoise(own, column, None, scale)
+    return CellNoise(own.mT, None, None if column is None else column.mT, scale)
+
+
 @dataclass
 class ArrayProduct:
     """Products of an array with vectors, under read noise.
@@ -45,6 +98,7 @@ class ArrayProduct:
         noise: Standard deviation of a cell (of a pair in a differential array) in units of the weight, [...,
             1, 1] or [..., n_out, 1]; None without.
         column: How an offset column takes part.
+        cells: Noise of cells that differ, beside `noise`; None where all are alike.
 
     Source: the variance of a sum of independent normal numbers; a test draws every cell.
     """
@@ -52,6 +106,7 @@ class ArrayProduct:
     weight: Tensor
     noise: Tensor | None
     column: Column = "none"
+    cells: CellNoise | None = None
     _folded: dict[tuple[int, ...], Tensor] = field(default_factory=dict)
 
     def of(self, vectors: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -69,7 +124,7 @@ class ArrayProduct:
         folded = self.fold(shared)
         if self.noise is None:
             buffer = torch.bmm(folded, flat)
-            return buffer, self.unfold(buffer, shared)
+            return buffer, self._under_cells(self.unfold(buffer, shared), vectors, generator)
         power = vectors.square().sum(dim=-2, keepdim=True)
         if self.column == "driven":
             power += vectors.sum(dim=-2, keepdim=True).square_()
@@ -78,7 +133,11 @@ class ArrayProduct:
         if self.column == "read":
             view += read_normals((*view.shape[:-2], 1, view.shape[-1]), buffer, generator)
         view *= self.noise * power.sqrt_()
-        return buffer.baddbmm_(folded, flat), view
+        return buffer.baddbmm_(folded, flat), self._under_cells(view, vectors, generator)
+
+    def _under_cells(self, view: Tensor, vectors: Tensor, generator: torch.Generator) -> Tensor:
+        """Products with the noise of cells that differ added, in place."""
+        return view if self.cells is None else view.add_(self.cells.drawn(vectors, generator))
 
     def shared(self, vectors: Tensor) -> list[int]:
         """Leading dimensions along which arrays share the vectors, [..., n_in, batch]."""
@@ -126,6 +185,7 @@ class Readout:
         dac_bits: Resolution of the DACs.
         adc_bits: Resolution of the ADCs.
         slice_bits: Bits of an input that one read takes; None takes all at once.
+        factor: From the conductance range to ADC codes a driven code, [..., 1, 1] or [..., n_out, 1].
         curve: What the ADCs make of a value before they clip and round; None is a straight line.
     """
 
@@ -135,6 +195,7 @@ class Readout:
     dac_bits: int
     adc_bits: int
     slice_bits: int | None
+    factor: Tensor
     curve: AdcCurve | None = None
     _of_rows: dict[tuple[int, ...], ReadLines] = field(default_factory=dict)
 
@@ -177,8 +238,9 @@ class Readout:
         return out.mul_(self.gain * largest).mT, clipped
 
     def _is_fused(self, x: Tensor, limit: Tensor | None) -> bool:
-        """Whether two passes do: on a processor, in single precision, without slices and curves."""
+        """Whether two passes do: on a processor, in single precision, without slices, curves, cell noise."""
         is_plain = self.slice_bits is None and self.curve is None and (limit is None or limit.numel() == 1)
+        is_plain = is_plain and self.product.cells is None
         types = {x.dtype, self.product.weight.dtype}
         return is_plain and x.device.type == "cpu" and types == {torch.float32} and x.numel() > 0
 
@@ -267,13 +329,14 @@ def readout(
         dac_bits=dac.bits,
         adc_bits=adc.bits,
         slice_bits=dac.slice_bits,
+        factor=factor,
         curve=curve_of(adc),
     )
 
 
 def read_noise(crossbar: Crossbar, *, transposed: bool) -> tuple[Column, float]:
     """How an offset column takes part, and the deviation of a cell or pair as a share of the range."""
-    sigma = crossbar.cell.read_noise.value
+    sigma = crossbar.cell.read_deviation
     if crossbar.mapping == "differential":
         return "none", math.sqrt(2.0) * sigma
     return ("driven" if transposed else "read"), sigma

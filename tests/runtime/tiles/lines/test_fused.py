@@ -13,6 +13,7 @@ from ffebm.plan.conductance import adc_range, to_levels
 from ffebm.runtime.tiles.lines import fused
 from ffebm.runtime.tiles.lines.converter import ReadLines
 from ffebm.runtime.tiles.lines.readout import Readout, readout
+from tests.machines import ratio
 from tests.runtime.tiles.bench import crossbar, source
 
 SIGMA = 0.02
@@ -42,7 +43,7 @@ def vectors(*shape: int) -> Tensor:
 
 
 def with_errors(kind: Crossbar) -> Crossbar:
-    gain, offset = (replace(kind.cell.read_noise, value=value) for value in (0.02, 0.01))
+    gain, offset = (ratio(value) for value in (0.02, 0.01))
     dac, adc = (replace(c, gain=gain, offset=offset) for c in (kind.dac, kind.adc))
     return replace(kind, dac=dac, adc=adc)
 

@@ -1,0 +1,1 @@
+"""What memory cells are: how they are written and read, and how they learn in place."""
