@@ -7,8 +7,9 @@
 
 The networks and their settings are those of `ffebm recipe transformer` and `ffebm recipe residual`. "ep"
 trains energy blocks, "implicit" the same blocks by the exact adjoint where the free sweeps end, "bp" the same
-network as an ordinary feedforward one, without held norms unless its name ends in "held". Seeds decide
-initial weights and order; all runs of a seed begin with the same weights and see the same batches.
+network as an ordinary feedforward one, without held norms unless its name ends in "held"; "equal" and
+"norm0.7" train blocks whose layers feel those above as strongly as those below, with other held norms. Seeds
+decide initial weights and order; all runs of a seed begin with the same weights and see the same batches.
 
 Runs go one after the other, in the order of `RUNS`. After each epoch a run leaves its checkpoint below
 --work, and its record in benchmarks/records/beyond/NAME.json. Times are processor seconds of one thread:
@@ -66,6 +67,8 @@ class Run:
     def plan(self) -> ffebm.Plan:
         """The network with its initial weights, which depend on the seed alone."""
         recipe = BEYOND[self.network]
+        if recipe.weaker and (self.method == "bp" or self.odd in EQUAL):
+            recipe = recipe.with_feedback(1.0)
         if self.method == "bp":
             recipe = replace(recipe, block_size=1, digital=recipe.digital if self.odd else ("*",))
         return recipe.plan(self.seed)
@@ -75,18 +78,28 @@ class Run:
         training = BEYOND[self.network].settings(self.seed)
         if self.method == "bp":
             held = HELD[self.network] if self.odd == "held" else None
-            return msgspec.structs.replace(training, hold_norm=held)
-        return msgspec.structs.replace(training, gradient=self.method, **ODD.get(self.odd, {}))
+            return msgspec.structs.replace(
+                training, hold_norm=held, beta=BETA.get(self.network, training.beta)
+            )
+        changed = {**ODD.get(self.odd, {}), **EQUAL.get(self.odd, {})}
+        return msgspec.structs.replace(training, gradient=self.method, **changed)
 
 
-ODD: dict[str, dict[str, float | None]] = {"free": {"hold_norm": None}, "norm0.7": {"hold_norm": 0.7}}
+ODD: dict[str, dict[str, float | None]] = {"free": {"hold_norm": None}}
 """Settings of EP that differ from the recipe's, one factor at a time, by what a run's name says."""
+
+BETA = {"residual": 0.5}
+EQUAL: dict[str, dict[str, float | None]] = {
+    "equal": {"beta": BETA["residual"], "hold_norm": 0.4},
+    "norm0.7": {"beta": BETA["residual"], "hold_norm": 0.7},
+}
+"""The same of the residual network whose layers feel those above as strongly as those below."""
 
 HELD: dict[str, tuple[float, str]] = {
     "transformer": (0.8, "layer?.output.weight"),
     "residual": (0.4, "[abi][23n]*"),  # a2, b2, b3 and inside
 }
-"""The norms of the recipes, with names of the maps that blocks hold: what "bp" is held to in runs "held"."""
+"""Norms, with names of the maps that blocks hold: what "bp" is held to in runs "held"; those of "equal"."""
 
 _METHODS: tuple[Method, ...] = ("ep", "bp")
 RUNS: tuple[Run, ...] = (
@@ -94,7 +107,7 @@ RUNS: tuple[Run, ...] = (
     *(Run("residual", method, seed) for seed in range(3) for method in _METHODS),
     Run("residual", "bp", odd="held"),
     Run("transformer", "bp", odd="held"),
-    *(Run("residual", "ep", seed, "norm0.7") for seed in range(3)),
+    *(Run("residual", "ep", seed, odd) for odd in EQUAL for seed in range(3)),
     Run("transformer", "implicit"),
     Run("residual", "implicit"),
     Run("transformer", "ep", odd="free"),

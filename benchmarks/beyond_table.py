@@ -11,7 +11,13 @@ from ffebm.files.write_file import write_file
 from ffebm.training.settings import Training
 
 METHODS = {"bp": "backpropagation", "ep": "EP", "implicit": "exact adjoint"}
-ODD = {"": "", "free": ", not held", "norm0.7": ", held at 0.7", "held": ", the same maps held"}
+ODD = {
+    "": "",
+    "free": ", not held",
+    "equal": ", feedback of equal strength, held at 0.4",
+    "norm0.7": ", feedback of equal strength, held at 0.7",
+    "held": ", the same maps held",
+}
 MOST = 10
 """Columns of a curve."""
 

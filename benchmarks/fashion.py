@@ -27,6 +27,7 @@ from fashion_table import Measured, Record, by_name, read, report, table, write
 from training_runs import TrainingRuns
 
 import ffebm
+from ffebm.recipes.narrow import NORM, VALIDATION
 from ffebm.recipes.paper import RECIPES, SPLITTING_SMALL
 from ffebm.recipes.recipe import Recipe
 from ffebm.training.data import Data, load_data
@@ -35,6 +36,8 @@ from ffebm.training.trainer import Trainer
 
 Method = Literal["bp", "ep", "implicit", "unrolled"]
 DATA = "fashion-mnist"
+HELD = {"2": "layer[135].weight", "3": "layer[1245].weight"}
+"""The maps inside the blocks of a size, which "bp" holds."""
 RECORDS = Path(__file__).parent / "records" / "fashion"
 
 
@@ -50,7 +53,10 @@ class Run:
         epochs: Of the cosine schedule.
         stop: Epochs after which the run ends; the schedule goes on as if it did not.
         width: Factor of the channels.
-        held: Couplings are held at the recipe's norm.
+        hold: Where couplings are held: "" as in the recipe, "free" nowhere; of "bp", where blocks of that
+            size would have them, "2" or "3".
+        feedback: Of each layer from the one above it in its block, of the published strength.
+        val: A tenth of the training images is held out, to choose settings by.
     """
 
     method: Method
@@ -59,20 +65,24 @@ class Run:
     epochs: int = 10
     stop: int = 10
     width: float = 1 / 8
-    held: bool = True
+    hold: str = ""
+    feedback: float = 1.0
+    val: bool = False
 
     @property
     def name(self) -> str:
         """Method, block size and seed, and what differs from the other runs."""
         odd = [f"width{self.width:g}"] if self.width != 1 / 8 else []
-        odd += [] if self.held or self.block_size == 1 else ["free"]
+        odd += [f"held{self.hold}" if self.method == "bp" else self.hold] if self.hold else []
+        odd += [f"feedback{self.feedback:g}"] if self.feedback != 1 else []
         odd += [f"epochs{self.epochs}"] if self.epochs != 10 else []
+        odd += ["val"] if self.val else []
         return "-".join([self.method, str(self.block_size), f"seed{self.seed}", *odd])
 
     @property
     def recipe(self) -> Recipe:
         """The paper's network at this block size."""
-        return RECIPES[SPLITTING_SMALL[self.block_size]]
+        return RECIPES[SPLITTING_SMALL[self.block_size]].with_feedback(self.feedback)
 
     def plan(self) -> ffebm.Plan:
         """The network with its initial weights, which depend on the seed alone."""
@@ -80,7 +90,8 @@ class Run:
             self.recipe.model(self.width, DATA, self.seed),
             hardware="ideal",
             block_size=self.recipe.block_size,
-            boundary="digital" if self.method == "bp" else self.recipe.boundary,
+            digital=self.recipe.digital,
+            boundary="digital" if self.method == "bp" and not self.hold else self.recipe.boundary,
             settle=self.recipe.settling(self.width),
         )
 
@@ -89,15 +100,21 @@ class Run:
         training = self.recipe.settings(DATA, self.seed, self.width)
         return msgspec.structs.replace(
             training,
-            validation=0.0,
+            validation=VALIDATION if self.val else 0.0,
             epochs=self.epochs,
-            hold_norm=training.hold_norm if self.held else None,
+            hold_norm=self.norm(training),
             gradient="ep" if self.method == "bp" else self.method,
         )
 
+    def norm(self, training: Training) -> float | tuple[float, str] | None:
+        """The largest norm that is kept, and of which maps."""
+        if self.method != "bp":
+            return None if self.hold == "free" else training.hold_norm
+        return (NORM, HELD[self.hold]) if self.hold else None
+
     def gradient(self, training: Training) -> ffebm.EP | ffebm.Implicit | ffebm.Unrolled:
-        """The estimator of blocks; backpropagation has none."""
-        if self.method == "implicit":
+        """The estimator of blocks; the exact adjoint of blocks of one layer is backpropagation."""
+        if self.method in ("implicit", "bp"):
             return ffebm.Implicit(tol=1e-5)
         if self.method == "unrolled":
             return ffebm.Unrolled(self.recipe.settling(self.width).nudged_sweeps)
@@ -105,13 +122,21 @@ class Run:
 
 
 _MAIN = (Run("ep", 2), Run("bp", 1), Run("ep", 3))
+WEAKER = 0.05
+_WEAKER = tuple(Run("ep", 2, seed, feedback=WEAKER) for seed in range(3))
 RUNS: tuple[Run, ...] = (
     *_MAIN,
     Run("ep", 1),
+    *_WEAKER,
+    Run("implicit", 2, stop=3, feedback=WEAKER),
+    Run("ep", 3, feedback=WEAKER),
+    *(Run("bp", 1, hold=size) for size in ("2", "3")),
     *(replace(run, seed=seed) for seed in (1, 2) for run in _MAIN),
     *(Run(method, size, stop=3) for size in (2, 3) for method in ("implicit", "unrolled")),
-    *(Run("ep", size, stop=3, held=False) for size in (2, 3)),
+    *(Run("ep", size, stop=3, hold="free") for size in (2, 3)),
     Run("ep", 6, stop=3),
+    Run("bp", 1, stop=2, val=True),
+    *(Run("ep", 2, stop=2, feedback=feedback, val=True) for feedback in (1.0, 0.25, 0.1, 0.05)),
 )
 """In the order in which they run: what says most first."""
 
@@ -178,10 +203,12 @@ def work_off(runs: list[Run], work: Path) -> None:
         for record in train(run, data, work):
             write(record, RECORDS)
             row = record.epochs[-1]
+            held_out = row.figures.validation_accuracy
             print(
                 f"{run.name}  epoch {row.figures.epoch} of {run.stop}  loss {row.figures.loss:.4f}  "
-                f"test {100 * row.accuracy:.2f} %  {1e3 * row.step:.0f} ms a step  "
-                f"{100 * (1 - row.figures.unsettled):.0f} % settled",
+                f"test {100 * row.accuracy:.2f} %  "
+                f"{'' if held_out is None else f'held out {100 * held_out:.2f} %  '}"
+                f"{1e3 * row.step:.0f} ms a step  {100 * (1 - row.figures.unsettled):.0f} % settled",
                 flush=True,
             )
 

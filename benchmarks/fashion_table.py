@@ -106,7 +106,7 @@ def _line(kind: tuple[str, int, str], group: list[Record], baseline: float) -> s
     step = _step(group)
     cells = [
         str(size),
-        f"{NAMES[method]}{', not held' if 'free' in odd else ''}",
+        f"{NAMES[method]}{_odd(odd)}",
         str(len(rows)),
         str(done) if done == of else f"{done} of {of}",
         f"{statistics.fmean(accuracies):.2f}{spread}",
@@ -116,6 +116,18 @@ def _line(kind: tuple[str, int, str], group: list[Record], baseline: float) -> s
         f"{step / baseline:.1f}",
     ]
     return f"| {' | '.join(cells)} |"
+
+
+def _odd(words: str) -> str:
+    """What is not the recipe's, in words."""
+    said = {"free": "not held", "val": "a tenth held out"}
+    found = []
+    for word in words.split():
+        for kind in ("held", "feedback"):
+            if word.startswith(kind) and word != kind:
+                said[word] = {"held": "held as at ", "feedback": "feedback "}[kind] + word.removeprefix(kind)
+        found.append(said.get(word, word))
+    return "".join(f", {word}" for word in found)
 
 
 def _probed(probes: list[Probe]) -> tuple[str, str, str]:

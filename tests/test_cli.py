@@ -426,6 +426,15 @@ def test_trained_model_runs_in_onnxruntime(plan: Path, data: Path, run: Run, tmp
         (["train", "PLAN", "--resume"], "net.plan.run: there is no such folder"),
         (["recipe", "x"], "no recipe is called 'x'; static-gradients, splitting-small-6, "),
         (["recipe", "splitting-small-6", "--width", "0"], "width 0.0; a factor above 0 and at most 4"),
+        (["recipe", "splitting-small-6", "--feedback", "0"], "feedback 0.0; at least 0.001, and at most 1"),
+        (
+            ["recipe", "deep-resistive-1h", "--feedback", "0.5"],
+            "feedback 0.5 of a deep resistive network; recipes of other blocks",
+        ),
+        (
+            ["recipe", "transformer", "--feedback", "0.5"],
+            "no feedback to choose: transformer over characters, ",
+        ),
         (["recipe", "splitting-small-6", "--data", "x"], "this recipe does not train on 'x'; cifar-10, "),
         (["run", "PLAN", "--input", "none.npz"], "none.npz: cannot be read: "),
         (
@@ -498,7 +507,8 @@ def test_recipes_are_listed_by_what_they_train_on(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("--output", "p"), ("--seed", "3"), ("--hold-norm", "1"), ("--hardware", "isaac")]
+    ("option", "value"),
+    [("--output", "p"), ("--seed", "3"), ("--hold-norm", "1"), ("--feedback", "1"), ("--hardware", "isaac")],
 )
 def test_a_list_of_recipes_ignores_no_option(run: Run, option: str, value: str) -> None:
     message = f"error: {option} without the name of a recipe\n  hint: `ffebm recipe` lists them\n"
@@ -529,6 +539,24 @@ def test_a_recipe_beyond_the_paper_is_written_and_trained(run: Run, tmp_path: Pa
     assert out.startswith(
         "largest norm 0.5: a2.weight, b2.weight, b3.weight, inside.weight\nepoch   1  loss "
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "slopes"),
+    [
+        ("residual", (), [1.0, 0.05, 0.05, 1.0, 0.05]),
+        ("residual", ("--feedback", "1"), [1.0] * 5),
+        ("splitting-small-2", ("--feedback", "0.25", "--width", "0.01"), [0.25, 1.0] * 3),
+    ],
+)
+def test_the_feedback_of_a_recipe_is_written_in_its_plan(
+    run: Run, tmp_path: Path, name: str, options: tuple[str, ...], slopes: list[float]
+) -> None:
+    code, _, err = run("recipe", name, *options, "-o", tmp_path / "r.plan")
+    assert (code, err) == (0, "")
+    blocks = load_plan(tmp_path / "r.plan").blocks
+    found = [layer.activation.scale for block in blocks for layer in block.layers]
+    assert found == pytest.approx(slopes)
 
 
 def test_a_narrow_recipe_is_measured(run: Run, tmp_path: Path) -> None:

@@ -37,6 +37,13 @@ def recipe(  # noqa: PLR0913 - a command's options are its arguments
         str | None,
         Option(help="Largest spectral norm of the couplings inside blocks, or of others: 0.8,NAME; or none."),
     ] = None,
+    feedback: Annotated[
+        float | None,
+        Option(
+            help="How strongly layers of a block feel the one above, of the published strength: at most 1. "
+            "The feedforward network stays the same. [default: the recipe's]"
+        ),
+    ] = None,
     measured: Annotated[
         bool, Option("--time", help="Train a few steps here, and tell how long a step and the run take.")
     ] = False,
@@ -46,18 +53,21 @@ def recipe(  # noqa: PLR0913 - a command's options are its arguments
     from ffebm.recipes.catalogue import ALL
 
     if name is None:
-        _check_list(output, hardware, seed, hold_norm, measured)
+        _check_list(output, hardware, seed, hold_norm, feedback, measured)
         _list(width, data, hardware, measured)
         return
     if name not in {*ALL, *BEYOND}:
         raise UsageError(f"no recipe is called {name!r}", allowed=", ".join([*ALL, *BEYOND]))
     from ffebm.training.settings import held_norm, settings_text
 
+    chosen: Experiment | None = None
     if name in BEYOND:
         _check_beyond(BEYOND[name], name, width, data, measured)
-        plan, training = BEYOND[name].plan(seed, hardware), BEYOND[name].settings(seed)
+        other = BEYOND[name] if feedback is None else BEYOND[name].with_feedback(feedback)
+        plan, training = other.plan(seed, hardware), other.settings(seed)
     else:
-        plan, training = _published(ALL[name], width, data, seed, hardware)
+        chosen = ALL[name] if feedback is None else ALL[name].with_feedback(feedback)
+        plan, training = _published(chosen, width, data, seed, hardware)
     if hold_norm is not None:
         held = None if hold_norm == "none" else held_norm(hold_norm)
         training = msgspec.structs.replace(training, hold_norm=held)
@@ -69,8 +79,8 @@ def recipe(  # noqa: PLR0913 - a command's options are its arguments
     out.print(f"plan written to {folder}, settings to {settings}", markup=False)
     files = " --data-folder FOLDER" if training.data in {"cifar-10", "cifar-100", "imagenet32"} else ""
     out.print(f"train it: ffebm train {folder} --settings {settings}{files}", markup=False)
-    if measured and ALL[name].trains:
-        out.print(_time(ALL[name], width, training.data, hardware), markup=False)
+    if measured and chosen is not None and chosen.trains:
+        out.print(_time(chosen, width, training.data, hardware), markup=False)
 
 
 def _published(
@@ -85,6 +95,7 @@ def _published(
         chosen.model(width, data, seed),
         hardware=hardware,
         block_size=chosen.block_size,
+        digital=chosen.digital,
         boundary=chosen.boundary,
         settle=chosen.settling(width),
         physics=chosen.physics,
@@ -101,13 +112,21 @@ def _check_beyond(chosen: "Beyond", name: str, width: float, data: str | None, m
         raise UsageError(f"{name!r} does not train on {data!r}", allowed=chosen.training.data)
 
 
-def _check_list(output: Path | None, hardware: str, seed: int, hold_norm: str | None, measured: bool) -> None:
+def _check_list(
+    output: Path | None,
+    hardware: str,
+    seed: int,
+    hold_norm: str | None,
+    feedback: float | None,
+    measured: bool,
+) -> None:
     """Options that the list has no use for are not given."""
     given = {
         "--output": output is not None,
         "--hardware": hardware != "ideal" and not measured,
         "--seed": seed != 0,
         "--hold-norm": hold_norm is not None,
+        "--feedback": feedback is not None,
     }
     for option, is_given in given.items():
         if is_given:
@@ -128,7 +147,11 @@ def _list(width: float, data: str | None, hardware: str, measured: bool) -> None
         settle, seen = chosen.settling(width), data or chosen.training.data
         limit = "" if settle.tol is None else f", tolerance {settle.tol:g}"
         sweeps = f"{settle.free_sweeps} free and {settle.nudged_sweeps} nudged sweeps{limit}"
-        took = f"; {_time(chosen, width, seen, hardware)}" if measured and chosen.trains else ""
+        took = (
+            f"; {_time(chosen, width, seen, hardware)}"
+            if measured and chosen is not None and chosen.trains
+            else ""
+        )
         out.print(f"{name:<{longest}}  {chosen.title}; at most {sweeps}; {seen}{took}", markup=False)
     for name, other in others.items():
         out.print(f"{name:<{longest}}  beyond the paper: {other.title}; {other.training.data}", markup=False)

@@ -54,6 +54,17 @@ class DeepResistiveRecipe:
     trains: bool = True
     physics: str = "deep-resistive"
     block_size: tuple[int, ...] = (3,)
+    digital: tuple[str, ...] = ()
+
+    def with_feedback(self, feedback: float) -> "DeepResistiveRecipe":
+        """Amplifiers decide its feedback.
+
+        Raises:
+            UsageError: Always.
+        """
+        raise UsageError(
+            f"feedback {feedback} of a deep resistive network", allowed="recipes of other blocks"
+        )
 
     def images(self, data: str) -> Images:
         """What it needs to know of some data.

@@ -1,5 +1,6 @@
 """The networks of the paper: chains of energy blocks, each behind a digital convolution, written as ONNX."""
 
+import itertools
 import math
 from dataclasses import dataclass, replace
 
@@ -7,10 +8,13 @@ import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from ffebm.graph.tensor import Array
+from ffebm.recipes.nodes import Rung, rungs
 
 SIDE, COLOURS, KERNEL = 32, 3, 3
 FEWEST = 8
 """Channels that a layer keeps at least when a network is made narrower."""
+GAIN = "{}.gain"
+"""Name of the node that multiplies a layer's drive."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +47,15 @@ class PaperNetwork:
         ladder: Further slopes of the layers but the last one, in order. A layer is then clipped to [0, the
             product of its own and all before it], and the readout makes up for the whole product. Without
             biases the feedforward network stays the same; what comes back from above is weaker.
+        feedback: How strongly each layer of a block feels the one above, of the published strength; see
+            `rungs`. The feedforward network is the same for all.
     """
 
     blocks: tuple[tuple[PaperLayer, ...], ...]
     variance: float
     slope: float = 1.0
     ladder: tuple[float, ...] = ()
+    feedback: float = 1.0
 
     @property
     def ranges(self) -> tuple[float, ...]:
@@ -56,6 +63,16 @@ class PaperNetwork:
         steps = self.ladder or (1.0,) * (len(self.layers) - 1)
         products = tuple(math.prod(steps[: index + 1]) for index in range(len(steps)))
         return (*products, products[-1])
+
+    @property
+    def rungs(self) -> tuple[Rung, ...]:
+        """What each layer's feedback asks for, in order."""
+        return tuple(rung for block in self.blocks for rung in rungs(len(block), self.feedback))
+
+    @property
+    def digital(self) -> tuple[str, ...]:
+        """Nodes that stay digital beside energy blocks, by name: what multiplies their drives."""
+        return (GAIN.format("*"),) if any(rung.gain != 1 for rung in self.rungs) else ()
 
     @property
     def layers(self) -> tuple[PaperLayer, ...]:
@@ -80,7 +97,8 @@ class PaperNetwork:
             if layer.is_dense:
                 weights |= _dense(rng, name, layer.size, channels * side * side)
                 bias = weights[f"{name}.bias"]
-                weights[f"{name}.bias"] = np.multiply(bias, np.float32(self.ranges[index]))
+                scale = np.float32(self.ranges[index] * self.rungs[index].gain)
+                weights[f"{name}.bias"] = np.multiply(bias, scale)
                 channels, side = layer.size, 1
                 continue
             weights[f"{name}.weight"] = goe(rng, layer.size, channels, self.variance)
@@ -103,9 +121,11 @@ class PaperNetwork:
         """
         weights = self.weights(classes, seed)
         numbers = {"zero": 0.0, "one": 1.0, "gain": 1 / self.ranges[-1]}
-        for index, top in enumerate(self.ranges):
+        starts = set(itertools.accumulate((len(block) for block in self.blocks), initial=0))
+        for index, (top, rung) in enumerate(zip(self.ranges, self.rungs, strict=True)):
             step = self.ladder[index] if index < len(self.ladder) else 1.0
-            numbers |= {f"slope{index}": self.slope * step, f"top{index}": top}
+            numbers |= {f"slope{index}": self.slope * step * rung.slope, f"top{index}": top * rung.top}
+            numbers[f"gain{index}"] = rung.gain if index in starts else 1.0
         constants = {key: np.array(number, np.float32) for key, number in numbers.items()}
         nodes: list[NodeProto] = []
         value, is_flat = "image", False
@@ -182,6 +202,11 @@ def _layer(
     if layer.has_norm:
         parts = [f"{name}.norm.{part}" for part in ("gamma", "beta", "mean", "var")]
         value = add("BatchNormalization", [value, *parts])
+    if numbers[f"gain{number}"] != 1:
+        nodes.append(
+            helper.make_node("Mul", [value, f"gain{number}"], [GAIN.format(name)], GAIN.format(name))
+        )
+        value = GAIN.format(name)
     if layer.is_clipped:
         if numbers[f"slope{number}"] != 1:
             value = add("Mul", [value, f"slope{number}"])

@@ -1,6 +1,6 @@
 """A recipe: a network, how its blocks settle, and how it is trained."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import msgspec
@@ -12,6 +12,9 @@ from ffebm.plan.schema import Settle
 from ffebm.recipes.narrow import narrow_settle, narrow_training
 from ffebm.recipes.network import COLOURS, SIDE, PaperNetwork
 from ffebm.training.settings import Training
+
+LEAST_FEEDBACK = 1e-3
+"""A block of six layers then has ranges up to 1e6 and gains up to 1e9, which 32 bits still hold."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,11 @@ class Experiment(Protocol):
         ...
 
     @property
+    def digital(self) -> tuple[str, ...]:
+        """Nodes that stay digital beside its blocks, by name."""
+        ...
+
+    @property
     def boundary(self) -> Literal["tile", "digital"]:
         """Where the first linear map of each block runs."""
         ...
@@ -83,6 +91,10 @@ class Experiment(Protocol):
     @property
     def physics(self) -> str:
         """What the energy of its blocks is, by name."""
+        ...
+
+    def with_feedback(self, feedback: float) -> "Experiment":
+        """The same experiment whose layers feel those above weaker; refused if there is nothing to choose."""
         ...
 
     def images(self, data: str) -> Images:
@@ -128,6 +140,23 @@ class Recipe:
     def block_size(self) -> tuple[int, ...]:
         """Free layers of each block, for the compiler; a last block of one layer has no weights inside."""
         return tuple(len(block) for block in self.network.blocks)
+
+    @property
+    def digital(self) -> tuple[str, ...]:
+        """What multiplies drives of blocks."""
+        return self.network.digital
+
+    def with_feedback(self, feedback: float) -> "Recipe":
+        """The same experiment whose layers feel those above with a part of the strength.
+
+        Args:
+            feedback: Of the published one; 1 changes nothing.
+
+        Raises:
+            UsageError: If it is out of range.
+        """
+        check_feedback(feedback)
+        return replace(self, network=replace(self.network, feedback=feedback))
 
     def images(self, data: str) -> Images:
         """What it needs to know of some data.
@@ -201,6 +230,16 @@ def check_width(width: float) -> None:
     """
     if not 0 < width <= 4:
         raise UsageError(f"width {width}", allowed="a factor above 0 and at most 4")
+
+
+def check_feedback(feedback: float) -> None:
+    """A strength of feedback is one that is allowed.
+
+    Raises:
+        UsageError: If it is not.
+    """
+    if not LEAST_FEEDBACK <= feedback <= 1:
+        raise UsageError(f"feedback {feedback}", allowed=f"at least {LEAST_FEEDBACK:g}, and at most 1")
 
 
 def _images(data: str) -> Images:

@@ -11,13 +11,14 @@ import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from ffebm.graph.tensor import Array
-from ffebm.recipes.nodes import Nodes
+from ffebm.recipes.nodes import Nodes, Rung, rungs
 
 BLOCK_SIZES = (2, 3)
 """Free layers of the two energy blocks; the readout behind them is digital."""
 DIGITAL = ("stem.*", "a1.conv")
 """Nodes in front of the first block that stay digital, as in the paper."""
 KERNEL = 3
+PLAIN = Rung(1.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,20 @@ class Residual:
         side: Pixels of the images along each axis; a multiple of 4.
         stride: Of the first convolution.
         channels: Of the first block; the second has twice as many.
+        feedback: How strongly each layer of a block feels the one above, of the strength both ways; see
+            `rungs`. The skip inside skips a layer, so what comes back through it has the square. Without
+            biases, which are felt weaker behind gains, the feedforward network is the same for all.
     """
 
     side: int = 8
     stride: int = 1
     channels: int = 8
+    feedback: float = 1.0
+
+    @property
+    def digital(self) -> tuple[str, ...]:
+        """Nodes beside energy blocks, by name: in front of the first block, and what multiplies drives."""
+        return (*DIGITAL, *(("*.gain",) if self.feedback != 1 else ()))
 
     def weights(self, classes: int, seed: int) -> dict[str, Array]:
         """Initial weights by name; float32.
@@ -80,27 +90,49 @@ class Residual:
             classes: How many there are.
             seed: Of the initial weights.
         """
-        nodes = Nodes()
-        below = _clip(nodes, "stem", _norm(nodes, "stem", _conv(nodes, "stem", "image", self.stride)))
-        a1 = _clip(nodes, "a1", _norm(nodes, "a1", _conv(nodes, "a1", below)))
-        a2 = _clip(nodes, "a2", nodes.add("a2.sum", "Add", _conv(nodes, "a2", a1, bias=True), below))
-        b1 = _clip(nodes, "b1", _conv(nodes, "b1", a2, stride=2, bias=True))
-        b2 = _clip(nodes, "b2", _conv(nodes, "b2", b1, bias=True))
+        nodes, numbers = Nodes(), {"low": 0.0, "high": 1.0}
+
+        def layer(name: str, drive: str, rung: Rung = PLAIN) -> str:
+            """Clipped, with the slope and the range of its rung."""
+            if rung.slope != 1:
+                numbers[f"{name}.slope"] = rung.slope
+                drive = nodes.add(f"{name}.drive", "Mul", drive, f"{name}.slope")
+            if rung.top != 1:
+                numbers[f"{name}.high"] = rung.top
+            return nodes.add(name, "Clip", drive, "low", f"{name}.high" if rung.top != 1 else "high")
+
+        def driving(name: str, drive: str, rung: Rung) -> str:
+            """What drives a layer from outside its block."""
+            if rung.gain == 1:
+                return drive
+            numbers[f"{name}.factor"] = rung.gain
+            return nodes.add(f"{name}.gain", "Mul", drive, f"{name}.factor")
+
+        (a1_rung, a2_rung), (b1_rung, b2_rung, b3_rung) = (
+            rungs(size, self.feedback, last=self.feedback) for size in BLOCK_SIZES
+        )
+        below = layer("stem", _norm(nodes, "stem", _conv(nodes, "stem", "image", self.stride)))
+        normed = _norm(nodes, "a1", _conv(nodes, "a1", below))
+        a1 = layer("a1", driving("a1", normed, a1_rung), a1_rung)
+        passing = driving("a2", below, a2_rung)
+        a2 = layer("a2", nodes.add("a2.sum", "Add", _conv(nodes, "a2", a1, bias=True), passing), a2_rung)
+        b1 = layer("b1", _conv(nodes, "b1", driving("b1", a2, b1_rung), stride=2, bias=True), b1_rung)
+        b2 = layer("b2", _conv(nodes, "b2", b1, bias=True), b2_rung)
         inside = _conv(nodes, "inside", b1, kernel=1)
-        across = _conv(nodes, "across", a2, kernel=1, stride=2)
+        across = _conv(nodes, "across", driving("b3", a2, b3_rung), kernel=1, stride=2)
         drive = nodes.add("b3.inside", "Add", _conv(nodes, "b3", b2, bias=True), inside)
-        b3 = _clip(nodes, "b3", nodes.add("b3.sum", "Add", drive, across))
+        b3 = layer("b3", nodes.add("b3.sum", "Add", drive, across), b3_rung)
         quarter = self.side // self.stride // 4
         mean = nodes.add("mean", "AveragePool", b3, kernel_shape=[quarter] * 2, strides=[quarter] * 2)
         flat = nodes.add("flat", "Flatten", mean)
         scores = nodes.add("readout", "Gemm", flat, "readout.weight", "readout.bias", transB=1)
-        bounds = {"low": np.array(0, np.float32), "high": np.array(1, np.float32)}
+        constants = {name: np.array(number, np.float32) for name, number in numbers.items()}
         graph = helper.make_graph(
             nodes.found,
             "residual",
             [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 1, self.side, self.side])],
             [helper.make_tensor_value_info(scores, TensorProto.FLOAT, ["N", classes])],
-            [numpy_helper.from_array(a, k) for k, a in {**self.weights(classes, seed), **bounds}.items()],
+            [numpy_helper.from_array(a, k) for k, a in {**self.weights(classes, seed), **constants}.items()],
         )
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
 
@@ -118,8 +150,3 @@ def _norm(nodes: Nodes, name: str, value: str) -> str:
     """Batch normalisation."""
     parts = [f"{name}.norm.{part}" for part in ("scale", "shift", "mean", "var")]
     return nodes.add(f"{name}.norm", "BatchNormalization", value, *parts)
-
-
-def _clip(nodes: Nodes, name: str, value: str) -> str:
-    """Clipped to [0, 1]."""
-    return nodes.add(name, "Clip", value, "low", "high")

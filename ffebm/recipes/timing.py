@@ -67,6 +67,7 @@ def duration(recipe: Experiment, width: float, data: str, hardware: str = "ideal
         recipe.model(width, data, seed=0),
         hardware=hardware,
         block_size=recipe.block_size,
+        digital=recipe.digital,
         boundary=recipe.boundary,
         settle=recipe.settling(width),
         physics=recipe.physics,

@@ -1,3 +1,5 @@
+import itertools
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -6,7 +8,12 @@ import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812 -- torch's own name for it
 
+import ffebm
+from ffebm.errors import UsageError
 from ffebm.recipes.network import PaperLayer, PaperNetwork, goe
+from ffebm.recipes.nodes import rungs
+from ffebm.recipes.paper import RECIPES, SPLITTING_SMALL
+from ffebm.training.optimization.constraint import felt
 from tests.models import oracle
 
 NETWORK = PaperNetwork(
@@ -77,3 +84,61 @@ def test_a_ladder_of_slopes_leaves_a_feedforward_network_without_biases_as_it_is
     constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
     tops = [float(constants[node.input[2]]) for node in graph.node if node.op_type == "Clip"]
     assert tops == pytest.approx([1.0, 0.5, 0.05])
+
+
+@pytest.mark.parametrize("last", [1.0, 0.2])
+@pytest.mark.parametrize("layers", [1, 2, 3, 6])
+def test_weaker_feedback_leaves_the_way_up_as_it_is(layers: int, last: float) -> None:
+    found = rungs(layers, 0.2, last)
+    assert len(found) == layers
+    assert (found[-1].slope, found[-1].top) == (last, 1.0)
+    for rung in found:  # what drives it from outside arrives as it is
+        assert rung.slope * rung.gain / rung.top == pytest.approx(1)
+    for below, above in itertools.pairwise(found):
+        assert above.slope * below.top / above.top == pytest.approx(1)
+        assert below.slope * above.top / below.top == pytest.approx(0.2)
+        assert math.sqrt(below.slope * above.slope) == pytest.approx(math.sqrt(0.2))
+
+
+def test_a_map_that_skips_a_layer_is_as_strong_where_all_slopes_follow_the_feedback() -> None:
+    below, _, above = rungs(3, 0.2, last=0.2)
+    assert above.slope * below.top / above.top == pytest.approx(1)
+    assert below.slope * above.top / below.top == pytest.approx(0.2**2)
+
+
+@pytest.mark.parametrize("size", [2, 3, 6])
+def test_a_block_with_weaker_feedback_is_the_same_feedforward_network(size: int) -> None:
+    whole = RECIPES[SPLITTING_SMALL[size]]
+    weaker = whole.with_feedback(0.2)
+    assert weaker.digital == ("*.gain",)
+    assert whole.digital == ()
+    x = np.random.default_rng(0).standard_normal((2, 3, 32, 32)).astype(np.float32)
+    plain, found = (
+        torch.from_numpy(oracle(recipe.model(1 / 16, "fashion-mnist", 3), {"image": x})[0])
+        for recipe in (whole, weaker)
+    )
+    torch.testing.assert_close(found, plain, rtol=1e-4, atol=1e-6)
+
+
+def test_layers_feel_those_above_weaker() -> None:
+    """Slopes, ranges and gains are those of the plan, and only what comes back is weaker."""
+    recipe = RECIPES["splitting-small-3"].with_feedback(0.25)
+    plan = ffebm.compile(
+        recipe.model(1 / 16, "fashion-mnist", 3),
+        hardware="ideal",
+        block_size=recipe.block_size,
+        boundary=recipe.boundary,
+        digital=recipe.digital,
+    )
+    first = plan.blocks[0]
+    assert [layer.activation.scale for layer in first.layers] == [1.0, 0.25, 1.0]
+    assert [layer.activation.high for layer in first.layers] == [4.0, 1.0, 1.0]
+    assert [i.source for i in first.layers[0].interactions] == ["layer0.gain"]
+    assert felt(plan) == {f"layer{n}.weight": 0.5 for n in (1, 2, 4, 5)}
+
+
+@pytest.mark.parametrize("feedback", [0.0, -0.1, 1.1, float("nan")])
+def test_a_feedback_out_of_range_is_refused(feedback: float) -> None:
+    with pytest.raises(UsageError) as caught:
+        RECIPES["splitting-small-2"].with_feedback(feedback)
+    assert str(caught.value) == f"feedback {feedback}; at least 0.001, and at most 1"

@@ -127,7 +127,8 @@ class LargestNorm:
     """Matrices [n_out, n_in] of weights have a spectral norm of at most a limit; larger ones are scaled down.
 
     The norm is found by power iteration, which goes on from the vector of the step before. A weight with
-    several groups has the largest norm of them.
+    several groups has the largest norm of them. The norm of a coupling is that which its layers feel, see
+    `felt`.
 
     Args:
         limit: The largest norm.
@@ -137,6 +138,7 @@ class LargestNorm:
 
     def __init__(self, limit: float, linears: Sequence[Linear], net: Executor) -> None:
         self._limit, self._linears = limit, {linear.weight: linear for linear in linears}
+        self._factors = felt(net.plan)
         self._weights = {name: weight for name, weight in net.weights().items() if name in self._linears}
         source = torch.Generator().manual_seed(0)
         self._vectors: dict[str, Tensor] = {}
@@ -172,7 +174,7 @@ class LargestNorm:
 
     def _matrix(self, name: str) -> Tensor:
         matrix: Tensor = to_matrix(self._linears[name], analog(self._weights[name].detach()))
-        return matrix
+        return matrix * self._factors.get(name, 1.0)
 
     def _norm(self, name: str, iterations: int) -> float:
         """The largest norm of the groups, behind some more iterations; that of what is not finite is not."""
@@ -198,6 +200,24 @@ def couplings(plan: Plan) -> Iterator[Linear]:
         for _, interaction in block.interactions():
             if interaction.linear is not None and interaction.source in free:
                 yield interaction.linear
+
+
+def felt(plan: Plan) -> dict[str, float]:
+    """What each coupling is multiplied by to be as strong as its two layers feel it, by weight.
+
+    It is the root of the product of both layers' `scale`. A block of layers that grow no faster than their
+    scale times the drive contracts where the symmetric matrix of all couplings, so multiplied, has a norm
+    below 1. A weight that joins several pairs of layers has the largest one of them.
+    """
+    found: dict[str, float] = {}
+    for block in plan.blocks:
+        scales = {layer.value: layer.activation.scale for layer in block.layers}
+        for layer, interaction in block.interactions():
+            if interaction.linear is not None and interaction.source in scales:
+                factor = math.sqrt(scales[layer.value] * scales[interaction.source])
+                name = interaction.linear.weight
+                found[name] = max(found.get(name, 0.0), factor)
+    return found
 
 
 def _held(asked: float | tuple[float, str], net: Executor) -> tuple[float, list[Linear]]:

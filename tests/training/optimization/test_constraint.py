@@ -56,6 +56,26 @@ def test_couplings_inside_a_block_stay_below_the_norm(hardware: str) -> None:
         assert spectral(held.weights()[name]) > 1.0
 
 
+def test_couplings_are_held_as_their_layers_feel_them() -> None:
+    """Between slopes of 0.25 and 1 a map may be twice as strong."""
+    recipe = RECIPES["splitting-small-2"].with_feedback(0.25)
+    plan = compile_plan(
+        recipe.model(0.01, "fashion-mnist", 0),
+        hardware="ideal",
+        block_size=recipe.block_size,
+        boundary=recipe.boundary,
+        digital=recipe.digital,
+    )
+    net = Executor(plan)
+    with torch.no_grad():
+        for linear in couplings(plan):
+            net.weights()[linear.weight].mul_(100)
+    constraint = LargestNorm(0.3, list(couplings(plan)), net)
+    constraint.apply()
+    for linear in couplings(plan):
+        assert spectral(net.weights()[linear.weight]) == pytest.approx(0.6, rel=0.01)
+
+
 def test_weights_that_are_named_stay_below_the_norm() -> None:
     trainer = trained(tiny("ideal"), replace(HELD, hold_norm=(0.4, "c*"), lr=0.01))
     assert [str(constraint) for constraint in trainer.constraints] == ["largest norm 0.4: c0, c7, c10", ""]
