@@ -83,7 +83,9 @@ def table(records: list[Record]) -> list[str]:
         "| cosine, lowest and median | ms a step | x backpropagation |"
     )
     lines = [head, f"|{'---|' * 11}"]
-    lines += [_line(kind, group, baseline) for kind, group in groups.items() if group]
+    lines += [
+        _line(kind, part, baseline) for kind, group in groups.items() if group for part in _as_far(group)
+    ]
     lines += ["", "Accuracy on the test images after each epoch, %:", "", *_curves(records)]
     return lines
 
@@ -92,6 +94,13 @@ def _step(group: list[Record]) -> float:
     """Mean seconds of a step over runs; nan without any."""
     steps = [row.step for record in group for row in record.epochs if row.step]
     return statistics.fmean(steps) if steps else float("nan")
+
+
+def _as_far(group: list[Record]) -> list[list[Record]]:
+    """All seeds, compared where the last one is; and apart from them those that have got furthest."""
+    most = max(len(record.epochs) for record in group)
+    furthest = [record for record in group if len(record.epochs) == most]
+    return [group] if furthest == group else [group, furthest]
 
 
 def _line(kind: tuple[str, int, str], group: list[Record], baseline: float) -> str:
