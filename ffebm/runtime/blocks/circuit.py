@@ -158,10 +158,20 @@ class Circuit:
             return [torch.finfo(s.dtype).eps * s.norm() for s in states]
         return [self.edge.rounding(s) for s in states]
 
-    def read_back(self, feed: Coupling, current: Tensor, weights: Weights, index: Tensor | None) -> Tensor:
-        """An error current at a layer carried back to a clamped input: one transposed read."""
+    def read_back(
+        self, feed: Coupling, current: Tensor, spread: Tensor, weights: Weights, index: Tensor | None
+    ) -> Tensor:
+        """An error current at a layer carried back to a clamped input: one transposed read.
+
+        Args:
+            feed: What the input drives.
+            current: At the layer, [batch, *layer]; only converters at the block's edge see it.
+            spread: The same at the output of the feed's linear map, [batch, *linear].
+            weights: Weights and biases by source name.
+            index: Where the maximum of the feed was found.
+        """
         if self.edge is None:
-            return feed.pull(current, weights, index)
+            return feed.pull_linear(spread, weights)
         self.edge.begin_phase()
         back = feed.pull(self.edge.drive(feed.target, current), weights, index)
         return self.edge.sense(feed.source, back)

@@ -107,18 +107,21 @@ def contrast(free: FreePoint, response: Response) -> Gradients:
 def _feeds(free: FreePoint, response: Response, gradients: Gradients) -> None:
     """Only the layer's end of a feed moves, so one product serves each of its gradients."""
     for position, (feed, index) in enumerate(zip(free.circuit.feeds, free.drives.indices, strict=True)):
+        wants_input = free.wants_input(feed.source)
+        if not (wants_input or free.wants_weight(feed.weight) or free.wants_weight(feed.bias)):
+            continue
         adjoint = response.adjoint[free.circuit.position[feed.target]]
-        if free.wants_input(feed.source):
-            gradients.add_input(feed.source, free.circuit.read_back(feed, adjoint, free.weights, index))
-        if free.wants_weight(feed.weight) or free.wants_weight(feed.bias):
-            y = feed.spread(adjoint, index)
-            if feed.weight is not None and free.wants_weight(feed.weight):
-                clamped = Moving(partial(free.inputs.__getitem__, feed.source), None)
-                middle = partial(_middle_of_feed, free, response, position)
-                pair = feed.pairs(clamped, Moving(middle, y))
-                gradients.add_weight(feed.weight, feed.weight_grad(*pair, free.weights[feed.weight]))
-            if feed.bias is not None and free.wants_weight(feed.bias):
-                gradients.add_weight(feed.bias, feed.bias_grad(y, free.weights[feed.bias]))
+        y = feed.spread(adjoint, index)
+        if wants_input:
+            back = free.circuit.read_back(feed, adjoint, y, free.weights, index)
+            gradients.add_input(feed.source, back)
+        if feed.weight is not None and free.wants_weight(feed.weight):
+            clamped = Moving(partial(free.inputs.__getitem__, feed.source), None)
+            middle = partial(_middle_of_feed, free, response, position)
+            pair = feed.pairs(clamped, Moving(middle, y))
+            gradients.add_weight(feed.weight, feed.weight_grad(*pair, free.weights[feed.weight]))
+        if feed.bias is not None and free.wants_weight(feed.bias):
+            gradients.add_weight(feed.bias, feed.bias_grad(y, free.weights[feed.bias]))
 
 
 def _middle_of_feed(free: FreePoint, response: Response, position: int) -> Tensor:
