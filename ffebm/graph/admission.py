@@ -3,17 +3,33 @@
 The pass that forms energy blocks asks this, so it needs no torch.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ffebm import plugins
 from ffebm.errors import UsageError
-from ffebm.graph.energy_block import DEFAULT_PHYSICS, Activation, EnergyBlock, Linear, Pool
+from ffebm.graph.energy_block import (
+    DEFAULT_PHYSICS,
+    Activation,
+    EnergyBlock,
+    Interaction,
+    Linear,
+    Pool,
+    Rearrangement,
+)
 from ffebm.graph.tensor import Array
 from ffebm.visible import visible
+
+V = TypeVar("V", np.bool_, np.int_)
+Mask: TypeAlias = NDArray[np.bool_]
+"""True for some nodes."""
+NAMED = 5
+"""Nodes that a note names."""
 
 
 class Admission(Protocol):
@@ -136,22 +152,76 @@ class DeepResistiveAdmission:
         )
 
     def notes(self, block: EnergyBlock, constants: Mapping[str, Array]) -> Sequence[str]:
-        """Layers that no conductance touches.
+        """Nodes that no conductance touches.
 
         Raises:
             UsageError: If a layer is driven through unlike gains.
         """
         counted_power(block)
-        touched: set[str] = set()
+        held = {layer.value: np.zeros(layer.shape, bool) for layer in block.layers}
         for layer, interaction in block.interactions():
-            if interaction.linear is not None and constants[interaction.linear.weight].any():
-                touched |= {interaction.source, layer.value}
+            source, target = touched(interaction, constants)
+            held[layer.value] |= target
+            if interaction.source in held:
+                held[interaction.source] |= source
         return [
-            f"every conductance at layer {visible(layer.value)!r} of {block.name} is 0: its nodes float, and "
+            f"{_floating(held[layer.value], f'{visible(layer.value)!r} of {block.name}')}, and "
             "a current drives them without bound, until training raises conductances to their least"
             for layer in block.layers
-            if layer.value not in touched and all(i.linear is not None for i in layer.interactions)
+            if not held[layer.value].all()
         ]
+
+
+def _floating(held: Mask, layer: str) -> str:
+    """What of a layer floats, where some or none of its nodes are held by a conductance."""
+    if not held.any():
+        return f"every conductance at layer {layer} is 0: its nodes float"
+    floating = np.flatnonzero(~held)
+    which = ", ".join(map(str, floating[:NAMED].tolist())) + (", …" if len(floating) > NAMED else "")
+    some = f"{len(floating)} of {held.size} nodes"
+    return f"every conductance at {some} of layer {layer} is 0 ({which}): they float"
+
+
+def touched(interaction: Interaction, constants: Mapping[str, Array]) -> tuple[Mask, Mask]:
+    """Where an interaction has a conductance other than 0.
+
+    A node of a convolution counts as its channel does; at the border it may have fewer conductances.
+
+    Args:
+        interaction: Without pooling.
+        constants: Weights by source name.
+
+    Returns:
+        Nodes of the source, in its shape; nodes of the linear map's output, as the layer is driven by them.
+    """
+    linear, numbers = interaction.linear, np.arange(math.prod(interaction.source_shape))
+    places = _rearranged(numbers.reshape(interaction.source_shape), interaction.before)
+    if linear is None:
+        return np.ones(interaction.source_shape, bool), np.array(True)
+    matrix = constants[linear.weight] != 0
+    if linear.op == "MatMul":
+        matrix = matrix if linear.transposed else matrix.T
+        below, above = matrix.any(0), matrix.any(1)
+    else:
+        matrix = matrix.reshape(*matrix.shape[:2], -1).any(2)
+        grouped = matrix.reshape(linear.groups, -1, matrix.shape[1])
+        below, above = grouped.any(1).ravel(), grouped.any(2).ravel()
+        if linear.op == "ConvTranspose":
+            below, above = above, below
+        below, above = (m.reshape(-1, *[1] * (places.ndim - 1)) for m in (below, above))
+    source = np.zeros(interaction.source_shape, bool)
+    source.flat[places[np.broadcast_to(below, places.shape)]] = True
+    return source, _rearranged(np.broadcast_to(above, interaction.linear_shape), interaction.after)
+
+
+def _rearranged(values: NDArray[V], steps: Sequence[Rearrangement]) -> NDArray[V]:
+    """Values without a batch in the layout behind some rearrangements."""
+    for step in steps:
+        if step.op == "Transpose":
+            values = values.transpose([axis - 1 for axis in step.sizes[1:]])
+        else:
+            values = values.reshape(step.sizes)
+    return values
 
 
 def counted_power(block: EnergyBlock) -> dict[str, float]:

@@ -2,13 +2,19 @@
 
 import sys
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
+from numpy.typing import NDArray
 
 import ffebm
 from ffebm import plugins
 from ffebm.errors import PlanError, UsageError
-from ffebm.graph.admission import admission_of
+from ffebm.graph.admission import admission_of, touched
+from ffebm.graph.energy_block import Interaction, Linear, Rearrangement
 from tests.models import Builder
 from tests.packages import installed
 
@@ -86,3 +92,47 @@ def test_a_plan_needs_its_physics(target: Path, monkeypatch: pytest.MonkeyPatch)
         "of ffebm; installed are: none\n"
         "  hint: install it if you trust it; a plan by itself makes no package run"
     )
+
+
+def drawn(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Zeros with a one here and there."""
+    return (rng.random(shape) < 0.2).astype(np.float32)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("op", ["Conv", "ConvTranspose"])
+def test_channels_that_a_convolution_touches(
+    op: Literal["Conv", "ConvTranspose"], groups: int, seed: int
+) -> None:
+    """Against products with ones in both directions by torch, away from the border."""
+    rng = np.random.default_rng(seed)
+    weight = drawn(rng, (4, 6 // groups, 1, 2) if op == "Conv" else (6, 4 // groups, 1, 2))
+    sizes = {"Conv": ((6, 3, 3), (4, 3, 2)), "ConvTranspose": ((6, 3, 2), (4, 3, 3))}[op]
+    known = Interaction("z", *sizes, linear=Linear(op, "w", groups=groups))
+    source, target = touched(known, {"w": weight})
+    down, up = (F.conv2d, F.conv_transpose2d) if op == "Conv" else (F.conv_transpose2d, F.conv2d)
+    held = torch.from_numpy(weight)
+    above = down(torch.ones(1, *sizes[0]), held, groups=groups)[0] > 0
+    below = up(torch.ones(1, *sizes[1]), held, groups=groups)[0] > 0
+    assert np.array_equal(target.any((1, 2)), above.numpy().any((1, 2)))
+    assert np.array_equal(source.any((1, 2)), below.numpy().any((1, 2)))
+    assert all((m == m[:, :1, :1]).all() for m in (source, target))
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_nodes_that_a_matrix_touches_in_another_layout(transposed: bool) -> None:
+    """[2, 3] -> turned and flattened -> 4 nodes -> [2, 2]."""
+    matrix = np.zeros((6, 4), np.float32)
+    matrix[2, 1] = 0.5  # of the turned [3, 2], row 1, column 0
+    known = Interaction(
+        "z",
+        (2, 3),
+        (4,),
+        before=(Rearrangement("Transpose", (0, 2, 1)), Rearrangement("Reshape", (6,))),
+        linear=Linear("MatMul", "w", transposed=transposed),
+        after=(Rearrangement("Reshape", (2, 2)),),
+    )
+    source, target = touched(known, {"w": matrix.T if transposed else matrix})
+    assert source.tolist() == [[False, True, False], [False, False, False]]
+    assert target.tolist() == [[False, True], [False, False]]

@@ -542,6 +542,24 @@ def test_a_layer_without_any_conductance_floats() -> None:
     ]
 
 
+def test_single_nodes_without_a_conductance_float() -> None:
+    b = Builder()
+    first, second = np.ones((3, 8), np.float32), np.ones((8, 4), np.float32)
+    first[:, :7] = 0.0
+    second[2:] = 0.0  # nodes 0 and 1 are held by the layer above, 7 by the input
+    second[:, 3] = 0.0
+    y = b.node("Relu", b.node("MatMul", b.input("x", "N", 3), b.constant(first)), out="a")
+    y = b.node("MatMul", y, b.constant(second), out="b")
+    graph, step = before("energy-blocks", b.model(y), Options(block_size=2, physics="deep-resistive"))
+    run_passes(graph, load_hardware("ideal"), (step,), None)
+    assert layers(graph) == [["a", "b"]]
+    bound = "they float, and a current drives them without bound, until training raises conductances to their"
+    assert graph.notes[-2:] == [
+        f"every conductance at 5 of 8 nodes of layer 'a' of block0 is 0 (2, 3, 4, 5, 6): {bound} least",
+        f"every conductance at 1 of 4 nodes of layer 'b' of block0 is 0 (3): {bound} least",
+    ]
+
+
 def test_a_negative_weight_is_no_conductance() -> None:
     b = Builder()
     weight = b.constant(np.array([[0.5, -0.25], [0.0, 1.0], [-1.0, 0.5]], np.float32), "w")
