@@ -297,7 +297,11 @@ def test_without_analog_weights_there_are_no_ranges(
         "range 'calibrated' or 'column', calibration 'data'\n"
         "  hint: leave --calibrate out\n",
     )
-    assert run("run", plan, "--input", x, "--output", y) == (0, f"outputs written to {y}\n", "")
+    code, out, err = run("run", plan, "--input", x, "--output", y)
+    low, high = np.load(y)["y"].min(), np.load(y)["y"].max()
+    assert (code, err) == (0, "")
+    assert out == f"y: float32 [2, 3], {low:.4g} to {high:.4g}\noutputs written to {y}\n"
+    assert run("run", plan, "--input", x) == (0, out.splitlines(keepends=True)[0], "")
     out = run("train", plan, "--data", data, "--epochs", "1", "--run", tmp_path / "r")[1]
     assert out.startswith(
         "loss: cross-entropy of output 'y', by the log of its probabilities\nepoch   1  loss "
@@ -525,6 +529,26 @@ def test_a_list_of_recipes_ignores_no_option(run: Run, option: str, value: str) 
 )
 def test_what_recipes_beyond_the_paper_do_not_take(run: Run, options: tuple[str, ...], message: str) -> None:
     assert run("recipe", "residual", *options) == (2, "", f"error: {message}\n")
+
+
+@pytest.mark.parametrize(
+    ("norm", "message"),
+    [
+        ("-1", "hold_norm is -1; a finite number above 0, or one and a name: 0.8,layer1.*"),
+        (
+            "0.5,absent",
+            "no weight that trains in an energy block is called 'absent', so none is held; stem.weight, "
+            "a1.weight, a2.weight, b1.weight, b2.weight, skip.weight, b3.weight, inside.weight, head.weight\n"
+            "  hint: the norm may be followed by a name: --hold-norm 0.8,NAME, where * stands for anything",
+        ),
+    ],
+)
+def test_a_norm_that_holds_nothing_writes_no_recipe(
+    run: Run, tmp_path: Path, norm: str, message: str
+) -> None:
+    options = ("-o", tmp_path / "r.plan", "--hold-norm", norm)
+    assert run("recipe", "residual", *options) == (2, "", f"error: {message}\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow

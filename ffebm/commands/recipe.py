@@ -71,6 +71,7 @@ def recipe(  # noqa: PLR0913 - a command's options are its arguments
     if hold_norm is not None:
         held = None if hold_norm == "none" else held_norm(hold_norm)
         training = msgspec.structs.replace(training, hold_norm=held)
+        _check_held(plan, training)
     folder = output or Path(f"{name}.plan")
     settings = folder.with_name(f"{folder.name}.toml")
     plan.save(folder)
@@ -81,6 +82,21 @@ def recipe(  # noqa: PLR0913 - a command's options are its arguments
     out.print(f"train it: ffebm train {folder} --settings {settings}{files}", markup=False)
     if measured and chosen is not None and chosen.trains:
         out.print(_time(chosen, width, training.data, hardware), markup=False)
+
+
+def _check_held(plan: "Plan", training: "Training") -> None:
+    """The norm that is asked for holds weights of the plan, as a run of it would ask.
+
+    Raises:
+        UsageError: If it does not.
+    """
+    from ffebm.runtime.executor import Executor
+    from ffebm.training.optimization.constraint import constraints
+    from ffebm.training.optimization.optimizer import make_optimizer
+
+    net = Executor(plan)
+    make_optimizer(training, net)  # which weights train
+    constraints(training, net)
 
 
 def _published(

@@ -171,7 +171,7 @@ def test_a_recipe_that_holds_norms(run: Run, tmp_path: Path) -> None:
         assert float(torch.linalg.matrix_norm(held[name].flatten(1), 2)) == pytest.approx(0.1, rel=0.01)
     code, _, err = run("train", folder, *training, "--run", tmp_path / "no", "--hold-norm", "much")
     assert code == 2
-    assert err == "error: hold_norm is much; a number, or a number and a name: 0.8,layer1.*\n"
+    assert err == "error: hold_norm is much; a finite number above 0, or one and a name: 0.8,layer1.*\n"
     assert not (tmp_path / "no").exists()
 
 

@@ -244,10 +244,12 @@ def test_a_norm_as_a_user_writes_it() -> None:
     assert held_norm("0.8") == 0.8
     assert held_norm("2,layer1.*") == (2.0, "layer1.*")
     assert held_norm("2,a,b") == (2.0, "a,b")
-    for text in ("much", "0.8,", ",a", "nan"):
+    for text in ("much", "0.8,", ",a", "nan", "0", "-1", "inf", "-0.5,a"):
         with pytest.raises(UsageError) as caught:
             held_norm(text)
-        assert str(caught.value) == (f"hold_norm is {text}; a number, or a number and a name: 0.8,layer1.*")
+        assert str(caught.value) == (
+            f"hold_norm is {text}; a finite number above 0, or one and a name: 0.8,layer1.*"
+        )
 
 
 def test_the_couplings_of_a_recipe() -> None:
