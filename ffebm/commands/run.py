@@ -27,7 +27,7 @@ def run(  # noqa: PLR0913 - a command's options are its arguments
     device: Annotated[str, Option(help="Where to compute: cpu, cuda …")] = "cpu",
 ) -> None:
     """Run a plan on the samples of a file."""
-    from ffebm.studies.inference import check_outputs, infer, read_inputs, write_outputs
+    from ffebm.studies.inference import check_outputs, described, infer, read_inputs, write_outputs
     from ffebm.training.classification import data_for
 
     if tolerance is not None and not tolerance >= 0:
@@ -42,7 +42,10 @@ def run(  # noqa: PLR0913 - a command's options are its arguments
     outputs, notes = infer(loaded, inputs, seed, device, data)
     for line in notes:
         err.print(visible(line), markup=False)
-    if check is not None:
+    if check is None:
+        for name, values in outputs.items():
+            out.print(visible(described(name, values)), markup=False)
+    else:
         for comparison in check_outputs(inputs, outputs, check):
             out.print(visible(str(comparison)), markup=False)
             if tolerance is None or comparison.relative_error <= tolerance:

@@ -161,6 +161,21 @@ def _calibration(plan: Plan, data: Data) -> tuple[torch.Tensor, ...]:
     return as_inputs(plan, calibration_batch(fitted(plan, data))[0])
 
 
+def described(name: str, values: Array) -> str:
+    """What an output is, in a line: its type, its shape, and the range of its finite values.
+
+    >>> described("y", np.array([[0.5, -2.0]], np.float32))
+    'y: float32 [1, 2], -2 to 0.5'
+    """
+    said = f"{name}: {values.dtype} {list(values.shape)}"
+    if values.dtype.kind == "c":
+        return said
+    finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values.ravel()
+    ends = [finite.min(), finite.max()] if finite.size else []
+    words = [f"{end:.4g}" if values.dtype.kind == "f" else str(end) for end in ends]
+    return ", ".join([said, " to ".join(words)] if words else [said])
+
+
 def check_outputs(
     inputs: Mapping[str, Array], outputs: Mapping[str, Array], model: Path
 ) -> Iterator[Deviation]:

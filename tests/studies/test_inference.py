@@ -10,7 +10,8 @@ from onnx import TensorProto, helper
 from ffebm import Plan
 from ffebm import compile as compile_plan
 from ffebm.errors import UsageError
-from ffebm.studies.inference import check_outputs, infer, read_inputs
+from ffebm.graph.tensor import Array
+from ffebm.studies.inference import check_outputs, described, infer, read_inputs
 from tests.models import Builder
 
 
@@ -103,3 +104,18 @@ def test_outputs_and_samples_that_are_not_finite_are_named() -> None:
         ),
         f"warning: output {name!r} is not finite in samples 0, 2 of 3",
     ]
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (np.array([[0.5, np.nan], [-1e-9, np.inf]], np.float32), "y: float32 [2, 2], -1e-09 to 0.5"),
+        (np.array([3, -123456], np.int64), "y: int64 [2], -123456 to 3"),
+        (np.array(True), "y: bool [], True to True"),
+        (np.full(2, np.nan), "y: float64 [2]"),
+        (np.zeros((0, 3), np.float32), "y: float32 [0, 3]"),
+        (np.zeros(1, np.complex64), "y: complex64 [1]"),
+    ],
+)
+def test_an_output_in_a_line(values: Array, words: str) -> None:
+    assert described("y", values) == words
