@@ -257,6 +257,7 @@ def _explored(request: "Request", jobs: int) -> "list[ExploredPoint]":
 def _shown(request: "Request", rows: "list[ExploredPoint]") -> list[RenderableType]:
     """The front as a table, best first by its first figure; points with equal figures are one row."""
     from ffebm.exploration.figures import FIGURES
+    from ffebm.exploration.table import idle_knobs
 
     refused = [row for row in rows if row.refused]
     alike: dict[tuple[float, ...], list[ExploredPoint]] = {}
@@ -282,6 +283,9 @@ def _shown(request: "Request", rows: "list[ExploredPoint]") -> list[RenderableTy
     parts: list[RenderableType] = [table]
     if len(best) > SHOWN:
         parts.append(Text(f"and {len(best) - SHOWN} more in the table"))
+    for knob in idle_knobs(request.knobs, rows):
+        values = ", ".join(_said(value) for value in knob.values)
+        parts.append(Text(visible(f"{knob.key} = {values} changes no figure")))
     if refused:
         parts.append(Text(visible(f"{len(refused)} points refused; the first: {refused[0].refused}")))
     return parts

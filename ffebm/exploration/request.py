@@ -12,7 +12,17 @@ from ffebm.compiler.options import Settings, checked_batch, checked_settle, opti
 from ffebm.compiler.variants import Variant
 from ffebm.errors import FfebmError, HardwareError, UsageError
 from ffebm.exploration.figures import FIGURES, MEASURED
-from ffebm.exploration.knobs import OPTIONS, SETTLING, Grid, Knob, Point, Value, settings_of, value_text
+from ffebm.exploration.knobs import (
+    OPTIONS,
+    SETTLING,
+    SIMULATED,
+    Grid,
+    Knob,
+    Point,
+    Value,
+    settings_of,
+    value_text,
+)
 from ffebm.exploration.machine import with_constants
 from ffebm.exploration.metric import Metric
 from ffebm.exploration.search import SampledSearch
@@ -142,6 +152,16 @@ class Request:
             for knob in self.knobs:
                 for value in knob.values:
                     self._check_value({**first, **machine, knob.key: value}, knob.key)
+        self._check_looked_at()
+
+    def _check_looked_at(self) -> None:
+        """What only a simulation looks at is varied where points are simulated."""
+        for knob in self.knobs if self.metric is None else ():
+            if all(name in SIMULATED for name in knob.key.split("+")):
+                raise UsageError(
+                    f"--vary {knob.key}, which no price looks at",
+                    allowed="with --data and --metric, which run the plans",
+                )
 
     def _check_value(self, point: Point, key: str) -> None:
         try:

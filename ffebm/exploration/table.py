@@ -77,6 +77,26 @@ def rows_of(request: Request, entries: Sequence[Entry], variants: Variants) -> l
     ]
 
 
+def idle_knobs(knobs: Sequence[Knob], rows: Sequence[ExploredPoint]) -> list[Knob]:
+    """Knobs of several values that change no figure: where nothing else differs, neither do figures.
+
+    Args:
+        knobs: What was varied.
+        rows: What was found; of a search some points, none of which may differ in a knob alone.
+    """
+    found = []
+    for knob in knobs:
+        alike: dict[tuple[Value, ...], list[ExploredPoint]] = {}
+        for row in rows:
+            if not row.refused:
+                others = tuple(value for key, value in row.point.items() if key != knob.key)
+                alike.setdefault(others, []).append(row)
+        turned = [group for group in alike.values() if len(group) > 1]
+        if turned and all(row.figures == group[0].figures for group in turned for row in group):
+            found.append(knob)
+    return found
+
+
 def _words(request: Request, point: Point, variants: Variants, machines: "_Machines") -> list[str]:
     variant = request.variant(point, variants.pass_names)
     options = replace(variant.options, no_weights=variants.no_weights)

@@ -85,6 +85,14 @@ def test_the_table_as_parquet_is_that_as_csv(run: Run) -> None:
     assert table.schema.metadata_str["inference_s"] == f"{FIGURES['inference_s'].meaning}, s"
 
 
+def test_a_knob_that_changes_nothing_is_named(run: Run) -> None:
+    """Noise of a read has no price; bits of an ADC have one."""
+    noise = "analog.tiles.tile.cell.read_noise"
+    code, out, _ = run("--vary", f"{noise}=0.005,0.01", "--vary", f"{BITS}=4,6", "--replicas", "1")
+    assert code == 0
+    assert out.splitlines()[-3:-2] == [f"{noise} = 0.005, 0.01 changes no figure"]
+
+
 def test_energy_and_area_fall_with_the_bits(run: Run) -> None:
     """Of a whole plan; that the formulas are right is tested where machines are."""
     run("--vary", f"{BITS}=4,6,8,10", "--replicas", "1")
@@ -125,6 +133,15 @@ def test_energy_and_area_fall_with_the_bits(run: Run) -> None:
         (
             ["--vary", "relaxation=2"],
             "error: --vary relaxation=2: settings of settling: Expected `float` < 2.0 - at `$.relaxation`\n",
+        ),
+        (
+            ["--vary", "settling=sweeps,circuit"],
+            "error: --vary settling, which no price looks at; with --data and --metric, which run the "
+            "plans\n",
+        ),
+        (
+            ["--vary", "tol+strict=1", "--vary", "batch=1,2"],
+            "error: --vary tol+strict=1: settings of settling: Expected `bool`, got `int` - at `$.strict`\n",
         ),
         (["--vary", "batch=0"], "error: --vary batch=0: batch 0; a whole number from 1 to 10000\n"),
         (["--vary", "batch=1,2", "--batch", "3"], "error: --batch and --vary batch; one of them\n"),
