@@ -9,9 +9,11 @@ their logarithms, from 0 at the least of the grid to 1 at the most, which is the
 
 python benchmarks/explore.py --rate 20
 python benchmarks/explore.py --search
+python benchmarks/explore.py --search --figures FOLDER    # keeps the priced grids there, for the next time
 """
 
 import argparse
+import json
 import math
 import random
 import statistics
@@ -125,6 +127,19 @@ def convolutions() -> ModelProto:
 NETWORKS = {"digits": digits_model, "dense": dense, "convolutions": convolutions}
 
 
+def known_grid(request: Request, path: Path | None) -> dict[int, Figured]:
+    """Figures of every point of a grid, from a file that an earlier run has left, if any."""
+    if path is None:
+        return priced_grid(request)
+    if not path.exists():
+        rows = {str(index): figures for index, figures in priced_grid(request).items()}
+        path.write_text(json.dumps({"points": len(request.grid), "figures": rows}))
+    held = json.loads(path.read_text())
+    if held["points"] != len(request.grid):
+        raise SystemExit(f"{path}: {held['points']} points, not the {len(request.grid)} of this grid")
+    return {int(index): figures for index, figures in held["figures"].items()}
+
+
 def priced_grid(request: Request) -> dict[int, Figured]:
     """Figures of every point of a grid; those that are refused have none."""
     variants, found = Variants(request.model), {}
@@ -178,15 +193,20 @@ def searched(request: Request, known: Mapping[int, Figured]) -> list[Figured]:
     return found
 
 
-def search(names: Iterable[str]) -> None:
-    """Print how much of each front each sampler finds."""
+def search(names: Iterable[str], figures: Path | None) -> None:
+    """Print how much of each front each sampler finds.
+
+    Args:
+        names: Of the networks.
+        figures: Folder in which priced grids are kept; None keeps none.
+    """
     for name in names:
         make = NETWORKS[name]
         with tempfile.TemporaryDirectory() as folder:
             model = Path(folder) / "model.onnx"
             onnx.save(make(), model)
             request = request_of(model, Path(folder), SMALL)
-            known = priced_grid(request)
+            known = known_grid(request, None if figures is None else figures / f"{name}.json")
             every = list(known.values())
             whole, count = volume_of(every, every), len(request.grid) // 10
             print(f"{name}: {len(every)} of {len(request.grid)} points, hypervolume {whole:.4f}", flush=True)
@@ -215,11 +235,14 @@ def main() -> None:
     parser.add_argument("--rate", type=int, metavar="N", help="price so many points of ResNet-50")
     parser.add_argument("--search", action="store_true", help="compare samplers with whole grids")
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
+    parser.add_argument("--figures", type=Path, metavar="FOLDER", help="where priced grids are kept")
     asked = parser.parse_args()
+    if asked.figures is not None:
+        asked.figures.mkdir(parents=True, exist_ok=True)
     if asked.rate:
         rate(asked.rate)
     if asked.search:
-        search(asked.networks)
+        search(asked.networks, asked.figures)
 
 
 if __name__ == "__main__":

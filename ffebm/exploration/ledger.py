@@ -16,7 +16,6 @@ from typing import Any
 
 import msgspec
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.study import StudyDirection
@@ -25,7 +24,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from ffebm.errors import Location, UsageError
 from ffebm.exploration.figures import FIGURES
 from ffebm.exploration.knobs import Grid, Point
-from ffebm.exploration.search import MOST_ASKED, SampledSearch
+from ffebm.exploration.search import MOST_ASKED, SampledSearch, Space
 from ffebm.files.lock import acquired, is_same
 
 JOURNAL = "study.jsonl"
@@ -113,14 +112,15 @@ class Ledger:
         self._grid = grid
         self._search = search
         self._first = [] if search is None else search.first_points(grid.knobs)
-        self._distributions: dict[str, BaseDistribution] = {
-            knob.key: CategoricalDistribution(knob.values) for knob in grid.knobs
-        }
+        self._space = Space(grid.knobs) if search is None else search.space(grid.knobs)
         self._owner = ""
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         try:
             (folder / _WORKERS).mkdir(parents=True, exist_ok=True)
             self._study = self._opened(setup)
+            self._space = self._space.as_begun(
+                t.distributions for t in self._study.get_trials(deepcopy=False)
+            )
         except OSError as error:
             raise UsageError(f"cannot be written: {error.strerror}", location=Location(str(folder))) from None
 
@@ -172,10 +172,10 @@ class Ledger:
             trials = self._study.get_trials(deepcopy=False)
             again = _lost(trials)
             if again is not None:
-                return self._take(again.params, {INSTEAD: again.number})
+                return self._take(self._space.point(again.params), {INSTEAD: again.number})
             if self._search is not None:
                 return self._asked(self._search)
-            taken = {self._grid.index_of(trial.params) for trial in trials}
+            taken = {self._place_of(trial) for trial in trials}
             index = next((index for index in range(len(self._grid)) if index not in taken), None)
             return None if index is None else self._take(self._grid[index], {})
 
@@ -189,12 +189,13 @@ class Ledger:
             self._study.sampler = search.sampler_for(len(trials))
             begin = (p for p in self._first if self._grid.index_of(p) not in claimed)
             if (point := next(begin, None)) is not None:
-                self._study.enqueue_trial(dict(point))
-            trial = self._study.ask(self._distributions)
-            known = claimed.get(self._grid.index_of(trial.params))
+                self._study.enqueue_trial(self._space.said(point))
+            trial = self._study.ask(self._space.distributions)
+            asked = self._space.point(trial.params)
+            known = claimed.get(self._grid.index_of(asked))
             if known is None:
                 trial.set_user_attr(OWNER, self._owner)
-                return Claim(trial.number, trial.params)
+                return Claim(trial.number, asked)
             if known.state == TrialState.COMPLETE:  # the sampler is to learn from it once more
                 trial.set_user_attr(FIGURES_OF, known.user_attrs[FIGURES_OF])
                 self._study.tell(trial, known.values)
@@ -206,8 +207,12 @@ class Ledger:
         found = {}
         for trial in trials:
             if trial.state in {TrialState.COMPLETE, TrialState.RUNNING} or REFUSED in trial.user_attrs:
-                found[self._grid.index_of(trial.params)] = trial
+                found[self._place_of(trial)] = trial
         return found
+
+    def _place_of(self, trial: FrozenTrial) -> int:
+        """Where the point of an entry stands in the grid."""
+        return self._grid.index_of(self._space.point(trial.params))
 
     def _take(self, point: Point, attributes: Mapping[str, object]) -> Claim:
         """Write a claim down, in one line, so that it is there whole or not at all."""
@@ -215,8 +220,8 @@ class Ledger:
         self._study.add_trial(
             create_trial(
                 state=TrialState.RUNNING,
-                params=dict(point),
-                distributions=self._distributions,
+                params=self._space.said(point),
+                distributions=self._space.distributions,
                 user_attrs={OWNER: self._owner, **attributes},
             )
         )
@@ -276,7 +281,8 @@ class Ledger:
             if trial.state == TrialState.COMPLETE or refused:
                 figures = None if refused else trial.user_attrs[FIGURES_OF]
                 summary = trial.user_attrs.get(SUMMARY, [])
-                found[self._grid.index_of(trial.params)] = Entry(trial.params, figures, summary, refused)
+                point = self._space.point(trial.params)
+                found[self._grid.index_of(point)] = Entry(point, figures, summary, refused)
         return [found[index] for index in sorted(found)]
 
     @property

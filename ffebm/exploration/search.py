@@ -1,10 +1,11 @@
 """Searches: which points to look at where a grid has too many, by Optuna's own samplers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
 
 from ffebm.exploration.knobs import Knob, Point, Value
@@ -17,6 +18,57 @@ MOST_ASKED = 20
 FIRST = 8
 """Points at the ends of all knobs, with which a search begins, and members of a population: the best of 5 to
 13 for 27 points of 270 (`benchmarks/explore.py --search --networks dense`)."""
+
+
+@dataclass(frozen=True)
+class Space:
+    """What a sampler says of each knob: one of its values, or the place of it among ordered numbers.
+
+    Attributes:
+        knobs: What is varied.
+        ordered: Keys of the knobs of which it says a place, so that it knows what is beside what.
+    """
+
+    knobs: tuple[Knob, ...]
+    ordered: frozenset[str] = frozenset()
+
+    @property
+    def distributions(self) -> dict[str, BaseDistribution]:
+        """What a sampler draws from, by knob."""
+        return {
+            knob.key: IntDistribution(0, len(knob.values) - 1)
+            if knob.key in self.ordered
+            else CategoricalDistribution(knob.values)
+            for knob in self.knobs
+        }
+
+    def point(self, said: Mapping[str, Any]) -> Point:
+        """The point that a sampler has said."""
+        return {
+            knob.key: _numbers(knob)[said[knob.key]] if knob.key in self.ordered else said[knob.key]
+            for knob in self.knobs
+        }
+
+    def said(self, point: Point) -> dict[str, Any]:
+        """A point as a sampler would say it."""
+        return {
+            knob.key: _numbers(knob).index(point[knob.key]) if knob.key in self.ordered else point[knob.key]
+            for knob in self.knobs
+        }
+
+    def as_begun(self, distributions: Iterable[Mapping[str, BaseDistribution]]) -> "Space":
+        """The space of a search that was begun with other distributions, by names where they were names.
+
+        Args:
+            distributions: Of what it has asked for, by knob; empty where it has not.
+        """
+        named = {
+            key
+            for known in distributions
+            for key, distribution in known.items()
+            if isinstance(distribution, CategoricalDistribution)
+        }
+        return Space(self.knobs, self.ordered - named)
 
 
 @dataclass(frozen=True)
@@ -60,6 +112,15 @@ class SampledSearch:
         ]
         return [point for place, point in enumerate(points) if point not in points[:place]]
 
+    def space(self, knobs: Sequence[Knob]) -> Space:
+        """What the sampler is asked for: NSGA-II takes numbers in their order, TPE all values as names.
+
+        Args:
+            knobs: What is varied.
+        """
+        ordered = {knob.key for knob in knobs if len(_numbers(knob)) == len(knob.values)}
+        return Space(tuple(knobs), frozenset(ordered if self.sampler == "nsga2" else ()))
+
     def sampler_for(self, number: int) -> BaseSampler:
         """The sampler for one entry of the ledger: its randomness depends on nothing else.
 
@@ -84,7 +145,12 @@ class SampledSearch:
 
 def _ends(knob: Knob) -> list[Value]:
     """The least and the largest of numbers; all of what has no order."""
-    numbers = [v for v in knob.values if isinstance(v, int | float) and not isinstance(v, bool)]
+    numbers = _numbers(knob)
     if len(numbers) < len(knob.values):
         return list(knob.values)
-    return list(dict.fromkeys((min(numbers), max(numbers))))
+    return list(dict.fromkeys((numbers[0], numbers[-1])))
+
+
+def _numbers(knob: Knob) -> list[Value]:
+    """The numbers among the values of a knob, in their order."""
+    return [*sorted(v for v in knob.values if isinstance(v, int | float) and not isinstance(v, bool))]

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from optuna.distributions import CategoricalDistribution, IntDistribution
 
 from ffebm.exploration.knobs import knobs_of
 from ffebm.exploration.run import Exploration, explore
-from ffebm.exploration.search import SEARCHERS, SampledSearch, Searcher
+from ffebm.exploration.search import SEARCHERS, SampledSearch, Searcher, Space
 from tests.exploration.models import BITS, request_of
 from tests.exploration.test_run import explored, trials
 
@@ -72,6 +73,39 @@ def test_its_first_points_are_claimed_first(sampler: Searcher, tmp_path: Path) -
 def test_a_search_of_more_than_there_is_ends(tmp_path: Path) -> None:
     found = explored(request_of(tmp_path, "objective=analog,latency", sampler="nsga2", trials=5))
     assert len(found.entries()) == 2
+
+
+def test_numbers_have_an_order() -> None:
+    knobs = knobs_of(["batch=4,1,2", "objective=analog,latency", "tiles=none,3,5", "strict=true,false"])
+    space = SampledSearch("nsga2", 9, 0).space(knobs)
+    assert space.ordered == {"batch"}
+    assert space.distributions["batch"] == IntDistribution(0, 2)
+    for place, value in enumerate((1, 2, 4)):
+        said = {"batch": place, "objective": "latency", "tiles": None, "strict": True}
+        assert space.point(said) == {**said, "batch": value}
+        assert space.said(space.point(said)) == said
+    assert SampledSearch("tpe", 9, 0).space(knobs).ordered == frozenset()
+
+
+def test_a_search_that_was_begun_with_names_goes_on_with_them(tmp_path: Path) -> None:
+    """As folders of before numbers had an order hold them."""
+    request = request_of(tmp_path, *VARIED, sampler="nsga2", trials=9)
+    search = SampledSearch("nsga2", 9, 0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SampledSearch, "space", lambda _, knobs: Space(tuple(knobs)))
+        half = Exploration(request)
+        with half.ledger.working():
+            for _ in range(4):
+                claim = half.ledger.claim()
+                assert claim is not None
+                half._do(claim)
+        begun = [entry.point for entry in half.entries()]
+    assert search.space(request.knobs).ordered  # what it would begin with now
+    whole = explored(request)
+    assert len(whole.entries()) == 9
+    assert all(point in [entry.point for entry in whole.entries()] for point in begun)
+    kinds = {type(d) for t in trials(tmp_path) for d in t.distributions.values()}
+    assert kinds == {CategoricalDistribution}
 
 
 def test_a_killed_point_of_a_search_is_claimed_again(tmp_path: Path) -> None:
