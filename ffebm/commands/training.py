@@ -93,6 +93,13 @@ class RunSettings:
         bool | None, Option("--cost/--no-cost", help="ep: the cost itself nudges the last block.")
     ] = None
     settling: SettlingOption = None
+    sync_batch_statistics: Annotated[
+        bool | None,
+        Option(
+            "--sync-batch-statistics/--no-sync-batch-statistics",
+            help="Batch normalisation sees the whole batch of all processes, not the share of its own.",
+        ),
+    ] = None
     freeze: Annotated[
         list[str] | None, Option(help="Weights that are not trained; * stands for anything. Repeatable.")
     ] = None

@@ -10,6 +10,7 @@ from torch import Tensor
 from ffebm.errors import Location, ModelError
 from ffebm.plan.program import Instruction, Program
 from ffebm.runtime.kernels import Call, kernel_of
+from ffebm.runtime.kernels.call import Together
 
 UPDATE = "UpdateBuffer"
 RUNNING_STATISTICS = {"BatchNormalization": (3, 4), UPDATE: (0,)}
@@ -26,11 +27,13 @@ class Binding:
         lookup: A value by its name.
         training: The network trains.
         generator: Source of randomness.
+        together: Adds up over the processes that share the batch; None if this one has all of it.
     """
 
     lookup: Callable[[str], Tensor]
     training: bool
     generator: torch.Generator
+    together: Together | None = None
 
 
 def run_instruction(
@@ -49,6 +52,7 @@ def run_instruction(
         tensors={key: binding.lookup(name) for key, name in instruction.tensors.items()},
         graphs={key: partial(_run_graph, program, binding) for key, program in instruction.graphs.items()},
         generator=binding.generator,
+        together=binding.together,
     )
     inputs = [binding.lookup(name) if name else None for name in instruction.inputs]
     try:
@@ -81,7 +85,7 @@ def _run_graph(program: Program, binding: Binding, *inputs: Tensor) -> tuple[Ten
     def lookup(name: str) -> Tensor:
         return values[name] if name in values else binding.lookup(name)
 
-    inner = Binding(lookup, binding.training, binding.generator)
+    inner = Binding(lookup, binding.training, binding.generator, binding.together)
     for instruction in program.instructions:
         values.update(run_instruction(instruction, inner)[0])
     return tuple(lookup(name) for name in program.outputs)

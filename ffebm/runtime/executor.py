@@ -28,6 +28,7 @@ from ffebm.runtime.blocks.physics.physics import Physics
 from ffebm.runtime.blocks.settling.settling import Equilibrium
 from ffebm.runtime.blocks.tied_windows import TiedWindows
 from ffebm.runtime.inputs import LossFunction, check_calibration, check_types, inputs_by_name
+from ffebm.runtime.kernels.call import Together
 from ffebm.runtime.kernels.dtypes import tensor_of
 from ffebm.runtime.machine import Machine
 from ffebm.runtime.recomputed import drawing_alike, drawing_once, may_be_repeated
@@ -103,6 +104,7 @@ class Executor(nn.Module):
         self._machine: Machine | None = None
         self._elapsed: float | None = None
         self.trace: Trace | None = None
+        self.together: Together | None = None  # of the processes that share a batch
         self.updates: dict[str, Tensor] = {}
         self._names = {name: f"w:{name.replace('%', '%25').replace('.', '%2E')}" for name in plan.weights}
         with torch.inference_mode(mode=False):  # weights outlive the mode in which they are made
@@ -305,6 +307,17 @@ class Executor(nn.Module):
     def blocks(self) -> dict[int, BlockRuntime]:
         """The energy blocks by their ids."""
         return self.machine.blocks
+
+    def check_gradient(self) -> None:
+        """Refuse an estimator that a block cannot have, before anything runs.
+
+        Raises:
+            UsageError: If there is such a block.
+        """
+        steps = [step for step in self._steps if isinstance(step, BlockStep)]
+        for step in steps:
+            block = self.blocks[step.block.id]
+            block.check_gradient(self.gradient, self.settle, by_cost=step is steps[-1])
 
     def restore_cells(self, cells: Mapping[str, Tensor]) -> None:
         """Take up what `machine.cells()` returned; weights get the values that their cells hold."""

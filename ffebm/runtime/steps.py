@@ -16,6 +16,7 @@ from ffebm.runtime.blocks.block_runtime import BlockRuntime, Tail
 from ffebm.runtime.blocks.estimators.gradient import Gradient
 from ffebm.runtime.blocks.settling.settling import Equilibrium
 from ffebm.runtime.digital_program import UPDATE, Binding, run_instruction
+from ffebm.runtime.kernels.call import Together
 from ffebm.runtime.trace import BACKWARD, Trace, marked, marked_again
 
 
@@ -32,6 +33,7 @@ class StepContext(Protocol):
         calibrating: Whether running statistics are to stay as they are.
         trace: Where steps are noted; None notes nothing.
         updates: What the model keeps for its next run, by name.
+        together: Adds up over the processes that share a batch; None if this one has all of it.
     """
 
     plan: Plan
@@ -43,6 +45,7 @@ class StepContext(Protocol):
     calibrating: bool
     trace: Trace | None
     updates: dict[str, Tensor]
+    together: Together | None
 
     @property
     def blocks(self) -> dict[int, BlockRuntime]:
@@ -91,7 +94,8 @@ class DigitalStep:
             values: Of this run.
             noted: Of a step that runs again, whether its backward run was noted.
         """
-        binding = Binding(partial(net.lookup, values), net.training, net.generator)
+        together = None if net.calibrating else net.together  # all processes calibrate on the same samples
+        binding = Binding(partial(net.lookup, values), net.training, net.generator, together)
         outputs, statistics = run_instruction(self.instruction, binding)
         if noted is None:
             values.update(marked(net.trace, "digital", self.instruction.name, outputs))

@@ -1,7 +1,10 @@
 """The gradient estimator that the settings of a run name: one of our own, or an installed package's."""
 
-from collections.abc import Callable
-from typing import cast
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import msgspec
 
 from ffebm import plugins
 from ffebm.errors import UsageError
@@ -31,3 +34,43 @@ def estimator(training: Training) -> Gradient:
     if not callable(make):
         raise UsageError(f"the estimator {name!r} is {make!r}", allowed="a function of the settings of a run")
     return known_gradient(cast("Callable[[Training], object]", make)(training))
+
+
+def recorded(gradient: Gradient) -> dict[str, Any]:
+    """An estimator as a record holds it: the name of its class, and its fields as JSON has them.
+
+    One that is no dataclass is known by its `repr` alone.
+    """
+    name = type(gradient).__qualname__
+    if not dataclasses.is_dataclass(gradient):
+        return {"type": name, "repr": repr(gradient)}
+    fields = {field.name: getattr(gradient, field.name) for field in dataclasses.fields(gradient)}
+    return {"type": name, **{key: _as_json(value) for key, value in fields.items()}}
+
+
+def as_known_to(theirs: Mapping[str, Any], gradient: Gradient) -> dict[str, Any]:
+    """An estimator as `recorded`, without fields that another record does not know, where they are at rest.
+
+    A field that came after a run was recorded leaves the run as it was at its default.
+
+    Args:
+        theirs: The other record.
+        gradient: The estimator.
+    """
+    ours = recorded(gradient)
+    fields: tuple[dataclasses.Field[Any], ...] = ()
+    if dataclasses.is_dataclass(gradient):
+        fields = dataclasses.fields(gradient)
+    for field in fields:
+        known = field.default is not dataclasses.MISSING and ours[field.name] == _as_json(field.default)
+        if field.name not in theirs and known:
+            del ours[field.name]
+    return ours
+
+
+def _as_json(value: object) -> Any:
+    """A value as it comes back from JSON; in words where that has none."""
+    try:
+        return msgspec.json.decode(msgspec.json.encode(value))
+    except (TypeError, msgspec.MsgspecError):
+        return repr(value)

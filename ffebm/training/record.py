@@ -9,6 +9,7 @@ import msgspec
 from ffebm.errors import Location, PlanError
 from ffebm.files.decoded import decoded
 from ffebm.files.folder import FolderKind
+from ffebm.plan.schema import Options, Settle
 from ffebm.training.settings import Training
 
 RECORD = "record.json"
@@ -90,7 +91,11 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         plan: Digest of the plan's source model.
         hardware: Name and digest of the machine.
         samples: Digest of the training samples.
-        gradient: The gradient estimator, in words.
+        gradient: The gradient estimator, how blocks settle and what the plan was compiled with, in words.
+        estimator: The estimator: the name of its class as "type", and its fields; empty in records that say
+            it in words alone.
+        settle: How blocks settle; None in such records.
+        options: What the plan was compiled with; None in such records.
         calibration: What ADC ranges are set by, in words; empty if samples have no say in them.
         training: The settings.
         epochs: Figures, one an epoch.
@@ -106,6 +111,9 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     hardware: str
     samples: str
     gradient: str
+    estimator: dict[str, Any] = {}
+    settle: Settle | None = None
+    options: Options | None = None
     calibration: str = ""
     training: Training
     epochs: tuple[Epoch, ...] = ()

@@ -14,10 +14,12 @@ from torch import Tensor
 
 from ffebm.errors import Location, PlanError, UsageError
 from ffebm.plan.schema import Options, Settle
+from ffebm.runtime.blocks.estimators.gradient import Gradient
 from ffebm.runtime.executor import Executor
 from ffebm.runtime.kernels.dtypes import tensor_of
 from ffebm.training.checkpoint import Checkpoint, optimizer_state
-from ffebm.training.differences import differing
+from ffebm.training.differences import differing, differing_values
+from ffebm.training.estimator import as_known_to
 from ffebm.training.optimization.rates import TO_THE_END
 from ffebm.training.record import RUN, RunRecord
 from ffebm.training.settings import Training
@@ -101,12 +103,13 @@ def spoilt(net: Executor) -> str:
     return next((name for name in found if name not in odd), "")
 
 
-def check_is_same(ours: RunRecord, theirs: RunRecord, path: Path) -> None:
+def check_is_same(ours: RunRecord, theirs: RunRecord, gradient: Gradient, path: Path) -> None:
     """Refuse to go on from a run of another kind.
 
     Args:
         ours: What the run would record.
         theirs: What the one in the folder has recorded.
+        gradient: The estimator of the run.
         path: The run's folder.
 
     Raises:
@@ -121,7 +124,7 @@ def check_is_same(ours: RunRecord, theirs: RunRecord, path: Path) -> None:
         ("other hardware", theirs.hardware, ours.hardware),
         ("other data", theirs.samples, ours.samples),
         ("other settings", *settings),
-        ("another gradient", theirs.gradient, _as_recorded(ours.gradient, theirs.gradient)),
+        *_estimation(ours, theirs, gradient),
         ("another calibration", theirs.calibration, ours.calibration),
     ):
         if mine != saved:
@@ -131,6 +134,20 @@ def check_is_same(ours: RunRecord, theirs: RunRecord, path: Path) -> None:
                 hint="resume with the same settings (--epochs may grow unless the schedule ends with it)",
                 location=Location(str(path)),
             )
+
+
+def _estimation(ours: RunRecord, theirs: RunRecord, gradient: Gradient) -> Iterator[tuple[str, str, str]]:
+    """What may differ of the estimator, of settling and of the plan's options: theirs, ours.
+
+    Records that hold them in words alone are compared by these.
+    """
+    if theirs.settle is None or theirs.options is None or ours.settle is None or ours.options is None:
+        yield "another gradient", theirs.gradient, _as_recorded(ours.gradient, theirs.gradient)
+        return
+    known = as_known_to(theirs.estimator, gradient)
+    yield "another gradient", *differing_values(theirs.estimator, known)
+    yield "other settling", *differing(theirs.settle, ours.settle)
+    yield "other options of the compiler", *differing(theirs.options, ours.options)
 
 
 def _as_recorded(ours: str, theirs: str) -> str:

@@ -60,6 +60,8 @@ class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         cost: "ep" nudges the last block with the cost itself, evaluated anew in each sweep, and all blocks in
             the unit of the loss, as the published method does.
         settling: How blocks are simulated, "sweeps" or "circuit"; None is as the plan says.
+        sync_batch_statistics: Batch normalisation sees the whole batch where several processes share it, and
+            not the share of its own process.
         freeze: Names of weights that are not trained; * stands for anything.
         pad: Images smaller than the model's are padded with zeros, one channel is repeated to the model's.
         mean: Subtracted from each channel; empty leaves samples as they are.
@@ -101,6 +103,7 @@ class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     beta: float | Literal["auto"] = 0.1
     cost: bool = False
     settling: Literal["sweeps", "circuit"] | None = None
+    sync_batch_statistics: bool = False
     freeze: tuple[str, ...] = ()
     pad: bool = False
     mean: tuple[float, ...] = ()
@@ -139,8 +142,9 @@ def held_norm(text: str) -> float | tuple[float, str]:
         norm = float(number)
     except ValueError:
         norm = math.nan
-    if math.isnan(norm) or (comma and not name):
-        raise UsageError(f"hold_norm is {text}", allowed="a number, or a number and a name: 0.8,layer1.*")
+    if not 0 < norm < math.inf or (comma and not name):
+        allowed = "a finite number above 0, or one and a name: 0.8,layer1.*"
+        raise UsageError(f"hold_norm is {text}", allowed=allowed)
     return (norm, name) if comma else norm
 
 

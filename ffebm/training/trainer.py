@@ -33,6 +33,8 @@ from ffebm.training.data import Data
 from ffebm.training.data.preparation import preparations
 from ffebm.training.data.samples import split_off
 from ffebm.training.devices.ranks import ALONE, Ranks
+from ffebm.training.devices.together import Together, check_synchronised
+from ffebm.training.estimator import recorded
 from ffebm.training.loss import loss_of
 from ffebm.training.optimization.average import Average
 from ffebm.training.optimization.constraint import constraints
@@ -83,6 +85,7 @@ class Trainer:
     ) -> None:
         self.net = net
         self.ranks = ranks
+        self._together: Together | None = None
         self.net.notices.enabled = False  # each epoch tells how blocks settled
         self.training = _checked(training)
         self.folder = folder
@@ -99,12 +102,16 @@ class Trainer:
                 "the plan's batch normalisations are folded, for inference only",
                 hint="compile without --fold-batch-norm",
             )
+        net.check_gradient()
         net.to(self.device)
         if ranks.size > 1 and net.machine.cells():
             raise UsageError(
                 "cells that learn in place, on several devices: each device would hold weights of its own",
                 allowed="one device, or a machine whose weights have a digital master copy",
             )
+        if self.training.sync_batch_statistics:
+            check_synchronised(net.plan, self.training, len(self.data.x_train), ranks)
+            net.together = self._together = Together(ranks)
         self.optimizer = make_optimizer(self.training, net)
         self.constraints = constraints(self.training, net)
         samples = self.training.batch * self.training.accumulate
@@ -126,7 +133,7 @@ class Trainer:
             raise UsageError("there is no run folder to resume from")
         checkpoint = load_checkpoint(self.folder)
         theirs = checkpoint.record
-        check_is_same(self._record(), theirs, self.folder)
+        check_is_same(self._record(), theirs, self.net.gradient, self.folder)
         wanted = expected(
             self.net, self.optimizer, self.training, self._precision.state(), self._constraints()
         )
@@ -320,6 +327,8 @@ class Trainer:
             y = self.data.y_train[part].to(self.device)
             share = self.loss.amount(y) / max(whole, LEAST)
             self.net.train()
+            if self._together is not None:
+                self._together.share = share
             with self._precision.computing():
                 loss, scores = self._loss(x, y)
             tally.see(float(loss.detach()) * share, self.loss.hits(scores, y), self.loss.labels(y))
@@ -327,7 +336,7 @@ class Trainer:
             if not tally.seen and not tally.others.samples:  # the first batch stands for all
                 tally.tied = sum(self.net.tied_windows(), TiedWindows())
                 tally.others = sum(self.net.other_equilibria(most=OTHERS), OtherEquilibria())
-            if math.isfinite(tally.step):
+            if math.isfinite(self._agreed(tally.step)):
                 self._add_gradients(loss, share)
         (tally.step,) = self.ranks.summed([tally.step])
         tally.end(whole, len(picked))
@@ -339,6 +348,10 @@ class Trainer:
                 constraint.apply()
             if self.average is not None:
                 self.average.update()
+
+    def _agreed(self, loss: float) -> float:
+        """A loss so far; where all processes have to go back together, that of all of them."""
+        return loss if self._together is None else self.ranks.summed([loss])[0]
 
     def _add_gradients(self, loss: Tensor, share: float) -> None:
         """Add the gradients of a batch, times its share.
@@ -448,6 +461,9 @@ class Trainer:
             hardware=f"{plan.hardware.name} {_digest(msgspec.json.encode(plan.hardware))}",
             samples=self._samples,
             gradient=f"{self.net.gradient}; {self.net.settle}; blocks {plan.options}",
+            estimator=recorded(self.net.gradient),
+            settle=self.net.settle,
+            options=plan.options,
             calibration=self.calibration,
             training=self.training,
             epochs=tuple(self.epochs),

@@ -1,6 +1,7 @@
 """Estimators by their names in the settings of a run."""
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,10 @@ import pytest
 import ffebm
 from ffebm import plugins
 from ffebm.errors import UsageError
-from ffebm.runtime.blocks.estimators.gradient import Gradient
-from ffebm.training.estimator import estimator
+from ffebm.runtime.blocks.estimators.contrast import FreePoint, Gradients
+from ffebm.runtime.blocks.estimators.gradient import ErrorCurrent, Gradient
+from ffebm.runtime.blocks.settling.settling import Outcome
+from ffebm.training.estimator import as_known_to, estimator, recorded
 from ffebm.training.settings import Training
 from tests.packages import installed
 
@@ -50,3 +53,38 @@ NUMBER = 3
         "gradients(free, current)"
     )
     assert message("best") == "gradient 'best'; ep, implicit, unrolled, NUMBER, nothing, tight"
+
+
+@dataclass(frozen=True)
+class OwnEstimator:
+    """One with a field that JSON has, and one that it has not."""
+
+    rounds: int = 3
+    shape: object = complex(1, 2)
+
+    def gradients(self, free: FreePoint, current: ErrorCurrent) -> tuple[Gradients, Outcome]:
+        raise NotImplementedError
+
+
+class Loose:
+    """An estimator that is no dataclass."""
+
+    def __repr__(self) -> str:
+        return "Loose()"
+
+    def gradients(self, free: FreePoint, current: ErrorCurrent) -> tuple[Gradients, Outcome]:
+        raise NotImplementedError
+
+
+def test_what_a_record_holds_of_an_estimator() -> None:
+    ep = {"type": "EP", "beta": "auto", "points": 1, "cost": False, "relative": None}
+    assert recorded(ffebm.EP("auto", 1)) == ep
+    assert recorded(OwnEstimator()) == {"type": "OwnEstimator", "rounds": 3, "shape": "(1+2j)"}
+    assert recorded(Loose()) == {"type": "Loose", "repr": "Loose()"}
+
+
+def test_fields_that_came_later_stand_at_their_defaults() -> None:
+    before = {"type": "OwnEstimator", "shape": "(1+2j)"}
+    assert as_known_to(before, OwnEstimator()) == before
+    assert as_known_to(before, OwnEstimator(rounds=4)) == {**before, "rounds": 4}
+    assert as_known_to(recorded(Loose()), Loose()) == recorded(Loose())

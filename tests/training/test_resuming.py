@@ -163,29 +163,63 @@ def test_a_run_of_before_versions_were_counted_is_read(whole: Files, tmp_path: P
     assert len(resumed(tmp_path / "run").epochs) == 1
 
 
-def before_options(document: dict[str, object]) -> None:
-    """Leaves out of a record what `Settle` and `Options` did not have once."""
+def in_words_alone(document: dict[str, object]) -> None:
+    """A record as it was before it held the estimator, settling and options but in words.
+
+    Leaves out of the words what `Settle` and `Options` did not have once.
+    """
     words = str(document["gradient"])
     for since in (", strict=False", ", settling='sweeps'", ", batch=1", ", no_weights=False"):
         assert since in words
         words = words.replace(since, "")
     document["gradient"] = words
+    for name in ("estimator", "settle", "options"):
+        del document[name]
+
+
+ANOTHER = "  hint: resume with the same settings (--epochs may grow unless the schedule ends with it)"
+
+
+def stricter(folder: Path) -> str:
+    """What is said to a run that is strict where the one in the folder was not."""
+    net = Executor(tiny("ideal"), settle=replace(tiny("ideal").settle, strict=True))
+    with pytest.raises(UsageError) as caught:
+        Trainer(net, samples(), SETTINGS, folder).resume()
+    return str(caught.value)
 
 
 def test_a_run_of_before_options_came_goes_on_at_their_defaults(whole: Files, tmp_path: Path) -> None:
     files = dict(whole)
-    on_record(before_options)(files)
+    on_record(in_words_alone)(files)
     write_folder(tmp_path / "run", files, RECORD, RUN)
     resumed(tmp_path / "run")
 
     then = json.loads(files[RECORD])["gradient"]
     now = then.replace("winners='sharp')", "winners='sharp', strict=True)")
-    net = Executor(tiny("ideal"), settle=replace(tiny("ideal").settle, strict=True))
-    with pytest.raises(UsageError) as caught:
-        Trainer(net, samples(), SETTINGS, tmp_path / "run").resume()
-    assert str(caught.value) == (
-        f"{tmp_path / 'run'}: the run was started with another gradient: {then}; now asked for: {now}\n"
-        "  hint: resume with the same settings (--epochs may grow unless the schedule ends with it)"
+    assert stricter(tmp_path / "run") == (
+        f"{tmp_path / 'run'}: the run was started with another gradient: {then}; "
+        f"now asked for: {now}\n{ANOTHER}"
+    )
+
+
+def without_what_came_later(document: dict[str, object]) -> None:
+    """A record of before some fields came, which stand at their defaults."""
+    for part, field in (("estimator", "relative"), ("settle", "strict"), ("options", "batch")):
+        held = document[part]
+        assert isinstance(held, dict)
+        del held[field]
+
+
+def test_a_record_is_compared_by_its_values(whole: Files, tmp_path: Path) -> None:
+    """Words are for readers: another version may say them otherwise, and know more fields."""
+    files = dict(whole)
+    on_record(lambda document: document.update(gradient="in other words"))(files)
+    on_record(without_what_came_later)(files)
+    write_folder(tmp_path / "run", files, RECORD, RUN)
+    resumed(tmp_path / "run")
+    assert stricter(tmp_path / "run") == (
+        f"{tmp_path / 'run'}: the run was started with other settling: strict = False; now asked for: "
+        f"strict = True\n{ANOTHER}"
     )
 
 

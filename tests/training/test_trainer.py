@@ -8,7 +8,7 @@ import torch
 from msgspec.structs import replace
 from onnx import ModelProto
 
-from ffebm import Executor, FfebmError, Plan, Settle
+from ffebm import EP, Executor, FfebmError, Plan, Settle
 from ffebm import compile as compile_plan
 from ffebm.errors import PlanError, UsageError
 from ffebm.hardware.description import Accumulate, Crossbar, Hardware, Transfer, load_hardware
@@ -334,26 +334,50 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("other", ["plan", "hardware", "gradient", "settings"])
+@pytest.mark.parametrize("other", ["plan", "hardware", "gradient", "options of the compiler", "settings"])
 def test_another_run_cannot_be_resumed(started: Path, other: str) -> None:
     if other == "plan":
         b = Builder()
         y = b.node("MatMul", b.node("Flatten", b.input("x", "N", 1, 4, 4)), b.weight(16, 3))
         plan = compile_plan(b.model(y), hardware="ideal", settle=SETTLE)
     else:
-        plan = tiny("reference" if other == "hardware" else "ideal", 1 if other == "gradient" else 2)
+        plan = tiny("reference" if other == "hardware" else "ideal", 1 if other.startswith("options") else 2)
     training = replace(TRAINING, lr=0.5) if other == "settings" else TRAINING
-    trainer = Trainer(Executor(plan), samples(), training, started)
+    gradient = EP(beta=0.3) if other == "gradient" else None
+    trainer = Trainer(Executor(plan, gradient=gradient), samples(), training, started)
     with pytest.raises(UsageError) as caught:
         trainer.resume()
-    kind = "other" if other in {"hardware", "settings"} else "another"
+    kind = "other" if other in {"hardware", "settings", "options of the compiler"} else "another"
     head, _, hint = str(caught.value).partition("\n")
     assert head.startswith(f"{started}: the run was started with {kind} {other}: ")
     assert (
         hint == "  hint: resume with the same settings (--epochs may grow unless the schedule ends with it)"
     )
-    if other == "settings":
-        assert head.endswith(": lr = 0.01; now asked for: lr = 0.5")
+    differs = {
+        "settings": ("lr = 0.01", "lr = 0.5"),
+        "gradient": ("beta = 0.1", "beta = 0.3"),
+        "options of the compiler": ("block_size = 2", "block_size = 1"),
+    }
+    if other in differs:
+        assert head.endswith("{}; now asked for: {}".format(*differs[other]))
+
+
+@pytest.mark.parametrize(
+    ("hardware", "block"), [("resistive", "block0 settles by itself"), ("reference", "")]
+)
+def test_a_nudge_that_cannot_be_leaves_no_run_behind(hardware: str, block: str, tmp_path: Path) -> None:
+    b = Builder()
+    y = b.node("Tanh", b.node("MatMul", b.node("Flatten", b.input("x", "N", 1, 4, 4)), b.weight(16, 6)))
+    plan = compile_plan(b.model(b.node("MatMul", y, b.weight(6, 3))), hardware=hardware, settle=SETTLE)
+    if not block:
+        run(plan, replace(TRAINING, epochs=1, cost=True), tmp_path / "run")
+        return
+    with pytest.raises(UsageError) as caught:
+        run(plan, replace(TRAINING, cost=True), tmp_path / "run")
+    assert str(caught.value) == (
+        f"{block} and cannot be nudged by the cost itself; a constant current: EP(points=2) or EP(points=1)"
+    )
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_is_not_replaced_by_a_new_one(started: Path) -> None:

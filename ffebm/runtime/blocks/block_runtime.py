@@ -106,6 +106,21 @@ class BlockRuntime:
         """
         self._circuit.noise_source = source
 
+    def check_gradient(self, gradient: Gradient, settle: Settle, *, by_cost: bool) -> None:
+        """Refuse an estimator that the block cannot have, before anything runs.
+
+        Args:
+            gradient: How the backward pass estimates the gradient.
+            settle: How the block settles.
+            by_cost: The loss itself nudges the block, if the estimator wants that.
+
+        Raises:
+            UsageError: If it cannot.
+        """
+        if isinstance(gradient, EP):
+            moves = settle.settling == "circuit"
+            gradient.check(self._circuit, moves=moves, by_cost=by_cost and gradient.cost)
+
     def run(
         self, inputs: Mapping[str, Tensor], weights: Weights, settle: Settle, gradient: Gradient
     ) -> tuple[dict[str, Tensor], Equilibrium]:

@@ -15,6 +15,8 @@ from ffebm.plan.program import Number
 Value = Number | tuple[Number, ...]
 Subgraph = Callable[..., tuple[Tensor, ...]]
 Item = TypeVar("Item", int, float, str)
+Together = Callable[[Tensor], Tensor]
+"""Adds up values, [...], over the processes that share a batch; differentiable."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Call:
         tensors: Attributes that are tensors.
         graphs: Subgraphs as functions of their inputs; what they capture is already bound.
         generator: Source of randomness; None is torch's default one.
+        together: Adds up over the processes that share the batch; None if this one has all of it.
     """
 
     op: str
@@ -38,6 +41,7 @@ class Call:
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     graphs: Mapping[str, Subgraph] = field(default_factory=dict)
     generator: torch.Generator | None = None
+    together: Together | None = None
 
     def integer(self, name: str, default: int = 0) -> int:
         """The integer attribute `name`."""

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ffebm.errors import UsageError
-from ffebm.runtime.kernels.call import Call, Kernel
+from ffebm.runtime.kernels.call import Call, Kernel, Together
 from ffebm.runtime.kernels.dtypes import TORCH_DTYPES, axis_of
 
 
@@ -19,6 +19,8 @@ def batch_normalization(
     The attribute `unbiased`, which ONNX does not have, makes the running variance torch's, by n - 1.
     """
     training = call.training or call.integer("training_mode") != 0
+    if training and call.together is not None:
+        return _normalised_together(call, call.together, x, scale, bias, mean, var)
     if training and x.numel() == x.shape[1]:
         raise UsageError(  # in torch's words
             f"Expected more than 1 value per channel when training, got input size {x.shape}",
@@ -36,14 +38,41 @@ def batch_normalization(
     )
     if not training:
         return y.to(x.dtype)
-    batch_var = inverse.detach() ** -2 - epsilon
+    found = batch_mean.detach(), inverse.detach() ** -2 - epsilon, x.numel() // x.shape[1]
+    return y.to(x.dtype), *_running(call, (mean, var), *found)
+
+
+def _normalised_together(  # noqa: PLR0913 - the op's inputs
+    call: Call, together: Together, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, var: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `batch_normalization` in training, over a batch of which other processes have their shares."""
+    dtype = torch.promote_types(x.dtype, torch.promote_types(scale.dtype, mean.dtype))
+    wide, axes = x.to(dtype), [0, *range(2, x.ndim)]
+    values = x.numel() // max(1, x.shape[1])
+    count = int(together(torch.tensor(values, dtype=torch.float64, device=x.device)))
+    if count == 1:
+        raise UsageError(
+            f"Expected more than 1 value per channel when training, got input size {x.shape}",
+            hint="leave out a last batch of one (drop_last=True), or run in eval()",
+        )
+    batch_mean = together(wide.sum(axes)) / count
+    centred = wide - _per_channel(batch_mean, x)
+    batch_var = together(centred.square().sum(axes)) / count
+    inverse = torch.rsqrt(batch_var + call.number("epsilon", 1e-5))
+    y = _channelwise(centred * _per_channel(inverse, x), scale.to(dtype), bias.to(dtype))
+    return y.to(x.dtype), *_running(call, (mean, var), batch_mean.detach(), batch_var.detach(), count)
+
+
+def _running(
+    call: Call, before: tuple[Tensor, Tensor], mean: Tensor, var: Tensor, count: int
+) -> tuple[Tensor, Tensor]:
+    """The new running mean and variance, from those of a batch with so many values a channel."""
+    old_mean, old_var = before
     if call.integer("unbiased"):
-        count = x.numel() // x.shape[1]
-        batch_var = batch_var * (count / max(1, count - 1))
+        var = var * (count / max(1, count - 1))
     keep = call.number("momentum", 0.9)
-    new_mean = mean * keep + batch_mean.detach() * (1 - keep)
-    new_var = var * keep + batch_var * (1 - keep)
-    return y.to(x.dtype), new_mean.to(mean.dtype), new_var.to(var.dtype)
+    new_mean, new_var = old_mean * keep + mean * (1 - keep), old_var * keep + var * (1 - keep)
+    return new_mean.to(old_mean.dtype), new_var.to(old_var.dtype)
 
 
 def group_normalization(call: Call, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:

@@ -61,11 +61,11 @@ def launch(words: Sequence[str], count: int) -> int:
 
 
 def _environments(count: int) -> Iterator[dict[str, str]]:
-    """What each process finds the others by; the machine's cores are shared out among them."""
+    """What each process finds the others by; the cores that this one may use are shared out."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    threads = max(1, (os.cpu_count() or 1) // count)
+    threads = max(1, len(os.sched_getaffinity(0)) // count)
     for rank in range(count):
         yield {
             "OMP_NUM_THREADS": str(threads),

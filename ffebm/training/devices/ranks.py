@@ -70,6 +70,11 @@ class Ranks:
                 weight.grad = torch.zeros_like(weight)
         self._sum([weight.grad for weight in wanted if weight.grad is not None])
 
+    def add(self, tensor: Tensor) -> None:
+        """Give a tensor the sum over all processes, in place."""
+        if self.size > 1:
+            self._sum([tensor])
+
     def mean(self, tensors: Sequence[Tensor]) -> None:
         """Give floating-point tensors their mean over all processes."""
         if self.size == 1:

@@ -3,14 +3,18 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 import ffebm
+from ffebm.errors import UsageError
 from ffebm.training.checkpoint import load_checkpoint
 from ffebm.training.devices.ranks import ALONE, APART, Ranks, is_one_of_several, joined
+from ffebm.training.devices.together import check_synchronised
+from ffebm.training.settings import Training
 from tests.running import Run
 
 TRAIN = ("--optimizer", "SGD", "--lr", "0.1", "--gradient", "implicit", "--batch", "5")
@@ -70,6 +74,64 @@ def test_a_hundred_steps(gradient: str, tmp_path: Path, data: Path, run: Run) ->
         asked = ("--epochs", "17", "--gradient", gradient, "--devices", devices, "--run", runs[devices])
         assert run("train", plan, "--data", data, *TRAIN, *asked)[0] == 0
     assert all(apart(weights(runs["1"]), weights(runs[devices])) < 1e-9 for devices in "23")
+
+
+def normalised(path: Path) -> Path:
+    """Batch normalisation before a block, behind it, and without a block's error current below."""
+    torch.manual_seed(0)
+    norms = [torch.nn.BatchNorm1d(n) for n in (12, 8, 6)]
+    layers = [norms[0], torch.nn.Linear(12, 8), norms[1], torch.nn.Hardtanh(0, 1), torch.nn.Linear(8, 6)]
+    model = torch.nn.Sequential(*layers, norms[2], torch.nn.Tanh(), torch.nn.Linear(6, 3)).double()
+    ffebm.compile(model, (torch.zeros(2, 12).double(),), hardware="ideal", block_size=2).save(path)
+    return path
+
+
+SYNC = "--sync-batch-statistics"
+
+
+@pytest.mark.parametrize("gradient", ["implicit", pytest.param("ep", marks=pytest.mark.slow)])
+def test_batch_statistics_are_those_of_the_whole_batch(
+    gradient: str, tmp_path: Path, data: Path, run: Run
+) -> None:
+    """Shares of unequal size: batches of five, of which one process has three samples and the other two."""
+    plan, runs = normalised(tmp_path / "net.plan"), {}
+    held = np.load(data)
+    np.savez(data, x=held["x"][:25], y=held["y"][:25], x_test=held["x"][25:], y_test=held["y"][25:])
+    asked = ("train", plan, "--data", data, *TRAIN, "--gradient", gradient, "--epochs", "3")
+    for name, options in {"one": (), "two": ("--devices", "2", SYNC), "own": ("--devices", "2")}.items():
+        runs[name] = tmp_path / f"{name}.run"
+        code, _, err = run(*asked, *options, "--run", runs[name])
+        assert code == 0, err
+    assert next(iter(weights(runs["one"]).values())).dtype == torch.float64
+    assert apart(weights(runs["one"]), weights(runs["two"])) < 1e-9
+    assert apart(weights(runs["one"]), weights(runs["own"])) > 1e-4
+    ours, theirs = (load_checkpoint(runs[name]).record.epochs[-1] for name in ("one", "two"))
+    assert theirs.loss == pytest.approx(ours.loss, abs=1e-9)
+
+
+def test_where_batch_statistics_cannot_be_shared(tmp_path: Path) -> None:
+    norm = ffebm.load_plan(normalised(tmp_path / "norm.plan"))
+    plain = ffebm.load_plan(compiled(tmp_path / "plain.plan", "ideal"))
+
+    def message(plan: ffebm.Plan, samples: int, ranks: Ranks, **changes: Any) -> str:
+        with pytest.raises(UsageError) as caught:
+            check_synchronised(plan, Training(data="", batch=8, **changes), samples, ranks)
+        return str(caught.value)
+
+    assert message(plain, 33, ALONE) == (
+        f"{SYNC} with a plan that has no batch normalisation\n  hint: leave it out: nothing is shared"
+    )
+    assert message(norm, 32, Ranks(0, 2), cost=True) == (
+        f"{SYNC} with --cost: processes would evaluate what is behind the last block unequally often; "
+        "a nudge by the error current\n  hint: leave --cost out"
+    )
+    for samples, ranks, least in ((33, 2, 1), (32, 9, 8), (5, 6, 5)):
+        assert message(norm, samples, Ranks(0, ranks)) == (
+            f"{SYNC} with {ranks} processes and a batch of {least} of {samples} samples; "
+            "a sample of every batch for each process\n  hint: another --batch, whose last one is as large"
+        )
+    check_synchronised(norm, Training(data="", batch=8), 34, Ranks(0, 2))
+    check_synchronised(norm, Training(data="", batch=8, cost=True), 33, ALONE)
 
 
 @pytest.mark.slow

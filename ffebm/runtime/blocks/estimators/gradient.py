@@ -116,6 +116,23 @@ class EP:
         """Whether the nudge of a block is measured by each sample's error current."""
         return not (self.cost or circuit.is_exact) if self.relative is None else self.relative
 
+    def check(self, circuit: Circuit, *, moves: bool, by_cost: bool) -> None:
+        """Refuse to nudge a block as it cannot be nudged.
+
+        Args:
+            circuit: The block.
+            moves: It moves as a circuit in its own time.
+            by_cost: The cost itself nudges it.
+
+        Raises:
+            UsageError: If it has kinks or maxima and there are more than two points, or if it settles by
+                itself and its nudge does not stay all through a phase.
+        """
+        if self.points > 2:
+            _require_holomorphic(circuit)
+        if moves or circuit.edge is not None:
+            _require_steady(circuit, self.points, by_cost)
+
     def gradients(self, free: FreePoint, current: ErrorCurrent) -> tuple[Gradients, Outcome]:
         """Gradients of the loss, and how the nudged phases went."""
         nudged = self.nudge(free, current)
@@ -126,10 +143,8 @@ class EP:
         if self.beta == "auto":
             return replace(self, beta=self._measured(free, current)).nudge(free, current)
         betas = self._betas(self.beta, free)
-        if self.points > 2:
-            _require_holomorphic(free)
-        if free.circuit.edge is not None or free.motion is not None:
-            _require_steady(free, current, self.points)
+        moves = free.motion is not None
+        self.check(free.circuit, moves=moves, by_cost=current.cost_gradient is not None)
         scale = current.scale(self.is_relative(free.circuit))
         if free.motion is not None:
             return self._moved(free, current, betas, scale)
@@ -501,27 +516,27 @@ def _circle_response(free: FreePoint, nudged: Nudged) -> Response:
     return Response([total(s) for s in state], lambda layer: rest[layer], pair)
 
 
-def _require_steady(free: FreePoint, current: ErrorCurrent, points: int) -> None:
+def _require_steady(circuit: Circuit, points: int, by_cost: bool) -> None:
     """A circuit that settles by itself is nudged by real currents that stay all through a phase."""
-    if current.cost_gradient is not None or points > 2:
-        nudge = "the cost itself" if current.cost_gradient is not None else f"{points} nudging points"
+    if by_cost or points > 2:
+        nudge = "the cost itself" if by_cost else f"{points} nudging points"
         raise UsageError(
-            f"{free.circuit.block.name} settles by itself and cannot be nudged by {nudge}",
+            f"{circuit.block.name} settles by itself and cannot be nudged by {nudge}",
             allowed="a constant current: EP(points=2) or EP(points=1)",
         )
 
 
-def _require_holomorphic(free: FreePoint) -> None:
-    for layer in free.circuit.layers:
-        if not free.circuit.physics.is_holomorphic(layer):
+def _require_holomorphic(circuit: Circuit) -> None:
+    for layer in circuit.layers:
+        if not circuit.physics.is_holomorphic(layer):
             raise UsageError(
-                f"{free.circuit.block.name}: {layer.activation.op} has kinks",
+                f"{circuit.block.name}: {layer.activation.op} has kinks",
                 allowed="more than two nudging points need smooth activations",
                 hint="use EP(points=2)",
             )
-    if any(coupling.is_max for coupling in free.circuit.couplings):
+    if any(coupling.is_max for coupling in circuit.couplings):
         raise UsageError(
-            f"{free.circuit.block.name}: a maximum of complex values",
+            f"{circuit.block.name}: a maximum of complex values",
             allowed="more than two nudging points need blocks without max-pooling",
             hint="use EP(points=2)",
         )
