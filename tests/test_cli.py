@@ -537,8 +537,8 @@ def test_what_recipes_beyond_the_paper_do_not_take(run: Run, options: tuple[str,
         ("-1", "hold_norm is -1; a finite number above 0, or one and a name: 0.8,layer1.*"),
         (
             "0.5,absent",
-            "no weight that trains in an energy block is called 'absent', so none is held; stem.weight, "
-            "a1.weight, a2.weight, b1.weight, b2.weight, skip.weight, b3.weight, inside.weight, head.weight\n"
+            "no weight that trains in an energy block is called 'absent', so none is held; a2.weight, "
+            "b1.weight, b2.weight, b3.weight, inside.weight, across.weight\n"
             "  hint: the norm may be followed by a name: --hold-norm 0.8,NAME, where * stands for anything",
         ),
     ],

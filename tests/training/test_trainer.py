@@ -363,7 +363,7 @@ def test_another_run_cannot_be_resumed(started: Path, other: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("hardware", "block"), [("resistive", "block0 settles by itself"), ("reference", "")]
+    ("hardware", "block"), [("resistive", "block1 settles by itself"), ("reference", "")]
 )
 def test_a_nudge_that_cannot_be_leaves_no_run_behind(hardware: str, block: str, tmp_path: Path) -> None:
     b = Builder()
