@@ -4,8 +4,9 @@
 size), drawn at random, and says what the whole grid would take on two processors that do nothing else.
 
 `--search` prices the whole grid of small networks, then lets each sampler look at a tenth of it, with five
-seeds. Compared is the hypervolume of time, energy and area of what it found with that of the grid: figures by
-their logarithms, from 0 at the least of the grid to 1 at the most, which is the reference point.
+seeds or as many as `--seeds` says. Compared is the hypervolume of time, energy and area of what it found with
+that of the grid: figures by their logarithms, from 0 at the least of the grid to 1 at the most, which is the
+reference point.
 
 python benchmarks/explore.py --rate 20
 python benchmarks/explore.py --search
@@ -59,7 +60,6 @@ SMALL = (
     "replicas=1,none",
 )
 """270 points."""
-SEEDS = range(5)
 Figured = Mapping[str, float | None]
 
 
@@ -193,11 +193,12 @@ def searched(request: Request, known: Mapping[int, Figured]) -> list[Figured]:
     return found
 
 
-def search(names: Iterable[str], figures: Path | None) -> None:
+def search(names: Iterable[str], seeds: int, figures: Path | None) -> None:
     """Print how much of each front each sampler finds.
 
     Args:
         names: Of the networks.
+        seeds: Searches of each sampler, a number.
         figures: Folder in which priced grids are kept; None keeps none.
     """
     for name in names:
@@ -211,7 +212,9 @@ def search(names: Iterable[str], figures: Path | None) -> None:
             whole, count = volume_of(every, every), len(request.grid) // 10
             print(f"{name}: {len(every)} of {len(request.grid)} points, hypervolume {whole:.4f}", flush=True)
             for sampler in SEARCHERS:
-                shares = [share_of(request, Path(folder), (sampler, count, seed), known) for seed in SEEDS]
+                shares = [
+                    share_of(request, Path(folder), (sampler, count, seed), known) for seed in range(seeds)
+                ]
                 told = ", ".join(f"{100 * share / whole:.1f}" for share in shares)
                 middle = 100 * statistics.median(shares) / whole
                 print(f"  {sampler}, {count} points: median {middle:.1f} % of it ({told})", flush=True)
@@ -235,6 +238,7 @@ def main() -> None:
     parser.add_argument("--rate", type=int, metavar="N", help="price so many points of ResNet-50")
     parser.add_argument("--search", action="store_true", help="compare samplers with whole grids")
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
+    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="searches of each sampler")
     parser.add_argument("--figures", type=Path, metavar="FOLDER", help="where priced grids are kept")
     asked = parser.parse_args()
     if asked.figures is not None:
@@ -242,7 +246,7 @@ def main() -> None:
     if asked.rate:
         rate(asked.rate)
     if asked.search:
-        search(asked.networks, asked.figures)
+        search(asked.networks, asked.seeds, asked.figures)
 
 
 if __name__ == "__main__":
