@@ -60,6 +60,8 @@ LATE = {
     "ffebm.compiler.driver": "a PyTorch model loads torch, and so do the kernels that fold constants",
     "ffebm.exploration.run": "accuracy and gradients are of tiles: they load torch, which prices do without",
     "ffebm.report.facts.measured.sensitivity_facts": "a study is of tiles: they load torch",
+    "ffebm.scheduling.list_schedule": "compiled loops load numba, which short schedules do without",
+    "ffebm.scheduling.memory.offsets": "compiled loops load numba, which short schedules do without",
     "ffebm.report.page": "facts of explorations load Optuna and the compiler; pages of plans do without",
 }
 """Modules with imports of ffebm inside functions, and why; a command loads only what its own run needs."""
@@ -325,6 +327,7 @@ TESTED_BY = {
     "runtime/tiles/*": "runtime/tiles/test_tiles",
     "runtime/tiles/unfolding": "runtime/tiles/test_projection",
     "scheduling/bounds/net": "scheduling/bounds/test_bounds",
+    "scheduling/kernels/*": "scheduling/kernels/test_kernels",
     "scheduling/memory/*": "scheduling/memory/test_planned",
     "studies/circuits": "exporters/spice/test_ngspice",
     "studies/passive_circuits": "exporters/spice/test_passive",

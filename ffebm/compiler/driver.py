@@ -89,9 +89,13 @@ def pass_order(
     )
 
 
-def _measured(settle: Settle, tried: Remembered | None, graph: Graph, hardware: Hardware) -> Measured:
-    """One inference of a placed graph as it is scheduled."""
-    schedule = inference_of(graph, hardware, settle, tried)
+def _measured(
+    settle: Settle, tried: Remembered | None, graph: Graph, hardware: Hardware, seconds: float
+) -> Measured | None:
+    """One inference of a placed graph as it is scheduled; None if a bound says that it takes more seconds."""
+    schedule = inference_of(graph, hardware, settle, tried, seconds)
+    if schedule is None:
+        return None
     leakage = watts(hardware, schedule.units) * schedule.makespan_s
     return Measured(schedule.makespan_s, schedule.cost.energy + leakage, schedule.busiest_s)
 

@@ -26,6 +26,7 @@ from ffebm.plan.plan import Plan
 from ffebm.plan.schedule import Schedule
 from ffebm.plan.schema import Options, Settle, Source
 from ffebm.plan.twin import Total
+from ffebm.scheduling.memory.planned import Remembered
 from ffebm.scheduling.schedules import batch_of
 from ffebm.scheduling.twin import priced_schedules, totals_without_tiles
 
@@ -142,11 +143,12 @@ class Variants:
             ModelError: If the model cannot be compiled.
             UsageError: If a limit cannot be kept, or blocks are no circuits and should move as such.
         """
-        graph, mapping = self._placed(variant)
+        tried = Remembered()
+        graph, mapping = self._placed(variant, tried)
         hardware, runs = variant.hardware, variant.options.batch
         objective = variant.options.objective
         require_circuits(variant.settle, graph.blocks, graph.constants, hardware)
-        inference, training = priced_schedules(graph, hardware, variant.settle, runs, objective)
+        inference, training = priced_schedules(graph, hardware, variant.settle, runs, objective, tried)
         units = training.units | inference.units
         work = {node.name: macs(graph, node) for node in graph.nodes}
         held = sum(work[node.name] for node in graph.nodes if node.unit == "tile")
@@ -172,17 +174,18 @@ class Variants:
         """
         if not variant.options.no_weights:
             self._imported.needs_weights()
-        graph, mapping = self._placed(variant)
-        plan = emit(graph, variant.hardware, self.source, variant.options, variant.settle)
+        tried = Remembered()
+        graph, mapping = self._placed(variant, tried)
+        plan = emit(graph, variant.hardware, self.source, variant.options, variant.settle, tried)
         plan.mapping = mapping
         given = self._imported.graph.constants
         plan.model = without_weights(self._imported.proto, given, graph.constants, plan.left_out)
         return plan
 
-    def _placed(self, variant: Variant) -> tuple[Graph, Mapped | None]:
+    def _placed(self, variant: Variant, tried: Remembered) -> tuple[Graph, Mapped | None]:
         """A graph of one's own with every part in its place, and what each block could have been."""
         told: list[Mapped] = []
-        order = with_own(pass_order(variant.options, "onnx", variant.settle, told.append), self._own)
+        order = with_own(pass_order(variant.options, "onnx", variant.settle, told.append, tried), self._own)
         later = next(i for i, step in enumerate(order) if step.ensures >= Stage.TILED)
         key = self._key(variant)
         if key not in self._blocked:

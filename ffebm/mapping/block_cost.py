@@ -22,7 +22,7 @@ from ffebm.graph.ops import OPS
 from ffebm.hardware.description import Accumulate, AnalogGroup, Cell, Hardware, Relaxation, Transfer
 from ffebm.mapping.cores import Home, Homes
 from ffebm.mapping.layout import Bundle, bundles_of
-from ffebm.mapping.read_cost import cells_of, crossing, read_cost, sums_cost
+from ffebm.mapping.read_cost import cells_of, crossing, partial_sums, read_cost, sums_cost
 from ffebm.plan.schedule import Cost
 
 
@@ -66,6 +66,8 @@ class BlockCost:
             (i, back): behind_product(la, i, back) for la, i in block.interactions() for back in (False, True)
         }
         self._phases: dict[tuple[object, ...], PhaseCost] = {}
+        self._homes_of: dict[str, list[Home]] = {}
+        self._sums: dict[tuple[str, bool], dict[int, tuple[int, int]]] = {}
 
     @property
     def tiles(self) -> tuple[int, ...]:
@@ -283,19 +285,25 @@ class BlockCost:
                 continue
             alike: dict[tuple[int, int], Cost] = {}  # in all replicas
             span = spans[number] if spans is not None else (0, positions(interaction, linear))
-            for bundle in self.bundles[linear.weight]:
-                vectors = self._vectors(interaction, span, bundle.parts[0].replica)
+            shares: dict[int, int] = {}
+            for bundle, home in zip(
+                self.bundles[linear.weight], self._bundle_homes(linear.weight), strict=True
+            ):
+                replica = bundle.parts[0].replica
+                if replica not in shares:
+                    shares[replica] = self._vectors(interaction, span, replica)
+                vectors = shares[replica]
                 turns = bundle.turns if self.group.tile.has_cells else 1
-                busy[self.homes.tile(bundle.parts[0])] += vectors * turns * self.group.tile.read_seconds
+                busy[home] += vectors * turns * self.group.tile.read_seconds
                 products.append((bundle, vectors, transposed))
                 key = (bundle.parts[0].bundle, vectors)
                 if key not in alike:
                     parts = list(bundle.parts)
                     alike[key] = read_cost(self.hardware, self.group, parts, vectors, backwards=transposed)
                 total += alike[key]
-            for replica, places in self._places(linear).items():
+            for replica, sums in self._partial_sums(linear, transposed).items():
                 vectors = self._vectors(interaction, span, replica)
-                total += sums_cost(self.hardware, self.group, places, vectors, backwards=transposed)
+                total += sums_cost(self.hardware, self.group, sums, vectors)
         issuing = self.homes.issuing(products, self.group.tile.read_seconds, more=spans is not None)
         return PhaseCost(max(issuing, *busy.values(), 0.0), total)
 
@@ -305,12 +313,21 @@ class BlockCost:
         first, behind = (-((replica - vector) // copies) for vector in span)
         return self.batch * (behind - first)
 
-    def _places(self, linear: Linear) -> dict[int, dict[Part, Home]]:
-        """For each replica of a weight its parts with where their results are added."""
-        found: dict[int, dict[Part, Home]] = defaultdict(dict)
-        for part in self.graph.parts[linear.weight]:
-            found[part.replica][part] = self.homes.sums(part)
-        return found
+    def _bundle_homes(self, weight: str) -> list[Home]:
+        """What each bundle of a weight keeps busy."""
+        if weight not in self._homes_of:
+            self._homes_of[weight] = [self.homes.tile(bundle.parts[0]) for bundle in self.bundles[weight]]
+        return self._homes_of[weight]
+
+    def _partial_sums(self, linear: Linear, backwards: bool) -> dict[int, tuple[int, int]]:
+        """For each replica of a weight what one product adds, and what of that leaves its tile or core."""
+        key = linear.weight, backwards
+        if key not in self._sums:
+            places: dict[int, dict[Part, Home]] = defaultdict(dict)
+            for part in self.graph.parts[linear.weight]:
+                places[part.replica][part] = self.homes.sums(part)
+            self._sums[key] = {n: partial_sums(own, backwards=backwards) for n, own in places.items()}
+        return self._sums[key]
 
 
 def behind_product(layer: Layer, interaction: Interaction, back: bool) -> int:

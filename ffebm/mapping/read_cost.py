@@ -44,33 +44,30 @@ def read_cost(
     )
 
 
-def sums_cost(
-    hardware: Hardware,
-    group: AnalogGroup,
-    parts: Mapping[Part, Hashable],
-    vectors: int,
-    *,
-    backwards: bool,
-) -> Cost:
+def sums_cost(hardware: Hardware, group: AnalogGroup, sums: tuple[int, int], vectors: int) -> Cost:
     """Partial sums of a matrix that is cut: each is sent to where it is added, and added.
 
     Args:
         hardware: The machine.
         group: The tiles that hold the parts.
-        parts: All parts of a weight with where what they give is added: their tiles or cores.
+        sums: What one product with all parts adds and sends (`partial_sums`).
         vectors: Products with each part.
-        backwards: Sums run over cuts of the outputs.
     """
     if not group.tile.has_cells:
         return Cost()
-    added, sent = partial_sums(parts, backwards=backwards)
+    added, sent = sums
     return Cost(
         adders=vectors * added * addition(hardware, group), network=vectors * sent * crossing(hardware)
     )
 
 
 def partial_sums(parts: Mapping[Part, Hashable], *, backwards: bool) -> tuple[int, int]:
-    """Results of one product that are added to others, and those of them that leave their tile for it."""
+    """Results of one product that are added to others, and those of them that leave their tile for it.
+
+    Args:
+        parts: All parts of a weight with where what they give is added: their tiles or cores.
+        backwards: Sums run over cuts of the outputs.
+    """
     cuts: dict[tuple[int, tuple[int, int]], list[Hashable]] = {}
     for part, tile in parts.items():
         cuts.setdefault((part.group, part.inputs if backwards else part.outputs), []).append(tile)

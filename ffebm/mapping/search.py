@@ -108,8 +108,8 @@ class Tried:
     area: float
 
 
-Measure = Callable[[Sequence[Option]], Measured]
-"""Places a mapping and schedules one inference of it."""
+Measure = Callable[[Sequence[Option], float], Measured | None]
+"""Places a mapping and schedules one inference of it; None if a bound says that it takes more seconds."""
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ class Search:
             except UsageError:
                 break
             picks = [*packed, *map(self._closer, packed), *picks]
-            kept = [self.tried(picked) for picked in self._competing(picks)]
+            kept = self._scheduled(self._competing(picks))
             if any(not self._excess(found) for found in kept):
                 return choice, kept
             limits = self._tighter(limits, kept[0])
@@ -209,6 +209,19 @@ class Search:
             return list(picks)
         most = max(self._work(picked) for picked in picks)
         return [picked for picked in picks if self._work(picked) == most]
+
+    def _scheduled(self, picks: Sequence[tuple[int, ...]]) -> list[Tried]:
+        """Mappings with their schedules; where only the shortest counts, without what cannot be it."""
+        goal = self.goal
+        if goal.limited or goal.objective not in {"analog", "latency"} or self._tries() is not None:
+            return [self.tried(picked) for picked in picks]
+        kept: list[Tried] = []
+        for picked in dict.fromkeys(picks):
+            least = min((found.measured.seconds for found in kept), default=math.inf)
+            found = self._within(picked, least * (1 + SLACK))
+            if found is not None:
+                kept.append(found)
+        return kept
 
     def _least(self, whole: WholeChoice) -> tuple[Choice, list[Tried]]:
         """Mappings with the least of each figure that is limited.
@@ -368,16 +381,20 @@ class Search:
 
     def _climbed(self, kept: Sequence[Tried]) -> Tried:
         """The best mapping by changes of one option from each start, and of two around what these lead to."""
-        best = min(kept, key=self.key)
-        left = TRIES[self.goal.objective] * self.goal.effort // 1000 // max(1, len(self.graph.nodes))
-        if sum(len(some.options) for some in self.choosing) > left:
-            return best
+        left = self._tries()
+        if left is None:
+            return min(kept, key=self.key)
         until = len(self.seen) + left
         starts = self._starts(kept)
         tops = [self._top(start, until, self._others_of_one) for start in starts]
         bases = {base.picked: base for base in (*sorted(tops, key=self.key), *starts)}
         found = [self._best_near(base, until) for base in bases.values()]
         return self._top(min(found, key=self.key), until, self._near)
+
+    def _tries(self) -> int | None:
+        """How many changed mappings may be scheduled; None where the graph is too large for any."""
+        left = TRIES[self.goal.objective] * self.goal.effort // 1000 // max(1, len(self.graph.nodes))
+        return left if sum(len(some.options) for some in self.choosing) <= left else None
 
     def _starts(self, kept: Sequence[Tried]) -> list[Tried]:
         """Mappings to change: each kept one, and some with fewer tiles; the best first."""
@@ -444,10 +461,19 @@ class Search:
 
     def tried(self, picked: tuple[int, ...]) -> Tried:
         """A mapping with its schedule; each is scheduled once."""
+        found = self._within(picked, math.inf)
+        assert found is not None
+        return found
+
+    def _within(self, picked: tuple[int, ...], seconds: float) -> Tried | None:
+        """A mapping with its schedule; None if a bound says that it takes longer than some seconds."""
         if picked not in self.seen:
             options = self._options(picked)
             area = sum(price.area for option in options for price in option.prices)
-            self.seen[picked] = Tried(picked, self.measure(options), self._work(picked), area)
+            measured = self.measure(options, seconds)
+            if measured is None:
+                return None
+            self.seen[picked] = Tried(picked, measured, self._work(picked), area)
         return self.seen[picked]
 
     def _work(self, picked: Sequence[int]) -> float:

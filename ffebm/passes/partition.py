@@ -33,14 +33,14 @@ class Partition:
         goal: What the mapping is to be like.
         batch: Samples of one inference.
         sweeps: Most sweeps of a free phase.
-        schedule: Measures one inference of a placed graph.
+        schedule: Measures one inference of a placed graph; None if a bound says that it takes more seconds.
         tell: Called with what was chosen.
     """
 
     goal: Goal
     batch: Callable[[Graph], int]
     sweeps: int
-    schedule: Callable[[Graph, Hardware], Measured]
+    schedule: Callable[[Graph, Hardware, float], Measured | None]
     tell: Callable[[Mapped], None] | None = None
     name: str = "partition"
     requires: Stage = Stage.TILED
@@ -60,8 +60,8 @@ class Partition:
             _apply(graph, hardware, self.goal, (), ())
             return
 
-        def measure(options: Sequence[Option]) -> Measured:
-            return self.measured(graph, hardware, choosing, options)
+        def measure(options: Sequence[Option], seconds: float) -> Measured | None:
+            return self.measured(graph, hardware, choosing, options, seconds)
 
         searched = Search(graph, hardware, choosing, self.goal, measure).best()
         options = searched.options(choosing)
@@ -72,9 +72,22 @@ class Partition:
         _note(graph)
 
     def measured(
-        self, graph: Graph, hardware: Hardware, choosing: Sequence[Choosing], options: Sequence[Option]
-    ) -> Measured:
-        """One inference of a mapping as it is scheduled; the graph stays as it is."""
+        self,
+        graph: Graph,
+        hardware: Hardware,
+        choosing: Sequence[Choosing],
+        options: Sequence[Option],
+        seconds: float = math.inf,
+    ) -> Measured | None:
+        """One inference of a mapping as it is scheduled; the graph stays as it is.
+
+        Args:
+            graph: With energy blocks.
+            hardware: The machine.
+            choosing: What each block could be.
+            options: What each is.
+            seconds: None is found if a bound says that it takes longer.
+        """
         trial = replace(graph, nodes=[replace(node) for node in graph.nodes], notes=[])
         _apply(trial, hardware, self.goal, choosing, options)
         Placement(self.goal.tiles, self.goal.area).run(trial, hardware)
@@ -82,7 +95,8 @@ class Partition:
         area = sum(
             group.area.value * len(used & set(hardware.tile_numbers(group.name))) for group in hardware.analog
         )
-        return replace(self.schedule(trial, hardware), area=area)
+        found = self.schedule(trial, hardware, seconds)
+        return None if found is None else replace(found, area=area)
 
 
 def _not_slow(some: Choosing, slowdown: float) -> Choosing:

@@ -9,12 +9,18 @@ further passes from the end of the schedule and back improve the order, at last 
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from ffebm.mapping.digital_cost import DigitalWork
 from ffebm.plan.schedule import Cost, Schedule, Step, StepKind
+from ffebm.scheduling.kernels.spent import Spent
 from ffebm.scheduling.serial_schedule import serial_starts
+
+if TYPE_CHECKING:
+    from ffebm.scheduling.kernels.task_arrays import TaskArrays
 
 LONGEST_CHAIN = "longest chain"
 """Name of the bound that the critical path is."""
@@ -23,6 +29,12 @@ GAIN = 1e-9
 MOST_IN_TURN = 10_000
 """Tasks up to which each is placed for itself too, those of one sample: looking for gaps takes longer than in
 proportion."""
+MOST_PLAIN = 250_000
+"""Tasks that a process places by plain loops, in all passes together: that takes about as long as loading the
+compiled ones, which are quicker by ten times."""
+
+
+_SPENT = Spent(MOST_PLAIN)
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -160,6 +172,11 @@ def work_of_units(tasks: list[Task]) -> dict[str, float]:
     return busy
 
 
+def least_of(tasks: list[Task]) -> float:
+    """Seconds that no schedule of tasks is shorter than: the longest chain, or what the busiest unit does."""
+    return max(max(chains_behind(tasks), default=0.0), max(work_of_units(tasks).values(), default=0.0))
+
+
 @dataclass(frozen=True)
 class _Work:
     """What the simulation needs of tasks.
@@ -175,6 +192,13 @@ class _Work:
     after: list[tuple[int, ...]]
     units: list[tuple[int, ...]]
     n_units: int
+
+    @cached_property
+    def arrays(self) -> "TaskArrays":
+        """The same for compiled loops."""
+        from ffebm.scheduling.kernels.task_arrays import TaskArrays
+
+        return TaskArrays.of(self.seconds, self.after, self.units)
 
     def backwards(self) -> "_Work":
         """The same work from its end: the last task is the first, and waits for what waited for it."""
@@ -196,10 +220,18 @@ class _Work:
         """Start of every task; what takes no time goes first, as it delays nothing, then the least key."""
         ranks = [(seconds > 0.0, key) for seconds, key in zip(self.seconds, keys, strict=True)]
         order = sorted(range(len(keys)), key=ranks.__getitem__)
+        if _SPENT.is_much(len(order)):
+            from ffebm.scheduling.kernels.simulation import simulated
+
+            return simulated(self.arrays, order)
         return _Simulation(self, order).run()
 
     def in_turn(self, keys: Sequence[float]) -> list[float]:
         """Start of every task if each is placed for itself, what has the least key first."""
+        if _SPENT.is_much(len(keys)):
+            from ffebm.scheduling.kernels.serial import placed_in_turn
+
+            return placed_in_turn(self.arrays, keys)
         return serial_starts(self.seconds, self.after, self.units, keys)
 
     def shortest(self, found: Sequence[list[float]]) -> list[float]:

@@ -31,7 +31,7 @@ from ffebm.plan.twin import Batches, DigitalTwin, Total
 from ffebm.scheduling.bands import MOST_STEPS
 from ffebm.scheduling.bounds.bounds import with_bound
 from ffebm.scheduling.in_flight import Interval, first_of, interval_of, joining, samples_in_flight
-from ffebm.scheduling.list_schedule import Task, filling_chain, ordered
+from ffebm.scheduling.list_schedule import Task, filling_chain, least_of, ordered
 from ffebm.scheduling.memory.flow_of import flow_of
 from ffebm.scheduling.memory.planned import Fit, Found, Priced, Remembered, planned, priced, settled, timed
 from ffebm.scheduling.schedules import TaskLists, batch_of, inference_tasks
@@ -161,7 +161,12 @@ def schedules_of(
 
 
 def priced_schedules(
-    graph: Graph, hardware: Hardware, settle: Settle, runs: int = 1, objective: Objective = "analog"
+    graph: Graph,
+    hardware: Hardware,
+    settle: Settle,
+    runs: int = 1,
+    objective: Objective = "analog",
+    tried: Remembered | None = None,
 ) -> tuple[Schedule, Schedule]:
     """An inference and a training step with all that they take, without bounds and places in memories.
 
@@ -171,6 +176,7 @@ def priced_schedules(
         settle: How energy blocks settle.
         runs: How many runs of the graph each has in flight.
         objective: What bands of a training step are chosen for.
+        tried: Inferences that were looked at before.
 
     Raises:
         ModelError: If that takes more steps than a schedule may have.
@@ -178,7 +184,7 @@ def priced_schedules(
     """
     lists = TaskLists(graph, hardware, settle)
     flow, job = flow_of(graph), _Job(graph, hardware, lists, objective, runs, priced)
-    inference = job.inference(flow)
+    inference = replace(job, fit=partial(priced, tried=tried)).inference(flow)
     training = job.training(flow, inference).best
     interval = interval_of(first_of(inference.tasks), frozenset())
     first = _following(inference.schedule, interval)
@@ -222,10 +228,24 @@ def _in_flight(tasks: list[Task], runs: int, joined: frozenset[str]) -> list[Tas
 
 
 def inference_of(
-    graph: Graph, hardware: Hardware, settle: Settle, tried: Remembered | None = None
-) -> Schedule:
-    """One inference of a placed graph, without its leakage, which may be kept for `schedules_of`."""
+    graph: Graph,
+    hardware: Hardware,
+    settle: Settle,
+    tried: Remembered | None = None,
+    seconds: float = math.inf,
+) -> Schedule | None:
+    """One inference of a placed graph, without its leakage.
+
+    Args:
+        graph: The graph.
+        hardware: The machine.
+        settle: How energy blocks settle.
+        tried: Keeps it for `schedules_of`.
+        seconds: None is found if a bound says that it takes longer; far memories only add to that.
+    """
     tasks = inference_tasks(graph, hardware, settle)
+    if seconds < math.inf and least_of(tasks) > seconds:
+        return None
     return timed(flow_of(graph), hardware, tasks, ordered, tried)
 
 

@@ -63,8 +63,8 @@ def search(seed: int, goal: Goal) -> Search:
     assert isinstance(partition, Partition)
     choosing = choosing_of(graph, hardware, Run(1, 60))
 
-    def measure(options: Sequence[Option]) -> Measured:
-        return partition.measured(graph, hardware, choosing, options)
+    def measure(options: Sequence[Option], seconds: float) -> Measured | None:
+        return partition.measured(graph, hardware, choosing, options, seconds)
 
     return Search(graph, hardware, choosing, goal, measure)
 

@@ -88,6 +88,11 @@ def accesses(flow: Dataflow, steps: Sequence[Step], beside: Beside = nothing_bes
     return _Reading(flow, steps, beside).all()
 
 
+def _distinct(some: list[Held]) -> list[Held]:
+    """Each once, where it comes first."""
+    return list(dict.fromkeys(some)) if len(some) > 1 else some
+
+
 _Place = tuple[Content, str, str]
 """Something by its name, and where it is."""
 
@@ -127,15 +132,12 @@ class _Reading:
         """What each step reads of what is there, and writes."""
         found = []
         for step in self.steps:
-            self.access = Access()
+            self.access = access = Access()
             getattr(self, f"_{step.kind}")(step)
-            found.append(
-                Access(
-                    list(dict.fromkeys(self.access.reads)),
-                    list(dict.fromkeys(self.access.writes)),
-                    list(dict.fromkeys(self.access.needs)),
-                )
-            )
+            found.append(access)
+            access.reads = _distinct(access.reads)
+            access.writes = _distinct(access.writes)
+            access.needs = _distinct(access.needs)
         return found
 
     # --- places ------------------------------------------------------------------------------------------
@@ -156,11 +158,16 @@ class _Reading:
 
     def found(self, step: Step, place: _Place) -> list[Held]:
         """What a step finds in a place."""
-        makers = self.there.get(place, {})
-        direct = dict.fromkeys(held for before in step.after for held in makers.get(before, ()))
+        makers = self.there.get(place)
+        if makers is None:
+            return []
+        direct: list[Held] = []
+        for before in step.after:
+            if before in makers:
+                direct += makers[before]
         if direct:
-            return list(direct)
-        every = list(dict.fromkeys(held for helds in makers.values() for held in helds))
+            return _distinct(direct)
+        every = _distinct([held for helds in makers.values() for held in helds])
         own = [held for held in every if held.sample == step.sample]
         return own or every
 

@@ -20,6 +20,7 @@ class Sizes:
         self._bits = bits
         self._tiles = {block.name: max(1, len(flow.tiles_of(block.id))) for block in flow.blocks}
         self._rows: dict[tuple[str, str], int] = {}
+        self._known: dict[Held, int] = {}
         for held in found:
             if held.rows is not None:
                 known = self._rows.get((held.content, held.name), 1)
@@ -32,9 +33,16 @@ class Sizes:
 
     def whole(self, held: Held) -> int:
         """Bytes of it: of a band, its share."""
-        first, behind = held.rows or (0, 1)
-        rows = self._rows[held.content, held.name] if held.rows is not None else 1
-        return -(-self.elements(held) * self._bits * (behind - first) // (8 * rows))
+        known = self._known.get(held)
+        if known is None:
+            first, behind = held.rows or (0, 1)
+            rows = self._rows[held.content, held.name] if held.rows is not None else 1
+            known = self._known[held] = -(-self.elements(held) * self._bits * (behind - first) // (8 * rows))
+        return known
+
+    def all_bands(self, held: Held) -> int:
+        """Bytes of all bands together."""
+        return -(-self.elements(held) * self._bits // 8)
 
     def each(self, held: Held) -> int:
         """Bytes in each memory that it lies in: memories beside tiles take even shares."""

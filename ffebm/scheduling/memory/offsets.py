@@ -16,13 +16,18 @@ from itertools import islice
 import numpy as np
 
 from ffebm.plan.memory.demand import Demand, Integers, loads_of
+from ffebm.scheduling.kernels.spent import Spent
 
 PLACED = 8000
 """Buffers placed in all orders together, which bounds the time; four orders at least, sixteen at most."""
 NEAR = 1.01
 """A peak that is no more times the bound ends the search."""
+MOST_PLAIN = 30_000
+"""Buffers that a process places by plain loops, in all orders: that takes about as long as loading the
+compiled ones, which are quicker by ten times."""
 NOWHERE = -1
 """The offset of a buffer that does not fit."""
+_SPENT = Spent(MOST_PLAIN)
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,10 @@ def _squeaking(wanted: Demand, found: Offsets) -> Integers:
 
 def _greedy(wanted: Demand, order: Integers, capacity: int) -> Offsets:
     """Each in turn into the smallest gap that it fits, or behind all that is in its way."""
+    if _SPENT.is_much(len(order)):
+        from ffebm.scheduling.kernels.gaps import placed_by_gap
+
+        return Offsets(*placed_by_gap(wanted, order, capacity))
     at = np.full(len(order), NOWHERE, dtype=np.int64)
     several = len(wanted.meets) > 1
     # what has a place, in order of its offset: begin and end of its life, first byte and the one behind, home

@@ -99,10 +99,20 @@ def planned(
     Raises:
         UsageError: If something fits in no memory.
     """
+    return settled(_first_found(flow, hardware, tasks, scheduler, dtype, tried), tasks, scheduler)
+
+
+def _first_found(
+    flow: Dataflow,
+    hardware: Hardware,
+    tasks: list[Task],
+    scheduler: Scheduler,
+    dtype: DataType,
+    tried: Remembered | None,
+) -> Priced:
+    """What was found before, or what is now."""
     found = tried.take(flow, tasks) if tried is not None and dtype == "fp32" else None
-    if found is None:
-        found = _fitting(Places(flow, hardware, dtype), tasks, scheduler)
-    return settled(found, tasks, scheduler)
+    return _fitting(Places(flow, hardware, dtype), tasks, scheduler) if found is None else found
 
 
 def settled(found: Priced, tasks: list[Task], scheduler: Scheduler) -> Planned:
@@ -122,7 +132,12 @@ def settled(found: Priced, tasks: list[Task], scheduler: Scheduler) -> Planned:
 
 
 def priced(
-    flow: Dataflow, hardware: Hardware, tasks: list[Task], scheduler: Scheduler, dtype: DataType = "fp32"
+    flow: Dataflow,
+    hardware: Hardware,
+    tasks: list[Task],
+    scheduler: Scheduler,
+    dtype: DataType = "fp32",
+    tried: Remembered | None = None,
 ) -> Priced:
     """The same without offsets: whether all has a place is asked, the best one is not looked for.
 
@@ -132,14 +147,14 @@ def priced(
         tasks: What is done.
         scheduler: Gives each a time.
         dtype: Of which type values are.
+        tried: What was looked at before, in fp32.
 
     Raises:
         UsageError: If something fits in no memory.
     """
-    places = Places(flow, hardware, dtype)
-    found = _fitting(places, tasks, scheduler)
-    while not places.fits():
-        found = _fitting(places, tasks, scheduler)
+    found = _first_found(flow, hardware, tasks, scheduler, dtype, tried)
+    while not found.places.fits():
+        found = _fitting(found.places, tasks, scheduler)
     return found
 
 

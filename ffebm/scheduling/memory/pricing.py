@@ -145,12 +145,12 @@ class Pricing:
 
         Rows that two bands need stay with the unit from the one to the other, as bands of reads share lines.
         """
-        together: dict[Held, list[Held]] = defaultdict(list)
+        together: dict[tuple[str, str, str, int], list[Held]] = {}
         for held in some:
-            together[held._replace(rows=None)].append(held)
-        for thing, parts in together.items():
+            together.setdefault((held.content, held.name, held.at, held.sample), []).append(held)
+        for parts in together.values():
             sizes = [self.places.sizes.whole(held) for held in parts]
-            most = min(1.0, share * self.places.sizes.whole(thing) / max(1, sum(sizes)))
+            most = min(1.0, share * self.places.sizes.all_bands(parts[0]) / max(1, sum(sizes)))
             for held, size in zip(parts, sizes, strict=True):
                 yield held, math.ceil(most * size)
 
@@ -165,6 +165,8 @@ class Pricing:
         return found
 
     def _adds(self, held: Held, step: Step) -> bool:
+        if held.at == HOST and not self.places.down:
+            return False
         if held.at != HOST:
             # reads of lines are billed in the memory nearest to their tiles
             return not self._block(step) or self.places.level(held).memory != self.buffers[held.at]
@@ -177,6 +179,8 @@ class Pricing:
 
     def _wanted_beside(self, held: Held, step: Step) -> Held | None:
         """What something is called beside the tiles that a step runs on, if it found no room there."""
+        if not self.redirected:
+            return None
         return self.redirected.get((held.content, held.name, self._block(step)))
 
     def spills(self) -> Iterator[Spill]:

@@ -1,0 +1,71 @@
+"""Compiled loops against their plain forms, which find the same to the last bit."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ffebm.plan.memory.demand import Demand, demand
+from ffebm.plan.schedule import Cost, StepKind
+from ffebm.scheduling import list_schedule
+from ffebm.scheduling.kernels.spent import Spent
+from ffebm.scheduling.list_schedule import Task, ordered
+from ffebm.scheduling.memory import offsets
+
+ALWAYS, NEVER = Spent(-1), Spent(1 << 62)
+KINDS: tuple[StepKind, ...] = ("digital", "update")
+SECONDS = st.sampled_from([0.0, 1.0, 2.0, 0.1, 0.2, 0.3])
+
+
+@st.composite
+def task_lists(draw: st.DrawFn) -> list[Task]:
+    """Tasks on up to four units, of which each may take several at once, for up to two samples."""
+    tasks = []
+    for number in range(draw(st.integers(0, 25))):
+        after = draw(st.sets(st.integers(0, number - 1), max_size=3)) if number else set()
+        units = draw(st.sets(st.sampled_from("abcd"), max_size=3))
+        seconds, sample = draw(SECONDS), draw(st.integers(0, 1))
+        name, kind = f"n{number}", draw(st.sampled_from(KINDS))
+        tasks.append(
+            Task(kind, name, tuple(sorted(units)), seconds, tuple(sorted(after)), Cost(), sample=sample)
+        )
+    return tasks
+
+
+@given(task_lists())
+@settings(deadline=None)
+def test_schedules_are_the_same(tasks: list[Task]) -> None:
+    found = []
+    with pytest.MonkeyPatch.context() as patch:
+        for spent in (NEVER, ALWAYS):
+            patch.setattr(list_schedule, "_SPENT", spent)
+            found.append(ordered(tasks))
+    assert found[0] == found[1]
+
+
+@st.composite
+def demands(draw: st.DrawFn) -> Demand:
+    """Buffers in up to three sets of memories."""
+    count = draw(st.integers(1, 20))
+    sizes = draw(st.lists(st.integers(1, 9), min_size=count, max_size=count))
+    begins = draw(st.lists(st.integers(0, 12), min_size=count, max_size=count))
+    lives = [(begin, begin + draw(st.integers(0, 6))) for begin in begins]
+    sets = [frozenset("a"), frozenset("ab"), frozenset("c")]
+    return demand(sizes, lives, [draw(st.sampled_from(sets)) for _ in sizes])
+
+
+@given(demands(), st.integers(5, 60), st.none() | st.integers(1, 40))
+@settings(deadline=None)
+def test_offsets_are_the_same(wanted: Demand, capacity: int, bound: int | None) -> None:
+    found = []
+    with pytest.MonkeyPatch.context() as patch:
+        for spent in (NEVER, ALWAYS):
+            patch.setattr(offsets, "_SPENT", spent)
+            found.append(offsets.placed(wanted, capacity, bound))
+    assert found[0].peak == found[1].peak
+    np.testing.assert_array_equal(found[0].at, found[1].at)
+
+
+def test_compiled_loops_take_over_when_plain_ones_have_done_enough() -> None:
+    spent = Spent(10)
+    assert [spent.is_much(rounds) for rounds in (6, 4, 1, 0)] == [False, False, True, True]
