@@ -16,6 +16,7 @@ from ffebm.hardware.description import (
     Time,
     Voltage,
     load_hardware,
+    shipped_hardware,
 )
 
 
@@ -29,6 +30,11 @@ def crossbars(count: int, rows: int, cols: int, **digital: Any) -> Hardware:
         analog=(replace(machine.analog[0], count=count, tile=tile),),
         digital=(replace(machine.digital[0], **digital),),
     )
+
+
+def with_signs() -> list[str]:
+    """Shipped machines whose cells hold weights of either sign, as Hopfield networks have them."""
+    return [name for name in shipped_hardware() if any(g.holds(2) for g in load_hardware(name).analog)]
 
 
 def with_tiles(machine: Hardware, **fields: Any) -> Hardware:

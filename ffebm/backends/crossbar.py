@@ -1,5 +1,7 @@
 """Crossbar backend: weights become levels of cells with a scale and converter ranges."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from ffebm.errors import InternalError, Location, ModelError
@@ -7,7 +9,7 @@ from ffebm.files.mapped import let_go
 from ffebm.graph.graph import Graph
 from ffebm.graph.tensor import Array
 from ffebm.hardware.description import Hardware
-from ffebm.plan import conductance
+from ffebm.plan.conductance import common_limits, linears_of, to_matrix
 from ffebm.plan.programming import programmed
 from ffebm.plan.schema import Piece, TilePlan
 
@@ -35,16 +37,15 @@ def emit_tiles(
     Raises:
         ModelError: If a weight is not finite.
     """
-    linears = {
-        i.linear.weight: i.linear for b in graph.blocks for _, i in b.interactions() if i.linear is not None
-    }
+    linears = linears_of(graph.blocks)
     groups = {weight: block.group for block in graph.blocks for weight in block.weights()}
     arrays: dict[str, Array] = {}
     pieces: dict[int, list[Piece]] = {}
     count = 0
+    limits = _common_limits(graph, hardware, groups) if levels else {}
     for weight, parts in graph.parts.items():
         tile = hardware.analog_group(groups[weight]).tile
-        matrix = conductance.to_matrix(linears[weight], graph.constants[weight])
+        matrix = to_matrix(linears[weight], graph.constants[weight])
         if tile.has_cells:
             _check_finite(matrix, Location(graph.source, weight))
         # in all replicas
@@ -55,7 +56,7 @@ def emit_tiles(
             if tile.has_cells and levels:
                 key = (part.group, part.inputs, part.outputs)
                 if key not in alike:
-                    alike[key] = programmed(matrix, part, tile.crossbar())
+                    alike[key] = programmed(matrix, part, tile.crossbar(), limits.get(weight))
                 held, settings = alike[key]
                 arrays |= {f"piece{count}.{name}": array for name, array in held.items()}
             piece = Piece(
@@ -75,6 +76,16 @@ def emit_tiles(
             count += 1
         let_go(graph.constants[weight])
     return tuple(_tile(number, pieces[number], hardware) for number in sorted(pieces)), arrays
+
+
+def _common_limits(graph: Graph, hardware: Hardware, groups: Mapping[str, str]) -> dict[str, float]:
+    """What g_max stands for, by weight in an array of single cells."""
+    kinds = {weight: hardware.analog_group(groups[weight]).tile for weight in graph.parts}
+    single = {w: kind.crossbar() for w, kind in kinds.items() if kind.has_cells and kind.crossbar().is_single}
+    linears = linears_of(graph.blocks)
+    for weight in single:
+        _check_finite(to_matrix(linears[weight], graph.constants[weight]), Location(graph.source, weight))
+    return common_limits(graph.blocks, graph.constants, single)
 
 
 def _check_finite(matrix: Array, where: Location) -> None:

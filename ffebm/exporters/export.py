@@ -42,12 +42,22 @@ def layer_name(weight: str) -> str:
 
 
 def held_slices(plan: Plan, linear: Linear, piece: Piece) -> list[Array]:
-    """What the cells of each slice of a piece stand for when they meet their targets, [n_out, n_in]."""
+    """What the cells of each slice of a piece stand for when they meet their targets, [n_out, n_in].
+
+    Raises:
+        UsageError: If they are single cells, whose range is that of a circuit.
+    """
     matrix = to_matrix(linear, plan.weights[linear.weight])[piece.group]
     part = matrix[slice(*piece.outputs), slice(*piece.inputs)].astype(np.float32)
     if not used_group(plan).tile.has_cells:
         return [np.ascontiguousarray(part)]
     tile = used_group(plan).tile.crossbar()
+    if tile.is_single:
+        raise UsageError(
+            f"the plan lies on single cells, {used_group(plan).name!r} of machine {plan.hardware.name!r}",
+            allowed="arrays that are read, whose weights have a sign",
+            hint="--to spice writes circuits of conductances",
+        )
     scale = weight_range(part, tile, matrix.shape[-1])
     digits = to_digits(to_levels(part, scale, tile), tile)
     shares = [digit / (tile.cell.levels - 1) for digit in digits]

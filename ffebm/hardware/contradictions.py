@@ -95,7 +95,15 @@ def _tiles_problems(tiles: AnalogGroup) -> Iterator[tuple[str, str, str]]:
     for name, found, allowed in _crossbar_problems(tile):
         yield f".tile{name}", found, allowed
     if tiles.settling == "clocked":
+        if tile.is_single:
+            found = "single cells with clocked settling"
+            yield ".tile.mapping", found, "passive arrays, which settle by themselves"
         return
+    yield from _continuous_problems(tile)
+
+
+def _continuous_problems(tile: Crossbar) -> Iterator[tuple[str, str, str]]:
+    """Contradictions of a tile in circuits that settle by themselves."""
     if tile.slices > 1 or tile.dac.slices > 1:
         yield ".settling", "continuous settling of slices, which are added digitally", "one slice"
     elif tile.adc.range not in {"calibrated", "maximal"}:
@@ -202,9 +210,29 @@ def _crossbar_problems(tile: Crossbar) -> Iterator[tuple[str, str, str]]:
     if tile.omega != 1.0 and tile.update is not None:
         found = f"omega {tile.omega:g} beside an update with a range"
         yield ".omega", found, "omega is for tiles that are programmed; tile.update.range says the same"
+    if tile.is_single:
+        yield from _single_problems(tile)
     if tile.update is not None:
         yield from _update_problems(tile, tile.update)
     yield from _dac_problems(tile.dac)
+
+
+def _single_problems(tile: Crossbar) -> Iterator[tuple[str, str, str]]:
+    """Contradictions of passive arrays: a conductance is the same both ways, and nothing scales a column."""
+    if tile.scale == "column":
+        yield ".scale", "digital scales of columns in a passive array", "'piece': one range a block"
+    if tile.mismatch is not None:
+        yield (
+            ".mismatch",
+            "two directions that differ in a passive array",
+            "none: a conductance has no direction",
+        )
+    if tile.wires is not None:
+        yield (
+            ".wires",
+            "wires between lines that are driven and sensed",
+            "none: lines of passive arrays are nodes",
+        )
 
 
 def _dac_problems(dac: Dac) -> Iterator[tuple[str, str, str]]:

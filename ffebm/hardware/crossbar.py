@@ -135,7 +135,8 @@ class Crossbar(
         write_time: Of one row programmed once.
         mapping: "differential": a weight is the difference of two cells. "offset": a weight is the difference
             between its cell and that of a column which all weights of a row share; the currents are
-            subtracted before the ADC.
+            subtracted before the ADC. "single": a weight is one cell, never negative, in a passive array
+            whose lines are nodes of the circuit; 0 S stands for 0, and all weights of a block have one range.
         scale: What is scaled to the range of weights by a digital factor of its own: a "piece" of a matrix as
             a whole, or each "column" (output) of it, whose factor then multiplies what is read, and the
             inputs of a transposed read before their DACs.
@@ -160,7 +161,7 @@ class Crossbar(
     adc_sigmas: Ratio | None = None
     read_time: Time
     write_time: Time
-    mapping: Literal["differential", "offset"] = "differential"
+    mapping: Literal["differential", "offset", "single"] = "differential"
     scale: Literal["piece", "column"] = "piece"
     omega: Annotated[float, Meta(gt=0, le=1000)] = 1.0
     slices: Annotated[int, Meta(ge=1, le=32)] = 1
@@ -245,9 +246,22 @@ class Crossbar(
 
     @property
     def top_level(self) -> int:
-        """Steps from a weight of zero to the largest one; all slices together."""
+        """Steps to the largest weight, all slices together: from one of zero, of single cells from g_min."""
         steps = int(self.cell.levels**self.slices) - 1
-        return steps if self.mapping == "differential" else steps // 2
+        return steps // 2 if self.mapping == "offset" else steps
+
+    @property
+    def is_single(self) -> bool:
+        """A weight is one conductance."""
+        return self.mapping == "single"
+
+    @property
+    def least_level(self) -> float:
+        """Steps from a weight of zero to the lowest level: those of g_min, where that counts."""
+        if not self.is_single:
+            return 0.0
+        cell = self.cell
+        return float(cell.g_min.value * (cell.levels - 1) / (cell.g_max.value - cell.g_min.value))
 
     @property
     def cells_a_weight(self) -> int:

@@ -83,7 +83,7 @@ def _of_tile(tile: Any) -> dict[str, float]:
     """What formulas of a tile may ask for: rows, columns, arrays, and the bits of its ADCs."""
     if not isinstance(tile, dict):
         return {}
-    slices, cells = tile.get("slices", 1), 1 if tile.get("mapping") == "offset" else 2
+    slices, cells = tile.get("slices", 1), 1 if tile.get("mapping") in {"offset", "single"} else 2
     asked = {"rows": tile.get("rows"), "cols": tile.get("cols"), **_bits(tile.get("adc"))}
     asked["arrays"] = slices * cells if isinstance(slices, int) else None
     return _numbers(asked)

@@ -143,6 +143,10 @@ class AnalogGroup(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     area: Area
     leakage: Power
 
+    def holds(self, cells: int) -> bool:
+        """Its arrays hold the weights of circuits with so many cells a weight; single cells have no sign."""
+        return not self.tile.has_cells or not self.tile.crossbar().is_single or cells == 1
+
 
 class Arithmetic(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a digital unit does in one data type.

@@ -12,6 +12,7 @@ from functools import cached_property
 
 from msgspec.structs import replace as changed
 
+from ffebm.graph.admission import admission_of
 from ffebm.graph.energy_block import EnergyBlock, Interaction, Linear
 from ffebm.graph.graph import Graph, Node
 from ffebm.graph.work import elements, macs, rows
@@ -156,7 +157,10 @@ class _Pricing:
         digital = self._digital()
         if digital is not None:
             yield digital
+        cells = max(admission_of(block.physics).cells_a_weight for block in self.blocks)
         for group in self.hardware.analog:
+            if not group.holds(cells):
+                continue
             found = list(self._on_tiles(group))
             alone = [option for option in found if option.bundles <= self.most[group.name]]
             yield from _worth_it(alone or found, group.name)  # a tile for each bundle, if that can be

@@ -42,9 +42,10 @@ class EnergyBlocks:
 
         Raises:
             UsageError: If nothing has a name that is to stay digital, more block sizes are listed than the
-                chain of layers takes, or the circuit of a block cannot be wired.
+                chain of layers takes, the circuit of a block cannot be wired, or no tile has cells for it.
         """
         admission = admission_of(self.physics)
+        _check_cells(hardware, self.physics, admission.cells_a_weight)
         grouping = Grouping(graph, admission, self.block_size, self.boundary)
         reading = LayerReading(graph, admission, grouping, Patterns(self.digital), self.activations)
         for node in graph.nodes:
@@ -62,6 +63,21 @@ class EnergyBlocks:
         _check_sizes(graph, self.block_size, grouping.sizes_taken + reading.spared, grouping.weighted)
         for block in graph.blocks:
             graph.notes += admission.notes(block, graph.constants)
+
+
+def _check_cells(hardware: Hardware, physics: str, needed: int) -> None:
+    """Some tiles have as many cells a weight as the circuits of blocks take."""
+    if any(group.holds(needed) for group in hardware.analog):
+        return
+    names = " and ".join(repr(group.name) for group in hardware.analog)
+    hint = (
+        "" if physics == "deep-resistive" else "--physics deep-resistive, whose weights are conductances, or "
+    )
+    raise UsageError(
+        f"blocks of physics {physics!r} on single cells: {names} of machine {hardware.name!r}",
+        allowed=f"arrays with {needed} cells a weight: their difference has a sign",
+        hint=f"{hint}a machine with pairs of cells, as resistive and reference are",
+    )
 
 
 def _spare_cells(hardware: Hardware, needed: int) -> Iterator[str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
+from ffebm.graph.admission import admission_of
 from ffebm.graph.energy_block import EnergyBlock
 from ffebm.graph.graph import Graph, Stage
 from ffebm.hardware.description import AnalogGroup, Hardware
@@ -46,7 +47,10 @@ class Tiling:
 
     def _relaxed(self, graph: Graph, block: EnergyBlock, hardware: Hardware) -> EnergyBlock:
         """A block with what it needs where it settles by itself: the most on any group of such tiles."""
-        groups = [group for group in hardware.analog if group.settling == "continuous"]
+        cells = admission_of(block.physics).cells_a_weight
+        groups = [g for g in hardware.analog if g.settling == "continuous" and g.holds(cells)]
+        if not groups:
+            return block
         needs = [relaxed(block, graph.constants, group) for group in groups]
         known = [need for need in needs if need is not None]
         if len(known) < len(groups):

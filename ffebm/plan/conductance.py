@@ -4,9 +4,10 @@ The compiler maps with numpy, the runtime with torch whenever a weight has chang
 which use only what the two kinds of array share.
 """
 
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ffebm.graph.energy_block import Linear
+from ffebm.graph.energy_block import EnergyBlock, Linear
 from ffebm.hardware.description import Crossbar
 
 HEADROOM = 1.05
@@ -99,10 +100,18 @@ def to_levels(piece: Matrix, scale: Matrix, crossbar: Crossbar) -> Matrix:
         crossbar: The tile.
 
     Returns:
-        Whole numbers in [-top_level, top_level], in the type of `piece`.
+        Whole numbers in [-top_level, top_level], in the type of `piece`; of single cells the level of the
+        cell, from 0 on.
     """
     top = crossbar.top_level
-    return (piece / (scale + (scale == 0)) * top).round().clip(-top, top)
+    steps = exact_levels(piece, scale, crossbar).round()
+    return steps.clip(0, top) if crossbar.is_single else steps.clip(-top, top)
+
+
+def exact_levels(piece: Matrix, scale: Matrix, crossbar: Crossbar) -> Matrix:
+    """The same before rounding, not limited to the range."""
+    least = crossbar.least_level
+    return piece / (scale + (scale == 0)) * (crossbar.top_level + least) - least
 
 
 def range_scale(scale: Matrix, crossbar: Crossbar, index: int = 0) -> Matrix:
@@ -114,7 +123,7 @@ def range_scale(scale: Matrix, crossbar: Crossbar, index: int = 0) -> Matrix:
         index: The slice, the one of the lowest digit first.
     """
     top = crossbar.cell.levels - 1
-    return scale * (top * crossbar.cell.levels**index / crossbar.top_level)
+    return scale * (top * crossbar.cell.levels**index / (crossbar.top_level + crossbar.least_level))
 
 
 def to_digits(signed_levels: Matrix, crossbar: Crossbar) -> list[Matrix]:
@@ -152,10 +161,13 @@ def to_pair(digits: Matrix, crossbar: Crossbar, index: int = 0) -> tuple[Matrix,
 
     Returns:
         The cells that count up, [..., n_out, n_in], and those that count down: as many in a differential
-        array, where the unused one rests at g_min, or the offset column, [..., 1, n_in].
+        array, where the unused one rests at g_min, the offset column, [..., 1, n_in], or none,
+        [..., 0, n_in].
     """
     low, high = crossbar.cell.g_min.value, crossbar.cell.g_max.value
     step = (high - low) / (crossbar.cell.levels - 1)
+    if crossbar.is_single:
+        return low + digits * step, digits[..., :0, :]
     if crossbar.mapping == "offset":
         middle = crossbar.top_level // crossbar.cell.levels**index % crossbar.cell.levels
         return low + (digits + middle) * step, low + middle * step + 0 * digits[..., :1, :]
@@ -172,7 +184,7 @@ def uniform_deviation(digits: Matrix, crossbar: Crossbar) -> Matrix:
     Returns:
         [..., n_out], for full-range weights of 1.
     """
-    weight = digits / (crossbar.cell.levels - 1)
+    weight = _shares(digits, crossbar)
     return ((weight * weight).sum(-1) / 3.0) ** 0.5
 
 
@@ -193,7 +205,7 @@ def adc_range(digits: Matrix, crossbar: Crossbar, spread: Matrix | None = None) 
     Returns:
         [..., 1, 1]; [..., n_out, 1] by column.
     """
-    weight = digits / (crossbar.cell.levels - 1)
+    weight = _shares(digits, crossbar)
     reachable = abs(weight).sum(-1) * HEADROOM
     if crossbar.adc.range == "level":
         steps = (crossbar.cell.levels - 1) * crossbar.dac.top_step
@@ -210,6 +222,11 @@ def adc_range(digits: Matrix, crossbar: Crossbar, spread: Matrix | None = None) 
     return (smaller + (smaller == 0))[..., None]
 
 
+def _shares(digits: Matrix, crossbar: Crossbar) -> Matrix:
+    """Weights in units of g_max - g_min."""
+    return (digits + crossbar.least_level) / (crossbar.cell.levels - 1)
+
+
 def _largest_weight(piece: Matrix, *, by_column: bool) -> Matrix:
     """[..., 1, 1], or [..., n_out, 1] by column."""
     columns = _largest(abs(piece))[..., None]
@@ -219,3 +236,78 @@ def _largest_weight(piece: Matrix, *, by_column: bool) -> Matrix:
 def _largest(values: Matrix) -> Matrix:
     """Maximum along the last axis; torch's `max` would return the positions too."""
     return values.amax(-1) if hasattr(values, "amax") else values.max(-1)
+
+
+# --- one range for a circuit -------------------------------------------------------------------------
+#
+# Arrays that are read scale each piece digitally. In an array of single cells the lines are nodes of a
+# circuit, which knows conductances alone: what g_max stands for is the same in all pieces of a block, and of
+# blocks that share a weight.
+
+
+def circuits_of(blocks: Iterable[EnergyBlock], held: Collection[str]) -> tuple[tuple[str, ...], ...]:
+    """The weights that have one range.
+
+    Args:
+        blocks: Energy blocks.
+        held: Source names of the weights in arrays of single cells.
+    """
+    found: list[dict[str, None]] = []
+    for block in blocks:
+        names = dict.fromkeys(
+            i.linear.weight
+            for _, i in block.interactions()
+            if i.linear is not None and i.linear.weight in held
+        )
+        joined = [other for other in found if other.keys() & names.keys()]
+        found = [other for other in found if not other.keys() & names.keys()]
+        for other in joined:
+            names = other | names
+        if names:
+            found.append(names)
+    return tuple(tuple(names) for names in found)
+
+
+def linears_of(blocks: Iterable[EnergyBlock]) -> dict[str, Linear]:
+    """The linear map of each weight on tiles, by source name."""
+    return {i.linear.weight: i.linear for b in blocks for _, i in b.interactions() if i.linear is not None}
+
+
+def common_limit(
+    names: Sequence[str], linears: Mapping[str, Linear], weight: Callable[[str], Matrix], tile: Crossbar
+) -> float:
+    """The weight that a cell at g_max stands for in a circuit: the largest range of its weights.
+
+    Args:
+        names: Weights of the circuit by source name.
+        linears: Their maps.
+        weight: The value of a name, in the layout of the source model.
+        tile: What they lie on.
+    """
+    return max(_limits(names, linears, weight, tile))
+
+
+def common_limits(
+    blocks: Iterable[EnergyBlock], weights: Mapping[str, Matrix], tiles: Mapping[str, Crossbar]
+) -> dict[str, float]:
+    """The same by weight.
+
+    Args:
+        blocks: Energy blocks.
+        weights: By source name.
+        tiles: What each weight in an array of single cells lies on, by source name.
+    """
+    known, found = list(blocks), dict[str, float]()
+    linears = linears_of(known)
+    for names in circuits_of(known, tiles):
+        found |= dict.fromkeys(names, common_limit(names, linears, weights.__getitem__, tiles[names[0]]))
+    return found
+
+
+def _limits(
+    names: Sequence[str], linears: Mapping[str, Linear], weight: Callable[[str], Matrix], tile: Crossbar
+) -> Iterator[float]:
+    for name in names:
+        matrix = to_matrix(linears[name], weight(name))
+        for group in matrix:
+            yield float(weight_range(group, tile, matrix.shape[-1]).max())

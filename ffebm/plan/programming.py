@@ -18,20 +18,23 @@ PROGRAMMED = (LEVELS, "adc_range", "adc_range_t", "scale")
 """Arrays that a piece may have."""
 
 
-def programmed(matrix: Array, part: Part, crossbar: Crossbar) -> tuple[dict[str, Array], dict[str, float]]:
+def programmed(
+    matrix: Array, part: Part, crossbar: Crossbar, limit: float | None = None
+) -> tuple[dict[str, Array], dict[str, float]]:
     """The levels of a part's weights, its scale and converter ranges.
 
     Args:
         matrix: The whole weight, [groups, n_out, n_in]; finite.
         part: Which part of it.
         crossbar: The tile.
+        limit: What g_max stands for in a circuit of single cells; None: the part has a range of its own.
 
     Returns:
         Arrays by what they are: `levels`, and ranges and scales that differ between lines or slices; and the
         largest scale and ranges.
     """
     piece = _cut(matrix, part)
-    scale = conductance.weight_range(piece, crossbar, matrix.shape[-1])
+    scale = _range(matrix, piece, crossbar, limit)
     levels = conductance.to_levels(piece, scale, crossbar)
     arrays, largest = _ranges(levels, scale, crossbar)
     codes = np.ascontiguousarray(levels.T.astype(level_type(crossbar)))
@@ -54,8 +57,8 @@ def target_conductances(levels: Array, crossbar: Crossbar) -> tuple[Array, Array
         crossbar: The tile.
 
     Returns:
-        The cells that count up, [n_in, n_out], and those that count down: as many, or the offset column,
-        [n_in, 1]. With bit slices these are stacked in front, the lowest digit first.
+        The cells that count up, [n_in, n_out], and those that count down: as many, the offset column,
+        [n_in, 1], or none, [n_in, 0]. With bit slices these are stacked in front, the lowest digit first.
     """
     digits = conductance.to_digits(levels.T.astype(np.float64), crossbar)
     # Siemens are too small for half precision.
@@ -65,7 +68,12 @@ def target_conductances(levels: Array, crossbar: Crossbar) -> tuple[Array, Array
 
 
 def programming_problems(
-    matrix: Array, part: Part, crossbar: Crossbar, stored: Mapping[str, Array], settings: Mapping[str, float]
+    matrix: Array,
+    part: Part,
+    crossbar: Crossbar,
+    stored: Mapping[str, Array],
+    settings: Mapping[str, float],
+    limit: float | None = None,
 ) -> Iterator[str]:
     """What a plan says of a part's cells and its weights do not, as names of arrays and settings.
 
@@ -79,9 +87,10 @@ def programming_problems(
         crossbar: The tile.
         stored: Arrays of the plan by what they are, as from `programmed`.
         settings: Its scale and ranges in the plan.
+        limit: As for `programmed`.
     """
     piece = _cut(matrix, part)
-    scale = conductance.weight_range(piece, crossbar, matrix.shape[-1])
+    scale = _range(matrix, piece, crossbar, limit)
     codes = stored.get(LEVELS)
     if (
         codes is None
@@ -99,6 +108,14 @@ def programming_problems(
     for name, value in expected.items():
         if not abs(settings[name] - value) <= CLOSE * abs(value):
             yield name
+
+
+def _range(matrix: Array, piece: Array, crossbar: Crossbar, limit: float | None) -> Array:
+    """The weight at the end of the range, [1, 1], or [n_out, 1] by column."""
+    if limit is None:
+        own: Array = conductance.weight_range(piece, crossbar, matrix.shape[-1])
+        return own
+    return np.full((1, 1), limit, piece.dtype)
 
 
 def _cut(matrix: Array, part: Part) -> Array:
@@ -130,8 +147,10 @@ def _nearest(codes: Array, piece: Array, scale: Array, crossbar: Crossbar) -> bo
     if not off.any():
         return True
     top = crossbar.top_level
-    exact = np.clip(piece / (scale + (scale == 0)) * top, -top, top)[off]
-    rounding = ROUNDINGS * float(np.finfo(piece.dtype.name).eps) * np.maximum(np.abs(exact), 1.0)
+    lowest = 0 if crossbar.is_single else -top
+    exact = np.clip(conductance.exact_levels(piece, scale, crossbar), lowest, top)[off]
+    sizes = np.maximum(np.abs(exact) + crossbar.least_level, 1.0)
+    rounding = ROUNDINGS * float(np.finfo(piece.dtype.name).eps) * sizes
     return bool((np.abs(codes[off] - exact) <= 0.5 + rounding).all())
 
 

@@ -317,9 +317,9 @@ class PlanData(Manifest, kw_only=True, forbid_unknown_fields=True, eq=False):
         """Target conductances of a piece on a crossbar, siemens.
 
         Returns:
-            The cells that count up, [n_in, n_out], and those that count down: as many, or the offset column,
-            [n_in, 1]. With bit slices these are stacked in front, the lowest digit first. A plan without
-            weights knows none.
+            The cells that count up, [n_in, n_out], and those that count down: as many, the offset column,
+            [n_in, 1], or none, [n_in, 0]. With bit slices these are stacked in front, the lowest digit first.
+            A plan without weights knows none.
         """
         levels = self.crossbars[f"piece{piece.id}.{LEVELS}"]
         return target_conductances(levels, self.tile_of(piece.weight).crossbar())

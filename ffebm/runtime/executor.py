@@ -167,6 +167,7 @@ class Executor(nn.Module):
         found = self._trainable()
         if not self._has_run:
             return found
+        self.machine.set_ranges(self._tensor)
         self.machine.learn(found)
         computed: dict[str, Any] = {
             name: self.machine.value(name, weight)
@@ -568,6 +569,7 @@ class Executor(nn.Module):
             self.device = device
             self.reseed(self._seed)
         self._settled, self._has_run = {}, True
+        self.machine.set_ranges(self._tensor)
         self.machine.learn(self._trainable())
         return values
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from ffebm.errors import UsageError
 from ffebm.graph.energy_block import EnergyBlock, Linear
 from ffebm.hardware.description import Crossbar, TileKind
+from ffebm.plan.conductance import circuits_of, common_limit, linears_of
 from ffebm.plan.plan import Plan
 from ffebm.runtime.blocks.block_runtime import BlockRuntime
 from ffebm.runtime.blocks.circuit_time import CircuitTime
@@ -18,11 +19,15 @@ from ffebm.runtime.blocks.edge import Edge
 from ffebm.runtime.blocks.physics.physics import Physics
 from ffebm.runtime.state import TILE, Findings, under
 from ffebm.runtime.tiles.choice import OwnTile, own_array
+from ffebm.runtime.tiles.crossbar import CommonRange
 from ffebm.runtime.tiles.lines.calibration import Calibration
-from ffebm.runtime.tiles.master import MasteredTile
+from ffebm.runtime.tiles.master import MasteredTile, analog
 from ffebm.runtime.tiles.noise import FrozenNoise
 from ffebm.runtime.tiles.projection import TileProjection, crossbar_projection
 from ffebm.runtime.tiles.tile import SPREAD, Health, Readings
+
+SAME_RANGE = 1e-5
+"""Relative difference of ranges that is one of rounding: cells are not written again for it."""
 
 
 class Machine:
@@ -56,6 +61,7 @@ class Machine:
         self._numbers = count()
         self._groups = plan.groups_of_weights()
         self._frozen = FrozenNoise(generator)
+        self._circuits = self._common_circuits()
         self.blocks = {block.id: self._block(block) for block in plan.blocks}
         self._measure_noise(self._noise_of_reads)
 
@@ -144,6 +150,35 @@ class Machine:
         """What the ADCs have read since each weight was programmed, by its source name."""
         return {name: array.tile.readings() for name, array in self._arrays.items()}
 
+    def set_ranges(self, weights: Callable[[str], Tensor]) -> None:
+        """Where single cells are to be programmed: give each circuit the range that its weights ask for.
+
+        Cells that learn keep theirs; others are written again if it is another one.
+
+        Args:
+            weights: The weight of a name.
+        """
+        for names, common in self._circuits.items():
+            if not any(self._arrays[name].keeps_cells for name in names):
+                limit = self._limit(names, weights)
+                if not math.isclose(limit, common.limit, rel_tol=SAME_RANGE):
+                    common.limit = limit
+                    for name in names:
+                        self._arrays[name].empty()
+
+    def _limit(self, names: Sequence[str], weights: Callable[[str], Tensor]) -> float:
+        """The weight that a cell at g_max is to stand for."""
+
+        def value(name: str) -> Tensor:
+            return analog(weights(name).detach())
+
+        return common_limit(names, linears_of(self._plan.blocks), value, self._tile(names[0]).crossbar())
+
+    def _common_circuits(self) -> dict[tuple[str, ...], CommonRange]:
+        """The weights of each circuit of single cells, with their range."""
+        single = [name for name in self._groups if _is_single(self._tile(name))]
+        return {names: CommonRange() for names in circuits_of(self._plan.blocks, single)}
+
     def learn(self, weights: Mapping[str, Tensor]) -> None:
         """Where cells learn in place: carry out the steps of weights, and give weights what their cells hold.
 
@@ -179,6 +214,10 @@ class Machine:
                 hint="the ranges of others follow their weights whenever these are programmed",
             )
         for name in learning:
+            self._arrays[name].learn(weights(name))
+        for names, common in self._circuits.items():
+            common.limit = self._limit(names, weights)
+        for name in learning:
             self._arrays[name].remap(weights(name))
 
     def cells(self) -> dict[str, Tensor]:
@@ -201,6 +240,9 @@ class Machine:
             return {}
         source = torch.Generator(self._generator.device)
         fresh = Machine(self._plan, source, self._name, self._tiles, self._physics)
+        fresh.set_ranges(
+            lambda name: weights[name] if name in weights else torch.from_numpy(self._plan.weights[name])
+        )
         fresh.learn({name: weight.detach().clone() for name, weight in weights.items()})
         return fresh.cells()
 
@@ -315,12 +357,20 @@ class Machine:
         tile = self._tile(linear.weight)
         if isinstance(tile, OwnTile):
             return own_array(linear, pieces, tile, self._generator, self._name)
-        crossbar = tile.crossbar()
-        return crossbar_projection(linear, pieces, crossbar, self._generator, self._name, frozen).array
+        common = next((common for names, common in self._circuits.items() if linear.weight in names), None)
+        made = crossbar_projection(
+            linear, pieces, tile.crossbar(), self._generator, self._name, frozen, common
+        )
+        return made.array
 
     def _tile(self, weight: str) -> TileKind | OwnTile:
         """What a weight lies on."""
         return self._tiles.get(weight, self._groups[weight].tile)
+
+
+def _is_single(tile: TileKind | OwnTile) -> bool:
+    """A weight on it is one cell."""
+    return not isinstance(tile, OwnTile) and tile.has_cells and tile.crossbar().is_single
 
 
 def _escaped(name: str) -> str:

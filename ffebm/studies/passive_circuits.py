@@ -9,9 +9,10 @@ from torch import Tensor
 
 from ffebm.exporters.spice.control import TOLERANCE
 from ffebm.exporters.spice.ngspice import operating_points
-from ffebm.exporters.spice.passive import PassiveCircuit, PassiveNetlist
+from ffebm.exporters.spice.passive import PassiveCircuit, PassiveNetlist, held_weight
 from ffebm.exporters.spice.stimulus import FREE, PHASES, Stimulus
 from ffebm.graph.tensor import Floats
+from ffebm.plan.conductance import linears_of
 from ffebm.plan.plan import Plan
 from ffebm.runtime.blocks.block_runtime import BlockRuntime
 from ffebm.runtime.blocks.physics.catalogue import physics_of
@@ -48,9 +49,14 @@ class PassiveComparison:
 
 
 def exact_weights(plan: Plan, circuit: PassiveCircuit) -> dict[str, Tensor]:
-    """Conductances and biases of a block, by source name."""
-    names = circuit.block.weights()
-    return {name: torch.from_numpy(plan.weights[name].astype(np.float64)) for name in names}
+    """Conductances, as the circuit has them, and biases of a block, by source name."""
+    linears = linears_of([circuit.block])
+    return {
+        name: torch.from_numpy(
+            held_weight(plan, linears[name]) if name in linears else plan.weights[name].astype(np.float64)
+        )
+        for name in circuit.block.weights()
+    }
 
 
 def passive_expected(plan: Plan, circuit: PassiveCircuit, stimulus: Stimulus) -> SettledBlock:

@@ -80,6 +80,7 @@ def test_these_are_shipped() -> None:
         "pimcomp",
         "reference",
         "resistive",
+        "resistive-single",
         "scratchpads",
     ]
 
@@ -358,6 +359,41 @@ CASES: dict[str, tuple[Callable[[str], str], str]] = {
     "a relaxation of clocked tiles": (
         lambda text: text.replace("[analog.tile]", RELAXATION + "[analog.tile]"),
         "analog.tiles.settling: 'clocked' with a relaxation; continuous settling has one, clocked none",
+    ),
+    "single cells that are clocked": (
+        lambda text: text.replace("[analog.tile.cell]", 'mapping = "single"\n[analog.tile.cell]'),
+        "analog.tiles.tile.mapping: single cells with clocked settling; "
+        "passive arrays, which settle by themselves",
+    ),
+    "single cells with scales of columns": (
+        lambda text: by_itself(
+            text.replace("[analog.tile.cell]", 'mapping = "single"\nscale = "column"\n[analog.tile.cell]')
+        ),
+        "analog.tiles.tile.scale: digital scales of columns in a passive array; 'piece': one range a block",
+    ),
+    "single cells with two directions": (
+        lambda text: by_itself(
+            text.replace(
+                "[analog.tile.cell]",
+                'mapping = "single"\nmismatch = { value = 0.1, unit = "1", source = "t" }\n'
+                "[analog.tile.cell]",
+            )
+        ),
+        "analog.tiles.tile.mismatch: two directions that differ in a passive array; "
+        "none: a conductance has no direction",
+    ),
+    "single cells with wires": (
+        lambda text: by_itself(
+            text.replace("[analog.tile.cell]", 'mapping = "single"\n[analog.tile.cell]').replace(
+                "[analog.tile.dac]",
+                "[analog.tile.wires]\n"
+                'row = { value = 1.0, unit = "Ohm", source = "t" }\n'
+                'column = { value = 1.0, unit = "Ohm", source = "t" }\n'
+                "[analog.tile.dac]",
+            )
+        ),
+        "analog.tiles.tile.wires: wires between lines that are driven and sensed; "
+        "none: lines of passive arrays are nodes",
     ),
     "continuous slices": (
         lambda text: by_itself(text).replace("rows = 256", "rows = 256\nslices = 2"),

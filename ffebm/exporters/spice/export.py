@@ -118,9 +118,17 @@ def passive_export(plan: Plan, netlists: list[PassiveNetlist]) -> Export:
         found.circuit.volts * float(max(abs(x).max() for x in found.stimulus.inputs.values()))
         for found in netlists
     )
+    single = all(
+        plan.hardware.analog_group(n.circuit.block.group).tile.crossbar().is_single for n in netlists
+    )
+    cells = (
+        "cells are at their targets, one a weight and window, without noise"
+        if single
+        else "conductances are exact, one a weight and window, the largest weight of a block at g_max; the "
+        "plan places pairs of cells, of which one would do"
+    )
     lines = (
-        "conductances are exact, one a weight and window, the largest weight of a block at g_max; the plan "
-        "places pairs of cells, of which one would do",
+        cells,
         "diodes and amplifiers are ideal; operating points alone, so no times",
         f"the largest clamped voltage is {largest:.3g} V",
     )

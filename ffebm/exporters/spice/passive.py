@@ -19,12 +19,12 @@ from ffebm.exporters.spice.netlist import NUDGE
 from ffebm.exporters.spice.neurons import number
 from ffebm.exporters.spice.stimulus import FREE, MINUS, PHASES, PLUS, Stimulus
 from ffebm.graph.admission import counted_power
-from ffebm.graph.energy_block import EnergyBlock, Layer
+from ffebm.graph.energy_block import EnergyBlock, Layer, Linear
 from ffebm.graph.tensor import Floats
 from ffebm.limits import CIRCUIT_CELLS
 from ffebm.mapping.circuit.equations import bias_drives, clamped_inputs
 from ffebm.mapping.circuit.wiring import Units, wiring
-from ffebm.plan.conductance import to_matrix
+from ffebm.plan.conductance import from_matrix, to_matrix
 from ffebm.plan.plan import Plan
 from ffebm.visible import visible
 
@@ -132,8 +132,36 @@ class PassiveNetlist:
         }
 
 
+def held_weight(plan: Plan, linear: Linear) -> Floats:
+    """A weight as its circuit has it, in the layout of the source model.
+
+    Single cells are at the levels that the plan programs; of pairs the weights themselves, since a circuit
+    takes one conductance each.
+    """
+    weight: Floats = plan.weights[linear.weight].astype(np.float64)
+    tile = plan.tile_of(linear.weight).crossbar()
+    if not tile.is_single:
+        return weight
+    held = np.zeros(to_matrix(linear, weight).shape)
+    for _, piece in plan.pieces():
+        if piece.weight == linear.weight and not piece.replica:
+            cells = np.asarray(plan.conductances(piece)[0], np.float64)
+            held[piece.group, slice(*piece.outputs), slice(*piece.inputs)] = cells.T / _siemens(plan, linear)
+    found: Floats = from_matrix(linear, held, weight.shape)
+    return found
+
+
+def _siemens(plan: Plan, linear: Linear) -> float:
+    """What stands for a weight of 1 in a circuit of single cells."""
+    tile = plan.tile_of(linear.weight).crossbar()
+    scale = next(piece.scale for _, piece in plan.pieces() if piece.weight == linear.weight)
+    return (tile.cell.g_max.value - tile.cell.g_min.value) / scale if scale else float(tile.cell.g_max.value)
+
+
 def passive_circuit(plan: Plan, block: EnergyBlock) -> PassiveCircuit:
-    """The circuit of a deep resistive block; the largest weight of the block is a cell at g_max.
+    """The circuit of a deep resistive block.
+
+    Single cells are as the plan programs them; on a machine of pairs the largest weight is a cell at g_max.
 
     Raises:
         UsageError: If the machine's blocks do not settle by themselves, or the first map is digital.
@@ -146,9 +174,13 @@ def passive_circuit(plan: Plan, block: EnergyBlock) -> PassiveCircuit:
             allowed="blocks that settle by themselves, as one circuit",
             hint="compile for a machine with continuous settling: --hardware resistive",
         )
-    linears = [i.linear for _, i in block.interactions()]
-    largest = max((float(plan.weights[linear.weight].max()) for linear in linears if linear), default=0.0)
-    siemens = float(group.tile.crossbar().cell.g_max.value) / (largest or 1.0)
+    linears = [i.linear for _, i in block.interactions() if i.linear is not None]
+    tile = group.tile.crossbar()
+    if tile.is_single and linears:
+        siemens = _siemens(plan, linears[0])
+    else:
+        largest = max((float(plan.weights[linear.weight].max()) for linear in linears), default=0.0)
+        siemens = float(tile.cell.g_max.value) / (largest or 1.0)
     joints = tuple(_joints(plan, block, siemens))
     power = counted_power(block)
     currents = {layer.value: bias_drives(layer, plan.weights) for layer in block.layers}
@@ -174,7 +206,7 @@ def _joints(plan: Plan, block: EnergyBlock, siemens: float) -> Iterator[Joint]:
                 f"{block.name} has {visible(layer.value)!r}, which a digital unit drives",
                 allowed="layers that conductances drive: --boundary tile",
             )
-        weight = plan.weights[linear.weight].astype(np.float64)
+        weight = held_weight(plan, linear)
         lines = wiring(interaction, () if linear.op == "MatMul" else weight.shape[2:])
         matrix = to_matrix(linear, weight)
         windows = lines.sources.shape[1]

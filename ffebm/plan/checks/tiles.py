@@ -1,7 +1,7 @@
 """Tiles of a plan: pieces fit, each copy holds every element once, and what they say is what weights say."""
 
 from bisect import bisect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 
 import msgspec
@@ -11,7 +11,7 @@ from ffebm.graph.energy_block import Linear
 from ffebm.graph.tensor import Array, TensorType
 from ffebm.hardware.description import TileKind
 from ffebm.plan.checks.left_out import stand_in
-from ffebm.plan.conductance import to_matrix
+from ffebm.plan.conductance import common_limits, to_matrix
 from ffebm.plan.programming import LEVELS, PROGRAMMED, programming_problems
 from ffebm.plan.schema import Piece, PlanData, TilePlan
 
@@ -154,6 +154,7 @@ def _content_problems(plan: PlanData) -> Iterator[str]:
     kinds = {weight: group.tile for weight, group in plan.groups_of_weights().items()}
     yield from _group_problems(plan)
     matrices: dict[str, Array] = {}
+    limits = _common_limits(plan, linears, kinds)
     for piece in pieces:
         if piece.weight not in linears or piece.weight not in plan.weights:
             yield f"piece {piece.id} holds {piece.weight!r}, which no block uses"
@@ -163,12 +164,24 @@ def _content_problems(plan: PlanData) -> Iterator[str]:
             if kinds[piece.weight].has_cells and not np.isfinite(matrices[piece.weight]).all():
                 yield f"weight {piece.weight!r} holds a NaN or an infinite number, which no cell holds"
                 return
-        yield from _piece_problems(plan, piece, kinds[piece.weight], matrices[piece.weight])
+        limit = limits.get(piece.weight)
+        yield from _piece_problems(plan, piece, kinds[piece.weight], matrices[piece.weight], limit)
     for weight in sorted(linears.keys() - {piece.weight for piece in pieces}):
         yield f"weight {weight!r} of a block lies on no tile"
     known = {f"piece{piece.id}.{name}" for piece in pieces for name in PROGRAMMED}
     for name in sorted(plan.crossbars.keys() - known)[:1]:
         yield f"{name!r} belongs to no piece"
+
+
+def _common_limits(
+    plan: PlanData, linears: Mapping[str, Linear], kinds: Mapping[str, TileKind]
+) -> dict[str, float]:
+    """What g_max stands for, by weight in an array of single cells; not known without weights."""
+    if plan.options.no_weights:
+        return {}
+    single = {w: kind.crossbar() for w, kind in kinds.items() if kind.has_cells and kind.crossbar().is_single}
+    known = {w: tile for w, tile in single.items() if w in linears and w in plan.weights}
+    return common_limits(plan.blocks, plan.weights, known)
 
 
 def _matrix(plan: PlanData, linear: Linear) -> Array:
@@ -190,7 +203,9 @@ def _group_problems(plan: PlanData) -> Iterator[str]:
             return
 
 
-def _piece_problems(plan: PlanData, piece: Piece, kind: TileKind, matrix: Array) -> Iterator[str]:
+def _piece_problems(
+    plan: PlanData, piece: Piece, kind: TileKind, matrix: Array, limit: float | None
+) -> Iterator[str]:
     groups, n_out, n_in = matrix.shape
     if not 0 <= piece.group < groups or not _inside(piece.outputs, n_out) or not _inside(piece.inputs, n_in):
         yield f"piece {piece.id} is no part of {piece.weight!r}"
@@ -204,7 +219,7 @@ def _piece_problems(plan: PlanData, piece: Piece, kind: TileKind, matrix: Array)
             yield f"piece {piece.id} {without}, and has levels, a scale or ranges"
         return
     tile = kind.crossbar()
-    wrong = next(programming_problems(matrix, piece, tile, stored, settings), None)
+    wrong = next(programming_problems(matrix, piece, tile, stored, settings, limit), None)
     if wrong is not None:
         verb = "are" if wrong == LEVELS else "is"
         yield f"{wrong} of piece {piece.id} {verb} not what {piece.weight!r} says"

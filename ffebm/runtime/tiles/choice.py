@@ -105,6 +105,12 @@ def known_tiles(plan: Plan, tiles: Mapping[str, TileChoice]) -> dict[str, TileKi
                 allowed=f"weights that the plan has placed on {'crossbars' if tile.has_cells else 'tiles'}: "
                 f"{visible(', '.join(placed)) or 'there are none'}",
             )
+        if _is_single(tile) and not _is_single(groups[name].tile):
+            raise UsageError(
+                f"a tile of single cells for {visible(name)!r}, which the plan has not placed on such",
+                allowed="tiles whose weights have a sign",
+                hint="compile for a machine of single cells: hardware='resistive-single'",
+            )
         if isinstance(tile, OwnTile) and groups[name].settling == "continuous":
             raise UsageError(
                 f"a tile of one's own for {name!r} in a circuit that settles by itself",
@@ -119,6 +125,10 @@ def known_tiles(plan: Plan, tiles: Mapping[str, TileChoice]) -> dict[str, TileKi
                 hint="compile for a machine with tiles of that size",
             )
     return found
+
+
+def _is_single(tile: TileKind | OwnTile) -> bool:
+    return not isinstance(tile, OwnTile) and tile.has_cells and tile.crossbar().is_single
 
 
 @cache

@@ -24,6 +24,26 @@ _INPUTS = f"{SPREAD}inputs"
 """Name in a state of the range of DACs that follow data; 0 before there was any."""
 
 
+class CommonRange:
+    """The range of all weights in a circuit of single cells.
+
+    Attributes:
+        limit: The weight that g_max stands for.
+    """
+
+    def __init__(self) -> None:
+        self.limit = 0.0
+
+    def take(self, scale: Tensor, crossbar: Crossbar) -> None:
+        """The limit at which a tile of the circuit was programmed.
+
+        Args:
+            scale: The weight that g_max - g_min stands for, [..., 1, 1].
+            crossbar: The tile.
+        """
+        self.limit = float(scale.max()) / float(range_scale(1.0, crossbar))
+
+
 class CrossbarTile:
     """Crossbars of one kind, one for each leading index of the weight.
 
@@ -39,9 +59,10 @@ class CrossbarTile:
         index: The slice of the weight that it holds.
         frozen: Noise of a circuit that settles by itself: reads then pass no converters.
         fan_in: Inputs of the whole layer; None are those of the tile.
+        common: The range of the circuit that it is a part of, if that has one; None: it has its own.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- what a machine and a circuit say of one of their tiles
         self,
         crossbar: Crossbar,
         generator: torch.Generator,
@@ -49,8 +70,10 @@ class CrossbarTile:
         index: int = 0,
         frozen: FrozenNoise | None = None,
         fan_in: int | None = None,
+        common: CommonRange | None = None,
     ) -> None:
         self._crossbar = crossbar
+        self._common = common
         self._frozen = frozen
         self._fan_in = fan_in
         self._products: dict[bool, ArrayProduct] = {}
@@ -76,9 +99,14 @@ class CrossbarTile:
     @torch.no_grad()
     def program(self, weight: Tensor) -> None:
         """Quantise a weight, [..., n_out, n_in], and write it with programming noise."""
-        scale = weight_range(weight, self._crossbar, self._fan_in or weight.shape[-1])
+        scale = self._range_of(weight)
         self.write(to_levels(weight, scale, self._crossbar), range_scale(scale, self._crossbar))
         self._count("weights", weight.abs() > scale * BEYOND)
+
+    def _range_of(self, weight: Tensor) -> Tensor:
+        """The weight at the end of the range, [..., 1, 1] or [..., n_out, 1]."""
+        own: Tensor = weight_range(weight, self._crossbar, self._fan_in or weight.shape[-1])
+        return own if self._common is None else torch.full_like(own, self._common.limit)
 
     @torch.no_grad()
     def write(self, digits: Tensor, scale: Tensor) -> None:
@@ -142,8 +170,15 @@ class CrossbarTile:
 
     @property
     def reach(self) -> Tensor:
-        """The weight at the end of the range of weights, [..., 1, 1] or [..., n_out, 1]."""
-        return self._programmed() * (self._crossbar.top_level / (self._crossbar.cell.levels - 1))
+        """Half the range of weights, [..., 1, 1] or [..., n_out, 1]: the largest one, but of single cells."""
+        half = 0.5 if self._crossbar.is_single else 1.0
+        return self._programmed() * (half * self._crossbar.top_level / (self._crossbar.cell.levels - 1))
+
+    @property
+    def middle(self) -> Tensor:
+        """The weight in the middle of the range: 0, but of single cells."""
+        half = 0.5 * self._crossbar.top_level if self._crossbar.is_single else 0.0
+        return self._programmed() * ((half + self._crossbar.least_level) / (self._crossbar.cell.levels - 1))
 
     @torch.no_grad()
     def hold(self, weight: Tensor, reach: Tensor) -> None:
@@ -151,10 +186,11 @@ class CrossbarTile:
 
         Args:
             weight: In shares of the range of weights, -1 to 1, [..., n_out, n_in].
-            reach: The weight at the end of the range, [..., 1, 1] or [..., n_out, 1].
+            reach: Half the range, [..., 1, 1] or [..., n_out, 1].
         """
-        self._scale = reach * ((self._crossbar.cell.levels - 1) / self._crossbar.top_level)
-        self._digits = weight * self._crossbar.top_level
+        half = 0.5 if self._crossbar.is_single else 1.0
+        self._scale = reach * ((self._crossbar.cell.levels - 1) / (half * self._crossbar.top_level))
+        self._digits = self._cells.digits_of(weight)
         self._cells.put(self._digits)
         self._forget()
         self._total, self._clipped, self._counts = 0, None, {}
@@ -211,6 +247,8 @@ class CrossbarTile:
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take up a state."""
         self._scale, self._digits = state["scale"], state["digits"]
+        if self._common is not None:
+            self._common.take(self._scale, self._crossbar)
         self._spreads = {transposed: state[key] for transposed, key in _SPREADS.items() if key in state}
         limit = state.get(_INPUTS)
         self._input_limit = None if limit is None or not bool(limit.all()) else _shared(limit)

@@ -67,6 +67,11 @@ class MasteredTile:
         """The cells hold a weight."""
         return self._known is not None
 
+    @property
+    def keeps_cells(self) -> bool:
+        """A change of the weight is a step of the cells, which are not programmed again."""
+        return self._learns and not self._renews
+
     def learn(self, weight: Tensor) -> None:
         """Learn in place: a change of a parameter is a step of the cells, whose value the parameter then has.
 

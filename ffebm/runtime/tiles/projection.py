@@ -10,7 +10,7 @@ from torch import Tensor
 from ffebm.graph.energy_block import Linear
 from ffebm.hardware.description import Crossbar, Transfer
 from ffebm.plan.schema import Piece
-from ffebm.runtime.tiles.crossbar import CrossbarTile
+from ffebm.runtime.tiles.crossbar import CommonRange, CrossbarTile
 from ffebm.runtime.tiles.master import MasteredTile
 from ffebm.runtime.tiles.noise import FrozenNoise
 from ffebm.runtime.tiles.remedies import AccumulatingTile, TransferTile
@@ -192,13 +192,14 @@ def _joined(run: Callable[[Tensor], Tensor], values: Tensor, n_samples: int) -> 
     return out
 
 
-def crossbar_projection(
+def crossbar_projection(  # noqa: PLR0913 -- as for a tile
     linear: Linear,
     pieces: Sequence[Piece],
     crossbar: Crossbar,
     generator: torch.Generator,
     machine: str = "0",
     frozen: FrozenNoise | None = None,
+    common: CommonRange | None = None,
 ) -> TileProjection:
     """A linear map on crossbars.
 
@@ -209,12 +210,14 @@ def crossbar_projection(
         generator: Source of all noise.
         machine: Name of the machine: what was drawn when its cells and converters were made follows from it.
         frozen: Read noise of a circuit that settles by itself.
+        common: Range of a circuit of single cells.
     """
     numbers = count()
     fan_in = max(piece.inputs[1] for piece in pieces)
 
     def make() -> Tile:
-        return make_tile(crossbar, generator, f"{machine}/{linear.weight}/{next(numbers)}", frozen, fan_in)
+        name = f"{machine}/{linear.weight}/{next(numbers)}"
+        return make_tile(crossbar, generator, name, frozen, fan_in, common)
 
     return TileProjection(linear, MasteredTile(linear, tile_of(pieces, make)), frozen)
 
@@ -225,11 +228,13 @@ def make_tile(
     name: str,
     frozen: FrozenNoise | None = None,
     fan_in: int | None = None,
+    common: CommonRange | None = None,
 ) -> Tile:
     """A tile as it is described; `name` is its own in its machine, `fan_in` is that of its layer."""
     if crossbar.slices > 1:
         return SlicedTile(crossbar, lambda k: CrossbarTile(crossbar, generator, f"{name}/slice {k}", k))
-    tile, law = CrossbarTile(crossbar, generator, name, frozen=frozen, fan_in=fan_in), crossbar.update
+    tile = CrossbarTile(crossbar, generator, name, frozen=frozen, fan_in=fan_in, common=common)
+    law = crossbar.update
     if law is None or law.remedy is None:
         return tile
     if isinstance(law.remedy, Transfer):

@@ -107,6 +107,11 @@ class TransferTile:
         self._remedy = remedy
         self._count = 0
 
+    @property
+    def _at_rest(self) -> Tensor:
+        """The weight at the symmetric point of the fast array, [..., 1, 1] or [..., n_out, 1]."""
+        return self._slow.middle + self._symmetric * self._slow.reach
+
     @torch.no_grad()
     def program(self, weight: Tensor) -> None:
         """[..., n_out, n_in]; the fast array holds nothing."""
@@ -134,7 +139,7 @@ class TransferTile:
         if self._count % self._remedy.every == 0:
             lines = torch.eye(step.shape[-1], dtype=step.dtype, device=step.device)
             found = self._fast.mvm(lines.expand(*step.shape[:-2], *lines.shape)).mT
-            self._slow.update((found - self._symmetric * self._slow.reach) * self._remedy.rate.value)
+            self._slow.update((found - self._at_rest) * self._remedy.rate.value)
 
     @torch.no_grad()
     def remap(self) -> None:
@@ -142,7 +147,7 @@ class TransferTile:
 
         It is set exactly, as when it is programmed, up to the end of its range.
         """
-        collected = self._fast.read() - self._symmetric * self._slow.reach
+        collected = self._fast.read() - self._at_rest
         self._slow.remap()
         shares = (collected / self._slow.reach + self._symmetric).clamp_(-1.0, 1.0)
         self._fast.hold(shares, self._slow.reach)

@@ -9,8 +9,9 @@ import pytest
 
 from ffebm.compiler.driver import compile_model
 from ffebm.errors import UsageError
-from ffebm.exporters.spice.export import export_spice, passive_circuits, passive_seeded
+from ffebm.exporters.spice.export import export_spice, passive_circuits, passive_export, passive_seeded
 from ffebm.exporters.spice.passive import PassiveNetlist, passive_netlist
+from ffebm.hardware.description import Hardware
 from ffebm.plan.plan import Plan
 from ffebm.studies.passive_circuits import (
     PassiveComparison,
@@ -29,7 +30,13 @@ def conductances(b: Builder, *shape: int) -> str:
     return b.constant(b.rng.uniform(-1, 1, shape).clip(0.0, None).astype(np.float32))
 
 
-def network(sizes: tuple[int, ...], gain: float, seed: int = 0, limit: float | None = None) -> Plan:
+def network(
+    sizes: tuple[int, ...],
+    gain: float,
+    seed: int = 0,
+    limit: float | None = None,
+    hardware: str | Hardware = "resistive",
+) -> Plan:
     """Layers of either sign with biases; sizes[0] inputs, hidden layers, outputs."""
     b = Builder(seed)
     values = [b.input("x", "N", sizes[0])]
@@ -48,16 +55,16 @@ def network(sizes: tuple[int, ...], gain: float, seed: int = 0, limit: float | N
         plus = b.node("Clip", driven(n), b.constant(0.0), *top) if top else b.node("Relu", driven(n))
         values, widths = [plus, b.node("Clip", driven(n), "", b.constant(0.0))], [n, n]
     return compile_model(
-        b.model(driven(sizes[-1])), hardware="resistive", block_size=9, physics="deep-resistive"
+        b.model(driven(sizes[-1])), hardware=hardware, block_size=9, physics="deep-resistive"
     )
 
 
-def convolution() -> Plan:
+def convolution(hardware: str | Hardware = "resistive") -> Plan:
     b = Builder(1)
     x = b.input("x", "N", 2, 4, 3)
     h = b.node("Relu", b.node("Conv", x, conductances(b, 3, 2, 3, 3), pads=[1] * 4, strides=[2, 2]))
     y = b.node("MatMul", b.node("Flatten", h), conductances(b, 12, 3))
-    return compile_model(b.model(y), hardware="resistive", block_size=2, physics="deep-resistive")
+    return compile_model(b.model(y), hardware=hardware, block_size=2, physics="deep-resistive")
 
 
 def made(plan: Plan) -> tuple[PassiveNetlist, PassiveComparison]:
@@ -84,6 +91,23 @@ def check(found: PassiveComparison) -> None:
 )
 def test_blocks_go_where_the_runtime_says(sizes: tuple[int, ...], gain: float, limit: float | None) -> None:
     check(made(network(sizes, gain, limit=limit))[1])
+
+
+@needs_ngspice
+@pytest.mark.parametrize("dense", [True, False])
+def test_single_cells_are_wired_as_the_plan_programs_them(dense: bool) -> None:
+    """Each resistor is a cell of a piece; none is below g_min, and weights of 0 have one."""
+    machine = "resistive-single"
+    plan = network((6, 5, 3), 4.0, hardware=machine) if dense else convolution(machine)
+    netlist, found = made(plan)
+    check(found)
+    cells = [np.asarray(plan.conductances(piece)[0]).reshape(-1) for _, piece in plan.pieces()]
+    wired = np.concatenate([joint.siemens for joint in netlist.circuit.joints])
+    assert set(np.concatenate(cells).astype(np.float32)) >= set(wired.astype(np.float32))
+    assert wired.min() >= plan.hardware.analog[0].tile.crossbar().cell.g_min.value * (1 - 1e-6)
+    assert passive_export(plan, [netlist]).notes[0] == (
+        "cells are at their targets, one a weight and window, without noise"
+    )
 
 
 @needs_ngspice

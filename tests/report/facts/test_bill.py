@@ -9,11 +9,11 @@ from onnx import ModelProto
 
 from ffebm import Plan, Settle, load_hardware
 from ffebm import compile as compile_plan
-from ffebm.hardware.description import Capacity, Hardware, shipped_hardware
+from ffebm.hardware.description import Capacity, Hardware
 from ffebm.plan.schedule import Schedule
 from ffebm.report.facts.bill import bill, energy_basis, time_basis
 from ffebm.scheduling.memory.pricing import pricing_of
-from tests.machines import joules, rate, round_numbers
+from tests.machines import joules, rate, round_numbers, with_signs
 from tests.models import Builder
 
 SETTLE = Settle(free_sweeps=3, nudged_sweeps=2)
@@ -71,7 +71,7 @@ def moved(before: dict[str, float], after: dict[str, float]) -> set[str]:
     return {kind for kind, value in before.items() if abs(after[kind] - value) > 1e-9 * max(value, 1e-30)}
 
 
-@pytest.mark.parametrize("name", shipped_hardware())
+@pytest.mark.parametrize("name", with_signs())
 def test_the_constants_behind_a_figure_are_those_that_change_it(name: str) -> None:
     hardware = load_hardware(name)
     for constant, _ in hardware.quantities():

@@ -15,7 +15,7 @@ from onnx import ModelProto
 from ffebm import Plan
 from ffebm.compiler.driver import compile_model as compile_any
 from ffebm.errors import UsageError
-from ffebm.hardware.description import Capacity, Hardware, load_hardware, shipped_hardware
+from ffebm.hardware.description import Capacity, Hardware, load_hardware
 from ffebm.hardware.groups import Memory
 from ffebm.plan.memory.memory_plan import Buffer
 from ffebm.plan.memory.plan_flow import plan_flow
@@ -24,7 +24,7 @@ from ffebm.scheduling.list_schedule import Task, ordered
 from ffebm.scheduling.memory.flow_of import flow_of
 from ffebm.scheduling.memory.planned import Remembered, planned, priced, settled, timed
 from ffebm.scheduling.schedules import inference_tasks, training_tasks
-from tests.machines import joules, rate, round_numbers
+from tests.machines import joules, rate, round_numbers, with_signs
 from tests.models import Builder, random_models
 from tests.scheduling.graphs import placed, two_convolutions
 from tests.scheduling.memory.replay import faults, over_capacity
@@ -336,7 +336,7 @@ def test_bands_that_leave_a_memory_beside_tiles_for_the_next_are_told() -> None:
 # --- shipped machines ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("machine", shipped_hardware())
+@pytest.mark.parametrize("machine", with_signs())
 @pytest.mark.parametrize("block_size", [1, 2])
 def test_shipped_machines_replayed(machine: str, block_size: int) -> None:
     """A network with convolutions, a normalisation, a pooling and a residual sum, which trains."""

@@ -178,6 +178,8 @@ class CellArray:
 class PairedCells:
     """Weights as differences: a weight of [-1, 1] is (plus - minus) / (g_max - g_min).
 
+    In an array of single cells it is plus / (g_max - g_min), so never negative.
+
     Args:
         crossbar: The tile.
         generator: Source of programming noise.
@@ -203,7 +205,7 @@ class PairedCells:
 
     @property
     def minus(self) -> Tensor:
-        """Those that count down: as many, or an offset column for all, [..., 1, n_in], siemens."""
+        """Those that count down: as many, an offset column for all, [..., 1, n_in], or none, siemens."""
         return self._down.conductance
 
     def program(self, digits: Tensor) -> None:
@@ -257,6 +259,8 @@ class PairedCells:
         up, down = self._up.read_noise(), self._down.read_noise()
         if up is None or down is None:
             return None
+        if self._crossbar.is_single:
+            return (up / self._span).square(), None
         own, other = (up / self._span).square(), (down / self._span).square()
         return (own, other) if self._crossbar.mapping == "offset" else (own + other, None)
 
@@ -272,11 +276,11 @@ class PairedCells:
         self._held.clear()
         plus, minus = self.plus, self.minus
         top = min(self._crossbar.top_level, self._crossbar.cell.levels - 1)
-        now = (plus - minus) / self._span
-        self.program(((now + change) * (self._crossbar.cell.levels - 1)).clamp_(-top, top))
+        lowest = 0 if self._crossbar.is_single else -top
+        self.program((self.digits() + change * (self._crossbar.cell.levels - 1)).clamp_(lowest, top))
         still = change == 0
         self._up.conductance = torch.where(still, plus, self.plus)
-        if self._crossbar.mapping == "offset":
+        if self._crossbar.mapping != "differential":
             self._down.conductance = minus
         else:
             self._down.conductance = torch.where(still, minus, self.minus)
@@ -289,9 +293,18 @@ class PairedCells:
             law: The device.
         """
         digits = self.digits()
-        weight = (digits / self._crossbar.top_level).clamp_(-1.0, 1.0)
+        weight = self._shares(digits).clamp_(-1.0, 1.0)
         after = pulsed(weight, change, law, self._generator, self._up.factor(self.plus))
-        self.put(torch.where(after == weight, digits, after * self._crossbar.top_level))
+        self.put(torch.where(after == weight, digits, self.digits_of(after)))
+
+    def _shares(self, digits: Tensor) -> Tensor:
+        """Weights in shares of their range, -1 to 1; of single cells from g_min to g_max."""
+        shares = digits / self._crossbar.top_level
+        return 2.0 * shares - 1.0 if self._crossbar.is_single else shares
+
+    def digits_of(self, shares: Tensor) -> Tensor:
+        """Level steps of weights in shares of their range, -1 to 1."""
+        return (shares + 1.0 if self._crossbar.is_single else 2.0 * shares) * (self._crossbar.top_level / 2)
 
     def put(self, digits: Tensor) -> None:
         """Set every cell exactly, but for stuck ones and a written offset column; digits as for `program`."""
@@ -303,7 +316,8 @@ class PairedCells:
 
     def digits(self) -> Tensor:
         """What the pairs stand for as written, in level steps, [..., n_out, n_in]."""
-        return (self.plus - self.minus) * ((self._crossbar.cell.levels - 1) / self._span)
+        minus = self._crossbar.cell.g_min.value if self._crossbar.is_single else self.minus
+        return (self.plus - minus) * ((self._crossbar.cell.levels - 1) / self._span)
 
     def at(self, seconds: float | None) -> None:
         """Reads come so long after programming; None is as described."""
@@ -327,6 +341,8 @@ class PairedCells:
 
     def _difference(self, plus: Tensor, minus: Tensor) -> Tensor:
         """What bit lines find, in units of the conductance range: of two arrays, or of one and its column."""
+        if self._crossbar.is_single:
+            return plus / self._span
         wires = self._crossbar.wires
         if wires is not None and self._crossbar.mapping == "offset":
             plus, minus = conducted(torch.cat([plus, minus], -2), wires).tensor_split([-1], -2)

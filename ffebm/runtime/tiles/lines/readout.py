@@ -339,6 +339,8 @@ def read_noise(crossbar: Crossbar, *, transposed: bool) -> tuple[Column, float]:
     sigma = crossbar.cell.read_deviation
     if crossbar.mapping == "differential":
         return "none", math.sqrt(2.0) * sigma
+    if crossbar.is_single:
+        return "none", sigma
     return ("driven" if transposed else "read"), sigma
 
 
