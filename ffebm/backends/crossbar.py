@@ -49,12 +49,12 @@ def emit_tiles(
         if tile.has_cells:
             _check_finite(matrix, Location(graph.source, weight))
         # in all replicas
-        alike: dict[tuple[int, Extent, Extent], tuple[dict[str, Array], dict[str, float]]] = {}
+        alike: dict[tuple[int, Extent, Extent, bool], tuple[dict[str, Array], dict[str, float]]] = {}
         for part in parts:
             place = graph.places[part]
             settings: dict[str, float] = {}
             if tile.has_cells and levels:
-                key = (part.group, part.inputs, part.outputs)
+                key = (part.group, part.inputs, part.outputs, part.transposed)
                 if key not in alike:
                     alike[key] = programmed(matrix, part, tile.crossbar(), limits.get(weight))
                 held, settings = alike[key]
@@ -68,6 +68,7 @@ def emit_tiles(
                 bundle=part.bundle,
                 turn=part.turn,
                 replica=part.replica,
+                transposed=part.transposed,
                 row=place.row,
                 col=place.col,
                 **settings,

@@ -26,7 +26,6 @@ from ffebm.graph.verify import verify
 from ffebm.graph.work import macs, parameters
 from ffebm.hardware.description import Hardware, load_hardware
 from ffebm.hardware.silicon import watts
-from ffebm.mapping.circuit.copies import copies_notes
 from ffebm.mapping.circuit.moving import require_circuits
 from ffebm.mapping.search import Measured
 from ffebm.passes.canonicalize import Canonicalize
@@ -332,7 +331,7 @@ def emit(
         memory=scheduled.memory,
         batch=batch_of(graph),
         twin=twins,
-        notes=(*graph.notes, *scheduled.notes, *copies_notes(graph, hardware), *losing_notes(twins)),
+        notes=(*graph.notes, *scheduled.notes, *losing_notes(twins)),
         packages=_packages(graph, hardware),
         segments=segments,
         weights={**graph.constants, **tensors},

@@ -196,7 +196,7 @@ def _ranges(plan: Plan, weight: str) -> list[float]:
     return [
         sum(limit * range_scale(1.0, tile, index) for index, limit in enumerate(slice_ranges(plan, piece)))
         for _, piece in plan.pieces()
-        if piece.weight == weight
+        if piece.weight == weight and not piece.transposed
     ]
 
 
@@ -217,7 +217,7 @@ def _omega(plan: Plan, linear: Linear) -> list[str]:
     shares = [
         abs(matrices[p.group, slice(*p.outputs), slice(*p.inputs)]).max() * range_scale(1.0, tile) / p.scale
         for _, p in plan.pieces()
-        if p.weight == linear.weight
+        if p.weight == linear.weight and not p.transposed
     ]
     return [f"omega={max(shares):.6g}"] if max(shares) > 0 else []
 

@@ -92,6 +92,8 @@ def export_crosssim(plan: Plan) -> Export:
     tile = used_group(plan).tile
     pieces, matrices = [], {}
     for place, piece in plan.pieces():
+        if piece.transposed:
+            continue  # one core multiplies both ways
         for number, matrix in enumerate(held_slices(plan, maps[piece.weight], piece)):
             entry = _entry(plan, place, piece, number)
             pieces.append(entry)

@@ -87,7 +87,7 @@ def held_matrix(plan: Plan, linear: Linear) -> Array:
     """All pieces of a weight together, [groups, n_out, n_in]."""
     matrix = np.zeros(to_matrix(linear, plan.weights[linear.weight]).shape, np.float32)
     for _, piece in plan.pieces():
-        if piece.weight == linear.weight:
+        if piece.weight == linear.weight and not piece.transposed:
             matrix[piece.group, slice(*piece.outputs), slice(*piece.inputs)] = held_piece(plan, linear, piece)
     return matrix
 
@@ -116,11 +116,13 @@ def sharing_notes(plan: Plan) -> list[str]:
 def replica_notes(plan: Plan) -> list[str]:
     """Weights that lie on tiles several times, which other tools hold once."""
     copied = dict.fromkeys(piece.weight for _, piece in plan.pieces() if piece.replica)
-    return (
-        [f"{_some(list(copied))}: several replicas share the vectors; here each is held once"]
-        if copied
-        else []
-    )
+    turned = dict.fromkeys(piece.weight for _, piece in plan.pieces() if piece.transposed)
+    found = []
+    if copied:
+        found.append(f"{_some(list(copied))}: several replicas share the vectors; here each is held once")
+    if turned:
+        found.append(f"{_some(list(turned))}: transposes lie beside them; here each is held once")
+    return found
 
 
 WEIGHT_SLICES, INPUT_SLICES, SCALES = "weights in slices", "inputs in slices", "scales of single columns"

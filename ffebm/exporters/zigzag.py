@@ -275,7 +275,7 @@ def _window_loops(plan: Plan, linear: Linear, interaction: Interaction) -> dict[
 def _notes(plan: Plan, tile: Crossbar, left_out: list[str]) -> Iterator[str]:
     tiles: dict[str, set[int]] = {}
     for place, piece in plan.pieces():
-        if not piece.replica:
+        if not piece.replica and not piece.transposed:
             tiles.setdefault(piece.weight, set()).add(place.id)
     split = [weight for weight, found in tiles.items() if len(found) > 1]
     yield (

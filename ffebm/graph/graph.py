@@ -67,6 +67,7 @@ class Part(msgspec.Struct, frozen=True):
         bundle: Which of the weight's bundles; the parts of one lie together on an array.
         turn: Which read of the bundle takes it.
         replica: Which copy of the weight; each takes a share of the vectors.
+        transposed: It is turned, for products with the transposed weight: outputs are on word lines.
     """
 
     weight: str
@@ -76,16 +77,19 @@ class Part(msgspec.Struct, frozen=True):
     bundle: int = 0
     turn: int = 0
     replica: int = 0
+    transposed: bool = False
 
     @property
     def n_in(self) -> int:
         """Word lines that it takes."""
-        return self.inputs[1] - self.inputs[0]
+        first, last = self.outputs if self.transposed else self.inputs
+        return last - first
 
     @property
     def n_out(self) -> int:
         """Bit-line pairs that it takes."""
-        return self.outputs[1] - self.outputs[0]
+        first, last = self.inputs if self.transposed else self.outputs
+        return last - first
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -275,6 +279,7 @@ def _part_lines(graph: Graph) -> Iterator[str]:
             inputs, outputs = (f"{first}:{last}" for first, last in (part.inputs, part.outputs))
             name = name_text(part.weight)
             read = f"bundle {part.bundle} turn {part.turn} replica {part.replica}"
+            read += " transposed" if part.transposed else ""
             yield f"  part {name} group {part.group} inputs {inputs} outputs {outputs} {read}{where}"
 
 

@@ -276,8 +276,9 @@ class _Parser:
         inputs = self._range()
         self.need("outputs")
         outputs = self._range()
-        read = (self._field(key) for key in ("bundle", "turn", "replica"))
-        part = Part(weight, group, inputs, outputs, *read)
+        bundle, turn, replica = (self._field(key) for key in ("bundle", "turn", "replica"))
+        turned = self.has("transposed")
+        part = Part(weight, group, inputs, outputs, bundle, turn, replica, turned)
         graph.parts[weight] = (*graph.parts.get(weight, ()), part)
         if self.has("on"):
             tile, row, col = (self._field(key) for key in ("tile", "row", "col"))

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from ffebm.graph.energy_block import EnergyBlock, Interaction, Layer, Linear, PhaseKind
 from ffebm.graph.graph import Graph, Part
 from ffebm.graph.ops import OPS
+from ffebm.graph.windows import positions
 from ffebm.hardware.description import Accumulate, AnalogGroup, Cell, Hardware, Relaxation, Transfer
 from ffebm.mapping.cores import Home, Homes
 from ffebm.mapping.layout import Bundle, bundles_of
@@ -184,7 +185,8 @@ class BlockCost:
         linear = interaction.linear
         if linear is None:
             return 0
-        cells = sum(p.n_in * p.n_out for p in self.graph.parts[linear.weight] if not p.replica)
+        parts = self.graph.parts[linear.weight]
+        cells = sum(p.n_in * p.n_out for p in parts if not p.replica and not p.transposed)
         return cells * positions(interaction, linear)
 
     def _relaxes(self, relaxation: Relaxation, kind: PhaseKind, driven: int, sensed: int) -> PhaseCost:
@@ -289,6 +291,8 @@ class BlockCost:
             for bundle, home in zip(
                 self.bundles[linear.weight], self._bundle_homes(linear.weight), strict=True
             ):
+                if bundle.parts[0].transposed:
+                    continue  # it is for circuits, which take no reads
                 replica = bundle.parts[0].replica
                 if replica not in shares:
                     shares[replica] = self._vectors(interaction, span, replica)
@@ -325,6 +329,8 @@ class BlockCost:
         if key not in self._sums:
             places: dict[int, dict[Part, Home]] = defaultdict(dict)
             for part in self.graph.parts[linear.weight]:
+                if part.transposed:
+                    continue
                 places[part.replica][part] = self.homes.sums(part)
             self._sums[key] = {n: partial_sums(own, backwards=backwards) for n, own in places.items()}
         return self._sums[key]
@@ -410,21 +416,6 @@ def _pulses(
             adc_count=round(share * read.adc_count),
         )
     return PhaseCost(max(busy.values(), default=0.0), total)
-
-
-def positions(interaction: Interaction, linear: Linear) -> int:
-    """Input vectors of one sample: output pixels of a convolution, rows of a matrix product."""
-    if linear.op == "Conv":
-        return math.prod(interaction.linear_shape[1:])
-    if linear.op == "MatMul":
-        return math.prod(interaction.linear_shape[:-1])
-    shape = interaction.source_shape
-    for layout in interaction.before:
-        if layout.op == "Reshape":
-            shape = layout.sizes
-        else:
-            shape = tuple(shape[axis - 1] for axis in layout.sizes[1:])
-    return math.prod(shape[1:])
 
 
 def writes_of(cell: Cell) -> float:

@@ -21,6 +21,8 @@ from functools import cached_property
 from itertools import product
 from typing import Literal
 
+from msgspec.structs import replace as replace_part
+
 from ffebm.graph.energy_block import Linear
 from ffebm.graph.graph import Part
 
@@ -35,7 +37,7 @@ class Bundle:
     """Parts that lie together on one array.
 
     Attributes:
-        parts: All of one weight, bundle and replica; those of a turn behind each other.
+        parts: All of one weight, bundle, replica and direction; those of a turn behind each other.
     """
 
     parts: tuple[Part, ...]
@@ -68,9 +70,9 @@ class Bundle:
 
 def bundles_of(parts: Sequence[Part]) -> tuple[Bundle, ...]:
     """The bundles that parts make up, in the order in which they appear."""
-    found: dict[tuple[str, int, int], list[Part]] = {}
+    found: dict[tuple[str, int, int, bool], list[Part]] = {}
     for part in parts:
-        found.setdefault((part.weight, part.replica, part.bundle), []).append(part)
+        found.setdefault((part.weight, part.replica, part.bundle, part.transposed), []).append(part)
     return tuple(Bundle(tuple(together)) for together in found.values())
 
 
@@ -87,6 +89,7 @@ class Layout:
         together: Groups that one read takes.
         turns: Reads that a vector takes.
         replicas: Copies over which vectors are shared out.
+        two_way: Each copy has arrays with the transpose beside it.
     """
 
     weight: str
@@ -97,6 +100,7 @@ class Layout:
     together: int = 1
     turns: int = 1
     replicas: int = 1
+    two_way: bool = False
 
     @property
     def kind(self) -> str:
@@ -118,6 +122,8 @@ class Layout:
     def boxes(self) -> Iterator[Size]:
         """Word lines and bit lines of each bundle, those of all replicas."""
         once = list(self._boxes())
+        if self.two_way:
+            once += [(width, height) for height, width in once]
         for _ in range(self.replicas):
             yield from once
 
@@ -132,7 +138,13 @@ class Layout:
 
     def parts(self) -> tuple[Part, ...]:
         """Every part, bundle by bundle."""
-        return tuple(part for replica in range(self.replicas) for part in self._parts(replica))
+        ways = (False, True) if self.two_way else (False,)
+        return tuple(
+            replace_part(part, transposed=turned) if turned else part
+            for turned in ways
+            for replica in range(self.replicas)
+            for part in self._parts(replica)
+        )
 
     @property
     def _whole(self) -> bool:
@@ -187,6 +199,11 @@ def _ladder(groups: int, high: int, wide: int) -> list[int]:
     steps = {1 << power for power in range(most.bit_length())}
     filled = max(1, wide // min(high, wide))
     return sorted({*(step for step in steps if step <= most), min(filled, most), most})
+
+
+def turned_size(size: Size | None) -> Size | None:
+    """Lines of what fits an array as it is and turned."""
+    return None if size is None else (min(size), min(size))
 
 
 def matrix_size(linear: Linear, shape: Sequence[int]) -> tuple[int, int, int]:

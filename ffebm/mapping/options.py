@@ -15,12 +15,13 @@ from msgspec.structs import replace as changed
 from ffebm.graph.admission import admission_of
 from ffebm.graph.energy_block import EnergyBlock, Interaction, Linear
 from ffebm.graph.graph import Graph, Node
+from ffebm.graph.windows import positions, two_way_weights, windows_of
 from ffebm.graph.work import elements, macs, rows
 from ffebm.hardware.description import AnalogGroup, Hardware
-from ffebm.mapping.block_cost import BlockCost, positions
+from ffebm.mapping.block_cost import BlockCost
 from ffebm.mapping.crossings import crossings
 from ffebm.mapping.digital_cost import carrying, digital_cost, transfer_cost, work_of
-from ffebm.mapping.layout import Layout, layouts_of
+from ffebm.mapping.layout import Layout, layouts_of, turned_size
 from ffebm.mapping.solver.price import Price
 
 DIGITAL = "digital"
@@ -172,6 +173,11 @@ class _Pricing:
         return Option("", (), tuple(price for price in prices if price is not None))
 
     @cached_property
+    def _at_once(self) -> dict[str, int]:
+        """Vectors that each weight takes at once in a circuit."""
+        return windows_of(self.blocks)
+
+    @cached_property
     def _uses(self) -> dict[str, list[tuple[Linear, Interaction]]]:
         """Each weight with what it is read for."""
         uses: dict[str, list[tuple[Linear, Interaction]]] = {}
@@ -182,13 +188,19 @@ class _Pricing:
         return uses
 
     def _on_tiles(self, group: AnalogGroup) -> Iterator[Option]:
-        known = {
-            weight: layouts_of(uses[0][0], self.graph.constants[weight].shape, group.tile.size)
-            for weight, uses in self._uses.items()
-        }
+        known = {weight: self._layouts(group, weight, uses[0][0]) for weight, uses in self._uses.items()}
         for rank in range(max((len(layouts) for layouts in known.values()), default=0)):
             layouts = [layouts[min(rank, len(layouts) - 1)] for layouts in known.values()]
             yield from self._copies(group, layouts)
+
+    def _layouts(self, group: AnalogGroup, weight: str, linear: Linear) -> tuple[Layout, ...]:
+        """Layouts of a weight; in a circuit without turns, and both ways where layers drive each other."""
+        shape, size = self.graph.constants[weight].shape, group.tile.size
+        if group.settling == "clocked":
+            return layouts_of(linear, shape, size)
+        two_way = weight in two_way_weights(self.blocks)
+        found = layouts_of(linear, shape, turned_size(size) if two_way else size)
+        return tuple(replace(one, two_way=two_way) for one in found if one.turns == 1)
 
     def _copies(self, group: AnalogGroup, layouts: Sequence[Layout]) -> Iterator[Option]:
         """One layout of each weight with more and more replicas."""
@@ -222,10 +234,16 @@ class _Pricing:
     def _copied(
         self, group: AnalogGroup, layouts: Sequence[Layout], windows: Mapping[str, int]
     ) -> Iterator[tuple[Layout, ...]]:
-        """Layouts with more and more replicas, of each weight the fewest that take as long."""
+        """Layouts with more and more replicas, of each weight the fewest that take as long.
+
+        In a circuit that settles at once each window has arrays of its own.
+        """
+        if group.settling == "continuous":
+            yield tuple(layout.copies(self._at_once[layout.weight]) for layout in layouts)
+            return
         bundles = max(sum(1 for _ in layout.boxes()) for layout in layouts)
         most, before = 1, tuple[Layout, ...]()
-        if group.tile.has_cells and group.relaxation is None:
+        if group.tile.has_cells:
             most = int(min(self.replicas, self.most[group.name] // bundles, max(windows.values())))
         for copies in sorted({*(step for step in LADDER if step < most), max(1, most)}):
             copied = tuple(layout.copies(_as_fast(windows[layout.weight], copies)) for layout in layouts)
@@ -299,8 +317,16 @@ def _room(group: AnalogGroup, layout: Layout) -> float:
     """Tiles that a layout fills, parts of them counted as such."""
     if group.tile.size is None:
         return 0.0
+    if group.settling == "continuous":
+        return _diagonal(group.tile.size, list(layout.boxes()))
     cells = sum(height * width for height, width in layout.boxes())
     return cells / math.prod(group.tile.size)
+
+
+def _diagonal(size: tuple[int, int], boxes: Sequence[tuple[int, int]]) -> float:
+    """Arrays that boxes fill whose lines are their own."""
+    rows, cols = (sum(lines) for lines in zip(*boxes, strict=True))
+    return float(max(rows / size[0], cols / size[1]))
 
 
 def _roomy(group: AnalogGroup, layout: Layout) -> float:
@@ -308,6 +334,8 @@ def _roomy(group: AnalogGroup, layout: Layout) -> float:
     if group.tile.size is None:
         return 0.0
     rows, cols = group.tile.size
+    if group.settling == "continuous":
+        return sum(1 / min(rows // height, cols // width) for height, width in layout.boxes())
     return sum(1 / ((rows // height) * (cols // width)) for height, width in layout.boxes())
 
 

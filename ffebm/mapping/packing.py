@@ -6,6 +6,9 @@ all boxes are packed together, large ones first: a box takes the free rectangle 
 left of that is cut in two (a guillotine cut). Free rectangles are kept by height and width, so the time grows
 nearly as the number of boxes.
 
+Circuits that settle at once share no line: their boxes lie in a diagonal of each array, a box behind the last
+one on word lines and on bit lines. Long boxes come first, each to the first array with room.
+
 Source: Jylänki, "A thousand ways to pack the bin" (2010): guillotine, best short side fit, longer axis split.
 """
 
@@ -46,11 +49,13 @@ class Way:
         order: Key by which boxes are sorted.
         apart: No two boxes of one block share an array.
         wide: Take an empty array before what is left of others.
+        diagonal: No two boxes share a line.
     """
 
     order: Callable[[Box], tuple[int, ...]]
     apart: bool
     wide: bool = False
+    diagonal: bool = False
 
 
 def _tall(box: Box) -> tuple[int, ...]:
@@ -77,6 +82,9 @@ CLOSE = tuple(Way(order, apart=False) for order in (_tall, _large, _long))
 WAYS = (*APART, *CLOSE)
 """All ways, in the order in which they are tried."""
 
+DIAGONAL = (Way(_long, apart=False, diagonal=True),)
+"""The way of circuits that settle at once."""
+
 
 def pack(
     boxes: Sequence[Box], count: int, size: Size | None, ways: Sequence[Way] | None = None
@@ -100,14 +108,15 @@ def pack(
     return next((places for places in tries if places is not None), None)
 
 
-def arrays_needed(boxes: Sequence[Box], size: Size | None) -> int:
+def arrays_needed(boxes: Sequence[Box], size: Size | None, ways: Sequence[Way] = CLOSE) -> int:
     """The fewest arrays that boxes were made to fit on, blocks apart or not."""
-    tries = [_filled(boxes, len(boxes), size, way) or () for way in CLOSE]
+    tries = [_filled(boxes, len(boxes), size, way) or () for way in ways]
     return min(1 + max((place.tile for place in places), default=-1) for places in tries)
 
 
 def _filled(boxes: Sequence[Box], count: int, size: Size | None, way: Way) -> tuple[Place, ...] | None:
-    arrays = _Arrays(count, size or (ENDLESS, ENDLESS), way)
+    whole = size or (ENDLESS, ENDLESS)
+    arrays = _Diagonals(count, whole) if way.diagonal else _Arrays(count, whole, way)
     places: dict[int, Place] = {}
     for index in sorted(range(len(boxes)), key=lambda index: (way.order(boxes[index]), index)):
         place = arrays.put(boxes[index])
@@ -115,6 +124,29 @@ def _filled(boxes: Sequence[Box], count: int, size: Size | None, way: Way) -> tu
             return None
         places[index] = place
     return tuple(places[index] for index in range(len(boxes)))
+
+
+@dataclass
+class _Diagonals:
+    """Arrays in use, with the first lines of each that are free."""
+
+    count: int
+    size: Size
+    corners: list[Size] = field(default_factory=list)
+    first: dict[Size, int] = field(default_factory=dict)
+
+    def put(self, box: Box) -> Place | None:
+        """Where a box now lies; None if it does not fit."""
+        kind = box.height, box.width
+        for number in range(self.first.get(kind, 0), self.count):
+            if number == len(self.corners):
+                self.corners.append((0, 0))
+            row, col = self.corners[number]
+            if row + box.height <= self.size[0] and col + box.width <= self.size[1]:
+                self.first[kind] = number  # no array before has room for another one
+                self.corners[number] = row + box.height, col + box.width
+                return Place(number, row, col)
+        return None
 
 
 @dataclass

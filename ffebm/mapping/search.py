@@ -16,11 +16,11 @@ from ffebm.errors import UsageError
 from ffebm.graph.graph import Graph
 from ffebm.hardware.description import Hardware
 from ffebm.mapping.options import Choosing, Option
-from ffebm.mapping.packing import APART, WAYS, pack
+from ffebm.mapping.packing import APART, pack
 from ffebm.mapping.solver.choice import Choice, choose, choose_beside
 from ffebm.mapping.solver.problem import Figures, Limits
 from ffebm.mapping.solver.program import LIMIT_NAMES, Criterion, beyond
-from ffebm.mapping.tile_counts import boxes_of, tile_counts
+from ffebm.mapping.tile_counts import boxes_of, tile_counts, ways_of
 from ffebm.mapping.whole import WholeChoice, whole_choice
 from ffebm.plan.mapping import Objective
 
@@ -281,7 +281,12 @@ class Search:
         boxes = boxes_of(self.choosing, self._options(picked))
         counts = tile_counts(self.hardware, boxes, self.goal.tiles, self.goal.area)
         return counts is not None and all(
-            pack(boxes.get(group.name, []), counts[group.name], group.tile.size, APART if apart else WAYS)
+            pack(
+                boxes.get(group.name, []),
+                counts[group.name],
+                group.tile.size,
+                APART if apart and group.settling == "clocked" else ways_of(group),
+            )
             is not None
             for group in self.hardware.analog
         )

@@ -5,10 +5,20 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from ffebm.hardware.description import AnalogGroup, Hardware
 from ffebm.mapping.options import Choosing, Option
-from ffebm.mapping.packing import Box, arrays_needed
+from ffebm.mapping.packing import CLOSE, DIAGONAL, WAYS, Box, Way, arrays_needed
 
 ROUNDING = 1e-9
 """Part of an area that is no difference: it may be a sum of as many tiles."""
+
+
+def ways_of(group: AnalogGroup) -> Sequence[Way]:
+    """How boxes may lie on the tiles of a group: circuits that settle at once share no lines."""
+    return WAYS if group.settling == "clocked" else DIAGONAL
+
+
+def tiles_needed(group: AnalogGroup, boxes: Sequence[Box]) -> int:
+    """The fewest tiles of a group that boxes were made to fit on."""
+    return arrays_needed(boxes, group.tile.size, CLOSE if group.settling == "clocked" else DIAGONAL)
 
 
 def boxes_of(choosing: Iterable[Choosing], options: Iterable[Option]) -> dict[str, list[Box]]:
@@ -42,7 +52,7 @@ def tile_counts(
     if len(counts) == 1:
         (group,) = hardware.analog
         return {group.name: min(group.count, spare, _within(area, group))}
-    needs = {g.name: arrays_needed(boxes.get(g.name, []), g.tile.size) for g in hardware.analog}
+    needs = {g.name: tiles_needed(g, boxes.get(g.name, [])) for g in hardware.analog}
     spare -= sum(needs.values())
     area -= sum(needs[group.name] * group.area.value for group in hardware.analog)
     if spare < 0 or area < -ROUNDING * sum(group.count * group.area.value for group in hardware.analog):

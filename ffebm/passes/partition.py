@@ -16,9 +16,9 @@ from ffebm.graph.graph import Graph, Node, Stage
 from ffebm.hardware.description import Hardware
 from ffebm.mapping.layout import Layout, even_cuts
 from ffebm.mapping.options import Choosing, Option, Run, choosing_of
-from ffebm.mapping.packing import Box, arrays_needed
+from ffebm.mapping.packing import Box
 from ffebm.mapping.search import Goal, Measured, Search, Searched
-from ffebm.mapping.tile_counts import boxes_of, tile_counts
+from ffebm.mapping.tile_counts import boxes_of, tile_counts, tiles_needed
 from ffebm.passes.placement import Placement
 from ffebm.plan.mapping import MappedBlocks, PricedOption
 from ffebm.plan.mapping import Mapping as Mapped
@@ -143,7 +143,7 @@ def _layouts(
         for layout in option.layouts:
             size = hardware.analog_group(option.group).tile.size
             if size is not None and len(boxes[option.group]) <= counts.get(option.group, 0):
-                layout = _evenly(layout, *size)
+                layout = _evenly(layout, *((min(size), min(size)) if layout.two_way else size))
             found.append(layout)
     return found
 
@@ -237,7 +237,7 @@ def _say_why(
 
 def _free(hardware: Hardware, goal: Goal, boxes: Mapping[str, Sequence[Box]]) -> dict[str, int]:
     """Tiles of each group that are left."""
-    used = {g.name: arrays_needed(boxes.get(g.name, []), g.tile.size) for g in hardware.analog}
+    used = {g.name: tiles_needed(g, boxes.get(g.name, [])) for g in hardware.analog}
     most = hardware.tile_count if goal.tiles is None else goal.tiles
     left = max(0, most - sum(used.values()))
     return {group.name: max(0, min(left, group.count - used[group.name])) for group in hardware.analog}
@@ -258,7 +258,7 @@ def _lacking(
 def _needs(hardware: Hardware, some: Choosing, option: Option) -> int:
     """The fewest tiles that an option was made to fit on alone."""
     boxes = boxes_of((some,), (option,))[option.group]
-    return arrays_needed(boxes, hardware.analog_group(option.group).tile.size)
+    return tiles_needed(hardware.analog_group(option.group), boxes)
 
 
 def _price_reason(goal: Goal, some: Choosing, *, fits: bool) -> str:

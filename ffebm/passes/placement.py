@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from ffebm.errors import InternalError
 from ffebm.graph.energy_block import EnergyBlock
 from ffebm.graph.graph import Graph, Part, Place, Stage
+from ffebm.graph.windows import positions
 from ffebm.hardware.description import AnalogGroup, Hardware
-from ffebm.mapping.block_cost import positions
 from ffebm.mapping.cores import spread
 from ffebm.mapping.layout import Bundle, bundles_of
 from ffebm.mapping.packing import Box, pack
-from ffebm.mapping.tile_counts import tile_counts
+from ffebm.mapping.tile_counts import tile_counts, ways_of
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,9 @@ class Placement:
         counts = tile_counts(hardware, boxed, self.tiles, self.area)
         for name, (bundles, boxes) in found.items():
             group = hardware.analog_group(name)
-            corners = pack(boxes, counts[name], group.tile.size) if counts is not None else None
+            corners = (
+                pack(boxes, counts[name], group.tile.size, ways_of(group)) if counts is not None else None
+            )
             if corners is None:
                 raise InternalError(f"the blocks fitted the {name} in the partition, and do not now")
             first = hardware.tile_numbers(name).start

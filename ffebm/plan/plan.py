@@ -86,7 +86,7 @@ class Plan(PlanData, kw_only=True, forbid_unknown_fields=True, eq=False):
 def _parts(tiles: Sequence[TilePlan]) -> list[tuple[int, Hashable]]:
     """The pieces by id, each with what it is a part of."""
     pieces = sorted((piece for tile in tiles for piece in tile.pieces), key=lambda piece: piece.id)
-    return [(piece.id, (piece.weight, piece.group, piece.inputs, piece.outputs)) for piece in pieces]
+    return [(p.id, (p.weight, p.group, p.inputs, p.outputs, p.transposed)) for p in pieces]
 
 
 def _check_packages(packages: tuple[str, ...], where: Location) -> None:

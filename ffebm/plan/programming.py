@@ -119,7 +119,9 @@ def _range(matrix: Array, piece: Array, crossbar: Crossbar, limit: float | None)
 
 
 def _cut(matrix: Array, part: Part) -> Array:
-    return matrix[part.group, slice(*part.outputs), slice(*part.inputs)]
+    """The part as its array holds it, [bit lines, word lines]."""
+    cut = matrix[part.group, slice(*part.outputs), slice(*part.inputs)]
+    return cut.T if part.transposed else cut
 
 
 def _ranges(levels: Array, scale: Array, crossbar: Crossbar) -> tuple[dict[str, Array], dict[str, float]]:

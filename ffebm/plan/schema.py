@@ -178,7 +178,8 @@ class Piece(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A part of a weight matrix with its place and settings on a tile.
 
     Attributes:
-        id: Position among all pieces; names its levels `piece<id>.levels`, [n_in, n_out].
+        id: Position among all pieces; names its levels `piece<id>.levels`, [n_in, n_out], as they lie: of a
+            transposed one, inputs of the matrix are on bit lines.
         row: First word line on the crossbar.
         col: First bit-line pair on the crossbar.
         scale: Weight that the whole conductance range stands for; 1 on an exact tile, and as ranges are 0 in

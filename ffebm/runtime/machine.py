@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ffebm.errors import UsageError
 from ffebm.graph.energy_block import EnergyBlock, Linear
+from ffebm.graph.windows import positions
 from ffebm.hardware.description import Crossbar, TileKind
 from ffebm.plan.conductance import circuits_of, common_limit, linears_of
 from ffebm.plan.plan import Plan
@@ -334,6 +335,7 @@ class Machine:
         projections = {}
         at_edge: Crossbar | None = None
         frozen = self._frozen if self._settles_itself(block) else None
+        taken: dict[str, int] = {}  # copies of a weight that vectors before have to themselves
         for position, (_, interaction) in enumerate(block.interactions()):
             linear = interaction.linear
             if linear is None or not self._tile(linear.weight).has_cells:
@@ -341,8 +343,10 @@ class Machine:
             if linear.weight not in self._arrays:
                 self._arrays[linear.weight] = self._array(linear, frozen)
             array = self._arrays[linear.weight]
-            projections[position] = TileProjection(linear, array, frozen, next(self._numbers))
+            first = taken.get(linear.weight, 0)
+            projections[position] = TileProjection(linear, array, frozen, next(self._numbers), first)
             if frozen is not None:
+                taken[linear.weight] = first + positions(interaction, linear)
                 at_edge = at_edge or self._tile(linear.weight).crossbar()
         group = self._plan.hardware.analog_group(block.group)
         time = None if frozen is None else CircuitTime(block, group)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ffebm.graph.graph import Place
-from ffebm.mapping.packing import APART, Box, arrays_needed, pack
+from ffebm.mapping.packing import APART, DIAGONAL, Box, arrays_needed, pack
 
 ROWS, COLS = 12, 8
 
@@ -76,4 +76,30 @@ def test_thousands_of_boxes_pack_in_less_than_a_second() -> None:
     start = time.process_time()
     assert pack(boxes, 4225, (256, 256)) is not None
     assert pack(boxes, 4224, (256, 256)) is None
+    assert time.process_time() - start < 1.0
+
+
+@given(boxes=BOXES, count=st.integers(1, 30))
+def test_in_diagonals_boxes_share_no_line(boxes: list[Box], count: int) -> None:
+    places = pack(boxes, count, (ROWS, COLS), DIAGONAL)
+    needed = arrays_needed(boxes, (ROWS, COLS), DIAGONAL)
+    heights, widths = sum(box.height for box in boxes), sum(box.width for box in boxes)
+    assert max(-(-heights // ROWS), -(-widths // COLS)) <= needed <= len(boxes)
+    if places is None:
+        assert needed > count
+        return
+    pairs = list(zip(boxes, places, strict=True))
+    rows = [(place.tile, place.row + line) for box, place in pairs for line in range(box.height)]
+    cols = [(place.tile, place.col + line) for box, place in pairs for line in range(box.width)]
+    assert len(rows) == len(set(rows))
+    assert len(cols) == len(set(cols))
+    assert all(0 <= t < count and r < ROWS for t, r in rows)
+    assert all(c < COLS for _, c in cols)
+
+
+def test_thousands_of_windows_pack_in_less_than_a_second() -> None:
+    boxes = [Box(27, 64, (0,))] * 12_544 + [Box(200, 64, (1,))] * 3_136
+    start = time.process_time()
+    # nine of the small ones or one of the large ones a tile by word lines; four by bit lines
+    assert arrays_needed(boxes, (256, 256), DIAGONAL) == 3_136 + (12_544 - 2 * 3_136) // 4
     assert time.process_time() - start < 1.0

@@ -52,10 +52,9 @@ def matrix_of(plan: Plan, piece: Piece) -> np.ndarray[tuple[int, ...], np.dtype[
     """The weights of a piece, [n_in, n_out]."""
     linear = next(found for found in linears(plan) if found.weight == piece.weight)
     weight = plan.weights[piece.weight].astype(np.float64)
-    if linear.op == "Conv":
-        matrix = weight.reshape(len(weight), -1).T
-    else:
-        matrix = weight.T if linear.transposed else weight
+    matrix = weight.reshape(len(weight), -1)
+    if linear.op == "Conv" or linear.transposed:
+        matrix = matrix.T
     return matrix[slice(*piece.inputs), slice(*piece.outputs)]
 
 

@@ -269,7 +269,7 @@ def test_a_circuit_that_settles_by_itself_converts_once_a_phase() -> None:
     y = b.node("MatMul", y, b.weight(2, 4))
     plan = compile_plan(b.model(y), hardware=continuous(round_numbers()), settle=SETTLE, block_size=2)
     (free,) = [s for s in plan.inference.steps if s.kind == "free"]
-    cells = 2 * (3 * 2 + 2 * 4)
+    cells = 2 * (3 * 2 + 2 * (2 * 4))  # the transpose of what joins the layers has cells of its own
     watts = 3.0 * 5.0**2  # of a cell
     assert free.end_s - free.start_s == pytest.approx(5 * (1 + 20 + 3))
     assert free.cost.array == 5 * cells * watts * 20

@@ -15,6 +15,7 @@ import numpy as np
 from ffebm.errors import UsageError
 from ffebm.graph.energy_block import EnergyBlock, Interaction, Layer
 from ffebm.graph.tensor import Floats
+from ffebm.graph.windows import positions
 from ffebm.hardware.description import Relaxation
 from ffebm.limits import CIRCUIT_CELLS
 from ffebm.mapping.circuit.equations import (
@@ -34,13 +35,14 @@ from ffebm.visible import visible
 
 @dataclass(frozen=True)
 class PlacedArray:
-    """A piece of a weight in one direction, with the windows that it serves.
+    """A part of a weight in one direction, with its windows; the first one's piece names it.
 
     Attributes:
         tile: Number of its tile.
         piece: Number of the piece.
         transposed: It is the copy that drives the source from the layer above.
         corner: First word line and bit-line pair of the piece on its tile.
+        windows: Tile and piece that each window lies on, whose cells have the same targets.
         source: Value whose units drive its lines.
         target: Value whose units its currents go to.
         plus: Cells that count up, [driven lines, sensed lines], siemens.
@@ -54,6 +56,7 @@ class PlacedArray:
     piece: int
     transposed: bool
     corner: tuple[int, int]
+    windows: tuple[tuple[int, int], ...]
     source: str
     target: str
     plus: Floats
@@ -135,17 +138,20 @@ def block_circuit(plan: Plan, block: EnergyBlock) -> BlockCircuit:
     inside = {layer.value for layer in block.layers}
     pieces: dict[str, list[tuple[TilePlan, Piece]]] = {}
     for tile, piece in plan.pieces():
-        if not piece.replica:
-            pieces.setdefault(piece.weight, []).append((tile, piece))
+        pieces.setdefault(piece.weight, []).append((tile, piece))
     arrays: list[PlacedArray] = []
     links: list[IdentityLink] = []
+    wired: dict[str, int] = {}  # copies of each weight that have a window
     for layer, interaction in block.interactions():
         free = interaction.source in inside
         if interaction.linear is None:
             links += links_of(layer, interaction, free=free)
         else:
-            placed = pieces[interaction.linear.weight]
-            arrays += _arrays(plan, layer, interaction, placed, free=free)
+            weight = interaction.linear.weight
+            first = wired.get(weight, 0)
+            wired[weight] = first + positions(interaction, interaction.linear)
+            copies = [(at, p) for at, p in pieces[weight] if first <= p.replica < wired[weight]]
+            arrays += _arrays(plan, layer, interaction, copies, free=free)
     inputs = clamped_inputs(block)
     constants = {layer.value: bias_drives(layer, plan.weights) for layer in block.layers}
     circuit = BlockCircuit(block, inputs, tuple(arrays), tuple(links), constants, group.relaxation)
@@ -179,18 +185,31 @@ def _arrays(
     assert linear is not None
     shape = plan.weights[linear.weight].shape
     lines = wiring(interaction, () if linear.op == "MatMul" else tuple(shape[2:]))
-    tile = plan.tile_of(linear.weight).crossbar()
-    span = tile.cell.g_max.value - tile.cell.g_min.value
-    for at, piece in placed:
+    cell = plan.tile_of(linear.weight).crossbar().cell
+    span = cell.g_max.value - cell.g_min.value
+    parts: dict[tuple[object, ...], list[tuple[TilePlan, Piece]]] = {}
+    for at, piece in sorted(placed, key=lambda pair: pair[1].replica):
+        key = piece.group, piece.inputs, piece.outputs, piece.transposed
+        parts.setdefault(key, []).append((at, piece))
+    for copies in parts.values():
+        at, piece = copies[0]
+        if piece.transposed and not free:
+            continue  # of a weight that joins free layers elsewhere
         plus, minus = (np.asarray(side, np.float64) for side in plan.conductances(piece))
-        sources = lines.sources[piece.group][:, slice(*piece.inputs)]
-        targets = lines.targets[piece.group][:, slice(*piece.outputs)]
-        facts = (at.id, piece.id)
-        corner, ohms = (piece.row, piece.col), piece.scale / span
+        ends = (interaction.source, lines.sources[piece.group][:, slice(*piece.inputs)])
+        others = (layer.value, lines.targets[piece.group][:, slice(*piece.outputs)])
+        (source, drivers), (target, sensed) = (others, ends) if piece.transposed else (ends, others)
         yield PlacedArray(
-            *facts, False, corner, interaction.source, layer.value, plus, minus, sources, targets, ohms
+            tile=at.id,
+            piece=piece.id,
+            transposed=piece.transposed,
+            corner=(piece.row, piece.col),
+            windows=tuple((tile.id, copy.id) for tile, copy in copies),
+            source=source,
+            target=target,
+            plus=plus,
+            minus=minus,
+            drivers=drivers,
+            sensed=sensed,
+            ohms=piece.scale / span,
         )
-        if free:
-            yield PlacedArray(
-                *facts, True, corner, layer.value, interaction.source, plus.T, minus.T, targets, sources, ohms
-            )

@@ -230,9 +230,6 @@ def notes(plan: Plan, netlists: list[Netlist]) -> list[str]:
     found = ["cells are at their targets, without noise, and converters at the edge are exact"]
     if missing:
         found.append(f"left out of what the hardware description asks for: {', '.join(missing)}")
-    copies = sorted({a.piece for n in netlists for a in n.circuit.arrays if a.transposed})
-    if copies:
-        found.append(f"{len(copies)} pieces have a copy of their transpose, which the plan does not place")
     windows = [f"{n.circuit.block.name} {max(len(a.drivers) for a in n.circuit.arrays)}" for n in netlists]
     many = [
         text

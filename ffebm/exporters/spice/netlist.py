@@ -132,6 +132,9 @@ def _windows(circuit: BlockCircuit, names: NodeNames, index: int, array: PlacedA
     start, end = names.tags[array.source], names.tags[array.target]
     yield f"* array {index}: {array.name} from {start} to {end}, {len(array.drivers)} windows"
     for window in range(len(array.drivers)):
+        tile, piece = array.windows[window]
+        if window:
+            yield f"* window {window}: piece {piece} on tile {tile}"
         lines = [names.unit(array.source, int(unit)) for unit in array.drivers[window]]
         for unit in array.sensed[window]:
             lines += [_ground(index, int(unit), side) for side in "pm"]

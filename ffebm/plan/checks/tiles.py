@@ -9,6 +9,7 @@ import numpy as np
 
 from ffebm.graph.energy_block import Linear
 from ffebm.graph.tensor import Array, TensorType
+from ffebm.graph.windows import two_way_weights, windows_of
 from ffebm.hardware.description import TileKind
 from ffebm.plan.checks.left_out import stand_in
 from ffebm.plan.conductance import common_limits, to_matrix
@@ -29,23 +30,24 @@ def tile_problems(plan: PlanData) -> Iterator[str]:
         yield from _kind_problems(plan, tile)
         yield from _overlaps(tile)
         yield from _bundle_problems(tile)
+        yield from _line_problems(plan, tile)
     yield from _replica_problems(plan)
-    cells: dict[tuple[str, int], int] = {}
-    parts: dict[tuple[str, int, int], list[Piece]] = {}
+    cells: dict[tuple[str, int, bool], int] = {}
+    parts: dict[tuple[str, int, int, bool], list[Piece]] = {}
     for position, (_, piece) in enumerate(sorted(plan.pieces(), key=lambda pair: pair[1].id)):
         if piece.id != position:
             yield f"piece {piece.id} stands at position {position}"
-        copy = piece.weight, piece.replica
+        copy = piece.weight, piece.replica, piece.transposed
         cells[copy] = cells.get(copy, 0) + piece.n_in * piece.n_out
-        parts.setdefault((piece.weight, piece.replica, piece.group), []).append(piece)
-    for (weight, _, group), held in parts.items():
+        parts.setdefault((piece.weight, piece.replica, piece.group, piece.transposed), []).append(piece)
+    for (weight, _, group, _), held in parts.items():
         inside = tuple(map(_in_matrix, held))
         matrix = TilePlan(
             id=group, group="", kind="exact", rows=1, cols=1, dac_bits=0, adc_bits=0, pieces=inside
         )
         if any(True for _ in _overlaps(matrix)):
             yield f"an element of {weight!r} lies on tiles twice"
-    for (weight, _), count in cells.items():
+    for (weight, *_), count in cells.items():
         if weight in plan.weights and plan.weights[weight].size != count:
             yield f"{count} of the {plan.weights[weight].size} elements of {weight!r} lie on tiles"
     yield from _content_problems(plan)
@@ -53,9 +55,10 @@ def tile_problems(plan: PlanData) -> Iterator[str]:
 
 def _bundle_problems(tile: TilePlan) -> Iterator[str]:
     """What is read together has lines of its own, and nothing else lies where these cross."""
-    bundles: dict[tuple[str, int, int], list[Piece]] = {}
+    bundles: dict[tuple[str, int, int, bool], list[Piece]] = {}
     for piece in tile.pieces:
-        bundles.setdefault((piece.weight, piece.replica, piece.bundle), []).append(piece)
+        key = piece.weight, piece.replica, piece.bundle, piece.transposed
+        bundles.setdefault(key, []).append(piece)
     boxes = []
     for held in bundles.values():
         for left, right in pairwise(sorted(held, key=lambda p: (p.turn, p.row))):
@@ -66,29 +69,56 @@ def _bundle_problems(tile: TilePlan) -> Iterator[str]:
                 return
         row, col = min(p.row for p in held), min(p.col for p in held)
         high, wide = max(p.row + p.n_in for p in held) - row, max(p.col + p.n_out for p in held) - col
-        box = msgspec.structs.replace(held[0], row=row, col=col, inputs=(0, high), outputs=(0, wide))
+        box = msgspec.structs.replace(
+            held[0], row=row, col=col, inputs=(0, high), outputs=(0, wide), transposed=False
+        )
         boxes.append(box)
     yield from _overlaps(msgspec.structs.replace(tile, pieces=tuple(boxes)))
 
 
+def _line_problems(plan: PlanData, tile: TilePlan) -> Iterator[str]:
+    """Pieces of circuits that settle at once share no line."""
+    group = plan.hardware.group_of_tile(tile.id)
+    if group is None or group.settling == "clocked":
+        return
+    for name, spans in (
+        ("word", [(p.row, p.row + p.n_in, p.id) for p in tile.pieces]),
+        ("bit", [(p.col, p.col + p.n_out, p.id) for p in tile.pieces]),
+    ):
+        for (_, end, one), (start, _, other) in pairwise(sorted(spans)):
+            if start < end:
+                yield f"pieces {one} and {other} settle at once, and share a {name} line of tile {tile.id}"
+                return
+
+
 def _replica_problems(plan: PlanData) -> Iterator[str]:
-    """Copies are numbered from zero, a bundle lies on one tile, circuits that settle have no copies."""
-    tiles: dict[tuple[str, int, int], int] = {}
-    copies: dict[str, set[int]] = {}
+    """Copies are numbered from zero, and a bundle lies on one tile; a circuit has a copy for each window."""
+    tiles: dict[tuple[str, int, int, bool], int] = {}
+    copies: dict[tuple[str, bool], set[int]] = {}
     settling: set[str] = set()
+    windows, two_way = windows_of(plan.blocks), two_way_weights(plan.blocks)
     for tile, piece in plan.pieces():
-        copies.setdefault(piece.weight, set()).add(piece.replica)
+        copies.setdefault((piece.weight, piece.transposed), set()).add(piece.replica)
         group = plan.hardware.group_of_tile(tile.id)
         if group is not None and group.settling == "continuous":
             settling.add(piece.weight)
-        if tiles.setdefault((piece.weight, piece.replica, piece.bundle), tile.id) != tile.id:
+        key = piece.weight, piece.replica, piece.bundle, piece.transposed
+        if tiles.setdefault(key, tile.id) != tile.id:
             yield f"bundle {piece.bundle} of {piece.weight!r} lies on several tiles"
             return
-    for weight, found in copies.items():
+    for (weight, turned), found in copies.items():
         if found != {*range(len(found))}:
             yield f"{weight!r} has replicas {', '.join(map(str, sorted(found)))}"
-        elif len(found) > 1 and weight in settling:
-            yield f"{weight!r} has {len(found)} replicas in a circuit that settles by itself"
+        elif weight in settling and len(found) != windows.get(weight, 1):
+            yield (
+                f"{weight!r} has {len(found)} replicas in a circuit that settles by itself, and takes "
+                f"{windows.get(weight, 1)} vectors at once"
+            )
+        elif turned and not (weight in settling and weight in two_way):
+            yield f"{weight!r} lies transposed, for which no circuit has a use"
+    for weight in sorted(settling & two_way):
+        if (weight, True) not in copies:
+            yield f"{weight!r} joins layers of a circuit that settles by itself, and lies one way"
 
 
 def _kind_problems(plan: PlanData, tile: TilePlan) -> Iterator[str]:
@@ -121,7 +151,7 @@ def _place_problems(tile: TilePlan, piece: Piece) -> Iterator[str]:
 
 def _in_matrix(piece: Piece) -> Piece:
     """A piece placed where it lies in its weight's matrix, to find elements that two pieces hold."""
-    return msgspec.structs.replace(piece, row=piece.inputs[0], col=piece.outputs[0])
+    return msgspec.structs.replace(piece, row=piece.inputs[0], col=piece.outputs[0], transposed=False)
 
 
 def _overlaps(tile: TilePlan) -> Iterator[str]:

@@ -14,7 +14,7 @@ from ffebm.runtime.tiles.crossbar import CommonRange, CrossbarTile
 from ffebm.runtime.tiles.master import MasteredTile
 from ffebm.runtime.tiles.noise import FrozenNoise
 from ffebm.runtime.tiles.remedies import AccumulatingTile, TransferTile
-from ffebm.runtime.tiles.replicas import ReplicatedTile, tile_of
+from ffebm.runtime.tiles.replicas import ReplicatedTile, TwoWayTile, tile_of
 from ffebm.runtime.tiles.sliced import SlicedTile
 from ffebm.runtime.tiles.tile import Tile
 from ffebm.runtime.tiles.unfolding import Unfolding, bands
@@ -46,18 +46,25 @@ class TileProjection:
         array: The tile with the weight.
         frozen: Noise of a circuit that settles by itself.
         number: Which of the projections with that noise this is.
+        first: Copy of the weight that takes the first vector of a sample.
 
     Attributes:
         array: The tile with the weight; projections of one weight can share it.
     """
 
     def __init__(
-        self, linear: Linear, array: MasteredTile, frozen: FrozenNoise | None = None, number: int = 0
+        self,
+        linear: Linear,
+        array: MasteredTile,
+        frozen: FrozenNoise | None = None,
+        number: int = 0,
+        first: int = 0,
     ) -> None:
         self._linear = linear
         self.array = array
         self._frozen = frozen
         self._number = number
+        self._first = first
 
     @torch.no_grad()
     def product(self, z: Tensor, weight: Tensor) -> Tensor:
@@ -98,8 +105,9 @@ class TileProjection:
         tile = self.array.holding(weight)
         if self._frozen is not None:
             self._frozen.announce(2 * self._number + transposed)
-        if isinstance(tile, ReplicatedTile):
-            return lambda vectors, numbers: tile.shared_out(vectors, numbers(), transposed=transposed)
+        if isinstance(tile, ReplicatedTile | TwoWayTile):
+            first = self._first
+            return lambda vectors, numbers: tile.shared_out(vectors, numbers() + first, transposed=transposed)
         product = tile.mvm_t if transposed else tile.mvm
         return lambda vectors, _: product(vectors)
 

@@ -141,8 +141,98 @@ class ReplicatedTile:
         self.tile.restore(state)
 
 
+class TwoWayTile:
+    """A weight on arrays for its products and others for transposed ones, as circuits that settle take it.
+
+    Both are written, learn and are remapped alike, each with errors of its own; what is read is their mean.
+
+    Args:
+        forward: Holds the matrices, [groups, n_out, n_in].
+        back: Holds their transposes, [groups, n_in, n_out].
+        weight: Its name, for messages.
+    """
+
+    def __init__(self, forward: Tile, back: Tile, weight: str = "") -> None:
+        self.forward = forward
+        self.back = back
+        self._weight = weight
+
+    def program(self, weight: Tensor) -> None:
+        """[groups, n_out, n_in]."""
+        self.forward.program(weight)
+        self.back.program(weight.mT)
+
+    def read(self) -> Tensor:
+        """[groups, n_out, n_in]."""
+        there: Tensor = self.forward.read()
+        return there + (self.back.read().mT - there) / 2  # equal ones give exactly what one gives
+
+    def mvm(self, x: Tensor) -> Tensor:
+        """[groups, batch, n_in] -> [groups, batch, n_out]."""
+        return self.forward.mvm(x)
+
+    def mvm_t(self, y: Tensor) -> Tensor:
+        """[groups, batch, n_out] -> [groups, batch, n_in]."""
+        return self.back.mvm(y)
+
+    def shared_out(self, vectors: Tensor, numbers: Tensor, *, transposed: bool = False) -> Tensor:
+        """Products, each by its copy, as `ReplicatedTile.shared_out`."""
+        tile = self.back if transposed else self.forward
+        return tile.shared_out(vectors, numbers) if isinstance(tile, ReplicatedTile) else tile.mvm(vectors)
+
+    def update(self, step: Tensor) -> None:
+        """[groups, n_out, n_in]."""
+        self.forward.update(step)
+        self.back.update(step.mT)
+
+    def remap(self) -> None:
+        """Write anew what each array holds, in a range that its weights ask for now.
+
+        Raises:
+            UsageError: If a tile of one's own cannot do so.
+        """
+        remapped(self.forward, self._weight)
+        remapped(self.back, self._weight)
+
+    def readings(self) -> Readings:
+        """Of both."""
+        return self.forward.readings() + self.back.readings()
+
+    def health(self) -> Health:
+        """Of both."""
+        return self.forward.health() + self.back.health()
+
+    def at(self, seconds: float | None) -> None:
+        """Reads of both come so long after programming."""
+        self.forward.at(seconds)
+        self.back.at(seconds)
+
+    def calibrate(self, stage: Calibration) -> None:
+        """Set the ranges of both by data."""
+        self.forward.calibrate(stage)
+        self.back.calibrate(stage)
+
+    def state(self) -> dict[str, Tensor]:
+        """Of both."""
+        ways = {"forward": self.forward, "back": self.back}
+        return {f"{way}.{key}": t for way, tile in ways.items() for key, t in tile.state().items()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take up a state."""
+        for way, tile in (("forward.", self.forward), ("back.", self.back)):
+            tile.restore({k.removeprefix(way): t for k, t in state.items() if k.startswith(way)})
+
+
 def tile_of(pieces: Sequence[Piece], make_tile: Callable[[], Tile]) -> Tile:
-    """The pieces of a weight as one tile: one copy of it, or its replicas."""
+    """The pieces of a weight as one tile: one copy of it, its replicas, with transposes or without."""
+    turned = [
+        replace(piece, inputs=piece.outputs, outputs=piece.inputs, transposed=False)
+        for piece in pieces
+        if piece.transposed
+    ]
+    if turned:
+        forward = tile_of([piece for piece in pieces if not piece.transposed], make_tile)
+        return TwoWayTile(forward, tile_of(turned, make_tile), pieces[0].weight)
     copies = 1 + max(piece.replica for piece in pieces)
     if copies == 1:
         return SplitTile(pieces, make_tile)

@@ -165,7 +165,7 @@ def trained(net: ffebm.Executor, steps: int) -> list[float]:
     for _ in range(steps):
         optimizer.zero_grad()
         loss = net.loss(x, target, torch.nn.functional.mse_loss)
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
         net.constrain()
         losses.append(float(loss.detach()))
