@@ -84,8 +84,8 @@ def broken(what: str) -> Graph:
         ("reason", "p has no unit or no reason"),
         (
             "place",
-            "Part(weight='w', group=0, inputs=(0, 3), outputs=(0, 2), bundle=0, turn=0, replica=0) "
-            "has no place",
+            "Part(weight='w', group=0, inputs=(0, 3), outputs=(0, 2), bundle=0, turn=0, replica=0, "
+            "transposed=False) has no place",
         ),
         ("number", "block1 stands at position 0"),
         ("source", "s of block0 reads unknown x"),
