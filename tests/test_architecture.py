@@ -338,6 +338,7 @@ TESTED_BY = {
     "training/data/*": "training/data/test_load",
     "training/data/cifar": "training/data/test_published_formats",
     "training/data/imagenet32": "training/data/test_published_formats",
+    "training/devices/shared_batch": "training/devices/test_ranks",
     "training/optimization/*": "training/test_trainer",
     "training/optimization/precision": "training/test_long_runs",
 }

@@ -33,7 +33,7 @@ from ffebm.training.data import Data
 from ffebm.training.data.preparation import preparations
 from ffebm.training.data.samples import split_off
 from ffebm.training.devices.ranks import ALONE, Ranks
-from ffebm.training.devices.together import Together, check_synchronised
+from ffebm.training.devices.shared_batch import SharedBatch, check_synchronised
 from ffebm.training.estimator import recorded
 from ffebm.training.loss import loss_of
 from ffebm.training.optimization.average import Average
@@ -85,7 +85,7 @@ class Trainer:
     ) -> None:
         self.net = net
         self.ranks = ranks
-        self._together: Together | None = None
+        self._shared: SharedBatch | None = None
         self.net.notices.enabled = False  # each epoch tells how blocks settled
         self.training = _checked(training)
         self.folder = folder
@@ -111,7 +111,7 @@ class Trainer:
             )
         if self.training.sync_batch_statistics:
             check_synchronised(net.plan, self.training, len(self.data.x_train), ranks)
-            net.together = self._together = Together(ranks)
+            net.together = self._shared = SharedBatch(ranks)
         self.optimizer = make_optimizer(self.training, net)
         self.constraints = constraints(self.training, net)
         samples = self.training.batch * self.training.accumulate
@@ -327,8 +327,8 @@ class Trainer:
             y = self.data.y_train[part].to(self.device)
             share = self.loss.amount(y) / max(whole, LEAST)
             self.net.train()
-            if self._together is not None:
-                self._together.share = share
+            if self._shared is not None:
+                self._shared.share = share
             with self._precision.computing():
                 loss, scores = self._loss(x, y)
             tally.see(float(loss.detach()) * share, self.loss.hits(scores, y), self.loss.labels(y))
@@ -351,7 +351,7 @@ class Trainer:
 
     def _agreed(self, loss: float) -> float:
         """A loss so far; where all processes have to go back together, that of all of them."""
-        return loss if self._together is None else self.ranks.summed([loss])[0]
+        return loss if self._shared is None else self.ranks.summed([loss])[0]
 
     def _add_gradients(self, loss: Tensor, share: float) -> None:
         """Add the gradients of a batch, times its share.

@@ -15,7 +15,7 @@ from ffebm.training.settings import Training
 OPTION = "--sync-batch-statistics"
 
 
-class Together:
+class SharedBatch:
     """Adds up values over all processes; differentiable.
 
     The gradient of a value is the sum over the losses of all processes. Each process multiplies its gradients
@@ -46,10 +46,10 @@ class _Added(torch.autograd.Function):
     """The sum over processes of the values; of the gradients, each by its share, in the unit of one's own."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, together: Together) -> Tensor:
-        ctx.together, ctx.share = together, together.share
+    def forward(ctx: Any, values: Tensor, batch: SharedBatch) -> Tensor:
+        ctx.batch, ctx.share = batch, batch.share
         total = values.clone()
-        together.ranks.add(total)
+        batch.ranks.add(total)
         return total
 
     @staticmethod
@@ -61,7 +61,7 @@ class _Added(torch.autograd.Function):
                 hint=f"a larger --batch, or no {OPTION}",
             )
         total = grad * ctx.share
-        ctx.together.ranks.add(total)
+        ctx.batch.ranks.add(total)
         return total / ctx.share, None
 
 
