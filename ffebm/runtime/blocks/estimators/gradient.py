@@ -299,7 +299,8 @@ class Unrolled:
 class Gradient(Protocol):
     """An estimator: `EP`, `Implicit`, `Unrolled`, or one of your own.
 
-    Best a frozen dataclass: its `repr` stands in the records of runs, which a resumed run compares.
+    Best a frozen dataclass: its fields stand in the records of runs, which a resumed run compares; of others
+    their `repr`.
     """
 
     def gradients(self, free: FreePoint, current: ErrorCurrent) -> tuple[Gradients, Outcome]:
