@@ -8,7 +8,7 @@ seeds or as many as `--seeds` says. Compared is the hypervolume of time, energy 
 that of the grid: figures by their logarithms, from 0 at the least of the grid to 1 at the most, which is the
 reference point.
 
-python benchmarks/explore.py --rate 20
+python benchmarks/explore.py --rate 20 [--effort 50]
 python benchmarks/explore.py --search
 python benchmarks/explore.py --search --figures FOLDER    # keeps the priced grids there, for the next time
 """
@@ -82,10 +82,10 @@ def request_of(model: Path, folder: Path, vary: Iterable[str], **search: object)
 # --- how fast ----------------------------------------------------------------------------------------
 
 
-def rate(count: int) -> None:
-    """Print the processor time of some points of the large grid."""
+def rate(count: int, effort: int) -> None:
+    """Print the processor time of some points of the large grid, mapped with an effort."""
     model = LIGHT / "light_resnet50.onnx"
-    request = request_of(model, Path(), WHOLE)
+    request = request_of(model, Path(), (*WHOLE, f"effort={effort}"))
     start = time.process_time()
     variants = Variants(model)
     print(f"ResNet-50 read in {time.process_time() - start:.2f} s of a processor")
@@ -236,6 +236,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rate", type=int, metavar="N", help="price so many points of ResNet-50")
+    parser.add_argument("--effort", type=int, default=1000, help="of the mapping of these points")
     parser.add_argument("--search", action="store_true", help="compare samplers with whole grids")
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="searches of each sampler")
@@ -244,7 +245,7 @@ def main() -> None:
     if asked.figures is not None:
         asked.figures.mkdir(parents=True, exist_ok=True)
     if asked.rate:
-        rate(asked.rate)
+        rate(asked.rate, asked.effort)
     if asked.search:
         search(asked.networks, asked.seeds, asked.figures)
 

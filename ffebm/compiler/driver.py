@@ -187,7 +187,8 @@ def compile_model(  # noqa: PLR0913 - the public entry point; every option has a
         slowdown: A block that is more than so many times slower on tiles is digital.
         replicas: Most copies of a weight, which share its windows out; by default as many as help on the
             tiles there are. Each copy is written at each update of training.
-        effort: How long to look for the mapping: most nodes of each search of the solver.
+        effort: How long to look for the mapping: most nodes of each search of the solver. How many mappings
+            are scheduled follows from it.
         batch: Runs of the model that each schedule has in flight, one after the other as units come free; a
             training step updates once after all of them. The mapping is that of one run.
         no_weights: The plan is for cost and schedules alone: it says what a plan with weights says, holds

@@ -28,6 +28,8 @@ ROUNDS = 8
 """Most times that the solver is asked again, with less, because its choice does not pack or is too slow."""
 TRIES: dict[Objective, int] = dict.fromkeys(get_args(Objective), 2000) | {"analog": 300}
 """Nodes of graphs in schedules that are tried for 1,000 of effort; fewer where no figure was asked for."""
+A_SCHEDULE = 50
+"""Effort for one schedule of a large graph: all of its mappings that are looked at have one at 600."""
 CLOSE_SHARES = (1.0, 0.985, 0.97)
 """Shares of the tiles, with parts of tiles as such; behind the first one where the work on tiles counts."""
 SHARES = (1.0, 0.93, 0.86, 0.78, 0.7, 0.5)
@@ -211,13 +213,18 @@ class Search:
         return [picked for picked in picks if self._work(picked) == most]
 
     def _scheduled(self, picks: Sequence[tuple[int, ...]]) -> list[Tried]:
-        """Mappings with their schedules; where only the shortest counts, without what cannot be it."""
-        goal = self.goal
-        if goal.limited or goal.objective not in {"analog", "latency"} or self._tries() is not None:
+        """Mappings with their schedules.
+
+        In a large graph these are the first ones, as many as the effort lasts; where only the shortest
+        counts, without what cannot be it.
+        """
+        if self.goal.limited or self._tries() is not None:
             return [self.tried(picked) for picked in picks]
+        shortest = self.goal.objective in {"analog", "latency"}
         kept: list[Tried] = []
-        for picked in dict.fromkeys(picks):
-            least = min((found.measured.seconds for found in kept), default=math.inf)
+        for picked in list(dict.fromkeys(picks))[: max(1, self.goal.effort // A_SCHEDULE)]:
+            times = (found.measured.seconds for found in kept)
+            least = min(times, default=math.inf) if shortest else math.inf
             found = self._within(picked, least * (1 + SLACK))
             if found is not None:
                 kept.append(found)

@@ -103,6 +103,23 @@ def test_the_scheduled_figure_is_that_of_the_best_mapping() -> None:
     assert compared(range(3)) >= 5
 
 
+def test_a_bound_rejects_what_takes_longer_and_nothing_else() -> None:
+    searches = (search(seed, Goal("latency")) for seed in range(3))
+    one, everything = next((one, tried) for one in searches if (tried := every_mapping(one)))
+    for found in everything[:20]:
+        options, seconds = one._options(found.picked), found.measured.seconds
+        assert one.measure(options, seconds) == found.measured
+        assert one.measure(options, 0.0) is None
+
+
+@pytest.mark.parametrize(("effort", "most"), [(0, 1), (60, 1), (110, 2)])
+def test_large_graphs_have_a_schedule_for_each_50_of_effort(effort: int, most: int) -> None:
+    one = search(0, Goal("latency", effort=effort))
+    assert one._tries() is None
+    one.best()
+    assert 1 <= len(one.seen) <= most
+
+
 @pytest.mark.slow
 def test_the_scheduled_figure_is_that_of_the_best_mapping_in_many_graphs() -> None:
     assert compared(range(90)) >= 200
