@@ -302,6 +302,8 @@ TESTED_BY = {
     "plan/memory/*": "scheduling/memory/test_planned",
     "plan/program": "plan/checks/test_programs",
     "plan/schedule": "scheduling/test_schedules",
+    "hardware/devices/cell": "runtime/tiles/devices/test_statistics",
+    "hardware/devices/update": "runtime/tiles/devices/test_pulses",
     "plan/schema": "plan/test_plan",
     "plan/twin": "scheduling/test_twin",
     "recipes/catalogue": "recipes/test_deep_resistive",

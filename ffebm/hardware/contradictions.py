@@ -262,5 +262,9 @@ def _update_problems(tile: Crossbar, update: Update) -> Iterator[tuple[str, str,
         yield ".update.asymmetry", f"an asymmetry of {update.asymmetry.value:g}", "less than 1"
     if update.range.value < 1:
         yield ".update.range", f"a range of {update.range.value:g}", "at least 1"
-    if isinstance(update.remedy, Transfer) and update.bounds == "hard":
-        yield ".update.remedy", "a transfer between hard bounds, which have no symmetric point", "soft bounds"
+    if update.step is not None and update.bounds == "soft":
+        yield ".update.step", "a step between soft bounds, which are one", "hard bounds, or no step"
+    if isinstance(update.remedy, Transfer) and update.symmetric_point is None:
+        kind = "between hard bounds" if update.step is None else "with such steps"
+        found = f"a transfer {kind}, which have no symmetric point"
+        yield ".update.remedy", found, "soft bounds, or a step whose pulses up and down are somewhere equal"

@@ -17,6 +17,9 @@ from ffebm.hardware.quantity import Count, Energy, Ratio, Resistance, Time
 class Wires(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Resistance of the wires from cell to cell.
 
+    A word line runs through both cells of each pair, whose bit lines lie beside each other, or through an
+    offset column at its end.
+
     Attributes:
         row: Of a word line, from one cell to the next, and from the driver to the first.
         column: Of a bit line, from one cell to the next, and from the last to the virtual ground.

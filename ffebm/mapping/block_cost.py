@@ -23,7 +23,7 @@ from ffebm.graph.windows import positions
 from ffebm.hardware.description import Accumulate, AnalogGroup, Cell, Hardware, Relaxation, Transfer
 from ffebm.mapping.cores import Home, Homes
 from ffebm.mapping.layout import Bundle, bundles_of
-from ffebm.mapping.read_cost import cells_of, crossing, partial_sums, read_cost, sums_cost
+from ffebm.mapping.read_cost import addition, cells_of, crossing, partial_sums, read_cost, sums_cost
 from ffebm.plan.schedule import Cost
 
 
@@ -391,12 +391,14 @@ def _pulses(
     """An update in place: an outer product takes all lines of a part at once, a matrix of steps line by line.
 
     The parts of a tile take turns. With a transfer, a second array takes every update; its reads and the
-    updates of the first, line by line both, are shared out over the updates between two transfers.
+    updates of the first, line by line both, are shared out over the updates between two transfers; a buffer
+    takes an addition a weight in each.
     """
     tile = group.tile.crossbar()
     law = tile.update
     assert law is not None
     share = 1.0 / law.remedy.every if isinstance(law.remedy, Transfer) else 0.0
+    buffered = isinstance(law.remedy, Transfer) and law.remedy.buffered
     busy: dict[int, float] = defaultdict(float)
     total = Cost()
     for part in parts:
@@ -410,7 +412,7 @@ def _pulses(
             array=pulses + share * read.array,
             dac=share * read.dac,
             adc=share * read.adc,
-            adders=share * read.adders,
+            adders=share * (read.adders + buffered * part.n_in * part.n_out * addition(hardware, group)),
             buffer=share * read.buffer,
             dac_count=round(share * read.dac_count),
             adc_count=round(share * read.adc_count),

@@ -422,7 +422,7 @@ CASES: dict[str, tuple[Callable[[str], str], str]] = {
     "transfer": (
         lambda text: learning(text).replace('"soft"', '"hard"'),
         "analog.tiles.tile.update.remedy: a transfer between hard bounds, which have no symmetric point; "
-        "soft bounds",
+        "soft bounds, or a step whose pulses up and down are somewhere equal",
     ),
     "not TOML": (lambda text: "= nothing", "not TOML: Invalid statement (at line 1, column 1)"),
 }

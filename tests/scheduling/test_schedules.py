@@ -234,6 +234,11 @@ def test_a_transfer_is_shared_out_over_the_updates_between() -> None:
     assert last.cost.array == pytest.approx(12 * 11.0 * (2 + 1 / 5) + 3 * 12 / 5)
     assert last.cost.dac == pytest.approx(3 * 3 * 10.0 / 5)
     assert last.cost.adc == pytest.approx(3 * 2 * 1000.0 / 5)
+    (buffered,) = learned(2, Transfer(every=5, rate=ratio(0.5), buffered=True))
+    added = replace(buffered.cost, adders=last.cost.adders)
+    assert added == last.cost
+    # an addition a weight in a transfer
+    assert buffered.cost.adders - last.cost.adders == pytest.approx(3 * 2 * 20.0 / 5)
 
 
 def two_layers() -> Plan:

@@ -1,5 +1,6 @@
 """How cells learn in place, and what is done about coarse and asymmetric pulses."""
 
+import math
 from typing import Annotated, Literal
 
 import msgspec
@@ -18,10 +19,55 @@ class Transfer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     Attributes:
         every: Updates from one transfer to the next.
         rate: Share of what the fast array holds that a transfer asks of the slow one.
+        buffered: Readings add up digitally, and whole pulses of the sum go to the slow array.
+
+    Source: buffer: Gokmen 2021 (TTv2, 10.3389/frai.2021.699148).
     """
 
     every: Count
     rate: Ratio
+    buffered: bool = False
+
+
+class LinearStep(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="linear"):
+    """Pulses that shrink in proportion to the weight: up by 1 - up w, down by 1 + down w of their size at 0.
+
+    Attributes:
+        up: Share by which a pulse up is smaller at the upper bound than at 0.
+        down: Share by which a pulse down is smaller at the lower bound than at 0.
+        spread: Standard deviation of either share between cells, drawn once for a machine; its magnitude
+            counts.
+
+    Source: LinearStepDevice of IBM/aihwkit, simulator/configs/devices.py.
+    """
+
+    up: Ratio
+    down: Ratio
+    spread: Ratio
+
+
+class ExponentialStep(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="exponential"
+):
+    """Pulses that shrink exponentially: by max(0, 1 - A exp(+-gamma z)), z = slope w + offset, + for one up.
+
+    Attributes:
+        up: A of pulses up.
+        down: A of pulses down.
+        exponent_up: gamma of pulses up.
+        exponent_down: gamma of pulses down.
+        slope: a.
+        offset: b.
+
+    Source: ExpStepDevice of IBM/aihwkit, simulator/configs/devices.py.
+    """
+
+    up: Annotated[float, Meta(ge=0)]
+    down: Annotated[float, Meta(ge=0)]
+    exponent_up: Annotated[float, Meta(ge=0, le=100)]
+    exponent_down: Annotated[float, Meta(ge=0, le=100)]
+    slope: Annotated[float, Meta(ge=-10, le=10)]
+    offset: Annotated[float, Meta(ge=-10, le=10)]
 
 
 class Update(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
@@ -31,7 +77,7 @@ class Update(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     Attributes:
         bounds: "soft": a pulse shrinks in proportion to the distance from the bound that it leads to;
-            "hard": it stays the same up to the bound.
+            "hard": it stays the same up to the bound, or follows `step`.
         pulse: Mean size of a pulse up and one down at a weight of 0.
         pulses: Most pulses of one weight in one update.
         asymmetry: By how much a pulse up is larger than the mean, and one down smaller, as a share.
@@ -42,6 +88,7 @@ class Update(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         time: Of an update of an array, all lines in parallel.
         energy: Of one cell in one update.
         remedy: What is done about asymmetric and coarse pulses.
+        step: How a pulse between hard bounds depends on the weight; None: not.
     """
 
     bounds: Literal["soft", "hard"]
@@ -54,3 +101,39 @@ class Update(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     energy: Energy
     spread: Annotated[float, Meta(ge=0, le=1000)] = 1.0
     remedy: Accumulate | Transfer | None = None
+    step: LinearStep | ExponentialStep | None = None
+
+    def sizes(self, weight: float) -> tuple[float, float]:
+        """A pulse up and one down at a weight, as shares of the range, of a cell without spread."""
+        up, down = 1.0, 1.0
+        if self.bounds == "soft":
+            up, down = 1.0 - weight, 1.0 + weight
+        elif isinstance(self.step, LinearStep):
+            up, down = 1.0 - self.step.up.value * weight, 1.0 + self.step.down.value * weight
+        elif self.step is not None:
+            z = self.step.slope * weight + self.step.offset
+            up = max(0.0, 1.0 - self.step.up * math.exp(self.step.exponent_up * z))
+            down = max(0.0, 1.0 - self.step.down * math.exp(-self.step.exponent_down * z))
+        size, a = self.pulse.value, self.asymmetry.value
+        return size * (1.0 + a) * up, size * (1.0 - a) * down
+
+    @property
+    def symmetric_point(self) -> float | None:
+        """The weight at which a pulse up and one down are equal, between the bounds; None if there is none.
+
+        Below it pulses up are larger, above it those down; found by bisection.
+        """
+        if self.bounds == "soft":
+            return float(self.asymmetry.value)
+
+        def excess(weight: float) -> float:
+            up, down = self.sizes(weight)
+            return up - down
+
+        low, high = -1.0, 1.0
+        if self.step is None or not excess(low) > 0 > excess(high):
+            return None
+        for _ in range(60):
+            middle = 0.5 * (low + high)
+            low, high = (middle, high) if excess(middle) > 0 else (low, middle)
+        return 0.5 * (low + high)

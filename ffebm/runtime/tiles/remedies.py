@@ -90,33 +90,37 @@ class TransferTile:
 
     The fast array starts at its symmetric point, where pulses up and down are equal and to which noise draws
     it back; what it holds is counted from there. A transfer reads it line by line through its converters.
+    With a buffer what is read adds up digitally until it is worth whole pulses.
 
     Args:
-        slow: Holds the weight.
+        array: Holds the weight.
         fast: Takes the steps.
         law: The update of both.
         remedy: When and how much is transferred.
 
-    Source: Gokmen & Haensch 2020 (arXiv 1909.07908), with the fast array out of the forward pass.
+    Source: Gokmen & Haensch 2020 (arXiv 1909.07908), with the fast array out of the forward pass; Gokmen 2021
+    (TTv2, 10.3389/frai.2021.699148): buffer.
     """
 
-    def __init__(self, slow: CrossbarTile, fast: CrossbarTile, law: Update, remedy: Transfer) -> None:
-        self._slow = slow
+    def __init__(self, array: CrossbarTile, fast: CrossbarTile, law: Update, remedy: Transfer) -> None:
+        symmetric = law.symmetric_point
+        self._array = array
+        self._slow = AccumulatingTile(array, law) if remedy.buffered else array
         self._fast = fast
-        self._symmetric = law.asymmetry.value
+        self._symmetric = law.asymmetry.value if symmetric is None else symmetric
         self._remedy = remedy
         self._count = 0
 
     @property
     def _at_rest(self) -> Tensor:
         """The weight at the symmetric point of the fast array, [..., 1, 1] or [..., n_out, 1]."""
-        return self._slow.middle + self._symmetric * self._slow.reach
+        return self._array.middle + self._symmetric * self._array.reach
 
     @torch.no_grad()
     def program(self, weight: Tensor) -> None:
         """[..., n_out, n_in]; the fast array holds nothing."""
         self._slow.program(weight)
-        self._fast.hold(torch.full_like(weight, self._symmetric), self._slow.reach)
+        self._fast.hold(torch.full_like(weight, self._symmetric), self._array.reach)
         self._count = 0
 
     def read(self) -> Tensor:
@@ -149,8 +153,8 @@ class TransferTile:
         """
         collected = self._fast.read() - self._at_rest
         self._slow.remap()
-        shares = (collected / self._slow.reach + self._symmetric).clamp_(-1.0, 1.0)
-        self._fast.hold(shares, self._slow.reach)
+        shares = (collected / self._array.reach + self._symmetric).clamp_(-1.0, 1.0)
+        self._fast.hold(shares, self._array.reach)
 
     def readings(self) -> Readings:
         """Of the slow array: those that take part in products."""

@@ -193,6 +193,28 @@ def test_a_transfer_undoes_what_asymmetry_does() -> None:
     assert bias(None, 0.0) < 0.35 * plain
     for every, rate in ((1, 0.5), (5, 0.5)):
         assert bias(Transfer(every=every, rate=ratio(rate)), 0.4) < 0.25 * plain
+    assert bias(Transfer(every=1, rate=ratio(0.5), buffered=True), 0.4) < 0.25 * plain
+
+
+def test_a_buffer_holds_readings_until_they_are_worth_a_pulse() -> None:
+    remedy = Transfer(every=1, rate=ratio(0.01), buffered=True)
+    tile = tile_of(described(remedy, pulse=ratio(0.001), pulses=10_000))
+    weight = random(6, 8)
+    tile.program(weight)
+    before, pulse = tile.read(), 0.001 * 2 * float(weight.abs().max())
+    step = torch.full((6, 8), 30 * pulse, dtype=torch.float64)
+    tile.update(step)  # a hundredth of it is .3 pulses, then .6 more, then .9
+    torch.testing.assert_close(tile.read(), before, rtol=0, atol=1e-9)
+    tile.update(step)
+    torch.testing.assert_close(tile.read(), before, rtol=0, atol=1e-9)
+    tile.update(step)
+    moved = (tile.read() - before).abs() / pulse
+    assert 0.5 < float(moved.median()) < 1.5
+    again = tile_of(described(remedy, pulse=ratio(0.001), pulses=10_000), seed=4)
+    again.program(random(6, 8, seed=9))
+    again.restore(tile.state())
+    assert torch.equal(again.read(), tile.read())
+    assert torch.equal(again.state()["slow.rest"], tile.state()["slow.rest"])
 
 
 def test_accumulated_steps_arrive_to_a_pulse_where_others_go_astray() -> None:

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from ffebm.hardware.description import Cell, Crossbar, Update
+from ffebm.hardware.description import Cell, Crossbar, LinearStep, Update
 from ffebm.plan.conductance import to_pair
-from ffebm.runtime.tiles.devices.pulses import pulsed
+from ffebm.runtime.tiles.devices.pulses import Slopes, pulsed
 from ffebm.runtime.tiles.devices.statistics import STATISTICS
-from ffebm.runtime.tiles.devices.wires import conducted
+from ffebm.runtime.tiles.devices.wires import conducted, conducted_pairs
 from ffebm.runtime.tiles.noise import machine_normals, machine_source, normals
 
 
@@ -197,6 +197,7 @@ class PairedCells:
         self._up = CellArray(crossbar.cell, generator, f"{name}/plus")
         self._down = CellArray(crossbar.cell, generator, f"{name}/minus")
         self._held: dict[bool, Tensor] = {}
+        self._drawn: Slopes | None = None
 
     @property
     def plus(self) -> Tensor:
@@ -294,7 +295,8 @@ class PairedCells:
         """
         digits = self.digits()
         weight = self._shares(digits).clamp_(-1.0, 1.0)
-        after = pulsed(weight, change, law, self._generator, self._up.factor(self.plus))
+        factor = self._up.factor(self.plus)
+        after = pulsed(weight, change, law, self._generator, factor, self._slopes(weight, law))
         self.put(torch.where(after == weight, digits, self.digits_of(after)))
 
     def _shares(self, digits: Tensor) -> Tensor:
@@ -305,6 +307,19 @@ class PairedCells:
     def digits_of(self, shares: Tensor) -> Tensor:
         """Level steps of weights in shares of their range, -1 to 1."""
         return (shares + 1.0 if self._crossbar.is_single else 2.0 * shares) * (self._crossbar.top_level / 2)
+
+    def _slopes(self, like: Tensor, law: Update) -> Slopes | None:
+        """How the pulses of each pair depend on its weight, where pairs differ in it: |slope + spread xi|."""
+        if not isinstance(law.step, LinearStep) or law.step.spread.value == 0:
+            return None
+        if self._drawn is None or self._drawn[0].shape != like.shape or self._drawn[0].device != like.device:
+            spread = law.step.spread.value
+            up, down = (
+                machine_normals(like.shape, like, f"{self._name}/slope {way}").mul_(spread)
+                for way in ("up", "down")
+            )
+            self._drawn = up.add_(law.step.up.value).abs_(), down.add_(law.step.down.value).abs_()
+        return self._drawn
 
     def put(self, digits: Tensor) -> None:
         """Set every cell exactly, but for stuck ones and a written offset column; digits as for `program`."""
@@ -347,7 +362,7 @@ class PairedCells:
         if wires is not None and self._crossbar.mapping == "offset":
             plus, minus = conducted(torch.cat([plus, minus], -2), wires).tensor_split([-1], -2)
         elif wires is not None:
-            plus, minus = conducted(plus, wires), conducted(minus, wires)
+            plus, minus = conducted_pairs(plus, minus, wires)
         return (plus - minus) / self._span
 
     def _mismatched(self, conductance: Tensor, side: str) -> Tensor:

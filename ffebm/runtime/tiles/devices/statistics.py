@@ -21,7 +21,7 @@ from torch import Tensor
 SMALLEST = 1e-7
 """Share of g_max below which a conductance counts as this much, for logarithms."""
 
-Curve = Callable[[Tensor], Tensor]
+ByConductance = Callable[[Tensor], Tensor]
 """A function of conductances as shares of g_max, [...]."""
 
 
@@ -41,9 +41,9 @@ class DeviceStatistics:
 
     programming: tuple[float, ...]
     reference: float
-    mean: Curve
-    spread: Curve
-    read: Curve
+    mean: ByConductance
+    spread: ByConductance
+    read: ByConductance
     start: float
     reading: float
 
@@ -80,12 +80,12 @@ def _polynomial(coefficients: tuple[float, ...], share: Tensor) -> Tensor:
     return found
 
 
-def _logarithm(slope: float, offset: float, low: float, high: float) -> Curve:
+def _logarithm(slope: float, offset: float, low: float, high: float) -> ByConductance:
     """A line over log x between bounds."""
     return lambda share: (share.log() * slope + offset).clamp(low, high)
 
 
-def _branches(edge: float, below: Curve, above: tuple[float, ...]) -> Curve:
+def _branches(edge: float, below: ByConductance, above: tuple[float, ...]) -> ByConductance:
     """One curve below an edge, a polynomial from it on."""
     return lambda share: torch.where(share < edge, below(share), _polynomial(above, share))
 

@@ -27,6 +27,25 @@ def conducted(conductance: Tensor, wires: Wires) -> Tensor:
     return solve(conductance, wires.row.value, wires.column.value)
 
 
+def conducted_pairs(plus: Tensor, minus: Tensor, wires: Wires) -> tuple[Tensor, Tensor]:
+    """What the two cells of pairs conduct that share their word lines.
+
+    The bit lines of a pair lie beside each other, the one that counts up first; all are one array, so the
+    currents of either cell lower the voltages that the other one sees.
+
+    Args:
+        plus: Of the cells that count up, [..., n_out, n_in], siemens.
+        minus: Of those that count down, likewise.
+        wires: The wires.
+
+    Returns:
+        Both as they are seen from outside, siemens.
+    """
+    array = torch.stack([plus, minus], -2).flatten(-3, -2)
+    both = conducted(array, wires)
+    return both[..., 0::2, :], both[..., 1::2, :]
+
+
 def nodal(conductance: Tensor, row: float, column: float) -> Tensor:
     """T by Kirchhoff's current law at every node, in double precision.
 

@@ -1,3 +1,7 @@
+import re
+import subprocess
+from pathlib import Path
+
 import pytest
 import torch
 from msgspec.structs import replace
@@ -5,7 +9,8 @@ from torch import Tensor
 
 from ffebm.hardware.description import Crossbar, Resistance, Wires
 from ffebm.runtime.tiles.crossbar import CrossbarTile
-from ffebm.runtime.tiles.devices.wires import conducted, first_order, nodal
+from ffebm.runtime.tiles.devices.wires import conducted, conducted_pairs, first_order, nodal
+from tests.exporters.spice.models import needs_ngspice
 from tests.runtime.tiles.bench import fine, random, source
 
 
@@ -130,7 +135,10 @@ def test_a_tile_reads_what_its_wires_conduct(mapping: str, fast: bool) -> None:
     low, high = described.cell.g_min.value, described.cell.g_max.value
     held, ours = weight / scale * (high - low), wires(500, 700, fast=fast)
     if mapping == "differential":
-        plus, minus = conducted(low + held.clamp(min=0), ours), conducted(low - held.clamp(max=0), ours)
+        pair = low + held.clamp(min=0), low - held.clamp(max=0)
+        lines = torch.empty(12, 8, dtype=torch.float64)
+        lines[0::2], lines[1::2] = pair
+        plus, minus = conducted(lines, ours)[0::2], conducted(lines, ours)[1::2]
         expected = (plus - minus) / (high - low) * scale
     else:  # half a range up and down from the middle, and the column as one more bit line
         middle = torch.full((1, 8), (low + high) / 2, dtype=torch.float64)
@@ -140,3 +148,54 @@ def test_a_tile_reads_what_its_wires_conduct(mapping: str, fast: bool) -> None:
     assert (wired.read() - plain.read()).abs().max() > 0.01
     torch.testing.assert_close(wired.mvm(x), x @ expected.T, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(wired.mvm_t(y), y @ expected, rtol=1e-4, atol=1e-4)
+
+
+def spice(lines: Tensor, row: float, column: float, volts: Tensor, folder: Path) -> Tensor:
+    """Currents of all bit lines into their grounds, amperes, by ngspice: [n_lines, n_in], [n_in]."""
+    n_lines, n_in = lines.shape
+    card = ["an array of cells with wires"]
+    for i in range(n_in):
+        card.append(f"v{i} d{i} 0 dc {float(volts[i])!r}")
+        for c in range(n_lines):
+            card.append(f"rw{i}_{c} {f'r{i}_{c - 1}' if c else f'd{i}'} r{i}_{c} {row!r}")
+            card.append(f"rg{i}_{c} r{i}_{c} b{i}_{c} {1.0 / float(lines[c, i])!r}")
+            card.append(f"rb{i}_{c} b{i}_{c} {f'b{i + 1}_{c}' if i < n_in - 1 else f's{c}'} {column!r}")
+    card += [f"vs{c} s{c} 0 dc 0" for c in range(n_lines)]
+    card += [".control", "set numdgt=16", "op", *(f"print i(vs{c})" for c in range(n_lines)), ".endc", ".end"]
+    (folder / "array.cir").write_text("\n".join(card), encoding="utf-8")
+    done = subprocess.run(
+        ["ngspice", "-n", "-b", "array.cir"], cwd=folder, capture_output=True, text=True, check=False
+    )
+    found = {int(n): float(v) for n, v in re.findall(r"i\(vs(\d+)\) = (\S+)", done.stdout)}
+    return torch.tensor([found[c] for c in range(n_lines)], dtype=torch.float64)
+
+
+def of_weights(n_out: int, n_in: int) -> tuple[Tensor, Tensor]:
+    """Cells of normal weights as differences, from 0.25 to 25 uS, one of each pair at rest."""
+    weight = random(n_out, n_in)
+    held = weight / weight.abs().max() * 24.75e-6
+    return 0.25e-6 + held.clamp(min=0), 0.25e-6 - held.clamp(max=0)
+
+
+@needs_ngspice
+@pytest.mark.parametrize(("n_out", "n_in", "ohm"), [(1, 1, 100.0), (5, 7, 300.0), (16, 16, 10.0)])
+def test_pairs_are_one_array_in_ngspice(n_out: int, n_in: int, ohm: float, tmp_path: Path) -> None:
+    plus, minus = of_weights(n_out, n_in)
+    volts = random(n_in, seed=3)
+    lines = torch.stack([plus, minus], 1).flatten(0, 1)
+    currents = spice(lines, ohm, 2 * ohm, volts, tmp_path)
+    up, down = conducted_pairs(plus, minus, wires(ohm, 2 * ohm))
+    torch.testing.assert_close(up @ volts, currents[0::2], rtol=1e-9, atol=0)
+    torch.testing.assert_close(down @ volts, currents[1::2], rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("size", [16, 32])
+def test_fast_pairs_are_within_a_tenth_of_the_effect(size: int) -> None:
+    """Wires of 10 Ohm; solved as two arrays apart they would not be."""
+    plus, minus = of_weights(size, size)
+    exact, fast = (conducted_pairs(plus, minus, wires(10.0, 10.0, fast=f)) for f in (False, True))
+    truth = exact[0] - exact[1]
+    effect = (plus - minus - truth).norm()
+    assert float((fast[0] - fast[1] - truth).norm() / effect) < 0.1
+    apart = nodal(plus, 10.0, 10.0) - nodal(minus, 10.0, 10.0)
+    assert float((apart - truth).norm() / effect) > 0.2
