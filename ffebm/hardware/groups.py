@@ -52,16 +52,18 @@ DataType = Literal["fp32", "bf16", "int8"]
 """What digital units compute in."""
 
 
-class Amplifier(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Amplifier(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
     """The amplifiers that hold lines at virtual grounds and turn their currents into drives.
 
     Attributes:
         gain: Open loop, at rest.
         gain_bandwidth: Frequency at which the open-loop gain has fallen to 1, in hertz.
+        power: What one takes from its supply all through a phase; None is not counted.
     """
 
     gain: Ratio
     gain_bandwidth: Rate
+    power: Power | None = None
 
 
 class Relaxation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
@@ -77,6 +79,8 @@ class Relaxation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         accuracy: A phase lasts until the state is so close to where it goes, as a share of it by norm, as the
             block's own weights have it; blocks for which that is not known, and all if it is None, last
             `time_constants`.
+        neuron: What the buffer of a unit (in a passive array its amplifier) and its bias source take from
+            their supply all through a phase; None is not counted.
         response: A nudged phase lasts until what the nudge changes is so close to where it goes, as a share
             of it by norm in each layer, and a free phase before it until what is left is as small beside it;
             if it is None both last as any free phase.
@@ -89,6 +93,7 @@ class Relaxation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     amplifier: Amplifier | None = None
     accuracy: Ratio | None = None
     response: Ratio | None = None
+    neuron: Power | None = None
 
     def lasting(self, time_constants: float | None) -> float:
         """Seconds of a phase that takes so many time constants; None is not known."""

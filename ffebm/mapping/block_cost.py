@@ -16,6 +16,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from ffebm.graph.admission import admission_of
 from ffebm.graph.energy_block import EnergyBlock, Interaction, Layer, Linear, PhaseKind
 from ffebm.graph.graph import Graph, Part
 from ffebm.graph.ops import OPS
@@ -206,7 +207,7 @@ class BlockCost:
         seconds = relaxation.lasting(self.block.time_constants(kind))
         dacs, adcs = self.batch * driven, self.batch * sensed
         cost = Cost(
-            array=self.batch * self._cell_watts(relaxation) * seconds,
+            array=self.batch * (self._cell_watts(relaxation) + self._supply_watts(relaxation)) * seconds,
             dac=dacs * tile.dac.energy.value,
             adc=adcs * tile.adc.energy.value,
             dac_count=dacs,
@@ -225,6 +226,34 @@ class BlockCost:
                 held = sum(cells_of(part, tile) for part in parts if not part.replica)
                 cells += held * positions(interaction, interaction.linear)
         return float(cells * relaxation.conductance.value * relaxation.voltage.value**2)
+
+    def _supply_watts(self, relaxation: Relaxation) -> float:
+        """What neurons and amplifiers take from their supply, whatever the states are."""
+        neuron, amplifier = relaxation.neuron, relaxation.amplifier
+        watts = 0.0
+        if neuron is not None:
+            watts += neuron.value * sum(math.prod(layer.shape) for layer in self.block.layers)
+        if amplifier is not None and amplifier.power is not None:
+            watts += amplifier.power.value * self._virtual_grounds()
+        return watts
+
+    def _virtual_grounds(self) -> int:
+        """Two for each unit that an array drives, in each direction; of a cut sum, for each part of it.
+
+        Passive arrays have none.
+        """
+        if admission_of(self.block.physics).cells_a_weight == 1:
+            return 0
+        pairs = 0
+        inside = {id(interaction) for _, interaction in self.internal}
+        for _, interaction in self.block.interactions():
+            if interaction.linear is None:
+                continue
+            parts = [p for p in self.graph.parts[interaction.linear.weight] if not p.group]
+            pairs += len({p.inputs for p in parts}) * math.prod(interaction.linear_shape)
+            if id(interaction) in inside:
+                pairs += len({p.outputs for p in parts}) * math.prod(interaction.source_shape)
+        return 2 * pairs
 
     def _sweeps(self, count: int) -> list[PhaseCost]:
         """Phases of one sweep, one a colour, each `count` times; states cross between the layers' tiles."""

@@ -7,6 +7,8 @@ from typing import Literal
 
 import msgspec
 
+from ffebm.graph.admission import admission_of
+from ffebm.graph.energy_block import EnergyBlock
 from ffebm.hardware.description import AnalogGroup, Hardware, Relaxation, Transfer
 from ffebm.hardware.groups import DigitalGroup, units_among
 from ffebm.hardware.silicon import powered
@@ -245,6 +247,8 @@ def _relaxes(
         return ()
     blocks = [block for block in plan.blocks if block.group == group.name]
     keys = ["relaxation.time_constant", *(["relaxation.voltage"] if what == "energy" else [])]
+    if what == "energy":
+        keys += _supplies(group.relaxation, blocks)
     if any(block.relaxed is None for block in blocks):
         keys += ["relaxation.time_constants", *(["relaxation.conductance"] if what == "energy" else [])]
     if any(block.relaxed is not None for block in blocks):
@@ -252,6 +256,15 @@ def _relaxes(
         keys += ["tile.cell.g_min", "tile.cell.g_max", "tile.update.range"]
         keys += [f"relaxation.{key}" for key in _accuracies(group.relaxation, steps)]
     return tuple(f"analog.{group.name}.{key}" for key in keys)
+
+
+def _supplies(relaxation: Relaxation, blocks: Sequence[EnergyBlock]) -> Iterator[str]:
+    """Powers of neurons and of amplifiers at virtual grounds."""
+    if relaxation.neuron is not None:
+        yield "relaxation.neuron"
+    grounded = any(admission_of(block.physics).cells_a_weight > 1 for block in blocks)
+    if grounded and relaxation.amplifier is not None and relaxation.amplifier.power is not None:
+        yield "relaxation.amplifier.power"
 
 
 def _accuracies(relaxation: Relaxation, steps: Sequence[Step]) -> tuple[str, ...]:

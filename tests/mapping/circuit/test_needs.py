@@ -61,6 +61,10 @@ def test_phases_before_a_contrast_leave_less_than_the_answer_in_each_layer() -> 
             assert np.linalg.norm(left[units]) <= 0.011 * np.linalg.norm(half[units])
 
 
+SUPPLY = 9 * 30e-6 + 2 * (5 + 4 + 5) * 0.19e-3
+"""Of the neurons and amplifiers of 6-5-4 on `resistive`, W."""
+
+
 def test_a_training_step_bills_the_phases_of_a_contrast() -> None:
     plan = dense_plan([6, 5, 4], ["Clip", ""])
     tile, needs_ = plan.hardware.analog[0].tile.crossbar(), plan.blocks[0].relaxed
@@ -73,7 +77,8 @@ def test_a_training_step_bills_the_phases_of_a_contrast() -> None:
     for step, kind in zip((read, free, plus), kinds, strict=True):
         seconds = needs_.lasting(kind) * 10e-9
         assert step.end_s - step.start_s == pytest.approx(plan.batch * (seconds + fixed))
-        assert step.cost.array == pytest.approx(plan.batch * needs_.siemens * 0.1**2 * seconds)
+        watts = needs_.siemens * 0.1**2 + SUPPLY
+        assert step.cost.array == pytest.approx(plan.batch * watts * seconds)
     assert read.end_s - read.start_s < free.end_s - free.start_s
 
 
@@ -153,7 +158,7 @@ def test_phases_are_billed_as_long_as_they_need_to_be() -> None:
     seconds = 10e-9 * block.relaxed.time_constants
     converted = tile.dac.time.value + tile.adc.time.value
     assert step.end_s - step.start_s == pytest.approx(plan.batch * (seconds + converted))
-    joules = plan.batch * block.relaxed.siemens * 0.1**2 * seconds
+    joules = plan.batch * (block.relaxed.siemens * 0.1**2 + SUPPLY) * seconds
     assert step.cost.array == pytest.approx(joules)
 
 
