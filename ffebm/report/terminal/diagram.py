@@ -78,8 +78,9 @@ def _box(part: PlanPart, lines: list[str], width: int, terminal: bool) -> Panel:
     else:
         box, style = (ROUNDED if terminal else ASCII), "cyan"
     text = Text("\n".join(lines), overflow="fold")
+    title = Text(part.name)  # a plain string may hold markup, for which all emoji are loaded
     return Panel(
-        text, box=box, title=part.name, title_align="left", width=width, border_style=style, padding=(0, 1)
+        text, box=box, title=title, title_align="left", width=width, border_style=style, padding=(0, 1)
     )
 
 
