@@ -182,7 +182,8 @@ def test_energy_and_area_fall_with_the_bits(run: Run) -> None:
         (
             ["--vary", "hardware=ideal,none-such"],
             "error: there is no hardware description 'none-such'; shipped are hermes, hermes-fast, "
-            "heterogeneous, ideal, isaac, isaac-edram, pimcomp, reference, resistive, scratchpads\n"
+            "heterogeneous, ideal, isaac, isaac-edram, pimcomp, reference, resistive, resistive-single, "
+            "scratchpads\n"
             "  hint: name a shipped one or give the path of a .toml file\n",
         ),
         (
