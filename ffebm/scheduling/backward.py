@@ -17,7 +17,7 @@ from ffebm.hardware.groups import DataType
 from ffebm.mapping.block_cost import update_of
 from ffebm.mapping.digital_cost import DigitalWork, work_of
 from ffebm.plan.schema import Settle
-from ffebm.scheduling.bands import MOST_STEPS, Bands
+from ffebm.scheduling.bands import USUAL, Bands, StepBudget
 from ffebm.scheduling.forward import Coming, Forward
 from ffebm.scheduling.in_flight import joining
 from ffebm.scheduling.items import ScheduledItem, items_of
@@ -51,10 +51,10 @@ class Backward(Forward):
         settle: Settle,
         dtype: DataType,
         most_bands: int,
-        most_steps: int = MOST_STEPS,
+        budget: StepBudget = USUAL,
     ) -> None:
         self.learns = learning(graph)
-        super().__init__(graph, hardware, settle, dtype, most_bands, most_steps)
+        super().__init__(graph, hardware, settle, dtype, most_bands, budget)
         self.readers: dict[str, list[ScheduledItem]] = {}
         for item in self.items:
             for value in item.reads:

@@ -3,6 +3,7 @@
 A layer waits for the first band of the one before, and is done a band after it: high bands cost time, low
 ones steps. Each item that streams has up to `MOST_BANDS` bands of equal height. Where that makes more than
 `MOST_STEPS` steps, items of as many rows are cut less finely, those first that lose least time for a step.
+Where twice as many bands make no more than `FEW_STEPS`, there are twice as many.
 
 Where the windows of a layer are shared out over replicas, a band that is no multiple of them leaves some
 idle: bands are then as high as it takes to lose at most `IDLE` of the time.
@@ -11,6 +12,7 @@ idle: bands are then as high as it takes to lose at most `IDLE` of the time.
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ffebm.scheduling.rows.row_window import Rows
 from ffebm.scheduling.streams import Stream
@@ -26,8 +28,30 @@ MOST_STEPS = 10_000
 time: docs/scheduling.md."""
 MOST_TRAINING_STEPS = 2_000
 """Steps of a training step: the page of DenseNet-121, with 8,800 of an inference, stays below 3 MB so."""
+FEW_STEPS = 2_000
+"""Steps of an inference up to which layers are cut twice as finely: VGG-19, whose first images have 224 rows,
+has 1,241 so and is 6 % shorter on `reference`; deep networks have more steps, and layers of few rows."""
+FEW_TRAINING_STEPS = 3_600
+"""The same of a training step: twice the bands shorten VGG-19's by 5 to 10 %, SqueezeNet's on `hermes` by
+10 %, in 1,416 and 2,817 steps: docs/scheduling.md."""
 IDLE = 0.1
 """Share by which bands that are no multiple of a layer's replicas may lengthen its reads (an assumption)."""
+
+
+class StepBudget(NamedTuple):
+    """Steps of all items.
+
+    Attributes:
+        most: For which they are cut less finely.
+        few: Where no more are made so, they are cut twice as finely.
+    """
+
+    most: int
+    few: int = 0
+
+
+USUAL = StepBudget(MOST_STEPS)
+"""Of an inference."""
 
 
 @dataclass(frozen=True)
@@ -79,35 +103,49 @@ class Streaming:
         return len(self.bands(height).ends) * (1 + self.further)
 
 
-def bands_of(
-    streams: Sequence[Stream | None],
-    further: Sequence[int],
-    replicas: Mapping[int, Sequence[int]],
-    seconds: Sequence[float],
-    most: int = MOST_BANDS,
-    most_steps: int = MOST_STEPS,
-) -> list[Bands | None]:
-    """The bands of each item; None: it is done at once.
+class Cutting:
+    """The ways to cut items into bands.
 
     Args:
         streams: Of the items in order.
         further: Steps of a band of each item beside its own, as those that carry what it makes.
         replicas: Of each linear map that drives a block, by the block's position among the items.
         seconds: How long each item takes.
-        most: Bands of an item.
-        most_steps: Steps of all items.
     """
-    found = {
-        place: Streaming(stream, _unit(stream, replicas.get(place, ())), further[place], seconds[place])
-        for place, stream in enumerate(streams)
-        if stream is not None
-    }
-    heights = _heights(list(found.values()), most, most_steps - len(streams) + len(found))
-    bands = (
-        found[place].bands(heights[found[place].stream.rows]) if place in found else None
-        for place in range(len(streams))
-    )
-    return [some if some is not None and len(some.ends) > 1 else None for some in bands]
+
+    def __init__(
+        self,
+        streams: Sequence[Stream | None],
+        further: Sequence[int],
+        replicas: Mapping[int, Sequence[int]],
+        seconds: Sequence[float],
+    ) -> None:
+        self._count = len(streams)
+        self._found = {
+            place: Streaming(stream, _unit(stream, replicas.get(place, ())), further[place], seconds[place])
+            for place, stream in enumerate(streams)
+            if stream is not None
+        }
+
+    def steps(self, most: int) -> int:
+        """Steps of all items, each of up to so many bands."""
+        streaming = (one.steps(-(-one.stream.rows // most)) for one in self._found.values())
+        return self._count - len(self._found) + sum(streaming)
+
+    def bands(self, most: int = MOST_BANDS, most_steps: int = MOST_STEPS) -> list[Bands | None]:
+        """The bands of each item; None: it is done at once.
+
+        Args:
+            most: Bands of an item.
+            most_steps: Steps of all items.
+        """
+        found = self._found
+        heights = _heights(list(found.values()), most, most_steps - self._count + len(found))
+        bands = (
+            found[place].bands(heights[found[place].stream.rows]) if place in found else None
+            for place in range(self._count)
+        )
+        return [some if some is not None and len(some.ends) > 1 else None for some in bands]
 
 
 def _heights(streaming: Sequence[Streaming], most: int, steps: int) -> dict[int, int]:

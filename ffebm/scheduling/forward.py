@@ -17,7 +17,7 @@ from ffebm.hardware.description import Hardware
 from ffebm.hardware.groups import DataType
 from ffebm.mapping.digital_cost import digital_cost, work_of
 from ffebm.plan.schema import Settle
-from ffebm.scheduling.bands import MOST_STEPS, Bands, bands_of, of_height
+from ffebm.scheduling.bands import USUAL, Bands, Cutting, StepBudget, of_height
 from ffebm.scheduling.items import ScheduledItem, items_of
 from ffebm.scheduling.list_schedule import Task
 from ffebm.scheduling.rows.row_window import Rows
@@ -65,7 +65,7 @@ class Forward(TaskList):
         settle: How energy blocks settle.
         dtype: In which digital units compute.
         most_bands: Bands of an item; 1: nothing streams.
-        most_steps: Steps of all, for which layers are cut less finely.
+        budget: Steps of all.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Forward(TaskList):
         settle: Settle,
         dtype: DataType,
         most_bands: int,
-        most_steps: int = MOST_STEPS,
+        budget: StepBudget = USUAL,
     ) -> None:
         super().__init__(graph, hardware, settle, dtype)
         self.items = items_of(graph)
@@ -94,8 +94,9 @@ class Forward(TaskList):
         self._bands: list[Bands | None] = [None] * len(self.items)
         self._axes: dict[str, int] = {}
         self._most = most_bands
+        self._cutting = Cutting([], [], {}, [])
         if most_bands > 1 and self._several_units():
-            self._stream(most_steps)
+            self._stream(budget)
 
     def _joined(self) -> Collection[str]:
         """Nodes that need all rows of all samples, by name: none in an inference."""
@@ -107,7 +108,7 @@ class Forward(TaskList):
         alone = all(len(self.hardware.unit_numbers(group)) == 1 for group in groups)
         return bool(self.graph.blocks) or len(groups) > 1 or not alone
 
-    def _stream(self, most_steps: int) -> None:
+    def _stream(self, budget: StepBudget) -> None:
         """Decide what streams, in which bands."""
         streams = streams_of(self.graph, self.hardware, self.items, self.batch, self._joined())
         replicas = {
@@ -117,7 +118,14 @@ class Forward(TaskList):
         }
         seconds = [self._seconds(item) for item in self.items]
         self._streams, self._axes = streams.of, streams.axes
-        self._bands = bands_of(streams.of, self._further_steps(), replicas, seconds, self._most, most_steps)
+        self._cutting = Cutting(streams.of, self._further_steps(), replicas, seconds)
+        if self.steps(2 * self._most) <= budget.few:
+            self._most *= 2
+        self._bands = self._cutting.bands(self._most, max(budget))
+
+    def steps(self, most_bands: int) -> int:
+        """About how many steps it takes if items have up to so many bands; 0 where nothing streams."""
+        return self._cutting.steps(most_bands)
 
     def _further_steps(self) -> list[int]:
         """Steps of a band of each item beside its own: how often what it makes is carried."""

@@ -14,7 +14,15 @@ from ffebm.hardware.description import DigitalGroup, Hardware
 from ffebm.hardware.groups import DataType
 from ffebm.plan.schema import Settle
 from ffebm.scheduling.backward import Backward
-from ffebm.scheduling.bands import MOST_BANDS, MOST_STEPS, MOST_TRAINING_BANDS, MOST_TRAINING_STEPS
+from ffebm.scheduling.bands import (
+    FEW_STEPS,
+    FEW_TRAINING_STEPS,
+    MOST_BANDS,
+    MOST_STEPS,
+    MOST_TRAINING_BANDS,
+    MOST_TRAINING_STEPS,
+    StepBudget,
+)
 from ffebm.scheduling.forward import Forward
 from ffebm.scheduling.list_schedule import Task
 from ffebm.scheduling.task_list import batch_of, repriced
@@ -27,7 +35,7 @@ def inference_tasks(
     hardware: Hardware,
     settle: Settle,
     dtype: DataType = "fp32",
-    most_bands: int = MOST_BANDS,
+    most_bands: int | None = None,
     most_steps: int = MOST_STEPS,
 ) -> list[Task]:
     """What one inference of a placed graph is made of; digital work at the price of a data type.
@@ -37,10 +45,12 @@ def inference_tasks(
         hardware: The machine.
         settle: How energy blocks settle.
         dtype: In which digital units compute.
-        most_bands: Bands in which a layer may be run; 1: layer by layer.
+        most_bands: Bands in which a layer may be run; 1: layer by layer; None: as many as usual, or twice
+            as many where few steps are made so.
         most_steps: Steps of all, for which layers are cut less finely.
     """
-    tasks = Forward(graph, hardware, settle, dtype, most_bands, most_steps)
+    budget = StepBudget(most_steps, FEW_STEPS if most_bands is None else 0)
+    tasks = Forward(graph, hardware, settle, dtype, most_bands or MOST_BANDS, budget)
     tasks.forward()
     return tasks.tasks
 
@@ -50,11 +60,12 @@ def training_tasks(
     hardware: Hardware,
     settle: Settle,
     dtype: DataType = "fp32",
-    most_bands: int = MOST_TRAINING_BANDS,
+    most_bands: int | None = None,
     most_steps: int = MOST_TRAINING_STEPS,
 ) -> list[Task]:
     """What one training step of a placed graph is made of; the arguments are those of `inference_tasks`."""
-    tasks = Backward(graph, hardware, settle, dtype, most_bands, most_steps)
+    budget = StepBudget(most_steps, FEW_TRAINING_STEPS if most_bands is None else 0)
+    tasks = Backward(graph, hardware, settle, dtype, most_bands or MOST_TRAINING_BANDS, budget)
     tasks.forward()
     tasks.backward()
     return tasks.tasks
@@ -85,6 +96,10 @@ class TaskLists:
     def training(self, dtype: DataType, bands: int, steps: int) -> list[Task]:
         """Of one training step whose layers may be run in so many bands, in so many steps."""
         return self._of(bands, dtype, lambda: training_tasks(*self._placed, dtype, bands, steps))
+
+    def training_steps(self, bands: int) -> int:
+        """About how many steps a training step takes by so many bands; 0 where nothing streams."""
+        return 0 if self._alone is not None else Backward(*self._placed, "fp32", bands).steps(bands)
 
     def _of(self, kind: int, dtype: DataType, listed: Callable[[], list[Task]]) -> list[Task]:
         if self._alone is None:

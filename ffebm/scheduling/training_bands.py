@@ -16,7 +16,7 @@ from ffebm.hardware.silicon import watts
 from ffebm.mapping.search import Measured, value_of
 from ffebm.plan.mapping import Objective
 from ffebm.plan.summary import engineering
-from ffebm.scheduling.bands import MOST_TRAINING_BANDS, MOST_TRAINING_STEPS
+from ffebm.scheduling.bands import FEW_TRAINING_STEPS, MOST_TRAINING_BANDS, MOST_TRAINING_STEPS
 from ffebm.scheduling.in_flight import Interval, first_of, interval_of
 from ffebm.scheduling.list_schedule import Task
 from ffebm.scheduling.memory.planned import Found
@@ -26,8 +26,8 @@ NUMBERS = tuple(MOST_TRAINING_BANDS >> halved for halved in range(MOST_TRAINING_
 FOR_TIME: tuple[Objective, ...] = ("analog", "latency")
 """Objectives that want a short step."""
 FINER = 2 * MOST_TRAINING_BANDS
-"""Bands of a layer that are tried first where latency is asked for and steps are left: SqueezeNet's step on
-`hermes` is 8 % shorter so. Compiling takes longer, so the default objective does without."""
+"""Bands of a layer that are tried first where they make few steps, or where latency is asked for and steps
+are left. Compiling takes longer, so the default objective does without where they make many."""
 DIGITS = 9
 """Of a figure that count: sums in another order differ in their last ones."""
 
@@ -116,7 +116,7 @@ def _words(cut: BandedStep[Found]) -> str:
 
 
 def tried_cuts(
-    objective: Objective, cut: Callable[[int, int], BandedStep[Found]], left: int = 0
+    objective: Objective, cut: Callable[[int, int], BandedStep[Found]], left: int, finer_steps: int
 ) -> BandChoice[Found]:
     """The cuts of a training step among which an objective chooses; what fits in no memory is left out.
 
@@ -128,13 +128,16 @@ def tried_cuts(
         objective: What is to be small.
         cut: Makes a training step whose layers have up to so many bands, in up to so many steps.
         left: Steps that an inference leaves of those of a plan.
+        finer_steps: About how many `FINER` bands would make.
 
     Raises:
         ModelError: If that takes more steps than a schedule may have, layer by layer too.
         UsageError: If something fits in no memory, layer by layer too.
     """
     cuts: list[BandedStep[Found]] = []
-    finer = [(FINER, left)] if objective == "latency" and left > MOST_TRAINING_STEPS else []
+    asked = objective == "latency" and left > MOST_TRAINING_STEPS
+    room = left if asked else FEW_TRAINING_STEPS
+    finer = [(FINER, room)] if asked or finer_steps <= room else []
     for bands, steps in [*finer, *((bands, MOST_TRAINING_STEPS) for bands in NUMBERS)]:
         last = cuts[-1] if cuts else None
         if last is not None and (not last.streams or (objective in FOR_TIME and not last.slowed)):

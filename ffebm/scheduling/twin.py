@@ -35,7 +35,7 @@ from ffebm.scheduling.list_schedule import Task, filling_chain, least_of, ordere
 from ffebm.scheduling.memory.flow_of import flow_of
 from ffebm.scheduling.memory.planned import Fit, Found, Priced, Remembered, planned, priced, settled, timed
 from ffebm.scheduling.schedules import TaskLists, batch_of, inference_tasks
-from ffebm.scheduling.training_bands import BandChoice, BandedStep, tried_cuts
+from ffebm.scheduling.training_bands import FINER, BandChoice, BandedStep, tried_cuts
 
 DTYPES: tuple[DataType, ...] = ("fp32", "bf16", "int8")
 
@@ -111,7 +111,8 @@ class _Job(Generic[Found]):
             tasks = _in_flight(self.lists.training(self.dtype, bands, steps), self.runs, joined)
             return BandedStep(bands, tasks, self._fitted(flow, tasks), self.hardware, joined)
 
-        return tried_cuts(self.objective, cut, MOST_STEPS - len(inference.tasks) // self.runs)
+        left = MOST_STEPS - len(inference.tasks) // self.runs
+        return tried_cuts(self.objective, cut, left, self.lists.training_steps(FINER))
 
     def _fitted(self, flow: Dataflow, tasks: list[Task]) -> Found:
         return self.fit(flow, self.hardware, tasks, ordered, self.dtype)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ffebm.scheduling.bands import IDLE, MOST_BANDS, MOST_STEPS, Bands, bands_of, of_height
+from ffebm.scheduling.bands import IDLE, MOST_BANDS, MOST_STEPS, Bands, Cutting, of_height
 from ffebm.scheduling.rows.row_window import same_rows
 from ffebm.scheduling.streams import Drive, Reach, Stream
 
@@ -26,7 +26,7 @@ def test_bands_hold_each_row_once() -> None:
 
 @pytest.mark.parametrize(("rows", "expected"), [(2, 1), (32, 1), (33, 2), (224, 7)])
 def test_bands_are_of_equal_height_and_no_more_than_may_be(rows: int, expected: int) -> None:
-    (bands,) = bands_of([stream(rows)], [1], {}, [1.0])
+    (bands,) = Cutting([stream(rows)], [1], {}, [1.0]).bands()
     assert bands is not None
     assert bands.ends[-1] == rows
     assert len(bands.ends) <= MOST_BANDS
@@ -34,17 +34,19 @@ def test_bands_are_of_equal_height_and_no_more_than_may_be(rows: int, expected: 
 
 
 def test_a_barrier_and_what_has_one_band_are_done_at_once() -> None:
-    assert bands_of([None, stream(8)], [1, 1], {}, [1.0, 1.0], most=1) == [None, None]
-    assert bands_of([None, stream(8)], [1, 1], {}, [1.0, 1.0])[0] is None
+    cutting = Cutting([None, stream(8)], [1, 1], {}, [1.0, 1.0])
+    assert cutting.bands(most=1) == [None, None]
+    assert cutting.bands()[0] is None
 
 
 def test_a_plan_stays_small() -> None:
     """Of many layers those are cut less finely that lose least time for a step."""
     count = 400
     streams = [stream(32)] * count + [stream(64)] * count
-    bands = bands_of(streams, [1] * len(streams), {}, [1.0] * count + [9.0] * count)
+    cutting = Cutting(streams, [1] * len(streams), {}, [1.0] * count + [9.0] * count)
+    bands = cutting.bands()
     steps = sum(2 * len(some.ends) if some is not None else 1 for some in bands)
-    assert MOST_STEPS / 2 < steps <= MOST_STEPS
+    assert MOST_STEPS / 2 < steps <= MOST_STEPS < cutting.steps(MOST_BANDS)
     quick, slow = bands[0], bands[-1]
     assert quick is None or (slow is not None and len(quick.ends) < len(slow.ends))
     assert len(set(bands[:count])) == len(set(bands[count:])) == 1
@@ -54,7 +56,7 @@ def test_a_plan_stays_small() -> None:
 @pytest.mark.parametrize("row", [1, 4, 7])
 def test_replicas_are_idle_for_no_more_than_a_share_of_the_time(copies: int, row: int) -> None:
     rows = 24
-    (bands,) = bands_of([stream(rows, row)], [1], {0: [copies]}, [1.0])
+    (bands,) = Cutting([stream(rows, row)], [1], {0: [copies]}, [1.0]).bands()
     cut = [rows] if bands is None else heights(bands)
     reads = sum(-(-height * row // copies) for height in cut)
     assert reads <= (1 + IDLE) * -(-rows * row // copies)
@@ -62,5 +64,15 @@ def test_replicas_are_idle_for_no_more_than_a_share_of_the_time(copies: int, row
 
 def test_bands_are_no_higher_than_replicas_ask_for() -> None:
     """Four copies of rows of two vectors: two rows a read of all."""
-    (bands,) = bands_of([stream(24, 2)], [1], {0: [4]}, [1.0])
+    (bands,) = Cutting([stream(24, 2)], [1], {0: [4]}, [1.0]).bands()
     assert bands == of_height(24, 2)
+
+
+@pytest.mark.parametrize("most", [1, 3, 8, 64])
+def test_steps_are_told_before_anything_is_cut(most: int) -> None:
+    """One of the barrier; of the others for each band one of its own and those beside it."""
+    further = [5, 2, 0]
+    cutting = Cutting([None, stream(30), stream(12)], further, {}, [1.0] * 3)
+    bands = cutting.bands(most, most_steps=10**6)
+    counts = [1 if some is None else len(some.ends) for some in bands]
+    assert cutting.steps(most) == 1 + sum(n * (1 + f) for n, f in zip(counts[1:], further[1:], strict=True))

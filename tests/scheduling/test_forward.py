@@ -3,6 +3,7 @@
 import pytest
 
 from ffebm.plan.schema import Settle
+from ffebm.scheduling.bands import MOST_STEPS, StepBudget
 from ffebm.scheduling.forward import Forward
 from ffebm.scheduling.list_schedule import Task, list_schedule
 from tests.scheduling.graphs import REFERENCE, placed, two_convolutions
@@ -76,3 +77,14 @@ def test_an_input_comes_in_bands() -> None:
     carried = [t for t in inference(4).tasks if t.kind == "transfer" and t.name == "x"]
     assert [t.rows for t in carried] == [(0, 2), (2, 4), (4, 6), (6, 8)]
     assert all(t.after == () for t in carried)
+
+
+def test_layers_are_cut_twice_as_finely_where_few_steps_are_made_so() -> None:
+    graph, four = placed(two_convolutions()), 4
+    steps = Forward(graph, REFERENCE, Settle(), "fp32", four).steps(2 * four)
+    for few, expected in ((steps, 2 * four), (steps - 1, four)):
+        made = Forward(graph, REFERENCE, Settle(), "fp32", four, StepBudget(MOST_STEPS, few))
+        made.forward()
+        assert len(bands(made, made.graph.blocks[0].id)) == expected
+        carried = [t for t in made.tasks if t.kind == "transfer" and t.name == made.graph.inputs[0]]
+        assert len(carried) == expected

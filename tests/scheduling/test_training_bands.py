@@ -13,7 +13,7 @@ from ffebm.hardware.description import Capacity, Hardware
 from ffebm.mapping.search import Measured
 from ffebm.plan.mapping import Objective
 from ffebm.plan.schema import Settle
-from ffebm.scheduling.bands import MOST_STEPS, MOST_TRAINING_STEPS
+from ffebm.scheduling.bands import FEW_TRAINING_STEPS, MOST_STEPS, MOST_TRAINING_STEPS
 from ffebm.scheduling.in_flight import joining
 from ffebm.scheduling.list_schedule import ordered
 from ffebm.scheduling.memory.flow_of import flow_of
@@ -26,6 +26,8 @@ from tests.models import Builder
 from tests.scheduling.graphs import placed
 
 OBJECTIVES: tuple[Objective, ...] = ("analog", "latency", "throughput", "energy", "edp")
+MANY = FEW_TRAINING_STEPS + 1
+"""Steps by which finer bands are not tried."""
 SMALL = 20 << 10
 """Bytes that hold five of the values of `chain`."""
 
@@ -57,8 +59,8 @@ def cut(room: int, bands: int, steps: int = MOST_TRAINING_STEPS) -> BandedStep[P
     return BandedStep(bands, tasks, found, hardware, joining(graph))
 
 
-def tried(objective: Objective, room: int, left: int = 0) -> BandChoice[Priced]:
-    return tried_cuts(objective, lambda bands, steps: cut(room, bands, steps), left)
+def tried(objective: Objective, room: int, left: int = 0, finer_steps: int = MANY) -> BandChoice[Priced]:
+    return tried_cuts(objective, lambda bands, steps: cut(room, bands, steps), left, finer_steps)
 
 
 def figure(objective: Objective) -> Callable[[Measured], float]:
@@ -107,32 +109,38 @@ def test_finer_bands_are_tried_where_latency_is_asked_for_and_steps_are_left() -
     assert tried("analog", 1 << 22, MOST_STEPS).best.bands == NUMBERS[0]
 
 
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_finer_bands_are_tried_first_where_they_make_few_steps(objective: Objective) -> None:
+    choice = tried(objective, SMALL, finer_steps=FEW_TRAINING_STEPS)
+    assert [one.bands for one in choice.cuts][:2] == [FINER, NUMBERS[0]]
+
+
 def test_what_fits_in_no_memory_is_left_out() -> None:
     def only_whole(bands: int, steps: int) -> BandedStep[Priced]:
         if bands > 1:
             raise UsageError("no room")
         return cut(SMALL, bands, steps)
 
-    assert [one.bands for one in tried_cuts("latency", only_whole).cuts] == [1]
+    assert [one.bands for one in tried_cuts("latency", only_whole, 0, MANY).cuts] == [1]
 
     def none(bands: int, steps: int) -> BandedStep[Priced]:
         raise UsageError(f"no room for {bands}")
 
     with pytest.raises(UsageError, match="no room for 1"):
-        tried_cuts("latency", none)
+        tried_cuts("latency", none, 0, MANY)
 
 
 def test_a_plan_says_what_was_chosen_and_holds_it() -> None:
     hardware = with_near(SMALL)
     found = schedules_of(chain(), hardware, Settle(), objective="energy")
     quick = priced_schedules(chain(), hardware, Settle(), objective="energy")
-    best = tried("energy", SMALL).best.measured
+    best = tried("energy", SMALL, finer_steps=0).best.measured
     assert found.training.makespan_s == quick[1].makespan_s == best.seconds
     assert found.training.cost.energy == pytest.approx(best.joules)
     assert found.training.interval_s == best.interval
     (note,) = found.notes
     assert note.startswith("training step cut for energy: up to 2 bands a layer ")
-    assert note.count("a further sample") == len(NUMBERS)
+    assert note.count("a further sample") == len((FINER, *NUMBERS))
 
 
 def test_the_twin_is_cut_by_the_same_rule() -> None:

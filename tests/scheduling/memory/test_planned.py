@@ -377,11 +377,11 @@ def test_machines_with_scratchpads_differ_by_them_alone(bare: str, padded: str) 
 
 
 def test_a_map_that_is_too_large_for_its_tiles_lies_on_the_chip() -> None:
-    """64 x 64 x 16 values of 2 bytes, 128 KiB, beside a single tile of 5,461 bytes."""
+    """128 x 128 x 16 values of 2 bytes, bands of two rows of 8 KiB, beside a single tile of 5,461 bytes."""
     b = Builder()
-    x = b.node("Relu", b.conv(b.input("x", 1, 1, 64, 64), 1, 16))
+    x = b.node("Relu", b.conv(b.input("x", 1, 1, 128, 128), 1, 16))
     plan = compile_model(b.model(b.node("Relu", b.conv(x, 16, 4))), hardware="isaac-edram")
     check(plan)
     spilt = {spill.name: spill for spill in plan.memory.inference.spills}
     assert (spilt[x].wanted, spilt[x].memory) == ("buffer", "edram")
-    assert spilt[x].traffic >= 64 * 64 * 16 * 2
+    assert spilt[x].traffic >= 128 * 128 * 16 * 2
