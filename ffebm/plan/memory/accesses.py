@@ -30,6 +30,8 @@ NUDGED: tuple[Content, Content] = ("plus", "minus")
 """States of the two nudged phases."""
 HOST = ""
 """Where a buffer is that lies in a memory of the digital units or the chip."""
+Rows = tuple[int, int]
+"""Rows [a, b) of something."""
 GIVEN = -1
 """In the place of a step: what is there before the first one."""
 
@@ -48,7 +50,7 @@ class Held(NamedTuple):
     content: Content
     name: str
     at: str = HOST
-    rows: tuple[int, int] | None = None
+    rows: Rows | None = None
     sample: int = 0
 
 
@@ -97,6 +99,20 @@ _Place = tuple[Content, str, str]
 """Something by its name, and where it is."""
 
 
+_Run = tuple[int | None, str, Rows | None, int]
+"""A block or a node, its rows and sample."""
+
+
+def _run(step: Step) -> _Run:
+    """What a step works for, forward or back."""
+    return step.block, step.name if step.block is None else "", step.rows, step.sample
+
+
+def _meet(one: Rows | None, other: Rows | None) -> bool:
+    """Whether two bands have a row in common; None is all rows."""
+    return one is None or other is None or (one[0] < other[1] and other[0] < one[1])
+
+
 class _Reading:
     """Reads a schedule step by step; `there` says which step has put what into which place."""
 
@@ -113,6 +129,7 @@ class _Reading:
             for before in step.after:
                 self.waiting[before].append(step)
         self.back = self._backwards()
+        self.forth, self.cut = self._forwards()
         self.in_place = {step.block for step in steps if self._pulses(step)}
         self.access = Access()
 
@@ -127,6 +144,24 @@ class _Reading:
             begins = step.kind not in {"transfer", "digital", "free"}
             back.append(begins or any(back[before] for before in step.after if before < len(back)))
         return back
+
+    def _forwards(self) -> tuple[dict[_Run, Step], dict[str, list[Rows]]]:
+        """The forward steps by what runs, and the bands of each value that is made in some."""
+        forth: dict[_Run, Step] = {}
+        cut: dict[str, dict[Rows, None]] = {}
+        for step in self.steps:
+            if step.kind in {"digital", "free"}:
+                forth[_run(step)] = step
+                if step.rows is not None:
+                    for value in self._made(step):
+                        cut.setdefault(value, {})[step.rows] = None
+        return forth, {value: sorted(bands) for value, bands in cut.items()}
+
+    def _made(self, step: Step) -> Sequence[str]:
+        """Values that a forward step makes rows of."""
+        if step.block is None:
+            return self.flow.nodes[step.name].makes
+        return [layer.value for layer in self.flow.blocks[step.block].layers]
 
     def all(self) -> list[Access]:
         """What each step reads of what is there, and writes."""
@@ -157,10 +192,13 @@ class _Reading:
         return carried if carried in self.there else self.original(value)
 
     def found(self, step: Step, place: _Place) -> list[Held]:
-        """What a step finds in a place."""
+        """What a step finds in a place; of an error current, what lies in the rows that it works on."""
         makers = self.there.get(place)
         if makers is None:
             return []
+        if place[0] == "error":
+            errors = _distinct([held for helds in makers.values() for held in helds])
+            return [held for held in errors if held.sample == step.sample and _meet(held.rows, step.rows)]
         direct: list[Held] = []
         for before in step.after:
             if before in makers:
@@ -196,6 +234,36 @@ class _Reading:
             self.access.writes.append(held)
             self.there.setdefault((content, name, where), {})[step.id] = [held]
 
+    def add_errors(self, step: Step, places: Iterable[_Place]) -> None:
+        """A step adds to error currents, which are cut as their values are.
+
+        Windows of two bands overlap, so a band of an error current is added to by several.
+        """
+        for content, name, where in places:
+            helds = [Held(content, name, where, rows, step.sample) for rows in self._added(step, name)]
+            self.access.writes += helds
+            self.there.setdefault((content, name, where), {})[step.id] = helds
+
+    def _added(self, step: Step, value: str) -> Sequence[Rows | None]:
+        """The bands of an error current that a step adds to: those that it has read of the value."""
+        cut = self.cut.get(value)
+        if cut is None:
+            return [None]
+        rows = step.rows
+        if rows is None:
+            return cut
+        if step.kind == "transfer":
+            return [band for band in cut if _meet(band, rows)]
+        before = (self.steps[number] for number in self.forth[_run(step)].after)
+        read = {earlier.rows for earlier in before if self._brings(earlier, value)}
+        return cut if None in read else [band for band in cut if band in read]
+
+    def _brings(self, step: Step, value: str) -> bool:
+        """Whether a forward step makes or carries rows of a value."""
+        if step.kind == "transfer":
+            return step.block is None and step.name == value
+        return step.kind in {"digital", "free"} and value in self._made(step)
+
     def carry(self, step: Step, sources: Iterable[_Place], targets: Iterable[tuple[_Place, bool]]) -> None:
         """What leaves some places arrives in others.
 
@@ -209,7 +277,10 @@ class _Reading:
         for target, to_block in targets:
             if target not in held:
                 self.read(step, held)
-                self.write(step, [target])
+                if target[0] == "error":
+                    self.add_errors(step, [target])
+                else:
+                    self.write(step, [target])
                 continue
             (self.access.reads if to_block else self.access.needs).extend(held[target])
             for place in held.keys() - {target}:
@@ -285,7 +356,7 @@ class _Reading:
     def _loss(self, step: Step) -> None:
         self.read(step, [self.on_host(value) for value in self.flow.outputs])
         learnt = [value for value in self.flow.outputs if value in self.flow.learns]
-        self.write(step, [("error", value, HOST) for value in learnt])
+        self.add_errors(step, [("error", value, HOST) for value in learnt])
 
     def _nudged(self, step: Step) -> None:
         block = self._block(step)
@@ -299,17 +370,7 @@ class _Reading:
         self.write(step, [self.at("minus" if second else "plus", value, block) for value in states])
         if second:
             learnt = [value for value in block.inputs if value in self.flow.learns]
-            self._add_errors(step, [self.at("error", value, block) for value in learnt])
-
-    def _add_errors(self, step: Step, places: Iterable[_Place]) -> None:
-        """A step adds to error currents, one of each value for all its readers and their bands.
-
-        Windows of two bands overlap, so rows of them are added to by several.
-        """
-        for content, name, where in places:
-            held = Held(content, name, where, sample=step.sample)
-            self.access.writes.append(held)
-            self.there.setdefault((content, name, where), {})[step.id] = [held]
+            self.add_errors(step, [self.at("error", value, block) for value in learnt])
 
     def _contrast(self, step: Step) -> None:
         block = self._block(step)
@@ -329,7 +390,7 @@ class _Reading:
         self.read(step, [self.on_host(value) for value in node.kept if value not in self.flow.constants])
         self.read(step, [("error", value, HOST) for value in node.makes])
         learnt = [value for value in dict.fromkeys(node.reads) if value in self.flow.learns]
-        self._add_errors(step, [("error", value, HOST) for value in learnt])
+        self.add_errors(step, [("error", value, HOST) for value in learnt])
         self.collect(step, self._gradients(node.reads))
 
     def _update(self, step: Step) -> None:

@@ -129,13 +129,14 @@ class Pricing:
     def _moved(self, step: Step, access: Access) -> Iterator[Unbilled]:
         """What a step reads and writes beside what is billed."""
         whole = self.places.sizes.whole
-        passed = [(held, whole(held)) for held in access.writes if held.rows is not None or step.rows is None]
         if step.rows is None:
-            passed = [*((held, whole(held)) for held in access.reads), *passed]
+            passed = [(held, whole(held)) for held in (*access.reads, *access.writes)]
         else:
             share = (step.rows[1] - step.rows[0]) / self._heights[step.kind, step.name, step.block]
-            sums = [held for held in access.writes if held.rows is None]
-            passed = [*self._shares(access.reads, share), *passed, *self._shares(sums, share)]
+            # what several bands add to: sums over all rows, and error currents, of which bands overlap
+            sums = [held for held in access.writes if held.rows is None or held.content == "error"]
+            own = [(held, whole(held)) for held in access.writes if held not in sums]
+            passed = [*self._shares(access.reads, share), *own, *self._shares(sums, share)]
         for held, count in passed:
             if held in self.places.lives and self._adds(held, step):
                 yield Unbilled(held, count)

@@ -30,6 +30,11 @@ def events(steps: Iterable[Step]) -> Iterator[tuple[bool, Step]]:
         yield bool(end), step
 
 
+def overlap(one: tuple[int, int] | None, other: tuple[int, int] | None) -> bool:
+    """Whether two bands have a row in common; None is all rows."""
+    return one is None or other is None or max(one[0], other[0]) < min(one[1], other[1])
+
+
 @dataclass
 class Replay:
     """What is whole at a time.
@@ -98,7 +103,7 @@ class Replay:
             mine = self.plan.buffers[one]
             if mine.content != "gradient" and mine.sample != sample:
                 continue
-            if step >= 0 and mine.rows not in {None, self.steps[step].rows}:
+            if step >= 0 and not self.reaches(self.steps[step], mine):
                 continue  # another band
             if not mine.first <= step <= mine.last:
                 continue
@@ -109,13 +114,43 @@ class Replay:
                     self.whole.discard(other)
             self.whole.add(one)
 
+    def reaches(self, step: Step, mine: Buffer) -> bool:
+        """Whether a step writes a band: its own, or one of an error current whose value it has read."""
+        if mine.rows is None or step.rows in {None, mine.rows}:
+            return True
+        if mine.content != "error":
+            return False
+        if step.kind == "transfer":
+            return overlap(mine.rows, step.rows)
+        (forth,) = (
+            other
+            for other in self.steps
+            if other.kind in {"digital", "free"}
+            and (other.block, other.rows, other.sample) == (step.block, step.rows, step.sample)
+            and (step.block is not None or other.name == step.name)
+        )
+        brought = (self.steps[before] for before in forth.after)
+        return any(
+            other.rows == mine.rows
+            and (other.name == mine.name if other.kind == "transfer" else mine.name in self.made(other))
+            for other in brought
+        )
+
+    def made(self, step: Step) -> list[str]:
+        """Values that a forward step makes."""
+        if step.block is not None:
+            return [layer.value for layer in self.flow.blocks[step.block].layers]
+        return [*self.flow.nodes[step.name].makes]
+
     def get(self, step: Step | None, name: Name, sample: int = 0) -> None:
         """Something that a step reads is whole in some memory, all bands of it."""
         sample = sample if step is None else step.sample
         found = self.of[self.source(name)]
         if name[0] != "gradient":
             found = [one for one in found if self.plan.buffers[one].sample == sample]
-        if step is not None and step.rows is not None:  # of bands, those that it waits for
+        if step is not None and name[0] == "error":
+            found = [one for one in found if overlap(self.plan.buffers[one].rows, step.rows)]
+        elif step is not None and step.rows is not None:  # of bands, those that it waits for
             carried = [self.steps[n] for n in step.after if self.steps[n].kind == "transfer"]
             awaited = {step.id, *step.after, *(n for transfer in carried for n in transfer.after)}
             found = [one for one in found if self.plan.buffers[one].first in awaited] or found

@@ -165,6 +165,31 @@ def test_what_training_still_needs() -> None:
     check(plan)
 
 
+def test_error_currents_lie_in_bands_from_the_first_reader_to_the_maker() -> None:
+    """3 x 3 kernels over eight rows, each a band: row r is added to by rows r - 1 to r + 1 of the reader.
+
+    These run from the first row down. What a dense layer has read all of gets all its error current at once.
+    """
+    machine = levels(ROOM, count=12, rows=40, cols=20)
+    graph = placed(two_convolutions(), machine)
+    tasks = training_tasks(graph, machine, SETTLE, most_bands=8)
+    found = planned(flow_of(graph), machine, tasks, ordered)
+    steps = found.schedule.steps
+    second = {s.rows: s for s in steps if s.kind == "nudged" and s.name.startswith("block1 -")}
+    first = {s.rows: s for s in steps if s.kind == "nudged" and s.name.startswith("block0 -")}
+    errors = {b.rows: b for b in found.memory.buffers if (b.content, b.name) == ("error", "first")}
+    assert list(errors) == list(first) == [(row, row + 1) for row in range(8)]
+    for row in range(8):
+        band = errors[row, row + 1]
+        above = max(0, row - 1)
+        assert steps[band.first] == second[above, above + 1]
+        assert steps[band.last] == first[row, row + 1]
+    behind = [b for b in found.memory.buffers if (b.content, b.name) == ("error", "second")]
+    assert [b.rows for b in behind] == list(second)
+    assert len({b.first for b in behind}) == 1
+    assert [steps[b.last] for b in behind] == list(second.values())
+
+
 def test_a_view_has_no_bytes_of_its_own() -> None:
     b = Builder()
     x = b.node("Softmax", b.input("x", 1, 2, 6))
