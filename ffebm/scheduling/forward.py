@@ -119,9 +119,9 @@ class Forward(TaskList):
         seconds = [self._seconds(item) for item in self.items]
         self._streams, self._axes = streams.of, streams.axes
         self._cutting = Cutting(streams.of, self._further_steps(), replicas, seconds)
-        if self.steps(2 * self._most) <= budget.few:
-            self._most *= 2
-        self._bands = self._cutting.bands(self._most, max(budget))
+        few = self.steps(2 * self._most) <= budget.few
+        self._most *= 2 if few else 1
+        self._bands = self._cutting.bands(self._most, budget.few if few else budget.most)
 
     def steps(self, most_bands: int) -> int:
         """About how many steps it takes if items have up to so many bands; 0 where nothing streams."""

@@ -88,3 +88,17 @@ def test_layers_are_cut_twice_as_finely_where_few_steps_are_made_so() -> None:
         assert len(bands(made, made.graph.blocks[0].id)) == expected
         carried = [t for t in made.tasks if t.kind == "transfer" and t.name == made.graph.inputs[0]]
         assert len(carried) == expected
+
+
+def test_many_steps_stay_within_what_may_be_most() -> None:
+    """A budget for few steps, in which twice as many bands do not fit, allows no more steps than without."""
+    graph = placed(two_convolutions())
+    finer = Forward(graph, REFERENCE, Settle(), "fp32", ROWS).steps(ROWS)
+    made, alone = (
+        Forward(graph, REFERENCE, Settle(), "fp32", ROWS // 2, StepBudget(finer // 2, few))
+        for few in (finer - 1, 0)
+    )
+    for one in (made, alone):
+        one.forward()
+    assert made.tasks == alone.tasks
+    assert len(made.tasks) < finer - 1
