@@ -12,9 +12,11 @@ ones lie together in a bundle, which is a row of diagonals:
 
 Kernels of one diagonal have word lines and bit lines of their own, so one read takes them all; the diagonals
 of a bundle are read in turn. Own lines cost one read a vector and leave most of the array empty; kernels side
-by side on the same word lines fill it, and are read one by one.
+by side on the same word lines fill it, and are read one by one. Shorter diagonals of lines of their own leave
+less empty, in more bundles on more arrays.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -30,6 +32,9 @@ Size = tuple[int, int]
 """Word lines and bit-line pairs of an array."""
 
 Cut = Literal["full", "even"]
+
+DENSER = 0.5
+"""Shorter diagonals are a layout of their own if they take at most this share of the arrays."""
 
 
 @dataclass(frozen=True)
@@ -127,13 +132,35 @@ class Layout:
         for _ in range(self.replicas):
             yield from once
 
+    def arrays(self, size: Size) -> float:
+        """Arrays that one replica takes if each bundle lies among others of its own size.
+
+        Args:
+            size: Word lines and bit lines of an array.
+        """
+        taken = Counter(self._boxes()) if not self._whole else self._bundled()
+        return sum(
+            count / ((size[0] // height) * (size[1] // width)) for (height, width), count in taken.items()
+        )
+
+    def _bundled(self) -> Counter[Size]:
+        """How many bundles of one replica have a size, where no matrix is cut."""
+        count = _up(self.groups, self.together * self.turns)
+        small, larger = divmod(self.groups, count)
+        return +Counter({self._box(small): count - larger, self._box(small + 1): larger})
+
+    def _box(self, held: int) -> Size:
+        """Word lines and bit lines of a bundle of so many whole matrices."""
+        return _up(held, _up(held, self.together)) * self.inputs[0][1], held * self.outputs[0][1]
+
     def _boxes(self) -> Iterator[Size]:
         """Those of one replica."""
-        heights, widths = ([last - first for first, last in spans] for spans in (self.inputs, self.outputs))
         if self._whole:
-            for held in _counts(self.groups, self.together * self.turns):
-                yield _up(held, _up(held, self.together)) * heights[0], held * widths[0]
+            yield from map(self._box, _counts(self.groups, self.together * self.turns))
         else:
+            heights, widths = (
+                [last - first for first, last in spans] for spans in (self.inputs, self.outputs)
+            )
             yield from ((height, width) for _ in range(self.groups) for width in widths for height in heights)
 
     def parts(self) -> tuple[Part, ...]:
@@ -189,8 +216,19 @@ def layouts_of(linear: Linear, shape: Sequence[int], size: Size | None) -> tuple
         bundles = _up(groups, together * turns)
         together = _up(groups, bundles * turns)
         needed = _up(_up(groups, bundles), together)
-        found.setdefault((needed, together), replace(whole, together=together, turns=needed))
+        for held in (together, _denser(whole, size, together)) if needed == 1 else (together,):
+            found.setdefault((needed, -held), replace(whole, together=held, turns=needed))
     return tuple(found[key] for key in sorted(found))
+
+
+def _denser(whole: Layout, size: Size, together: int) -> int:
+    """Groups of the longest shorter diagonals that take clearly fewer arrays; all of them if none do."""
+
+    def arrays(held: int) -> float:
+        return replace(whole, together=held).arrays(size)
+
+    most = DENSER * arrays(together)
+    return next((held for held in range(together - 1, 0, -1) if arrays(held) <= most), together)
 
 
 def _ladder(groups: int, high: int, wide: int) -> list[int]:

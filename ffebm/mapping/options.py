@@ -26,8 +26,10 @@ from ffebm.mapping.solver.price import Price
 
 DIGITAL = "digital"
 """The place of everything that is not on tiles: values there need not be carried."""
-WORTH_A_TILE = 0.97
-"""An option with more of the tiles is kept if it takes at most this share of the time."""
+WORTH_IT = 0.97
+"""An option with more bundles is kept if it takes at most this share of another one's time or energy ..."""
+WORTH_BUNDLES = 0.55
+"""... or less than this share of its room, as where diagonals are half as long."""
 LADDER = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 """Replicas that are tried."""
 
@@ -164,7 +166,7 @@ class _Pricing:
                 continue
             found = list(self._on_tiles(group))
             alone = [option for option in found if option.bundles <= self.most[group.name]]
-            yield from _worth_it(alone or found, group.name)  # a tile for each bundle, if that can be
+            yield from _worth_it(alone or found)  # a tile for each bundle, if that can be
 
     def _digital(self) -> Option | None:
         prices = [digital_price(self.graph, self.hardware, self.members[block.id]) for block in self.blocks]
@@ -333,29 +335,24 @@ def _roomy(group: AnalogGroup, layout: Layout) -> float:
     """Tiles that a layout takes if each bundle lies among others of its own size."""
     if group.tile.size is None:
         return 0.0
-    rows, cols = group.tile.size
     if group.settling == "continuous":
+        rows, cols = group.tile.size
         return sum(1 / min(rows // height, cols // width) for height, width in layout.boxes())
-    return sum(1 / ((rows // height) * (cols // width)) for height, width in layout.boxes())
+    return layout.replicas * layout.arrays(group.tile.size)
 
 
-def _worth_it(options: list[Option], group: str) -> Iterator[Option]:
-    """Options of one group that save time or energy over all with fewer tiles."""
-    least_s = least_j = math.inf
-
-    def key(option: Option) -> tuple[int, float, float, float]:
-        return (
-            option.bundles,
-            option.prices[0].tiles[group],
-            option.seconds,
-            option.joules,
-        )
-
-    for option in sorted(options, key=key):
-        _, _, seconds, joules = key(option)
-        if seconds <= WORTH_A_TILE * least_s or joules <= WORTH_A_TILE * least_j:
+def _worth_it(options: list[Option]) -> Iterator[Option]:
+    """Options of one group that save time or energy, or much room, over each with fewer bundles."""
+    kept: list[Option] = []
+    for option in sorted(options, key=lambda o: (o.bundles, o.roomy, o.seconds, o.joules)):
+        if all(
+            option.seconds <= WORTH_IT * other.seconds
+            or option.joules <= WORTH_IT * other.joules
+            or option.roomy < WORTH_BUNDLES * other.roomy
+            for other in kept
+        ):
+            kept.append(option)
             yield option
-        least_s, least_j = min(least_s, seconds), min(least_j, joules)
 
 
 def digital_price(graph: Graph, hardware: Hardware, nodes: Sequence[Node]) -> Price | None:

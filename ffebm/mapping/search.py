@@ -36,6 +36,8 @@ SHARES = (1.0, 0.93, 0.86, 0.78, 0.7, 0.5)
 """Shares of the tiles that the solver may fill, one after the other until its choice packs."""
 BUNDLES = 20_000
 """Bundles of mappings that are packed to fill what is left of the tiles, for 1,000 of effort."""
+LINEAR: tuple[Objective, ...] = ("analog", "latency", "throughput", "energy")
+"""Objectives whose choices by price are scheduled for all others than the default; "edp" takes a sweep."""
 WORTHS = tuple(2.0**power for power in range(-24, 25))
 """What a tile may be worth, as a share of the inference: from hardly anything to more than all time."""
 SLACK = 1e-9
@@ -306,8 +308,8 @@ class Search:
     def _others(self, whole: WholeChoice) -> Iterator[tuple[int, ...]]:
         """No tiles at all; all on the fewest tiles; and what other objectives would have.
 
-        Blocks that share a tile add up what it has to do, which prices do not know. So the choice for
-        throughput may schedule badly; that for latency leaves out what gains nothing.
+        Prices do not know what the schedule does: which blocks share a tile and wait for each other, what
+        runs side by side. So the choice for one figure may schedule with more of it than that for another.
         """
         if all(not some.options[0].group for some in self.choosing):
             yield (0,) * len(self.choosing)
@@ -315,9 +317,9 @@ class Search:
         if self.packs(densest, apart=False):
             yield from (densest, self._closer(densest))
         if self.goal.objective != "analog":
-            yield from self._packed(whole, "analog", Limits())[1]
-        if self.goal.objective == "throughput":
-            yield from self._packed(whole, "latency", Limits())[1]
+            for other in LINEAR:
+                if other != self.goal.objective:
+                    yield from self._packed(whole, other, Limits())[1]
 
     def _closer(self, picked: tuple[int, ...]) -> tuple[int, ...]:
         """What is on tiles there, in the fastest way that packs: each takes what costs least, time and tiles.

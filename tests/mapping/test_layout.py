@@ -59,6 +59,16 @@ def test_kernels_on_lines_of_their_own_are_read_at_once() -> None:
     assert first.spots == tuple((9 * k, k) for k in range(24))
 
 
+def test_shorter_diagonals_take_fewer_arrays_for_as_many_reads() -> None:
+    """An array has room for 4 kernels of 34 x 34 on one diagonal once, and for two of them nine times."""
+    own, shorter = layouts_of(Linear("Conv", "w", groups=4), (136, 34, 1, 1), (256, 256))[:2]
+    assert (own.turns, shorter.turns) == (1, 1)
+    assert list(own.boxes()) == [(136, 136)]
+    assert list(shorter.boxes()) == [(68, 68), (68, 68)]
+    assert own.arrays((256, 256)) == 1
+    assert shorter.arrays((256, 256)) == pytest.approx(2 / 9)
+
+
 def test_kernels_on_the_same_lines_are_read_one_by_one() -> None:
     same = depthwise(96)[-1]
     assert (same.kind, same.turns, same.together) == ("same lines", 96, 1)

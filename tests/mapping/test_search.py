@@ -15,7 +15,7 @@ from ffebm.errors import UsageError
 from ffebm.hardware.description import Hardware
 from ffebm.mapping.digital_cost import digital_cost, work_of
 from ffebm.mapping.options import Option, Run, choosing_of
-from ffebm.mapping.search import Goal, Measured, Search, Tried
+from ffebm.mapping.search import Goal, Measured, Search, Tried, value_of
 from ffebm.passes.partition import Partition
 from ffebm.plan.mapping import Objective
 from ffebm.plan.schema import Options
@@ -123,6 +123,26 @@ def test_large_graphs_have_a_schedule_for_each_50_of_effort(effort: int, most: i
 @pytest.mark.slow
 def test_the_scheduled_figure_is_that_of_the_best_mapping_in_many_graphs() -> None:
     assert compared(range(90)) >= 200
+
+
+def lost(seeds: range) -> list[tuple[int, Objective, Objective, float]]:
+    """Objectives with more of what they make small than another one's mapping has, and times how much."""
+    found = []
+    for seed in seeds:
+        # what makes the effort of the default objective that of the others
+        goals = [Goal(objective, effort=7000 if objective == "analog" else 1000) for objective in OBJECTIVES]
+        best = {goal.objective: search(seed, goal).best().found for goal in goals}
+        for ours, theirs in itertools.permutations(OBJECTIVES, 2):
+            if ours == "analog" and best[theirs].work < best[ours].work:
+                continue  # work on tiles comes first
+            times = value_of(ours, best[ours].measured) / value_of(ours, best[theirs].measured)
+            if times > 1 + 1e-9:
+                found.append((seed, ours, theirs, times))
+    return found
+
+
+def test_no_objective_loses_what_it_makes_small_to_the_mapping_of_another_one() -> None:
+    assert lost(range(4)) == []
 
 
 def residual() -> ModelProto:
