@@ -29,7 +29,7 @@ ROUNDS = 8
 TRIES: dict[Objective, int] = dict.fromkeys(get_args(Objective), 2000) | {"analog": 300}
 """Nodes of graphs in schedules that are tried for 1,000 of effort; fewer where no figure was asked for."""
 A_SCHEDULE = 50
-"""Effort for one schedule of a large graph: all of its mappings that are looked at have one at 600."""
+"""Effort for one schedule of a large graph: all of its mappings that are looked at have one at 750."""
 CLOSE_SHARES = (1.0, 0.985, 0.97)
 """Shares of the tiles, with parts of tiles as such; behind the first one where the work on tiles counts."""
 SHARES = (1.0, 0.93, 0.86, 0.78, 0.7, 0.5)
