@@ -20,7 +20,7 @@ from ffebm.plan.schedule import Schedule
 from ffebm.plan.structure import Structure
 from ffebm.plan.twin import DigitalTwin
 
-SCHEMA = 4
+SCHEMA = 5
 """Version of the plan format; another version is refused."""
 
 

@@ -254,7 +254,10 @@ class _Reading:
             return cut
         if step.kind == "transfer":
             return [band for band in cut if _meet(band, rows)]
-        before = (self.steps[number] for number in self.forth[_run(step)].after)
+        forth = self.forth.get(_run(step))
+        if forth is None:  # cut otherwise than forward
+            return cut
+        before = (self.steps[number] for number in forth.after)
         read = {earlier.rows for earlier in before if self._brings(earlier, value)}
         return cut if None in read else [band for band in cut if band in read]
 
