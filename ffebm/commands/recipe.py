@@ -72,16 +72,32 @@ def recipe(  # noqa: PLR0913 - a command's options are its arguments
         held = None if hold_norm == "none" else held_norm(hold_norm)
         training = msgspec.structs.replace(training, hold_norm=held)
         _check_held(plan, training)
+    nudged = _nudged_as_it_can_be(plan, training)
     folder = output or Path(f"{name}.plan")
     settings = folder.with_name(f"{folder.name}.toml")
     plan.save(folder)
-    write_file(settings, settings_text(training).encode("utf-8"))
+    write_file(settings, settings_text(nudged).encode("utf-8"))
     out.print(plan.summary(), end="", markup=False)
     out.print(f"plan written to {folder}, settings to {settings}", markup=False)
+    if nudged != training:
+        out.print(
+            f"note: {plan.blocks[-1].name} settles by itself, which takes constant nudges: the recipe's "
+            "cost = true is left out of the settings",
+            markup=False,
+        )
     files = " --data-folder FOLDER" if training.data in {"cifar-10", "cifar-100", "imagenet32"} else ""
     out.print(f"train it: ffebm train {folder} --settings {settings}{files}", markup=False)
     if measured and chosen is not None and chosen.trains:
         out.print(_time(chosen, width, training.data, hardware), markup=False)
+
+
+def _nudged_as_it_can_be(plan: "Plan", training: "Training") -> "Training":
+    """Settings whose nudges the plan's last block can have: what settles by itself takes none by the cost."""
+    if training.cost and plan.blocks:
+        group = plan.hardware.analog_group(plan.blocks[-1].group)
+        if group.settling == "continuous":
+            return msgspec.structs.replace(training, cost=False)
+    return training
 
 
 def _check_held(plan: "Plan", training: "Training") -> None:

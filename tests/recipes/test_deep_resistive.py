@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from msgspec.structs import replace
 from onnx import numpy_helper
 
 import ffebm
@@ -75,6 +76,27 @@ def test_a_recipe_is_written_and_trained(tmp_path: Path) -> None:
     assert second.loss < 0.9 * first.loss
     weights = [w for name, w in net.weights().items() if name.endswith("weight")]
     assert all(float(w.detach().min()) > 0 for w in weights)
+
+
+def test_settings_nudge_as_the_machine_can(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A block that settles by itself takes no nudge by the cost; all else is the recipe's."""
+    written = {}
+    for hardware in ("ideal", "resistive-single"):
+        recipe("deep-resistive-1h", tmp_path / hardware, width=0.01, data="digits", hardware=hardware)
+        written[hardware] = training_from(read_settings(tmp_path / f"{hardware}.toml"))
+    shown = " ".join(capsys.readouterr().out.split())
+    note = "block0 settles by itself, which takes constant nudges: the recipe's cost = true is left out of"
+    assert shown.count(f"note: {note} the settings train it: ") == 1
+    assert written["ideal"].cost
+    assert written["resistive-single"] == replace(written["ideal"], cost=False)
+    net = ffebm.Executor(
+        load_plan(tmp_path / "resistive-single"), gradient=estimator(written["resistive-single"])
+    )
+    net.check_gradient()
+    net.gradient = estimator(written["ideal"])
+    with pytest.raises(UsageError) as caught:
+        net.check_gradient()
+    assert caught.value.hint == "leave cost=True out: --no-cost, or cost = false in the settings"
 
 
 @FEW_SWEEPS

@@ -376,6 +376,7 @@ def test_a_nudge_that_cannot_be_leaves_no_run_behind(hardware: str, block: str, 
         run(plan, replace(TRAINING, cost=True), tmp_path / "run")
     assert str(caught.value) == (
         f"{block} and cannot be nudged by the cost itself; a constant current: EP(points=2) or EP(points=1)"
+        "\n  hint: leave cost=True out: --no-cost, or cost = false in the settings"
     )
     assert list(tmp_path.iterdir()) == []
 

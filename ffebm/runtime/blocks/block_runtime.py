@@ -349,7 +349,7 @@ class _Run:
         if self.settings.start == "feedforward":
             phase.sweep([[layer] for layer in range(len(self.circuit.layers))])
         outcome = relax(phase, self._rule)
-        allow_for_noise(phase, outcome)
+        allow_for_noise(phase, outcome, self._rule)
         return outcome
 
     @property

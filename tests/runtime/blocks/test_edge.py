@@ -194,9 +194,10 @@ def test_a_circuit_is_nudged_by_a_current(gradient: EP, nudge: str) -> None:
     loss = net.loss(inputs(), torch.zeros(5, 4), torch.nn.functional.mse_loss)
     with pytest.raises(UsageError) as caught:
         loss.backward()  # type: ignore[no-untyped-call]
+    hint = "\n  hint: leave cost=True out: --no-cost, or cost = false in the settings"
     assert str(caught.value) == (
         f"block0 settles by itself and cannot be nudged by {nudge}; "
-        "a constant current: EP(points=2) or EP(points=1)"
+        f"a constant current: EP(points=2) or EP(points=1){hint if gradient.cost else ''}"
     )
 
 

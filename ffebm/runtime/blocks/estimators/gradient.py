@@ -160,7 +160,7 @@ class EP:
         outcome = relax(phase, rule)
         outcome.beta, outcome.reached = self.beta, rule.sweeps >= rule.reach
         if free.settle.tol is not None:
-            allow_for_noise(phase, outcome, len(betas))
+            allow_for_noise(phase, outcome, rule)
         phase.state = list(free.circuit.sensed(phase.settled_state()))
         return Nudged(phase, betas, scale, self.points, outcome)
 
@@ -524,6 +524,7 @@ def _require_steady(circuit: Circuit, points: int, by_cost: bool) -> None:
         raise UsageError(
             f"{circuit.block.name} settles by itself and cannot be nudged by {nudge}",
             allowed="a constant current: EP(points=2) or EP(points=1)",
+            hint="leave cost=True out: --no-cost, or cost = false in the settings" if by_cost else "",
         )
 
 

@@ -72,6 +72,9 @@ Ties = Mapping[int, float]
 Note = Literal["nothing", "moved", "residual"]
 """What a sweep should note: whether anything changed at all (cheap), or each row's residual."""
 
+_Held = tuple[State, list[Tensor | None], dict[int, Tensor]]
+"""States, winners of maxima, and how far shares of winners have just moved."""
+
 _SMALL = 1e-6
 """Root mean square below which a layer counts as zero in a relative change."""
 _ROUNDING = 4.0
@@ -191,25 +194,54 @@ class Phase:
         """What the equation of each layer asks for at the present state, which stays, [batch, *layer]."""
         return [self._update(layer, None) for layer in range(len(self.state))]
 
-    def read_noise(self) -> Tensor:
-        """The residual that reads alone make of a state that stays as it is, as `change`.
+    def read_noise(self, order: Sequence[Sequence[int]], relaxation: float, lead: int, draws: int) -> Tensor:
+        """The residual that reads alone make of a state at rest, as `change`; the phase stays as it is.
 
-        Every layer is asked twice for its update at one state; what differs is noise.
+        Two copies sweep on from the present state, each with reads of its own. How their moves differ, over
+        the root of 2, is noise, what it does by way of other layers included; a move of both is none.
+
+        Args:
+            order: Layers by colour.
+            relaxation: Step towards the update.
+            lead: Sweeps before the first one that counts, in which noise spreads through the block.
+            draws: Sweeps that count.
+
+        Returns:
+            Of each sweep that counts, [draws, rows], or in a nudged phase [draws, samples].
         """
-        extra = self._nudge.drives(self.state) if self._nudge else {}
-        found = [self._two_updates(layer, extra.get(layer)) for layer in range(len(self.state))]
-        return torch.stack(found).amax(0)
+        here = self._copy()
+        first, second = here, here
+        found = []
+        for sweep in range(lead + draws):
+            before = [(a, b) for a, b in zip(first[0], second[0], strict=True)]
+            first, second = self._swept(first, order, relaxation), self._swept(second, order, relaxation)
+            if sweep >= lead:
+                found.append(self._difference(before, first[0], second[0], relaxation))
+        self.state, self.indices, self._shifts = here
+        return torch.stack(found)
 
-    def _two_updates(self, layer: int, extra: Tensor | None) -> Tensor:
-        """How far two updates of a layer lie apart, of its own size."""
-        before, indices, shifts = self.state[layer], list(self.indices), dict(self._shifts)
-        first = self._update(layer, extra)
-        second = self._update(layer, extra)
-        self.state[layer], self._shifts = first, {}
+    def _copy(self) -> _Held:
+        return list(self.state), list(self.indices), dict(self._shifts)
+
+    def _swept(self, held: _Held, order: Sequence[Sequence[int]], relaxation: float) -> _Held:
+        self.state, self.indices, self._shifts = (held[0].copy(), held[1].copy(), held[2].copy())
+        self.sweep(order, relaxation)
+        return self._copy()
+
+    def _difference(
+        self, before: Sequence[tuple[Tensor | None, Tensor | None]], first: State, second: State, step: float
+    ) -> Tensor:
+        """By how much one sweep moved two copies differently, of the size of each layer, as one residual."""
         measure = self._free_change if self.answer is None else self._answer_change
-        change = measure(layer, second)
-        self.state[layer], self.indices, self._shifts = before, indices, shifts
-        return change
+        self._shifts, found = {}, []
+        for layer, ((a, b), after, other) in enumerate(zip(before, first, second, strict=True)):
+            assert a is not None  # a phase that has ended has all its states
+            assert b is not None
+            assert after is not None
+            assert other is not None
+            self.state[layer] = after
+            found.append(measure(layer, after + ((after - a) - (other - b)) / (math.sqrt(2) * step)))
+        return torch.stack(found).amax(0)
 
     def _update(self, layer: int, extra: Tensor | None) -> Tensor:
         """What a layer's equation asks for at the present state."""

@@ -34,6 +34,9 @@ SETTLED = 1e-4
 NOISY = 2.0
 """Up to so many times what reads alone make of a settled state, a residual counts as noise."""
 
+_DRAWS = 4
+"""Sweeps over which the noise of a settled state is measured: one alone may be far too quiet by chance."""
+
 _SHOWN = 8
 """Samples that a message names."""
 
@@ -183,16 +186,16 @@ def listed_samples(samples: Sequence[int]) -> str:
     return f"sample{'s' if len(samples) > 1 else ''} {shown}{more}"
 
 
-def allow_for_noise(phase: Phase, outcome: Outcome, nodes: int = 1) -> None:
+def allow_for_noise(phase: Phase, outcome: Outcome, rule: Rule) -> None:
     """Samples that move by no more than what noise of reads makes of a settled state have settled.
 
-    The noise is measured at the state where the phase ended, the largest over samples, and kept until a
-    residual exceeds it. No other draw changes by that.
+    The noise is measured from the state where the phase ended, the largest over samples and a few sweeps, and
+    kept until a residual exceeds it. No other draw changes by that.
 
     Args:
         phase: The phase, at its end.
         outcome: How it went; its `noise` and `converged` are set.
-        nodes: Rows per sample.
+        rule: By which it stopped.
     """
     source, kind = phase.circuit.noise_source, outcome.beta is not None
     if source is None or not outcome.reached or not len(outcome.residual):
@@ -205,9 +208,9 @@ def allow_for_noise(phase: Phase, outcome: Outcome, nodes: int = 1) -> None:
     if known is None or worst > NOISY * known:
         drawn = source.get_state()
         with torch.no_grad():
-            found = phase.read_noise()
+            step = 1.0 if rule.settle.relaxation == "auto" else rule.settle.relaxation
+            found = phase.read_noise(rule.order, step, rule.reach, _DRAWS)
         source.set_state(drawn)
-        found = found if phase.answer is not None else found.view(nodes, -1).amax(0)
         known = float(found.nan_to_num(0.0, 0.0).max())
         phase.circuit.noise[kind] = known
     outcome.noise = known
