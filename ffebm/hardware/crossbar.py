@@ -74,8 +74,8 @@ class Dac(Converter, frozen=True, forbid_unknown_fields=True, kw_only=True, omit
 
     slice_bits: Annotated[int, Meta(ge=1)] | None = None
     range: Literal["vector", "fixed", "data"] = "vector"
-    limit: Annotated[float, Meta(gt=0)] | None = None
-    sigmas: Annotated[float, Meta(gt=0)] | None = None
+    limit: Annotated[float, Meta(gt=0, le=1e30)] | None = None
+    sigmas: Annotated[float, Meta(gt=0, le=1000)] | None = None
 
     @property
     def deviations(self) -> float:

@@ -424,6 +424,22 @@ CASES: dict[str, tuple[Callable[[str], str], str]] = {
         "analog.tiles.tile.update.remedy: a transfer between hard bounds, which have no symmetric point; "
         "soft bounds, or a step whose pulses up and down are somewhere equal",
     ),
+    "a step without end": (
+        lambda text: learning(text).replace(
+            'bounds = "soft"',
+            'bounds = "hard"\nstep = { type = "exponential", up = inf, down = 1.0, exponent_up = 1.0, '
+            "exponent_down = 1.0, slope = 1.0, offset = 0.0 }",
+        ),
+        "analog.tiles.tile.update.step.up: Expected `float` <= 1000.0" + HINT,
+    ),
+    "inputs without end": (
+        lambda text: text.replace("[analog.tile.dac]", '[analog.tile.dac]\nrange = "fixed"\nlimit = inf'),
+        "analog.tiles.tile.dac.limit: Expected `float` <= 1e+30" + HINT,
+    ),
+    "deviations without end": (
+        lambda text: text.replace("[analog.tile.dac]", '[analog.tile.dac]\nrange = "data"\nsigmas = inf'),
+        "analog.tiles.tile.dac.sigmas: Expected `float` <= 1000.0" + HINT,
+    ),
     "not TOML": (lambda text: "= nothing", "not TOML: Invalid statement (at line 1, column 1)"),
 }
 

@@ -62,8 +62,8 @@ class ExponentialStep(
     Source: ExpStepDevice of IBM/aihwkit, simulator/configs/devices.py.
     """
 
-    up: Annotated[float, Meta(ge=0)]
-    down: Annotated[float, Meta(ge=0)]
+    up: Annotated[float, Meta(ge=0, le=1000)]
+    down: Annotated[float, Meta(ge=0, le=1000)]
     exponent_up: Annotated[float, Meta(ge=0, le=100)]
     exponent_down: Annotated[float, Meta(ge=0, le=100)]
     slope: Annotated[float, Meta(ge=-10, le=10)]
