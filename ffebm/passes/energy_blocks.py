@@ -1,14 +1,15 @@
 """Form energy blocks: the graph is read into free layers, and layers are grouped into blocks."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Literal
 
 from ffebm.errors import Location, UsageError
 from ffebm.graph.admission import admission_of
-from ffebm.graph.energy_block import DEFAULT_PHYSICS
+from ffebm.graph.energy_block import DEFAULT_PHYSICS, EnergyBlock
 from ffebm.graph.graph import Graph, Stage
+from ffebm.graph.tensor import Array
 from ffebm.hardware.description import Hardware
 from ffebm.passes.forming.grouping import Grouping
 from ffebm.passes.forming.reading import LayerReading
@@ -62,7 +63,27 @@ class EnergyBlocks:
         _check_names(graph, self.digital, reading.seen)
         _check_sizes(graph, self.block_size, grouping.sizes_taken + reading.spared, grouping.weighted)
         for block in graph.blocks:
-            graph.notes += admission.notes(block, graph.constants)
+            held = _held(block, graph.constants, hardware, admission.cells_a_weight)
+            graph.notes += admission.notes(block, held)
+
+
+def _held(
+    block: EnergyBlock, constants: Mapping[str, Array], hardware: Hardware, needed: int
+) -> Mapping[str, Array]:
+    """Weights as the machine's cells hold them: single cells hold at least g_min, g_max being the largest.
+
+    Where all weights are 0, cells that learn in place have a range all the same; others count for nothing.
+    """
+    groups = [group for group in hardware.analog if group.holds(needed)]
+    cells = [group.tile.crossbar() for group in groups if group.tile.has_cells]
+    if len(cells) < len(groups) or not all(tile.is_single for tile in cells):
+        return constants
+    names = {i.linear.weight for _, i in block.interactions() if i.linear is not None}
+    largest = max((float(constants[name].max(initial=0)) for name in names), default=0.0)
+    if largest == 0 and all(tile.update is not None for tile in cells):
+        largest = 1.0
+    least = largest * min(tile.cell.g_min.value / tile.cell.g_max.value for tile in cells)
+    return {**constants, **{name: constants[name].clip(least, None) for name in names}}
 
 
 def _check_cells(hardware: Hardware, physics: str, needed: int) -> None:

@@ -560,6 +560,18 @@ def test_single_nodes_without_a_conductance_float() -> None:
     ]
 
 
+@pytest.mark.parametrize(("hardware", "floats"), [("resistive-single", False), ("resistive", True)])
+def test_single_cells_hold_nodes_whose_weights_are_0(hardware: str, floats: bool) -> None:
+    """At g_min, which is above 0; the difference of two cells may be 0."""
+    b = Builder()
+    first = np.ones((3, 8), np.float32)
+    first[:, 2] = 0.0
+    model = b.model(b.node("Relu", b.node("MatMul", b.input("x", "N", 3), b.constant(first)), out="a"))
+    graph, step = before("energy-blocks", model, Options(physics="deep-resistive"))
+    run_passes(graph, load_hardware(hardware), (step,), None)
+    assert any("they float" in note for note in graph.notes) == floats
+
+
 def test_a_negative_weight_is_no_conductance() -> None:
     b = Builder()
     weight = b.constant(np.array([[0.5, -0.25], [0.0, 1.0], [-1.0, 0.5]], np.float32), "w")

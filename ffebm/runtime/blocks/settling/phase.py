@@ -72,7 +72,7 @@ Ties = Mapping[int, float]
 Note = Literal["nothing", "moved", "residual"]
 """What a sweep should note: whether anything changed at all (cheap), or each row's residual."""
 
-_Held = tuple[State, list[Tensor | None], dict[int, Tensor]]
+_Progress = tuple[State, list[Tensor | None], dict[int, Tensor]]
 """States, winners of maxima, and how far shares of winners have just moved."""
 
 _SMALL = 1e-6
@@ -220,10 +220,10 @@ class Phase:
         self.state, self.indices, self._shifts = here
         return torch.stack(found)
 
-    def _copy(self) -> _Held:
+    def _copy(self) -> _Progress:
         return list(self.state), list(self.indices), dict(self._shifts)
 
-    def _swept(self, held: _Held, order: Sequence[Sequence[int]], relaxation: float) -> _Held:
+    def _swept(self, held: _Progress, order: Sequence[Sequence[int]], relaxation: float) -> _Progress:
         self.state, self.indices, self._shifts = (held[0].copy(), held[1].copy(), held[2].copy())
         self.sweep(order, relaxation)
         return self._copy()
