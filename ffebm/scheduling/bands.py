@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ffebm.scheduling.rows.row_window import Rows
+from ffebm.plan.memory.accesses import Rows
 from ffebm.scheduling.streams import Stream
 
 MOST_BANDS = 32

@@ -16,11 +16,11 @@ from ffebm.graph.work import elements, sizes
 from ffebm.hardware.description import Hardware
 from ffebm.hardware.groups import DataType
 from ffebm.mapping.digital_cost import digital_cost, work_of
+from ffebm.plan.memory.accesses import Rows
 from ffebm.plan.schema import Settle
 from ffebm.scheduling.bands import USUAL, Bands, Cutting, StepBudget, of_height
 from ffebm.scheduling.items import ScheduledItem, items_of
 from ffebm.scheduling.list_schedule import Task
-from ffebm.scheduling.rows.row_window import Rows
 from ffebm.scheduling.streams import Stream, streams_of
 from ffebm.scheduling.task_list import DigitalRun, Seat, TaskList, apart
 

@@ -14,9 +14,10 @@ from ffebm.graph.energy_block import EnergyBlock, Interaction, Layer
 from ffebm.graph.graph import Graph, Node
 from ffebm.graph.work import sizes
 from ffebm.hardware.description import Hardware
+from ffebm.plan.memory.accesses import Rows
 from ffebm.scheduling.items import ScheduledItem
 from ffebm.scheduling.rows.row_maps import row_windows, rows_of
-from ffebm.scheduling.rows.row_window import Rows, RowWindow, same_rows, scattering, sliding
+from ffebm.scheduling.rows.row_window import RowWindow, same_rows, scattering, sliding
 
 SPATIAL = {"AveragePool", "Conv", "ConvTranspose", "LpPool", "MaxPool", "Resize"}
 """Ops over images, [samples, channels, rows, …]."""

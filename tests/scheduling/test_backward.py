@@ -3,12 +3,12 @@
 import pytest
 from onnx import ModelProto
 
+from ffebm.plan.memory.accesses import Rows
 from ffebm.plan.schema import Settle
 from ffebm.scheduling.backward import Backward
 from ffebm.scheduling.forward import Forward
 from ffebm.scheduling.in_flight import joining
 from ffebm.scheduling.list_schedule import list_schedule
-from ffebm.scheduling.rows.row_window import Rows
 from tests.models import Builder
 from tests.scheduling.graphs import REFERENCE, placed, two_convolutions
 from tests.scheduling.test_forward import behind

@@ -31,7 +31,7 @@ NUDGED: tuple[Content, Content] = ("plus", "minus")
 HOST = ""
 """Where a buffer is that lies in a memory of the digital units or the chip."""
 Rows = tuple[int, int]
-"""Rows [a, b) of something."""
+"""Rows [first, behind) of an axis."""
 GIVEN = -1
 """In the place of a step: what is there before the first one."""
 
@@ -99,11 +99,11 @@ _Place = tuple[Content, str, str]
 """Something by its name, and where it is."""
 
 
-_Run = tuple[int | None, str, Rows | None, int]
+_Cause = tuple[int | None, str, Rows | None, int]
 """A block or a node, its rows and sample."""
 
 
-def _run(step: Step) -> _Run:
+def _cause(step: Step) -> _Cause:
     """What a step works for, forward or back."""
     return step.block, step.name if step.block is None else "", step.rows, step.sample
 
@@ -145,13 +145,13 @@ class _Reading:
             back.append(begins or any(back[before] for before in step.after if before < len(back)))
         return back
 
-    def _forwards(self) -> tuple[dict[_Run, Step], dict[str, list[Rows]]]:
+    def _forwards(self) -> tuple[dict[_Cause, Step], dict[str, list[Rows]]]:
         """The forward steps by what runs, and the bands of each value that is made in some."""
-        forth: dict[_Run, Step] = {}
+        forth: dict[_Cause, Step] = {}
         cut: dict[str, dict[Rows, None]] = {}
         for step in self.steps:
             if step.kind in {"digital", "free"}:
-                forth[_run(step)] = step
+                forth[_cause(step)] = step
                 if step.rows is not None:
                     for value in self._made(step):
                         cut.setdefault(value, {})[step.rows] = None
@@ -254,7 +254,7 @@ class _Reading:
             return cut
         if step.kind == "transfer":
             return [band for band in cut if _meet(band, rows)]
-        forth = self.forth.get(_run(step))
+        forth = self.forth.get(_cause(step))
         if forth is None:  # cut otherwise than forward
             return cut
         before = (self.steps[number] for number in forth.after)

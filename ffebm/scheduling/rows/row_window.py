@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-Rows = tuple[int, int]
-"""Rows [first, behind) of an axis."""
+from ffebm.plan.memory.accesses import Rows
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from tests.plan.folders import AGAIN, refused, set_at
 def test_overlapping_pieces(folder: Path) -> None:
     b = Builder()
     y = b.node("Conv", b.input("x", "N", 4, 3, 3), b.weight(4, 1, 3, 3), group=4)
-    depthwise = compile_plan(b.model(y), hardware="reference")
+    depthwise = compile_plan(b.model(y), hardware="reference", tiles=1)
     assert [(p.row, p.col) for p in depthwise.tiles[0].pieces] == [(0, 0), (9, 1), (18, 2), (27, 3)]
     depthwise.save(folder)
     found = refused(folder, set_at("tiles", 0, "pieces", 2, to=lambda piece: piece | {"row": 10, "col": 1}))
@@ -38,7 +38,7 @@ def test_a_weight_where_the_lines_of_a_bundle_cross(folder: Path) -> None:
     compile_plan(b.model(y), hardware="reference").save(folder)
 
     def moved(plan: dict[str, Any]) -> None:
-        (piece,) = plan["tiles"].pop(1)["pieces"]
+        (piece,) = plan["tiles"].pop()["pieces"]
         plan["tiles"][0]["pieces"].append(piece | {"row": 9, "col": 0})
 
     found = refused(folder, moved)

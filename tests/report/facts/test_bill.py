@@ -81,7 +81,8 @@ def test_the_constants_behind_a_figure_are_those_that_change_it(name: str) -> No
     bases = {"seconds": time_basis(plan, *schedules), "joules": energy_basis(plan, *schedules)}
     for constant, _ in hardware.quantities():
         path = constant.split(".")
-        found = figures(compiled(changed(hardware, path)))
+        # a larger conductance than the devices are measured at is refused
+        found = figures(compiled(changed(hardware, path, 0.73 if path[-1] == "g_max" else 1.37)))
         for what, basis in bases.items():
             named = {kind for kind in base[what] if constant in basis[kind]}
             kinds = moved(base[what], found[what])
