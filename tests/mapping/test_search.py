@@ -15,7 +15,7 @@ from ffebm.errors import UsageError
 from ffebm.hardware.description import Hardware
 from ffebm.mapping.digital_cost import digital_cost, work_of
 from ffebm.mapping.options import Option, Run, choosing_of
-from ffebm.mapping.search import Goal, Measured, Search, Tried, value_of
+from ffebm.mapping.search import TRIES, Goal, Measured, Search, Tried, value_of
 from ffebm.passes.partition import Partition
 from ffebm.plan.mapping import Objective
 from ffebm.plan.schema import Options
@@ -113,11 +113,24 @@ def test_a_bound_rejects_what_takes_longer_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize(("effort", "most"), [(0, 1), (60, 1), (110, 2)])
-def test_large_graphs_have_a_schedule_for_each_50_of_effort(effort: int, most: int) -> None:
+def test_large_graphs_have_a_schedule_for_each_50_of_effort(
+    effort: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(TRIES, "latency", 1)  # every graph is a large one
     one = search(0, Goal("latency", effort=effort))
     assert one._tries() is None
     one.best()
     assert 1 <= len(one.seen) <= most
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_little_effort_on_a_small_graph_is_never_beaten_by_no_tiles_or_the_fewest(seed: int) -> None:
+    one = search(seed, Goal("edp", effort=100))
+    value = one.best().value
+    plain = [(0,) * len(one.choosing), one._densest()]
+    packed = [picked for picked in plain if one.packs(picked, apart=False)]
+    assert all(picked in one.seen for picked in packed)
+    assert all(value <= value_of("edp", one.seen[picked].measured) for picked in packed)
 
 
 @pytest.mark.slow
