@@ -29,7 +29,9 @@ DIGITAL = "digital"
 WORTH_IT = 0.97
 """An option with more bundles is kept if it takes at most this share of another one's time or energy ..."""
 WORTH_BUNDLES = 0.55
-"""... or less than this share of its room, as where diagonals are half as long."""
+"""... or less than this share of its room, as where diagonals are half as long ..."""
+WORTH_ROOM = 0.1
+"""... and that room is at least this share of an array: a small one is cheaper on one tile."""
 LADDER = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 """Replicas that are tried."""
 
@@ -348,7 +350,7 @@ def _worth_it(options: list[Option]) -> Iterator[Option]:
         if all(
             option.seconds <= WORTH_IT * other.seconds
             or option.joules <= WORTH_IT * other.joules
-            or option.roomy < WORTH_BUNDLES * other.roomy
+            or (other.roomy >= WORTH_ROOM and option.roomy < WORTH_BUNDLES * other.roomy)
             for other in kept
         ):
             kept.append(option)

@@ -15,7 +15,7 @@ from tests.plan.folders import AGAIN, refused, set_at
 def test_overlapping_pieces(folder: Path) -> None:
     b = Builder()
     y = b.node("Conv", b.input("x", "N", 4, 3, 3), b.weight(4, 1, 3, 3), group=4)
-    depthwise = compile_plan(b.model(y), hardware="reference", tiles=1)
+    depthwise = compile_plan(b.model(y), hardware="reference")
     assert [(p.row, p.col) for p in depthwise.tiles[0].pieces] == [(0, 0), (9, 1), (18, 2), (27, 3)]
     depthwise.save(folder)
     found = refused(folder, set_at("tiles", 0, "pieces", 2, to=lambda piece: piece | {"row": 10, "col": 1}))
