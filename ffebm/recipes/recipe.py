@@ -153,9 +153,14 @@ class Recipe:
             feedback: Of the published one; 1 changes nothing.
 
         Raises:
-            UsageError: If it is out of range.
+            UsageError: If it is out of range, or no block has layers that feel each other.
         """
         check_feedback(feedback)
+        if all(len(block) == 1 for block in self.network.blocks):
+            raise UsageError(
+                f"feedback {feedback} of blocks with one layer each, which feel no other",
+                allowed="recipes with larger blocks",
+            )
         return replace(self, network=replace(self.network, feedback=feedback))
 
     def images(self, data: str) -> Images:

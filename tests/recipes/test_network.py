@@ -137,6 +137,14 @@ def test_layers_feel_those_above_weaker() -> None:
     assert felt(plan) == {f"layer{n}.weight": 0.5 for n in (1, 2, 4, 5)}
 
 
+def test_a_feedback_that_nothing_feels_is_refused() -> None:
+    with pytest.raises(UsageError) as caught:
+        RECIPES["splitting-small-1"].with_feedback(0.05)
+    assert str(caught.value) == (
+        "feedback 0.05 of blocks with one layer each, which feel no other; recipes with larger blocks"
+    )
+
+
 @pytest.mark.parametrize("feedback", [0.0, -0.1, 1.1, float("nan")])
 def test_a_feedback_out_of_range_is_refused(feedback: float) -> None:
     with pytest.raises(UsageError) as caught:
