@@ -38,6 +38,14 @@ BUNDLES = 20_000
 """Bundles of mappings that are packed to fill what is left of the tiles, for 1,000 of effort."""
 LINEAR: tuple[Objective, ...] = ("analog", "latency", "throughput", "energy")
 """Objectives whose choices by price are scheduled for all others than the default; "edp" takes a sweep."""
+WEIGHS: dict[Objective, tuple[int, int]] = {
+    "analog": (1, 0),
+    "latency": (1, 0),
+    "throughput": (1, 0),
+    "energy": (0, 1),
+    "edp": (1, 1),
+}
+"""What a share of the time and one of the energy weigh for an objective, to first order."""
 WORTHS = tuple(2.0**power for power in range(-24, 25))
 """What a tile may be worth, as a share of the inference: from hardly anything to more than all time."""
 SLACK = 1e-9
@@ -461,11 +469,28 @@ class Search:
         return self.goal.objective == "analog" and self._work(picked) < base.work
 
     def _others_of_one(self, picked: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-        """Mappings with one other option."""
-        for place, some in enumerate(self.choosing):
-            for number in range(len(some.options)):
-                if number != picked[place]:
-                    yield (*picked[:place], number, *picked[place + 1 :])
+        """Mappings with one other option, first those that save most by their prices."""
+        options = self._options(picked)
+        seconds = sum(option.seconds for option in options) or 1.0
+        joules = sum(option.joules for option in options) or 1.0
+        of_time, of_energy = WEIGHS[self.goal.objective]
+
+        def costs(change: tuple[int, int]) -> float:
+            place, number = change
+            now, other = options[place], self.choosing[place].options[number]
+            return (
+                of_time * (other.seconds - now.seconds) / seconds
+                + of_energy * (other.joules - now.joules) / joules
+            )
+
+        changes = [
+            (place, number)
+            for place, some in enumerate(self.choosing)
+            for number in range(len(some.options))
+            if number != picked[place]
+        ]
+        for place, number in sorted(changes, key=costs):
+            yield (*picked[:place], number, *picked[place + 1 :])
 
     def _near(self, picked: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
         """Mappings with one other option, then those with two."""
