@@ -58,7 +58,7 @@ def recipe(  # noqa: PLR0913 - a command's options are its arguments
         return
     if name not in {*ALL, *BEYOND}:
         raise UsageError(f"no recipe is called {name!r}", allowed=", ".join([*ALL, *BEYOND]))
-    from ffebm.training.settings import held_norm, settings_text
+    from ffebm.training.settings import held_norm
 
     chosen: Experiment | None = None
     if name in BEYOND:
@@ -72,8 +72,19 @@ def recipe(  # noqa: PLR0913 - a command's options are its arguments
         held = None if hold_norm == "none" else held_norm(hold_norm)
         training = msgspec.structs.replace(training, hold_norm=held)
         _check_held(plan, training)
-    nudged = _nudged_as_it_can_be(plan, training)
     folder = output or Path(f"{name}.plan")
+    settings = _write(plan, training, folder)
+    files = " --data-folder FOLDER" if training.data in {"cifar-10", "cifar-100", "imagenet32"} else ""
+    out.print(f"train it: ffebm train {folder} --settings {settings}{files}", markup=False)
+    if measured and chosen is not None and chosen.trains:
+        out.print(_time(chosen, width, training.data, hardware), markup=False)
+
+
+def _write(plan: "Plan", training: "Training", folder: Path) -> Path:
+    """Write the plan, and beside it the settings that it can be trained by; returns where these are."""
+    from ffebm.training.settings import settings_text
+
+    nudged = _nudged_as_it_can_be(plan, training)
     settings = folder.with_name(f"{folder.name}.toml")
     plan.save(folder)
     write_file(settings, settings_text(nudged).encode("utf-8"))
@@ -85,10 +96,7 @@ def recipe(  # noqa: PLR0913 - a command's options are its arguments
             "cost = true is left out of the settings",
             markup=False,
         )
-    files = " --data-folder FOLDER" if training.data in {"cifar-10", "cifar-100", "imagenet32"} else ""
-    out.print(f"train it: ffebm train {folder} --settings {settings}{files}", markup=False)
-    if measured and chosen is not None and chosen.trains:
-        out.print(_time(chosen, width, training.data, hardware), markup=False)
+    return settings
 
 
 def _nudged_as_it_can_be(plan: "Plan", training: "Training") -> "Training":
