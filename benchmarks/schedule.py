@@ -16,7 +16,7 @@ python benchmarks/schedule.py --networks squeezenet splitting-small-2 --machines
 import argparse
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,8 @@ NETWORKS: dict[str, Callable[[], Job]] = {
     "gpt2": well_known(gpt2),
     **{name: (lambda name=name: recipe(name)) for name in PAPER},
 }
+ORDER = [(network, machine) for network in NETWORKS for machine in MACHINES]
+"""Rows of the table."""
 
 
 # --- measuring ---------------------------------------------------------------------------------------
@@ -241,35 +243,44 @@ class Record:
         write_file(self.path, msgspec.json.format(msgspec.json.encode(kept), indent=1) + b"\n")
 
     def ordered(self) -> list[Row]:
-        """All rows, networks and machines in the order of this file."""
-        keys = ((network, machine) for network in NETWORKS for machine in MACHINES)
-        return [self.rows[key] for key in keys if key in self.rows]
+        """All rows in the order of the table."""
+        return [self.rows[key] for key in ORDER if key in self.rows]
 
 
 # --- the table ---------------------------------------------------------------------------------------
 
 
-def table_lines(rows: Iterable[Row], now: str) -> Iterator[str]:
+def table_lines(rows: Sequence[str], now: str) -> Iterator[str]:
     """The table as Markdown; rows of other code than what is here are counted under it."""
-    rows = list(rows)
     yield f"| {' | '.join(HEADS)} |"
     yield f"|{'---|' * len(HEADS)}"
-    for row in rows:
-        yield row.text()
-    stale = sum(row.code != now for row in rows)
+    yield from rows
+    stale = sum(not row.endswith(f"| {now} |") for row in rows)
     if stale:
         yield ""
         yield f"Code when this was written: `{now}`; {stale} of {len(rows)} rows are of older code."
 
 
-def report(lines: Iterable[str], path: Path) -> None:
-    """Write the table between the markers of a page."""
+def report(rows: Iterable[Row], now: str, path: Path) -> None:
+    """Put rows into the table between the markers of a page, beside others that stand there."""
     begin, end = "<!-- begin schedule -->\n", "<!-- end schedule -->"
     head, found, rest = path.read_text(encoding="utf-8").partition(begin)
-    _, found_end, tail = rest.partition(end)
+    table, found_end, tail = rest.partition(end)
     if not found or not found_end:
         raise SystemExit(f"{path}: no markers; put {begin.strip()} and {end} where the table belongs")
-    write_file(path, (head + begin + "\n".join(lines) + "\n" + end + tail).encode())
+
+    standing = {key: line for line in table.splitlines() if (key := _key(line)) is not None}
+    lines = standing | {(row.network, row.machine): row.text() for row in rows}
+    merged = [lines[key] for key in ORDER if key in lines]
+    whole = "\n".join(table_lines(merged, now))
+    write_file(path, (head + begin + whole + "\n" + end + tail).encode())
+
+
+def _key(line: str) -> tuple[str, str] | None:
+    """Network and machine of a line of the table; None: it is no row."""
+    cells = [cell.strip() for cell in line.split("|")]
+    key = (cells[1], cells[2]) if len(cells) == len(HEADS) + 2 else None
+    return key if key in ORDER else None
 
 
 def main() -> None:
@@ -281,7 +292,9 @@ def main() -> None:
     parser.add_argument("--machines", nargs="+", choices=MACHINES, default=list(MACHINES))
     parser.add_argument("--anew", action="store_true", help="measure rows of other code too")
     parser.add_argument("--table", action="store_true", help="measure nothing")
-    parser.add_argument("--report", type=Path, metavar="PAGE", help="write the table between its markers")
+    parser.add_argument(
+        "--report", type=Path, metavar="PAGE", help="put the rows into the table between its markers"
+    )
     parser.add_argument("--record", type=Path, default=RECORD, help="where rows are kept")
     options = parser.parse_args()
     record, now = Record(options.record), code()
@@ -291,10 +304,10 @@ def main() -> None:
             if kept is None or (options.anew and kept.code != now):
                 record.keep(measured(network, machine))
                 print(record.rows[network, machine].text(), flush=True)
-    lines = list(table_lines(record.ordered(), now))
-    print("\n".join(lines))
+    rows = record.ordered()
+    print("\n".join(table_lines([row.text() for row in rows], now)))
     if options.report:
-        report(lines, options.report)
+        report(rows, now, options.report)
 
 
 if __name__ == "__main__":

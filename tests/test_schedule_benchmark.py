@@ -96,13 +96,19 @@ def test_the_table_counts_rows_of_older_code(made: Any, tmp_path: Path) -> None:
     record = made.Record(tmp_path / "schedule.json")
     record.keep(row)
     record.keep(msgspec.structs.replace(row, machine="isaac", code="other"))
-    lines = list(made.table_lines(made.Record(tmp_path / "schedule.json").ordered(), "0123abcd"))
+    rows = made.Record(tmp_path / "schedule.json").ordered()
+    lines = list(made.table_lines([row.text() for row in rows], "0123abcd"))
     assert lines[2] == (
         "| squeezenet | reference | 3 ms | 1.500 | 1.5 ms, 2.00 | 1,234 | 1 ms (network) | 5 ms | 1.000 "
         "| 2 ms (digital0) | 64 | 2 | 0123abcd |"
     )
     assert lines[-1] == "Code when this was written: `0123abcd`; 1 of 2 rows are of older code."
+
     page = tmp_path / "page.md"
-    page.write_text("before\n<!-- begin schedule -->\nold\n<!-- end schedule -->\nafter\n")
-    made.report(lines[:1], page)
-    assert page.read_text() == f"before\n<!-- begin schedule -->\n{lines[0]}\n<!-- end schedule -->\nafter\n"
+    standing = lines[3].replace("isaac", "hermes")
+    beside = ["before", "<!-- begin schedule -->", "<!-- end schedule -->", "after", ""]
+    page.write_text("\n".join([*beside[:2], *lines[:2], lines[2].replace("64", "32"), standing, *beside[2:]]))
+    made.report(rows, "0123abcd", page)
+    counted = lines[-1].replace("1 of 2", "2 of 3")
+    table = [*lines[:4], standing, "", counted]
+    assert page.read_text() == "\n".join([*beside[:2], *table, *beside[2:]])
