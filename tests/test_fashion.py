@@ -62,3 +62,8 @@ def test_the_table_goes_between_its_markers(made: Any, tmp_path: Path) -> None:
     assert page.read_text(encoding="utf-8") == ("a\n<!-- begin fashion -->\nnew\n<!-- end fashion -->\nb\n")
     with pytest.raises(SystemExit):
         made.report(["new"], BENCHMARKS / "ties.py")
+
+
+def test_each_run_has_its_recipe(made: Any) -> None:
+    fashion = importlib.import_module("fashion")
+    assert all(set(run.recipe.block_size) == {run.block_size} for run in fashion.RUNS)

@@ -137,6 +137,11 @@ def test_layers_feel_those_above_weaker() -> None:
     assert felt(plan) == {f"layer{n}.weight": 0.5 for n in (1, 2, 4, 5)}
 
 
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_the_published_feedback_changes_no_recipe(name: str) -> None:
+    assert RECIPES[name].with_feedback(1.0) == RECIPES[name]
+
+
 def test_a_feedback_that_nothing_feels_is_refused() -> None:
     with pytest.raises(UsageError) as caught:
         RECIPES["splitting-small-1"].with_feedback(0.05)
