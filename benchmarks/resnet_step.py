@@ -1,15 +1,19 @@
-"""Times a training step of a residual network with energy blocks of two layers against torch's own.
+"""Times a training step of a residual network with energy blocks against torch's own.
 
     python benchmarks/resnet_step.py --width 16 --batch 32
+    python benchmarks/resnet_step.py --network residual
 
-The network has the layout of ResNet-8 for images of 32 x 32: a convolution, three basic blocks with batch
+"resnet8" has the layout of ResNet-8 for images of 32 x 32: a convolution, three basic blocks with batch
 normalisation and a readout, at 1, 2 and 4 times the width. A ReLU and the convolution behind it settle
-together, the first ReLU with the first convolution too; normalisation is digital. Random images, initial
-weights, one thread, processor time; steps are taken in turns and the fastest of each counts.
+together, the first ReLU with the first convolution too; normalisation is digital. "residual" is the network
+of `ffebm recipe residual` on images of that size, energy blocks of 2 and 3 layers with skips inside and
+across, at 1 and 2 times the width: layers feel those above with `--feedback` of their strength, and a nudge
+is as much stronger, as in the recipe. Torch's is the feedforward network.
 
-"sweeps" are 60 free and 20 nudged ones, the default; "few" are 8 and 4, those of narrow recipes; "tol" stops
-each sample at a residual of 1e-3, with the step that suits it; "solved", on exact tiles, settles so to 1e-2
-and solves for the adjoint to 1e-2 instead of nudging.
+Random images, initial weights, one thread, processor time; steps are taken in turns and the fastest of each
+counts. "sweeps" are 60 free and 20 nudged ones, the default; "few" are 8 and 4, those of narrow recipes;
+"tol" stops each sample at a residual of 1e-3, with the step that suits it; "solved", on exact tiles, settles
+so to 1e-2 and solves for the adjoint to 1e-2 instead of nudging.
 
 Cosines are the lowest and the mean over matrices of weights, against the exact adjoint of a state that has
 settled to 1e-7 on exact tiles in 64 bits.
@@ -19,12 +23,15 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, cross_entropy
 
 import ffebm
+from ffebm.recipes.residual import BLOCK_SIZES, Residual
 from ffebm.runtime.blocks.estimators.gradient import Gradient
 
 SIDE, COLOURS, CLASSES = 32, 3, 10
@@ -73,12 +80,82 @@ def network(width: int) -> nn.Module:
     )
 
 
-def executor(
-    model: nn.Module, x: Tensor, hardware: str, gradient: Gradient, settle: ffebm.Settle
-) -> ffebm.Executor:
-    """The network compiled at block size 2, in training mode."""
-    plan = ffebm.compile(model.eval(), (x[:1],), hardware=hardware, block_size=2, settle=settle)
-    return ffebm.Executor(plan, gradient=gradient).train()
+class FeedforwardResidual(nn.Module):
+    """The feedforward network of `ffebm.recipes.residual`."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.stem, self.stem_norm = nn.Conv2d(1, n, 3, 1, 1, bias=False), nn.BatchNorm2d(n)
+        self.a1, self.a1_norm = nn.Conv2d(n, n, 3, 1, 1, bias=False), nn.BatchNorm2d(n)
+        self.a2 = nn.Conv2d(n, n, 3, 1, 1)
+        self.b1 = nn.Conv2d(n, 2 * n, 3, 2, 1)
+        self.b2, self.b3 = (nn.Conv2d(2 * n, 2 * n, 3, 1, 1) for _ in range(2))
+        self.inside = nn.Conv2d(2 * n, 2 * n, 1, bias=False)
+        self.across = nn.Conv2d(n, 2 * n, 1, 2, bias=False)
+        self.mean, self.readout = nn.AdaptiveAvgPool2d(2), nn.Linear(8 * n, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps images [N, 1, H, W] to scores [N, 10]."""
+        below = self.stem_norm(self.stem(x)).clamp(0, 1)
+        a1 = self.a1_norm(self.a1(below)).clamp(0, 1)
+        a2 = (self.a2(a1) + below).clamp(0, 1)
+        b1 = self.b1(a2).clamp(0, 1)
+        b2 = self.b2(b1).clamp(0, 1)
+        b3 = (self.b3(b2) + self.inside(b1) + self.across(a2)).clamp(0, 1)
+        scores: Tensor = self.readout(self.mean(b3).flatten(1))
+        return scores
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network to be timed.
+
+    Attributes:
+        torch: The feedforward network.
+        compiled: It with its energy blocks, on a machine and by settings of settling.
+        colours: Of its images.
+        beta: Of its nudges.
+    """
+
+    torch: nn.Module
+    compiled: Callable[[str, ffebm.Settle], ffebm.Plan]
+    colours: int
+    beta: float | None = None
+
+    def gradient(self, way: Gradient) -> Gradient:
+        """An estimator with the nudges of the network."""
+        return way if self.beta is None or not isinstance(way, ffebm.EP) else ffebm.EP(beta=self.beta)
+
+    def executor(self, hardware: str, gradient: Gradient, settle: ffebm.Settle) -> ffebm.Executor:
+        """The network in training mode."""
+        return ffebm.Executor(self.compiled(hardware, settle), gradient=self.gradient(gradient)).train()
+
+
+def resnet8(width: int) -> Case:
+    """ResNet-8 as torch has it."""
+    model = network(width)
+
+    def compiled(hardware: str, settle: ffebm.Settle) -> ffebm.Plan:
+        example = (torch.zeros(1, COLOURS, SIDE, SIDE),)
+        return ffebm.compile(model.eval(), example, hardware=hardware, block_size=2, settle=settle)
+
+    return Case(model, compiled, COLOURS)
+
+
+def residual(width: int, feedback: float) -> Case:
+    """The residual recipe's network on larger images."""
+    made = Residual(side=SIDE, channels=width, feedback=feedback)
+
+    def compiled(hardware: str, settle: ffebm.Settle) -> ffebm.Plan:
+        return ffebm.compile(
+            made.model(CLASSES),
+            hardware=hardware,
+            block_size=BLOCK_SIZES,
+            digital=made.digital,
+            settle=settle,
+        )
+
+    return Case(FeedforwardResidual(width), compiled, 1, 0.5 / feedback)
 
 
 def gradients(net: ffebm.Executor, x: Tensor, y: Tensor) -> dict[str, Tensor]:
@@ -112,26 +189,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--network", choices=("resnet8", "residual"), default="resnet8")
+    parser.add_argument("--feedback", type=float, default=0.05, help="of the residual recipe")
     parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--hardware", nargs="+", default=["ideal", "reference"])
     options = parser.parse_args()
     torch.set_num_threads(1)
-    model = network(options.width)
-    x = torch.randn(options.batch, COLOURS, SIDE, SIDE)
+    case = resnet8(options.width)
+    if options.network == "residual":
+        case = residual(options.width, options.feedback)
+    torch.manual_seed(0)
+    x = torch.randn(options.batch, case.colours, SIDE, SIDE)
     y = torch.arange(options.batch) % CLASSES
-    exact = executor(model, x, "ideal", ffebm.Implicit(1e-7), EXACT).double()
+    exact = case.executor("ideal", ffebm.Implicit(1e-7), EXACT).double()
     expected = gradients(exact, x.double(), y)
     nets = {
-        (hardware, way): executor(model, x, hardware, gradient, settle)
+        (hardware, way): case.executor(hardware, gradient, settle)
         for hardware in options.hardware
         for way, (gradient, settle) in WAYS.items()
         if way != "solved" or hardware == "ideal"
     }
-    steps: dict[str, Callable[[], object]] = {"torch": lambda: torch_step(model, x, y)}
+    steps: dict[str, Callable[[], object]] = {"torch": partial(torch_step, case.torch, x, y)}
     for (hardware, way), net in nets.items():
-        steps[f"{hardware} {way}"] = lambda net=net: gradients(net, x, y)
+        steps[f"{hardware} {way}"] = partial(gradients, net, x, y)
     taken = seconds(steps, options.repeats)
     print(f"torch: {1e3 * taken['torch']:.1f} ms a step")
     print("| tiles | how | ms a step | times torch | free sweeps | cosine, lowest and mean |")
