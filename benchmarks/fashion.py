@@ -130,6 +130,7 @@ RUNS: tuple[Run, ...] = (
     *_WEAKER,
     Run("implicit", 2, stop=3, feedback=WEAKER),
     Run("ep", 3, feedback=WEAKER),
+    Run("ep", 6, feedback=0.1),
     *(Run("bp", 1, hold=size) for size in ("2", "3")),
     *(replace(run, seed=seed) for seed in (1, 2) for run in _MAIN),
     *(Run(method, size, stop=3) for size in (2, 3) for method in ("implicit", "unrolled")),
