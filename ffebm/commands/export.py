@@ -1,5 +1,6 @@
 """`ffebm export`."""
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from ffebm.studies.passive_circuits import PassiveComparison
 
 EXPORT = FolderKind("export", "ffebm export PLAN --to TOOL", "export the plan again")
+
+KINDS = ("read out", "before a nudge", "nudged")
+"""What phases are billed as."""
 
 
 def export(
@@ -103,7 +107,7 @@ def _export_passive(plan: Plan, folder: Path, block: int | None, data: Path | No
     if run:
         pairs = zip(netlists, known, strict=True)
         found_in = [passive_compare(plan, netlist_, found) for netlist_, found in pairs]
-        print_tables(tables(), [passive_table(found_in)])
+        print_tables(tables(), passive_tables(found_in))
         _leave_if_apart({found.block: found.agrees for found in found_in})
 
 
@@ -120,15 +124,22 @@ def _leave_if_apart(agrees: Mapping[str, bool]) -> None:
         raise Exit(1)
 
 
-def passive_table(found: "list[PassiveComparison]") -> Table:
-    """What ngspice says of each deep resistive block beside what the runtime says."""
-    heads = ("samples", "cells", "free", "nudged", "slope of the energy", "power", "cosine of gradients")
-    table = _table("ngspice off from the runtime: states by norm", "block", *heads)
+def passive_tables(found: "list[PassiveComparison]") -> Iterator[Table]:
+    """What ngspice says of each deep resistive block beside what the runtime and the plan say."""
+    heads = ("samples", "cells", "free", "nudged", "phases as billed", "slope of the energy", "power")
+    states = _table("ngspice off from the runtime: states by norm", "block", *heads)
+    time = _table("Phases: free, within 1 % after; billed", "block", "within 1 %", *KINDS)
+    power = _table("Power of the cells at the free state", "block", "ngspice", "billed")
+    gradients = _table("Cosine of EP gradients, worst weight", "block", "phases as billed", "given time")
     for one in found:
         free, *nudged = one.errors.values()
-        numbers = (f"{free:.2g}", f"{max(nudged):.2g}", f"{one.slope:.2g}", f"{one.power:.2g}")
-        table.add_row(one.block, f"{one.samples}", f"{one.cells:,}", *numbers, f"{one.cosine:.6f}")
-    return table
+        numbers = (free, max(nudged), max(one.late.values()), one.slope, one.power)
+        states.add_row(one.block, f"{one.samples}", f"{one.cells:,}", *(f"{value:.2g}" for value in numbers))
+        within = engineering(one.seconds, "s") if math.isfinite(one.seconds) else "later"
+        time.add_row(one.block, within, *(engineering(s, "s") for s in one.billed))
+        power.add_row(one.block, *(engineering(value, "W") for value in one.watts))
+        gradients.add_row(one.block, f"{one.late_cosine:.6f}", f"{one.cosine:.6f}")
+    yield from (states, time, power, gradients)
 
 
 def circuit_tables(found: "list[CircuitComparison]") -> Iterator[Table]:
@@ -141,8 +152,7 @@ def circuit_tables(found: "list[CircuitComparison]") -> Iterator[Table]:
         "phases as billed",
         "given time",
     )
-    heads = ("read out", "before a nudge", "nudged")
-    time = _table("Phases: free, within 1 % after; billed", "block", "within 1 %", *heads)
+    time = _table("Phases: free, within 1 % after; billed", "block", "within 1 %", *KINDS)
     power = _table("Power of the cells at the free state", "block", "ngspice", "from states", "billed")
     gradients = _table("Cosine of EP gradients, worst weight", "block", "phases as billed", "given time")
     for one in found:

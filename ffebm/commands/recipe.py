@@ -93,18 +93,30 @@ def _write(plan: "Plan", training: "Training", folder: Path) -> Path:
     if nudged != training:
         out.print(
             f"note: {plan.blocks[-1].name} settles by itself, which takes constant nudges: the recipe's "
-            "cost = true is left out of the settings",
+            "cost = true is left out of the settings"
+            + (
+                f", and beta is {nudged.beta}, so that ADCs see the answers"
+                if nudged.beta != training.beta
+                else ""
+            ),
             markup=False,
         )
     return settings
 
 
 def _nudged_as_it_can_be(plan: "Plan", training: "Training") -> "Training":
-    """Settings whose nudges the plan's last block can have: what settles by itself takes none by the cost."""
+    """Settings whose nudges the plan's last block can have.
+
+    What settles by itself takes none by the cost, and its states are read by ADCs: a deep resistive block,
+    whose answers are in proportion to the nudge as long as no diode changes, takes a stronger one.
+    """
+    from ffebm.recipes.deep_resistive import CIRCUIT_BETA
+
     if training.cost and plan.blocks:
         group = plan.hardware.analog_group(plan.blocks[-1].group)
         if group.settling == "continuous":
-            return msgspec.structs.replace(training, cost=False)
+            beta = CIRCUIT_BETA if plan.blocks[-1].physics == "deep-resistive" else training.beta
+            return msgspec.structs.replace(training, cost=False, beta=beta)
     return training
 
 

@@ -13,7 +13,8 @@ from ffebm.graph.admission import admission_of
 from ffebm.graph.energy_block import EnergyBlock
 from ffebm.graph.graph import Graph, Stage
 from ffebm.hardware.description import AnalogGroup, Hardware
-from ffebm.mapping.circuit.needs import MOST, relaxed, unknown
+from ffebm.mapping.circuit.needs import relaxed, unknown, unsettled
+from ffebm.mapping.circuit.passive import PHYSICS
 from ffebm.mapping.layout import layouts_of
 
 
@@ -57,12 +58,17 @@ class Tiling:
             for group in groups:
                 graph.notes += self._notes(graph, block, group)
             return block
+        if block.physics == PHYSICS:
+            graph.notes.append(
+                f"{block.name}: its time and power are those of clamped inputs within 1; power goes with "
+                "their square"
+            )
         return replace(block, relaxed=max(known, key=lambda need: need.time_constants))
 
     def _notes(self, graph: Graph, block: EnergyBlock, group: AnalogGroup) -> Iterator[str]:
         """Why a block is billed by the description alone."""
         relaxation = group.relaxation
         if relaxation is not None and relaxation.accuracy is not None:
-            why = unknown(block, graph.constants, group) or f"it moves after {MOST} time constants"
+            why = unknown(block, graph.constants, group) or unsettled(block)
             billed = f"{relaxation.time_constants.value:g} time constants are billed"
             yield f"{block.name}: its settling is not simulated ({why}); {billed}"

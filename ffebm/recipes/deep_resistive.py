@@ -34,6 +34,10 @@ AMPLIFICATION = {"fashion-mnist": 300.0, "digits": 60.0}
 """Of the inputs: 60 of the network times 5 of the data, as published; of digits, which have a twelfth of the
 pixels, 60 alone, by one run."""
 
+CIRCUIT_BETA = 50.0
+"""Strength of nudges where ADCs of ten bits read the states: with the published 0.5 the answers of hidden
+nodes are below a code. One run of digits each: docs/circuits.md."""
+
 
 @dataclass(frozen=True)
 class DeepResistiveRecipe:

@@ -7,11 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ffebm.exporters.spice.control import TOLERANCE
-from ffebm.exporters.spice.ngspice import operating_points
-from ffebm.exporters.spice.passive import PassiveCircuit, PassiveNetlist, held_weight
+from ffebm.exporters.spice.control import BILLED, TOLERANCE
+from ffebm.exporters.spice.ngspice import PassiveRun, passive_run
+from ffebm.exporters.spice.passive import PassiveNetlist, held_weight
 from ffebm.exporters.spice.stimulus import FREE, PHASES, Stimulus
 from ffebm.graph.tensor import Floats
+from ffebm.mapping.circuit.passive import PassiveCircuit
 from ffebm.plan.conductance import linears_of
 from ffebm.plan.plan import Plan
 from ffebm.runtime.blocks.block_runtime import BlockRuntime
@@ -32,6 +33,12 @@ class PassiveComparison:
             nodes that a diode holds count only where it would let them go.
         power: Of the conductances at ngspice's free state over that at the runtime's, less one.
         cosine: Smallest cosine of EP gradients by the nudged states, over weights; NaN where all vanish.
+        late: The same distances at the ends of phases as they are billed.
+        seconds: Until the free phase stays within 1 % of its operating point, s; infinite if it does not in
+            the time that a phase before a nudge is billed.
+        billed: Phases as the plan bills them, s: free and read out, free before a nudge, nudged.
+        late_cosine: The cosine by nudged states at the ends of phases as they are billed.
+        watts: Of the conductances at ngspice's free state, mean over samples, and as the plan bills them.
     """
 
     block: str
@@ -41,6 +48,11 @@ class PassiveComparison:
     slope: float
     power: float
     cosine: float
+    late: dict[str, float]
+    seconds: float
+    billed: tuple[float, float, float]
+    late_cosine: float
+    watts: tuple[float, float]
 
     @property
     def agrees(self) -> bool:
@@ -70,7 +82,10 @@ def passive_compare(plan: Plan, made: PassiveNetlist, known: SettledBlock) -> Pa
     Raises:
         UsageError: If ngspice is missing, takes too long, or does not get through.
     """
-    circuit, found = made.circuit, operating_points(made)
+    circuit, run = made.circuit, passive_run(made)
+    found, times = run.points, made.timeline
+    ends = [_at(run, second) for second in times.looks(BILLED)]
+    late = dict(zip(PHASES, ends, strict=True))
     target = {phase: flat(circuit, known.stimulus.expected[phase]) for phase in PHASES}
     weights = exact_weights(plan, circuit)
     return PassiveComparison(
@@ -81,7 +96,37 @@ def passive_compare(plan: Plan, made: PassiveNetlist, known: SettledBlock) -> Pa
         slope=energy_slope(circuit, weights, made.stimulus, found[FREE]),
         power=_watts(circuit, made.stimulus, found[FREE]) / _watts(circuit, made.stimulus, target[FREE]) - 1,
         cosine=smallest_cosine(circuit, weights, known, found),
+        late={phase: apart(late[phase], target[phase]) for phase in PHASES},
+        seconds=_seconds(run, times.ends(BILLED)[0]),
+        billed=(times.read, times.before_nudge, times.nudged),
+        late_cosine=smallest_cosine(circuit, weights, known, late),
+        watts=(_watts(circuit, made.stimulus, found[FREE]), billed_watts(plan, circuit)),
     )
+
+
+def billed_watts(plan: Plan, circuit: PassiveCircuit) -> float:
+    """Power of the cells as a phase is billed; if it is not simulated, by the number of its cells."""
+    relaxation, needs = plan.hardware.analog_group(circuit.block.group).relaxation, circuit.block.relaxed
+    assert relaxation is not None
+    siemens = circuit.cells * relaxation.conductance.value if needs is None else needs.siemens
+    return float(siemens * circuit.volts**2)
+
+
+def _at(run: PassiveRun, second: float) -> Floats:
+    """The states of all samples at a time, [samples, units]."""
+    pairs = zip(run.times, run.courses, strict=True)
+    return np.stack([[np.interp(second, times, column) for column in course.T] for times, course in pairs])
+
+
+def _seconds(run: PassiveRun, end: float) -> float:
+    """Until the free phase of the slowest sample stays within 1 % of its operating point, s."""
+    found = 0.0
+    for times, course, goal in zip(run.times, run.courses, run.points[FREE], strict=True):
+        inside = times <= end
+        off = np.linalg.norm(course[inside] - goal, axis=1) > TOLERANCE * np.linalg.norm(goal)
+        last = int(np.flatnonzero(off)[-1]) if off.any() else -1
+        found = max(found, float(times[last + 1]) if last + 1 < inside.sum() else np.inf)
+    return found
 
 
 def energy_slope(

@@ -80,15 +80,19 @@ def test_a_phase_and_an_update_are_billed_by_single_cells() -> None:
     assert law is not None
     cells = sum(plan.weights[linear.weight].size for linear in linears(plan))
     (free,) = (step for step in plan.inference.steps if step.kind == "free")
-    seconds = relaxation.time_constant.value * relaxation.time_constants.value
+    (needs,) = (block.relaxed for block in plan.blocks)
+    assert needs is not None
     watts = relaxation.conductance.value * relaxation.voltage.value**2
     assert relaxation.neuron is not None
     units = sum(math.prod(layer.shape) for block in plan.blocks for layer in block.layers)
-    supply = units * relaxation.neuron.value * seconds
-    assert free.cost.array == pytest.approx(supply + cells * watts * seconds, rel=1e-9, abs=0)
+    supply = units * relaxation.neuron.value
+    own = needs.siemens * relaxation.voltage.value**2
+    seconds = needs.time_constants * relaxation.time_constant.value
+    assert free.cost.array == pytest.approx((supply + own) * seconds, rel=1e-9, abs=0)
     pairs = network((11, 6, 3), 2.0)
     (other,) = (step for step in pairs.inference.steps if step.kind == "free")
-    assert other.cost.array - supply == pytest.approx(2 * cells * watts * seconds, rel=1e-9, abs=0)
+    described = relaxation.time_constant.value * relaxation.time_constants.value
+    assert other.cost.array == pytest.approx((supply + 2 * cells * watts) * described, rel=1e-9, abs=0)
     assert not [note for note in plan.notes if "cells a weight" in note]
     assert [note for note in pairs.notes if "have 2 cells a weight, and blocks take 1" in note]
 

@@ -86,9 +86,12 @@ def test_settings_nudge_as_the_machine_can(tmp_path: Path, capsys: pytest.Captur
         written[hardware] = training_from(read_settings(tmp_path / f"{hardware}.toml"))
     shown = " ".join(capsys.readouterr().out.split())
     note = "block0 settles by itself, which takes constant nudges: the recipe's cost = true is left out of"
-    assert shown.count(f"note: {note} the settings train it: ") == 1
+    assert (
+        shown.count(f"note: {note} the settings, and beta is 50.0, so that ADCs see the answers train it: ")
+        == 1
+    )
     assert written["ideal"].cost
-    assert written["resistive-single"] == replace(written["ideal"], cost=False)
+    assert written["resistive-single"] == replace(written["ideal"], cost=False, beta=50.0)
     net = ffebm.Executor(
         load_plan(tmp_path / "resistive-single"), gradient=estimator(written["resistive-single"])
     )

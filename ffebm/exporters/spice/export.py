@@ -13,18 +13,13 @@ from ffebm.exporters.spice.circuit import BlockCircuit, block_circuit
 from ffebm.exporters.spice.control import PhaseTimes, control
 from ffebm.exporters.spice.names import NodeNames
 from ffebm.exporters.spice.netlist import elements, sources
-from ffebm.exporters.spice.passive import (
-    PHYSICS,
-    PassiveCircuit,
-    PassiveNetlist,
-    passive_circuit,
-    passive_netlist,
-)
+from ffebm.exporters.spice.passive import PassiveNetlist, passive_circuit, passive_netlist
 from ffebm.exporters.spice.stimulus import Stimulus
 from ffebm.graph.energy_block import EnergyBlock, PhaseKind
 from ffebm.limits import CIRCUIT_SAMPLES
 from ffebm.mapping.circuit.dynamics import Dynamics
 from ffebm.mapping.circuit.equations import nudges, output_shapes, seeded_currents, seeded_inputs
+from ffebm.mapping.circuit.passive import PHYSICS, PassiveCircuit
 from ffebm.plan.checks.left_out import needs_weights
 from ffebm.plan.plan import Plan
 
@@ -129,7 +124,7 @@ def passive_export(plan: Plan, netlists: list[PassiveNetlist]) -> Export:
     )
     lines = (
         cells,
-        "diodes and amplifiers are ideal; operating points alone, so no times",
+        f"diodes and amplifiers are ideal; a node has {netlists[0].circuit.farads:g} F",
         f"the largest clamped voltage is {largest:.3g} V",
     )
     missing = [name for name in effects(plan) if name not in DONE]

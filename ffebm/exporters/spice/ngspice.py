@@ -16,7 +16,7 @@ import numpy as np
 
 from ffebm.errors import Location, UsageError
 from ffebm.exporters.spice import passive
-from ffebm.exporters.spice.control import RUNS, drivers, raw_file, watched
+from ffebm.exporters.spice.control import BILLED, RUNS, drivers, raw_file, watched
 from ffebm.exporters.spice.export import Netlist
 from ffebm.exporters.spice.names import NodeNames
 from ffebm.exporters.spice.passive import PassiveNetlist
@@ -129,30 +129,54 @@ def simulate(made: Netlist) -> dict[tuple[int, str], Waveforms]:
     return found
 
 
-def operating_points(made: PassiveNetlist) -> dict[str, Floats]:
-    """Run a netlist of a deep resistive block.
+@dataclass(frozen=True)
+class PassiveRun:
+    """What ngspice found of a deep resistive block, in units of the model.
 
-    Returns:
-        States by phase, in units of the model, [samples, units of all layers in order].
+    Attributes:
+        points: Operating points by phase, [samples, units of all layers in order].
+        times: Of each sample's way through its phases as billed, s, [points].
+        courses: The states there, [points, units].
+    """
+
+    points: dict[str, Floats]
+    times: list[Floats]
+    courses: list[Floats]
+
+
+def passive_run(made: PassiveNetlist) -> PassiveRun:
+    """Run a netlist of a deep resistive block.
 
     Raises:
         UsageError: If ngspice is missing, takes longer than the bound, or does not get through.
     """
     circuit, nodes = made.circuit, passive.watched(made.circuit, NodeNames(made.circuit))
     points: dict[str, list[Floats]] = {phase: [] for phase in PHASES}
+    times, courses = list[Floats](), list[Floats]()
+
+    def columns_of(here: Path, said: str, sample: int, what: str) -> dict[str, Floats]:
+        path = here / passive.raw_file(circuit.block.name, sample, what)
+        if not path.exists():
+            raise UsageError(
+                f"ngspice did not get through sample {sample}, {what}: {said}",
+                location=Location(made.file),
+            )
+        return read_raw(path)
+
     with ran(circuit.block.name, made.file, made.text) as (here, said):
         for sample in range(made.stimulus.samples):
             for phase in PHASES:
-                path = here / passive.raw_file(circuit.block.name, sample, phase)
-                if not path.exists():
-                    raise UsageError(
-                        f"ngspice did not get through sample {sample}, phase {phase}: {said}",
-                        location=Location(made.file),
-                    )
-                columns = read_raw(path)
+                columns = columns_of(here, said, sample, phase)
                 found = np.array([columns[f"v({node})"][-1] for node in nodes])
                 points[phase].append(found / circuit.volts)
-    return {phase: np.stack(found) for phase, found in points.items()}
+            columns = columns_of(here, said, sample, BILLED)
+            if columns["time"][-1] < 0.999 * made.timeline.ends(BILLED)[-1]:
+                raise UsageError(
+                    f"ngspice did not get to the end of sample {sample}: {said}", location=Location(made.file)
+                )
+            times.append(columns["time"])
+            courses.append(np.stack([columns[f"v({node})"] for node in nodes], axis=1) / circuit.volts)
+    return PassiveRun({phase: np.stack(found) for phase, found in points.items()}, times, courses)
 
 
 def _read(made: Netlist, path: Path) -> Waveforms:

@@ -2,101 +2,43 @@
 
 Every weight is one resistor a window, between the amplifier behind a node of the source and a node of the
 layer. An amplifier of gain A is a voltage source of A times its node's voltage; 1 / A of the current that it
-gives is drawn from the node. Ngspice finds the operating point of each phase: nothing here takes time.
+gives is drawn from the node. Each node has a capacitor. Ngspice finds the operating point of each phase, and
+how the circuit gets there in phases as long as they are billed.
 """
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import get_args
 
 import numpy as np
 
 from ffebm.errors import UsageError
 from ffebm.exporters.export import source_line
-from ffebm.exporters.spice.control import TOLERANCE
+from ffebm.exporters.spice.control import BILLED, TOLERANCE, PhaseTimes
 from ffebm.exporters.spice.names import NodeNames, shown
 from ffebm.exporters.spice.netlist import NUDGE
 from ffebm.exporters.spice.neurons import number
 from ffebm.exporters.spice.stimulus import FREE, MINUS, PHASES, PLUS, Stimulus
-from ffebm.graph.admission import counted_power
-from ffebm.graph.energy_block import EnergyBlock, Layer, Linear
+from ffebm.graph.energy_block import EnergyBlock, Layer, Linear, PhaseKind
 from ffebm.graph.tensor import Floats
 from ffebm.limits import CIRCUIT_CELLS
-from ffebm.mapping.circuit.equations import bias_drives, clamped_inputs
-from ffebm.mapping.circuit.wiring import Units, wiring
+from ffebm.mapping.circuit.passive import Constants, Joint, PassiveCircuit, diodes
 from ffebm.plan.conductance import from_matrix, to_matrix
 from ffebm.plan.plan import Plan
 from ffebm.visible import visible
 
-PHYSICS = "deep-resistive"
-"""What blocks this netlist is of."""
-
 STIFF = 1e7
 """Conductance of a diode that conducts, over that of its node: a node is off by the inverse of it."""
 
+POINTS = 400
+"""Steps of the integration in the shortest phase, at least."""
+
+EDGE, RELATIVE = 1e-4, 1e-6
+"""Of a change of the nudge, in the shortest phase; tolerance of the integration."""
+
 SIGNS = {FREE: 0.0, PLUS: 1.0, MINUS: -1.0}
 """Of the nudge by phase."""
-
-
-@dataclass(frozen=True)
-class Joint:
-    """The conductances of an interaction.
-
-    Attributes:
-        source: Value at one end.
-        target: The layer at the other.
-        sources: Flat index of the unit of the source, [conductances].
-        targets: Flat index of the unit of the layer, [conductances].
-        siemens: [conductances]; those of 0 are left out.
-    """
-
-    source: str
-    target: str
-    sources: Units
-    targets: Units
-    siemens: Floats
-
-
-@dataclass(frozen=True)
-class PassiveCircuit:
-    """The circuit of a deep resistive block.
-
-    Attributes:
-        block: The block.
-        inputs: Shape of each clamped input by value name.
-        joints: Its conductances.
-        currents: Of biases into each node of a layer, by value name, [units], amperes for 1 V.
-        power: What the energy counts of the power into each layer, by value name.
-        siemens: What stands for a weight of 1.
-        volts: What stands for 1 in the model.
-    """
-
-    block: EnergyBlock
-    inputs: dict[str, tuple[int, ...]]
-    joints: tuple[Joint, ...]
-    currents: dict[str, Floats]
-    power: dict[str, float]
-    siemens: float
-    volts: float
-
-    @property
-    def cells(self) -> int:
-        """Conductances, those of all windows together."""
-        return sum(len(joint.siemens) for joint in self.joints)
-
-    def nudging(self, layer: Layer) -> float:
-        """Amperes for 1 V of a current in the unit of the energy, at a node of a layer."""
-        return self.siemens * layer.activation.scale / self.power[layer.value]
-
-    def incident(self, layer: Layer) -> Floats:
-        """Conductance of the cells that meet at each node of a layer or behind its amplifier, S, [units]."""
-        total = np.zeros(math.prod(layer.shape))
-        for joint in self.joints:
-            if joint.target == layer.value:
-                np.add.at(total, joint.targets, joint.siemens)
-            if joint.source == layer.value:
-                np.add.at(total, joint.sources, joint.siemens)
-        return total
 
 
 @dataclass(frozen=True)
@@ -106,11 +48,13 @@ class PassiveNetlist:
     Attributes:
         circuit: The circuit.
         stimulus: What drives it.
+        timeline: How long its phases last.
         text: What ngspice reads.
     """
 
     circuit: PassiveCircuit
     stimulus: Stimulus
+    timeline: PhaseTimes
     text: str
 
     @property
@@ -126,6 +70,8 @@ class PassiveNetlist:
             "block": circuit.block.name,
             "volts": circuit.volts,
             "siemens": circuit.siemens,
+            "farads": circuit.farads,
+            "phase_seconds": asdict(self.timeline),
             "beta": self.stimulus.beta,
             "inputs": {name: names.units(name) for name in circuit.inputs},
             "layers": {layer.value: names.units(layer.value) for layer in circuit.block.layers},
@@ -174,6 +120,12 @@ def passive_circuit(plan: Plan, block: EnergyBlock) -> PassiveCircuit:
             allowed="blocks that settle by themselves, as one circuit",
             hint="compile for a machine with continuous settling: --hardware resistive",
         )
+    for layer, interaction in block.interactions():
+        if interaction.linear is None:
+            raise UsageError(
+                f"{block.name} has {visible(layer.value)!r}, which a digital unit drives",
+                allowed="layers that conductances drive: --boundary tile",
+            )
     linears = [i.linear for _, i in block.interactions() if i.linear is not None]
     tile = group.tile.crossbar()
     if tile.is_single and linears:
@@ -181,11 +133,9 @@ def passive_circuit(plan: Plan, block: EnergyBlock) -> PassiveCircuit:
     else:
         largest = max((float(plan.weights[linear.weight].max()) for linear in linears), default=0.0)
         siemens = float(tile.cell.g_max.value) / (largest or 1.0)
-    joints = tuple(_joints(plan, block, siemens))
-    power = counted_power(block)
-    currents = {layer.value: bias_drives(layer, plan.weights) for layer in block.layers}
-    volts = float(group.relaxation.voltage.value)
-    circuit = PassiveCircuit(block, clamped_inputs(block), joints, currents, power, siemens, volts)
+    held = {linear.weight: held_weight(plan, linear) for linear in linears}
+    constants = Constants.of(group.relaxation)
+    circuit = PassiveCircuit.of(block, held, plan.weights, siemens, constants)
     CIRCUIT_CELLS.check(circuit.cells, f"{block.name} is a circuit of {circuit.cells:,} cells")
     for layer in block.layers:
         floating = int((circuit.incident(layer) == 0).sum())
@@ -198,31 +148,9 @@ def passive_circuit(plan: Plan, block: EnergyBlock) -> PassiveCircuit:
     return circuit
 
 
-def _joints(plan: Plan, block: EnergyBlock, siemens: float) -> Iterator[Joint]:
-    for layer, interaction in block.interactions():
-        linear = interaction.linear
-        if linear is None:
-            raise UsageError(
-                f"{block.name} has {visible(layer.value)!r}, which a digital unit drives",
-                allowed="layers that conductances drive: --boundary tile",
-            )
-        weight = held_weight(plan, linear)
-        lines = wiring(interaction, () if linear.op == "MatMul" else weight.shape[2:])
-        matrix = to_matrix(linear, weight)
-        windows = lines.sources.shape[1]
-        shape = (len(matrix), windows, *matrix.shape[1:])
-        sources = np.broadcast_to(lines.sources[:, :, None, :], shape)
-        targets = np.broadcast_to(lines.targets[:, :, :, None], shape)
-        values = np.broadcast_to(matrix[:, None], shape)
-        joined = (sources >= 0) & (targets >= 0) & (values > 0)
-        yield Joint(
-            interaction.source, layer.value, sources[joined], targets[joined], siemens * values[joined]
-        )
-
-
 def passive_netlist(plan: Plan, circuit: PassiveCircuit, stimulus: Stimulus) -> PassiveNetlist:
     """The netlist of a deep resistive block."""
-    names = NodeNames(circuit)
+    names, timeline = NodeNames(circuit), _timeline(plan, circuit)
     lines = [f"* {circuit.block.name}: a deep resistive block, written by ffebm export --to spice"]
     lines += _header(circuit, names, source_line(plan))
     for index, joint in enumerate(circuit.joints):
@@ -231,17 +159,27 @@ def passive_netlist(plan: Plan, circuit: PassiveCircuit, stimulus: Stimulus) -> 
         lines += _nodes(circuit, names, layer)
     lines += _sources(circuit, names, stimulus)
     lines += [".options reltol=1e-9 abstol=1e-18 vntol=1e-12 gmin=1e-18 itl1=1000"]
-    lines += _control(circuit, names, stimulus)
+    lines += _control(circuit, names, stimulus, timeline)
     lines += [".end"]
-    return PassiveNetlist(circuit, stimulus, "\n".join(lines) + "\n")
+    return PassiveNetlist(circuit, stimulus, timeline, "\n".join(lines) + "\n")
+
+
+def _timeline(plan: Plan, circuit: PassiveCircuit) -> PhaseTimes:
+    """How long phases are billed."""
+    relaxation = plan.hardware.analog_group(circuit.block.group).relaxation
+    assert relaxation is not None  # `passive_circuit` has looked
+    read, before, nudged = (
+        float(relaxation.lasting(circuit.block.time_constants(kind))) for kind in get_args(PhaseKind)
+    )
+    return PhaseTimes(read, before, nudged, given=max(read, before, nudged))
 
 
 def _header(circuit: PassiveCircuit, names: NodeNames, source: str) -> Iterator[str]:
     block = circuit.block
     yield f"* {block.name} of {shown(source)}"
-    yield "* Conductances, ideal diodes and amplifiers at rest; run it with: ngspice -n -b FILE"
+    yield "* Conductances, capacitors, ideal diodes and amplifiers; run it with: ngspice -n -b FILE"
     yield "*"
-    yield f"* units     V, A, S, Ohm; {number(circuit.volts)} V stand for 1 in the model,"
+    yield f"* units     V, A, S, Ohm, F, s; {number(circuit.volts)} V stand for 1 in the model,"
     yield f"*           {number(circuit.siemens)} S for a weight of 1"
     yield f"* weights   {circuit.cells} conductances, one a weight and window"
     yield "* nodes     n_NODE between its diodes; NODE is what its amplifier gives, the state"
@@ -265,9 +203,10 @@ def _resistors(names: NodeNames, index: int, joint: Joint) -> Iterator[str]:
 def _nodes(circuit: PassiveCircuit, names: NodeNames, layer: Layer) -> Iterator[str]:
     """Amplifiers, diodes and biases of a layer."""
     gain, incident = layer.activation.scale, circuit.incident(layer)
-    low, high = _range(layer)
-    yield f"* nodes of {names.tags[layer.value]}: amplifier, diodes, bias"
+    low, high = diodes(layer)
+    yield f"* nodes of {names.tags[layer.value]}: capacitor, amplifier, diodes, bias"
     for index, node in enumerate(names.units(layer.value)):
+        yield f"C_{node} n_{node} 0 {number(circuit.farads)} IC=0"
         yield f"Ea_{node} a_{node} 0 n_{node} 0 {number(gain)}"
         yield f"Va_{node} a_{node} {node} 0"
         yield f"Fa_{node} n_{node} 0 Va_{node} {number(1 / gain)}"
@@ -284,17 +223,6 @@ def _nodes(circuit: PassiveCircuit, names: NodeNames, layer: Layer) -> Iterator[
             yield f"Ib_{node} 0 n_{node} DC {number(circuit.nudging(layer) * circuit.volts * bias)}"
 
 
-def _range(layer: Layer) -> tuple[float, float]:
-    """Where the diodes of a layer are, in units of its state."""
-    activation = layer.activation
-    if activation.op == "Identity":
-        return -math.inf, math.inf
-    if activation.op == "Relu":
-        return 0.0, math.inf
-    low, high = activation.low, activation.high
-    return -math.inf if low is None else low, math.inf if high is None else high
-
-
 def _sources(circuit: PassiveCircuit, names: NodeNames, stimulus: Stimulus) -> Iterator[str]:
     """Clamped inputs and error currents, set to the first sample."""
     yield "* clamped inputs"
@@ -302,7 +230,7 @@ def _sources(circuit: PassiveCircuit, names: NodeNames, stimulus: Stimulus) -> I
         for node, value in zip(names.units(name), values[0].reshape(-1).tolist(), strict=True):
             yield f"V_{node} {node} 0 DC {number(circuit.volts * value)}"
     yield "* error currents times the strength of the nudge"
-    yield f"V{NUDGE} {NUDGE} 0 DC 0"
+    yield f"V{NUDGE} {NUDGE} 0 DC 0 PWL(0 0)"
     for layer in circuit.block.layers:
         for node, value in zip(*_pushed(names, stimulus, layer, 0), strict=True):
             yield f"Ge_{node} 0 n_{node} {NUDGE} 0 {number(-circuit.nudging(layer) * value)}"
@@ -325,8 +253,10 @@ def watched(circuit: PassiveCircuit, names: NodeNames) -> list[str]:
     return [node for layer in circuit.block.layers for node in names.units(layer.value)]
 
 
-def _control(circuit: PassiveCircuit, names: NodeNames, stimulus: Stimulus) -> Iterator[str]:
-    """Operating points of every sample and phase, and the verdict."""
+def _control(
+    circuit: PassiveCircuit, names: NodeNames, stimulus: Stimulus, timeline: PhaseTimes
+) -> Iterator[str]:
+    """Operating points of every sample and phase, the way there, and the verdict."""
     nodes = watched(circuit, names)
     yield from (".control", "set filetype=binary", "set noaskquit", "set agreed = 0")
     for start in range(0, len(nodes), 8):
@@ -339,11 +269,27 @@ def _control(circuit: PassiveCircuit, names: NodeNames, stimulus: Stimulus) -> I
             yield f"write {raw_file(circuit.block.name, sample, phase)}"
             if stimulus.expected:
                 yield from _verdict(circuit, names, stimulus.expected[phase], sample)
+        yield from _transient(circuit, stimulus, timeline, sample)
     if stimulus.expected:
         count = stimulus.samples * len(PHASES)
         yield f"echo $agreed of {count} settled states agree with the expected ones"
         yield from (f"if $agreed < {count}", "  quit 1", "end")
     yield from ("quit 0", ".endc")
+
+
+def _transient(
+    circuit: PassiveCircuit, stimulus: Stimulus, timeline: PhaseTimes, sample: int
+) -> Iterator[str]:
+    """All phases of a sample from rest, as long as they are billed."""
+    free, plus, minus = timeline.ends(BILLED)
+    push, edge = stimulus.beta * circuit.volts, EDGE * min(timeline.read, timeline.nudged)
+    points = [(0.0, 0.0), (free, 0.0), (free + edge, push), (plus, push), (plus + edge, -push)]
+    yield f"alter @v{NUDGE}[pwl] = [ {' '.join(f'{number(t)} {number(v)}' for t, v in points)} ]"
+    step = number(min(timeline.read, timeline.nudged) / POINTS)
+    yield f"option reltol={number(RELATIVE)}"
+    yield f"tran {step} {number(minus)} 0 {step} uic"
+    yield f"write {raw_file(circuit.block.name, sample, BILLED)}"
+    yield "option reltol=1e-9"
 
 
 def _altered(circuit: PassiveCircuit, names: NodeNames, stimulus: Stimulus, sample: int) -> Iterator[str]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from msgspec.structs import replace
 
 from ffebm.errors import UsageError
-from ffebm.graph.energy_block import EnergyBlock
+from ffebm.graph.energy_block import DEFAULT_PHYSICS, EnergyBlock
 from ffebm.graph.tensor import Array
 from ffebm.hardware.description import Hardware
 from ffebm.mapping.circuit.needs import unknown
@@ -50,6 +50,8 @@ def require_circuits(
         if group.relaxation is None:
             instead = ", or another machine: --hardware resistive"
             why = f"it settles by clocked reads on {group.name!r} of machine {hardware.name!r}"
+        elif block.physics != DEFAULT_PHYSICS:
+            why = f"its physics is {block.physics!r}"
         else:
             why = unknown(block, weights, group)
         if why:

@@ -1,6 +1,7 @@
 """What a block that settles by itself needs, from its own weights: how long a phase, and how much power.
 
-The circuit is simulated with a few seeded inputs and nudges, lumped (`dynamics`); the slowest sample counts.
+The circuit is simulated with a few seeded inputs and nudges, lumped (`dynamics`; `passive` for deep resistive
+blocks, whose inputs are of either sign); the slowest sample counts.
 A free phase that is read out lasts until its state is accurate. What the contrast of two nudged states needs
 is accuracy of their difference, a small part of either: those phases, and the free one before them, last
 until what is left in each layer is as small beside the answer of that layer. The weights are those that it is
@@ -32,8 +33,18 @@ from ffebm.mapping.circuit.equations import (
     seeded_currents,
     seeded_inputs,
 )
+from ffebm.mapping.circuit.passive import MOST_STEPS, PHYSICS, Constants, PassiveCircuit, PassiveDynamics
+from ffebm.mapping.circuit.passive import STEPS as PASSIVE_STEPS
 from ffebm.mapping.circuit.wiring import wiring
-from ffebm.plan.conductance import range_scale, to_levels, to_matrix, weight_range
+from ffebm.plan.conductance import (
+    common_limit,
+    from_matrix,
+    linears_of,
+    range_scale,
+    to_levels,
+    to_matrix,
+    weight_range,
+)
 
 SAMPLES = 4
 """Inputs that are drawn."""
@@ -64,15 +75,21 @@ def relaxed(block: EnergyBlock, weights: Mapping[str, Array], group: AnalogGroup
     relaxation = group.relaxation
     if relaxation is None or relaxation.accuracy is None or unknown(block, weights, group):
         return None
-    equations = equations_of(block, weights, group.tile.crossbar())
-    dynamics = Dynamics(equations, relaxation, relaxation.amplifier, STEPS)
-    inputs = seeded_inputs(equations.inputs, SAMPLES)
-    currents = seeded_currents(output_shapes(block), SAMPLES)
+    inputs = seeded_inputs(clamped_inputs(block), SAMPLES)
+    pushes = nudges(seeded_currents(output_shapes(block), SAMPLES), BETA)
     still = (STILL if relaxation.response is None else STILLER) * relaxation.accuracy.value
-    samples = dynamics.relax(inputs, nudges(currents, BETA), still, MOST)
+    tile = group.tile.crossbar()
+    if block.physics == PHYSICS:
+        passive = PassiveDynamics(passive_before_placement(block, weights, tile, relaxation))
+        layers, neuron = passive.layers, 0.0
+        samples = passive.relax({name: 2 * x - 1 for name, x in inputs.items()}, pushes, still)
+    else:
+        dynamics = Dynamics(equations_of(block, weights, tile), relaxation, relaxation.amplifier, STEPS)
+        layers, neuron = dynamics.layers, float(relaxation.time_constant.value)
+        samples = dynamics.relax(inputs, pushes, still, MOST)
     if not all(course.settled for courses in samples for course in courses):
         return None
-    found = [_Times.of(courses, dynamics.layers, relaxation) for courses in samples]
+    found = [_Times.of(courses, layers, relaxation, neuron) for courses in samples]
     power = sum(courses[0].siemens for courses in samples) / len(samples)
     slowest = [max(times) for times in zip(*(f.in_order for f in found), strict=True)]
     counts = [float(f"{seconds / relaxation.time_constant.value:.6g}") for seconds in slowest]
@@ -99,8 +116,17 @@ class _Times:
         return self.free, self.before_nudge, self.nudged
 
     @classmethod
-    def of(cls, courses: Sequence[Course], layers: Sequence[slice], relaxation: Relaxation) -> "_Times":
-        """Those of a free phase and of both nudged ones, as they went."""
+    def of(
+        cls, courses: Sequence[Course], layers: Sequence[slice], relaxation: Relaxation, neuron: float
+    ) -> "_Times":
+        """Those of a free phase and of both nudged ones, as they went.
+
+        Args:
+            courses: Of the three.
+            layers: The units of each.
+            relaxation: The machine's constants.
+            neuron: Time constant of a neuron that nothing answers, s; 0 where each answers.
+        """
         assert relaxation.accuracy is not None
         free, plus, minus = courses
         seconds = max(course.time_to(SHARE * relaxation.accuracy.value) for course in courses)
@@ -110,13 +136,15 @@ class _Times:
         half = (plus.states[-1] - minus.states[-1]) / 2
         answers = [(units, float(np.linalg.norm(half[units]))) for units in layers]
         bounds = [(units, share * size) for units, size in answers if size > SILENT * BETA]
-        alone = -math.log(share) * relaxation.time_constant.value  # of a neuron that nothing answers
+        alone = -math.log(share) * neuron
         before = max(seconds, free.time_within(bounds))
         return cls(seconds, before, max(alone, *(course.time_within(bounds) for course in (plus, minus))))
 
 
 def unknown(block: EnergyBlock, weights: Mapping[str, Array], group: AnalogGroup) -> str:
     """Why a block is not simulated; empty if it is."""
+    if block.physics == PHYSICS:
+        return _unknown_passive(block, weights, group.tile.crossbar())
     for layer, found in obstacles(block):
         return f"{layer!r}: {found}"
     tile = group.tile.crossbar()
@@ -126,6 +154,31 @@ def unknown(block: EnergyBlock, weights: Mapping[str, Array], group: AnalogGroup
         return "a weight is not finite"
     count = sum(_connections(interaction, weights) for _, interaction in block.interactions())
     return f"it has {count:,} connections" if count > MOST_CONNECTIONS else ""
+
+
+def _unknown_passive(block: EnergyBlock, weights: Mapping[str, Array], tile: Crossbar) -> str:
+    """The same of a deep resistive block."""
+    if not tile.is_single:
+        return "its weights lie on pairs of cells, of which one would do"
+    if tile.cell.g_min.value == 0:
+        return "its cells go down to 0 S, where nodes float"
+    if not all(np.isfinite(weights[name]).all() for name in block.weights()):
+        return "a weight is not finite"
+    inside = {layer.value for layer in block.layers}
+    count = 0
+    for layer, interaction in block.interactions():
+        if interaction.linear is None:
+            return f"a digital unit drives {layer.value!r}"
+        pairs = math.prod(layer.shape) * math.prod(interaction.source_shape)
+        count += pairs if interaction.source in inside else _connections(interaction, weights)
+    return f"it has {count:,} connections" if count > MOST_CONNECTIONS else ""
+
+
+def unsettled(block: EnergyBlock) -> str:
+    """Why a block that is simulated has no time."""
+    if block.physics == PHYSICS:
+        return f"it moves after {MOST_STEPS:,} steps, {PASSIVE_STEPS} a time constant of its fastest node"
+    return f"it moves after {MOST} time constants"
 
 
 def _connections(interaction: Interaction, weights: Mapping[str, Array]) -> int:
@@ -169,6 +222,29 @@ def ground_lags(
             gain = gains.setdefault((number, back), np.zeros(units))
             gain += np.bincount(lines.sensed[met], on_lines, units)
     return {line: lags(gain, amplifier) for line, gain in gains.items()}
+
+
+def passive_before_placement(
+    block: EnergyBlock, weights: Mapping[str, Array], tile: Crossbar, relaxation: Relaxation
+) -> PassiveCircuit:
+    """A deep resistive block's circuit before it is placed: its own weights alone decide on its range.
+
+    Args:
+        block: The block.
+        weights: Of it, by source name.
+        tile: What it lies on: single cells.
+        relaxation: The machine's constants.
+    """
+    linears = linears_of([block])
+    limit = common_limit(tuple(linears), linears, weights.__getitem__, tile)
+    least, scale = tile.least_level, float(range_scale(limit, tile))
+    held: dict[str, Floats] = {}
+    for name, linear in linears.items():
+        weight = weights[name].astype(np.float64)
+        levels = to_levels(to_matrix(linear, weight), limit, tile) + least
+        held[name] = from_matrix(linear, levels * (scale / (tile.cell.levels - 1)), weight.shape)
+    span = tile.cell.g_max.value - tile.cell.g_min.value
+    return PassiveCircuit.of(block, held, weights, span / scale, Constants.of(relaxation))
 
 
 def equations_of(block: EnergyBlock, weights: Mapping[str, Array], tile: Crossbar) -> Equations:

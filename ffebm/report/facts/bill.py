@@ -251,11 +251,15 @@ def _relaxes(
         keys += _supplies(group.relaxation, blocks)
     if any(block.relaxed is None for block in blocks):
         keys += ["relaxation.time_constants", *(["relaxation.conductance"] if what == "energy" else [])]
-    if any(block.relaxed is not None for block in blocks):
+    simulated = {block.physics for block in blocks if block.relaxed is not None}
+    if "deep-resistive" in simulated:
+        keys += ["relaxation.conductance"]  # and the time constant: the capacitance of a node
+    if simulated - {"deep-resistive"}:
         keys += ["relaxation.amplifier.gain_bandwidth"]
+    if simulated:
         keys += ["tile.cell.g_min", "tile.cell.g_max", "tile.update.range"]
         keys += [f"relaxation.{key}" for key in _accuracies(group.relaxation, steps)]
-    return tuple(f"analog.{group.name}.{key}" for key in keys)
+    return tuple(f"analog.{group.name}.{key}" for key in dict.fromkeys(keys))
 
 
 def _supplies(relaxation: Relaxation, blocks: Sequence[EnergyBlock]) -> Iterator[str]:

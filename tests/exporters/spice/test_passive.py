@@ -82,6 +82,8 @@ def check(found: PassiveComparison) -> None:
     assert found.slope < 1e-5
     assert abs(found.power) < 1e-5
     assert found.cosine > 0.999
+    assert found.late["free"] < 0.01
+    assert found.late_cosine > 0.999
 
 
 @needs_ngspice
