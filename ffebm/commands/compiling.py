@@ -45,6 +45,10 @@ class Compiling:
     physics: Annotated[
         str, Option(help="Energy of the blocks: hopfield, deep-resistive, or one of an installed package.")
     ] = DEFAULT_PHYSICS
+    feedback: Annotated[
+        float,
+        Option(help="How strongly layers of a block feel those above; 1: as strongly as they drive them."),
+    ] = 1.0
     activation: Annotated[
         list[str] | None,
         Option(metavar="OP", help="Layers may have this activation of an installed package; repeatable."),
@@ -83,6 +87,7 @@ class Compiling:
             "digital": self.digital or (),
             "trainable": self.trainable or (),
             "physics": self.physics,
+            "feedback": self.feedback,
             "activations": self.activation or (),
             "objective": objective_of(self.objective),
             "tiles": self.tiles,

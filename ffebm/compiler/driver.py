@@ -80,7 +80,12 @@ def pass_order(
         Canonicalize(options.activations),
         RemoveDead(),
         EnergyBlocks(
-            options.block_size, options.boundary, options.digital, options.physics, options.activations
+            options.block_size,
+            options.boundary,
+            options.digital,
+            options.physics,
+            options.activations,
+            options.feedback,
         ),
         Tiling(),
         Partition(goal_of(options), batch_of, settle.free_sweeps, measured, tell),
@@ -140,6 +145,7 @@ def compile_model(  # noqa: PLR0913 - the public entry point; every option has a
     trainable: Sequence[str] | None = None,
     passes: Sequence[Pass | str] = (),
     physics: str = DEFAULT_PHYSICS,
+    feedback: float = 1.0,
     activations: Sequence[str] = (),
     progress: PassProgress | None = None,
     objective: Objective = "analog",
@@ -173,6 +179,9 @@ def compile_model(  # noqa: PLR0913 - the public entry point; every option has a
             graph has reached the stage that it requires; docs/extend.md says how to write one.
         physics: What the energy of the blocks is, by name: "hopfield", "deep-resistive", or what an installed
             package offers.
+        feedback: How strongly each layer of a block feels those above, of the strength at which it drives
+            them, at least 0.001: the weaker, the nearer a block is to what the model computes and the fewer
+            sweeps it takes; a nudge reaches lower layers as much weaker.
         activations: Ops that layers of blocks may have as activations beside ffebm's own, as installed
             packages offer them.
         progress: Called after each pass.
@@ -210,6 +219,7 @@ def compile_model(  # noqa: PLR0913 - the public entry point; every option has a
             "digital": digital,
             "trainable": trainable or (),
             "physics": physics,
+            "feedback": feedback,
             "activations": activations,
             "objective": objective,
             "tiles": tiles,

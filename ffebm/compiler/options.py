@@ -8,6 +8,7 @@ import msgspec
 
 from ffebm.errors import UsageError
 from ffebm.graph.admission import admission_of
+from ffebm.graph.energy_block import LEAST_FEEDBACK
 from ffebm.graph.monotone import known_activations
 from ffebm.mapping.search import Goal
 from ffebm.plan.mapping import Objective
@@ -24,6 +25,7 @@ class Settings(TypedDict):
     digital: Sequence[str]
     trainable: Sequence[str]
     physics: str
+    feedback: float
     activations: Sequence[str]
     objective: Objective
     tiles: int | None
@@ -61,6 +63,17 @@ def checked_settle(settle: Settle) -> Settle:
         raise UsageError(f"settings of settling: {error}") from None
 
 
+def checked_feedback(feedback: float) -> float:
+    """How strongly layers of a block feel those above.
+
+    Raises:
+        UsageError: If it is out of range.
+    """
+    if isinstance(feedback, bool) or not LEAST_FEEDBACK <= feedback <= 1:
+        raise UsageError(f"feedback {feedback}", allowed=f"at least {LEAST_FEEDBACK:g}, and at most 1")
+    return feedback
+
+
 def options_from(settings: Settings) -> Options:
     """The options of a plan.
 
@@ -78,6 +91,7 @@ def options_from(settings: Settings) -> Options:
         digital=tuple(dict.fromkeys(settings["digital"])),
         trainable=tuple(dict.fromkeys(settings["trainable"])),
         physics=_offered(settings["physics"]),
+        feedback=checked_feedback(settings["feedback"]),
         activations=known_activations(settings["activations"]),
         objective=settings["objective"],
         tiles=settings["tiles"],

@@ -19,6 +19,7 @@ OPTIONS = (
     "boundary",
     "fold_batch_norm",
     "physics",
+    "feedback",
     "objective",
     "tiles",
     "max_latency",
@@ -42,8 +43,8 @@ SETTLING = (
     "settling",
 )
 """The same of how blocks settle."""
-SIMULATED = frozenset(SETTLING) - {"free_sweeps", "nudged_sweeps"}
-"""Those that only a simulation looks at: phases are priced by their sweeps."""
+SIMULATED = frozenset(SETTLING) - {"free_sweeps", "nudged_sweeps"} | {"feedback"}
+"""Options that only a simulation looks at: phases are priced by their sweeps."""
 MOST_POINTS = 1_000_000
 """Of a grid."""
 _WORDS: dict[str, Value] = {"true": True, "false": False, "none": None}

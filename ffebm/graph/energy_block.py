@@ -5,6 +5,8 @@ from typing import Literal
 
 import msgspec
 
+LEAST_FEEDBACK = 1e-3
+"""The weakest feedback of a block: a nudge reaches lower layers by a power of it, stiffness grows by one."""
 DEFAULT_PHYSICS = "hopfield"
 """The physics of blocks that are not said to have another."""
 
@@ -166,6 +168,7 @@ class EnergyBlock(msgspec.Struct, frozen=True, omit_defaults=True):
         group: The group of the machine's tiles that it lies on; empty until it has one.
         physics: What its energy is, by name.
         relaxed: What it needs where it settles by itself; None if that is not known.
+        feedback: How strongly each layer feels the ones above, of the strength at which it drives them.
     """
 
     id: int
@@ -175,6 +178,7 @@ class EnergyBlock(msgspec.Struct, frozen=True, omit_defaults=True):
     group: str = ""
     physics: str = DEFAULT_PHYSICS
     relaxed: Relaxed | None = None
+    feedback: float = 1.0
 
     def time_constants(self, phase: PhaseKind = "free") -> float | None:
         """That a phase takes where it settles by itself; None if that is not known."""
@@ -190,6 +194,23 @@ class EnergyBlock(msgspec.Struct, frozen=True, omit_defaults=True):
         for layer in self.layers:
             for interaction in layer.interactions:
                 yield layer, interaction
+
+    def depths(self) -> tuple[int, ...]:
+        """Of each layer, couplings on the longest way up to one that drives no other."""
+        found = {layer.value: 0 for layer in self.layers}
+        for layer in reversed(self.layers):
+            for interaction in layer.interactions:
+                if interaction.source in found:
+                    found[interaction.source] = max(found[interaction.source], 1 + found[layer.value])
+        return tuple(found.values())
+
+    def stiffness(self) -> tuple[float, ...]:
+        """What all of a layer's terms in the energy are multiplied by, its biases and drives included.
+
+        A layer then feels one above by the share of their stiffness, which is `feedback` between neighbours
+        in a chain, and what drives it from below as ever. Layers that drive no other have 1.
+        """
+        return tuple(self.feedback**-depth for depth in self.depths())
 
     def colours(self) -> tuple[int, ...]:
         """A colour for each layer: layers that feel each other differ, so equal ones update at once.

@@ -345,13 +345,14 @@ class _Parser:
         outputs = self.listed("(", ")", self.name)
         group = self.name() if self.has("in") else ""
         physics = self.name() if self.has("physics") else DEFAULT_PHYSICS
+        feedback = self._decimal() if self.has("feedback") else 1.0
         relaxed = self._relaxed() if self.has("relaxed") else None
         layers = []
         while re.compile(r"\n +\S[^\n]*\}\(").match(self._text, self._at):
             self.skip_lines()
             layers.append(self._layer())
-        block = EnergyBlock(number, tuple(inputs), tuple(layers), tuple(outputs), group, physics, relaxed)
-        graph.blocks.append(block)
+        ends = tuple(inputs), tuple(layers), tuple(outputs)
+        graph.blocks.append(EnergyBlock(number, *ends, group, physics, relaxed, feedback))
 
     def _relaxed(self) -> Relaxed:
         needs = self._decimal(), self._decimal()

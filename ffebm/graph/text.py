@@ -112,8 +112,9 @@ def block_lines(block: EnergyBlock) -> Iterator[str]:
     group = f" in {name_text(block.group)}" if block.group else ""
     physics = "" if block.physics == DEFAULT_PHYSICS else f" physics {name_text(block.physics)}"
     relaxed = "" if block.relaxed is None else f" relaxed {_relaxed_text(block.relaxed)}"
+    feedback = "" if block.feedback == 1 else f" feedback {block.feedback!r}"
     head = f"block{block.id} {names_text(block.inputs)} -> {names_text(block.outputs)}"
-    yield f"{head}{group}{physics}{relaxed}"
+    yield f"{head}{group}{physics}{feedback}{relaxed}"
     for layer in block.layers:
         terms = [_interaction_text(interaction) for interaction in layer.interactions]
         drive = " + ".join([*terms, *map(name_text, layer.biases)])

@@ -11,6 +11,7 @@ from ffebm.graph.energy_block import DEFAULT_PHYSICS, EnergyBlock
 from ffebm.graph.graph import Graph, Stage
 from ffebm.graph.tensor import Array
 from ffebm.hardware.description import Hardware
+from ffebm.passes.forming.feedback import weaken
 from ffebm.passes.forming.grouping import Grouping
 from ffebm.passes.forming.reading import LayerReading
 from ffebm.patterns import Patterns
@@ -27,6 +28,7 @@ class EnergyBlocks:
         digital: Names or patterns of weights, whose linear maps stay digital, and of nodes that stay digital.
         physics: What the energy of the blocks is, by name.
         activations: Ops that are activations by what packages offer.
+        feedback: How strongly layers feel those above, of the strength at which they drive them.
     """
 
     block_size: int | tuple[int, ...] = 1
@@ -34,6 +36,7 @@ class EnergyBlocks:
     digital: tuple[str, ...] = ()
     physics: str = DEFAULT_PHYSICS
     activations: tuple[str, ...] = ()
+    feedback: float = 1.0
     name: str = "energy-blocks"
     requires: Stage = Stage.CANONICAL
     ensures: Stage = Stage.BLOCKED
@@ -43,7 +46,8 @@ class EnergyBlocks:
 
         Raises:
             UsageError: If nothing has a name that is to stay digital, more block sizes are listed than the
-                chain of layers takes, the circuit of a block cannot be wired, or no tile has cells for it.
+                chain of layers takes, the circuit of a block cannot be wired, no tile has cells for it, or
+                blocks cannot have the feedback.
         """
         admission = admission_of(self.physics)
         _check_cells(hardware, self.physics, admission.cells_a_weight)
@@ -53,6 +57,8 @@ class EnergyBlocks:
             reading.visit(node)
         reading.finish()
         grouping.write(self.physics)
+        if self.feedback != 1:
+            weaken(graph, hardware, self.feedback)
 
         if graph.blocks and self.physics != DEFAULT_PHYSICS:
             graph.notes.append(

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from ffebm.errors import InternalError
-from ffebm.graph.energy_block import DEFAULT_PHYSICS, EnergyBlock
+from ffebm.graph.energy_block import DEFAULT_PHYSICS, LEAST_FEEDBACK, EnergyBlock
 from ffebm.graph.graph import Part
 from ffebm.graph.tensor import Array, TensorType
 from ffebm.graph.work import stationary
@@ -92,6 +92,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         trainable: Constants that train on request, by name; * stands for anything.
         passes: Passes beside the compiler's own, by name.
         physics: What the energy of its blocks is, by name.
+        feedback: How strongly layers of a block feel those above, of the strength at which they drive them.
         activations: Ops that are activations by what packages offer.
         objective: What the mapping makes small; "analog" has the most work on tiles, then the least latency.
         tiles: Most tiles in use; None for all that there are.
@@ -113,6 +114,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     trainable: tuple[str, ...] = ()
     passes: tuple[str, ...] = ()
     physics: str = DEFAULT_PHYSICS
+    feedback: Annotated[float, Meta(ge=LEAST_FEEDBACK, le=1)] = 1.0
     activations: tuple[str, ...] = ()
     objective: Objective = "analog"
     tiles: Annotated[int, Meta(ge=0)] | None = None
@@ -131,6 +133,12 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return (
             str(self.block_size) if isinstance(self.block_size, int) else ",".join(map(str, self.block_size))
         )
+
+    @property
+    def blocks(self) -> str:
+        """What makes the blocks, in words."""
+        feedback = "" if self.feedback == 1 else f", feedback {self.feedback:g}"
+        return f"block size {self.sizes}, boundary {self.boundary}{feedback}"
 
 
 class Port(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -75,8 +75,7 @@ def summary_lines(plan: PlanData) -> Iterator[str]:
     weights = sum(plan.weights[name].size for name in plan.weight_names())
     held = sum(plan.weights[name].size for name in on_tiles)
     yield f"plan        {plan.source.name} for {plan.hardware.name}"
-    options = plan.options
-    yield f"blocks      {len(plan.blocks)}; block size {options.sizes}, boundary {options.boundary}"
+    yield f"blocks      {len(plan.blocks)}; {plan.options.blocks}"
     yield f"nodes       {len(tile_nodes)} on tiles, {len(plan.nodes) - len(tile_nodes)} digital"
     analog = share(sum(node.macs for node in tile_nodes), macs)
     yield f"work        {analog} of {macs:,} multiply-accumulates on tiles"

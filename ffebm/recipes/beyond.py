@@ -7,11 +7,11 @@ import msgspec
 from onnx import ModelProto
 
 from ffebm.compiler.driver import compile_model
+from ffebm.compiler.options import checked_feedback
 from ffebm.errors import UsageError
 from ffebm.plan.plan import Plan
 from ffebm.plan.schema import Settle
 from ffebm.recipes import residual, transformer
-from ffebm.recipes.recipe import check_feedback
 from ffebm.recipes.residual import Residual
 from ffebm.recipes.transformer import Transformer
 from ffebm.training.data.python_manual import manual
@@ -53,7 +53,7 @@ class Beyond:
             raise UsageError(
                 f"no feedback to choose: {self.title}", allowed="recipes whose networks have one"
             )
-        check_feedback(feedback)
+        checked_feedback(feedback)
         return self.weaker(feedback)
 
     def plan(self, seed: int, hardware: str = "ideal") -> Plan:

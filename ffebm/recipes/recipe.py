@@ -6,15 +6,13 @@ from typing import Literal, Protocol
 import msgspec
 from onnx import ModelProto
 
+from ffebm.compiler.options import checked_feedback
 from ffebm.errors import UsageError
 from ffebm.graph.energy_block import DEFAULT_PHYSICS
 from ffebm.plan.schema import Settle
 from ffebm.recipes.narrow import narrow_settle, narrow_training
 from ffebm.recipes.network import COLOURS, SIDE, PaperNetwork
 from ffebm.training.settings import Training
-
-LEAST_FEEDBACK = 1e-3
-"""A block of six layers then has ranges up to 1e6 and gains up to 1e9, which 32 bits still hold."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +153,7 @@ class Recipe:
         Raises:
             UsageError: If it is out of range, or no block has layers that feel each other.
         """
-        check_feedback(feedback)
+        checked_feedback(feedback)
         if feedback == self.network.feedback:
             return self
         if all(len(block) == 1 for block in self.network.blocks):
@@ -237,16 +235,6 @@ def check_width(width: float) -> None:
     """
     if not 0 < width <= 4:
         raise UsageError(f"width {width}", allowed="a factor above 0 and at most 4")
-
-
-def check_feedback(feedback: float) -> None:
-    """A strength of feedback is one that is allowed.
-
-    Raises:
-        UsageError: If it is not.
-    """
-    if not LEAST_FEEDBACK <= feedback <= 1:
-        raise UsageError(f"feedback {feedback}", allowed=f"at least {LEAST_FEEDBACK:g}, and at most 1")
 
 
 def _images(data: str) -> Images:

@@ -128,7 +128,15 @@ def graphs(draw: st.DrawFn, depth: int = 1) -> Graph:
             | st.builds(Relaxed, floats, floats, floats, floats)
         )
         graph.blocks.append(
-            EnergyBlock(index, draw(several), held, draw(several), physics=physics, relaxed=needs)
+            EnergyBlock(
+                index,
+                draw(several),
+                held,
+                draw(several),
+                physics=physics,
+                relaxed=needs,
+                feedback=draw(st.just(1.0) | floats),
+            )
         )
     part = Part(draw(names), 0, (0, 3), (1, 2))
     graph.parts[part.weight] = (part, Part(part.weight, 1, (0, 3), (1, 2)))

@@ -137,6 +137,27 @@ def test_layers_feel_those_above_weaker() -> None:
     assert felt(plan) == {f"layer{n}.weight": 0.5 for n in (1, 2, 4, 5)}
 
 
+@pytest.mark.parametrize("size", [2, 3])
+def test_slopes_ranges_and_gains_are_a_feedback(size: int) -> None:
+    """Without biases the network of a recipe is the published one that is compiled with this feedback."""
+    recipe, settle = RECIPES[f"splitting-small-{size}"], ffebm.Settle(free_sweeps=400, tol=1e-11)
+    x, y = torch.rand(2, 3, 32, 32, dtype=torch.float64), torch.arange(2)
+    losses = []
+    for made, feedback in ((recipe, 0.25), (recipe.with_feedback(0.25), 1.0)):
+        plan = ffebm.compile(
+            made.model(1 / 32, "fashion-mnist", 3),
+            hardware="ideal",
+            block_size=made.block_size,
+            boundary=made.boundary,
+            digital=made.digital,
+            settle=settle,
+            feedback=feedback,
+        )
+        net = ffebm.Executor(plan).double()
+        losses.append(float(net.loss(x, y, F.cross_entropy).detach()))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-8)
+
+
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_the_published_feedback_changes_no_recipe(name: str) -> None:
     assert RECIPES[name].with_feedback(1.0) == RECIPES[name]

@@ -183,9 +183,9 @@ class Builder:
         linear = Linear("MatMul", f"{name}.w", f"{name}.b", transposed=True)
         self.layer(name, activation, self.drive(source, (units, n), linear, None, (flat, ())))
 
-    def case(self, *outputs: str) -> Case:
+    def case(self, *outputs: str, feedback: float = 1.0) -> Case:
         names = outputs or (self.layers[-1].value,)
-        block = EnergyBlock(0, tuple(self.inputs), tuple(self.layers), names)
+        block = EnergyBlock(0, tuple(self.inputs), tuple(self.layers), names, feedback=feedback)
         return Case(block, self.weights, self.inputs)
 
     def _weight(self, shape: tuple[int, ...], linear: Linear) -> Tensor:
@@ -227,7 +227,7 @@ def published_chain(seed: int = 0, batch: int = 3) -> Case:
 
 @st.composite
 def cases(draw: st.DrawFn, smooth: bool = False) -> Case:
-    """Random blocks: chains with skips, several inputs and outputs, shared weights, layouts."""
+    """Random blocks: chains with skips, several inputs and outputs, shared weights, layouts, feedback."""
     b = Builder(draw(st.integers(0, 10**6)), draw(st.integers(1, 3)))
     activations = st.sampled_from(SMOOTH if smooth else SMOOTH + KINKED)
     b.input("x", 2, 5, 6)
@@ -244,7 +244,8 @@ def cases(draw: st.DrawFn, smooth: bool = False) -> Case:
     if draw(st.booleans()):
         b.dense("top", b.layers[-1].value, 4, draw(activations))
     last = b.layers[-1].value
-    return b.case(last, "s1") if draw(st.booleans()) and last != "s1" else b.case(last)
+    outputs = (last, "s1") if draw(st.booleans()) and last != "s1" else (last,)
+    return b.case(*outputs, feedback=draw(st.sampled_from([1.0, 0.3])))
 
 
 def _add_random(draw: st.DrawFn, b: Builder, name: str, activation: Activation, smooth: bool) -> None:

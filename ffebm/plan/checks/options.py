@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from ffebm.graph.energy_block import DEFAULT_PHYSICS
 from ffebm.patterns import Patterns
 from ffebm.plan.schema import PlanData
 
@@ -22,6 +23,19 @@ def option_problems(plan: PlanData) -> Iterator[str]:
         if runs not in ({*range(options.batch)}, set()):
             yield f"a schedule of runs {sorted(runs)[:9]} at a batch of {options.batch}"
     yield from _place_problems(plan)
+    yield from _feedback_problems(plan)
+
+
+def _feedback_problems(plan: PlanData) -> Iterator[str]:
+    """Layers that feel each other do as strongly as was asked for, where that can be chosen."""
+    for block in plan.blocks:
+        asked = plan.options.feedback if max(block.depths(), default=0) else 1.0
+        if block.feedback != asked:
+            yield f"{block.name} with feedback {block.feedback:g}, where {asked:g} was asked for"
+        elif asked != 1 and block.physics != DEFAULT_PHYSICS:
+            yield f"{block.name} of physics {block.physics!r} with feedback {asked:g}"
+        elif asked != 1 and plan.hardware.analog_group(block.group).settling == "continuous":
+            yield f"{block.name} with feedback {asked:g}, which is a circuit on {block.group!r}"
 
 
 def _place_problems(plan: PlanData) -> Iterator[str]:

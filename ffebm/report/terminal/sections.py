@@ -85,9 +85,7 @@ def _count(number: int) -> str:
 def _summary(view: View) -> Iterator[RenderableType]:
     facts = view.facts
     yield _name(f"{facts.source.name} on {facts.hardware.name}")
-    yield _name(
-        f"batch of {facts.batch}, block size {facts.options.sizes}, boundary {facts.options.boundary}"
-    )
+    yield _name(f"batch of {facts.batch}, {facts.options.blocks}")
     table = view.table("figure", "value", "", texts=3)
     for figure in facts.figures:
         table.add_row(figure.name, view.marks.figure(figure), figure.note)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import msgspec
 import torch
 from torch import Tensor
 
@@ -24,7 +25,9 @@ class Circuit:
 
     Attributes:
         block: The block.
-        layers: Its free layers.
+        layers: Its free layers; the scale of their activations is over their stiffness, which is in all that
+            drives them.
+        stiffness: Of each layer.
         position: Index of each free layer by its value name.
         couplings: Interactions between two free layers.
         feeds: Interactions from a clamped input.
@@ -57,7 +60,8 @@ class Circuit:
         self.block = block
         self.edge = edge
         self.is_exact = not projections
-        self.layers = block.layers
+        self.stiffness = block.stiffness()
+        self.layers = tuple(map(_effective, block.layers, self.stiffness))
         self.position = {layer.value: index for index, layer in enumerate(block.layers)}
         self.couplings: list[Coupling] = []
         self.feeds: list[Coupling] = []
@@ -66,7 +70,8 @@ class Circuit:
         self.into: list[list[int]] = [[] for _ in block.layers]
         self.out_of: list[list[int]] = [[] for _ in block.layers]
         for index, (layer, interaction) in enumerate(block.interactions()):
-            coupling = Coupling(layer, interaction, terms[index], projections.get(index))
+            stiffness = self.stiffness[self.position[layer.value]]
+            coupling = Coupling(layer, interaction, terms[index], projections.get(index), stiffness)
             if interaction.source in self.position:
                 self.into[self.position[layer.value]].append(len(self.couplings))
                 self.out_of[self.position[interaction.source]].append(len(self.couplings))
@@ -119,6 +124,10 @@ class Circuit:
             if len(reached) == before:
                 return max(sweeps, 1)
             sweeps += 1
+
+    def stiff(self, layer: int, bias: Tensor) -> Tensor:
+        """A bias of a layer, or its gradient, as it counts in the energy: times the layer's stiffness."""
+        return bias if self.stiffness[layer] == 1.0 else bias * self.stiffness[layer]
 
     def _neighbours(self, layer: int) -> set[int]:
         below = {self.source(coupling) for coupling in self.into[layer]}
@@ -202,7 +211,7 @@ class Circuit:
             add(self.position[coupling.target], coupling.bias_drive(weights))
         for position, layer in enumerate(self.layers):
             for name in layer.biases:
-                bias = weights[name]
+                bias = self.stiff(position, weights[name])
                 axes = 1 + len(layer.shape) - bias.dim()
                 add(position, bias[(None,) * axes] if axes > 0 else bias)
             known = drives[position]
@@ -231,16 +240,24 @@ class Circuit:
             states: State of each layer, [batch, *layer].
         """
         energy = states[0].new_zeros(len(states[0]))
-        for layer, s in zip(self.layers, states, strict=True):
+        for position, (layer, s) in enumerate(zip(self.layers, states, strict=True)):
             energy = energy + self.physics.potential(layer, s).flatten(1).sum(1)
             for name in layer.biases:
-                energy = energy - (s * weights[name]).flatten(1).sum(1)
+                energy = energy - (s * self.stiff(position, weights[name])).flatten(1).sum(1)
         for coupling in (*self.feeds, *self.couplings):
             free = self.position.get(coupling.source)
             z = inputs[coupling.source] if free is None else states[free]
             index = coupling.push(z.detach(), weights)[1] if coupling.is_max else None
             energy = energy + coupling.energy(z, states[self.position[coupling.target]], weights, index)
         return energy
+
+
+def _effective(layer: Layer, stiffness: float) -> Layer:
+    """A layer whose potential is multiplied by its stiffness: sigma at as much less of its drive."""
+    if stiffness == 1.0:
+        return layer
+    scale = layer.activation.scale / stiffness
+    return msgspec.structs.replace(layer, activation=msgspec.structs.replace(layer.activation, scale=scale))
 
 
 def _steepest(physics: Physics, layer: Layer) -> float:

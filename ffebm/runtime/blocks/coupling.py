@@ -30,15 +30,31 @@ class Coupling:
         bias: Source name of the bias inside the pooling; None without one.
         is_max: The pooling is a maximum, so the top-down drive depends on z.
         is_image_maximum: The maximum is over images, [channels, height, width].
+        factor: What W z and W^T y are multiplied by to be drives.
         bias_decides: The bias takes part in the maximum, so a zero z drives the layer too.
     """
 
     def __init__(
-        self, layer: Layer, interaction: Interaction, term: Term, projection: Projection | None = None
+        self,
+        layer: Layer,
+        interaction: Interaction,
+        term: Term,
+        projection: Projection | None = None,
+        stiffness: float = 1.0,
     ) -> None:
+        """Bind an interaction.
+
+        Args:
+            layer: The layer that it drives.
+            interaction: The interaction.
+            term: What it has in the energy.
+            projection: What computes its products; exact ones without it.
+            stiffness: Of the layer, by which its bias counts.
+        """
         linear = interaction.linear
+        self._stiffness = stiffness
         self._term = term
-        self._factor = term.factor
+        self.factor = term.factor
         self.source = interaction.source
         self.target = layer.value
         self.weight = linear.weight if linear else None
@@ -65,7 +81,7 @@ class Coupling:
         index = None
         if self._pooling is not None:
             if self.bias_decides and self.bias is not None:
-                y = y + weights[self.bias]
+                y = y + self._stiff(weights[self.bias])
             y, index = self._pooling.pool(y)
         return self._to_layer(y), index
 
@@ -88,7 +104,7 @@ class Coupling:
         assert self._pooling is not None  # only a maximum has shares
         y = self._product(z, weights)
         if self.bias_decides and self.bias is not None:
-            y = y + weights[self.bias]
+            y = y + self._stiff(weights[self.bias])
         above = None if state is None else self._pooling.over_windows(self._to_pooled(state))
         shares = self._pooling.shares(y, before, above, step)
         moved = torch.zeros_like(shares[..., 0])
@@ -106,7 +122,7 @@ class Coupling:
         assert self._pooling is not None  # only a maximum chooses
         y = self._product(z, weights)
         if self.bias_decides and self.bias is not None:
-            y = y + weights[self.bias]
+            y = y + self._stiff(weights[self.bias])
         return self._pooling.windows(y)
 
     def fold(self, shared: Tensor) -> Tensor:
@@ -149,7 +165,7 @@ class Coupling:
         energy = self._term.energy(self, z, y, weights)
         if self.bias is not None:
             axes = [axis for axis in range(1, y.dim()) if axis != self._bias_axis(y.dim())]
-            energy = energy - (y.sum(axes) if axes else y) @ weights[self.bias].flatten()
+            energy = energy - (y.sum(axes) if axes else y) @ self._stiff(weights[self.bias]).flatten()
         return energy
 
     def loads(self, weights: Weights) -> tuple[Tensor, Tensor] | None:
@@ -162,9 +178,9 @@ class Coupling:
         return self._term.pairs(z, y)
 
     def gain(self, weights: Weights, rounds: int = 8) -> float:
-        """Largest eigenvalue of W^T W, by power iteration; 1 for an identity."""
+        """Largest eigenvalue of W^T W times the squared factor, by power iteration."""
         if self._linear is None:
-            return 1.0
+            return self.factor**2
         exact, weight = ExactProjection(self._linear), weights[self._linear.weight]
         n = math.prod(self._linear_in)
         v = torch.cos(torch.arange(n, dtype=weight.dtype, device=weight.device) ** 2)
@@ -174,7 +190,7 @@ class Coupling:
             v = v / torch.linalg.vector_norm(v).clamp(min=torch.finfo(v.dtype).tiny)
             v = exact.product_t(exact.product(v, weight), weight, self._linear_in)
             size = torch.linalg.vector_norm(v)
-        return float(size)
+        return float(size) * self.factor**2
 
     def push_at(self, z: Tensor, weights: Weights, index: Tensor | None) -> Tensor:
         """P(W z) with the positions of the maximum frozen: linear in z."""
@@ -203,15 +219,15 @@ class Coupling:
         return weight_grad(self._linear, _apply(self._before, z), y, weight)
 
     def bias_grad(self, y: Tensor, bias: Tensor) -> Tensor:
-        """Gradient of <y, W z + bias> with respect to the bias, in its shape, summed over the batch."""
+        """Gradient of the layer's <y, W z + bias> with respect to the bias, in its shape, over the batch."""
         axis = self._bias_axis(y.dim())
-        return y.sum([d for d in range(y.dim()) if d != axis]).reshape(bias.shape)
+        return self._stiff(y.sum([d for d in range(y.dim()) if d != axis]).reshape(bias.shape))
 
     def bias_drive(self, weights: Weights) -> Tensor | None:
         """P of the bias alone, [1, *layer]: a constant drive; None without one."""
         if self.bias is None or self.bias_decides:
             return None
-        bias = weights[self.bias]
+        bias = self._stiff(weights[self.bias])
         shape = [1] * (1 + len(self._linear_shape))
         shape[self._bias_axis(len(shape))] = -1
         y = bias.reshape(shape).expand(1, *self._linear_shape)
@@ -222,8 +238,11 @@ class Coupling:
     def _product(self, z: Tensor, weights: Weights) -> Tensor:
         return self._times_factor(self.forward(z, weights))
 
+    def _stiff(self, bias: Tensor) -> Tensor:
+        return bias if self._stiffness == 1.0 else bias * self._stiffness
+
     def _times_factor(self, drive: Tensor) -> Tensor:
-        return drive if self._factor == 1.0 else drive * self._factor
+        return drive if self.factor == 1.0 else drive * self.factor
 
     def _to_pooled(self, s: Tensor) -> Tensor:
         """The transpose of `_to_layer`."""

@@ -205,16 +205,19 @@ def couplings(plan: Plan) -> Iterator[Linear]:
 def felt(plan: Plan) -> dict[str, float]:
     """What each coupling is multiplied by to be as strong as its two layers feel it, by weight.
 
-    It is the root of the product of both layers' `scale`. A block of layers that grow no faster than their
-    scale times the drive contracts where the symmetric matrix of all couplings, so multiplied, has a norm
-    below 1. A weight that joins several pairs of layers has the largest one of them.
+    It is the root of the product of both layers' `scale` and of the feedback, the share of their stiffness.
+    A block of layers that grow no faster than their scale times the drive contracts where the symmetric
+    matrix of all couplings, so multiplied, has a norm below 1. A weight that joins several pairs of layers
+    has the largest one of them.
     """
     found: dict[str, float] = {}
     for block in plan.blocks:
         scales = {layer.value: layer.activation.scale for layer in block.layers}
+        stiff = dict(zip(scales, block.stiffness(), strict=True))
         for layer, interaction in block.interactions():
             if interaction.linear is not None and interaction.source in scales:
-                factor = math.sqrt(scales[layer.value] * scales[interaction.source])
+                feedback = stiff[layer.value] / stiff[interaction.source]
+                factor = math.sqrt(scales[layer.value] * scales[interaction.source] * feedback)
                 name = interaction.linear.weight
                 found[name] = max(found.get(name, 0.0), factor)
     return found

@@ -62,6 +62,7 @@ WRONG: tuple[tuple[dict[str, Any], list[str]], ...] = (
             "block1 multiplies what enters it, and its boundary is digital",
         ],
     ),
+    ({"feedback": 0.5}, ["block0 with feedback 1, where 0.5 was asked for"]),
     ({"digital": ("w2",)}, ["piece 1 holds 'w2', which is to stay digital"]),
     ({"digital": ("act_w1",)}, ["node 'act_w1' runs on tiles, and is to stay digital"]),
     (
@@ -77,6 +78,24 @@ WRONG: tuple[tuple[dict[str, Any], list[str]], ...] = (
 @pytest.mark.parametrize(("options", "messages"), WRONG, ids=str)
 def test_options_that_do_not_fit(plan: Plan, options: dict[str, Any], messages: list[str]) -> None:
     assert problems(plan, **options) == messages
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"physics": "leak"}, "block0 of physics 'leak' with feedback 0.5"),
+        ({}, "block0 with feedback 0.5, which is a circuit on 'tiles'"),
+    ],
+)
+def test_blocks_that_cannot_have_a_feedback(plan: Plan, changes: dict[str, Any], message: str) -> None:
+    blocks = [msgspec.structs.replace(plan.blocks[0], feedback=0.5, **changes), *plan.blocks[1:]]
+    data: PlanData = msgspec.structs.replace(plan, blocks=tuple(blocks))
+    if not changes:
+        (group,) = plan.hardware.analog
+        wired = msgspec.structs.replace(group, settling="continuous")
+        machine = msgspec.structs.replace(plan.hardware, analog=(wired,))
+        data = msgspec.structs.replace(data, hardware=machine)
+    assert problems(data, feedback=0.5) == [message]  # type: ignore[arg-type] # data of a plan
 
 
 def test_only_onnx_names_dimensions(plan: Plan) -> None:

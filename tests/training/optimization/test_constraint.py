@@ -56,15 +56,17 @@ def test_couplings_inside_a_block_stay_below_the_norm(hardware: str) -> None:
         assert spectral(held.weights()[name]) > 1.0
 
 
-def test_couplings_are_held_as_their_layers_feel_them() -> None:
-    """Between slopes of 0.25 and 1 a map may be twice as strong."""
-    recipe = RECIPES["splitting-small-2"].with_feedback(0.25)
+@pytest.mark.parametrize(("slopes", "feedback"), [(0.25, 1.0), (1.0, 0.25)])
+def test_couplings_are_held_as_their_layers_feel_them(slopes: float, feedback: float) -> None:
+    """Between slopes of 0.25 and 1, or with a feedback of 0.25, a map may be twice as strong."""
+    recipe = RECIPES["splitting-small-2"].with_feedback(slopes)
     plan = compile_plan(
         recipe.model(0.01, "fashion-mnist", 0),
         hardware="ideal",
         block_size=recipe.block_size,
         boundary=recipe.boundary,
         digital=recipe.digital,
+        feedback=feedback,
     )
     net = Executor(plan)
     with torch.no_grad():

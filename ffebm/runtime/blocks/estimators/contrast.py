@@ -97,10 +97,11 @@ def contrast(free: FreePoint, response: Response) -> Gradients:
     gradients = Gradients({}, {})
     _feeds(free, response, gradients)
     _couplings(free, response, gradients)
-    for layer, adjoint in zip(free.circuit.layers, response.adjoint, strict=True):
+    for position, (layer, adjoint) in enumerate(zip(free.circuit.layers, response.adjoint, strict=True)):
         for name in layer.biases:
             if free.wants_weight(name):
-                gradients.add_weight(name, adjoint.sum_to_size(free.weights[name].shape))
+                grad = adjoint.sum_to_size(free.weights[name].shape)
+                gradients.add_weight(name, free.circuit.stiff(position, grad))
     return gradients
 
 

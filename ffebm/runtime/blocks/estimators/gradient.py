@@ -508,10 +508,12 @@ def _circle_response(free: FreePoint, nudged: Nudged) -> Response:
 
     def pair(index: int) -> tuple[Tensor, Tensor, Tensor]:
         source, target = free.circuit.source(index), free.circuit.target(index)
-        y = free.circuit.couplings[index].spread(state[target], None)
+        coupling = free.circuit.couplings[index]
+        y = coupling.spread(state[target], None)
         z = state[source]
         answer = weighted(y)
-        return torch.cat([z.real, z.imag]), torch.cat([answer.real, -answer.imag]), total(y)
+        drives = torch.cat([answer.real, -answer.imag]).mul_(coupling.factor)
+        return torch.cat([z.real, z.imag]), drives, total(y)
 
     rest = free.phase.settled_state()
     return Response([total(s) for s in state], lambda layer: rest[layer], pair)

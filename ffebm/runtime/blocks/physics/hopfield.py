@@ -2,12 +2,14 @@
 
     E = sum of G(s) - <b, s> - sum of <y, W z>,   G = (1 / scale) * integral of sigma^-1,
 
-so a layer that minimises it given its neighbours is sigma(scale * drive).
+so a layer that minimises it given its neighbours is sigma(scale * drive). Where a block has a weaker
+feedback, all terms of a layer, with its potential and its biases, are multiplied by its stiffness.
 
 Source: Scellier & Bengio 2017 (arXiv 1602.05179), section 2; Nest & Ernoult 2024 (arXiv 2409.03306), eq. 5.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,14 +19,19 @@ from ffebm.runtime.blocks.physics import activation
 from ffebm.runtime.blocks.physics.physics import Map, Moving, Term, Weights
 
 
+@dataclass(frozen=True)
 class Bilinear:
-    """-<y, W z>: no load, and the drives are W z and W^T y as they are."""
+    """-k <y, W z>: no load, and the drives are k W z and k W^T y.
 
-    factor = 1.0
+    Attributes:
+        factor: k, the stiffness of the layer.
+    """
+
+    factor: float = 1.0
 
     def energy(self, linear: Map, z: Tensor, y: Tensor, weights: Weights) -> Tensor:
         """The term, [batch]."""
-        return -(y * linear.forward(z, weights)).flatten(1).sum(1)
+        return -self.factor * (y * linear.forward(z, weights)).flatten(1).sum(1)
 
     def loads(self, linear: Map, weights: Weights) -> None:
         """No state is multiplied in its own equation."""
@@ -33,17 +40,20 @@ class Bilinear:
         """Either end moves in its turn."""
         assert y.answer is not None  # a layer is free
         if z.answer is None:
-            return z.middle(), y.answer
-        return torch.cat([z.middle(), z.answer]), torch.cat([y.answer, y.middle()])
+            return z.middle(), self._stiff(y.answer)
+        return torch.cat([z.middle(), z.answer]), self._stiff(torch.cat([y.answer, y.middle()]))
+
+    def _stiff(self, y: Tensor) -> Tensor:
+        return y if self.factor == 1.0 else y * self.factor
 
 
 class Hopfield:
     """The physics of virtual grounds and neurons: layers do not load each other."""
 
     def terms(self, block: EnergyBlock) -> Sequence[Term]:
-        """The term of each interaction; all are alike."""
-        term = Bilinear()
-        return [term for _ in block.interactions()]
+        """The term of each interaction, with the stiffness of the layer that it drives."""
+        layers = zip(block.layers, block.stiffness(), strict=True)
+        return [Bilinear(stiffness) for layer, stiffness in layers for _ in layer.interactions]
 
     def potential(self, layer: Layer, state: Tensor) -> Tensor:
         """G of each unit."""
