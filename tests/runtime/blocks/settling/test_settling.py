@@ -7,13 +7,13 @@ from hypothesis import HealthCheck, Phase, given, settings
 from torch import Tensor
 
 from ffebm.errors import NotSettledError
-from ffebm.graph.energy_block import Activation, Linear
+from ffebm.graph.energy_block import Activation, Layer, Linear
 from ffebm.plan.schema import Settle
 from ffebm.runtime.blocks.block_runtime import BlockRuntime
 from ffebm.runtime.blocks.coupling import Coupling
 from ffebm.runtime.blocks.estimators.gradient import EP
 from ffebm.runtime.blocks.physics.activation import activate
-from ffebm.runtime.blocks.physics.hopfield import Hopfield
+from ffebm.runtime.blocks.physics.hopfield import Bilinear
 from ffebm.runtime.blocks.projection import ExactProjection
 from ffebm.runtime.blocks.settling.settling import SETTLED, listed_samples
 from tests.runtime.some_blocks import IDENTITY, Builder, Case, cases, max_pool, published_chain, smooth_chain
@@ -36,22 +36,25 @@ def equation_error(case: Case, state: dict[str, Tensor]) -> float:
     leaves = {name: s.detach().requires_grad_() for name, s in state.items()}
     values = {**case.inputs, **leaves}
     energy = torch.zeros((), dtype=torch.float64)
-    terms = Hopfield().terms(case.block)
-    for (layer, interaction), term in zip(case.block.interactions(), terms, strict=True):
-        coupling = Coupling(layer, interaction, term)
+    stiff = dict(zip((layer.value for layer in case.block.layers), case.block.stiffness(), strict=True))
+    for layer, interaction in case.block.interactions():
+        coupling = Coupling(layer, interaction, Bilinear())
         drive = coupling.push(values[interaction.source], case.weights)[0]
         bias = coupling.bias_drive(case.weights)
-        energy = energy + (leaves[layer.value] * (drive if bias is None else drive + bias)).sum()
+        term = (leaves[layer.value] * (drive if bias is None else drive + bias)).sum()
+        energy = energy + stiff[layer.value] * term
     for layer in case.block.layers:
         for name in layer.biases:
-            energy = energy + (leaves[layer.value] * case.weights[name]).sum()
+            energy = energy + stiff[layer.value] * (leaves[layer.value] * case.weights[name]).sum()
     drives = torch.autograd.grad(
         energy, [leaves[layer.value] for layer in case.block.layers], materialize_grads=True
     )
-    return max(
-        float((activate(layer.activation, layer.activation.scale * drive) - state[layer.value]).abs().max())
-        for layer, drive in zip(case.block.layers, drives, strict=True)
-    )
+
+    def error(layer: Layer, drive: Tensor) -> float:
+        expected = activate(layer.activation, layer.activation.scale * drive / stiff[layer.value])
+        return float((expected - state[layer.value]).abs().max())
+
+    return max(error(layer, drive) for layer, drive in zip(case.block.layers, drives, strict=True))
 
 
 @PROPERTY
