@@ -11,6 +11,7 @@ import numpy as np
 import safetensors.numpy
 
 from ffebm.exporters.export import (
+    ADC_NOISE,
     SCALES,
     Export,
     held_matrix,
@@ -94,7 +95,7 @@ def _config(out_bound: float, omega: float = 1.0) -> TorchInferenceRPUConfig:
             inp_noise=0.0,
             out_bound=out_bound,
             out_res=1.0 / {adc_steps},
-            out_noise=0.0,
+            out_noise={adc_noise} * out_bound,
             noise_management=NoiseManagementType.ABS_MAX,
             bound_management=BoundManagementType.NONE,
         ),
@@ -182,7 +183,13 @@ def _crossbar(tile: Crossbar) -> str:
         by_column=tile.scale == "column",
         dac_steps=2**tile.dac.bits - 2,
         adc_steps=2**tile.adc.bits - 2,
+        adc_noise=repr(tile.adc.deviation / tile.adc.top if _has_one_reading(tile) else 0.0),
     )
+
+
+def _has_one_reading(tile: Crossbar) -> bool:
+    """A product is one reading of an ADC; aihwkit adds noise to a product once."""
+    return tile.slices == 1 and tile.dac.slices == 1
 
 
 def _expressible(linear: Linear) -> bool:
@@ -243,12 +250,14 @@ def _notes(plan: Plan, maps: dict[str, Linear], kept: dict[str, Linear]) -> Iter
     yield from settling_notes(plan)
     yield from replica_notes(plan)
     yield from sharing_notes(plan)
-    yield from missing_notes(plan, frozenset({SCALES}))
+    tile = used_group(plan).tile
+    known = {ADC_NOISE} if tile.has_cells and _has_one_reading(tile.crossbar()) else set()
+    yield from missing_notes(plan, frozenset({SCALES, *known}))
     for weight in maps:
         if weight not in kept:
             kind = "transposed" if maps[weight].op == "ConvTranspose" else "grouped"
             yield f"{layer_name(weight)!r} stays torch: aihwkit converts no {kind} convolutions"
-    if not used_group(plan).tile.has_cells:
+    if not tile.has_cells:
         return
     for weight in kept:
         low, high = min(_ranges(plan, weight)), max(_ranges(plan, weight))

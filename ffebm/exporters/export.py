@@ -126,6 +126,7 @@ def replica_notes(plan: Plan) -> list[str]:
 
 
 WEIGHT_SLICES, INPUT_SLICES, SCALES = "weights in slices", "inputs in slices", "scales of single columns"
+ADC_NOISE = "noise of ADCs"
 
 
 def used_group(plan: Plan) -> AnalogGroup:
@@ -168,6 +169,7 @@ def effects(plan: Plan) -> list[str]:
         "offsets of converters": any(c.offset is not None for c in converters),
         "gain errors of converters": any(c.gain is not None for c in converters),
         "curves of ADCs": bool(tile.adc.curve),
+        ADC_NOISE: bool(tile.adc.deviation),
         "learning in place": tile.update is not None,
         "continuous settling": used_group(plan).settling == "continuous",
     }

@@ -187,18 +187,7 @@ def _statistics_problems(cell: Cell, statistics: Statistics) -> Iterator[tuple[s
 def _crossbar_problems(tile: Crossbar) -> Iterator[tuple[str, str, str]]:
     """Contradictions of a tile: where, what was found, what is allowed."""
     yield from _cell_problems(tile.cell)
-    calibrated = tile.adc.range in {"calibrated", "column"}
-    if tile.adc_sigmas is not None and not calibrated:
-        found = f"range {tile.adc.range!r} with adc_sigmas"
-        yield ".adc_sigmas", found, "'calibrated' and 'column' take adc_sigmas, others do not"
-    if tile.adc_sigmas is not None and tile.adc_sigmas.value == 0:
-        yield ".adc_sigmas", "a range of 0", "more than 0"
-    if tile.adc.calibration == "uniform" and not calibrated:
-        found = f"calibration 'uniform' with range {tile.adc.range!r}"
-        yield ".adc.calibration", found, "only 'calibrated' and 'column' are calibrated"
-    if tile.adc.curve and plugins.package_of(plugins.CONVERTERS, tile.adc.curve) is None:
-        installed = ", ".join(plugins.names(plugins.CONVERTERS)) or "none"
-        yield ".adc.curve", f"no installed package offers {tile.adc.curve!r}", f"installed are: {installed}"
+    yield from _adc_problems(tile)
     if tile.top_level < 1:
         yield ".cell.levels", f"{tile.cell.levels} levels with an offset column", "at least 3, or more slices"
     if tile.top_level >= MOST_LEVELS:
@@ -215,6 +204,24 @@ def _crossbar_problems(tile: Crossbar) -> Iterator[tuple[str, str, str]]:
     if tile.update is not None:
         yield from _update_problems(tile, tile.update)
     yield from _dac_problems(tile.dac)
+
+
+def _adc_problems(tile: Crossbar) -> Iterator[tuple[str, str, str]]:
+    """Contradictions of its ADCs."""
+    calibrated = tile.adc.range in {"calibrated", "column"}
+    if tile.adc_sigmas is not None and not calibrated:
+        found = f"range {tile.adc.range!r} with adc_sigmas"
+        yield ".adc_sigmas", found, "'calibrated' and 'column' take adc_sigmas, others do not"
+    if tile.adc_sigmas is not None and tile.adc_sigmas.value == 0:
+        yield ".adc_sigmas", "a range of 0", "more than 0"
+    if tile.adc.calibration == "uniform" and not calibrated:
+        found = f"calibration 'uniform' with range {tile.adc.range!r}"
+        yield ".adc.calibration", found, "only 'calibrated' and 'column' are calibrated"
+    if tile.adc.curve and plugins.package_of(plugins.CONVERTERS, tile.adc.curve) is None:
+        installed = ", ".join(plugins.names(plugins.CONVERTERS)) or "none"
+        yield ".adc.curve", f"no installed package offers {tile.adc.curve!r}", f"installed are: {installed}"
+    if tile.adc.noise is not None and tile.adc.noise.value >= 1:
+        yield ".adc.noise", f"noise of {tile.adc.noise.value:g} times the range", "less than 1"
 
 
 def _single_problems(tile: Crossbar) -> Iterator[tuple[str, str, str]]:

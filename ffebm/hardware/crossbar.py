@@ -106,13 +106,21 @@ class Adc(Converter, frozen=True, forbid_unknown_fields=True, kw_only=True, omit
             with "uniform", those of inputs spread evenly over [-1, 1].
         curve: What it makes of a value before it clips and rounds, by the name that an installed package
             offers; empty is a straight line.
+        noise: Standard deviation of what every reading adds anew before the curve, as a share of its range.
 
-    Source: ADC ranges calibrated on profiled outputs, Xiao et al. 2022 (arXiv 2109.01262) and CrossSim.
+    Source: ADC ranges calibrated on profiled outputs, Xiao et al. 2022 (arXiv 2109.01262) and CrossSim; noise
+    of readings, `out_noise` of IBM/aihwkit, IOParameters, there in the unit of `out_bound`.
     """
 
     range: Literal["calibrated", "column", "maximal", "level"] = "calibrated"
     calibration: Literal["data", "uniform"] = "data"
     curve: str = ""
+    noise: Ratio | None = None
+
+    @property
+    def deviation(self) -> float:
+        """Of the noise of a reading, in codes."""
+        return 0.0 if self.noise is None else float(self.noise.value) * self.top
 
 
 class Crossbar(

@@ -193,6 +193,21 @@ def test_output_noise_has_the_variance_of_theirs(tmp_path: Path) -> None:
 
 
 @needs_aihwkit
+def test_noise_of_adcs_has_the_variance_of_theirs(tmp_path: Path) -> None:
+    machine = noisy(crossbars(4, 256, 256), programming=0.0, reading=0.0)
+    adc = replace(machine.analog[0].tile.crossbar().adc, noise=ratio(0.02))
+    machine = changed(machine, adc=adc)
+    plan = dense_plan(machine)
+    assert not [note for note in export_aihwkit(plan).notes if "noise of ADCs" in note]
+    config = loaded(plan, tmp_path / "x")["_config"]
+    torch.manual_seed(0)
+    weight, x = torch.randn(200, 150) / 10, torch.randn(1, 150).expand(400, -1)
+    ours, theirs = tile_pair(machine, weight, config)
+    found, expected = ours.mvm(x), theirs.eval()(x).detach()
+    assert found.var(0).mean() == pytest.approx(float(expected.var(0).mean()), rel=0.03)
+
+
+@needs_aihwkit
 def test_programming_noise_has_the_variance_of_theirs(tmp_path: Path) -> None:
     """Far from 0 S, where neither is clipped: both cells of a pair near the middle of their range."""
     machine = noisy(crossbars(4, 256, 256), programming=0.002, reading=0.0)

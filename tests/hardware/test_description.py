@@ -288,6 +288,13 @@ CASES: dict[str, tuple[Callable[[str], str], str]] = {
         "analog.tiles.tile.adc.calibration: calibration 'uniform' with continuous settling; "
         "none: each sample sets its own range",
     ),
+    "noise of ADCs": (
+        lambda text: text.replace(
+            "[analog.tile.adc]",
+            '[analog.tile.adc]\nnoise = { value = 1.5, unit = "1", source = "test" }',
+        ),
+        "analog.tiles.tile.adc.noise: noise of 1.5 times the range; less than 1",
+    ),
     "tolerance": (
         lambda text: text.replace("[analog.tile.dac]", VERIFY + "[analog.tile.dac]"),
         "analog.tiles.tile.cell.verify.tolerance: a tolerance of 0; more than 0",

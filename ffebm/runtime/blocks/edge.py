@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ffebm.hardware.description import Converter, Crossbar
 from ffebm.runtime.tiles.lines.converter import LineErrors, bend_, curve_of, drive, line_errors, sense_
-from ffebm.runtime.tiles.noise import FrozenNoise
+from ffebm.runtime.tiles.noise import FrozenNoise, read_normals
 
 
 class Edge:
@@ -57,6 +57,9 @@ class Edge:
         adc, limit = self._crossbar.adc, self._limit(values).reshape(1, -1)
         codes = values.flatten(1).mT * (adc.top / limit).masked_fill_(limit == 0, 0.0)
         sensed = self._errors(adc, f"{name}/adc", values).on(codes, adc.top)
+        if adc.deviation:
+            drawn = read_normals(sensed.shape, sensed, self._frozen.anew)
+            sensed = drawn.mul_(adc.deviation).add_(sensed)
         bend_(sensed, adc.bits, self._curve)
         sense_(sensed, adc.bits)
         return (sensed * (limit / adc.top)).mT.reshape(values.shape)

@@ -94,6 +94,11 @@ class FrozenNoise:
         drawn = torch.randint(2**32, (), generator=self._generator, device=self._generator.device)
         self._phase = int(drawn)
 
+    @property
+    def anew(self) -> torch.Generator:
+        """Source of what is new whenever it is looked at, as the noise of a converter."""
+        return self._generator
+
     def announce(self, reader: int) -> None:
         """The next read is that of a reader: a projection in one of its directions."""
         # torch's generator for the CPU takes 32 bits of a seed and leaves out those above

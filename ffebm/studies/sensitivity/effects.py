@@ -11,24 +11,27 @@ from ffebm.hardware.quantity import Ratio
 Axis = Literal["noise", "bits"]
 
 NOISES = ("programming_noise", "read_noise", "variation")
-"""Random deviations of a cell; beside them the mismatch between the two directions of an array."""
+"""Random deviations of a cell; beside them the mismatch between the two directions of an array, and the noise
+of ADCs."""
 
 
 def has_noise(crossbar: Crossbar) -> bool:
     """Whether any deviation is above zero."""
-    found = [getattr(crossbar.cell, name) for name in NOISES] + [crossbar.mismatch]
+    found = [getattr(crossbar.cell, name) for name in NOISES] + [crossbar.mismatch, crossbar.adc.noise]
     measured = crossbar.cell.statistics is not None and crossbar.cell.statistics.noise > 0
     return measured or any(quantity is not None and quantity.value > 0 for quantity in found)
 
 
 def with_noise(crossbar: Crossbar, factor: float) -> Crossbar:
-    """The tile with every deviation of its cells multiplied."""
+    """The tile with every deviation of its cells, and the noise of its ADCs, multiplied."""
     scaled = {name: _times(getattr(crossbar.cell, name), factor) for name in NOISES}
     measured = crossbar.cell.statistics
     if measured is not None:
         measured = msgspec.structs.replace(measured, noise=measured.noise * factor)
     cell = msgspec.structs.replace(crossbar.cell, **scaled, statistics=measured)
-    return msgspec.structs.replace(crossbar, cell=cell, mismatch=_times(crossbar.mismatch, factor))
+    adc = msgspec.structs.replace(crossbar.adc, noise=_times(crossbar.adc.noise, factor))
+    mismatch = _times(crossbar.mismatch, factor)
+    return msgspec.structs.replace(crossbar, cell=cell, mismatch=mismatch, adc=adc)
 
 
 def with_bits(crossbar: Crossbar, bits: float) -> Crossbar:

@@ -48,6 +48,17 @@ def edge(tile: Crossbar) -> Edge:
     return Edge(tile, FrozenNoise(source()), "machine")
 
 
+def test_what_leaves_is_read_under_noise_of_the_adcs() -> None:
+    tile = with_adc(crossbar(bits=16), noise=ratio(0.002), range="maximal")
+    s, reads = random(1, 20), 5_000
+    block = edge(tile)
+    block.begin_phase()
+    found = block.sense("s", s.expand(reads, 20)) / s.abs().max()
+    inner = found[:, (s[0].abs() < 0.98 * s.abs().max())]
+    assert inner.std(0).tolist() == pytest.approx([0.002] * inner.shape[1], rel=0.05)
+    assert (torch.corrcoef(inner.T) - torch.eye(inner.shape[1])).abs().max() < 5 / reads**0.5
+
+
 @pytest.mark.parametrize("sigmas", [100.0, 1.5])
 def test_what_leaves_is_a_code_of_the_range(sigmas: float) -> None:
     tile = replace(crossbar(bits=5), adc_sigmas=ratio(sigmas))

@@ -150,12 +150,14 @@ class ReadLines:
         noise: Standard deviation of the noise of a unit of power, in codes; None without noise.
         bias: In codes; None without.
         group: Rows that have the noise of an offset column in common; 0 without one.
+        reading: Standard deviation of what each reading adds, in codes.
     """
 
     gain: Tensor
     noise: Tensor | None
     bias: Tensor | None
     group: int
+    reading: float = 0.0
 
 
 def line_errors(converter: Converter, shape: Sequence[int], like: Tensor, name: str) -> LineErrors:

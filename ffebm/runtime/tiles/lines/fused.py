@@ -100,7 +100,8 @@ def sensed_(products: Tensor, vectors: tuple[Tensor, Tensor], rows: ReadLines, t
 
     def part(first: int, last: int) -> int:
         key = np.uint64(seed % 2**64)
-        return cast("int", _sense(given, rows.group, np.float32(top), (table, key), first, last))
+        codes = np.float32(top), np.float32(rows.reading)
+        return cast("int", _sense(given, rows.group, codes, (table, key), first, last))
 
     return _share_out(part, products.shape[-1], products.numel())
 
@@ -178,8 +179,9 @@ def _code(values, start, scale, sums, top, with_sum):  # type: ignore[no-untyped
 
 
 @_compiled
-def _sense(arrays_of, group, top, source, first, last):  # type: ignore[no-untyped-def]
+def _sense(arrays_of, group, codes, source, first, last):  # type: ignore[no-untyped-def]
     products, largest, root, gain, noise, bias = arrays_of
+    top, reading = codes
     arrays, rows, batch = products.shape
     own, common = np.empty(_COLUMNS, np.float32), np.zeros(_COLUMNS, np.float32)
     words = np.uint64((batch + 3) // 4)
@@ -199,6 +201,11 @@ def _sense(arrays_of, group, top, source, first, last):  # type: ignore[no-untyp
                         _normals(common, n, place + np.uint64(rows) * words, source)
                     for j in range(n):
                         values[j] += (own[j] + common[j]) * (scale * power[j])
+                if reading > 0:  # streams behind those of the cells
+                    place = np.uint64(arrays * 2 * rows + a * rows + row) * words + np.uint64(start // 4)
+                    _normals(own, n, place, source)
+                    for j in range(n):
+                        values[j] += own[j] * reading
                 clipped += _convert(values, high, shift, gain[a, row], top, n)
     return clipped
 

@@ -187,6 +187,7 @@ class Readout:
         slice_bits: Bits of an input that one read takes; None takes all at once.
         factor: From the conductance range to ADC codes a driven code, [..., 1, 1] or [..., n_out, 1].
         curve: What the ADCs make of a value before they clip and round; None is a straight line.
+        noise: Standard deviation of what each reading of an ADC adds, in codes.
     """
 
     product: ArrayProduct
@@ -197,6 +198,7 @@ class Readout:
     slice_bits: int | None
     factor: Tensor
     curve: AdcCurve | None = None
+    noise: float = 0.0
     _of_rows: dict[tuple[int, ...], ReadLines] = field(default_factory=dict)
 
     def read(
@@ -255,7 +257,7 @@ class Readout:
         codes, largest, root = passes.driven(flat, top_code(self.dac_bits), fixed, product.column == "driven")
         buffer = torch.bmm(product.fold(shared), codes)
         seed = 0
-        if product.noise is not None:
+        if product.noise is not None or self.noise:
             seed = int(torch.empty((), dtype=torch.int64).random_(-(2**63), None, generator=generator))
         clipped = passes.sensed_(buffer, (largest, root), self._rows(shared), top_code(self.adc_bits), seed)
         return product.unfold(buffer, shared).mT, torch.tensor(clipped)
@@ -267,7 +269,8 @@ class Readout:
             noise = None if product.noise is None else product.fold_lines(product.noise, shared)
             bias = None if self.bias is None else product.fold_lines(self.bias, shared)
             group = product.weight.shape[-2] if product.column == "read" else 0
-            self._of_rows[key] = ReadLines(product.fold_lines(self.gain, shared), noise, bias, group)
+            gain = product.fold_lines(self.gain, shared)
+            self._of_rows[key] = ReadLines(gain, noise, bias, group, self.noise)
         return self._of_rows[key]
 
     def _once(
@@ -280,6 +283,8 @@ class Readout:
         if meter is not None:
             meter.see(view, codes)
             return view, torch.zeros((), dtype=torch.int64)
+        if self.noise:
+            buffer.add_(read_normals(buffer.shape, buffer, generator), alpha=self.noise)
         bend_(buffer, self.adc_bits, self.curve)
         return view, sense_(buffer, self.adc_bits)
 
@@ -331,6 +336,7 @@ def readout(
         slice_bits=dac.slice_bits,
         factor=factor,
         curve=curve_of(adc),
+        noise=adc.deviation,
     )
 
 

@@ -101,6 +101,24 @@ def test_noise_has_the_moments_that_torch_draws(
     assert abs(float((found[0] * found[1]).mean() / (found[0].std() * found[1].std()))) < 4 / 60_000**0.5
 
 
+@pytest.mark.parametrize("cells", [0.0, SIGMA])
+def test_noise_of_adcs_has_the_moments_that_torch_draws(
+    cells: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = crossbar(bits=16, reading=cells)
+    kind = replace(kind, adc=replace(kind.adc, noise=ratio(0.001)))
+    one = array(kind, 2, 3, 8, beyond=20.0)
+    x = vectors(1, 1, 8).expand(2, 20_000, 8)
+    (found, _), (expected, _) = both(one, x, monkeypatch)
+    found, expected = found - found.mean(1, keepdim=True), expected - expected.mean(1, keepdim=True)
+    assert found.std(1).flatten().tolist() == pytest.approx(expected.std(1).flatten().tolist(), rel=0.03)
+    lines = found.transpose(1, 2).flatten(0, 1)
+    assert (torch.corrcoef(lines) - torch.eye(6)).abs().max() < 5 / 20_000**0.5
+    if not cells:
+        own = float(one.noise * one.gain.flatten()[0]) * float(x[0, 0].abs().max())
+        assert float(found[0].std()) == pytest.approx(own, rel=0.03)
+
+
 def numbers(seed: int, rows: int = 4, batch: int = 50_000) -> Tensor:
     """Standard normal numbers, [rows, batch]."""
     out, ones = torch.zeros(1, rows, batch), torch.ones(1, batch)

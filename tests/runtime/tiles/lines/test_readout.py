@@ -190,3 +190,40 @@ def test_each_input_slice_is_a_reading_that_may_be_clipped() -> None:
         beyond.append(int(((held @ (digits / 3)).abs() * 63 / limit >= 63.5).sum()))
     assert all(0 < count < 200 for count in beyond)
     assert tile.readings() == Readings(3 * 200, sum(beyond))
+
+
+def reading(kind: Crossbar, share: float) -> Crossbar:
+    return with_adc(kind, noise=ratio(share))
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_each_reading_of_an_adc_adds_a_share_of_its_range(*, transposed: bool) -> None:
+    held, x = random(3, 7).clamp(-1, 1), random(7, seed=2)
+    kind, scale = reading(crossbar(bits=24), 0.004), torch.ones(1, 1, dtype=held.dtype)
+    limit = 100 * adc_range(to_levels(held, scale, kind), kind)
+    out, _ = readout(held, scale, limit, kind, transposed=transposed).read(x.expand(READS, -1), source())
+    found, expected = out - x @ held.T, 0.004 * float(limit) * float(x.abs().max())
+    assert found.mean(0).abs().max() < 4 * expected / READS**0.5
+    assert found.std(0).tolist() == pytest.approx([expected] * 3, rel=0.02)
+    assert (torch.corrcoef(found.T) - torch.eye(3)).abs().max() < 4 / READS**0.5
+
+
+def test_noise_of_cells_and_of_adcs_add_in_quadrature_and_slices_read_anew() -> None:
+    held, x = random(3, 7).clamp(-1, 1), random(7, seed=2)
+    kind = reading(crossbar(bits=24, reading=SIGMA), 0.0005)
+    scale = torch.ones(1, 1, dtype=held.dtype)
+    limit = 100 * adc_range(to_levels(held, scale, kind), kind)
+    own = 0.0005 * float(limit) * float(x.abs().max())
+    cells = math.sqrt(2) * SIGMA * float(x.norm())
+    assert noise_at_outputs(held, x, kind).std(0).tolist() == pytest.approx(
+        [math.hypot(own, cells)] * 3, rel=0.02
+    )
+    sliced = reading(with_dac(crossbar(bits=7), slice_bits=3), 0.01)
+    fine_ = with_adc(sliced, bits=24)
+    factors = math.hypot(1.0, 8.0)  # of the readings of two slices of 3 bits
+    limit = 100 * adc_range(to_levels(held, scale, fine_), fine_)
+    array = readout(held, scale, limit, fine_)
+    out, _ = array.read(x.expand(READS, -1), source())
+    assert array.noise == pytest.approx(0.01 * top_code(24))
+    expected = float(array.gain * array.noise) * factors * float(x.abs().max())
+    assert out.std(0).tolist() == pytest.approx([expected] * 3, rel=0.02)
