@@ -176,7 +176,7 @@ def _crossbar(tile: Crossbar) -> str:
     return CROSSBAR.format(
         g_min=repr(g_min),
         g_max=repr(g_max),
-        programming=repr(cell.programming_deviation * (g_max - g_min) * ranges),
+        programming=repr(cell.programming_deviation / math.sqrt(cell.devices) * (g_max - g_min) * ranges),
         read=repr(math.sqrt(2.0) * cell.read_deviation * ranges),
         rows=tile.rows,
         cols=tile.cols,

@@ -157,7 +157,7 @@ def _parameters(tile: Crossbar) -> dict[str, Any]:
         "Rmax": 1.0 / g_min if g_min else 1e3 / g_max,
         "infinite_on_off_ratio": g_min == 0,
         "read_noise": _normal(cell.read_deviation * span),
-        "programming_error": _normal(cell.programming_deviation * span),
+        "programming_error": _normal(cell.programming_deviation / math.sqrt(cell.devices) * span),
     }
     adc: dict[str, Any] = {"model": "SignMagnitudeADC", "bits": tile.adc.bits, "signed": True}
     dac: dict[str, Any] = {"model": "SignMagnitudeDAC", "bits": tile.dac.bits, "signed": True}

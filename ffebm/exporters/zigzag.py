@@ -97,7 +97,11 @@ def _memories(hardware: Hardware, tile: Crossbar, inputs: int, weights: int) -> 
     every = tuple(f"{operand}, {way}" for operand in ("I1", "I2") for way in ("fh", "tl"))
     return {
         "cells": _memory(
-            weights, (0.0, tile.cells_a_weight * tile.cell.write_energy.value * PICO), 0, ["I2"], []
+            weights,
+            (0.0, tile.cells_a_weight * tile.cell.devices * tile.cell.write_energy.value * PICO),
+            0,
+            ["I2"],
+            [],
         )
         | {"ports": [_port("rw_port_1", weights, ("I2, fh", "I2, tl"))]},
         "input_registers": _memory(inputs, (0.0, 0.0), 1, ["I1"], ["D1"])

@@ -102,8 +102,20 @@ def _tiles_problems(tiles: AnalogGroup) -> Iterator[tuple[str, str, str]]:
     yield from _continuous_problems(tile)
 
 
+def _devices_problems(tile: Crossbar) -> Iterator[tuple[str, str, str]]:
+    """Contradictions of several devices a cell."""
+    found = f"{tile.cell.devices} devices a cell"
+    if tile.update is not None:
+        yield ".cell.devices", f"{found} that learn in place, whose pulses are those of one", "1"
+    if tile.wires is not None:
+        yield ".cell.devices", f"{found} with wires, which run from cell to cell", "1, or no wires"
+
+
 def _continuous_problems(tile: Crossbar) -> Iterator[tuple[str, str, str]]:
     """Contradictions of a tile in circuits that settle by themselves."""
+    if tile.cell.devices > 1:
+        found = f"{tile.cell.devices} devices a cell of a circuit that settles by itself"
+        yield ".tile.cell.devices", found, "1, with the conductances of all together"
     if tile.slices > 1 or tile.dac.slices > 1:
         yield ".settling", "continuous settling of slices, which are added digitally", "one slice"
     elif tile.adc.range not in {"calibrated", "maximal"}:
@@ -201,6 +213,8 @@ def _crossbar_problems(tile: Crossbar) -> Iterator[tuple[str, str, str]]:
         yield ".omega", found, "omega is for tiles that are programmed; tile.update.range says the same"
     if tile.is_single:
         yield from _single_problems(tile)
+    if tile.cell.devices > 1:
+        yield from _devices_problems(tile)
     if tile.update is not None:
         yield from _update_problems(tile, tile.update)
     yield from _dac_problems(tile.dac)

@@ -231,9 +231,10 @@ class Crossbar(
     def meaning(self) -> str:
         """What a conductance stands for, in words that tell one kind of cells from another."""
         cell = self.cell
+        several = f", {cell.devices} devices a cell" if cell.devices > 1 else ""
         return (
             f"{self.slices} x {cell.levels} levels from {cell.g_min.value:g} to {cell.g_max.value:g} S, "
-            f"{self.mapping}"
+            f"{self.mapping}{several}"
         )
 
     def crossbar(self) -> "Crossbar":
@@ -276,5 +277,5 @@ class Crossbar(
 
     @property
     def cells_a_weight(self) -> int:
-        """Cells of one weight, without an offset column."""
+        """Cells of one weight, each of `cell.devices`, without an offset column."""
         return self.slices * (2 if self.mapping == "differential" else 1)

@@ -85,7 +85,10 @@ def _of_tile(tile: Any) -> dict[str, float]:
         return {}
     slices, cells = tile.get("slices", 1), 1 if tile.get("mapping") in {"offset", "single"} else 2
     asked = {"rows": tile.get("rows"), "cols": tile.get("cols"), **_bits(tile.get("adc"))}
-    asked["arrays"] = slices * cells if isinstance(slices, int) else None
+    cell = tile.get("cell")
+    devices = cell.get("devices", 1) if isinstance(cell, dict) else 1
+    known = isinstance(slices, int) and isinstance(devices, int)
+    asked["arrays"] = slices * cells * devices if known else None
     return _numbers(asked)
 
 

@@ -30,6 +30,11 @@ spread = {{ value = 0.01, unit = "1", {SOURCE} }}
 start = {{ value = 20, unit = "s", {SOURCE} }}
 elapsed = {{ value = 5, unit = "s", {SOURCE} }}
 """
+WIRES = f"""[analog.tile.wires]
+row = {{ value = 1.0, unit = "Ohm", {SOURCE} }}
+column = {{ value = 1.0, unit = "Ohm", {SOURCE} }}
+
+"""
 RELAXATION = f"""[analog.relaxation]
 time_constant = {{ value = 10e-9, unit = "s", {SOURCE} }}
 time_constants = {{ value = 10, unit = "1", {SOURCE} }}
@@ -294,6 +299,23 @@ CASES: dict[str, tuple[Callable[[str], str], str]] = {
             '[analog.tile.adc]\nnoise = { value = 1.5, unit = "1", source = "test" }',
         ),
         "analog.tiles.tile.adc.noise: noise of 1.5 times the range; less than 1",
+    ),
+    "devices that learn": (
+        lambda text: learning(text).replace("levels = 128", "levels = 128\ndevices = 5"),
+        "analog.tiles.tile.cell.devices: 5 devices a cell that learn in place, whose pulses are those of "
+        "one; 1",
+    ),
+    "devices of a circuit": (
+        lambda text: by_itself(text).replace("levels = 128", "levels = 128\ndevices = 5"),
+        "analog.tiles.tile.cell.devices: 5 devices a cell of a circuit that settles by itself; 1, with the "
+        "conductances of all together",
+    ),
+    "devices and wires": (
+        lambda text: text.replace("levels = 128", "levels = 128\ndevices = 5").replace(
+            "[analog.tile.dac]", WIRES + "[analog.tile.dac]"
+        ),
+        "analog.tiles.tile.cell.devices: 5 devices a cell with wires, which run from cell to cell; 1, or no "
+        "wires",
     ),
     "tolerance": (
         lambda text: text.replace("[analog.tile.dac]", VERIFY + "[analog.tile.dac]"),

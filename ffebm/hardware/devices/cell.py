@@ -1,5 +1,6 @@
 """The memory element of a crossbar, and what each one gets wrong."""
 
+import math
 from typing import Annotated, Literal
 
 import msgspec
@@ -95,6 +96,11 @@ class Cell(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         stuck: Cells that cannot be written.
         drift: How conductances decay.
         statistics: Measured noise and drift that depend on the conductance, by name.
+        devices: Devices side by side that make up a cell, written to one conductance each; a line carries the
+            sum of their currents. All else here is of one device.
+
+    Source: several devices a weight: Boybat et al. 2018 (10.1038/s41467-018-04933-y), here without their
+    arbitration of single updates; `num_devices` of IBM/aihwkit, inference/noise/hermes.py.
     """
 
     levels: Annotated[int, Meta(ge=2)]
@@ -109,16 +115,20 @@ class Cell(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     stuck: Stuck | None = None
     drift: Drift | None = None
     statistics: Statistics | None = None
+    devices: Annotated[int, Meta(ge=1, le=64)] = 1
 
     @property
     def programming_deviation(self) -> float:
-        """Of a programmed conductance, as a share of the range, where it is the same for all; else 0."""
+        """Of a programmed device, as a share of its range, where it is the same for all; else 0."""
         return 0.0 if self.programming_noise is None else float(self.programming_noise.value)
 
     @property
     def read_deviation(self) -> float:
-        """Of a conductance at each read, as a share of the range, where it is the same for all; else 0."""
-        return 0.0 if self.read_noise is None else float(self.read_noise.value)
+        """Of a cell at each read, as a share of its range, where it is the same for all; else 0.
+
+        Devices side by side miss their conductances independently.
+        """
+        return 0.0 if self.read_noise is None else float(self.read_noise.value) / math.sqrt(self.devices)
 
     @property
     def elapsed(self) -> float | None:

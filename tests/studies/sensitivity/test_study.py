@@ -18,8 +18,9 @@ from ffebm.studies.sensitivity.units import units_of
 from ffebm.training.calibration import calibration_batch
 from ffebm.training.classification import all_logits, fitted, hits
 from ffebm.training.data import Data
-from tests.machines import with_tiles
+from tests.machines import ratio, with_tiles
 from tests.models import Builder
+from tests.runtime.tiles.bench import with_adc
 
 METHODS: tuple[Method, ...] = ("by superposition", "by work")
 LEVELS: Levels = {"noise": (0.0, 30.0), "bits": (2.0, 12.0)}
@@ -258,6 +259,9 @@ def test_effects_change_what_they_name() -> None:
     assert louder.cell.programming_deviation == pytest.approx(0.03)
     assert with_noise(tile, 1.0) == tile
     assert has_noise(tile)
+    read = with_adc(with_noise(tile, 0.0), noise=ratio(0.01))
+    assert has_noise(read)
+    assert with_noise(read, 3.0).adc.noise == ratio(0.01 * 3)
     measured = load_hardware("hermes").analog[0].tile.crossbar()
     assert measured.cell.statistics is not None
     louder = with_noise(measured, 3.0)

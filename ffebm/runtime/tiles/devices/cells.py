@@ -26,7 +26,7 @@ class CellArray:
         name: Of the array in its machine.
 
     Attributes:
-        conductance: As written, siemens.
+        each: Conductances as written, siemens; of several devices a cell [devices, *cells], else [*cells].
         elapsed: Seconds from programming to reads; None takes those of the description.
     """
 
@@ -36,13 +36,18 @@ class CellArray:
         self._name = name
         self._nature: dict[str, Tensor] = {}
         self._target = torch.empty(0)  # what exponents of drift follow, with measured statistics
-        self.conductance = torch.empty(0)
+        self.each = torch.empty(0)
         self.elapsed: float | None = None
 
-    def write(self, target: Tensor) -> None:
-        """Bring every cell to its target, siemens, as well as it goes.
+    @property
+    def conductance(self) -> Tensor:
+        """Of the cells as written, siemens: the mean of their devices."""
+        return self._joined(self.each)
 
-        A write moves a cell from g to
+    def write(self, target: Tensor) -> None:
+        """Bring every device of every cell to its target, siemens, as well as it goes.
+
+        A write moves a device from g to
 
             g' = g + (target - g) (1 + variation xi) + programming_noise (g_max - g_min) xi',    at least 0 S,
 
@@ -54,6 +59,7 @@ class CellArray:
         Papandreou et al., ICECS 2010 (10.1109/ICECS.2010.5724687); stuck cells as Device_SAF of MNSIM 2.0.
         """
         self._target = target
+        target = self._beside(target)
         found = self._written(target, None)
         verify = self._cell.verify
         for _ in range(verify.writes - 1 if verify else 0):
@@ -62,36 +68,58 @@ class CellArray:
             if not bool(off.any()):
                 break
             found = torch.where(off, self._written(target, found), found)
-        self.conductance = self._stuck(found)
+        self.each = self._stuck(found)
 
     def put(self, conductance: Tensor) -> None:
         """Set every cell exactly, but for stuck ones: to what pulses have made of it."""
-        self._target = self.conductance = self._stuck(conductance)
+        self.each = self._stuck(self._beside(conductance))
+        self._target = self.conductance
 
-    def restore(self, conductance: Tensor, target: Tensor) -> None:
-        """Take up cells as they were written, and what they were to be, siemens."""
-        self.conductance, self._target = conductance, target
+    def restore(self, each: Tensor, target: Tensor) -> None:
+        """Take up devices as they were written, and what their cells were to be, siemens."""
+        self.each, self._target = each, target
 
     def factor(self, like: Tensor) -> Tensor | None:
         """The factor of each cell's writes; None without variation."""
         return None if self._cell.variation is None else self._natural("variation", self._variation, like)
 
-    def seen(self) -> Tensor:
-        """Conductances at the time of a read, siemens.
+    def seen(self, mismatch: float | None = None, name: str = "") -> Tensor:
+        """Conductances of the cells at the time of a read, siemens.
 
         G(t) = G(t0) (t / t0)^-nu, with nu of each cell from a normal distribution; up to t0, G(t0). With
         measured statistics nu follows the conductance that the cell was to be written to.
 
+        Args:
+            mismatch: Standard deviation of the share by which a read in the other direction meets another
+                conductance; None without.
+            name: Of these shares in the machine.
+
         Source: Joshi et al. 2020 (arXiv 1906.03138); IBM/aihwkit, inference/noise/pcm.py.
         """
+        found = self._seen()
+        if mismatch is not None:
+            found = found * machine_normals(found.shape, found, name).mul_(mismatch).add_(1.0)
+        return self._joined(found)
+
+    def _seen(self) -> Tensor:
+        """The same of each device."""
         elapsed, measured = self._seconds, self._cell.statistics
         if elapsed is None:
-            return self.conductance
+            return self.each
         if measured is not None:
             device, drawn = STATISTICS[measured.name], self._drawn_drift()
             nu = device.exponents(self._target, self._cell.g_max.value, drawn)
-            return self.conductance * device.decay(nu, elapsed)
-        return self.conductance * self._decay(elapsed)
+            return self.each * device.decay(nu, elapsed)
+        return self.each * self._decay(elapsed)
+
+    def _beside(self, cells: Tensor) -> Tensor:
+        """What cells have, for each of their devices."""
+        several = self._cell.devices
+        return cells if several == 1 else cells.expand(several, *cells.shape).contiguous()
+
+    def _joined(self, each: Tensor) -> Tensor:
+        """The mean of the devices of each cell."""
+        return each if self._cell.devices == 1 else each.mean(0)
 
     def read_noise(self) -> Tensor | None:
         """Standard deviation of each cell at a read, siemens; None if it is the same for all."""
@@ -99,8 +127,9 @@ class CellArray:
         if measured is None or elapsed is None or measured.noise == 0:
             return None
         device = STATISTICS[measured.name]
-        share = device.read_noise(self.conductance, self._cell.g_max.value, elapsed)
-        return share * self.seen() * measured.noise
+        share = device.read_noise(self.each, self._cell.g_max.value, elapsed)
+        apart = share * self._seen() * measured.noise
+        return apart if self._cell.devices == 1 else apart.square().sum(0).sqrt_() / self._cell.devices
 
     @property
     def _seconds(self) -> float | None:
@@ -168,7 +197,7 @@ class CellArray:
 
     def _natural(self, what: str, draw: Callable[[Tensor], Tensor], like: Tensor | None = None) -> Tensor:
         """A property of the cells, drawn when it is first needed."""
-        like = self.conductance if like is None else like
+        like = self.each if like is None else like
         known = self._nature.get(what)
         if known is None or known.shape != like.shape or known.device != like.device:
             known = self._nature[what] = draw(like)
@@ -230,9 +259,12 @@ class PairedCells:
         """
         apart = transposed and self._crossbar.mismatch is not None
         if apart not in self._held:
-            plus, minus = self._up.seen(), self._down.seen()
-            if apart:
-                plus, minus = self._mismatched(plus, "plus"), self._mismatched(minus, "minus")
+            mismatch = self._crossbar.mismatch
+            share = mismatch.value if apart and mismatch is not None else None
+            plus, minus = (
+                side.seen(share, f"{self._name}/mismatch {name}")
+                for side, name in ((self._up, "plus"), (self._down, "minus"))
+            )
             self._held[apart] = self._difference(plus, minus)
         return self._held[apart]
 
@@ -275,16 +307,16 @@ class PairedCells:
             change: [..., n_out, n_in], in units of the whole conductance range.
         """
         self._held.clear()
-        plus, minus = self.plus, self.minus
+        plus, minus = self._up.each, self._down.each
         top = min(self._crossbar.top_level, self._crossbar.cell.levels - 1)
         lowest = 0 if self._crossbar.is_single else -top
         self.program((self.digits() + change * (self._crossbar.cell.levels - 1)).clamp_(lowest, top))
         still = change == 0
-        self._up.conductance = torch.where(still, plus, self.plus)
+        self._up.each = torch.where(still, plus, self._up.each)
         if self._crossbar.mapping != "differential":
-            self._down.conductance = minus
+            self._down.each = minus
         else:
-            self._down.conductance = torch.where(still, minus, self.minus)
+            self._down.each = torch.where(still, minus, self._down.each)
 
     def pulse(self, change: Tensor, law: Update) -> None:
         """Learn in place; see `pulsed`. Only one cell of a differential pair is off g_min, before and after.
@@ -340,8 +372,8 @@ class PairedCells:
         self._up.elapsed = self._down.elapsed = seconds
 
     def state(self) -> dict[str, Tensor]:
-        """The conductances as written."""
-        return {"plus": self.plus, "minus": self.minus}
+        """The conductances as written, of each device."""
+        return {"plus": self._up.each, "minus": self._down.each}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take up a state of a tile, with the digits that it was to hold."""
@@ -364,8 +396,3 @@ class PairedCells:
         elif wires is not None:
             plus, minus = conducted_pairs(plus, minus, wires)
         return (plus - minus) / self._span
-
-    def _mismatched(self, conductance: Tensor, side: str) -> Tensor:
-        assert self._crossbar.mismatch is not None
-        drawn = machine_normals(conductance.shape, conductance, f"{self._name}/mismatch {side}")
-        return conductance * drawn.mul_(self._crossbar.mismatch.value).add_(1.0)
