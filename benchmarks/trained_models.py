@@ -4,6 +4,9 @@ The three models of rapidocr-onnxruntime and magika's, on real inputs, at block 
 plan computes what the model computes; `reference` adds converters and noise. A part of the noise at a time
 shows where the drop comes from. Nothing is trained for the tiles; the ranges of the ADCs are calibrated on
 the same inputs, without their answers. Agreements are means +- standard deviations over seeds of the noise.
+
+`--blocks` compiles at block size 2 instead, on exact tiles and with a feedback of several strengths: how near
+blocks of two layers that feel each other stay to a model that was not trained with them.
 """
 
 import argparse
@@ -27,6 +30,10 @@ from tests.packaged_models import MODELS, Data, Packaged, agreement
 COUNTS = {"which way up": 40, "where text is": 10, "what text says": 20, "kinds of files": 200}
 """Inputs of each model."""
 FINE_BITS = 16
+STRENGTHS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.001)
+"""Of the feedback in blocks of two layers."""
+SETTLED = 1e-4
+"""Residual below which a sample counts as settled in a block."""
 
 
 def machines() -> dict[str, Hardware]:
@@ -67,6 +74,37 @@ def run(model: Packaged, hardware: Hardware, x: Data, seed: int) -> tuple[Data, 
     return result, share(on_tiles, sum(node.macs for node in plan.nodes))
 
 
+def at_block_size_2(name: str, count: int) -> None:
+    """One model in blocks of two layers, by how strongly the lower ones feel the upper ones."""
+    model = MODELS[name]
+    path = model.path()
+    if path is None:
+        print(f"\n{name}: {model.package} is not installed (make venv)", flush=True)
+        return
+    x = model.inputs(count)
+    dims = {**model.dims, "x_0": len(x)} if model.dims else {}
+    plan = ffebm.compile(path, hardware="ideal", dims=dims, replicas=1, block_size=2)
+    pairs = [index for index, block in enumerate(plan.blocks) if len(block.layers) == 2]
+    print(f"\n{model.package}, {Path(model.file).name}: {len(x)} inputs, {model.decision}")
+    print(f"{len(pairs)} of {len(plan.blocks)} blocks have two layers", flush=True)
+    if not pairs:
+        return
+
+    expected = oracle(path, x)
+    print("| feedback | settled, % | relative error | agreement, % |\n|---|---|---|---|")
+    for feedback in STRENGTHS:
+        plan = ffebm.compile(path, hardware="ideal", dims=dims, replicas=1, block_size=2, feedback=feedback)
+        net = ffebm.Executor(plan)
+        net.notices.enabled = False
+        with torch.no_grad():
+            result: Data = net(torch.from_numpy(x)).numpy()
+        residuals = torch.cat([net.equilibria[index].residual for index in pairs])
+        settled = 100 * float((residuals <= SETTLED).double().mean())
+        error = float(np.abs(result - expected).max() / np.abs(expected).max())
+        same = 100 * agreement(model.decide(result), model.decide(expected))
+        print(f"| {feedback:g} | {settled:.0f} | {error:.1e} | {same:.1f} |", flush=True)
+
+
 def spread(values: list[float]) -> str:
     """Mean and, of several, standard deviation."""
     bar = f" +- {statistics.stdev(values):.1f}" if len(set(values)) > 1 else ""
@@ -98,9 +136,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3, help="of the tiles' noise")
     parser.add_argument("--model", choices=list(COUNTS), help="only this one")
+    parser.add_argument("--blocks", action="store_true", help="blocks of two layers, on exact tiles")
     args = parser.parse_args()
     for name, count in COUNTS.items():
-        if args.model in {None, name}:
+        if args.model in {None, name} and args.blocks:
+            at_block_size_2(name, count)
+        elif args.model in {None, name}:
             table(name, count, args.seeds)
 
 
