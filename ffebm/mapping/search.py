@@ -7,9 +7,9 @@ for the default objective, with which all plans are made that ask for no figure,
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import combinations, product
+from itertools import chain, combinations, islice, product
 from typing import get_args
 
 from ffebm.errors import UsageError
@@ -24,20 +24,20 @@ from ffebm.mapping.tile_counts import boxes_of, tile_counts, ways_of
 from ffebm.mapping.whole import WholeChoice, whole_choice
 from ffebm.plan.mapping import Objective
 
+OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
+"""What a mapping may make small."""
 ROUNDS = 8
 """Most times that the solver is asked again, with less, because its choice does not pack or is too slow."""
-TRIES: dict[Objective, int] = dict.fromkeys(get_args(Objective), 2000) | {"analog": 300}
+TRIES: dict[Objective, int] = dict.fromkeys(OBJECTIVES, 2000) | {"analog": 300}
 """Nodes of graphs in schedules that are tried for 1,000 of effort; fewer where no figure was asked for."""
-A_SCHEDULE = 50
-"""Effort for one schedule of a large graph: all of its mappings that are looked at have one at 750."""
+A_SCHEDULE = 40
+"""Effort for one schedule of a large graph: all of its mappings that are looked at have one at 1,000."""
 CLOSE_SHARES = (1.0, 0.985, 0.97)
 """Shares of the tiles, with parts of tiles as such; behind the first one where the work on tiles counts."""
 SHARES = (1.0, 0.93, 0.86, 0.78, 0.7, 0.5)
 """Shares of the tiles that the solver may fill, one after the other until its choice packs."""
 BUNDLES = 20_000
 """Bundles of mappings that are packed to fill what is left of the tiles, for 1,000 of effort."""
-LINEAR: tuple[Objective, ...] = ("analog", "latency", "throughput", "energy")
-"""Objectives whose choices by price are scheduled for all others than the default; "edp" takes a sweep."""
 WEIGHS: dict[Objective, tuple[int, int]] = {
     "analog": (1, 0),
     "latency": (1, 0),
@@ -170,8 +170,10 @@ class Search:
         choosing: What each block could be.
         goal: What is wanted.
         measure: Schedules a mapping.
+        beside: Objectives whose choices by price are scheduled too.
         seen: Mappings that were scheduled.
         packed: Whether mappings pack, each with the blocks' bundles apart or not.
+        solved: The solver's choice for an objective without limits, and what packs.
     """
 
     graph: Graph
@@ -179,8 +181,10 @@ class Search:
     choosing: tuple[Choosing, ...]
     goal: Goal
     measure: Measure
+    beside: tuple[Objective, ...] = OBJECTIVES
     seen: dict[tuple[int, ...], Tried] = field(default_factory=dict)
     packed: dict[tuple[tuple[int, ...], bool], bool] = field(default_factory=dict)
+    solved: dict[Objective, tuple[Choice, list[tuple[int, ...]]]] = field(default_factory=dict)
 
     def best(self) -> Searched:
         """The best mapping that was found.
@@ -207,8 +211,8 @@ class Search:
                 choice, packed = self._packed(whole, objective, limits)
             except UsageError:
                 break
-            picks = [*packed, *map(self._closer, packed), *picks]
-            kept = self._scheduled(self._competing(picks))
+            picks = [*packed, *picks]
+            kept = self._scheduled(picks)
             if any(not self._excess(found) for found in kept):
                 return choice, kept
             limits = self._tighter(limits, kept[0])
@@ -223,17 +227,20 @@ class Search:
         return [picked for picked in picks if self._work(picked) == most]
 
     def _scheduled(self, picks: Sequence[tuple[int, ...]]) -> list[Tried]:
-        """Mappings with their schedules.
+        """Mappings with their schedules, then those that take the tiles there are more closely.
 
-        Where the effort is little for the graph these are the first ones, as many as it lasts; where only
-        the shortest counts, without what cannot be it.
+        Where the effort is little for the graph these are as many as it lasts, but at least the mappings
+        themselves, so that all objectives look at the same ones; where only the shortest counts, without
+        what cannot be it.
         """
+        first = self._competing(list(dict.fromkeys(picks)))
+        everything = chain(first, map(self._closer, first))
         if self.goal.limited or self._tries() is not None:
-            return [self.tried(picked) for picked in picks]
-        most = max(1, self.goal.effort // A_SCHEDULE, self._affordable())
+            return [self.tried(picked) for picked in _unique(everything)]
+        most = max(len(first), self.goal.effort // A_SCHEDULE, self._affordable())
         shortest = self.goal.objective in {"analog", "latency"}
         kept: list[Tried] = []
-        for picked in list(dict.fromkeys(picks))[:most]:
+        for picked in islice(_unique(everything), most):
             times = (found.measured.seconds for found in kept)
             least = min(times, default=math.inf) if shortest else math.inf
             found = self._within(picked, least * (1 + SLACK))
@@ -256,6 +263,16 @@ class Search:
     # --- packing -------------------------------------------------------------------------------------
 
     def _packed(
+        self, whole: WholeChoice, objective: Objective, limits: Limits
+    ) -> tuple[Choice, list[tuple[int, ...]]]:
+        """What the solver chooses and what packs of it; without limits each objective is solved for once."""
+        if limits != Limits():
+            return self._packing(whole, objective, limits)
+        if objective not in self.solved:
+            self.solved[objective] = self._packing(whole, objective, limits)
+        return self.solved[objective]
+
+    def _packing(
         self, whole: WholeChoice, objective: Objective, limits: Limits
     ) -> tuple[Choice, list[tuple[int, ...]]]:
         """The solver's choice; and what packs of it and of others for fewer tiles, the last one at its price.
@@ -324,9 +341,9 @@ class Search:
             yield (0,) * len(self.choosing)
         densest = self._densest()
         if self.packs(densest, apart=False):
-            yield from (densest, self._closer(densest))
-        if self.goal.objective != "analog":
-            for other in LINEAR:
+            yield densest
+        if self.goal.objective != "analog" or self._tries() is not None:
+            for other in self.beside:
                 if other != self.goal.objective:
                     yield from self._packed(whole, other, Limits())[1]
 
@@ -561,6 +578,15 @@ class Search:
         )
         most, least = getattr(self.goal, name), getattr(found.measured, name)
         return beyond(public, most, unit, least, beside)
+
+
+def _unique(picks: Iterable[tuple[int, ...]]) -> Iterator[tuple[int, ...]]:
+    """Each mapping once, as they come."""
+    seen: set[tuple[int, ...]] = set()
+    for picked in picks:
+        if picked not in seen:
+            seen.add(picked)
+            yield picked
 
 
 def _smallest(options: Sequence[Option]) -> int:

@@ -116,12 +116,7 @@ def _with_leakage(
     Each tile leaks as long as an inference takes, for which the fastest of all is taken; a digital unit
     at least as long as it works.
     """
-    takes: dict[int, list[float]] = {}
-    for position, decision in enumerate(decisions):
-        own = [candidate.price.seconds for candidate in decision.candidates]
-        root = position if decision.tied is None else decision.tied
-        takes[root] = [sum(both) for both in zip(takes.get(root, [0.0] * len(own)), own, strict=True)]
-    seconds = sum(min(each) for each in takes.values())
+    seconds = sum(min(each) for each in Problem(tuple(decisions)).costs("seconds"))
     joules = {group.name: group.leakage.value * seconds for group in hardware.analog}
     least = watts(hardware, [])
     power = {

@@ -5,22 +5,23 @@ replicas. The weights of blocks on tiles are cut as that says; the nodes of the 
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
 
-from ffebm.errors import HardwareError, Location
+from ffebm.errors import HardwareError, Location, UsageError
 from ffebm.graph.energy_block import EnergyBlock
 from ffebm.graph.graph import Graph, Node, Stage
 from ffebm.hardware.description import Hardware
 from ffebm.mapping.layout import Layout, even_cuts
 from ffebm.mapping.options import Choosing, Option, Run, choosing_of
 from ffebm.mapping.packing import Box
-from ffebm.mapping.search import Goal, Measured, Search, Searched
+from ffebm.mapping.search import OBJECTIVES, Goal, Measured, Search, Searched
+from ffebm.mapping.solver.program import gap_of
 from ffebm.mapping.tile_counts import boxes_of, tile_counts, tiles_needed
 from ffebm.passes.placement import Placement
-from ffebm.plan.mapping import MappedBlocks, PricedOption
+from ffebm.plan.mapping import MappedBlocks, Objective, PricedOption
 from ffebm.plan.mapping import Mapping as Mapped
 from ffebm.plan.summary import engineering
 
@@ -48,28 +49,73 @@ class Partition:
 
     def run(self, graph: Graph, hardware: Hardware) -> None:
         """Choose, cut the weights that stay on tiles, and give every node a unit and a reason."""
-        everything = choosing_of(
-            graph,
-            hardware,
-            Run(self.batch(graph), self.sweeps),
-            tiles=self.goal.tiles,
-            replicas=self.goal.replicas,
-        )
-        choosing = tuple(_not_slow(some, self.goal.slowdown) for some in everything)
-        if not choosing:
-            _apply(graph, hardware, self.goal, (), ())
+        if not graph.blocks:
+            _apply(graph, hardware, hardware, self.goal, (), ())
             return
+        best = self._best(graph, hardware)
+        _say_why(graph, hardware, self.goal, best.everything, best.options)
+        off = [group.name for group in hardware.digital if group not in best.machine.digital]
+        if off:
+            graph.notes.append(f"{', '.join(off)} left off: it saves more in leakage than its work is worth")
+        if self.tell is not None:
+            self.tell(_record(graph, self.goal, best.everything, best.options, best.searched))
+        _apply(graph, hardware, best.machine, self.goal, best.choosing, best.options)
+        _note(graph)
+
+    def _best(self, graph: Graph, hardware: Hardware) -> "_Found":
+        """The best mapping on the machine, or on it without some of its groups.
+
+        A choice that may use a group can be worse than one that may not: prices bill what digital units leak
+        only while these work, each op has the first group that runs it, and the solver counts tiles that may
+        not pack. So groups that are in use are left off, one by one, as long as the best gets better.
+
+        Raises:
+            UsageError: If no mapping is within the limits.
+        """
+        best = self._on(graph, hardware, hardware, OBJECTIVES)
+        found = [best]
+        while self.goal.objective != "analog":
+            fewer = []
+            for machine in best.smaller(graph):
+                try:
+                    fewer.append(self._on(graph, hardware, machine, (self.goal.objective,)))
+                except UsageError:  # what is left does not keep the limits
+                    continue
+            found += fewer
+            better = min(fewer, key=lambda one: one.key, default=best)
+            if better.key >= best.key:
+                break
+            best = better
+        least = min((one.searched for one in found), key=lambda searched: searched.solved)
+        bound = min(one.searched.bound for one in found)
+        gap = least.gap if bound == least.bound else gap_of(least.solved, bound)
+        return replace(best, searched=replace(best.searched, solved=least.solved, bound=bound, gap=gap))
+
+    def _on(
+        self, graph: Graph, hardware: Hardware, machine: Hardware, beside: tuple[Objective, ...]
+    ) -> "_Found":
+        """The best mapping on some of the groups of a machine.
+
+        Args:
+            graph: With energy blocks.
+            hardware: The machine.
+            machine: The same, maybe without some groups.
+            beside: Objectives whose choices are scheduled too.
+
+        Raises:
+            UsageError: If no mapping is within the limits.
+        """
+        run = Run(self.batch(graph), self.sweeps)
+        tiles, replicas = self.goal.tiles, self.goal.replicas
+        everything = choosing_of(graph, machine, run, tiles=tiles, replicas=replicas)
+        choosing = tuple(_not_slow(some, self.goal.slowdown) for some in everything)
 
         def measure(options: Sequence[Option], seconds: float) -> Measured | None:
-            return self.measured(graph, hardware, choosing, options, seconds)
+            return self.measured(graph, hardware, choosing, options, seconds, machine)
 
-        searched = Search(graph, hardware, choosing, self.goal, measure).best()
-        options = searched.options(choosing)
-        _say_why(graph, hardware, self.goal, everything, options)
-        if self.tell is not None:
-            self.tell(_record(graph, self.goal, everything, options, searched))
-        _apply(graph, hardware, self.goal, choosing, options)
-        _note(graph)
+        search = Search(graph, machine, choosing, self.goal, measure, beside)
+        searched = search.best()
+        return _Found(machine, everything, choosing, searched, search.key(searched.found))
 
     def measured(
         self,
@@ -78,6 +124,7 @@ class Partition:
         choosing: Sequence[Choosing],
         options: Sequence[Option],
         seconds: float = math.inf,
+        machine: Hardware | None = None,
     ) -> Measured | None:
         """One inference of a mapping as it is scheduled; the graph stays as it is.
 
@@ -87,9 +134,10 @@ class Partition:
             choosing: What each block could be.
             options: What each is.
             seconds: None is found if a bound says that it takes longer.
+            machine: Whose digital units run what is digital; the whole machine unless given.
         """
         trial = replace(graph, nodes=[replace(node) for node in graph.nodes], notes=[])
-        _apply(trial, hardware, self.goal, choosing, options)
+        _apply(trial, hardware, machine or hardware, self.goal, choosing, options)
         Placement(self.goal.tiles, self.goal.area).run(trial, hardware)
         used = {place.tile for place in trial.places.values()}
         area = sum(
@@ -97,6 +145,55 @@ class Partition:
         )
         found = self.schedule(trial, hardware, seconds)
         return None if found is None else replace(found, area=area)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The best mapping on some groups of a machine.
+
+    Attributes:
+        machine: With these groups.
+        everything: What each block could be.
+        choosing: The same without tiles that are too slow.
+        searched: What was chosen.
+        key: Smaller is better.
+    """
+
+    machine: Hardware
+    everything: tuple[Choosing, ...]
+    choosing: tuple[Choosing, ...]
+    searched: Searched
+    key: tuple[float, float, float, int]
+
+    @property
+    def options(self) -> tuple[Option, ...]:
+        """What each block is."""
+        return self.searched.options(self.choosing)
+
+    def smaller(self, graph: Graph) -> Iterator[Hardware]:
+        """The machine without one group of tiles in use, or one of digital units whose ops others run.
+
+        Each search looks at no tiles at all. Without digital units, blocks have those that are left as a
+        choice, so that of units that are not in use counts too.
+        """
+        if len(self.machine.analog) > 1:
+            used = {option.group for option in self.options}
+            yield from (_without(self.machine, g.name) for g in self.machine.analog if g.name in used)
+        ops = {node.op for node in graph.nodes}
+        for group in self.machine.digital:
+            fewer = _without(self.machine, group.name)
+            if group in map(self.machine.units_for, ops) and None not in map(fewer.units_for, ops):
+                yield fewer
+
+
+def _without(machine: Hardware, name: str) -> Hardware:
+    """A machine without a group and the memories that it owns."""
+    return msgspec.structs.replace(
+        machine,
+        analog=tuple(group for group in machine.analog if group.name != name),
+        digital=tuple(group for group in machine.digital if group.name != name),
+        memory=tuple(memory for memory in machine.memory if memory.owner != name),
+    )
 
 
 def _not_slow(some: Choosing, slowdown: float) -> Choosing:
@@ -112,9 +209,23 @@ def _not_slow(some: Choosing, slowdown: float) -> Choosing:
 
 
 def _apply(
-    graph: Graph, hardware: Hardware, goal: Goal, choosing: Sequence[Choosing], options: Sequence[Option]
+    graph: Graph,
+    hardware: Hardware,
+    machine: Hardware,
+    goal: Goal,
+    choosing: Sequence[Choosing],
+    options: Sequence[Option],
 ) -> None:
-    """Blocks on tiles with their parts; every other node in the first group of digital units that runs it."""
+    """Blocks on tiles with their parts; every other node in the first group of digital units that runs it.
+
+    Args:
+        graph: With energy blocks.
+        hardware: The machine.
+        machine: Whose digital units run what is digital.
+        goal: What the mapping is to be like.
+        choosing: What each block could be.
+        options: What each is.
+    """
     groups = {
         block.id: option.group
         for some, option in zip(choosing, options, strict=True)
@@ -129,7 +240,7 @@ def _apply(
     _renumber(graph, [block for block in graph.blocks if block.id in groups], groups, members)
     graph.parts = {layout.weight: layout.parts() for layout in _layouts(hardware, goal, choosing, options)}
     graph.places = {}
-    _assign(graph, hardware)
+    _assign(graph, machine)
 
 
 def _layouts(

@@ -95,6 +95,15 @@ class Problem:
         tied = self.decisions[position].tied
         return position if tied is None else self.root(tied)
 
+    def costs(self, attribute: str) -> list[list[float]]:
+        """What each candidate of an item costs together with those of the items tied to it."""
+        found: dict[int, list[float]] = {}
+        for position, item in enumerate(self.decisions):
+            own = [getattr(candidate.price, attribute) for candidate in item.candidates]
+            before = found.get(self.root(position), [0.0] * len(own))
+            found[self.root(position)] = [sum(both) for both in zip(before, own, strict=True)]
+        return list(found.values())
+
     @cached_property
     def places(self) -> list[str]:
         """Digital groups that a candidate runs on, sorted."""

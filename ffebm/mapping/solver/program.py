@@ -56,8 +56,8 @@ class Solution:
 
 
 def _usual(problem: Problem, attribute: str, pick: Callable[[Iterable[float]], float]) -> float:
-    """The sum of the least, or of the largest, of something that each item could cost."""
-    return sum(pick(getattr(c.price, attribute) for c in item.candidates) for item in problem.decisions)
+    """The sum of the least, or of the largest, that items with one choice could cost together."""
+    return sum(pick(costs) for costs in problem.costs(attribute))
 
 
 def value_of(figures: Figures, figure: Criterion) -> float:
