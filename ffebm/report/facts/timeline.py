@@ -1,12 +1,41 @@
-"""Timeline: a schedule as columns, with its critical path and what each unit does."""
+"""Timeline: a schedule as columns, with its critical path, what each unit does, and how layers are cut."""
 
+from collections import defaultdict
+from collections.abc import Iterator
 from typing import TypeVar
 
 import msgspec
 
-from ffebm.plan.schedule import Cost, Schedule, StepKind
+from ffebm.plan.schedule import Cost, Schedule, Step, StepKind
+from ffebm.scheduling.list_schedule import filling_chain
 
 T = TypeVar("T")
+Rows = tuple[int, int]
+"""Rows [a, b) of a value."""
+OWN = frozenset({"digital", "free", "nudged", "contrast", "digital_backward"})
+"""What a layer does itself; others carry, compare with the target, and write weights."""
+
+
+class LayerBands(msgspec.Struct, frozen=True, kw_only=True):
+    """How a layer is cut, and how much it limits a schedule.
+
+    Attributes:
+        name: The energy block or digital node; "" for transfers, the loss and updates together.
+        block: Id of the energy block, if it is one.
+        bands: Its bands on the way forward: steps of one sample.
+        rows: Rows of the highest one; 0: it is done at once.
+        start_s: When the first one starts, seconds.
+        end_s: When the last one ends, seconds.
+        limits_s: Its part of a chain of steps without a gap that fills the makespan, seconds.
+    """
+
+    name: str
+    block: int | None
+    bands: int
+    rows: int
+    start_s: float
+    end_s: float
+    limits_s: float
 
 
 class Timeline(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,15 +46,18 @@ class Timeline(msgspec.Struct, frozen=True, kw_only=True):
         names: What they are done to; `name` counts into it.
         units: Rows of the timeline: digital units, the network, tiles; `unit` counts into it.
         costs: Different costs of a step; `cost` counts into it.
+        bands: Different bands of rows; `band` counts into it.
         kind: Of each step.
         name: Of each step.
         unit: Units that each step occupies.
+        band: Rows that each step makes or moves.
         sample: Which of the runs in flight each step works for.
         start_s: Start of each step, seconds.
         end_s: End of each step, seconds.
         after: Steps that each step waits for.
         cost: Of each step.
         critical: Steps of the longest chain that wait for each other, in order.
+        layers: How each layer is cut, in order of their starts.
         busy_s: Seconds that each unit works.
         makespan_s: End of the last step, seconds.
         critical_path_s: Length of that chain, seconds.
@@ -43,15 +75,18 @@ class Timeline(msgspec.Struct, frozen=True, kw_only=True):
     names: tuple[str, ...]
     units: tuple[str, ...]
     costs: tuple[Cost, ...]
+    bands: tuple[Rows | None, ...]
     kind: tuple[int, ...]
     name: tuple[int, ...]
     unit: tuple[tuple[int, ...], ...]
+    band: tuple[int, ...]
     sample: tuple[int, ...]
     start_s: tuple[float, ...]
     end_s: tuple[float, ...]
     after: tuple[tuple[int, ...], ...]
     cost: tuple[int, ...]
     critical: tuple[int, ...]
+    layers: tuple[LayerBands, ...]
     busy_s: tuple[float, ...]
     makespan_s: float
     critical_path_s: float
@@ -72,6 +107,7 @@ def timeline(schedule: Schedule) -> Timeline:
     names = _numbers([step.name for step in steps])
     units = {unit: n for n, unit in enumerate(sorted({u for s in steps for u in s.units}, key=_row))}
     costs = _numbers([step.cost for step in steps])
+    bands = _numbers([step.rows for step in steps])
     busy = [0.0] * len(units)
     for step in steps:
         for unit in step.units:
@@ -82,15 +118,18 @@ def timeline(schedule: Schedule) -> Timeline:
         names=tuple(names),
         units=tuple(units),
         costs=tuple(costs),
+        bands=tuple(bands),
         kind=tuple(kinds[step.kind] for step in steps),
         name=tuple(names[step.name] for step in steps),
         unit=tuple(tuple(units[unit] for unit in step.units) for step in steps),
+        band=tuple(bands[step.rows] for step in steps),
         sample=tuple(step.sample for step in steps),
         start_s=tuple(step.start_s for step in steps),
         end_s=tuple(step.end_s for step in steps),
         after=tuple(step.after for step in steps),
         cost=tuple(costs[step.cost] for step in steps),
         critical=critical_path(schedule),
+        layers=tuple(_layers(schedule)),
         busy_s=tuple(busy),
         makespan_s=schedule.makespan_s,
         critical_path_s=schedule.critical_path_s,
@@ -103,6 +142,38 @@ def timeline(schedule: Schedule) -> Timeline:
         total=total,
         energy=total.energy,
     )
+
+
+def _layers(schedule: Schedule) -> Iterator[LayerBands]:
+    """How each layer is cut, in order of their starts; what is of no layer last, if it limits anything."""
+    forward: dict[tuple[int | None, str], list[Step]] = {}
+    for step in schedule.steps:
+        if step.kind in {"digital", "free"} and not step.sample:
+            forward.setdefault(_layer(step), []).append(step)
+    limits: dict[tuple[int | None, str], float] = defaultdict(float)
+    for number in filling_chain(schedule):
+        step = schedule.steps[number]
+        limits[_layer(step)] += step.end_s - step.start_s
+    for layer, steps in forward.items():
+        yield LayerBands(
+            name=steps[0].name,
+            block=layer[0],
+            bands=len(steps),
+            rows=max(0 if step.rows is None else step.rows[1] - step.rows[0] for step in steps),
+            start_s=steps[0].start_s,
+            end_s=max(step.end_s for step in steps),
+            limits_s=limits.pop(layer, 0.0),
+        )
+    rest = sum(limits.values())
+    if rest:
+        yield LayerBands(name="", block=None, bands=0, rows=0, start_s=0.0, end_s=0.0, limits_s=rest)
+
+
+def _layer(step: Step) -> tuple[int | None, str]:
+    """The block or digital node that a step is done for; nameless if it is done for neither."""
+    if step.kind not in OWN:
+        return None, ""
+    return (None, step.name) if step.block is None else (step.block, "")
 
 
 def critical_path(schedule: Schedule) -> tuple[int, ...]:

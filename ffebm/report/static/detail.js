@@ -87,6 +87,7 @@ class Detail {
         ["Weights", node.weights ? count(node.weights) : null],
         ["Inference", this.spent(node.inference, "inference")],
         ["Training step", this.spent(node.training, "training")],
+        ...(block ? [] : this.bands(null, node.name)),
         ["Cost", block ? `block${node.block} settles as a whole:` : null],
         ["Source", node.location],
       ),
@@ -115,11 +116,24 @@ class Detail {
         ["Read outside", block && this.values(block.outputs, (value) => this.toNodes(value))],
         ["Weights", block && count(block.weights)],
         ["Tiles", block && this.tiles(block.tiles)],
+        ...(block ? this.bands(block.id, "") : []),
       ),
       ...(block ? this.choice(this.model.nodes.findIndex((node) => node.block === block.id)) : []),
       ...(frame.kind === "block" ? this.digital(frame.name) : []),
       ...(["block", "segment"].includes(frame.kind) ? this.costs(frame.name) : []),
     ];
+  }
+
+  /* How a layer is cut, and how much of the time goes to it: of a block by its id, of a digital node by its name. */
+  bands(block, name) {
+    return [["inference", "Bands"], ["training", "Bands, training"]].flatMap(([which, head]) => {
+      const line = this.model.facts[which];
+      const own = line.layers.find((layer) => layer.bands && (block === null ? layer.block === null && layer.name === name : layer.block === block));
+      if (!own) return [];
+      const cut = own.rows ? `${count(own.bands)} of ${own.bands > 1 ? "up to " : ""}${plural(own.rows, "row")}` : "none, done at once";
+      const limits = own.limits_s ? `; limits ${share(own.limits_s, line.makespan_s)} of the time` : "";
+      return [[head, `${cut}, ${quantity(own.start_s, "s")} to ${quantity(own.end_s, "s")}`, el("span", { class: "muted" }, limits)]];
+    });
   }
 
   /* What the block's own work would take on digital units, beside what settling takes. */

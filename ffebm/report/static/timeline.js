@@ -151,9 +151,11 @@ class TimelineView {
     const names = (list) => list.slice(0, 8).map((other) => `${KIND_NAMES[t.kinds[t.kind[other]]]} ${t.names[t.name[other]].slice(0, 60)}`).join(", ") + (list.length > 8 ? ` and ${list.length - 8} more` : "");
     const energies = Object.keys(this.model.facts.energy_basis).filter((key) => cost[key]);
     const all = energies.reduce((sum, key) => sum + cost[key], 0);
+    const rows = t.bands[t.band[step]];
     const units = t.unit[step].map((unit) => t.units[unit]);
     const pairs = [
       ["Units", units.slice(0, 12).join(", ") + (units.length > 12 ? ` and ${units.length - 12} more` : "")],
+      ...(rows ? [["Rows", `${count(rows[0])} to ${count(rows[1] - 1)}`]] : []),
       ["Starts", quantity(t.start_s[step], "s")],
       ["Takes", el("span", basis(this.model.facts.time_basis[kind], `Time of a step of kind ${KIND_NAMES[kind]}`), quantity(t.end_s[step] - t.start_s[step], "s"))],
       ["Critical", this.critical.has(step) ? "yes" : "no"],

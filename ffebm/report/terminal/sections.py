@@ -220,6 +220,7 @@ def _time(view: View) -> Iterator[RenderableType]:
         yield Text()
         yield from _units(view, line)
         yield from _critical(view, line)
+        yield from _layers(view, line)
         if line is not view.facts.training:
             yield Text()
 
@@ -319,6 +320,31 @@ def _critical(view: View, line: Timeline) -> Iterator[RenderableType]:
         rest = sum(lengths[step] for step in longest if step not in shown)
         table.add_row(f"{len(longest) - len(shown)} shorter steps: --all", "", "", "", quantity(rest, "s"))
     yield table
+
+
+def _layers(view: View, line: Timeline) -> Iterator[RenderableType]:
+    """How layers are cut into bands, those first that limit the schedule most."""
+    order = sorted(line.layers, key=lambda layer: -layer.limits_s)
+    shown = order if view.whole else order[:ROWS]
+    yield Text()
+    table = view.table("layer", "bands", "rows", "starts", "ends", "limits")
+    for layer in shown:
+        limits = share(layer.limits_s, line.makespan_s) if layer.limits_s else ""
+        if layer.bands:
+            times = [quantity(seconds, "s") for seconds in (layer.start_s, layer.end_s)]
+            table.add_row(
+                _name(layer.name),
+                _count(layer.bands),
+                _count(layer.rows) if layer.rows else "all",
+                *times,
+                limits,
+            )
+        else:
+            table.add_row("transfers, loss and updates", "", "", "", "", limits)
+    if len(shown) < len(order):
+        table.add_row(f"{_count(len(order) - len(shown))} that limit no more: --all", "", "", "", "", "")
+    yield table
+    yield Text("limits: part of the time that goes to it in a chain of steps without a gap")
 
 
 # --- costs -------------------------------------------------------------------------------------------

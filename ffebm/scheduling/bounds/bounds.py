@@ -100,7 +100,7 @@ def one_machine(jobs: Iterable[Job]) -> float:
     """The least makespan of one unit that may break off jobs (Jackson's preemptive schedule)."""
     waiting = sorted(jobs, reverse=True)
     able: list[tuple[float, float]] = []
-    now = least = 0.0
+    now, least = 0.0, -math.inf if waiting else 0.0
     while waiting or able:
         if not able:
             now = max(now, waiting[-1][0])
@@ -131,14 +131,14 @@ def _heads(net: Net, raised: bool) -> list[float]:
     heads: list[float] = []
     seconds = net.seconds
     for index, before in enumerate(net.before):
-        head = 0.0
+        head = -math.inf if before else 0.0  # what leads to a part of a task may be less than nothing
         for n in before:
             ready = heads[n] + seconds[n]
             head = ready if ready > head else head
         done = [queue.before(before) for queue in queues]
-        for _, until, _, between in done:
+        for leading, until, _, between in done:
             start = until + between
-            head = start if start > head else head
+            head = start if leading and start > head else head
         if index in barriers and visits > 0:
             reached = _leading_to(net, index, dominators[index], heads)
             visits -= len(reached)

@@ -1,5 +1,6 @@
 """Tasks as numbers, as bounds need them."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -20,7 +21,10 @@ class Net:
 
     A task may be a part of an uncut one. In whatever way that is cut, all of it takes no less than uncut, and
     what makes some of its rows no less than the finest part that makes one of them. Where its time grows in a
-    straight line with its rows, each row has a share of it, which any cut takes too.
+    straight line with its rows, each row has a share of it, which any cut takes too. Parts follow each other,
+    and what each takes beside its rows (a latency, copies of a weight that wait) counts once for each band
+    that they may be in: all the way through some parts leads a chain of their shares, or, where these are not
+    known, of all that they take less what cutting may have added to the whole.
 
     Attributes:
         seconds: How long each takes.
@@ -61,15 +65,32 @@ class Net:
         ratios = _ratios(cut_s, uncut_s, growing) if uncut else [1.0] * len(keys)
         net = cls([], [], [], [], [], uncut_s if uncut else cut_s, cut_s, names)
         place: list[int] = []
+        rows: dict[int, int] = {}
         joint: dict[tuple[int, ...], int] = {}
-        for task, on, part in zip(tasks, numbers, parts, strict=True):
-            before = tuple(place[n] for n in task.after)
-            if len(before) > 1:
-                if before not in joint:
-                    joint[before] = net._add(0.0, before, (), part, 0.0)
-                before = (joint[before],)
-            share = ratios[part] * task.seconds
-            place.append(net._add(task.seconds, before, on if task.seconds else (), part, share))
+
+        def joined(before: tuple[int, ...], part: int) -> tuple[int, ...]:
+            if len(before) < 2:
+                return before
+            if before not in joint:
+                joint[before] = net._add(0.0, before, (), part, 0.0)
+            return (joint[before],)
+
+        several = Counter(parts)
+        for number, (task, on, part) in enumerate(zip(tasks, numbers, parts, strict=True)):
+            on, share = on if task.seconds else (), ratios[part] * task.seconds
+            before = joined(tuple(place[n] for n in task.after if parts[n] != part), part)
+            if several[part] == 1:
+                place.append(net._add(task.seconds, before, on, part, share))
+                continue
+
+            # one band alone, and as far as it may be one with the bands before it
+            inside = [n for n in task.after if parts[n] == part]
+            alone = net._add(task.seconds, before, () if share else on, part, 0.0)
+            added = 0.0 if share else max(0.0, cut_s[part] - uncut_s[part])
+            entry = net._add(-added, before, (), part, 0.0)
+            follows = joined((entry, *(rows[n] for n in inside)), part)
+            rows[number] = net._add(share or task.seconds, follows, on if share else (), part, share)
+            place.append(net._add(0.0, (alone, rows[number], *(place[n] for n in inside)), (), part, 0.0))
         return net
 
     def _add(

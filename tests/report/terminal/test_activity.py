@@ -3,6 +3,7 @@
 from typing import get_args
 
 import pytest
+from msgspec.structs import astuple, replace
 
 from ffebm.plan.plan import Plan
 from ffebm.plan.schedule import Cost, Schedule, Step, StepKind
@@ -66,3 +67,38 @@ def test_every_kind_has_its_letter() -> None:
     assert set(LETTERS) == set(get_args(StepKind))
     assert len(set(LETTERS.values())) == len(LETTERS)
     assert legend(["free", "loss"]).startswith("F free phase, L loss, . idle; ")
+
+
+def test_how_layers_are_cut_and_what_limits_by_hand() -> None:
+    """One tile makes two bands for 3 s, which travel for 1 s to a node of 2 s and 1 s on the way back."""
+    line = timeline(
+        cut(
+            ("free", "block0", "tile0", 0, 2, (), 0, (0, 2)),
+            ("digital", "aside", "digital1", 0, 1, (), None, None),
+            ("free", "block0", "tile0", 2, 3, (0,), 0, (2, 3)),
+            ("transfer", "y", "network", 3, 4, (0, 2), None, None),
+            ("digital", "node", "digital0", 4, 6, (3,), None, None),
+            ("digital_backward", "node", "digital0", 6, 7, (4,), None, None),
+        )
+    )
+    assert [astuple(layer) for layer in line.layers] == [
+        ("block0", 0, 2, 2, 0, 3, 3),
+        ("aside", None, 1, 0, 0, 1, 0),
+        ("node", None, 1, 0, 4, 6, 3),
+        ("", None, 0, 0, 0, 0, 1),
+    ]
+    assert [line.bands[number] for number in line.band] == [(0, 2), None, (2, 3), None, None, None]
+
+
+Given = tuple[StepKind, str, str, float, float, tuple[int, ...], int | None, tuple[int, int] | None]
+"""Kind, name, unit, start, end, what it waits for, block and rows."""
+
+
+def cut(*steps: Given) -> Schedule:
+    """A schedule of steps that wait for each other."""
+    bare = schedule(*((kind, unit, start, end) for kind, _, unit, start, end, *_ in steps))
+    made = (
+        replace(step, name=name, after=after, block=block, rows=rows)
+        for step, (_, name, _, _, _, after, block, rows) in zip(bare.steps, steps, strict=True)
+    )
+    return replace(bare, steps=tuple(made))

@@ -109,31 +109,37 @@ def _none_exceeds(lists: list[list[Task]]) -> None:
         assert found[0].seconds >= list_schedule(tasks).lower_bound_s
 
 
-def cut(layers: list[tuple[str, int, int, int]], bands: list[int]) -> list[Task]:
-    """A chain of layers, (unit, rows, seconds a row, fixed seconds), each in bands of so many rows.
+Layer = tuple[str, int, int, int, int]
+"""Unit, rows, seconds that some rows take, fixed seconds, and how many rows these are: copies of a weight."""
 
-    A band waits for the bands of the layer before that hold its rows.
+
+def cut(layers: list[Layer], bands: list[int]) -> list[Task]:
+    """A chain of layers, each in bands of so many rows.
+
+    A band waits for the band before it, and for the bands of the layer before that hold its rows.
     """
     tasks: list[Task] = []
     before: list[tuple[int, int, int]] = []
-    for number, ((unit, rows, slope, fixed), size) in enumerate(zip(layers, bands, strict=True)):
+    for number, ((unit, rows, slope, fixed, copies), size) in enumerate(zip(layers, bands, strict=True)):
         made = []
         for start in range(0, rows, size):
             end = min(rows, start + size)
-            after = tuple(place for first, last, place in before if first < end and start < last)
+            after = [place for first, last, place in before if first < end and start < last]
+            after += [place for *_, place in made[-1:]]
             made.append((start, end, len(tasks)))
-            seconds = float(fixed + slope * (end - start))
-            tasks.append(replace(task(f"layer{number}", unit, seconds, *after), rows=(start, end)))
+            seconds = float(fixed + slope * -(-(end - start) // copies))
+            made_of = replace(task(f"layer{number}", unit, seconds, *after), rows=(start, end))
+            tasks.append(replace(made_of, fixed_s=float(fixed)))
         before = made
     return tasks
 
 
 @st.composite
-def layers(draw: st.DrawFn) -> tuple[list[tuple[str, int, int, int]], list[int]]:
+def layers(draw: st.DrawFn) -> tuple[list[Layer], list[int]]:
     rows = draw(st.integers(1, 6))
     count = draw(st.integers(1, 3))
     chain = [
-        (draw(st.sampled_from("ab")), rows, draw(st.integers(1, 3)), draw(st.integers(0, 2)))
+        (draw(st.sampled_from("abc")), rows, *(draw(st.integers(low, 3)) for low in (1, 0, 1)))
         for _ in range(count)
     ]
     return chain, [draw(st.integers(1, rows)) for _ in range(count)]
@@ -141,22 +147,32 @@ def layers(draw: st.DrawFn) -> tuple[list[tuple[str, int, int, int]], list[int]]
 
 @given(layers())
 def test_bounds_of_the_finest_bands_and_the_whole_hold_for_every_cut(
-    chosen: tuple[list[tuple[str, int, int, int]], list[int]],
+    chosen: tuple[list[Layer], list[int]],
 ) -> None:
     chain, bands = chosen
     finest, whole = cut(chain, [1] * len(chain)), cut(chain, [layer[1] for layer in chain])
     bound = bounds_of(finest, whole)[0].seconds
     for tasks in (cut(chain, bands), finest, whole):
-        assert bound <= list_schedule(tasks).makespan_s
-    assert bound >= max(sum(t.seconds for t in whole if unit in t.units) for unit in "ab")
+        assert bound <= list_schedule(tasks).makespan_s * (1 + 1e-12)  # shares are no whole seconds
+    assert bound * (1 + 1e-12) >= max(sum(t.seconds for t in whole if unit in t.units) for unit in "abc")
 
 
 def test_rows_stream_through_two_layers() -> None:
     """Six rows of 2 s on a, then of 1 s on b: 12 s and the last row of b; cut as a whole it takes 18."""
-    chain = [("a", 6, 2, 0), ("b", 6, 1, 0)]
+    chain = [("a", 6, 2, 0, 1), ("b", 6, 1, 0, 1)]
     finest, whole = cut(chain, [1, 1]), tuple(cut(chain, [6, 6]))
     assert list_schedule(finest).makespan_s == bounds_of(finest, whole)[0].seconds == 13.0
     assert list_schedule(list(whole)).makespan_s == bounds_of(whole)[0].seconds == 18.0
+
+
+def test_what_single_rows_take_beside_counts_for_bands_of_them_once() -> None:
+    """Three rows that take 1 s each and 5 s beside: 18 s row by row, 8 s together, and 8 s is the bound."""
+    for copies, whole_s in ((1, 8.0), (2, 7.0)):
+        chain = [("a", 3, 1, 5, copies)]
+        finest, whole = cut(chain, [1]), cut(chain, [3])
+        assert list_schedule(finest).makespan_s == 18.0
+        assert list_schedule(whole).makespan_s == whole_s
+        assert bounds_of(finest, whole)[0].seconds == pytest.approx(whole_s, rel=1e-12)
 
 
 def test_a_schedule_takes_its_strongest_bound() -> None:

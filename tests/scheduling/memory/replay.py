@@ -97,6 +97,15 @@ class Replay:
             name = (content, value)
         return name
 
+    def holding(self, name: Name) -> list[int]:
+        """Buffers of something, and of what it is a view of: only a copy elsewhere may have its name."""
+        content, value = name
+        found = [*self.of[name]]
+        while content == "value" and value in self.views:
+            value = self.views[value]
+            found += self.of[content, value]
+        return found
+
     def put(self, step: int, sample: int, name: Name) -> None:
         """A step begins to write: it owns the buffers that it writes first, or adds to."""
         for one in self.of[self.source(name)]:
@@ -145,16 +154,15 @@ class Replay:
     def get(self, step: Step | None, name: Name, sample: int = 0) -> None:
         """Something that a step reads is whole in some memory, all bands of it."""
         sample = sample if step is None else step.sample
-        found = self.of[self.source(name)]
+        found = self.holding(name)
         if name[0] != "gradient":
             found = [one for one in found if self.plan.buffers[one].sample == sample]
         if step is not None and name[0] == "error":
             found = [one for one in found if overlap(self.plan.buffers[one].rows, step.rows)]
         elif step is not None and step.rows is not None:  # of bands, those that it waits for
-            carried = [self.steps[n] for n in step.after if self.steps[n].kind == "transfer"]
-            awaited = {step.id, *step.after, *(n for transfer in carried for n in transfer.after)}
+            awaited = {step.id, *self.awaited(step)}
             found = [one for one in found if self.plan.buffers[one].first in awaited] or found
-        places = {self.plan.buffers[one].at for one in found}
+        places = self.places(step, {self.plan.buffers[one].at for one in found})
         whole = [
             place
             for place in places
@@ -163,6 +171,29 @@ class Replay:
         if found and not whole:
             who = "the end" if step is None else f"{step.kind} {step.name}"
             self.faults.append(f"{who} reads {name}, which is not whole")
+
+    def awaited(self, step: Step) -> Iterator[int]:
+        """Steps that one waits for, and that transfers and views among them wait for."""
+        for number in step.after:
+            yield number
+            before = self.steps[number]
+            viewing = before.kind == "digital" and before.name != step.name and self.is_view(before)
+            if viewing or (before.kind == "transfer" and step.kind != "transfer"):
+                yield from self.awaited(before)
+
+    def is_view(self, step: Step) -> bool:
+        """Whether what a digital step makes lies where what it reads does."""
+        return any(value in self.views for value in self.flow.nodes[step.name].makes)
+
+    def places(self, step: Step | None, found: set[str]) -> set[str]:
+        """Where a step may read: on tiles beside these, else in memories of digital units or the chip.
+
+        What goes from tiles to tiles alone is in neither for digital units, which read it there.
+        """
+        own = set()
+        if step is not None and step.block is not None and not step.units[0].startswith("digital"):
+            own = found & {self.flow.blocks[step.block].name}
+        return own or found & {""} or found
 
     # --- who reads and writes what, told apart from what the plan says -----------------------------------
 
