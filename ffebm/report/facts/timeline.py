@@ -6,12 +6,11 @@ from typing import TypeVar
 
 import msgspec
 
+from ffebm.plan.memory.accesses import Rows
 from ffebm.plan.schedule import Cost, Schedule, Step, StepKind
 from ffebm.scheduling.list_schedule import filling_chain
 
 T = TypeVar("T")
-Rows = tuple[int, int]
-"""Rows [a, b) of a value."""
 OWN = frozenset({"digital", "free", "nudged", "contrast", "digital_backward"})
 """What a layer does itself; others carry, compare with the target, and write weights."""
 

@@ -121,7 +121,7 @@ def cut(layers: list[Layer], bands: list[int]) -> list[Task]:
     tasks: list[Task] = []
     before: list[tuple[int, int, int]] = []
     for number, ((unit, rows, slope, fixed, copies), size) in enumerate(zip(layers, bands, strict=True)):
-        made = []
+        made: list[tuple[int, int, int]] = []
         for start in range(0, rows, size):
             end = min(rows, start + size)
             after = [place for first, last, place in before if first < end and start < last]
@@ -139,7 +139,13 @@ def layers(draw: st.DrawFn) -> tuple[list[Layer], list[int]]:
     rows = draw(st.integers(1, 6))
     count = draw(st.integers(1, 3))
     chain = [
-        (draw(st.sampled_from("abc")), rows, *(draw(st.integers(low, 3)) for low in (1, 0, 1)))
+        (
+            draw(st.sampled_from("abc")),
+            rows,
+            draw(st.integers(1, 3)),
+            draw(st.integers(0, 3)),
+            draw(st.integers(1, 3)),
+        )
         for _ in range(count)
     ]
     return chain, [draw(st.integers(1, rows)) for _ in range(count)]
