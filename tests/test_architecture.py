@@ -39,7 +39,7 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
     "ffebm.runtime": (("uncompiled",), ("tiles", "kernels"), ("blocks",)),
     "ffebm.runtime.blocks": (
         ("physics",),
-        ("projection", "edge", "circuit_time"),
+        ("projection", "edge", "circuit_time", "outer_products"),
         ("coupling",),
         ("circuit",),
         ("settling",),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ffebm import plugins
 from ffebm.hardware.crossbar import Crossbar, Dac
 from ffebm.hardware.devices.cell import CHARACTERISED, Cell, Statistics
-from ffebm.hardware.devices.update import Transfer, Update
+from ffebm.hardware.devices.update import Accumulate, Transfer, Update
 from ffebm.hardware.groups import CHIP, AnalogGroup, DigitalGroup, Memory, Relaxation
 from ffebm.limits import ARRAY_LINES, DIGITAL_UNITS
 
@@ -289,3 +289,21 @@ def _update_problems(tile: Crossbar, update: Update) -> Iterator[tuple[str, str,
         kind = "between hard bounds" if update.step is None else "with such steps"
         found = f"a transfer {kind}, which have no symmetric point"
         yield ".update.remedy", found, "soft bounds, or a step whose pulses up and down are somewhere equal"
+    if update.pulsed_by != "matrix":
+        yield from _product_problems(tile, update)
+
+
+def _product_problems(tile: Crossbar, update: Update) -> Iterator[tuple[str, str, str]]:
+    """Contradictions of cells that take outer products."""
+    if isinstance(update.remedy, Accumulate):
+        yield (
+            ".update.remedy",
+            f"steps that add up digitally, beside pulses by {update.pulsed_by}",
+            "no remedy, a transfer, or pulsed_by 'matrix'",
+        )
+    if tile.is_single:
+        yield (
+            ".update.pulsed_by",
+            f"pulses by {update.pulsed_by} in a passive array, whose cells learn by squares of voltages",
+            "'matrix'",
+        )

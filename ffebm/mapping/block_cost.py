@@ -21,7 +21,7 @@ from ffebm.graph.energy_block import EnergyBlock, Interaction, Layer, Linear, Ph
 from ffebm.graph.graph import Graph, Part
 from ffebm.graph.ops import OPS
 from ffebm.graph.windows import positions
-from ffebm.hardware.description import Accumulate, AnalogGroup, Cell, Hardware, Relaxation, Transfer
+from ffebm.hardware.description import AnalogGroup, Cell, Hardware, Relaxation, Transfer
 from ffebm.mapping.cores import Home, Homes
 from ffebm.mapping.layout import Bundle, bundles_of
 from ffebm.mapping.read_cost import addition, cells_of, crossing, partial_sums, read_cost, sums_cost
@@ -153,34 +153,41 @@ class BlockCost:
         """Elements of all layers together."""
         return self.batch * sum(math.prod(layer.shape) for layer in self.block.layers)
 
-    def contrast_macs(self) -> int:
-        """Multiply-accumulates of the weight gradients: one outer product a clamped drive, two inside."""
-        once = sum(self._macs(i) for _, i in self.clamped)
-        return self.batch * (once + 2 * sum(self._macs(i) for _, i in self.internal))
+    def contrast_macs(self, without: Collection[str] = ()) -> int:
+        """Multiply-accumulates of the weight gradients: one outer product a clamped drive, two inside.
+
+        Args:
+            without: Weights that have none.
+        """
+        once, twice = (
+            sum(self._macs(i) for _, i in some if i.linear is None or i.linear.weight not in without)
+            for some in (self.clamped, self.internal)
+        )
+        return self.batch * (once + 2 * twice)
 
     def outer_products(self) -> dict[str, int]:
-        """Outer products that make up each weight's gradient: one a vector of a clamped drive, two inside."""
+        """Outer products that cells take of each weight.
+
+        By states two a vector, one a phase; by differences one a vector of a clamped drive, two inside.
+        """
         found: dict[str, int] = defaultdict(int)
-        for times, interactions in ((1, self.clamped), (2, self.internal)):
+        clamped = 2 if self._pulsed_by() == "states" else 1
+        for times, interactions in ((clamped, self.clamped), (2, self.internal)):
             for _, interaction in interactions:
                 if interaction.linear is not None:
                     vectors = self.batch * positions(interaction, interaction.linear)
                     found[interaction.linear.weight] += times * vectors
         return dict(found)
 
-    def learns_by_pairs(self) -> bool:
-        """Cells take each outer product by pulses on both lines: no gradient is computed digitally.
+    def learns_by_products(self) -> bool:
+        """Cells take each outer product by pulses on both lines: no gradient is computed digitally."""
+        return self._pulsed_by() in {"states", "differences"}
 
-        So where an array learns in place, its remedy does not add steps up digitally, and the outer products
-        of a step are no more than the lines that a gradient computed digitally would take one by one.
-        """
-        if not self.group.tile.learns_in_place:
-            return False
-        law = self.group.tile.crossbar().update
-        if law is None or isinstance(law.remedy, Accumulate):
-            return False
-        heights = {w: max(bundle.height for bundle in self.bundles[w]) for w in self.bundles}
-        return all(count <= heights[weight] for weight, count in self.outer_products().items())
+    def _pulsed_by(self) -> str | None:
+        """By what cells learn in place; None where they do not."""
+        tile = self.group.tile
+        law = tile.crossbar().update if tile.has_cells else None
+        return None if law is None else law.pulsed_by
 
     def _macs(self, interaction: Interaction) -> int:
         linear = interaction.linear

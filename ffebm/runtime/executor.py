@@ -4,6 +4,7 @@ Digital nodes run by their kernels, energy blocks settle on their tiles; both ar
 `loss.backward()` computes the hybrid gradient and any torch optimiser trains the weights.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -23,6 +24,7 @@ from ffebm.plan.structure import nested
 from ffebm.runtime.blocks.block_runtime import BlockRuntime
 from ffebm.runtime.blocks.estimators.gradient import EP, Gradient, known_gradient
 from ffebm.runtime.blocks.other_equilibria import OtherEquilibria
+from ffebm.runtime.blocks.outer_products import OuterProducts
 from ffebm.runtime.blocks.physics.catalogue import known_physics
 from ffebm.runtime.blocks.physics.physics import Physics
 from ffebm.runtime.blocks.settling.settling import Equilibrium
@@ -319,6 +321,47 @@ class Executor(nn.Module):
         for step in steps:
             block = self.blocks[step.block.id]
             block.check_gradient(self.gradient, self.settle, by_cost=step is steps[-1])
+
+    @contextmanager
+    def outer_products(self) -> Iterator[OuterProducts]:
+        """Inside, backward passes leave outer products for cells that take them; `pulse` has them taken.
+
+        Weights on other cells have gradients as ever; outside, all have. Without cells that take outer
+        products (`tile.update.pulsed_by` in the hardware description) nothing is left.
+
+        Raises:
+            UsageError: If gradients are not estimated by equilibrium propagation from two states, or if those
+                of a block are not made of outer products.
+        """
+        products = OuterProducts(self.machine.forms)
+        if self.machine.forms and not (isinstance(self.gradient, EP) and self.gradient.points <= 2):
+            raise UsageError(
+                f"cells that take outer products, and gradients by {self.gradient}",
+                allowed="EP(points=2) or EP(points=1): two phases, which both lines of an array see",
+                hint="--gradient ep, or tile.update.pulsed_by = 'matrix' in the hardware description",
+            )
+        machine = self.machine
+        machine.leave_products(products)
+        try:
+            yield products
+        finally:
+            machine.leave_products(None)
+
+    def pulse(self, products: OuterProducts, lr: float) -> None:
+        """Have cells take outer products: -lr times what would have been the gradient, in the mean.
+
+        Weights get the values that the cells then hold.
+
+        Args:
+            products: What `outer_products` gave.
+            lr: Learning rate.
+
+        Raises:
+            UsageError: If the rate is negative or no number, or a weight is computed from others.
+        """
+        if not 0 <= lr < math.inf:
+            raise UsageError(f"lr is {lr}", allowed="a finite number of at least 0")
+        self.machine.pulse(products, lr, self._tensor)
 
     def restore_cells(self, cells: Mapping[str, Tensor]) -> None:
         """Take up what `machine.cells()` returned; weights get the values that their cells hold."""

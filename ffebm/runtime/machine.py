@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from itertools import count
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ffebm.errors import UsageError
 from ffebm.graph.energy_block import EnergyBlock, Linear
@@ -14,9 +14,11 @@ from ffebm.graph.windows import positions
 from ffebm.hardware.description import Crossbar, TileKind
 from ffebm.plan.conductance import circuits_of, common_limit, linears_of
 from ffebm.plan.plan import Plan
+from ffebm.plan.program import values_read
 from ffebm.runtime.blocks.block_runtime import BlockRuntime
 from ffebm.runtime.blocks.circuit_time import CircuitTime
 from ffebm.runtime.blocks.edge import Edge
+from ffebm.runtime.blocks.outer_products import Form, OuterProducts
 from ffebm.runtime.blocks.physics.physics import Physics
 from ffebm.runtime.state import TILE, Findings, under
 from ffebm.runtime.tiles.choice import OwnTile, own_array
@@ -26,6 +28,7 @@ from ffebm.runtime.tiles.master import MasteredTile, analog
 from ffebm.runtime.tiles.noise import FrozenNoise
 from ffebm.runtime.tiles.projection import TileProjection, crossbar_projection
 from ffebm.runtime.tiles.tile import SPREAD, Health, Readings
+from ffebm.visible import visible
 
 SAME_RANGE = 1e-5
 """Relative difference of ranges that is one of rounding: cells are not written again for it."""
@@ -43,6 +46,7 @@ class Machine:
 
     Attributes:
         blocks: The energy blocks by their ids.
+        forms: The weights whose cells learn by outer products, with what these are made of.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class Machine:
         self._frozen = FrozenNoise(generator)
         self._circuits = self._common_circuits()
         self.blocks = {block.id: self._block(block) for block in plan.blocks}
+        self.forms = self._product_forms()
         self._measure_noise(self._noise_of_reads)
 
     @property
@@ -78,6 +83,52 @@ class Machine:
             name: Its source name.
         """
         return name in self._arrays and self._tile(name).learns_in_place
+
+    def _product_forms(self) -> dict[str, Form]:
+        """The weights whose cells take outer products: those that no digital node reads, too."""
+        digital = {
+            name
+            for segment in self._plan.segments
+            for instruction in segment.program.instructions
+            for name in values_read(instruction)
+        }
+        found: dict[str, Form] = {}
+        for name in self._arrays:
+            tile = self._tile(name)
+            law = None if isinstance(tile, OwnTile) else tile.crossbar().update
+            if law is not None and law.pulsed_by != "matrix" and name not in digital:
+                found[name] = law.pulsed_by
+        return found
+
+    def leave_products(self, products: OuterProducts | None) -> None:
+        """Where backward passes leave outer products from now on; None: weights have gradients.
+
+        Raises:
+            UsageError: If a block's gradient is not made of them.
+        """
+        for block in self.blocks.values():
+            block.leave_products(products)
+
+    def pulse(self, products: OuterProducts, rate: float, weights: Callable[[str], Tensor]) -> None:
+        """Have cells take outer products; weights get the values that they then hold.
+
+        Args:
+            products: What backward passes have left.
+            rate: Learning rate.
+            weights: The parameter of a name.
+
+        Raises:
+            UsageError: If one is computed, not a parameter.
+        """
+        for name, pairs in products.taken.items():
+            weight = weights(name)
+            if not isinstance(weight, nn.Parameter):
+                raise UsageError(
+                    f"cells of {visible(name)!r} take outer products, and the weight is computed",
+                    allowed="a parameter: its value is what the cells hold",
+                    hint="prune or parametrise weights that lie on other tiles",
+                )
+            self._arrays[name].pulse(weight, pairs, rate)
 
     @property
     def follows_data(self) -> bool:
@@ -185,9 +236,20 @@ class Machine:
 
         Args:
             weights: The trainable weights by source name.
+
+        Raises:
+            UsageError: If something else than outer products has changed a weight whose cells take these.
         """
         for name, array in self._arrays.items():
             if name in weights and self.learns(name):
+                if name in self.forms and array.has_changed(weights[name]):
+                    raise UsageError(
+                        f"{visible(name)!r} has another value than its cells, which take outer products only",
+                        allowed="steps by `Executor.pulse`, of what a backward pass inside "
+                        "`Executor.outer_products` has left",
+                        hint="leave these weights out of the optimiser, or set tile.update.pulsed_by = "
+                        "'matrix' in the hardware description",
+                    )
                 array.learn(weights[name])
 
     def program(self, weights: Callable[[str], Tensor]) -> None:

@@ -5,7 +5,8 @@ gradients) and digital backward; updates last. A weight that several blocks or n
 the sum of its gradients, after the last read of it.
 """
 
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Sequence
 
 from msgspec import structs
 
@@ -61,8 +62,8 @@ class Backward(Forward):
                 self.readers.setdefault(value, []).append(item)
         self.gradients: dict[tuple[int, ...], list[int]] = {}
         self.backwards: dict[int, int] = {}
-        self.in_place: set[int] = set()
         self.users = self._users()
+        self.by_products = {weight for weight in self.users if self._takes_products(weight)}
         self.read_by: dict[tuple[int, ...], list[str]] = {}
         for weight, users in self.users.items():
             self.read_by.setdefault(users, []).append(weight)
@@ -167,10 +168,7 @@ class Backward(Forward):
         self.backwards[item.position] = minus[-1]
         if not self._trained(item):
             return minus
-        in_place = self._learns_in_place(item)
-        if in_place:
-            self.in_place.add(item.position)
-        gradients = [w for w in self._trained(item) if not (in_place and self.graph.parts.get(w))]
+        gradients = [w for w in self._trained(item) if w not in self.by_products]
         if not gradients:
             self._learn(item, minus[-1])
             return minus
@@ -190,7 +188,9 @@ class Backward(Forward):
         moved = 2 * cost.state_elements()
         size = sum(self.graph.constants[weight].size for weight in gradients)
         # biases alone need weighted sums of states
-        products = moved if item.position in self.in_place else cost.contrast_macs()
+        on_tiles = any(self.graph.parts.get(weight) for weight in block.weights())
+        has_matrix = not on_tiles or any(self.graph.parts.get(weight) for weight in gradients)
+        products = cost.contrast_macs(self.by_products) if has_matrix else moved
         run = self.digital_run(DigitalWork(products, 0, moved + size), self.hardware.host)
         streaming = self._streaming(item)
         if streaming is None:
@@ -258,11 +258,12 @@ class Backward(Forward):
             minus.append(self.append(task, block))
         return tuple(plus), tuple(minus)
 
-    def _learns_in_place(self, item: ScheduledItem) -> bool:
-        """Cells take the outer products of a block's states themselves; no other part reads its weights."""
-        assert item.block is not None
-        alone = all(self.users[w] == (item.position,) for w in self._trained(item) if self.graph.parts.get(w))
-        return alone and self.costs[item.block.id].learns_by_pairs()
+    def _takes_products(self, weight: str) -> bool:
+        """Cells take the outer products of states themselves; no digital node has a gradient of it."""
+        blocks = [self.items[position].block for position in self.users[weight]]
+        return bool(self.graph.parts.get(weight)) and all(
+            block is not None and self.costs[block.id].learns_by_products() for block in blocks
+        )
 
     # --- updates -------------------------------------------------------------------------------------
 
@@ -301,17 +302,17 @@ class Backward(Forward):
         owner = next((item.block for item in items if item.block is not None), None)
         name = items[0].nodes[0].name if owner is None else owner.name
         after = (*self.gradients[users], *(reads if len(users) > 1 else ()))
-        on_tiles = [weight for weight in weights if self.graph.parts.get(weight)]
-        in_place = items[0].position in self.in_place
-        if owner is not None and on_tiles and in_place:
-            self._update_in_place(owner, on_tiles, self.backwards[items[0].position])
-            size -= sum(self.graph.constants[weight].size for weight in on_tiles)
+        products = [weight for weight in weights if weight in self.by_products]
+        on_tiles = [weight for weight in weights if self.graph.parts.get(weight) and weight not in products]
+        if owner is not None and products:
+            self._update_by_products(items, products)
+            size -= sum(self.graph.constants[weight].size for weight in products)
         if not size:
             return
         # weights and gradients are read, weights written
         work = DigitalWork(0, UPDATE_OPERATIONS * size, 3 * size)
         master = self.compute("update", name, after, work, owner)
-        if owner is None or not on_tiles or in_place:
+        if owner is None or not on_tiles:
             return  # biases stay digital
         if self.hardware.analog_group(owner.group).tile.has_cells:
             held = sum(self.graph.constants[weight].size for weight in on_tiles)
@@ -322,12 +323,17 @@ class Backward(Forward):
         units = self.units(tiles)
         self.append(Task("update", name, units, write.seconds, (master,), write.cost), owner)
 
-    def _update_in_place(self, block: EnergyBlock, weights: list[str], states: int) -> None:
-        """Pulses of the outer products of a block's states, which are beside the tiles."""
-        outer = self.costs[block.id].outer_products()
+    def _update_by_products(self, items: Sequence[ScheduledItem], weights: list[str]) -> None:
+        """Pulses of the outer products of some blocks' states, which are beside the tiles."""
+        outer: Counter[str] = Counter()
+        for item in items:
+            assert item.block is not None
+            outer.update(self.costs[item.block.id].outer_products())
         write, tiles = update_of(self.graph, self.hardware, weights, outer)
         units = tuple(f"tile{number}" for number in tiles)
-        task = Task("update", block.name, units, write.seconds, (states,), write.cost)
+        states = tuple(self.backwards[item.position] for item in items if item.position in self.backwards)
+        (block, *_) = (item.block for item in items if item.block is not None)
+        task = Task("update", block.name, units, write.seconds, states, write.cost)
         self.tasks.append(structs.replace(task, block=block.id))
 
     def _carry_back(self, value: str, current: Coming, seat: Seat) -> Coming:

@@ -17,6 +17,7 @@ from ffebm.files.folder import read_folder
 from ffebm.files.lock import claimed
 from ffebm.plan.plan import Plan
 from ffebm.runtime.blocks.other_equilibria import OtherEquilibria
+from ffebm.runtime.blocks.outer_products import OuterProducts
 from ffebm.runtime.blocks.tied_windows import TiedWindows
 from ffebm.runtime.executor import Executor
 from ffebm.runtime.save_onnx import model_files, source_model
@@ -38,7 +39,7 @@ from ffebm.training.estimator import recorded
 from ffebm.training.loss import loss_of
 from ffebm.training.optimization.average import Average
 from ffebm.training.optimization.constraint import constraints
-from ffebm.training.optimization.optimizer import make_optimizer
+from ffebm.training.optimization.optimizer import check_products, make_optimizer
 from ffebm.training.optimization.precision import Precision
 from ffebm.training.optimization.rates import Rates, checked_schedule
 from ffebm.training.record import RECORD, RUN, Epoch, RunRecord, run_record
@@ -112,6 +113,7 @@ class Trainer:
         if self.training.sync_batch_statistics:
             check_synchronised(net.plan, self.training, len(self.data.x_train), ranks)
             net.together = self._shared = SharedBatch(ranks)
+        check_products(self.training, net)
         self.optimizer = make_optimizer(self.training, net)
         self.constraints = constraints(self.training, net)
         samples = self.training.batch * self.training.accumulate
@@ -121,6 +123,7 @@ class Trainer:
         self.best: dict[str, Tensor] = {}
         self.threads = torch.get_num_threads()
         self.epochs: list[Epoch] = []
+        self._products: list[tuple[OuterProducts, float]] = []  # of a step, with the share of their batch
 
     def resume(self) -> None:
         """Continue from the run folder.
@@ -321,6 +324,7 @@ class Trainer:
         """
         whole = self.loss.amount(self.data.y_train[picked])
         self.optimizer.zero_grad()
+        self._products.clear()
         tally.begin()
         for part in filter(len, map(self.ranks.share, torch.split(picked, self.training.batch))):
             x = self._prepare([x[part].to(self.device) for x in self.data.train], generator)
@@ -344,6 +348,7 @@ class Trainer:
             self.ranks.sum_gradients(self._trained())
         if math.isfinite(tally.step):
             self._precision.step(self.optimizer, self._clip)
+            self._pulse()
             for constraint in self.constraints:
                 constraint.apply()
             if self.average is not None:
@@ -359,19 +364,32 @@ class Trainer:
         The gradients are multiplied, not the loss: a nudge in the unit of the loss would become weaker.
         """
         if share == 1.0:
-            self._precision.backward(loss)
+            self._go_back(loss, share)
             return
         weights = self._trained()
         before = [weight.grad for weight in weights]
         for weight in weights:
             weight.grad = None
-        self._precision.backward(loss)
+        self._go_back(loss, share)
         for weight, grad in zip(weights, before, strict=True):
             if weight.grad is None:
                 weight.grad = grad
             else:
                 weight.grad.mul_(share)
                 weight.grad = weight.grad if grad is None else weight.grad.add_(grad)
+
+    def _go_back(self, loss: Tensor, share: float) -> None:
+        """One backward pass; cells that take outer products take them at the end of the step."""
+        with self.net.outer_products() as products:
+            self._precision.backward(loss)
+        self._products.append((products, share))
+
+    def _pulse(self) -> None:
+        """Where the optimiser steps, cells take the outer products of all batches of the step."""
+        rate = float(self.optimizer.param_groups[0]["lr"])
+        for products, share in self._products:
+            self.net.pulse(products, rate * share)
+        self._products.clear()
 
     def _trained(self) -> list[Tensor]:
         """Weights in the order of the optimiser."""

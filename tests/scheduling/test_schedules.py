@@ -12,6 +12,7 @@ from ffebm import Plan, Settle
 from ffebm import compile as compile_plan
 from ffebm.compiler.driver import compile_model
 from ffebm.hardware.description import Accumulate, Crossbar, Transfer, Update, Verify
+from ffebm.hardware.devices.update import PulsedBy
 from ffebm.plan.schedule import Cost, Schedule, Step
 from tests.machines import continuous, joules, ratio, round_numbers, seconds, with_tiles
 from tests.models import Builder, random_models
@@ -171,7 +172,7 @@ def test_cells_are_written_as_often_as_they_miss() -> None:
     assert changed(cell=exact).training.steps[-1].cost.array == pytest.approx(12 * 100.0)
 
 
-def learning(remedy: Accumulate | Transfer | None) -> Update:
+def learning(remedy: Accumulate | Transfer | None, pulsed_by: PulsedBy) -> Update:
     return Update(
         bounds="soft",
         pulse=ratio(0.01),
@@ -182,40 +183,87 @@ def learning(remedy: Accumulate | Transfer | None) -> Update:
         time=seconds(7.0),
         energy=joules(11.0),
         remedy=remedy,
+        pulsed_by=pulsed_by,
     )
 
 
-def learned(batch: int, remedy: Accumulate | Transfer | None, *, bias: bool = False) -> list[Step]:
+def learned(
+    batch: int,
+    remedy: Accumulate | Transfer | None,
+    pulsed_by: PulsedBy = "differences",
+    *,
+    bias: bool = False,
+) -> list[Step]:
     """Steps behind the nudged phases of a block of 3 x 2 weights whose cells learn in place."""
     tile = round_numbers().analog[0].tile
     assert isinstance(tile, Crossbar)
     b = Builder()
     y = b.node("MatMul", b.input("x", batch, 3), b.weight(3, 2))
     y = b.node("Relu", b.node("Add", y, b.weight(2)) if bias else y)
-    machine = with_tiles(round_numbers(), tile=replace(tile, update=learning(remedy)))
+    machine = with_tiles(round_numbers(), tile=replace(tile, update=learning(remedy, pulsed_by)))
     steps = compile_plan(b.model(y), hardware=machine, settle=SETTLE).training.steps
     (minus,) = [s.id for s in steps if s.name == "block0 -beta"]
     return list(steps[minus + 1 :])
 
 
-def test_outer_products_of_few_samples_are_pulsed_one_by_one_without_a_digital_gradient() -> None:
-    (last,) = learned(2, None)
-    assert last.kind == "update"
-    assert last.end_s - last.start_s == pytest.approx(2 * 7.0)  # one for each sample, all lines at once
-    assert last.cost == Cost(array=2 * 12 * 11.0)
+@pytest.mark.parametrize(("pulsed_by", "times"), [("differences", 1), ("states", 2)])
+def test_outer_products_are_pulsed_one_by_one_without_a_digital_gradient(
+    pulsed_by: PulsedBy, times: int
+) -> None:
+    for batch in (2, 5):  # more than the part has lines, too
+        (last,) = learned(batch, None, pulsed_by)
+        assert last.kind == "update"
+        # for each sample, or each phase of it, all lines at once
+        assert last.end_s - last.start_s == pytest.approx(times * batch * 7.0)
+        assert last.cost == Cost(array=times * batch * 12 * 11.0)
 
 
-def test_of_more_samples_than_lines_the_sum_is_pulsed_line_by_line() -> None:
-    steps = learned(5, None)
+def test_between_free_layers_there_are_two_outer_products_a_vector() -> None:
+    machine = round_numbers()
+    for pulsed_by, clamped in (("differences", 1), ("states", 2)):
+        update = learning(None, pulsed_by)  # type: ignore[arg-type] # of PulsedBy
+        kind = replace(machine.analog[0].tile.crossbar(), update=update)
+        b = Builder()
+        y = b.node("Relu", b.node("MatMul", b.input("x", 1, 3), b.weight(3, 2)))
+        model = b.model(b.node("MatMul", y, b.weight(2, 4)))
+        plan = compile_plan(model, hardware=with_tiles(machine, tile=kind), settle=SETTLE, block_size=2)
+        (update_step,) = [s for s in plan.training.steps if s.kind == "update"]
+        assert update_step.cost == Cost(array=(clamped * 12 + 2 * 16) * 11.0)
+
+
+@pytest.mark.parametrize("remedy", [None, Accumulate()])
+def test_a_matrix_of_steps_is_pulsed_line_by_line(remedy: Accumulate | None) -> None:
+    steps = learned(2, remedy, "matrix")
     assert [s.kind for s in steps] == ["transfer", "contrast", "update", "transfer", "update"]
     assert steps[-1].end_s - steps[-1].start_s == pytest.approx(3 * 7.0)
     assert steps[-1].cost == Cost(array=12 * 11.0)
 
 
-def test_steps_that_add_up_digitally_are_a_digital_gradient() -> None:
-    steps = learned(2, Accumulate())
-    assert [s.kind for s in steps] == ["transfer", "contrast", "update", "transfer", "update"]
-    assert steps[-1].cost == Cost(array=12 * 11.0)
+def test_a_weight_of_two_blocks_takes_the_outer_products_of_both() -> None:
+    tile = round_numbers().analog[0].tile
+    assert isinstance(tile, Crossbar)
+    machine = with_tiles(round_numbers(), tile=replace(tile, update=learning(None, "differences")))
+    b = Builder()
+    w = b.weight(3, 3)
+    y = b.node("Relu", b.node("MatMul", b.input("x", 2, 3), w))
+    steps = compile_plan(
+        b.model(b.node("Relu", b.node("MatMul", y, w))), hardware=machine, settle=SETTLE
+    ).training.steps
+    (update,) = [s for s in steps if s.kind == "update"]
+    assert update.cost == Cost(array=2 * 2 * 18 * 11.0)
+    nudged = [s for s in steps if s.kind == "nudged"]
+    assert update.start_s >= max(s.end_s for s in nudged)
+
+
+def test_a_weight_that_a_digital_node_reads_too_has_a_gradient() -> None:
+    tile = round_numbers().analog[0].tile
+    assert isinstance(tile, Crossbar)
+    machine = with_tiles(round_numbers(), tile=replace(tile, update=learning(None, "differences")))
+    b = Builder()
+    w = b.weight(3, 3)
+    y = b.node("Mul", b.node("Relu", b.node("MatMul", b.input("x", 3, 3), w)), w)
+    steps = compile_plan(b.model(y), hardware=machine, settle=SETTLE).training.steps
+    assert [s.kind for s in steps if s.kind in {"contrast", "update"}] == ["contrast", "update", "update"]
 
 
 def test_biases_beside_cells_that_learn_in_place_need_sums_of_states() -> None:

@@ -1,6 +1,7 @@
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from ffebm import EP, Executor, FfebmError, Plan, Settle
 from ffebm import compile as compile_plan
 from ffebm.errors import PlanError, UsageError
 from ffebm.hardware.description import Accumulate, Crossbar, Hardware, Transfer, load_hardware
+from ffebm.hardware.devices.update import PulsedBy
 from ffebm.training.checkpoint import load_checkpoint
 from ffebm.training.data import Data
 from ffebm.training.estimator import estimator
@@ -96,12 +98,16 @@ def test_a_resumed_run_ends_with_the_same_bits(
     assert figures == [replace(e, seconds=0) for e in whole.epochs]
 
 
-def in_place(remedy: Accumulate | Transfer | None, base: str = "reference") -> Hardware:
+def in_place(
+    remedy: Accumulate | Transfer | None, base: str = "reference", pulsed_by: PulsedBy = "matrix"
+) -> Hardware:
     """A machine whose cells learn by pulses, and which converts and reads well."""
     machine = load_hardware(base)
     tile = machine.analog[0].tile
     assert isinstance(tile, Crossbar)
-    update = law(remedy=remedy, pulse=ratio(0.001), asymmetry=ratio(0.1), noise=ratio(0.2))
+    update = law(
+        remedy=remedy, pulse=ratio(0.001), asymmetry=ratio(0.1), noise=ratio(0.2), pulsed_by=pulsed_by
+    )
     changed = replace(tile, update=update, cell=replace(tile.cell, variation=ratio(0.02)))
     return with_tiles(machine, tile=changed)
 
@@ -129,15 +135,60 @@ def test_cells_learn_in_place(remedy: str) -> None:
             )
 
 
-@pytest.mark.parametrize("remedy", REMEDIES)
-def test_a_resumed_run_in_place_ends_with_the_same_bits(tmp_path: Path, remedy: str) -> None:
-    plan = tiny(in_place(REMEDIES[remedy]))
-    whole = run(plan, TRAINING, tmp_path / "whole")
-    part = Trainer(Executor(plan), samples(), TRAINING, tmp_path / "part")
+@pytest.mark.parametrize("pulsed_by", ["states", "differences"])
+@pytest.mark.parametrize("remedy", [None, REMEDIES["transfer"]])
+def test_cells_learn_by_outer_products(pulsed_by: PulsedBy, remedy: Transfer | None) -> None:
+    plan = tiny(in_place(remedy, pulsed_by=pulsed_by), 2)
+    training = replace(TRAINING, epochs=20, optimizer="SGD", lr=0.1, beta=0.5, batch=5, accumulate=2)
+    trainer = run(plan, training)
+    assert trainer.epochs[-1].loss < 0.8 * trainer.epochs[0].loss
+    (matrix, *_) = [w for w in trainer.net.weights().values() if w.shape == (32, 6)]
+    assert matrix.grad is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"optimizer": "Adam"}, "optimizer Adam"),
+        ({"momentum": 0.9, "weight_decay": 1e-4}, "momentum 0.9, weight_decay 0.0001"),
+        ({"clip_norm": 1.0}, "clip_norm 1.0"),
+        ({"precision": "fp16"}, "precision fp16, which scales gradients"),
+    ],
+)
+def test_outer_products_are_plain_gradient_descent(changes: dict[str, Any], found: str) -> None:
+    training = replace(TRAINING, **({"optimizer": "SGD"} | changes))
+    net = Executor(tiny(in_place(None, pulsed_by="states")), gradient=estimator(training))
+    with pytest.raises(UsageError) as caught:
+        Trainer(net, samples(), training)
+    assert str(caught.value) == (
+        f"{found}, and cells that take outer products of states: there is no gradient to work on; optimizer "
+        "SGD without momentum, weight decay and clipping\n  hint: --optimizer SGD, or tile.update.pulsed_by "
+        "= 'matrix' in the hardware description"
+    )
+
+
+def test_outer_products_need_two_phases() -> None:
+    training = replace(TRAINING, optimizer="SGD", gradient="implicit")
+    net = Executor(tiny(in_place(None, pulsed_by="states")), gradient=estimator(training))
+    with pytest.raises(UsageError, match="cells that take outer products, and gradients by Implicit"):
+        Trainer(net, samples(), training)
+
+
+@pytest.mark.parametrize(
+    ("remedy", "pulsed_by"),
+    [*((remedy, "matrix") for remedy in REMEDIES), ("plain", "states"), ("transfer", "differences")],
+)
+def test_a_resumed_run_in_place_ends_with_the_same_bits(
+    tmp_path: Path, remedy: str, pulsed_by: PulsedBy
+) -> None:
+    plan = tiny(in_place(REMEDIES[remedy], pulsed_by=pulsed_by))
+    training = TRAINING if pulsed_by == "matrix" else replace(TRAINING, optimizer="SGD")
+    whole = run(plan, training, tmp_path / "whole")
+    part = Trainer(Executor(plan), samples(), training, tmp_path / "part")
     epochs = part.run()
     next(epochs)
     next(epochs)
-    resumed = Trainer(Executor(plan), samples(), TRAINING, tmp_path / "part")
+    resumed = Trainer(Executor(plan), samples(), training, tmp_path / "part")
     resumed.resume()
     list(resumed.run())
     for name, tensor in final(whole).items():

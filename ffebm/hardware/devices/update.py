@@ -70,6 +70,10 @@ class ExponentialStep(
     offset: Annotated[float, Meta(ge=-10, le=10)]
 
 
+PulsedBy = Literal["matrix", "states", "differences"]
+"""What pulses follow: steps of an optimiser, or outer products of vectors on both lines of an array."""
+
+
 class Update(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
     """Learning in place: cells take pulses that move them a little, by a law of their own.
 
@@ -79,7 +83,8 @@ class Update(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         bounds: "soft": a pulse shrinks in proportion to the distance from the bound that it leads to;
             "hard": it stays the same up to the bound, or follows `step`.
         pulse: Mean size of a pulse up and one down at a weight of 0.
-        pulses: Most pulses of one weight in one update.
+        pulses: Most pulses of one weight in one update: of a step, or of one outer product, whose trains are
+            as long at most.
         asymmetry: By how much a pulse up is larger than the mean, and one down smaller, as a share.
         noise: Standard deviation of a pulse from cycle to cycle, as a share of it.
         range: The weight at the end of the range, in units of the largest one that was programmed first.
@@ -89,6 +94,12 @@ class Update(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         energy: Of one cell in one update.
         remedy: What is done about asymmetric and coarse pulses.
         step: How a pulse between hard bounds depends on the weight; None: not.
+        pulsed_by: "matrix": steps of an optimiser, from gradients that are computed digitally. Else outer
+            products of the vectors on both lines of an array, each as coincidences of two stochastic pulse
+            trains: "states", of the states in each phase, up or down by the sign of its nudge; "differences",
+            of states with the differences that the nudge makes of them.
+
+    Source: coincidences: Gokmen & Vlasov 2016 (arXiv 1603.07341).
     """
 
     bounds: Literal["soft", "hard"]
@@ -102,6 +113,7 @@ class Update(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     spread: Annotated[float, Meta(ge=0, le=1000)] = 1.0
     remedy: Accumulate | Transfer | None = None
     step: LinearStep | ExponentialStep | None = None
+    pulsed_by: PulsedBy = "matrix"
 
     def sizes(self, weight: float) -> tuple[float, float]:
         """A pulse up and one down at a weight, as shares of the range, of a cell without spread."""

@@ -7,7 +7,7 @@ A chain of blocks and digital parts is then ordinary autograd, and `loss.backwar
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
@@ -24,6 +24,7 @@ from ffebm.runtime.blocks.edge import Edge
 from ffebm.runtime.blocks.estimators.contrast import FreePoint, Gradients
 from ffebm.runtime.blocks.estimators.gradient import EP, ErrorCurrent, Gradient
 from ffebm.runtime.blocks.other_equilibria import OtherEquilibria, other_equilibria
+from ffebm.runtime.blocks.outer_products import OuterProducts
 from ffebm.runtime.blocks.physics.physics import Physics, Weights
 from ffebm.runtime.blocks.projection import Projection
 from ffebm.runtime.blocks.settling.phase import Phase, Ties
@@ -105,6 +106,23 @@ class BlockRuntime:
             source: What every read draws its noise from; None where none does, or reads are not to be added.
         """
         self._circuit.noise_source = source
+
+    def leave_products(self, products: OuterProducts | None) -> None:
+        """Where backward passes leave outer products from now on; None: weights have gradients.
+
+        Raises:
+            UsageError: If the energy of a weight that takes them is not made of one outer product a phase.
+        """
+        for coupling in (*self._circuit.feeds, *self._circuit.couplings):
+            taken = products is not None and products.form(coupling.weight) is not None
+            if taken and not coupling.is_bilinear:
+                raise UsageError(
+                    f"{self.block.name}: cells of {visible(str(coupling.weight))!r} take outer products, and "
+                    "its energy has squares of states",
+                    allowed="blocks of Hopfield networks",
+                    hint="tile.update.pulsed_by = 'matrix' in the hardware description",
+                )
+        self._circuit.products = products
 
     def check_gradient(self, gradient: Gradient, settle: Settle, *, by_cost: bool) -> None:
         """Refuse an estimator that the block cannot have, before anything runs.
@@ -429,10 +447,16 @@ class _BlockWithCost(torch.autograd.Function):
         with torch.no_grad():
             free = _restore(ctx, saved)
             tail = _TailAt(job, saved[job.n_tensors : ctx.n_given])
-            gradients, at = _behind_loss(job, free, tail)
+            with _counted(job.circuit, grad):
+                gradients, at = _behind_loss(job, free, tail)
             found = [*_in_order(free, gradients), *tail.gradients(at, wants)]
             scaled = tuple(None if g is None else g * grad for g in found)
         return None, *_only_once(job, scaled, [grad, *saved[: ctx.n_given]])
+
+
+def _counted(circuit: Circuit, grad: Tensor) -> AbstractContextManager[None]:
+    """Inside, outer products count by the gradient of the loss, as gradients do behind it."""
+    return nullcontext() if circuit.products is None else circuit.products.scaled(grad)
 
 
 def _behind_loss(job: _Run, free: FreePoint, tail: "_TailAt") -> tuple[Gradients, list[list[Tensor]]]:
@@ -547,7 +571,11 @@ class _TailAt:
 
 
 def _in_order(free: FreePoint, gradients: Gradients) -> tuple[Tensor | None, ...]:
-    """Gradients of the inputs, then of the weights; zero where a wanted one has no contribution."""
+    """Gradients of the inputs, then of the weights; zero where a wanted one has no contribution.
+
+    A weight whose cells take outer products has none.
+    """
+    products = free.circuit.products
     found: list[Tensor | None] = []
     for name, x in free.inputs.items():
         grad = gradients.inputs.get(name)
@@ -556,7 +584,10 @@ def _in_order(free: FreePoint, gradients: Gradients) -> tuple[Tensor | None, ...
         grad = gradients.weights.get(name)
         # the caller's weights may be in another memory order than the block's
         grad = grad if grad is None else grad.contiguous()
-        found.append(torch.zeros_like(w) if grad is None and free.wants_weight(name) else grad)
+        has_none = products is not None and products.form(name) is not None
+        found.append(
+            torch.zeros_like(w) if grad is None and free.wants_weight(name) and not has_none else grad
+        )
     return tuple(found)
 
 

@@ -11,6 +11,7 @@ from ffebm.graph.energy_block import EnergyBlock, Layer
 from ffebm.runtime.blocks.circuit_time import CircuitTime
 from ffebm.runtime.blocks.coupling import Coupling
 from ffebm.runtime.blocks.edge import Edge
+from ffebm.runtime.blocks.outer_products import OuterProducts
 from ffebm.runtime.blocks.physics.catalogue import physics_of
 from ffebm.runtime.blocks.physics.physics import Physics, Weights
 from ffebm.runtime.blocks.physics.pooling import arranged
@@ -43,6 +44,8 @@ class Circuit:
         time: How it moves as a circuit; None where it is none.
         coupling_at: Position of each coupling in `block.interactions()`.
         feed_at: The same of each feed.
+        products: Where a backward pass leaves outer products, for weights whose cells take them; None where
+            all have gradients.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class Circuit:
                 self.feeds.append(coupling)
                 self.feed_at.append(index)
         self.beta: float | None = None
+        self.products: OuterProducts | None = None
         self.noise_source: torch.Generator | None = None
         self.noise: dict[bool, float] = {}
         self._has_image_maximum = any(coupling.is_image_maximum for coupling in self.couplings)

@@ -13,7 +13,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ffebm.graph.energy_block import Interaction, Layer, Rearrangement
+from ffebm.graph.energy_block import Interaction, Layer, Linear, Rearrangement
+from ffebm.runtime.blocks.physics.hopfield import Bilinear
 from ffebm.runtime.blocks.physics.physics import Moving, Term, Weights
 from ffebm.runtime.blocks.physics.pooling import Pooling
 from ffebm.runtime.blocks.physics.shared_maximum import centred
@@ -217,6 +218,20 @@ class Coupling:
         if self._linear is None:
             raise TypeError("an identity has no weight")
         return weight_grad(self._linear, _apply(self._before, z), y, weight)
+
+    @property
+    def linear(self) -> Linear | None:
+        """The linear map; None for an identity."""
+        return self._linear
+
+    @property
+    def is_bilinear(self) -> bool:
+        """Its energy is -<y, W z>, so that one outer product a phase makes up the gradient of W."""
+        return isinstance(self._term, Bilinear)
+
+    def arranged(self, z: Tensor) -> Tensor:
+        """The state of the source at the input of the linear map, [batch, *in]."""
+        return _apply(self._before, z)
 
     def bias_grad(self, y: Tensor, bias: Tensor) -> Tensor:
         """Gradient of the layer's <y, W z + bias> with respect to the bias, in its shape, over the batch."""

@@ -6,7 +6,8 @@
 | `ideal.py`, `crossbar.py` | the tiles: exact, analog |
 | `sliced.py`, `split.py`, `replicas.py` | several as one: digits of a weight, pieces of a matrix, copies |
 | `cells.py`, `wires.py`, `converter.py`, `readout.py`, `noise.py` | what a crossbar is made of |
-| `pulses.py`, `remedies.py` | how cells learn in place |
+| `pulses.py`, `trains.py`, `remedies.py` | how cells learn in place |
+| `vectors.py` | what a `Linear` puts on the lines of its tile |
 | `calibration.py` | what lines carry, for the ranges of their ADCs |
 | `window.py` | convolutions as products of a matrix with columns |
 | `master.py`, `projection.py` | a `Linear` with its weight on tiles |

@@ -164,6 +164,22 @@ class CrossbarTile:
         self._forget()
 
     @torch.no_grad()
+    def update_products(self, x: Tensor, d: Tensor) -> None:
+        """Add d x^T for one pair after the other, as coincidences of pulse trains.
+
+        Args:
+            x: [..., pairs, n_in]; arrays may share theirs, but each drives its own trains.
+            d: In units of the weight over those of x, [..., pairs, n_out].
+        """
+        law, arrays = self._crossbar.update, self._programmed().shape[:-2]
+        if law is None:
+            raise InternalError("outer products for cells without a law of their own")
+        d = d / (self.reach * law.pulse.value).mT
+        self._cells.pulse_products(x.expand(*arrays, *x.shape[-2:]), d.expand(*arrays, *d.shape[-2:]), law)
+        self._digits = self._cells.digits()
+        self._forget()
+
+    @torch.no_grad()
     def remap(self) -> None:
         """Write anew what the cells hold, in the range that its weights ask for now."""
         self.program(self.read())

@@ -1,6 +1,6 @@
 """A weight on a tile and its digital master copy."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from ffebm.graph.energy_block import Linear
 from ffebm.plan.conductance import from_matrix, to_matrix
-from ffebm.runtime.tiles.tile import Tile, remapped
+from ffebm.runtime.tiles.lines.vectors import Pairs, line_vectors
+from ffebm.runtime.tiles.tile import Tile, remapped, update_products
 
 KNOWN = "known"
 """In a state: the weight's value that the cells were last told of."""
@@ -91,6 +92,25 @@ class MasteredTile:
         if isinstance(weight, nn.Parameter):
             self.show(weight)
         self._learns = True
+
+    def has_changed(self, weight: Tensor) -> bool:
+        """The weight has another value than the cells that learn it were last told of."""
+        return self.keeps_cells and self._changed(weight)
+
+    def pulse(self, weight: nn.Parameter, pairs: Iterable[Pairs], rate: float) -> None:
+        """Learn in place by outer products: the cells take -rate d x^T for each pair of vectors.
+
+        Args:
+            weight: The parameter; it gets the value that the cells hold then.
+            pairs: Whose outer products add up to its gradient.
+            rate: Learning rate.
+        """
+        with _at_rest():
+            lines = [line_vectors(p.linear, analog(p.z), analog(p.y), weight) for p in pairs]
+            if lines:
+                x, d = (torch.cat(side, 1) for side in zip(*lines, strict=True))
+                update_products(self.tile, x, d * -rate)
+        self.show(weight)
 
     def show(self, weight: Tensor) -> None:
         """Give a parameter the value that the cells hold."""

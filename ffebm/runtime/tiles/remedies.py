@@ -139,10 +139,26 @@ class TransferTile:
     def update(self, step: Tensor) -> None:
         """Pulse the fast array, [..., n_out, n_in]; transfer if it is time."""
         self._fast.update(step)
+        self._transfer()
+
+    @torch.no_grad()
+    def update_products(self, x: Tensor, d: Tensor) -> None:
+        """Pulse the fast array by the outer products of an update; transfer if it is time.
+
+        Args:
+            x: [..., pairs, n_in].
+            d: [..., pairs, n_out].
+        """
+        self._fast.update_products(x, d)
+        self._transfer()
+
+    def _transfer(self) -> None:
+        """An update is done: if it is time, read the fast array line by line, and pulse the slow one."""
         self._count += 1
         if self._count % self._remedy.every == 0:
-            lines = torch.eye(step.shape[-1], dtype=step.dtype, device=step.device)
-            found = self._fast.mvm(lines.expand(*step.shape[:-2], *lines.shape)).mT
+            held = self._array.read()
+            lines = torch.eye(held.shape[-1], dtype=held.dtype, device=held.device)
+            found = self._fast.mvm(lines.expand(*held.shape[:-2], *lines.shape)).mT
             self._slow.update((found - self._at_rest) * self._remedy.rate.value)
 
     @torch.no_grad()

@@ -9,7 +9,7 @@ from torch import Tensor
 from ffebm.plan.schema import Piece
 from ffebm.runtime.tiles.lines.calibration import Calibration
 from ffebm.runtime.tiles.split import SplitTile
-from ffebm.runtime.tiles.tile import Health, Readings, Tile, remapped
+from ffebm.runtime.tiles.tile import Health, Readings, Tile, remapped, update_products
 
 
 class ReplicatedTile:
@@ -108,6 +108,15 @@ class ReplicatedTile:
         """[groups, n_out, n_in]."""
         self.tile.update(step.repeat(self.copies, 1, 1))
 
+    def update_products(self, x: Tensor, d: Tensor) -> None:
+        """All copies take all outer products, by trains of their own.
+
+        Args:
+            x: [groups, pairs, n_in].
+            d: [groups, pairs, n_out].
+        """
+        update_products(self.tile, x.repeat(self.copies, 1, 1), d.repeat(self.copies, 1, 1))
+
     def remap(self) -> None:
         """Write anew what each copy holds, in a range that its weights ask for now.
 
@@ -184,6 +193,16 @@ class TwoWayTile:
         """[groups, n_out, n_in]."""
         self.forward.update(step)
         self.back.update(step.mT)
+
+    def update_products(self, x: Tensor, d: Tensor) -> None:
+        """Both take the outer products, by trains of their own.
+
+        Args:
+            x: [groups, pairs, n_in].
+            d: [groups, pairs, n_out].
+        """
+        update_products(self.forward, x, d)
+        update_products(self.back, d, x)
 
     def remap(self) -> None:
         """Write anew what each array holds, in a range that its weights ask for now.

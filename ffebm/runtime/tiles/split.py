@@ -11,7 +11,7 @@ from torch import Tensor
 from ffebm.errors import InternalError, SmallStepWarning
 from ffebm.plan.schema import Piece
 from ffebm.runtime.tiles.lines.calibration import Calibration
-from ffebm.runtime.tiles.tile import Health, Readings, Tile, remapped
+from ffebm.runtime.tiles.tile import Health, Readings, Tile, remapped, update_products
 
 Span = tuple[int, int]
 """First and last-but-one index."""
@@ -106,6 +106,18 @@ class SplitTile:
         for stack, tile in self._parts:
             tile.update(_cut(step, stack))
         self._warn()
+
+    def update_products(self, x: Tensor, d: Tensor) -> None:
+        """Each part takes the outer products of what is on its own lines.
+
+        Args:
+            x: [groups, pairs, n_in].
+            d: [groups, pairs, n_out].
+        """
+        for stack, tile in self._parts:
+            across = _take(x.mT, stack.groups, stack.inputs).unsqueeze(2).mT
+            along = _take(d.mT, stack.groups, stack.outputs).unsqueeze(1).mT
+            update_products(tile, across, along)
 
     def remap(self) -> None:
         """Write anew what the cells hold, in ranges that the weights ask for now.

@@ -8,11 +8,11 @@ differentiable: gradients of energy blocks come from their equilibria.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-from ffebm.errors import UsageError
+from ffebm.errors import InternalError, UsageError
 from ffebm.runtime.tiles.lines.calibration import Calibration
 from ffebm.visible import visible
 
@@ -97,6 +97,27 @@ def remapped(tile: object, weight: str) -> None:
             allowed="tiles with a method remap()",
         )
     remap()
+
+
+@runtime_checkable
+class TakesProducts(Protocol):
+    """A tile whose cells learn by the vectors on both of their lines."""
+
+    def update_products(self, x: Tensor, d: Tensor) -> None:
+        """Add d x^T for one pair after the other: [..., pairs, n_in] and [..., pairs, n_out]."""
+
+
+def update_products(tile: object, x: Tensor, d: Tensor) -> None:
+    """Have a tile take outer products.
+
+    Args:
+        tile: One that can.
+        x: Vectors on word lines, [..., pairs, n_in].
+        d: Those on bit lines, [..., pairs, n_out].
+    """
+    if not isinstance(tile, TakesProducts):
+        raise InternalError(f"a {type(tile).__name__} takes no outer products")
+    tile.update_products(x, d)
 
 
 class Tile(Protocol):

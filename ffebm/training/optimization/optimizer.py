@@ -41,6 +41,32 @@ def make_optimizer(training: Training, net: Executor) -> torch.optim.Optimizer:
     return optimizer
 
 
+def check_products(training: Training, net: Executor) -> None:
+    """Refuse what no cell that takes outer products can do: its pulses are plain gradient descent.
+
+    Raises:
+        UsageError: If such cells are to follow anything else.
+    """
+    if not net.machine.forms:
+        return
+    refused = {
+        f"optimizer {training.optimizer}": training.optimizer.lower() != "sgd",
+        f"momentum {training.momentum}": bool(training.momentum),
+        f"weight_decay {training.weight_decay}": bool(training.weight_decay),
+        f"clip_norm {training.clip_norm}": training.clip_norm is not None,
+        f"precision {training.precision}, which scales gradients": training.precision == "fp16",
+    }
+    wrong = ", ".join(what for what, found in refused.items() if found)
+    if wrong:
+        raise UsageError(
+            f"{wrong}, and cells that take outer products of states: there is no gradient to work on",
+            allowed="optimizer SGD without momentum, weight decay and clipping",
+            hint="--optimizer SGD, or tile.update.pulsed_by = 'matrix' in the hardware description",
+        )
+    with net.outer_products():  # what it refuses, before anything runs
+        pass
+
+
 def _kind(name: str) -> type[torch.optim.Optimizer]:
     reason = OWN_LOOP.get(name.lower())
     if reason is not None:

@@ -7,6 +7,9 @@ nudged states a and b is taken in the form
 
 which subtracts states before they are multiplied: at small beta little is lost to rounding. Which products
 there are is said by the terms of the energy (`Term.pairs`).
+
+Weights whose cells take outer products get no gradient: the products are left in `Circuit.products`, those
+above or, by states, y_a z_a and -y_b z_b.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,8 +18,11 @@ from functools import partial
 
 from torch import Tensor
 
+from ffebm.errors import InternalError
 from ffebm.plan.schema import Settle
 from ffebm.runtime.blocks.circuit import Circuit, Drives
+from ffebm.runtime.blocks.coupling import Coupling
+from ffebm.runtime.blocks.outer_products import Form
 from ffebm.runtime.blocks.physics.physics import Moving, Weights
 from ffebm.runtime.blocks.settling.phase import Phase
 from ffebm.runtime.blocks.settling.transient import Motion
@@ -56,6 +62,26 @@ class FreePoint:
 
 
 @dataclass(frozen=True)
+class Secant:
+    """Two states whose contrast is taken.
+
+    Attributes:
+        factor: What y_a z_a - y_b z_b is multiplied by to be a gradient, [batch].
+        layer: The two states of a layer, [batch, *layer].
+        driven: Those of the layer that a coupling drives, at its linear map, [batch, *linear].
+    """
+
+    factor: Tensor
+    layer: Callable[[int], tuple[Tensor, Tensor]]
+    driven: Callable[[int], tuple[Tensor, Tensor]]
+
+    def counted(self, y: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Values at both states, times what each counts."""
+        factor = self.factor.view(-1, *[1] * (y[0].dim() - 1))
+        return factor * y[0], -factor * y[1]
+
+
+@dataclass(frozen=True)
 class Response:
     """How an equilibrium answers to a nudge.
 
@@ -64,11 +90,13 @@ class Response:
         middle: For a layer its state at the equilibrium, or in the middle between two nudged states.
         pair: For a coupling, values (z, y) stacked along the batch: the gradient of its weight is that of <y,
             W z>. Also y of lambda alone, whose sum is the gradient of the bias.
+        secant: The two states that it is from; None if it is from others.
     """
 
     adjoint: list[Tensor]
     middle: Callable[[int], Tensor]
     pair: Callable[[int], tuple[Tensor, Tensor, Tensor]]
+    secant: Secant | None = None
 
 
 @dataclass
@@ -117,10 +145,15 @@ def _feeds(free: FreePoint, response: Response, gradients: Gradients) -> None:
             back = free.circuit.read_back(feed, adjoint, y, free.weights, index)
             gradients.add_input(feed.source, back)
         if feed.weight is not None and free.wants_weight(feed.weight):
-            clamped = Moving(partial(free.inputs.__getitem__, feed.source), None)
-            middle = partial(_middle_of_feed, free, response, position)
-            pair = feed.pairs(clamped, Moving(middle, y))
-            gradients.add_weight(feed.weight, feed.weight_grad(*pair, free.weights[feed.weight]))
+            if _form(free, feed.weight) == "states":
+                x = free.inputs[feed.source]
+                first, second = _secant(response).layer(free.circuit.position[feed.target])
+                ends = feed.spread(first, index), feed.spread(second, index)
+                _leave_states(free, feed, response, (x, x), ends)
+            else:
+                clamped = Moving(partial(free.inputs.__getitem__, feed.source), None)
+                middle = partial(_middle_of_feed, free, response, position)
+                _add_pairs(free, feed, feed.pairs(clamped, Moving(middle, y)), gradients)
         if feed.bias is not None and free.wants_weight(feed.bias):
             gradients.add_weight(feed.bias, feed.bias_grad(y, free.weights[feed.bias]))
 
@@ -139,8 +172,54 @@ def _couplings(free: FreePoint, response: Response, gradients: Gradients) -> Non
             continue
         z, y, y_adjoint = response.pair(position)
         if coupling.weight is not None and free.wants_weight(coupling.weight):
-            grad = coupling.weight_grad(z, y, free.weights[coupling.weight])
-            gradients.add_weight(coupling.weight, grad)
+            if _form(free, coupling.weight) == "states":
+                both = _secant(response)
+                below, above = both.layer(free.circuit.source(position)), both.driven(position)
+                _leave_states(free, coupling, response, below, above)
+            else:
+                _add_pairs(free, coupling, (z, y), gradients)
         if coupling.bias is not None and free.wants_weight(coupling.bias):
             bias = free.weights[coupling.bias]
             gradients.add_weight(coupling.bias, coupling.bias_grad(y_adjoint, bias))
+
+
+def _form(free: FreePoint, weight: str) -> Form | None:
+    """What the outer products of a weight are made of; None for one that has a gradient."""
+    return None if free.circuit.products is None else free.circuit.products.form(weight)
+
+
+def _secant(response: Response) -> Secant:
+    if response.secant is None:
+        raise InternalError("outer products of states, from an answer that is of no two states")
+    return response.secant
+
+
+def _add_pairs(
+    free: FreePoint, coupling: Coupling, pair: tuple[Tensor, Tensor], gradients: Gradients
+) -> None:
+    """The gradient of a weight from pairs as `Term.pairs` stacks them, or their outer products."""
+    assert coupling.weight is not None
+    if _form(free, coupling.weight) is None:
+        grad = coupling.weight_grad(*pair, free.weights[coupling.weight])
+        gradients.add_weight(coupling.weight, grad)
+        return
+    assert free.circuit.products is not None
+    assert coupling.linear is not None
+    z, y = coupling.arranged(pair[0]), pair[1]
+    free.circuit.products.add_stacked(coupling.weight, coupling.linear, z, y, free.phase.batch)
+
+
+def _leave_states(
+    free: FreePoint,
+    coupling: Coupling,
+    response: Response,
+    z: tuple[Tensor, Tensor],
+    y: tuple[Tensor, Tensor],
+) -> None:
+    """The outer products of two states."""
+    products = free.circuit.products
+    assert products is not None
+    assert coupling.weight is not None
+    assert coupling.linear is not None
+    below = coupling.arranged(z[0]), coupling.arranged(z[1])
+    products.add_states(coupling.weight, coupling.linear, below, _secant(response).counted(y))

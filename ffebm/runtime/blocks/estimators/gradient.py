@@ -23,7 +23,7 @@ from ffebm.errors import UsageError
 from ffebm.runtime.blocks.circuit import Circuit
 from ffebm.runtime.blocks.estimators.adjoint import solve_adjoint
 from ffebm.runtime.blocks.estimators.auto_beta import choose_beta
-from ffebm.runtime.blocks.estimators.contrast import FreePoint, Gradients, Response, contrast
+from ffebm.runtime.blocks.estimators.contrast import FreePoint, Gradients, Response, Secant, contrast
 from ffebm.runtime.blocks.physics.physics import Moving
 from ffebm.runtime.blocks.settling.phase import Answer, Nudge, Phase
 from ffebm.runtime.blocks.settling.settling import Outcome, Rule, allow_for_noise, relax
@@ -479,7 +479,7 @@ def _secant_response(free: FreePoint, nudged: Nudged) -> Response:
         below = Moving(lambda: mean(*ends(source)), answers[source])
         return *couplings[index].pairs(below, Moving(lambda: mean(*y), y_answer)), y_answer
 
-    return Response(answers, lambda layer: mean(*ends(layer)), pair)
+    return Response(answers, lambda layer: mean(*ends(layer)), pair, Secant(factor, ends, spread))
 
 
 def _halves(values: Tensor) -> tuple[Tensor, Tensor]:

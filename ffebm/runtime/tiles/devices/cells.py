@@ -8,8 +8,9 @@ from torch import Tensor
 
 from ffebm.hardware.description import Cell, Crossbar, LinearStep, Update
 from ffebm.plan.conductance import to_pair
-from ffebm.runtime.tiles.devices.pulses import Slopes, pulsed
+from ffebm.runtime.tiles.devices.pulses import Slopes, pulsed, struck_
 from ffebm.runtime.tiles.devices.statistics import STATISTICS
+from ffebm.runtime.tiles.devices.trains import coincidences
 from ffebm.runtime.tiles.devices.wires import conducted, conducted_pairs
 from ffebm.runtime.tiles.noise import machine_normals, machine_source, normals
 
@@ -330,6 +331,22 @@ class PairedCells:
         factor = self._up.factor(self.plus)
         after = pulsed(weight, change, law, self._generator, factor, self._slopes(weight, law))
         self.put(torch.where(after == weight, digits, self.digits_of(after)))
+
+    def pulse_products(self, x: Tensor, d: Tensor, law: Update) -> None:
+        """Learn in place, outer product by outer product; see `coincidences`.
+
+        Args:
+            x: [..., pairs, n_in].
+            d: [..., pairs, n_out]; d x counts pulses.
+            law: The device.
+        """
+        digits = self.digits()
+        before = self._shares(digits).clamp_(-1.0, 1.0)
+        factor, slopes = self._up.factor(self.plus), self._slopes(before, law)
+        after = before.clone(memory_format=torch.contiguous_format)
+        for counts in coincidences(x, d, law.pulses, self._generator):
+            struck_(after, counts, law, self._generator, factor, slopes)
+        self.put(torch.where(after == before, digits, self.digits_of(after)))
 
     def _shares(self, digits: Tensor) -> Tensor:
         """Weights in shares of their range, -1 to 1; of single cells from g_min to g_max."""

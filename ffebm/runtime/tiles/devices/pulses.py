@@ -44,9 +44,57 @@ def pulsed(
     Source: Gokmen & Vlasov 2016 (arXiv 1603.07341): pulses and their noise; IBM/aihwkit, SoftBoundsDevice,
     LinearStepDevice, ExpStepDevice.
     """
-    up = change > 0
     chance = torch.rand(*change.shape, generator=generator, dtype=change.dtype, device=generator.device)
     n = (change.abs() / law.pulse.value + chance.to(change.device)).floor_().clamp_(max=law.pulses)
+    return _after(weight, change > 0, n, law, generator, factor, slopes)
+
+
+def struck_(
+    weight: Tensor,
+    counts: Tensor,
+    law: Update,
+    generator: torch.Generator,
+    factor: Tensor | None = None,
+    slopes: Slopes | None = None,
+) -> None:
+    """Move weights, in place, by whole pulses; see `pulsed`. Cells without a pulse are not looked at.
+
+    Args:
+        weight: From -1 to 1; contiguous.
+        counts: Pulses of each, up if positive.
+        law: The device.
+        generator: Source of noise.
+        factor: As for `pulsed`.
+        slopes: As for `pulsed`.
+    """
+    where = counts.flatten().nonzero().squeeze(1)
+
+    def there(values: Tensor) -> Tensor:
+        return values.flatten()[where]
+
+    n = there(counts)
+    found = _after(
+        there(weight),
+        n > 0,
+        n.abs(),
+        law,
+        generator,
+        None if factor is None else there(factor),
+        None if slopes is None else (there(slopes[0]), there(slopes[1])),
+    )
+    weight.view(-1)[where] = found
+
+
+def _after(  # noqa: PLR0913 -- as for `pulsed`
+    weight: Tensor,
+    up: Tensor,
+    n: Tensor,
+    law: Update,
+    generator: torch.Generator,
+    factor: Tensor | None,
+    slopes: Slopes | None,
+) -> Tensor:
+    """Weights after n pulses each, up or down."""
     moved = _moved(weight, up, n, law, slopes)
     if factor is not None:
         moved = moved * factor
