@@ -13,6 +13,9 @@ from ffebm.limits import ARRAY_LINES, DIGITAL_UNITS
 MOST_LEVELS = 2**52
 """Whole numbers above it are not exact in a float of double precision."""
 
+STEEPEST = 1e6
+"""Ratio of the currents of a cell at a voltage and at half of it; selectors have up to some thousands."""
+
 RESERVED = (CHIP, "network")
 """Names that stand for something else than a group."""
 
@@ -102,6 +105,19 @@ def _tiles_problems(tiles: AnalogGroup) -> Iterator[tuple[str, str, str]]:
     yield from _continuous_problems(tile)
 
 
+def _nonlinearity_problems(tile: Crossbar, nonlinearity: float) -> Iterator[tuple[str, str, str]]:
+    """Contradictions of cells that are no resistors."""
+    if not 2 <= nonlinearity <= STEEPEST:
+        found = f"a ratio of {nonlinearity:g}"
+        yield ".cell.nonlinearity", found, f"at least 2, that of a resistor, and at most {STEEPEST:g}"
+    if tile.mapping == "offset":
+        found = "cells that are no resistors, and an offset column, which the sum of all inputs drives back"
+        yield ".cell.nonlinearity", found, "differential arrays"
+    if tile.wires is not None:
+        found = "cells that are no resistors, with wires, which are solved as a network of such"
+        yield ".cell.nonlinearity", found, "one of them"
+
+
 def _devices_problems(tile: Crossbar) -> Iterator[tuple[str, str, str]]:
     """Contradictions of several devices a cell."""
     found = f"{tile.cell.devices} devices a cell"
@@ -116,6 +132,9 @@ def _continuous_problems(tile: Crossbar) -> Iterator[tuple[str, str, str]]:
     if tile.cell.devices > 1:
         found = f"{tile.cell.devices} devices a cell of a circuit that settles by itself"
         yield ".tile.cell.devices", found, "1, with the conductances of all together"
+    if tile.cell.nonlinearity is not None:
+        found = "cells that are no resistors, in a circuit that settles by itself"
+        yield ".tile.cell.nonlinearity", found, "resistors"
     if tile.slices > 1 or tile.dac.slices > 1:
         yield ".settling", "continuous settling of slices, which are added digitally", "one slice"
     elif tile.adc.range not in {"calibrated", "maximal"}:
@@ -215,6 +234,8 @@ def _crossbar_problems(tile: Crossbar) -> Iterator[tuple[str, str, str]]:
         yield from _single_problems(tile)
     if tile.cell.devices > 1:
         yield from _devices_problems(tile)
+    if tile.cell.nonlinearity is not None:
+        yield from _nonlinearity_problems(tile, tile.cell.nonlinearity.value)
     if tile.update is not None:
         yield from _update_problems(tile, tile.update)
     yield from _dac_problems(tile.dac)

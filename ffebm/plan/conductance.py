@@ -175,7 +175,9 @@ def to_pair(digits: Matrix, crossbar: Crossbar, index: int = 0) -> tuple[Matrix,
 
 
 def uniform_deviation(digits: Matrix, crossbar: Crossbar) -> Matrix:
-    """Standard deviation of each line's output for inputs spread evenly over [-1, 1], whose own is 1/sqrt(3).
+    """Standard deviation of each line's output for inputs spread evenly over [-1, 1].
+
+    Of resistors the inputs' own is 1/sqrt(3).
 
     Args:
         digits: From `to_digits`, [..., n_out, n_in].
@@ -185,7 +187,7 @@ def uniform_deviation(digits: Matrix, crossbar: Crossbar) -> Matrix:
         [..., n_out], for full-range weights of 1.
     """
     weight = _shares(digits, crossbar)
-    return ((weight * weight).sum(-1) / 3.0) ** 0.5
+    return ((weight * weight).sum(-1) * crossbar.cell.driven_power) ** 0.5
 
 
 def adc_range(digits: Matrix, crossbar: Crossbar, spread: Matrix | None = None) -> Matrix:

@@ -30,6 +30,9 @@ spread = {{ value = 0.01, unit = "1", {SOURCE} }}
 start = {{ value = 20, unit = "s", {SOURCE} }}
 elapsed = {{ value = 5, unit = "s", {SOURCE} }}
 """
+NONLINEAR = f'nonlinearity = {{{{ value = %g, unit = "1", {SOURCE} }}}}\n'.replace("{{", "{").replace(
+    "}}", "}"
+)
 WIRES = f"""[analog.tile.wires]
 row = {{ value = 1.0, unit = "Ohm", {SOURCE} }}
 column = {{ value = 1.0, unit = "Ohm", {SOURCE} }}
@@ -316,6 +319,29 @@ CASES: dict[str, tuple[Callable[[str], str], str]] = {
         ),
         "analog.tiles.tile.cell.devices: 5 devices a cell with wires, which run from cell to cell; 1, or no "
         "wires",
+    ),
+    "less than a resistor": (
+        lambda text: text.replace("[analog.tile.cell]", "[analog.tile.cell]\n" + NONLINEAR % 1.5),
+        "analog.tiles.tile.cell.nonlinearity: a ratio of 1.5; at least 2, that of a resistor, and at most 1e+06",
+    ),
+    "no resistors and a column": (
+        lambda text: text.replace("[analog.tile.cell]", "[analog.tile.cell]\n" + NONLINEAR % 3).replace(
+            "rows = 256", 'rows = 256\nmapping = "offset"'
+        ),
+        "analog.tiles.tile.cell.nonlinearity: cells that are no resistors, and an offset column, which the "
+        "sum of all inputs drives back; differential arrays",
+    ),
+    "no resistors and wires": (
+        lambda text: text.replace("[analog.tile.cell]", "[analog.tile.cell]\n" + NONLINEAR % 3).replace(
+            "[analog.tile.dac]", WIRES + "[analog.tile.dac]"
+        ),
+        "analog.tiles.tile.cell.nonlinearity: cells that are no resistors, with wires, which are solved as a "
+        "network of such; one of them",
+    ),
+    "a circuit of no resistors": (
+        lambda text: by_itself(text).replace("[analog.tile.cell]", "[analog.tile.cell]\n" + NONLINEAR % 3),
+        "analog.tiles.tile.cell.nonlinearity: cells that are no resistors, in a circuit that settles by "
+        "itself; resistors",
     ),
     "tolerance": (
         lambda text: text.replace("[analog.tile.dac]", VERIFY + "[analog.tile.dac]"),

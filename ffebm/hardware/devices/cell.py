@@ -98,9 +98,12 @@ class Cell(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         statistics: Measured noise and drift that depend on the conductance, by name.
         devices: Devices side by side that make up a cell, written to one conductance each; a line carries the
             sum of their currents. All else here is of one device.
+        nonlinearity: Current at the voltage of the largest code over that at half of it; None is a resistor,
+            whose ratio is 2.
 
     Source: several devices a weight: Boybat et al. 2018 (10.1038/s41467-018-04933-y), here without their
-    arbitration of single updates; `num_devices` of IBM/aihwkit, inference/noise/hermes.py.
+    arbitration of single updates; `num_devices` of IBM/aihwkit, inference/noise/hermes.py; ratio of currents:
+    NL of NeuroSim, Chen, Peng & Yu 2018 (10.1109/TCAD.2018.2789723), there at the voltage of a write.
     """
 
     levels: Annotated[int, Meta(ge=2)]
@@ -116,6 +119,28 @@ class Cell(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     drift: Drift | None = None
     statistics: Statistics | None = None
     devices: Annotated[int, Meta(ge=1, le=64)] = 1
+    nonlinearity: Ratio | None = None
+
+    @property
+    def steepness(self) -> float:
+        """The k of a current g V sinh(k v / V) / sinh(k), V that of the largest code; 0 is a resistor.
+
+        From sinh(k) / sinh(k / 2) = 2 cosh(k / 2), the ratio.
+
+        Source: Jiang et al. 2016, A compact model for metal-oxide resistive random access memory with
+        experiment verification, IEEE Trans. Electron Devices 63: the current goes with sinh(v / V0).
+        """
+        ratio = 2.0 if self.nonlinearity is None else float(self.nonlinearity.value)
+        return 2.0 * math.acosh(max(1.0, ratio / 2.0))
+
+    @property
+    def driven_power(self) -> float:
+        """Mean square of the current at voltages spread evenly over [-V, V], for 1 at V: 1/3 of a resistor.
+
+        The mean of sinh^2(k u) over u is sinh(2 k) / (4 k) - 1/2.
+        """
+        k = self.steepness
+        return 1.0 / 3.0 if k < 1e-3 else (math.sinh(2.0 * k) / (4.0 * k) - 0.5) / math.sinh(k) ** 2
 
     @property
     def programming_deviation(self) -> float:

@@ -5,6 +5,7 @@ takes whole codes, and its errors are in the voltage that it makes of them; an A
 then clips and rounds. Arrays and the edges of circuits that settle by themselves share this model.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -139,6 +140,30 @@ class LineErrors:
         if self.gain is not None:
             codes = codes * self.gain
         return codes if self.offset is None else codes + self.offset * top
+
+
+@dataclass(frozen=True)
+class CellLaw:
+    """What cells that are no resistors make of voltages: sinh(k v) / sinh(k) of the largest one.
+
+    The voltage law is the same for all cells, so that a line's current is still a product, with what each
+    driven line's voltage counts for.
+
+    Attributes:
+        steepness: k.
+        top: Steps of the largest voltage.
+        driven: Errors of the DACs, which are in the voltages.
+    """
+
+    steepness: float
+    top: int
+    driven: LineErrors
+
+    def currents(self, codes: Tensor) -> Tensor:
+        """What the voltages of some codes count for, in codes of a resistor, [..., lines, batch]."""
+        voltages = self.driven.on(codes, self.top) / self.top
+        scale = self.top / math.sinh(self.steepness)
+        return (voltages * self.steepness).sinh_().mul_(scale)
 
 
 @dataclass(frozen=True)

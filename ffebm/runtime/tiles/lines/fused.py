@@ -2,8 +2,8 @@
 
 torch takes eight passes over the numbers that enter an array and nine over those that leave it; here it is
 one each, compiled by numba. `readout` has the same in torch: the reference, and what runs on accelerators,
-in double precision, with input slices and with bent converters. Where no noise is drawn both give the same
-codes.
+in double precision, with input slices, bent converters and cells that are no resistors. Where no noise is
+drawn both give the same codes.
 
 Noise is that of `noise.read_normals`: 16 random bits choose one of 65,536 numbers. The bits are those of
 SplitMix64, a counter and a mixing function, from a seed that each read draws from the tile's generator. So a

@@ -14,6 +14,7 @@ from ffebm.hardware.description import Crossbar
 from ffebm.runtime.tiles.lines.calibration import LineMeter
 from ffebm.runtime.tiles.lines.converter import (
     AdcCurve,
+    CellLaw,
     LineErrors,
     ReadLines,
     bend_,
@@ -188,6 +189,7 @@ class Readout:
         factor: From the conductance range to ADC codes a driven code, [..., 1, 1] or [..., n_out, 1].
         curve: What the ADCs make of a value before they clip and round; None is a straight line.
         noise: Standard deviation of what each reading of an ADC adds, in codes.
+        law: Of cells that are no resistors; None is a resistor's.
     """
 
     product: ArrayProduct
@@ -199,6 +201,7 @@ class Readout:
     factor: Tensor
     curve: AdcCurve | None = None
     noise: float = 0.0
+    law: CellLaw | None = None
     _of_rows: dict[tuple[int, ...], ReadLines] = field(default_factory=dict)
 
     def read(
@@ -240,9 +243,9 @@ class Readout:
         return out.mul_(self.gain * largest).mT, clipped
 
     def _is_fused(self, x: Tensor, limit: Tensor | None) -> bool:
-        """Whether two passes do: on a processor, in single precision, without slices, curves, cell noise."""
+        """Whether two passes do: in single precision, without slices, curves, noise or law of cells."""
         is_plain = self.slice_bits is None and self.curve is None and (limit is None or limit.numel() == 1)
-        is_plain = is_plain and self.product.cells is None
+        is_plain = is_plain and self.product.cells is None and self.law is None
         types = {x.dtype, self.product.weight.dtype}
         return is_plain and x.device.type == "cpu" and types == {torch.float32} and x.numel() > 0
 
@@ -277,7 +280,8 @@ class Readout:
         self, codes: Tensor, generator: torch.Generator, meter: LineMeter | None
     ) -> tuple[Tensor, Tensor]:
         """One read of the array: ADC codes, [..., n_out, batch], and how many were clipped."""
-        buffer, view = self.product.of(codes, generator)
+        driven = codes if self.law is None else self.law.currents(codes)
+        buffer, view = self.product.of(driven, generator)
         if self.bias is not None:
             view += self.bias
         if meter is not None:
@@ -319,6 +323,9 @@ def readout(
     top, top_out = dac.top_step, adc.top
     driven = line_errors(dac, held.shape[:-2] + held.shape[-1:], held, f"{name}/dac")
     sensed = line_errors(adc, held.shape[:-1], held, f"{name}/adc")
+    law = None
+    if crossbar.cell.steepness:  # errors of DACs are then in what the law takes
+        law, driven = CellLaw(crossbar.cell.steepness, top, driven), LineErrors(None, None)
     factor = top_out / (limit * top)
     if sensed.gain is not None:
         factor = factor * sensed.gain
@@ -337,6 +344,7 @@ def readout(
         factor=factor,
         curve=curve_of(adc),
         noise=adc.deviation,
+        law=law,
     )
 
 

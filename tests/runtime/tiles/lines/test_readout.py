@@ -12,7 +12,17 @@ from ffebm.runtime.tiles.lines.converter import drive, line_errors, top_code
 from ffebm.runtime.tiles.lines.readout import readout
 from ffebm.runtime.tiles.tile import Readings
 from tests.machines import ratio
-from tests.runtime.tiles.bench import clipping, convert, crossbar, random, sized, source, with_adc, with_dac
+from tests.runtime.tiles.bench import (
+    clipping,
+    convert,
+    crossbar,
+    random,
+    sized,
+    source,
+    with_adc,
+    with_cell,
+    with_dac,
+)
 
 SIGMA = 0.02
 READS = 20_000
@@ -227,3 +237,82 @@ def test_noise_of_cells_and_of_adcs_add_in_quadrature_and_slices_read_anew() -> 
     assert array.noise == pytest.approx(0.01 * top_code(24))
     expected = float(array.gain * array.noise) * factors * float(x.abs().max())
     assert out.std(0).tolist() == pytest.approx([expected] * 3, rel=0.02)
+
+
+def bent(kind: Crossbar, nonlinearity: float) -> Crossbar:
+    return with_cell(kind, nonlinearity=ratio(nonlinearity))
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("nonlinearity", [2.5, 10.0])
+def test_cells_that_are_no_resistors_carry_the_sinh_of_their_voltage(
+    nonlinearity: float, *, transposed: bool
+) -> None:
+    """Closed form: half the voltage gives the current over the ratio; brute force: a sum over cells."""
+    kind = bent(crossbar(levels=2**24, bits=24), nonlinearity)
+    tile = CrossbarTile(kind, source())
+    weight = random(5, 7)
+    tile.program(weight)
+    held, k = tile.read(), kind.cell.steepness
+    assert math.sinh(k) / math.sinh(k / 2) == pytest.approx(nonlinearity)
+    x = random(4, 5 if transposed else 7)
+    largest = x.abs().amax(1, keepdim=True)
+    driven = largest * (k * x / largest).sinh() / math.sinh(k)
+    found, expected = (tile.mvm_t(x), driven @ held) if transposed else (tile.mvm(x), driven @ held.T)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    ends = torch.tensor([[1.0, 0, 0, 0, 0, 0, 0], [1.0, 0.5, 0, 0, 0, 0, 0]], dtype=torch.float64)
+    one, half = tile.mvm(ends)
+    torch.testing.assert_close(half - one, held[:, 1] / nonlinearity, rtol=1e-3, atol=1e-4)
+
+
+def test_a_ratio_of_two_is_a_resistor() -> None:
+    kinds = crossbar(), bent(crossbar(), 2.0)
+    x, weight = random(4, 7), random(5, 7)
+    out = []
+    for kind in kinds:
+        tile = CrossbarTile(kind, source(), "w")
+        tile.program(weight)
+        out.append(tile.mvm(x))
+    assert torch.equal(*out)
+
+
+def test_one_bit_slices_of_inputs_do_not_meet_the_law() -> None:
+    x, weight, out = random(4, 7), random(5, 7), []
+    for kind in (crossbar(bits=8), bent(crossbar(bits=8), 8.0)):
+        tile = CrossbarTile(with_adc(with_dac(kind, slice_bits=1), range="maximal", bits=24), source(), "w")
+        tile.program(weight)
+        out.append(tile.mvm(x))
+    torch.testing.assert_close(*out, rtol=1e-5, atol=1e-5)
+
+
+def test_errors_of_dacs_are_in_the_voltages() -> None:
+    kind = bent(crossbar(levels=2**24, bits=24), 6.0)
+    kind = with_dac(kind, gain=ratio(0.05), offset=ratio(0.02))
+    held = random(5, 7).clamp(-1, 1)
+    scale = torch.ones(1, 1, dtype=held.dtype)
+    limit = 100 * adc_range(to_levels(held, scale, kind), kind)
+    array = readout(held, scale, limit, kind, name="w")
+    x, k = random(4, 7), kind.cell.steepness
+    largest = x.abs().amax(1, keepdim=True)
+    errors = line_errors(kind.dac, (7,), held, "w/dac")
+    assert errors.gain is not None
+    assert errors.offset is not None
+    voltages = x / largest * errors.gain[:, 0] + errors.offset[:, 0]
+    expected = largest * ((k * voltages).sinh() / math.sinh(k)) @ held.T
+    torch.testing.assert_close(array.read(x, source())[0], expected, rtol=1e-3, atol=1e-3)
+
+
+def test_read_noise_follows_the_current_and_ranges_the_law() -> None:
+    held, x = random(3, 7).clamp(-1, 1), random(7, seed=2)
+    kind = bent(crossbar(bits=24, reading=SIGMA), 10.0)
+    k, largest = kind.cell.steepness, x.abs().max()
+    driven = largest * (k * x / largest).sinh() / math.sinh(k)
+    noise = noise_at_outputs(held, x, kind) + x @ held.T - driven @ held.T
+    expected = math.sqrt(2) * SIGMA * float(driven.norm())
+    assert noise.std(0).tolist() == pytest.approx([expected] * 3, rel=0.02)
+    u = torch.linspace(-1, 1, 100_001, dtype=torch.float64)
+    power = float(((k * u).sinh() / math.sinh(k)).square().mean())
+    assert kind.cell.driven_power == pytest.approx(power, rel=1e-3)
+    assert (
+        bent(kind, 2.0).cell.driven_power == bent(kind, 2.0 + 1e-9).cell.driven_power == pytest.approx(1 / 3)
+    )
