@@ -322,7 +322,8 @@ CASES: dict[str, tuple[Callable[[str], str], str]] = {
     ),
     "less than a resistor": (
         lambda text: text.replace("[analog.tile.cell]", "[analog.tile.cell]\n" + NONLINEAR % 1.5),
-        "analog.tiles.tile.cell.nonlinearity: a ratio of 1.5; at least 2, that of a resistor, and at most 1e+06",
+        "analog.tiles.tile.cell.nonlinearity: a ratio of 1.5; at least 2, that of a resistor, and at most "
+        "1e+06",
     ),
     "no resistors and a column": (
         lambda text: text.replace("[analog.tile.cell]", "[analog.tile.cell]\n" + NONLINEAR % 3).replace(
