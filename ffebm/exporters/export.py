@@ -168,6 +168,7 @@ def effects(plan: Plan) -> list[str]:
         "wire resistance": tile.wires is not None,
         "offsets of converters": any(c.offset is not None for c in converters),
         "gain errors of converters": any(c.gain is not None for c in converters),
+        "unused cells off": tile.unused == "off",
         "several devices a cell": cell.devices > 1,
         "cells that are no resistors": bool(cell.steepness),
         "curves of ADCs": bool(tile.adc.curve),

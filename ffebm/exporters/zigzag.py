@@ -98,7 +98,7 @@ def _memories(hardware: Hardware, tile: Crossbar, inputs: int, weights: int) -> 
     return {
         "cells": _memory(
             weights,
-            (0.0, tile.cells_a_weight * tile.cell.devices * tile.cell.write_energy.value * PICO),
+            (0.0, tile.used_cells_a_weight * tile.cell.devices * tile.cell.write_energy.value * PICO),
             0,
             ["I2"],
             [],

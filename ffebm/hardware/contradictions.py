@@ -105,6 +105,14 @@ def _tiles_problems(tiles: AnalogGroup) -> Iterator[tuple[str, str, str]]:
     yield from _continuous_problems(tile)
 
 
+def _unused_problems(tile: Crossbar) -> Iterator[tuple[str, str, str]]:
+    """Contradictions of cells that are off."""
+    if tile.mapping != "differential":
+        yield ".unused", f"unused cells off with mapping {tile.mapping!r}, which uses all", "differential"
+    if tile.update is not None:
+        yield ".unused", "unused cells off that learn in place, which takes both of a pair", "'g_min'"
+
+
 def _nonlinearity_problems(tile: Crossbar, nonlinearity: float) -> Iterator[tuple[str, str, str]]:
     """Contradictions of cells that are no resistors."""
     if not 2 <= nonlinearity <= STEEPEST:
@@ -132,6 +140,8 @@ def _continuous_problems(tile: Crossbar) -> Iterator[tuple[str, str, str]]:
     if tile.cell.devices > 1:
         found = f"{tile.cell.devices} devices a cell of a circuit that settles by itself"
         yield ".tile.cell.devices", found, "1, with the conductances of all together"
+    if tile.unused == "off":
+        yield ".tile.unused", "unused cells off in a circuit that settles by itself", "'g_min'"
     if tile.cell.nonlinearity is not None:
         found = "cells that are no resistors, in a circuit that settles by itself"
         yield ".tile.cell.nonlinearity", found, "resistors"
@@ -234,6 +244,8 @@ def _crossbar_problems(tile: Crossbar) -> Iterator[tuple[str, str, str]]:
         yield from _single_problems(tile)
     if tile.cell.devices > 1:
         yield from _devices_problems(tile)
+    if tile.unused == "off":
+        yield from _unused_problems(tile)
     if tile.cell.nonlinearity is not None:
         yield from _nonlinearity_problems(tile, tile.cell.nonlinearity.value)
     if tile.update is not None:

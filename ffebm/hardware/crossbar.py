@@ -148,6 +148,10 @@ class Crossbar(
             between its cell and that of a column which all weights of a row share; the currents are
             subtracted before the ADC. "single": a weight is one cell, never negative, in a passive array
             whose lines are nodes of the circuit; 0 S stands for 0, and all weights of a block have one range.
+        unused: What the cell of a pair is that a weight does not use, both where it is zero. "g_min": written
+            like all others; "off": never formed, or behind a selector of its own, so that it neither
+            conducts nor is noisy, written or read. A used cell then is at the share of g_max that the weight
+            is of its range, of those below g_min the nearer of g_min and off.
         scale: What is scaled to the range of weights by a digital factor of its own: a "piece" of a matrix as
             a whole, or each "column" (output) of it, whose factor then multiplies what is read, and the
             inputs of a transposed read before their DACs.
@@ -173,6 +177,7 @@ class Crossbar(
     read_time: Time
     write_time: Time
     mapping: Literal["differential", "offset", "single"] = "differential"
+    unused: Literal["g_min", "off"] = "g_min"
     scale: Literal["piece", "column"] = "piece"
     omega: Annotated[float, Meta(gt=0, le=1000)] = 1.0
     slices: Annotated[int, Meta(ge=1, le=32)] = 1
@@ -232,6 +237,7 @@ class Crossbar(
         """What a conductance stands for, in words that tell one kind of cells from another."""
         cell = self.cell
         several = f", {cell.devices} devices a cell" if cell.devices > 1 else ""
+        several += ", unused cells off" if self.unused == "off" else ""
         return (
             f"{self.slices} x {cell.levels} levels from {cell.g_min.value:g} to {cell.g_max.value:g} S, "
             f"{self.mapping}{several}"
@@ -274,6 +280,17 @@ class Crossbar(
             return 0.0
         cell = self.cell
         return float(cell.g_min.value * (cell.levels - 1) / (cell.g_max.value - cell.g_min.value))
+
+    @property
+    def span(self) -> float:
+        """The conductance that the range of a weight stands for, in one array, siemens."""
+        top = float(self.cell.g_max.value)
+        return top if self.unused == "off" else top - float(self.cell.g_min.value)
+
+    @property
+    def used_cells_a_weight(self) -> int:
+        """Cells of one weight that are written and read."""
+        return self.slices if self.unused == "off" else self.cells_a_weight
 
     @property
     def cells_a_weight(self) -> int:

@@ -104,6 +104,6 @@ def crossing(hardware: Hardware) -> float:
 
 
 def cells_of(part: Part, tile: Crossbar) -> int:
-    """Devices of the cells that hold a part, those of its offset column included."""
+    """Devices that are written and read for a part, those of its offset column included."""
     column = part.n_in * tile.slices if tile.mapping == "offset" else 0
-    return (part.n_in * part.n_out * tile.cells_a_weight + column) * tile.cell.devices
+    return (part.n_in * part.n_out * tile.used_cells_a_weight + column) * tile.cell.devices

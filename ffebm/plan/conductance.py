@@ -161,17 +161,25 @@ def to_pair(digits: Matrix, crossbar: Crossbar, index: int = 0) -> tuple[Matrix,
 
     Returns:
         The cells that count up, [..., n_out, n_in], and those that count down: as many in a differential
-        array, where the unused one rests at g_min, the offset column, [..., 1, n_in], or none,
-        [..., 0, n_in].
+        array, where the unused one rests at g_min or is off (0), the offset column, [..., 1, n_in], or
+        none, [..., 0, n_in].
     """
     low, high = crossbar.cell.g_min.value, crossbar.cell.g_max.value
     step = (high - low) / (crossbar.cell.levels - 1)
     if crossbar.is_single:
         return low + digits * step, digits[..., :0, :]
+    if crossbar.unused == "off":
+        step = high / (crossbar.cell.levels - 1)
+        return _formed(digits.clip(0, None) * step, low), _formed((-digits).clip(0, None) * step, low)
     if crossbar.mapping == "offset":
         middle = crossbar.top_level // crossbar.cell.levels**index % crossbar.cell.levels
         return low + (digits + middle) * step, low + middle * step + 0 * digits[..., :1, :]
     return low + digits.clip(0, None) * step, low + (-digits).clip(0, None) * step
+
+
+def _formed(wanted: Matrix, low: float) -> Matrix:
+    """Conductances of cells that are off or above the lowest: nearer to g_min than to off, or above it."""
+    return wanted * (wanted >= low) + low * ((wanted >= low / 2) & (wanted < low))
 
 
 def uniform_deviation(digits: Matrix, crossbar: Crossbar) -> Matrix:

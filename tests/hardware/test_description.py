@@ -344,6 +344,18 @@ CASES: dict[str, tuple[Callable[[str], str], str]] = {
         "analog.tiles.tile.cell.nonlinearity: cells that are no resistors, in a circuit that settles by "
         "itself; resistors",
     ),
+    "unused cells of a column": (
+        lambda text: text.replace("rows = 256", 'rows = 256\nmapping = "offset"\nunused = "off"'),
+        "analog.tiles.tile.unused: unused cells off with mapping 'offset', which uses all; differential",
+    ),
+    "unused cells that learn": (
+        lambda text: learning(text).replace("rows = 256", 'rows = 256\nunused = "off"'),
+        "analog.tiles.tile.unused: unused cells off that learn in place, which takes both of a pair; 'g_min'",
+    ),
+    "unused cells of a circuit": (
+        lambda text: by_itself(text).replace("rows = 256", 'rows = 256\nunused = "off"'),
+        "analog.tiles.tile.unused: unused cells off in a circuit that settles by itself; 'g_min'",
+    ),
     "tolerance": (
         lambda text: text.replace("[analog.tile.dac]", VERIFY + "[analog.tile.dac]"),
         "analog.tiles.tile.cell.verify.tolerance: a tolerance of 0; more than 0",

@@ -25,14 +25,18 @@ class CellArray:
         cell: The memory element.
         generator: Source of programming noise.
         name: Of the array in its machine.
+        unused_off: Cells that are to be at 0 S are off for good: no write, no noise, no fault.
 
     Attributes:
         each: Conductances as written, siemens; of several devices a cell [devices, *cells], else [*cells].
         elapsed: Seconds from programming to reads; None takes those of the description.
     """
 
-    def __init__(self, cell: Cell, generator: torch.Generator, name: str) -> None:
+    def __init__(
+        self, cell: Cell, generator: torch.Generator, name: str, *, unused_off: bool = False
+    ) -> None:
         self._cell = cell
+        self._unused_off = unused_off
         self._generator = generator
         self._name = name
         self._nature: dict[str, Tensor] = {}
@@ -69,11 +73,11 @@ class CellArray:
             if not bool(off.any()):
                 break
             found = torch.where(off, self._written(target, found), found)
-        self.each = self._stuck(found)
+        self.each = self._formed(self._stuck(found))
 
     def put(self, conductance: Tensor) -> None:
         """Set every cell exactly, but for stuck ones: to what pulses have made of it."""
-        self.each = self._stuck(self._beside(conductance))
+        self.each = self._formed(self._stuck(self._beside(conductance)), conductance)
         self._target = self.conductance
 
     def restore(self, each: Tensor, target: Tensor) -> None:
@@ -113,6 +117,11 @@ class CellArray:
             return self.each * device.decay(nu, elapsed)
         return self.each * self._decay(elapsed)
 
+    def _formed(self, found: Tensor, target: Tensor | None = None) -> Tensor:
+        """What is found of devices, but for cells that are off: those that are to be at 0 S."""
+        target = self._target if target is None else target
+        return torch.where(target == 0, 0.0, found) if self._unused_off else found
+
     def _beside(self, cells: Tensor) -> Tensor:
         """What cells have, for each of their devices."""
         several = self._cell.devices
@@ -126,11 +135,20 @@ class CellArray:
         """Standard deviation of each cell at a read, siemens; None if it is the same for all."""
         elapsed, measured = self._seconds, self._cell.statistics
         if measured is None or elapsed is None or measured.noise == 0:
-            return None
+            return self._noise_of_formed()
         device = STATISTICS[measured.name]
         share = device.read_noise(self.each, self._cell.g_max.value, elapsed)
         apart = share * self._seen() * measured.noise
-        return apart if self._cell.devices == 1 else apart.square().sum(0).sqrt_() / self._cell.devices
+        own = apart if self._cell.devices == 1 else apart.square().sum(0).sqrt_() / self._cell.devices
+        formed = self._noise_of_formed()
+        return own if formed is None else torch.hypot(own, formed)
+
+    def _noise_of_formed(self) -> Tensor | None:
+        """The noise that is the same for all cells which are not off; None if none is."""
+        if not self._unused_off or not self._cell.read_deviation:
+            return None
+        held = self.conductance
+        return (held > 0).to(held.dtype) * (self._cell.read_deviation * self._span)
 
     @property
     def _seconds(self) -> float | None:
@@ -206,9 +224,10 @@ class CellArray:
 
 
 class PairedCells:
-    """Weights as differences: a weight of [-1, 1] is (plus - minus) / (g_max - g_min).
+    """Weights as differences: a weight of [-1, 1] is (plus - minus) / span, g_max - g_min.
 
-    In an array of single cells it is plus / (g_max - g_min), so never negative.
+    In an array of single cells it is plus / span, so never negative; where unused cells are off the span is
+    g_max.
 
     Args:
         crossbar: The tile.
@@ -224,8 +243,10 @@ class PairedCells:
         self._generator = generator
         self._name = name
         self._index = index
-        self._up = CellArray(crossbar.cell, generator, f"{name}/plus")
-        self._down = CellArray(crossbar.cell, generator, f"{name}/minus")
+        self._up, self._down = (
+            CellArray(crossbar.cell, generator, f"{name}/{side}", unused_off=crossbar.unused == "off")
+            for side in ("plus", "minus")
+        )
         self._held: dict[bool, Tensor] = {}
         self._drawn: Slopes | None = None
 
@@ -294,8 +315,8 @@ class PairedCells:
         if up is None or down is None:
             return None
         if self._crossbar.is_single:
-            return (up / self._span).square(), None
-        own, other = (up / self._span).square(), (down / self._span).square()
+            return (up / self._crossbar.span).square(), None
+        own, other = (up / self._crossbar.span).square(), (down / self._crossbar.span).square()
         return (own, other) if self._crossbar.mapping == "offset" else (own + other, None)
 
     def move(self, change: Tensor) -> None:
@@ -381,7 +402,7 @@ class PairedCells:
     def digits(self) -> Tensor:
         """What the pairs stand for as written, in level steps, [..., n_out, n_in]."""
         minus = self._crossbar.cell.g_min.value if self._crossbar.is_single else self.minus
-        return (self.plus - minus) * ((self._crossbar.cell.levels - 1) / self._span)
+        return (self.plus - minus) * ((self._crossbar.cell.levels - 1) / self._crossbar.span)
 
     def at(self, seconds: float | None) -> None:
         """Reads come so long after programming; None is as described."""
@@ -399,17 +420,13 @@ class PairedCells:
         self._up.restore(state["plus"], plus)
         self._down.restore(state["minus"], minus)
 
-    @property
-    def _span(self) -> float:
-        return self._crossbar.cell.g_max.value - self._crossbar.cell.g_min.value
-
     def _difference(self, plus: Tensor, minus: Tensor) -> Tensor:
         """What bit lines find, in units of the conductance range: of two arrays, or of one and its column."""
         if self._crossbar.is_single:
-            return plus / self._span
+            return plus / self._crossbar.span
         wires = self._crossbar.wires
         if wires is not None and self._crossbar.mapping == "offset":
             plus, minus = conducted(torch.cat([plus, minus], -2), wires).tensor_split([-1], -2)
         elif wires is not None:
             plus, minus = conducted_pairs(plus, minus, wires)
-        return (plus - minus) / self._span
+        return (plus - minus) / self._crossbar.span

@@ -351,6 +351,8 @@ def readout(
 def read_noise(crossbar: Crossbar, *, transposed: bool) -> tuple[Column, float]:
     """How an offset column takes part, and the deviation of a cell or pair as a share of the range."""
     sigma = crossbar.cell.read_deviation
+    if crossbar.unused == "off":  # cells differ: `cell_noise`
+        return "none", 0.0
     if crossbar.mapping == "differential":
         return "none", math.sqrt(2.0) * sigma
     if crossbar.is_single:
