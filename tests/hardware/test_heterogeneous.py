@@ -54,7 +54,7 @@ def test_blocks_lie_on_tiles_of_their_group(plan: Plan, tmp_path: Path) -> None:
     assert [block.group for block in plan.blocks] == ["sram", "pcm", "sram"]
     sizes = {"sram": (128, 128, 8, 8), "pcm": (256, 256, 8, 8)}
     numbers = {name: plan.hardware.tile_numbers(name) for name in sizes}
-    assert numbers == {"sram": range(16), "pcm": range(16, 64)}
+    assert numbers == {"sram": range(8), "pcm": range(8, 84)}
     for tile in plan.tiles:
         assert tile.id in numbers[tile.group]
         assert (tile.rows, tile.cols, tile.dac_bits, tile.adc_bits) == sizes[tile.group]
@@ -115,8 +115,8 @@ def test_it_trains(plan: Plan) -> None:
 
 def test_what_reads_it_names_both(plan: Plan) -> None:
     summary = plan.summary()
-    assert "            sram: 2 of 16, " in summary
-    assert "            pcm: 1 of 48, " in summary
+    assert "            sram: 2 of 8, " in summary
+    assert "            pcm: 1 of 76, " in summary
     assert "converters of sram in every sweep" in summary
 
 
