@@ -27,6 +27,7 @@ USUAL: dict[str, Any] = {
     "digital": (),
     "trainable": (),
     "physics": "hopfield",
+    "feedback": 1.0,
     "activations": (),
     "objective": "analog",
     "tiles": None,
