@@ -17,7 +17,7 @@ from tests.models import Builder
 ROOT = Path(ffebm.__file__).parent
 ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
     "ffebm": (
-        ("errors", "patterns", "visible"),
+        ("collection", "errors", "patterns", "visible"),
         ("limits", "plugins"),
         ("files",),
         ("hardware",),
@@ -200,8 +200,8 @@ def test_listing_the_commands_loads_none_of_them() -> None:
         [sys.executable, "-c", f"{code}; {held}"], capture_output=True, text=True, check=True
     )
     assert set(ast.literal_eval(done.stdout.strip().splitlines()[-1])) == {
-        "ffebm.cli", "ffebm.commands", "ffebm.commands.catalogue", "ffebm.commands.console", "ffebm.errors",
-        "ffebm.visible",
+        "ffebm.cli", "ffebm.collection", "ffebm.commands", "ffebm.commands.catalogue",
+        "ffebm.commands.console", "ffebm.errors", "ffebm.visible",
     }  # fmt: skip
 
 

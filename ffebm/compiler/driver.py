@@ -13,6 +13,7 @@ from onnx import ModelProto
 from ffebm import plugins
 from ffebm.backends.crossbar import emit_tiles
 from ffebm.backends.digital import emit_segments, instruction_of
+from ffebm.collection import collecting_later
 from ffebm.compiler.onnx.from_onnx import from_onnx, without_weights
 from ffebm.compiler.options import checked_batch, checked_settle, goal_of, options_from
 from ffebm.compiler.own_passes import Pass, own_passes, with_own
@@ -131,6 +132,7 @@ def run_passes(
             progress(step.name, graph)
 
 
+@collecting_later()
 def compile_model(  # noqa: PLR0913 - the public entry point; every option has a name and a default
     model: object,
     example_inputs: object = None,

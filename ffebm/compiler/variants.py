@@ -13,6 +13,7 @@ import msgspec
 from msgspec import structs
 from onnx import ModelProto
 
+from ffebm.collection import collecting_later
 from ffebm.compiler.driver import emit, pass_order, run_passes
 from ffebm.compiler.onnx.from_onnx import from_onnx, without_weights
 from ffebm.compiler.own_passes import Pass, own_passes, with_own
@@ -136,6 +137,7 @@ class Variants:
         """Names of the passes of one's own, as options of a plan hold them."""
         return tuple(step.name for step in self._own)
 
+    @collecting_later()
     def price(self, variant: Variant) -> PricedVariant:
         """What a plan takes.
 
@@ -165,6 +167,7 @@ class Variants:
             mapping=mapping,
         )
 
+    @collecting_later()
     def plan(self, variant: Variant) -> Plan:
         """The plan, as `ffebm.compile` makes it.
 
