@@ -12,13 +12,14 @@ from ffebm.errors import UsageError
 from ffebm.graph.energy_block import EnergyBlock, Linear
 from ffebm.graph.windows import positions
 from ffebm.hardware.description import Crossbar, TileKind
+from ffebm.hardware.devices.update import PulsedBy
 from ffebm.plan.conductance import circuits_of, common_limit, linears_of
 from ffebm.plan.plan import Plan
 from ffebm.plan.program import values_read
 from ffebm.runtime.blocks.block_runtime import BlockRuntime
 from ffebm.runtime.blocks.circuit_time import CircuitTime
 from ffebm.runtime.blocks.edge import Edge
-from ffebm.runtime.blocks.outer_products import Form, OuterProducts
+from ffebm.runtime.blocks.outer_products import OuterProducts
 from ffebm.runtime.blocks.physics.physics import Physics
 from ffebm.runtime.state import TILE, Findings, under
 from ffebm.runtime.tiles.choice import OwnTile, own_array
@@ -84,7 +85,7 @@ class Machine:
         """
         return name in self._arrays and self._tile(name).learns_in_place
 
-    def _product_forms(self) -> dict[str, Form]:
+    def _product_forms(self) -> dict[str, PulsedBy]:
         """The weights whose cells take outer products: those that no digital node reads, too."""
         digital = {
             name
@@ -92,7 +93,7 @@ class Machine:
             for instruction in segment.program.instructions
             for name in values_read(instruction)
         }
-        found: dict[str, Form] = {}
+        found: dict[str, PulsedBy] = {}
         for name in self._arrays:
             tile = self._tile(name)
             law = None if isinstance(tile, OwnTile) else tile.crossbar().update

@@ -2,16 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ffebm.graph.energy_block import Linear
+from ffebm.hardware.devices.update import PulsedBy
 from ffebm.runtime.tiles.lines.vectors import Pairs
-
-Form = Literal["states", "differences"]
-"""What the vectors are: the states of each phase, or states and what the nudge makes of them."""
 
 
 class OuterProducts:
@@ -24,12 +21,12 @@ class OuterProducts:
         taken: Pairs by the weight that they are of, in their order.
     """
 
-    def __init__(self, forms: Mapping[str, Form]) -> None:
+    def __init__(self, forms: Mapping[str, PulsedBy]) -> None:
         self._forms = forms
         self._scale: Tensor | None = None
         self.taken: dict[str, list[Pairs]] = {}
 
-    def form(self, name: str | None) -> Form | None:
+    def form(self, name: str | None) -> PulsedBy | None:
         """What the outer products of a weight are made of; None for one that has a gradient."""
         return None if name is None else self._forms.get(name)
 

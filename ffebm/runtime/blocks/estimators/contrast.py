@@ -19,10 +19,10 @@ from functools import partial
 from torch import Tensor
 
 from ffebm.errors import InternalError
+from ffebm.hardware.devices.update import PulsedBy
 from ffebm.plan.schema import Settle
 from ffebm.runtime.blocks.circuit import Circuit, Drives
 from ffebm.runtime.blocks.coupling import Coupling
-from ffebm.runtime.blocks.outer_products import Form
 from ffebm.runtime.blocks.physics.physics import Moving, Weights
 from ffebm.runtime.blocks.settling.phase import Phase
 from ffebm.runtime.blocks.settling.transient import Motion
@@ -183,7 +183,7 @@ def _couplings(free: FreePoint, response: Response, gradients: Gradients) -> Non
             gradients.add_weight(coupling.bias, coupling.bias_grad(y_adjoint, bias))
 
 
-def _form(free: FreePoint, weight: str) -> Form | None:
+def _form(free: FreePoint, weight: str) -> PulsedBy | None:
     """What the outer products of a weight are made of; None for one that has a gradient."""
     return None if free.circuit.products is None else free.circuit.products.form(weight)
 
