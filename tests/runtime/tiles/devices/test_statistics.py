@@ -17,7 +17,7 @@ from ffebm.hardware.description import Crossbar, Hardware, Statistics, load_hard
 from ffebm.hardware.devices.cell import CHARACTERISED
 from ffebm.plan.conductance import adc_range, to_levels, weight_range
 from ffebm.runtime.tiles.crossbar import CrossbarTile
-from ffebm.runtime.tiles.devices.cells import CellArray
+from ffebm.runtime.tiles.devices.cell_array import CellArray
 from ffebm.runtime.tiles.devices.statistics import STATISTICS, DeviceStatistics
 from ffebm.runtime.tiles.projection import make_tile
 from tests.machines import ratio, seconds, with_tiles

@@ -1,4 +1,4 @@
-"""Several devices a cell: what differs between devices shrinks with the root of their number."""
+"""Cells of several devices: what differs between devices shrinks with the root of their number."""
 
 import math
 from typing import Any
@@ -15,7 +15,7 @@ from ffebm.hardware.quantity import Time
 from ffebm.plan.conductance import adc_range, to_levels
 from ffebm.plan.plan import Plan
 from ffebm.runtime.tiles.crossbar import CrossbarTile
-from ffebm.runtime.tiles.devices.cells import CellArray
+from ffebm.runtime.tiles.devices.cell_array import CellArray
 from ffebm.runtime.tiles.devices.statistics import STATISTICS
 from ffebm.runtime.tiles.noise import machine_normals
 from tests.machines import crossbars, ratio, with_tiles
