@@ -1,14 +1,18 @@
 """How large reports are, and how fast they open and answer in headless Chromium.
 
-light_densenet121 and a branching graph of 10,000 nodes are compiled and shown. Printed are the size of the
-file, seconds to make it, first contentful paint and readiness, and the slowest of folds, unfolds and zooms:
-from the event until the second animation frame after it, so drawing is included. Bounds: light_densenet121
-takes at most 3 MB, paints first within 2 s, and answers within 100 ms.
+light_densenet121, a branching graph of 10,000 nodes, and light_bvlc_alexnet with so many runs in flight that
+a training step has about 100,000 steps are compiled and shown. Printed are the size of the file, seconds to
+make it, first contentful paint and readiness, and the slowest of folds, unfolds and zooms of the graph, and
+of zooms and pans of the timeline: from the event until the second animation frame after it, so drawing is
+included. Bounds: light_densenet121 takes at most 3 MB, paints first within 2 s, and all answer within 100 ms.
+
+python benchmarks/report.py [densenet121] [branching] [in_flight] [--browser /usr/bin/chromium]
 """
 
-import sys
+import argparse
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import onnx
@@ -29,7 +33,14 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-DENSENET = Path(onnx.__file__).parent / "backend/test/data/light/light_densenet121.onnx"
+LIGHT = Path(onnx.__file__).parent / "backend/test/data/light"
+IN_FLIGHT = 64
+"""Runs of light_bvlc_alexnet, of which one has about 1,500 steps."""
+PLANS: dict[str, Callable[[], Plan]] = {
+    "densenet121": lambda: compile_model(LIGHT / "light_densenet121.onnx"),
+    "branching": lambda: compile_model(branching(10_000)),
+    "in_flight": lambda: compile_model(LIGHT / "light_bvlc_alexnet.onnx", batch=IN_FLIGHT),
+}
 ANSWER = """async (selector, type, extra) => {
   const target = document.querySelector(selector);
   if (!target) return null;
@@ -82,19 +93,37 @@ def report(name: str, plan: Plan, tab: Page, path: Path) -> None:
     )
     zooms = [answer(tab, "#graph", "wheel", f"{{deltaY: {d}}}") or 0.0 for d in (-60, -60, 60, 60) * 5]
     fold = folds(tab, 40)
+    times = timeline(tab)
     size = path.stat().st_size / 1e6
-    print(f"{name}, {len(plan.nodes)} nodes: {size:.2f} MB, made in {made:.2f} s")
+    steps = f"{len(plan.inference.steps):,} and {len(plan.training.steps):,} steps"
+    print(f"{name}, {len(plan.nodes)} nodes, {steps}: {size:.2f} MB, made in {made:.2f} s")
     print(f"  first paint {paint:.0f} ms, ready {ready:.0f} ms")
-    print(f"  slowest of {len(fold)} folds {max(fold):.0f} ms, of {len(zooms)} zooms {max(zooms):.0f} ms")
+    for what, spent in (("folds", fold), ("zooms", zooms), ("moves of the timeline", times)):
+        print(f"  slowest of {len(spent)} {what} {max(spent, default=0.0):.0f} ms")
+
+
+def timeline(tab: Page) -> list[float]:
+    """Milliseconds of zooms and pans of the timeline of a training step, all of it and parts of it."""
+    tab.click("#timeline-tab")
+    tab.select_option("#timeline-view select", "training")
+    tab.wait_for_timeout(300)
+    moves = [*("ctrlKey: true, deltaY: -60",) * 10, *("shiftKey: true, deltaY: 60",) * 5]
+    moves += ["ctrlKey: true, deltaY: 60"] * 10
+    return [answer(tab, "#timeline", "wheel", f"{{{move}}}") or 0.0 for move in moves]
 
 
 def main() -> None:
-    chosen = sys.argv[1] if len(sys.argv) > 1 else CHROMIUM
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", choices=list(PLANS), default=list(PLANS))
+    parser.add_argument("--browser", default=CHROMIUM, help="where Chromium is")
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chosen, args=ARGUMENTS)
-        for name, model in (("light_densenet121", str(DENSENET)), ("branching", branching(10_000))):
+        browser = playwright.chromium.launch(executable_path=options.browser, args=ARGUMENTS)
+        for name in options.names:
             tab = browser.new_page(viewport={"width": 1366, "height": 768})
-            report(name, compile_model(model), tab, Path(scratch) / f"{name}.html")
+            report(name, PLANS[name](), tab, Path(scratch) / f"{name}.html")
             tab.close()
         browser.close()
 

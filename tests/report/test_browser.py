@@ -10,7 +10,8 @@ from ffebm.compiler.driver import compile_model
 from ffebm.plan.plan import Plan
 from ffebm.plan.summary import binary
 from ffebm.report.facts.comparison import comparison
-from ffebm.report.facts.facts import facts
+from ffebm.report.facts.facts import facts, quantity
+from ffebm.report.facts.timeline import layer_bands
 from ffebm.report.page import comparison_page
 from tests.models import Builder
 from tests.report.digits import digits_model
@@ -192,11 +193,23 @@ def test_a_step_is_chosen_by_mouse_and_keys(digits: Plan, show: Open) -> None:
     assert "transfer: image" in tab.inner_text("#step")
     tab.keyboard.press("ArrowRight")
     assert "free phase: block0" in tab.inner_text("#step")
+    first = next(step for step in digits.inference.steps if step.kind == "free")
+    assert first.rows is not None
+    assert f"{first.rows[0]} to {first.rows[1] - 1}" in tab.inner_text("#step")
+    tab.click("#step .link")
+    assert "4 of 1 row, " in tab.inner_text("#detail")
+    tab.click("#timeline-tab")
     tab.click("#timeline", position={"x": 700, "y": 24 + 11})
     assert "free phase: block1" in tab.inner_text("#step")
     tab.click("#step .link")
     assert tab.is_visible("#graph-view")
     assert tab.inner_text("#detail h2") == "block1"
+    for line in (facts(digits).inference, facts(digits).training):
+        (own,) = [layer for layer in layer_bands(line) if layer.name == "block1"]
+        assert own.bands == 1
+        part = f"limits {100 * own.limits_s / line.makespan_s:.1f} % of the time"
+        assert f"none, done at once, {quantity(own.start_s, 's')}" in tab.inner_text("#detail")
+        assert part in tab.inner_text("#detail")
 
 
 def test_memory_over_time(digits: Plan, show: Open) -> None:

@@ -1,7 +1,9 @@
 """Timeline: a schedule as columns, with its critical path, what each unit does, and how layers are cut."""
 
+import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import msgspec
@@ -11,16 +13,17 @@ from ffebm.plan.schedule import Cost, Schedule, Step, StepKind
 from ffebm.scheduling.list_schedule import filling_chain
 
 T = TypeVar("T")
-OWN = frozenset({"digital", "free", "nudged", "contrast", "digital_backward"})
+OF_BLOCKS = frozenset({"free", "nudged", "contrast"})
+OF_NODES = frozenset({"digital", "digital_backward"})
 """What a layer does itself; others carry, compare with the target, and write weights."""
 
 
-class LayerBands(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True)
+class LayerBands:
     """How a layer is cut, and how much it limits a schedule.
 
     Attributes:
         name: The energy block or digital node; "" for transfers, the loss and updates together.
-        block: Id of the energy block, if it is one.
         bands: Its bands on the way forward: steps of one sample.
         rows: Rows of the highest one; 0: it is done at once.
         start_s: When the first one starts, seconds.
@@ -29,7 +32,6 @@ class LayerBands(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     name: str
-    block: int | None
     bands: int
     rows: int
     start_s: float
@@ -51,12 +53,12 @@ class Timeline(msgspec.Struct, frozen=True, kw_only=True):
         unit: Units that each step occupies.
         band: Rows that each step makes or moves.
         sample: Which of the runs in flight each step works for.
-        start_s: Start of each step, seconds.
-        end_s: End of each step, seconds.
+        start_s: Start of each step, seconds, to a millionth of the shortest step.
+        end_s: End of each step, the same.
         after: Steps that each step waits for.
         cost: Of each step.
         critical: Steps of the longest chain that wait for each other, in order.
-        layers: How each layer is cut, in order of their starts.
+        filling: Steps of a chain without a gap that fills the makespan, in order.
         busy_s: Seconds that each unit works.
         makespan_s: End of the last step, seconds.
         critical_path_s: Length of that chain, seconds.
@@ -85,7 +87,7 @@ class Timeline(msgspec.Struct, frozen=True, kw_only=True):
     after: tuple[tuple[int, ...], ...]
     cost: tuple[int, ...]
     critical: tuple[int, ...]
-    layers: tuple[LayerBands, ...]
+    filling: tuple[int, ...]
     busy_s: tuple[float, ...]
     makespan_s: float
     critical_path_s: float
@@ -111,6 +113,7 @@ def timeline(schedule: Schedule) -> Timeline:
     for step in steps:
         for unit in step.units:
             busy[units[unit]] += step.end_s - step.start_s
+    decimals = _decimals(steps)
     total = schedule.cost
     return Timeline(
         kinds=tuple(kinds),
@@ -123,12 +126,12 @@ def timeline(schedule: Schedule) -> Timeline:
         unit=tuple(tuple(units[unit] for unit in step.units) for step in steps),
         band=tuple(bands[step.rows] for step in steps),
         sample=tuple(step.sample for step in steps),
-        start_s=tuple(step.start_s for step in steps),
-        end_s=tuple(step.end_s for step in steps),
+        start_s=_rounded([step.start_s for step in steps], decimals),
+        end_s=_rounded([step.end_s for step in steps], decimals),
         after=tuple(step.after for step in steps),
         cost=tuple(costs[step.cost] for step in steps),
         critical=critical_path(schedule),
-        layers=tuple(_layers(schedule)),
+        filling=tuple(reversed(filling_chain(schedule))),
         busy_s=tuple(busy),
         makespan_s=schedule.makespan_s,
         critical_path_s=schedule.critical_path_s,
@@ -143,36 +146,36 @@ def timeline(schedule: Schedule) -> Timeline:
     )
 
 
-def _layers(schedule: Schedule) -> Iterator[LayerBands]:
+def layer_bands(line: Timeline) -> Iterator[LayerBands]:
     """How each layer is cut, in order of their starts; what is of no layer last, if it limits anything."""
-    forward: dict[tuple[int | None, str], list[Step]] = {}
-    for step in schedule.steps:
-        if step.kind in {"digital", "free"} and not step.sample:
-            forward.setdefault(_layer(step), []).append(step)
-    limits: dict[tuple[int | None, str], float] = defaultdict(float)
-    for number in filling_chain(schedule):
-        step = schedule.steps[number]
-        limits[_layer(step)] += step.end_s - step.start_s
+    forward: dict[tuple[bool, str], list[int]] = {}
+    for step, kind in enumerate(line.kind):
+        if line.kinds[kind] in {"digital", "free"} and not line.sample[step]:
+            forward.setdefault(_layer(line, step), []).append(step)
+    limits: dict[tuple[bool, str], float] = defaultdict(float)
+    for step in line.filling:
+        limits[_layer(line, step)] += line.end_s[step] - line.start_s[step]
     for layer, steps in forward.items():
+        rows = [line.bands[line.band[step]] for step in steps]
         yield LayerBands(
-            name=steps[0].name,
-            block=layer[0],
+            name=layer[1],
             bands=len(steps),
-            rows=max(0 if step.rows is None else step.rows[1] - step.rows[0] for step in steps),
-            start_s=steps[0].start_s,
-            end_s=max(step.end_s for step in steps),
+            rows=max(0 if band is None else band[1] - band[0] for band in rows),
+            start_s=line.start_s[steps[0]],
+            end_s=max(line.end_s[step] for step in steps),
             limits_s=limits.pop(layer, 0.0),
         )
     rest = sum(limits.values())
     if rest:
-        yield LayerBands(name="", block=None, bands=0, rows=0, start_s=0.0, end_s=0.0, limits_s=rest)
+        yield LayerBands(name="", bands=0, rows=0, start_s=0.0, end_s=0.0, limits_s=rest)
 
 
-def _layer(step: Step) -> tuple[int | None, str]:
-    """The block or digital node that a step is done for; nameless if it is done for neither."""
-    if step.kind not in OWN:
-        return None, ""
-    return (None, step.name) if step.block is None else (step.block, "")
+def _layer(line: Timeline, step: int) -> tuple[bool, str]:
+    """Whether a step is done for a block, and its name; nameless if it is done for no layer."""
+    kind, name = line.kinds[line.kind[step]], line.names[line.name[step]]
+    if kind in OF_BLOCKS:
+        return True, name.removesuffix(" +beta").removesuffix(" -beta")
+    return False, name if kind in OF_NODES else ""
 
 
 def critical_path(schedule: Schedule) -> tuple[int, ...]:
@@ -192,6 +195,19 @@ def critical_path(schedule: Schedule) -> tuple[int, ...]:
         chain.append(last)
         last = before[last]
     return tuple(reversed(chain))
+
+
+def _decimals(steps: Sequence[Step]) -> int | None:
+    """Decimals of times that tell a millionth of the shortest step; None if no step takes time.
+
+    The last digits of sums make a tenth of the columns, and are seen nowhere.
+    """
+    shortest = min((step.end_s - step.start_s for step in steps if step.end_s > step.start_s), default=0.0)
+    return math.ceil(6 - math.log10(shortest)) if shortest else None
+
+
+def _rounded(times: Sequence[float], decimals: int | None) -> tuple[float, ...]:
+    return tuple(times) if decimals is None else tuple(round(time, decimals) for time in times)
 
 
 def _numbers(entries: list[T]) -> dict[T, int]:

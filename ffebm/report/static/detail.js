@@ -87,7 +87,7 @@ class Detail {
         ["Weights", node.weights ? count(node.weights) : null],
         ["Inference", this.spent(node.inference, "inference")],
         ["Training step", this.spent(node.training, "training")],
-        ...(block ? [] : this.bands(null, node.name)),
+        ...(block ? [] : this.bands(node.name, "digital", ["digital", "digital_backward"])),
         ["Cost", block ? `block${node.block} settles as a whole:` : null],
         ["Source", node.location],
       ),
@@ -116,7 +116,7 @@ class Detail {
         ["Read outside", block && this.values(block.outputs, (value) => this.toNodes(value))],
         ["Weights", block && count(block.weights)],
         ["Tiles", block && this.tiles(block.tiles)],
-        ...(block ? this.bands(block.id, "") : []),
+        ...(block ? this.bands(frame.name, "free", ["free", "nudged", "contrast"]) : []),
       ),
       ...(block ? this.choice(this.model.nodes.findIndex((node) => node.block === block.id)) : []),
       ...(frame.kind === "block" ? this.digital(frame.name) : []),
@@ -124,15 +124,18 @@ class Detail {
     ];
   }
 
-  /* How a layer is cut, and how much of the time goes to it: of a block by its id, of a digital node by its name. */
-  bands(block, name) {
+  /* How a layer is cut, and how much of the time goes to it in a chain of steps without a gap. */
+  bands(name, forward, kinds) {
     return [["inference", "Bands"], ["training", "Bands, training"]].flatMap(([which, head]) => {
-      const line = this.model.facts[which];
-      const own = line.layers.find((layer) => layer.bands && (block === null ? layer.block === null && layer.name === name : layer.block === block));
-      if (!own) return [];
-      const cut = own.rows ? `${count(own.bands)} of ${own.bands > 1 ? "up to " : ""}${plural(own.rows, "row")}` : "none, done at once";
-      const limits = own.limits_s ? `; limits ${share(own.limits_s, line.makespan_s)} of the time` : "";
-      return [[head, `${cut}, ${quantity(own.start_s, "s")} to ${quantity(own.end_s, "s")}`, el("span", { class: "muted" }, limits)]];
+      const line = this.model.facts[which], kind = (step) => line.kinds[line.kind[step]];
+      const own = [...line.kind.keys()].filter((step) => kind(step) === forward && line.names[line.name[step]] === name && !line.sample[step]);
+      if (!own.length) return [];
+      const rows = Math.max(...own.map((step) => line.bands[line.band[step]]).map((band) => (band ? band[1] - band[0] : 0)));
+      const filling = line.filling.filter((step) => kinds.includes(kind(step)) && line.names[line.name[step]].replace(/ [+-]beta$/, "") === name);
+      const limits = filling.reduce((sum, step) => sum + line.end_s[step] - line.start_s[step], 0);
+      const cut = rows ? `${count(own.length)} of ${rows > 1 ? "up to " : ""}${plural(rows, "row")}` : "none, done at once";
+      return [[head, `${cut}, ${quantity(line.start_s[own[0]], "s")} to ${quantity(Math.max(...own.map((step) => line.end_s[step])), "s")}`,
+        el("span", { class: "muted" }, limits ? `; limits ${share(limits, line.makespan_s)} of the time` : "")]];
     });
   }
 

@@ -21,7 +21,7 @@ from ffebm.report.facts.choices import option_text, remarkable
 from ffebm.report.facts.facts import Facts, quantity
 from ffebm.report.facts.parts import ranges
 from ffebm.report.facts.storage import Storage
-from ffebm.report.facts.timeline import Timeline
+from ffebm.report.facts.timeline import Timeline, layer_bands
 from ffebm.report.plain import plain_fields
 from ffebm.report.terminal.activity import activity, legend, words
 from ffebm.report.terminal.diagram import diagram
@@ -324,7 +324,7 @@ def _critical(view: View, line: Timeline) -> Iterator[RenderableType]:
 
 def _layers(view: View, line: Timeline) -> Iterator[RenderableType]:
     """How layers are cut into bands, those first that limit the schedule most."""
-    order = sorted(line.layers, key=lambda layer: -layer.limits_s)
+    order = sorted(layer_bands(line), key=lambda layer: -layer.limits_s)
     shown = order if view.whole else order[:ROWS]
     yield Text()
     table = view.table("layer", "bands", "rows", "starts", "ends", "limits")

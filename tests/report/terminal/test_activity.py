@@ -1,13 +1,14 @@
 """Rows of letters: a schedule of known lengths, and sums on a real one."""
 
+from dataclasses import astuple
 from typing import get_args
 
 import pytest
-from msgspec.structs import astuple, replace
+from msgspec.structs import replace
 
 from ffebm.plan.plan import Plan
 from ffebm.plan.schedule import Cost, Schedule, Step, StepKind
-from ffebm.report.facts.timeline import timeline
+from ffebm.report.facts.timeline import layer_bands, timeline
 from ffebm.report.terminal.activity import LETTERS, activity, legend
 
 
@@ -81,13 +82,28 @@ def test_how_layers_are_cut_and_what_limits_by_hand() -> None:
             ("digital_backward", "node", "digital0", 6, 7, (4,), None, None),
         )
     )
-    assert [astuple(layer) for layer in line.layers] == [
-        ("block0", 0, 2, 2, 0, 3, 3),
-        ("aside", None, 1, 0, 0, 1, 0),
-        ("node", None, 1, 0, 4, 6, 3),
-        ("", None, 0, 0, 0, 0, 1),
+    assert [astuple(layer) for layer in layer_bands(line)] == [
+        ("block0", 2, 2, 0, 3, 3),
+        ("aside", 1, 0, 0, 1, 0),
+        ("node", 1, 0, 4, 6, 3),
+        ("", 0, 0, 0, 0, 1),
     ]
     assert [line.bands[number] for number in line.band] == [(0, 2), None, (2, 3), None, None, None]
+
+
+def test_times_tell_a_millionth_of_the_shortest_step() -> None:
+    third = 1 / 3
+    line = timeline(
+        schedule(
+            ("digital", "digital0", 0.0, third),
+            ("free", "tile0", third, third),
+            ("free", "tile0", third, third + 3e-5),
+        )
+    )
+    assert line.end_s == (0.33333333333, 0.33333333333, 0.33336333333)
+    assert line.start_s[1:] == line.end_s[:2]
+    nothing = timeline(schedule(("digital", "digital0", third, third)))
+    assert nothing.start_s == (third,)
 
 
 Given = tuple[StepKind, str, str, float, float, tuple[int, ...], int | None, tuple[int, int] | None]
