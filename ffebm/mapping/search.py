@@ -170,7 +170,6 @@ class Search:
         choosing: What each block could be.
         goal: What is wanted.
         measure: Schedules a mapping.
-        beside: Objectives whose choices by price are scheduled too.
         seen: Mappings that were scheduled.
         packed: Whether mappings pack, each with the blocks' bundles apart or not.
         solved: The solver's choice for an objective without limits, and what packs.
@@ -181,7 +180,6 @@ class Search:
     choosing: tuple[Choosing, ...]
     goal: Goal
     measure: Measure
-    beside: tuple[Objective, ...] = OBJECTIVES
     seen: dict[tuple[int, ...], Tried] = field(default_factory=dict)
     packed: dict[tuple[tuple[int, ...], bool], bool] = field(default_factory=dict)
     solved: dict[Objective, tuple[Choice, list[tuple[int, ...]]]] = field(default_factory=dict)
@@ -343,7 +341,7 @@ class Search:
         if self.packs(densest, apart=False):
             yield densest
         if self.goal.objective != "analog" or self._tries() is not None:
-            for other in self.beside:
+            for other in OBJECTIVES:
                 if other != self.goal.objective:
                     yield from self._packed(whole, other, Limits())[1]
 

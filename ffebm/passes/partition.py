@@ -17,11 +17,11 @@ from ffebm.hardware.description import Hardware
 from ffebm.mapping.layout import Layout, even_cuts
 from ffebm.mapping.options import Choosing, Option, Run, choosing_of
 from ffebm.mapping.packing import Box
-from ffebm.mapping.search import OBJECTIVES, Goal, Measured, Search, Searched
+from ffebm.mapping.search import Goal, Measured, Search, Searched
 from ffebm.mapping.solver.program import gap_of
 from ffebm.mapping.tile_counts import boxes_of, tile_counts, tiles_needed
 from ffebm.passes.placement import Placement
-from ffebm.plan.mapping import MappedBlocks, Objective, PricedOption
+from ffebm.plan.mapping import MappedBlocks, PricedOption
 from ffebm.plan.mapping import Mapping as Mapped
 from ffebm.plan.summary import engineering
 
@@ -72,13 +72,13 @@ class Partition:
         Raises:
             UsageError: If no mapping is within the limits.
         """
-        best = self._on(graph, hardware, hardware, OBJECTIVES)
+        best = self._on(graph, hardware, hardware)
         found = [best]
         while self.goal.objective != "analog":
             fewer = []
             for machine in best.smaller(graph):
                 try:
-                    fewer.append(self._on(graph, hardware, machine, (self.goal.objective,)))
+                    fewer.append(self._on(graph, hardware, machine))
                 except UsageError:  # what is left does not keep the limits
                     continue
             found += fewer
@@ -91,16 +91,13 @@ class Partition:
         gap = least.gap if bound == least.bound else gap_of(least.solved, bound)
         return replace(best, searched=replace(best.searched, solved=least.solved, bound=bound, gap=gap))
 
-    def _on(
-        self, graph: Graph, hardware: Hardware, machine: Hardware, beside: tuple[Objective, ...]
-    ) -> "_Found":
+    def _on(self, graph: Graph, hardware: Hardware, machine: Hardware) -> "_Found":
         """The best mapping on some of the groups of a machine.
 
         Args:
             graph: With energy blocks.
             hardware: The machine.
             machine: The same, maybe without some groups.
-            beside: Objectives whose choices are scheduled too.
 
         Raises:
             UsageError: If no mapping is within the limits.
@@ -113,7 +110,7 @@ class Partition:
         def measure(options: Sequence[Option], seconds: float) -> Measured | None:
             return self.measured(graph, hardware, choosing, options, seconds, machine)
 
-        search = Search(graph, machine, choosing, self.goal, measure, beside)
+        search = Search(graph, machine, choosing, self.goal, measure)
         searched = search.best()
         return _Found(machine, everything, choosing, searched, search.key(searched.found))
 
