@@ -31,7 +31,7 @@ from ffebm.visible import visible
 STIFF = 1e7
 """Conductance of a diode that conducts, over that of its node: a node is off by the inverse of it."""
 
-POINTS = 400
+POINTS = 200
 """Steps of the integration in the shortest phase, at least."""
 
 EDGE, RELATIVE = 1e-4, 1e-6
