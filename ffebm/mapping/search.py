@@ -340,7 +340,7 @@ class Search:
         densest = self._densest()
         if self.packs(densest, apart=False):
             yield densest
-        if self.goal.objective != "analog" or self._tries() is not None:
+        if self.goal.objective != "analog":
             for other in OBJECTIVES:
                 if other != self.goal.objective:
                     yield from self._packed(whole, other, Limits())[1]
