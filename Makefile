@@ -29,7 +29,7 @@ tools: venv ## the simulators to compare with: aihwkit, ZigZag, qonnx
 demo: venv ## compile the digits CNN, explain the partition, train it on simulated tiles
 	$(BIN)/python examples/digits_model.py $(OUT)/digits.onnx
 	$(BIN)/ffebm-compile $(OUT)/digits.onnx -o $(OUT)/digits.plan --hardware reference --block-size 2 \
-	    --free-sweeps 8 --nudged-sweeps 5
+	    --free-sweeps 4 --nudged-sweeps 3
 	$(BIN)/ffebm explain $(OUT)/digits.plan
 	rm -rf $(OUT)/digits.plan.run
 	$(BIN)/ffebm train $(OUT)/digits.plan --data digits --epochs 8 --lr 0.004 --schedule cosine --beta 0.5
