@@ -64,9 +64,9 @@ class Network(nn.Module):
 SHAPE = (6, 2, 4, 4)
 
 
-def planned(pulsed_by: PulsedBy, **changes: Any) -> Plan:
-    x = torch.zeros(SHAPE)
-    return ffebm.compile(Network().eval(), (x,), hardware=in_situ(pulsed_by, **changes), block_size=3)
+def planned(pulsed_by: PulsedBy, feedback: float = 1.0, **changes: Any) -> Plan:
+    x, machine = torch.zeros(SHAPE), in_situ(pulsed_by, **changes)
+    return ffebm.compile(Network().eval(), (x,), hardware=machine, block_size=3, feedback=feedback)
 
 
 def batch() -> tuple[Tensor, Tensor]:
@@ -102,9 +102,11 @@ def total(products: OuterProducts, name: str, like: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("points", [1, 2])
-@pytest.mark.parametrize("cost", [False, True])
-def test_the_sum_of_what_is_left_is_the_gradient(form: PulsedBy, points: int, cost: bool) -> None:
-    net = network(planned(form), ffebm.EP(beta=0.5, points=points, cost=cost))
+@pytest.mark.parametrize(("cost", "feedback"), [(False, 1.0), (True, 1.0), (False, 0.3)])
+def test_the_sum_of_what_is_left_is_the_gradient(
+    form: PulsedBy, points: int, cost: bool, feedback: float
+) -> None:
+    net = network(planned(form, feedback), ffebm.EP(beta=0.5, points=points, cost=cost))
     expected = gradients(net)
     products = left(net)
     for name, weight in net.weights().items():

@@ -75,9 +75,9 @@ class Secant:
     layer: Callable[[int], tuple[Tensor, Tensor]]
     driven: Callable[[int], tuple[Tensor, Tensor]]
 
-    def counted(self, y: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """Values at both states, times what each counts."""
-        factor = self.factor.view(-1, *[1] * (y[0].dim() - 1))
+    def counted(self, y: tuple[Tensor, Tensor], stiffness: float) -> tuple[Tensor, Tensor]:
+        """Values at both states, times what each counts; `stiffness` is that of their layer."""
+        factor = stiffness * self.factor.view(-1, *[1] * (y[0].dim() - 1))
         return factor * y[0], -factor * y[1]
 
 
@@ -222,4 +222,6 @@ def _leave_states(
     assert coupling.weight is not None
     assert coupling.linear is not None
     below = coupling.arranged(z[0]), coupling.arranged(z[1])
-    products.add_states(coupling.weight, coupling.linear, below, _secant(response).counted(y))
+    products.add_states(
+        coupling.weight, coupling.linear, below, _secant(response).counted(y, coupling.factor)
+    )
