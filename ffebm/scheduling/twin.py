@@ -1,7 +1,7 @@
 """Both schedules of a placed graph, and what the same machine takes without its tiles: the digital twin.
 
-The twin is the same graph with every node digital, scheduled by the same rules; so it is what compiling with
-`digital=["*"]` bills.
+The twin is the same graph with every node digital, each op in the first group of units that runs it, scheduled
+by the same rules; so it is what compiling with `digital=["*"]` bills, unless that leaves a group off.
 
 Larger batches are estimated from one schedule. Of each task some seconds and joules stay as they are whatever
 the batch (latencies, reading and updating weights), the others grow in proportion. Energy is the sum over all
@@ -273,10 +273,11 @@ def twins_of(graph: Graph, hardware: Hardware, settle: Settle, plan: Scheduled) 
     alone = _alone(graph, hardware)
     lists = TaskLists(alone, hardware, settle)
     groups = {group.name: group for group in (*units.values(), hardware.host) if group is not None}
+    nodes = list(zip(graph.nodes, alone.nodes, strict=True))
     twins: dict[str, DigitalTwin] = {}
     for dtype in DTYPES:
         if all(group.arithmetic(dtype) is not None for group in groups.values()):
-            same = dtype == "fp32" and not graph.blocks
+            same = dtype == "fp32" and all(ours.group == its.group for ours, its in nodes)
             job = _Job(alone, hardware, lists, plan.objective, plan.runs, priced, dtype)
             bill = _bill(job) if not same else None
             twins[dtype] = _twin(graph, plan, bill or _Bill(plan.inference, plan.training, plan.lines))

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import ffebm
@@ -83,6 +83,17 @@ def same_figures(price: PricedVariant, plan: Plan) -> None:
     objective=st.sampled_from(["analog", "latency", "energy"]),
     replicas=st.sampled_from([None, 1]),
     digital=st.sampled_from([(), ("*",), ("conv2.weight",)]),
+)
+# without tiles and without its matrix unit: less than its twin, in which the first unit runs each op
+@example(
+    machine="heterogeneous",
+    batch=1,
+    sweeps=5,
+    block_size=2,
+    boundary="digital",
+    objective="energy",
+    replicas=None,
+    digital=(),
 )
 def test_a_price_is_that_of_a_plan(machine: str, batch: int, sweeps: int, **options: Any) -> None:
     asked = variant_of(machine, batch, sweeps, **options)

@@ -81,7 +81,7 @@ def test_what_may_be_absent_can_be_set_and_left_out() -> None:
             "analog.tiles.tile.adc",
             4,
             "--vary analog.tiles.tile.adc: analog.tiles.tile.adc is a table; allowed are bits, energy, time, "
-            "offset, gain, range, calibration, curve",
+            "offset, gain, range, calibration, curve, noise",
         ),
         (
             "analog.tiles.tile.cell.drift.exponent",
