@@ -1,7 +1,7 @@
 """Both schedules of a placed graph, and what the same machine takes without its tiles: the digital twin.
 
 The twin is the same graph with every node digital, each op in the first group of units that runs it,
-scheduled by the same rules; so it is what compiling with `digital=["*"]` bills, unless that leaves a group off.
+scheduled by the same rules. That is what compiling with `digital=["*"]` bills, unless it leaves a group off.
 
 Larger batches are estimated from one schedule. Of each task some seconds and joules stay as they are whatever
 the batch (latencies, reading and updating weights), the others grow in proportion. Energy is the sum over all
