@@ -161,9 +161,9 @@ def test_outer_products_are_plain_gradient_descent(changes: dict[str, Any], foun
     with pytest.raises(UsageError) as caught:
         Trainer(net, samples(), training)
     assert str(caught.value) == (
-        f"{found}, and cells that take outer products of states: there is no gradient to work on; optimizer "
-        "SGD without momentum, weight decay and clipping\n  hint: --optimizer SGD, or tile.update.pulsed_by "
-        "= 'matrix' in the hardware description"
+        f"{found}, and cells that take outer products: there is no gradient to work on; optimizer "
+        "SGD without momentum, weight decay and clipping, in fp32 or bf16\n  hint: --optimizer SGD, or "
+        "tile.update.pulsed_by = 'matrix' in the hardware description"
     )
 
 

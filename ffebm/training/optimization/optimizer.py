@@ -59,8 +59,8 @@ def check_products(training: Training, net: Executor) -> None:
     wrong = ", ".join(what for what, found in refused.items() if found)
     if wrong:
         raise UsageError(
-            f"{wrong}, and cells that take outer products of states: there is no gradient to work on",
-            allowed="optimizer SGD without momentum, weight decay and clipping",
+            f"{wrong}, and cells that take outer products: there is no gradient to work on",
+            allowed="optimizer SGD without momentum, weight decay and clipping, in fp32 or bf16",
             hint="--optimizer SGD, or tile.update.pulsed_by = 'matrix' in the hardware description",
         )
     with net.outer_products():  # what it refuses, before anything runs
