@@ -5,7 +5,7 @@ replicas. The weights of blocks on tiles are cut as that says; the nodes of the 
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -18,7 +18,7 @@ from ffebm.mapping.layout import Layout, even_cuts
 from ffebm.mapping.options import Choosing, Option, Run, choosing_of
 from ffebm.mapping.packing import Box
 from ffebm.mapping.search import Goal, Measured, Search, Searched
-from ffebm.mapping.solver.program import gap_of
+from ffebm.mapping.solver.program import BeyondError, gap_of
 from ffebm.mapping.tile_counts import boxes_of, tile_counts, tiles_needed
 from ffebm.passes.placement import Placement
 from ffebm.plan.mapping import MappedBlocks, PricedOption
@@ -52,35 +52,42 @@ class Partition:
         if not graph.blocks:
             _apply(graph, hardware, hardware, self.goal, (), ())
             return
-        best = self._best(graph, hardware)
+        best, whole = self._best(graph, hardware)
         _say_why(graph, hardware, self.goal, best.everything, best.options)
         off = [group.name for group in hardware.digital if group not in best.machine.digital]
         if off:
-            graph.notes.append(f"{', '.join(off)} left off: it saves more in leakage than its work is worth")
+            graph.notes.append(f"{', '.join(off)} left off: {_compared(self.goal, best, whole)}")
         if self.tell is not None:
             self.tell(_record(graph, self.goal, best.everything, best.options, best.searched))
         _apply(graph, hardware, best.machine, self.goal, best.choosing, best.options)
         _note(graph)
 
-    def _best(self, graph: Graph, hardware: Hardware) -> "_Found":
+    def _best(self, graph: Graph, hardware: Hardware) -> "tuple[_Found, _Found | None]":
         """The best mapping on the machine, or on it without some of its groups.
 
         A choice that may use a group can be worse than one that may not: prices bill what digital units leak
         only while these work, each op has the first group that runs it, and the solver counts tiles that may
-        not pack. So groups that are in use are left off, one by one, as long as the best gets better.
+        not pack. So groups that are in use are left off, one by one, as long as the best gets better. Where
+        the whole machine keeps no limits, each of its groups is left off first.
+
+        Returns:
+            The best, and that on the whole machine, if there is one.
 
         Raises:
             UsageError: If no mapping is within the limits.
         """
-        best = self._on(graph, hardware, hardware)
-        found = [best]
+        whole: _Found | None = None
+        try:
+            best = whole = self._on(graph, hardware, hardware)
+            found = [best]
+        except BeyondError as error:
+            names = {group.name for group in hardware.analog}
+            found, errors = self._each(graph, hardware, _smaller(graph, hardware, names))
+            if not found:
+                raise min((error, *errors), key=lambda one: one.excess) from None
+            best = min(found, key=lambda one: one.key)
         while self.goal.objective != "analog":
-            fewer = []
-            for machine in best.smaller(graph):
-                try:
-                    fewer.append(self._on(graph, hardware, machine))
-                except UsageError:  # what is left does not keep the limits
-                    continue
+            fewer, _ = self._each(graph, hardware, best.smaller(graph))
             found += fewer
             better = min(fewer, key=lambda one: one.key, default=best)
             if better.key >= best.key:
@@ -89,7 +96,24 @@ class Partition:
         least = min((one.searched for one in found), key=lambda searched: searched.solved)
         bound = min(one.searched.bound for one in found)
         gap = least.gap if bound == least.bound else gap_of(least.solved, bound)
-        return replace(best, searched=replace(best.searched, solved=least.solved, bound=bound, gap=gap))
+        return replace(
+            best, searched=replace(best.searched, solved=least.solved, bound=bound, gap=gap)
+        ), whole
+
+    def _each(
+        self, graph: Graph, hardware: Hardware, machines: Iterable[Hardware]
+    ) -> "tuple[list[_Found], list[BeyondError]]":
+        """The best mapping on each of some machines, and which limits others do not keep."""
+        found: list[_Found] = []
+        errors: list[BeyondError] = []
+        for machine in machines:
+            try:
+                found.append(self._on(graph, hardware, machine))
+            except BeyondError as error:
+                errors.append(error)
+            except UsageError:  # the tiles that are left are too few, or none for some block
+                continue
+        return found, errors
 
     def _on(self, graph: Graph, hardware: Hardware, machine: Hardware) -> "_Found":
         """The best mapping on some of the groups of a machine.
@@ -100,11 +124,13 @@ class Partition:
             machine: The same, maybe without some groups.
 
         Raises:
-            UsageError: If no mapping is within the limits.
+            UsageError: If no mapping is within the limits, or there are no tiles for some block.
         """
         run = Run(self.batch(graph), self.sweeps)
         tiles, replicas = self.goal.tiles, self.goal.replicas
         everything = choosing_of(graph, machine, run, tiles=tiles, replicas=replicas)
+        if not all(any(option.group for option in some.options) for some in everything):
+            raise UsageError("no tiles for some block", hint="a machine whose tiles hold its weights")
         choosing = tuple(_not_slow(some, self.goal.slowdown) for some in everything)
 
         def measure(options: Sequence[Option], seconds: float) -> Measured | None:
@@ -168,19 +194,23 @@ class _Found:
         return self.searched.options(self.choosing)
 
     def smaller(self, graph: Graph) -> Iterator[Hardware]:
-        """The machine without one group of tiles in use, or one of digital units whose ops others run.
+        """The machine without one group of tiles in use, or one of digital units whose ops others run."""
+        return _smaller(graph, self.machine, {option.group for option in self.options})
 
-        Each search looks at no tiles at all. Without digital units, blocks have those that are left as a
-        choice, so that of units that are not in use counts too.
-        """
-        if len(self.machine.analog) > 1:
-            used = {option.group for option in self.options}
-            yield from (_without(self.machine, g.name) for g in self.machine.analog if g.name in used)
-        ops = {node.op for node in graph.nodes}
-        for group in self.machine.digital:
-            fewer = _without(self.machine, group.name)
-            if group in map(self.machine.units_for, ops) and None not in map(fewer.units_for, ops):
-                yield fewer
+
+def _smaller(graph: Graph, machine: Hardware, used: Collection[str]) -> Iterator[Hardware]:
+    """A machine without one of some groups of tiles, or one of digital units whose ops others run.
+
+    Each search looks at no tiles at all. Without digital units, blocks have those that are left as a choice,
+    so that of units that are not in use counts too.
+    """
+    if len(machine.analog) > 1:
+        yield from (_without(machine, group.name) for group in machine.analog if group.name in used)
+    ops = {node.op for node in graph.nodes}
+    for group in machine.digital:
+        fewer = _without(machine, group.name)
+        if group in map(machine.units_for, ops) and None not in map(fewer.units_for, ops):
+            yield fewer
 
 
 def _without(machine: Hardware, name: str) -> Hardware:
@@ -341,6 +371,16 @@ def _say_why(
         graph.notes.append(f"{_blocks(priced)} digital by price")
     if limited:
         graph.notes.append(f"{_blocks(limited)} digital to keep the limits")
+
+
+def _compared(goal: Goal, best: _Found, whole: _Found | None) -> str:
+    """What the best mapping takes beside that on the whole machine."""
+    if whole is None:
+        return "with all groups no mapping was found within the limits"
+    unit = {"energy": "J", "edp": "J s"}.get(goal.objective, "s")
+    here, there = (engineering(one.searched.value, unit) for one in (best, whole))
+    room = " on less of the tiles" if here == there else ""
+    return f"{goal.objective} {here}{room}, with all groups {there}"
 
 
 def _free(hardware: Hardware, goal: Goal, boxes: Mapping[str, Sequence[Box]]) -> dict[str, int]:

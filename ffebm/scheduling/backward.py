@@ -93,7 +93,8 @@ class Backward(Forward):
         loss = self.compute(
             "loss", "loss", tuple(sorted(ends)), DigitalWork(0, LOSS_OPERATIONS * size, 2 * size)
         )
-        arrived = {value: [self._carry_back(value, Coming((loss,)), host)] for value in self.graph.outputs}
+        learnt = [value for value in dict.fromkeys(self.graph.outputs) if value in self.learns]
+        arrived = {value: [self._carry_back(value, Coming((loss,)), host)] for value in learnt}
         for item in reversed(self.items):
             if not any(value in arrived and value in self.learns for value in item.makes):
                 continue

@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import re
 from collections.abc import Sequence
 
 import pytest
@@ -20,6 +21,7 @@ from ffebm.mapping.search import TRIES, Goal, Measured, Search, Tried, value_of
 from ffebm.passes.partition import Partition
 from ffebm.plan.mapping import Objective
 from ffebm.plan.schema import Options
+from ffebm.plan.summary import engineering
 from tests.machines import crossbars
 from tests.models import Builder
 
@@ -319,9 +321,12 @@ def test_a_machine_never_loses_energy_to_itself_with_a_group_less(
     machine = changed(shipped, analog=analog, digital=(leaking, vector))
 
     plan = ffebm.compile(random_model(seed), hardware=machine, objective="energy")
-    assert "matrix left off: it saves more in leakage than its work is worth" in plan.notes
+    (note,) = (note for note in plan.notes if "left off" in note)
+    here, there = re.findall(r"[\d.]+ .J", note)
+    assert note == f"matrix left off: energy {here}, with all groups {there}"
     assert all(node.group != "matrix" for node in plan.nodes)
     assert plan.mapping is not None
+    assert here == engineering(plan.mapping.value, "J")
     assert plan.mapping.bound <= plan.mapping.solved
     for name in ("matrix", "sram", "pcm"):
         fewer = ffebm.compile(random_model(seed), hardware=without(machine, name), objective="energy")
@@ -377,3 +382,47 @@ def test_a_limit_of_area_is_kept_where_blocks_can_be_nothing_else() -> None:
     with pytest.raises(UsageError):
         ffebm.compile(residual(), hardware=narrow, max_area=one / 2)
     assert ffebm.compile(residual(), hardware=narrow, max_area=one).blocks
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_limits_that_only_a_machine_with_a_group_less_keeps(objective: Objective) -> None:
+    """A vector unit alone takes little energy for a product; a matrix unit beside it leaks all the while."""
+    b = Builder()
+    model = b.model(b.node("Gemm", b.input("x", 1, 32), b.weight(32, 16)))
+    shipped = ffebm.load_hardware("heterogeneous")
+    vector = without(shipped, "matrix")
+    fast = ffebm.compile(model, hardware=vector, objective="latency").inference
+    limits = {"max_latency": fast.makespan_s * 1.001, "max_energy": fast.cost.energy * 1.001}
+    matrix = changed(shipped.digital[0], leakage=changed(shipped.digital[0].leakage, value=2.0))
+    machine = changed(shipped, digital=(matrix, shipped.digital[1]))
+
+    plan = ffebm.compile(model, hardware=machine, objective=objective, **limits)
+    assert plan.inference.makespan_s <= limits["max_latency"]
+    assert plan.inference.cost.energy <= limits["max_energy"]
+    assert "matrix left off: with all groups no mapping was found within the limits" in plan.notes
+
+    with pytest.raises(UsageError) as refused:
+        ffebm.compile(
+            model,
+            hardware=machine,
+            objective=objective,
+            max_latency=limits["max_latency"],
+            max_energy=fast.cost.energy * 0.99,
+        )
+    least = re.search(r"the least that was found is (\S+) J", str(refused.value))
+    assert least is not None
+    assert fast.cost.energy <= float(least[1]) <= fast.cost.energy * 1.001
+
+
+def test_a_group_that_alone_holds_a_block_that_no_digital_unit_runs_is_not_left_off() -> None:
+    """Beside pairs of cells lie single ones, which hold no weight of either sign."""
+    b = Builder()
+    model = b.model(b.node("Relu", b.node("Gemm", b.input("x", 1, 32), b.weight(32, 16))))
+    pairs, single = (ffebm.load_hardware(name) for name in ("reference", "resistive-single"))
+    machine = changed(
+        pairs,
+        analog=(changed(single.analog[0], name="single"), pairs.analog[0]),
+        digital=(changed(pairs.digital[0], ops=("Relu",)),),
+    )
+    plan = ffebm.compile(model, hardware=machine, objective="energy")
+    assert [block.group for block in plan.blocks] == [pairs.analog[0].name]

@@ -3,6 +3,7 @@
 import pytest
 from onnx import ModelProto
 
+import ffebm
 from ffebm.plan.memory.accesses import Rows
 from ffebm.plan.schema import Settle
 from ffebm.scheduling.backward import Backward
@@ -141,3 +142,10 @@ def test_statistics_of_a_batch_need_all_rows_in_training_alone() -> None:
     inference = Forward(made.graph, REFERENCE, Settle(), "fp32", 8)
     inference.forward()
     assert all(t.rows is not None for t in inference.tasks if t.name in joining(made.graph))
+
+
+def test_no_error_current_is_carried_of_outputs_that_no_weight_shapes() -> None:
+    """The output is made on a vector unit, and the loss runs on the matrix unit before it."""
+    b = Builder()
+    plan = ffebm.compile(b.model(b.node("Relu", b.input("x", 1, 8))), hardware="heterogeneous")
+    assert [step.kind for step in plan.training.steps] == ["digital", "transfer", "loss"]

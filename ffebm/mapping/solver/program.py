@@ -321,14 +321,26 @@ LIMIT_NAMES: dict[Criterion, tuple[str, str]] = {
 """Public name and unit of each limit, by attribute."""
 
 
-def beyond(name: str, most: float, unit: str, least: float, beside: str = "") -> UsageError:
+class BeyondError(UsageError):
+    """A limit that no mapping keeps.
+
+    Attributes:
+        excess: The least that was found, as times of the limit.
+    """
+
+    excess: float = math.inf
+
+
+def beyond(name: str, most: float, unit: str, least: float, beside: str = "") -> BeyondError:
     """A limit that no mapping keeps; the least is rounded up, so that it is kept when it is asked for."""
     step = 10.0 ** (math.floor(math.log10(least)) - 3)
-    return UsageError(
+    error = BeyondError(
         f"no mapping keeps {name} {most:.10g} {unit}{beside}",
         allowed=f"the least that was found is {math.ceil(least / step - 1e-6) * step:.4g} {unit}",
         hint="raise the limit, or allow more tiles",
     )
+    error.excess = least / most
+    return error
 
 
 def impossible(problem: Problem, limits: Limits, effort: int) -> UsageError:
