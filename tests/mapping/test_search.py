@@ -392,13 +392,13 @@ def test_limits_that_only_a_machine_with_a_group_less_keeps(objective: Objective
     shipped = ffebm.load_hardware("heterogeneous")
     vector = without(shipped, "matrix")
     fast = ffebm.compile(model, hardware=vector, objective="latency").inference
-    limits = {"max_latency": fast.makespan_s * 1.001, "max_energy": fast.cost.energy * 1.001}
+    latency, energy = fast.makespan_s * 1.001, fast.cost.energy * 1.001
     matrix = changed(shipped.digital[0], leakage=changed(shipped.digital[0].leakage, value=2.0))
     machine = changed(shipped, digital=(matrix, shipped.digital[1]))
 
-    plan = ffebm.compile(model, hardware=machine, objective=objective, **limits)
-    assert plan.inference.makespan_s <= limits["max_latency"]
-    assert plan.inference.cost.energy <= limits["max_energy"]
+    plan = ffebm.compile(model, hardware=machine, objective=objective, max_latency=latency, max_energy=energy)
+    assert plan.inference.makespan_s <= latency
+    assert plan.inference.cost.energy <= energy
     assert "matrix left off: with all groups no mapping was found within the limits" in plan.notes
 
     with pytest.raises(UsageError) as refused:
@@ -406,7 +406,7 @@ def test_limits_that_only_a_machine_with_a_group_less_keeps(objective: Objective
             model,
             hardware=machine,
             objective=objective,
-            max_latency=limits["max_latency"],
+            max_latency=latency,
             max_energy=fast.cost.energy * 0.99,
         )
     least = re.search(r"the least that was found is (\S+) J", str(refused.value))
