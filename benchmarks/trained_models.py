@@ -74,13 +74,22 @@ def run(model: Packaged, hardware: Hardware, x: Data, seed: int) -> tuple[Data, 
     return result, share(on_tiles, sum(node.macs for node in plan.nodes))
 
 
-def at_block_size_2(name: str, count: int) -> None:
-    """One model in blocks of two layers, by how strongly the lower ones feel the upper ones."""
+def installed(name: str) -> tuple[Packaged, Path] | None:
+    """A model and its file; None, which is said, if its package is not installed."""
     model = MODELS[name]
     path = model.path()
     if path is None:
         print(f"\n{name}: {model.package} is not installed (make venv)", flush=True)
+        return None
+    return model, path
+
+
+def at_block_size_2(name: str, count: int) -> None:
+    """One model in blocks of two layers, by how strongly the lower ones feel the upper ones."""
+    found = installed(name)
+    if found is None:
         return
+    model, path = found
     x = model.inputs(count)
     dims = {**model.dims, "x_0": len(x)} if model.dims else {}
     plan = ffebm.compile(path, hardware="ideal", dims=dims, replicas=1, block_size=2)
@@ -113,11 +122,10 @@ def spread(values: list[float]) -> str:
 
 def table(name: str, count: int, seeds: int) -> None:
     """One model on every machine."""
-    model = MODELS[name]
-    path = model.path()
-    if path is None:
-        print(f"\n{name}: {model.package} is not installed (make venv)", flush=True)
+    found = installed(name)
+    if found is None:
         return
+    model, path = found
     x = model.inputs(count)
     expected = oracle(path, x)
     print(f"\n{model.package}, {Path(model.file).name}: {len(x)} inputs, {model.decision}")

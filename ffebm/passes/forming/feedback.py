@@ -8,6 +8,7 @@ from ffebm.errors import Location, UsageError
 from ffebm.graph.energy_block import DEFAULT_PHYSICS, EnergyBlock
 from ffebm.graph.graph import Graph
 from ffebm.hardware.description import Hardware
+from ffebm.visible import visible
 
 FAINT = 1e-5
 """Share of a nudge whose answer rounding of single precision spoils: gradients of the first of six layers of
@@ -63,9 +64,11 @@ def _check(graph: Graph, hardware: Hardware, feedback: float) -> None:
 def _faint(blocks: Sequence[EnergyBlock], feedback: float) -> Iterator[str]:
     """Blocks whose lowest layers hardly feel a nudge."""
     for block in blocks:
-        reach = feedback ** max(block.depths())
+        depths = block.depths()
+        reach = feedback ** max(depths)
         if reach < FAINT:
+            lowest = visible(block.layers[depths.index(max(depths))].value)  # blocks may yet change numbers
             yield (
-                f"{block.name}: its lowest layer feels a nudge at {reach:.1g} of its strength, which single "
-                "precision may not resolve: gradients by a stronger feedback, or Implicit, are safe"
+                f"layer {lowest!r} of an energy block feels a nudge at {reach:.1g} of its strength, which "
+                "single precision may not resolve: gradients by a stronger feedback, or Implicit, are safe"
             )

@@ -87,8 +87,8 @@ def test_blocks_of_another_physics() -> None:
 def test_a_nudge_that_hardly_arrives_is_noted() -> None:
     plan = ffebm.compile(chain(3), hardware="ideal", block_size=3, feedback=0.002)
     assert (
-        "block0: its lowest layer feels a nudge at 4e-06 of its strength, which single precision may not "
-        "resolve: gradients by a stronger feedback, or Implicit, are safe"
+        "layer 'v1' of an energy block feels a nudge at 4e-06 of its strength, which single precision may "
+        "not resolve: gradients by a stronger feedback, or Implicit, are safe"
     ) in plan.notes
     assert not any(
         "nudge" in note
