@@ -1,4 +1,4 @@
-"""Fashion-MNIST at a size that counts: the six-layer network in blocks of several sizes, epoch by epoch.
+"""Fashion-MNIST at a size that counts: the paper's networks in blocks of several sizes, epoch by epoch.
 
     python benchmarks/fashion.py run                             # goes on where records and checkpoints end
     python benchmarks/fashion.py run --only ep-2-seed0           # one run
@@ -6,8 +6,9 @@
     python benchmarks/fashion.py table --report docs/splitting.md
 
 All 60,000 training images, no augmentation, all 10,000 test images after every epoch. Settings are those of
-`ffebm recipe splitting-small-N --width 0.125 --data fashion-mnist`, without its validation samples, since
-these runs choose nothing; backpropagation trains the same layers as a feedforward network.
+`ffebm recipe splitting-small-N --width 0.125 --data fashion-mnist`, of twelve layers splitting-large-N,
+without their validation samples, since these runs choose nothing; backpropagation trains the same layers as a
+feedforward network.
 
 Runs go one after the other, in the order of `RUNS`. After each epoch a run leaves its checkpoint below
 --work, and its record in benchmarks/records/fashion/NAME.json, so that an interrupted one loses an epoch at
@@ -28,7 +29,7 @@ from training_runs import TrainingRuns
 
 import ffebm
 from ffebm.recipes.narrow import NORM, VALIDATION
-from ffebm.recipes.paper import RECIPES, SPLITTING_SMALL
+from ffebm.recipes.paper import RECIPES, SPLITTING_LARGE, SPLITTING_SMALL
 from ffebm.recipes.recipe import Recipe
 from ffebm.training.data import Data, load_data
 from ffebm.training.settings import Training
@@ -48,7 +49,8 @@ class Run:
     Attributes:
         method: "bp" backpropagation of the feedforward network, "ep", "implicit" the exact adjoint where the
             free sweeps end, "unrolled" back through the nudged sweeps.
-        block_size: Free layers of a block; 1 for "bp".
+        block_size: Free layers of a block; of "bp" 1, and with twelve layers the size whose batch
+            normalisation the feedforward network has: one at the start of every block.
         seed: Of initial weights, order and dither.
         epochs: Of the cosine schedule.
         stop: Epochs after which the run ends; the schedule goes on as if it did not.
@@ -57,6 +59,7 @@ class Run:
             size would have them, "2" or "3".
         feedback: Of each layer from the one above it in its block, of the published strength.
         val: A tenth of the training images is held out, to choose settings by.
+        depth: Layers of the network, 6 or 12.
     """
 
     method: Method
@@ -68,6 +71,7 @@ class Run:
     hold: str = ""
     feedback: float = 1.0
     val: bool = False
+    depth: Literal[6, 12] = 6
 
     @property
     def name(self) -> str:
@@ -77,19 +81,21 @@ class Run:
         odd += [f"feedback{self.feedback:g}"] if self.feedback != 1 else []
         odd += [f"epochs{self.epochs}"] if self.epochs != 10 else []
         odd += ["val"] if self.val else []
-        return "-".join([self.method, str(self.block_size), f"seed{self.seed}", *odd])
+        network = [] if self.depth == 6 else [f"depth{self.depth}"]
+        return "-".join([self.method, str(self.block_size), *network, f"seed{self.seed}", *odd])
 
     @property
     def recipe(self) -> Recipe:
         """The paper's network at this block size."""
-        return RECIPES[SPLITTING_SMALL[self.block_size]].with_feedback(self.feedback)
+        names = SPLITTING_SMALL if self.depth == 6 else SPLITTING_LARGE
+        return RECIPES[names[self.block_size]].with_feedback(self.feedback)
 
     def plan(self) -> ffebm.Plan:
         """The network with its initial weights, which depend on the seed alone."""
         return ffebm.compile(
             self.recipe.model(self.width, DATA, self.seed),
             hardware="ideal",
-            block_size=self.recipe.block_size,
+            block_size=1 if self.method == "bp" else self.recipe.block_size,
             digital=self.recipe.digital,
             boundary="digital" if self.method == "bp" and not self.hold else self.recipe.boundary,
             settle=self.recipe.settling(self.width),
@@ -131,6 +137,12 @@ RUNS: tuple[Run, ...] = (
     Run("implicit", 2, stop=3, feedback=WEAKER),
     Run("ep", 3, feedback=WEAKER),
     Run("ep", 6, feedback=0.1),
+    Run("bp", 2, stop=2, depth=12),
+    Run("ep", 2, stop=2, depth=12, feedback=WEAKER),
+    Run("ep", 1, seed=1),
+    Run("ep", 4, stop=1, depth=12, feedback=0.1),
+    Run("ep", 3, stop=1, depth=12, feedback=WEAKER),
+    Run("ep", 1, seed=2),
     *(Run("bp", 1, hold=size) for size in ("2", "3")),
     *(replace(run, seed=seed) for seed in (1, 2) for run in _MAIN),
     *(Run(method, size, stop=3) for size in (2, 3) for method in ("implicit", "unrolled")),

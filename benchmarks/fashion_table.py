@@ -1,5 +1,6 @@
 """The records of benchmarks/fashion.py, and their table."""
 
+import math
 import statistics
 from pathlib import Path
 
@@ -37,7 +38,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """A run so far.
 
     Attributes:
-        run: Its name: method, block size, seed, and what is odd.
+        run: Its name: method, block size, layers where there are not six, seed, and what is odd.
         stop: Epochs after which it ends.
         training: Its settings.
         epochs: What was measured.
@@ -51,8 +52,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def kind(self) -> tuple[str, int, str]:
         """Method, block size, and what is odd: what runs of several seeds share."""
-        method, size, _, *odd = self.run.split("-")
-        return method, int(size), " ".join(odd)
+        method, size, *rest = self.run.split("-")
+        return method, int(size), " ".join(word for word in rest if not word.startswith("seed"))
 
 
 def by_name(folder: Path) -> dict[str, Record]:
@@ -62,8 +63,13 @@ def by_name(folder: Path) -> dict[str, Record]:
 
 
 def read(folder: Path) -> list[Record]:
-    """The records of a folder, by method and block size."""
-    return sorted(by_name(folder).values(), key=lambda r: (r.kind[1], ORDER.index(r.kind[0]), r.run))
+    """The records of a folder, by layers of the network, block size and method."""
+
+    def place(record: Record) -> tuple[str, int, int, str]:
+        method, size, odd = record.kind
+        return _network(odd), size, ORDER.index(method), record.run
+
+    return sorted(by_name(folder).values(), key=place)
 
 
 def write(record: Record, folder: Path) -> None:
@@ -77,23 +83,35 @@ def table(records: list[Record]) -> list[str]:
     """A line for each method and block size, and curves of single runs, as Markdown."""
     kinds = list(dict.fromkeys(record.kind for record in records))
     groups = {kind: [r for r in records if r.kind == kind and r.epochs] for kind in kinds}
-    baseline = _step(groups.get(("bp", 1, ""), []))
+    baselines = {
+        _network(odd): _step(group)
+        for (method, _, odd), group in groups.items()
+        if method == "bp" and odd == _network(odd)
+    }
     head = (
         "| block size | gradient | seeds | epochs | accuracy, % | settled | at bounds | largest norm "
         "| cosine, lowest and median | ms a step | x backpropagation |"
     )
     lines = [head, f"|{'---|' * 11}"]
     lines += [
-        _line(kind, part, baseline) for kind, group in groups.items() if group for part in _as_far(group)
+        _line(kind, part, baselines.get(_network(kind[2]), math.nan))
+        for kind, group in groups.items()
+        if group
+        for part in _as_far(group)
     ]
     lines += ["", "Accuracy on the test images after each epoch, %:", "", *_curves(records)]
     return lines
 
 
+def _network(odd: str) -> str:
+    """Of what is odd, the word that tells another network than that of six layers; "" if none does."""
+    return next((word for word in odd.split() if word.startswith("depth")), "")
+
+
 def _step(group: list[Record]) -> float:
     """Mean seconds of a step over runs; nan without any."""
     steps = [row.step for record in group for row in record.epochs if row.step]
-    return statistics.fmean(steps) if steps else float("nan")
+    return statistics.fmean(steps) if steps else math.nan
 
 
 def _as_far(group: list[Record]) -> list[list[Record]]:
@@ -122,7 +140,7 @@ def _line(kind: tuple[str, int, str], group: list[Record], baseline: float) -> s
         "" if method == "bp" else f"{100 * (1 - statistics.fmean(r.figures.unsettled for r in rows)):.0f} %",
         *_probed(probes),
         f"{1e3 * step:.0f}",
-        f"{step / baseline:.1f}",
+        f"{step / baseline:.1f}" if math.isfinite(baseline) else "",
     ]
     return f"| {' | '.join(cells)} |"
 
@@ -132,9 +150,9 @@ def _odd(words: str) -> str:
     said = {"free": "not held", "val": "a tenth held out"}
     found = []
     for word in words.split():
-        for kind in ("held", "feedback"):
+        for kind, text in (("held", "held as at {}"), ("feedback", "feedback {}"), ("depth", "{} layers")):
             if word.startswith(kind) and word != kind:
-                said[word] = {"held": "held as at ", "feedback": "feedback "}[kind] + word.removeprefix(kind)
+                said[word] = text.format(word.removeprefix(kind))
         found.append(said.get(word, word))
     return "".join(f", {word}" for word in found)
 

@@ -55,6 +55,29 @@ def test_runs_that_differ_by_their_seed_share_a_line_at_the_epoch_that_all_have_
     assert "| ep-2-seed1 | 80.00 | 87.00 |  |  |  |  |  |  |  |  |" in lines
 
 
+def test_twelve_layers_are_held_beside_backpropagation_through_twelve(made: Any, tmp_path: Path) -> None:
+    for run in (
+        record(made, "bp-1-seed0", [0.9], 0.1),
+        record(made, "bp-2-depth12-seed0", [0.8], 0.2),
+        record(made, "ep-2-depth12-seed0-feedback0.05", [0.7], 0.8),
+        record(made, "ep-2-depth12-seed1-feedback0.05", [0.7], 0.8),
+        record(made, "ep-2-seed0", [0.9], 0.3),
+    ):
+        made.write(run, tmp_path)
+    lines = made.table(made.read(tmp_path))
+    assert lines[2:6] == [
+        "| 1 | backpropagation | 1 | 1 of 10 | 90.00 |  |  |  |  | 100 | 1.0 |",
+        "| 2 | EP | 1 | 1 of 10 | 90.00 | 75 % |  |  |  | 300 | 3.0 |",
+        "| 2 | backpropagation, 12 layers | 1 | 1 of 10 | 80.00 |  |  |  |  | 200 | 1.0 |",
+        "| 2 | EP, 12 layers, feedback 0.05 | 2 | 1 of 10 | 70.00 ± 0.00 | 75 % |  |  |  | 800 | 4.0 |",
+    ]
+
+
+def test_a_ratio_needs_the_step_that_it_is_held_beside(made: Any) -> None:
+    (line,) = made.table([record(made, "ep-2-depth12-seed0", [0.7], 0.8)])[2:3]
+    assert line.endswith("| 800 |  |")
+
+
 def test_the_table_goes_between_its_markers(made: Any, tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("a\n<!-- begin fashion -->\nold\n<!-- end fashion -->\nb\n", encoding="utf-8")
@@ -67,3 +90,6 @@ def test_the_table_goes_between_its_markers(made: Any, tmp_path: Path) -> None:
 def test_each_run_has_its_recipe(made: Any) -> None:
     fashion = importlib.import_module("fashion")
     assert all(set(run.recipe.block_size) == {run.block_size} for run in fashion.RUNS)
+    assert all(sum(run.recipe.block_size) == run.depth for run in fashion.RUNS)
+    assert len({run.name for run in fashion.RUNS}) == len(fashion.RUNS)
+    assert "ep-2-depth12-seed0-feedback0.05" in {run.name for run in fashion.RUNS}

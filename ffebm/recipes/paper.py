@@ -116,6 +116,8 @@ def _large(size: int, tol: bool = False) -> Recipe:
 
 SPLITTING_SMALL: dict[int, str] = {size: f"splitting-small-{size}" for size in (6, 3, 2, 1)}
 """The six-layer experiments by block size."""
+SPLITTING_LARGE: dict[int, str] = {size: f"splitting-large-{size}" for size in (4, 3, 2)}
+"""The twelve-layer experiments by block size."""
 
 RECIPES: dict[str, Recipe] = {
     "static-gradients": Recipe(
