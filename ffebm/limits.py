@@ -1,12 +1,28 @@
-"""How much a small file may ask for, and the environment variable that raises each bound.
+"""How much a small file may ask for, the environment variable that raises each bound, and what a number is.
 
 A model's weights are as large as its file, and are never bounded; what a few bytes can blow up is.
 """
 
+import math
 import os
 from dataclasses import dataclass
+from typing import SupportsFloat
 
 from ffebm.errors import Location, ModelError, UsageError
+
+
+def as_number(value: object) -> float:
+    """A number that a caller gave; NaN, which is within no bounds, if it is none: a text, too, is none.
+
+    >>> as_number(1), as_number("1")
+    (1.0, nan)
+    """
+    if isinstance(value, str) or not isinstance(value, SupportsFloat):
+        return math.nan
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError):  # an array of several numbers
+        return math.nan
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,10 @@
+import math
+
 import pytest
+import torch
 
 from ffebm.errors import Location, ModelError, UsageError
-from ffebm.limits import Limit
+from ffebm.limits import Limit, as_number
 
 LIMIT = Limit("FFEBM_MAX_THINGS", 1000, "things")
 
@@ -25,3 +28,9 @@ def test_what_is_no_bound(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError) as caught:
         LIMIT.check(1, "a thing")
     assert str(caught.value) == f"FFEBM_MAX_THINGS={text!r}; a whole number of at least 1"
+
+
+def test_what_is_a_number() -> None:
+    assert [as_number(value) for value in (1, 0.5, torch.tensor(2.0), True)] == [1.0, 0.5, 2.0, 1.0]
+    for value in ("1", b"1", None, [1.0], torch.ones(2), 1j):
+        assert math.isnan(as_number(value))

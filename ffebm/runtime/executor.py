@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ffebm.errors import UsageError
+from ffebm.limits import as_number
 from ffebm.mapping.circuit.moving import require_circuits
 from ffebm.plan.checks.left_out import needs_weights
 from ffebm.plan.pictures.notebook import plan_html
@@ -55,6 +56,7 @@ from ffebm.runtime.tiles.tile import Health
 from ffebm.runtime.trace import Trace
 from ffebm.runtime.uncompiled import uncompiled
 from ffebm.runtime.unsettled import Notices
+from ffebm.visible import visible
 
 
 class Executor(nn.Module):
@@ -345,23 +347,31 @@ class Executor(nn.Module):
         try:
             yield products
         finally:
+            products.complete()
             machine.leave_products(None)
 
     def pulse(self, products: OuterProducts, lr: float) -> None:
         """Have cells take outer products: -lr times what would have been the gradient, in the mean.
 
-        Weights get the values that the cells then hold.
+        Weights get the values that the cells then hold. Products are taken once, behind the `with` that they
+        were collected in.
 
         Args:
             products: What `outer_products` gave.
             lr: Learning rate.
 
         Raises:
-            UsageError: If the rate is negative or no number, or a weight is computed from others.
+            UsageError: If the rate is negative or no number, products are those of another network, were
+                taken before or are still collected, or a weight is computed from others.
         """
-        if not 0 <= lr < math.inf:
-            raise UsageError(f"lr is {lr}", allowed="a finite number of at least 0")
-        self.machine.pulse(products, lr, self._tensor)
+        rate = as_number(lr)
+        if not 0 <= rate < math.inf:
+            raise UsageError(f"lr is {visible(repr(lr))}", allowed="a finite number of at least 0")
+        if not isinstance(products, OuterProducts):
+            raise UsageError(
+                f"products are a {type(products).__name__}", allowed="what `Executor.outer_products` gave"
+            )
+        self.machine.pulse(products, rate, self._tensor)
 
     def restore_cells(self, cells: Mapping[str, Tensor]) -> None:
         """Take up what `machine.cells()` returned; weights get the values that their cells hold."""

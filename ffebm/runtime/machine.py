@@ -13,6 +13,7 @@ from ffebm.graph.energy_block import EnergyBlock, Linear
 from ffebm.graph.windows import positions
 from ffebm.hardware.description import Crossbar, TileKind
 from ffebm.hardware.devices.update import PulsedBy
+from ffebm.limits import as_number
 from ffebm.plan.conductance import circuits_of, common_limit, linears_of
 from ffebm.plan.plan import Plan
 from ffebm.plan.program import values_read
@@ -119,17 +120,20 @@ class Machine:
             weights: The parameter of a name.
 
         Raises:
-            UsageError: If one is computed, not a parameter.
+            UsageError: If products were taken before, are still collected or are another machine's, or if a
+                weight is computed, not a parameter.
         """
+        found = {name: weights(name) for name in products.taken if name in self.forms}
+        parameters = {name: weight for name, weight in found.items() if isinstance(weight, nn.Parameter)}
+        for name in found.keys() - parameters.keys():
+            raise UsageError(
+                f"cells of {visible(name)!r} take outer products, and the weight is computed",
+                allowed="a parameter: its value is what the cells hold",
+                hint="prune or parametrise weights that lie on other tiles",
+            )
+        products.spend(self.forms)
         for name, pairs in products.taken.items():
-            weight = weights(name)
-            if not isinstance(weight, nn.Parameter):
-                raise UsageError(
-                    f"cells of {visible(name)!r} take outer products, and the weight is computed",
-                    allowed="a parameter: its value is what the cells hold",
-                    hint="prune or parametrise weights that lie on other tiles",
-                )
-            self._arrays[name].pulse(weight, pairs, rate)
+            self._arrays[name].pulse(parameters[name], pairs, rate)
 
     @property
     def follows_data(self) -> bool:
@@ -182,8 +186,9 @@ class Machine:
         Raises:
             UsageError: If it is negative or no number, or if no cell drifts.
         """
-        if not seconds >= 0 or math.isinf(seconds):
-            raise UsageError(f"{seconds} s after programming", allowed="a finite time of 0 s or more")
+        if not 0 <= as_number(seconds) < math.inf:
+            found = f"{visible(repr(seconds))} s after programming"
+            raise UsageError(found, allowed="a finite time of 0 s or more")
         if not self.drifts:
             raise UsageError(
                 f"the tiles as they are {seconds:g} s after programming, but no cell drifts",

@@ -148,6 +148,19 @@ def held_norm(text: str) -> float | tuple[float, str]:
     return (norm, name) if comma else norm
 
 
+def check_types(training: Training) -> None:
+    """Refuse settings of another type, which those made in Python may have; bounds are others' to check.
+
+    Raises:
+        UsageError: If one is of another type.
+    """
+    try:
+        msgspec.convert(msgspec.structs.asdict(training), Training)
+    except msgspec.ValidationError as error:
+        if ", got `" in str(error):  # the rest is about bounds
+            raise UsageError(f"settings of training: {error}") from None
+
+
 def training_from(settings: dict[str, object], where: str = "") -> Training:
     """Settings by name, checked.
 

@@ -15,6 +15,7 @@ from torch.nn.utils import clip_grad_norm_
 from ffebm.errors import InternalError, Location, UsageError
 from ffebm.files.folder import read_folder
 from ffebm.files.lock import claimed
+from ffebm.limits import as_number
 from ffebm.plan.plan import Plan
 from ffebm.runtime.blocks.other_equilibria import OtherEquilibria
 from ffebm.runtime.blocks.outer_products import OuterProducts
@@ -44,7 +45,7 @@ from ffebm.training.optimization.precision import Precision
 from ffebm.training.optimization.rates import Rates, checked_schedule
 from ffebm.training.record import RECORD, RUN, Epoch, RunRecord, run_record
 from ffebm.training.resuming import check_fits, check_is_same, expected, spoilt
-from ffebm.training.settings import Training
+from ffebm.training.settings import Training, check_types
 from ffebm.training.tally import LEAST, Tally
 
 TRAINED, AVERAGED, BEST = "trained.onnx", "averaged.onnx", "best.onnx"
@@ -560,8 +561,9 @@ def _checked(training: Training) -> Training:
         ("accumulate", training.accumulate, 1),
         ("lr", training.lr, 0),
     ):
-        if value < least or not math.isfinite(value):
-            raise UsageError(f"{name} is {value}", allowed=f"at least {least}")
+        if not least <= as_number(value) < math.inf:
+            raise UsageError(f"{name} is {value!r}", allowed=f"at least {least}")
+    check_types(training)
     if training.clip_norm is not None and not 0 < training.clip_norm < math.inf:
         raise UsageError(
             f"clip_norm is {training.clip_norm}", allowed="a finite number above 0", hint="leave it out"

@@ -52,10 +52,10 @@ def test_tiles_at_any_time_after_one_programming() -> None:
 
 def test_times_that_are_none() -> None:
     net = executor(drifting(100.0))
-    for seconds in (-1.0, float("nan"), float("inf")):
-        with pytest.raises(UsageError) as caught, net.at(seconds):
+    for seconds in (-1.0, float("nan"), float("inf"), "60"):
+        with pytest.raises(UsageError) as caught, net.at(seconds):  # type: ignore[arg-type]
             pass
-        assert str(caught.value) == f"{seconds} s after programming; a finite time of 0 s or more"
+        assert str(caught.value) == f"{seconds!r} s after programming; a finite time of 0 s or more"
     with pytest.raises(UsageError) as caught, executor("reference").at(3600.0):
         pass
     assert str(caught.value) == (

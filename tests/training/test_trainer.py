@@ -454,6 +454,9 @@ def test_no_folder_to_resume_from() -> None:
         ({"batch": 0}, "batch is 0; at least 1"),
         ({"lr": -1.0}, "lr is -1.0; at least 0"),
         ({"lr": float("nan")}, "lr is nan; at least 0"),
+        ({"lr": "0.1"}, "lr is '0.1'; at least 0"),
+        ({"batch": None}, "batch is None; at least 1"),
+        ({"clip_norm": "1"}, "settings of training: Expected `float | null`, got `str` - at `$.clip_norm`"),
         (
             {"schedule": "steps"},
             "schedule 'steps'; constant, cosine, step, multistep, exponential, linear, onecycle, plateau",

@@ -1,18 +1,21 @@
 """Outer products that a backward pass leaves for cells which take them, in place of a gradient."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from ffebm.errors import UsageError
 from ffebm.graph.energy_block import Linear
 from ffebm.hardware.devices.update import PulsedBy
 from ffebm.runtime.tiles.lines.vectors import Pairs
+from ffebm.visible import visible
 
 
 class OuterProducts:
-    """What backward passes have left.
+    """What backward passes have left: collected, then taken once.
 
     Args:
         forms: The weights whose cells take outer products, by source name, and of what.
@@ -24,6 +27,7 @@ class OuterProducts:
     def __init__(self, forms: Mapping[str, PulsedBy]) -> None:
         self._forms = forms
         self._scale: Tensor | None = None
+        self._stage: Literal["collected", "complete", "taken"] = "collected"
         self.taken: dict[str, list[Pairs]] = {}
 
     def form(self, name: str | None) -> PulsedBy | None:
@@ -54,6 +58,39 @@ class OuterProducts:
             samples: Of the batch.
         """
         self._add(name, linear, _by_sample(z, samples), _by_sample(y, samples))
+
+    def complete(self) -> None:
+        """No backward pass leaves more."""
+        self._stage = "complete"
+
+    def spend(self, known: Container[str]) -> None:
+        """Cells take them now.
+
+        Args:
+            known: Weights whose cells take outer products.
+
+        Raises:
+            UsageError: If they were taken before, are still collected or are of other weights.
+        """
+        where = "what `Executor.outer_products` gave"
+        if self._stage == "taken":
+            raise UsageError(
+                "these outer products were taken before",
+                allowed=f"{where}, once",
+                hint="collect those of the next backward pass anew",
+            )
+        if self._stage == "collected":
+            raise UsageError(
+                "these outer products are still collected",
+                allowed=f"{where}, behind its `with`",
+            )
+        strange = [name for name in self.taken if name not in known]
+        if strange:
+            raise UsageError(
+                f"outer products of {visible(strange[0])!r}, which no cells here take",
+                allowed=f"{where} of the same network",
+            )
+        self._stage = "taken"
 
     @contextmanager
     def scaled(self, scale: Tensor) -> Iterator[None]:

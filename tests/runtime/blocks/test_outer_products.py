@@ -206,10 +206,64 @@ def test_a_weight_that_a_digital_node_reads_too_has_a_gradient() -> None:
     assert products.taken == {}
 
 
-def test_a_rate_is_a_number() -> None:
+@pytest.mark.parametrize("rate", [-1, float("nan"), "0.1", None, torch.ones(2)])
+def test_a_rate_is_a_number(rate: Any) -> None:
     net = network(planned("states"))
-    with pytest.raises(UsageError, match=r"lr is -1; a finite number of at least 0"):
-        net.pulse(left(net), -1)
+    with pytest.raises(UsageError) as caught:
+        net.pulse(left(net), rate)
+    assert str(caught.value) == f"lr is {rate!r}; a finite number of at least 0"
+
+
+def held(net: ffebm.Executor) -> list[Tensor]:
+    return [weight.detach().clone() for weight in net.weights().values()]
+
+
+def test_products_are_taken_once() -> None:
+    net = network(planned("states"))
+    products = left(net)
+    net.pulse(products, torch.tensor(0.05))  # type: ignore[arg-type]
+    before = held(net)
+    with pytest.raises(UsageError) as caught:
+        net.pulse(products, 0.05)
+    assert str(caught.value) == (
+        "these outer products were taken before; what `Executor.outer_products` gave, once\n"
+        "  hint: collect those of the next backward pass anew"
+    )
+    for one, other in zip(before, held(net), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_products_that_are_still_collected_are_not_taken() -> None:
+    net = network(planned("states"))
+    with net.outer_products() as products:
+        net.loss(*batch(), functional.cross_entropy).backward()  # type: ignore[no-untyped-call]
+        with pytest.raises(UsageError) as caught:
+            net.pulse(products, 0.05)
+    assert str(caught.value) == (
+        "these outer products are still collected; what `Executor.outer_products` gave, behind its `with`"
+    )
+    net.pulse(products, 0.05)
+
+
+def test_products_are_those_of_the_network() -> None:
+    b = Builder()
+    y = b.node("MatMul", b.input("x", 3, 3), b.weight(3, 3))
+    other = network(ffebm.compile(b.model(y), hardware=in_situ("states")))
+    with other.outer_products() as products:
+        other.loss(torch.rand(3, 3), torch.arange(3), functional.cross_entropy).backward()  # type: ignore[no-untyped-call]
+    (name,) = products.taken
+    net = network(planned("states"))
+    before = held(net)
+    with pytest.raises(UsageError) as caught:
+        net.pulse(products, 0.05)
+    assert str(caught.value) == (
+        f"outer products of {name!r}, which no cells here take; what `Executor.outer_products` gave of the "
+        "same network"
+    )
+    for one, now in zip(before, held(net), strict=True):
+        assert torch.equal(one, now)
+    with pytest.raises(UsageError, match=r"products are a dict; what `Executor.outer_products` gave$"):
+        net.pulse({}, 0.05)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ffebm.errors import UsageError
+from ffebm.limits import as_number
 from ffebm.runtime.blocks.circuit import Circuit
 from ffebm.runtime.blocks.estimators.adjoint import solve_adjoint
 from ffebm.runtime.blocks.estimators.auto_beta import choose_beta
@@ -106,8 +107,8 @@ class EP:
     def __post_init__(self) -> None:
         if self.beta == "auto" and self.points > 2:
             raise UsageError(f'beta="auto" with {self.points} points', allowed="1 or 2 points, or a number")
-        if self.beta != "auto" and (self.beta == 0 or not math.isfinite(self.beta)):
-            raise UsageError(f"beta is {self.beta}", allowed='a finite strength other than 0, or "auto"')
+        if self.beta != "auto" and (self.beta == 0 or not math.isfinite(as_number(self.beta))):
+            raise UsageError(f"beta is {self.beta!r}", allowed='a finite strength other than 0, or "auto"')
         if self.points < 1 or (self.points > 2 and self.cost):
             allowed = "at least 1; 1 or 2 if the cost itself nudges"
             raise UsageError(f"{self.points} nudging points", allowed=allowed)

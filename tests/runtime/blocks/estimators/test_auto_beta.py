@@ -138,6 +138,9 @@ def test_more_points_need_a_number() -> None:
     with pytest.raises(UsageError) as caught:
         EP(0.0)
     assert str(caught.value) == 'beta is 0.0; a finite strength other than 0, or "auto"'
+    with pytest.raises(UsageError) as caught:
+        EP("0.1")  # type: ignore[arg-type]
+    assert str(caught.value) == """beta is '0.1'; a finite strength other than 0, or "auto\""""
 
 
 @pytest.mark.parametrize(("common", "expected"), [(False, STRENGTHS[0]), (True, STRENGTHS[1])])
