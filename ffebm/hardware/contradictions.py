@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ffebm import plugins
 from ffebm.hardware.crossbar import Crossbar, Dac
 from ffebm.hardware.devices.cell import CHARACTERISED, Cell, Statistics
-from ffebm.hardware.devices.update import Accumulate, Transfer, Update
+from ffebm.hardware.devices.update import Accumulate, Chopper, Transfer, Update
 from ffebm.hardware.groups import CHIP, AnalogGroup, DigitalGroup, Memory, Relaxation
 from ffebm.limits import ARRAY_LINES, DIGITAL_UNITS
 
@@ -322,8 +322,18 @@ def _update_problems(tile: Crossbar, update: Update) -> Iterator[tuple[str, str,
         kind = "between hard bounds" if update.step is None else "with such steps"
         found = f"a transfer {kind}, which have no symmetric point"
         yield ".update.remedy", found, "soft bounds, or a step whose pulses up and down are somewhere equal"
+    if isinstance(update.remedy, Transfer) and update.remedy.chopper is not None:
+        yield from _chopper_problems(update.remedy.chopper)
     if update.pulsed_by != "matrix":
         yield from _product_problems(tile, update)
+
+
+def _chopper_problems(chopper: Chopper) -> Iterator[tuple[str, str, str]]:
+    """Chances that are none."""
+    for name, chance in (("inputs", chopper.inputs), ("outputs", chopper.outputs)):
+        if chance is not None and not 0 < chance.value <= 1:
+            found = f"signs that flip with a chance of {chance.value:g}"
+            yield f".update.remedy.chopper.{name}", found, "more than 0, at most 1"
 
 
 def _product_problems(tile: Crossbar, update: Update) -> Iterator[tuple[str, str, str]]:

@@ -21,7 +21,14 @@ from ffebm.hardware.contradictions import machine_problems
 from ffebm.hardware.crossbar import Adc, Converter, Crossbar, Dac, Wires
 from ffebm.hardware.derived import with_derived
 from ffebm.hardware.devices.cell import Cell, Drift, Statistics, Stuck, Verify
-from ffebm.hardware.devices.update import Accumulate, ExponentialStep, LinearStep, Transfer, Update
+from ffebm.hardware.devices.update import (
+    Accumulate,
+    Chopper,
+    ExponentialStep,
+    LinearStep,
+    Transfer,
+    Update,
+)
 from ffebm.hardware.exact import Exact
 from ffebm.hardware.groups import (
     CHIP,
@@ -65,6 +72,7 @@ __all__ = [
     "Bits",
     "Capacity",
     "Cell",
+    "Chopper",
     "Conductance",
     "Converter",
     "Core",

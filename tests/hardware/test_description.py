@@ -492,6 +492,13 @@ CASES: dict[str, tuple[Callable[[str], str], str]] = {
         "analog.tiles.tile.update.remedy: a transfer between hard bounds, which have no symmetric point; "
         "soft bounds, or a step whose pulses up and down are somewhere equal",
     ),
+    "a chopper that never flips": (
+        lambda text: learning(text).replace(
+            "every = 5", f'every = 5\nchopper = {{ inputs = {{ value = 0, unit = "1", {SOURCE} }} }}'
+        ),
+        "analog.tiles.tile.update.remedy.chopper.inputs: signs that flip with a chance of 0; more than 0, at "
+        "most 1",
+    ),
     "a step without end": (
         lambda text: learning(text).replace(
             'bounds = "soft"',

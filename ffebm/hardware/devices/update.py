@@ -13,13 +13,37 @@ class Accumulate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     """Mixed precision, for coarse pulses: steps add up digitally, and whole pulses go to the cells."""
 
 
-class Transfer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="transfer"):
+class Chopper(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """Signs of the lines of a fast array, which flip now and then: what is always the same cancels.
+
+    Attributes:
+        inputs: Chance that a word line flips behind a transfer.
+        outputs: Chance that a bit line does; None: none flips.
+        regular: All word lines flip together, behind every 1 / `inputs`-th transfer (rounded up, 2 at least).
+
+    Source: Rasch et al. 2024 (10.1038/s41467-024-51221-z); ChoppedTransferCompound of IBM/aihwkit 1.2.0.
+    """
+
+    inputs: Ratio
+    outputs: Ratio | None = None
+    regular: bool = False
+
+
+class Transfer(
+    msgspec.Struct,
+    frozen=True,
+    forbid_unknown_fields=True,
+    kw_only=True,
+    omit_defaults=True,
+    tag="transfer",
+):
     """Tiki-Taka, for asymmetric pulses: a fast array takes the steps; what it holds moves on to the slow one.
 
     Attributes:
         every: Updates from one transfer to the next.
         rate: Share of what the fast array holds that a transfer asks of the slow one.
         buffered: Readings add up digitally, and whole pulses of the sum go to the slow array.
+        chopper: The fast array takes steps, and is read, with signs that flip.
 
     Source: buffer: Gokmen 2021 (TTv2, 10.3389/frai.2021.699148).
     """
@@ -27,6 +51,7 @@ class Transfer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     every: Count
     rate: Ratio
     buffered: bool = False
+    chopper: Chopper | None = None
 
 
 class LinearStep(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="linear"):

@@ -246,5 +246,6 @@ def make_tile(
     if law is None or law.remedy is None:
         return tile
     if isinstance(law.remedy, Transfer):
-        return TransferTile(tile, CrossbarTile(crossbar, generator, f"{name}/fast"), law, law.remedy)
+        fast = CrossbarTile(crossbar, generator, f"{name}/fast")
+        return TransferTile(tile, fast, law, law.remedy, generator)
     return AccumulatingTile(tile, law)

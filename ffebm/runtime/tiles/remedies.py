@@ -1,6 +1,6 @@
 """Remedies for devices whose pulses are coarse or asymmetric."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import torch
@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ffebm.hardware.description import Transfer, Update
 from ffebm.runtime.tiles.crossbar import CrossbarTile
+from ffebm.runtime.tiles.devices.choppers import Choppers
 from ffebm.runtime.tiles.lines.calibration import Calibration
 from ffebm.runtime.tiles.tile import Health, Readings
 
@@ -90,25 +91,35 @@ class TransferTile:
 
     The fast array starts at its symmetric point, where pulses up and down are equal and to which noise draws
     it back; what it holds is counted from there. A transfer reads it line by line through its converters.
-    With a buffer what is read adds up digitally until it is worth whole pulses.
+    With a buffer what is read adds up digitally until it is worth whole pulses. With a chopper steps go to
+    the fast array, and come back, with signs that flip.
 
     Args:
         array: Holds the weight.
         fast: Takes the steps.
         law: The update of both.
         remedy: When and how much is transferred.
+        generator: Source of what a chopper flips.
 
     Source: Gokmen & Haensch 2020 (arXiv 1909.07908), with the fast array out of the forward pass; Gokmen 2021
-    (TTv2, 10.3389/frai.2021.699148): buffer.
+    (TTv2, 10.3389/frai.2021.699148): buffer; Rasch et al. 2024 (10.1038/s41467-024-51221-z): choppers.
     """
 
-    def __init__(self, array: CrossbarTile, fast: CrossbarTile, law: Update, remedy: Transfer) -> None:
+    def __init__(
+        self,
+        array: CrossbarTile,
+        fast: CrossbarTile,
+        law: Update,
+        remedy: Transfer,
+        generator: torch.Generator,
+    ) -> None:
         symmetric = law.symmetric_point
         self._array = array
         self._slow = AccumulatingTile(array, law) if remedy.buffered else array
         self._fast = fast
         self._symmetric = law.asymmetry.value if symmetric is None else symmetric
         self._remedy = remedy
+        self._choppers = None if remedy.chopper is None else Choppers(remedy.chopper, generator)
         self._count = 0
 
     @property
@@ -122,6 +133,8 @@ class TransferTile:
         self._slow.program(weight)
         self._fast.hold(torch.full_like(weight, self._symmetric), self._array.reach)
         self._count = 0
+        if self._choppers is not None:
+            self._choppers.start(weight)
 
     def read(self) -> Tensor:
         """What the slow cells hold, [..., n_out, n_in]."""
@@ -138,7 +151,7 @@ class TransferTile:
     @torch.no_grad()
     def update(self, step: Tensor) -> None:
         """Pulse the fast array, [..., n_out, n_in]; transfer if it is time."""
-        self._fast.update(step)
+        self._fast.update(step if self._choppers is None else step * self._choppers.signs)
         self._transfer()
 
     @torch.no_grad()
@@ -149,6 +162,8 @@ class TransferTile:
             x: [..., pairs, n_in].
             d: [..., pairs, n_out].
         """
+        if self._choppers is not None:
+            x, d = self._choppers.on_lines(x, d)
         self._fast.update_products(x, d)
         self._transfer()
 
@@ -158,8 +173,11 @@ class TransferTile:
         if self._count % self._remedy.every == 0:
             held = self._array.read()
             lines = torch.eye(held.shape[-1], dtype=held.dtype, device=held.device)
-            found = self._fast.mvm(lines.expand(*held.shape[:-2], *lines.shape)).mT
-            self._slow.update((found - self._at_rest) * self._remedy.rate.value)
+            found = self._fast.mvm(lines.expand(*held.shape[:-2], *lines.shape)).mT - self._at_rest
+            if self._choppers is not None:
+                found = found * self._choppers.signs
+                self._choppers.transferred()
+            self._slow.update(found * self._remedy.rate.value)
 
     @torch.no_grad()
     def remap(self) -> None:
@@ -190,15 +208,21 @@ class TransferTile:
         self._slow.calibrate(stage)
 
     def state(self) -> dict[str, Tensor]:
-        """Both arrays and the updates since programming."""
-        arrays = {"slow": self._slow, "fast": self._fast}
-        found = {f"{name}.{key}": t for name, tile in arrays.items() for key, t in tile.state().items()}
+        """Both arrays, the choppers and the updates since programming."""
+        found = {f"{name}.{key}": t for name, part in self._parts() for key, t in part.state().items()}
         return {**found, "count": torch.tensor(self._count)}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take up a state."""
-        for name, tile in (("slow", self._slow), ("fast", self._fast)):
-            tile.restore(
+        for name, part in self._parts():
+            part.restore(
                 {k.removeprefix(f"{name}."): t for k, t in state.items() if k.startswith(f"{name}.")}
             )
         self._count = int(state["count"])
+
+    def _parts(self) -> Iterator[tuple[str, AccumulatingTile | CrossbarTile | Choppers]]:
+        """What has a state, with the name that begins its own."""
+        yield "slow", self._slow
+        yield "fast", self._fast
+        if self._choppers is not None:
+            yield "chopper", self._choppers

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from torch import Tensor
 
 from ffebm.errors import InternalError
-from ffebm.hardware.description import Crossbar, Transfer
+from ffebm.hardware.description import Chopper, Crossbar, Transfer
 from ffebm.runtime.tiles.devices.pulses import pulsed
 from ffebm.runtime.tiles.ideal import IdealTile
 from ffebm.runtime.tiles.projection import make_tile
@@ -124,6 +124,25 @@ def test_the_fast_array_takes_the_products_and_moves_on(buffered: bool) -> None:
     n = 0.5 * (fast - 0.2) / 0.001
     expected = 1 - (1 - start()) * (1 - 0.0012) ** n
     torch.testing.assert_close(tile.read(), expected, rtol=0, atol=2e-3)
+
+
+def test_a_chopper_turns_the_products_of_its_lines() -> None:
+    chopper = Chopper(inputs=ratio(0.5), outputs=ratio(0.5))
+    remedy = Transfer(every=1, rate=ratio(0.5), chopper=chopper)
+    tile = make_tile(described(pulse=ratio(0.001), pulses=10_000, remedy=remedy), source(), "tile")
+    tile.program(start())
+    zero = torch.zeros(1, 8, dtype=torch.float64)
+    update_products(tile, zero, torch.zeros(1, 6, dtype=torch.float64))  # a transfer of nothing: signs flip
+    state = tile.state()
+    turned = state["chopper.outputs"] * state["chopper.inputs"]
+    assert set(turned.flatten().tolist()) == {-1.0, 1.0}
+    x, d = signs(1, 8, seed=1), 0.01 * signs(1, 6, seed=2)
+    update_products(tile, x, d)
+    wanted = d.T @ x
+    fast = tile.state()["fast.plus"] - tile.state()["fast.minus"]
+    assert torch.equal(fast.sign(), (wanted * turned).sign())
+    # what reaches the slow array has the sign that was asked for
+    assert torch.equal((tile.read() - start()).sign(), wanted.sign())
 
 
 def test_columns_of_their_own_range_count_their_own_pulses() -> None:

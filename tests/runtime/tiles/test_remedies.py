@@ -5,7 +5,7 @@ import torch
 from msgspec.structs import replace
 from torch import Tensor
 
-from ffebm.hardware.description import Accumulate, Crossbar, Stuck, Transfer
+from ffebm.hardware.description import Accumulate, Chopper, Crossbar, LinearStep, Stuck, Transfer
 from ffebm.runtime.tiles.crossbar import CrossbarTile
 from ffebm.runtime.tiles.projection import make_tile
 from ffebm.runtime.tiles.remedies import AccumulatingTile, TransferTile
@@ -25,12 +25,13 @@ def tile_of(kind: Crossbar, seed: int = 0) -> Tile:
 
 
 TRANSFER = Transfer(every=2, rate=ratio(0.5))
-KINDS = {"plain": None, "accumulate": Accumulate(), "transfer": TRANSFER}
+CHOPPED = replace(TRANSFER, chopper=Chopper(inputs=ratio(0.3), outputs=ratio(0.2)))
+KINDS = {"plain": None, "accumulate": Accumulate(), "transfer": TRANSFER, "chopped": CHOPPED}
 
 
 def test_the_description_chooses_the_remedy() -> None:
     kinds = [type(tile_of(described(remedy))) for remedy in KINDS.values()]
-    assert kinds == [CrossbarTile, AccumulatingTile, TransferTile]
+    assert kinds == [CrossbarTile, AccumulatingTile, TransferTile, TransferTile]
 
 
 @pytest.mark.parametrize("mapping", ["differential", "offset"])
@@ -194,6 +195,23 @@ def test_a_transfer_undoes_what_asymmetry_does() -> None:
     for every, rate in ((1, 0.5), (5, 0.5)):
         assert bias(Transfer(every=every, rate=ratio(rate)), 0.4) < 0.25 * plain
     assert bias(Transfer(every=1, rate=ratio(0.5), buffered=True), 0.4) < 0.25 * plain
+
+
+def test_a_chopper_undoes_what_cells_that_differ_do() -> None:
+    """A transfer counts from one symmetric point; what cells of their own differ by adds up without steps."""
+    step = LinearStep(up=ratio(1.0), down=ratio(1.0), spread=ratio(0.4))
+    device = {"pulse": ratio(0.02), "asymmetry": ratio(0.4), "bounds": "hard", "step": step}
+    strayed = []
+    for chopper in (None, Chopper(inputs=ratio(0.01), regular=True), Chopper(inputs=ratio(0.01))):
+        remedy = Transfer(every=1, rate=ratio(0.002), buffered=True, chopper=chopper)
+        tile = tile_of(described(remedy, **device))
+        tile.program(0.2 * random(6, 8))
+        before = tile.read()
+        pulse = 0.02 * 2 * float(before.abs().max())
+        for k in range(800):
+            tile.update(pulse * random(6, 8, seed=k).sign())
+        strayed.append(float((tile.read() - before).norm()))
+    assert max(strayed[1:]) < 0.6 * strayed[0], strayed
 
 
 def test_a_buffer_holds_readings_until_they_are_worth_a_pulse() -> None:
