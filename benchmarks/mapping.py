@@ -6,15 +6,23 @@ twin is the same machine without its tiles, in fp32. A ratio below 1 is a plan t
 are those of the compilation in this process, the export of a torch module included.
 
 Networks of the onnx package lie in its tests; the others are built by transformers with random weights, since
-no figure depends on a weight. Every row is kept in the record as soon as it is measured; the same command
-goes on from there. Delete the record to measure anew.
+no figure depends on a weight. Every row is kept in the record with its revision as soon as it is measured;
+the same command goes on from there. Delete the record to measure anew.
+
+With --check the rows are held against each other: on each machine each objective's plan has to be the best
+in its own figure among the plans of all objectives that were measured (for "analog" among those with as much
+work on tiles), within the printed gap of the solver, and but for "analog" no plan for latency may take more
+than 2 % longer than the twin. What does not keep that is told, and the exit code is 1.
 
 python benchmarks/mapping.py --networks shufflenet --machines reference --objectives analog latency
+python benchmarks/mapping.py --networks squeezenet --tiles own --check
 """
 
 import argparse
 import dataclasses
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -34,6 +42,10 @@ LIGHT = Path(onnx.__file__).parent / "backend/test/data/light"
 OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
 MACHINES = ("reference", "hermes", "isaac")
 RECORD = Path("out/mapping.json")
+MOST_OF_TWIN = 1.02
+"""Times the twin's latency that a plan for latency may take."""
+ROUNDING = 1e-9
+"""Of sums, as a share."""
 Made = tuple[Any, tuple[Any, ...] | None]
 """A model and the example inputs that a torch module needs."""
 
@@ -80,6 +92,30 @@ def vit_b16() -> Made:
     return ViTForImageClassification(ViTConfig(num_labels=1000)).eval(), image_example()
 
 
+def deit_tiny() -> Made:
+    """A vision transformer of 12 layers of 192, whose weights take 5.4 million cells."""
+    from transformers import ViTConfig, ViTForImageClassification
+
+    config = ViTConfig(hidden_size=192, num_attention_heads=3, intermediate_size=768, num_labels=1000)
+    return ViTForImageClassification(config).eval(), image_example()
+
+
+def mobilevit_xxs() -> Made:
+    """Convolutions with attention over patches between them (arXiv 2110.02178, the smallest)."""
+    import torch
+    from transformers import MobileViTConfig, MobileViTForImageClassification
+
+    config = MobileViTConfig(
+        hidden_sizes=[64, 80, 96],
+        neck_hidden_sizes=[16, 16, 24, 48, 64, 80, 320],
+        expand_ratio=2.0,
+        mlp_ratio=2.0,
+        num_labels=1000,
+        return_dict=False,
+    )
+    return MobileViTForImageClassification(config).eval(), (torch.zeros(1, 3, 256, 256),)
+
+
 def gpt2() -> Made:
     """The smallest GPT-2 over 64 tokens."""
     import torch
@@ -91,10 +127,13 @@ def gpt2() -> Made:
 
 NETWORKS: dict[str, Callable[[], Made]] = {
     **{name: light(name) for name in ("shufflenet", "squeezenet", "resnet50", "densenet121")},
+    "inception_v1": light("inception_v1"),
     "mobilenet_v2": mobilenet_v2,
     "efficientnet_b0": efficientnet_b0,
     "vit_b16": vit_b16,
     "gpt2": gpt2,
+    "deit_tiny": deit_tiny,
+    "mobilevit_xxs": mobilevit_xxs,
 }
 
 
@@ -119,6 +158,9 @@ class Row:
         blocks: All that could be, a number.
         gap: Share by which the solver's choice may be above the best sum of prices.
         cpu: Seconds of a processor that compiling took.
+        busiest: What the busiest unit has to do for one inference, seconds.
+        work: Multiply-accumulates on tiles.
+        revision: That compiled it.
     """
 
     network: str
@@ -134,6 +176,14 @@ class Row:
     blocks: int
     gap: float
     cpu: float
+    busiest: float
+    work: int
+    revision: str
+
+    def figure(self, objective: str) -> float:
+        """What an objective makes small: s, J or J s."""
+        figures = {"energy": self.joules, "edp": self.seconds * self.joules, "throughput": self.busiest}
+        return figures.get(objective, self.seconds)
 
     def text(self) -> str:
         """As a line of Markdown."""
@@ -151,6 +201,7 @@ class Row:
             f"{self.on_tiles} of {self.blocks}",
             f"{100 * self.gap:.2f} %",
             f"{self.cpu:.1f}",
+            self.revision,
         )
         return f"| {' | '.join(cells)} |"
 
@@ -188,7 +239,22 @@ def measured(network: str, made: Made, hardware: ffebm.Hardware, objective: Obje
         blocks=len(choices),
         gap=plan.mapping.gap if plan.mapping else 0.0,
         cpu=cpu,
+        busiest=plan.inference.busiest_s,
+        work=sum(node.macs for node in plan.nodes if node.unit != "digital"),
+        revision=revision(),
     )
+
+
+def revision() -> str:
+    """Of the working tree, with a mark if files of the package differ from it."""
+    where = Path(ffebm.__file__).parent
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(where), *words], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    return git("rev-parse", "--short=7", "HEAD") + ("+" if git("status", "--porcelain", ".") else "")
 
 
 class Record:
@@ -242,15 +308,97 @@ def table_lines(rows: Iterable[Row]) -> Iterable[str]:
     """The table as Markdown, line by line as rows come."""
     yield (
         "| network | machine, tiles | objective | time (twin) | ratio | energy (twin) | ratio "
-        "| time x energy, ratio | tiles used | blocks on tiles | gap | CPU s |"
+        "| time x energy, ratio | tiles used | blocks on tiles | gap | CPU s | revision |"
     )
-    yield f"|{'---|' * 12}"
+    yield f"|{'---|' * 13}"
     for row in rows:
         yield row.text()
 
 
+# --- objectives against each other -------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Checked:
+    """One objective's plan in its own figure beside the plans of all.
+
+    Attributes:
+        row: Of the objective.
+        best: The row with the least of that figure.
+    """
+
+    row: Row
+    best: Row
+
+    @property
+    def behind(self) -> float:
+        """Share by which the objective's own plan has more than the best."""
+        return self.row.figure(self.row.objective) / self.best.figure(self.row.objective) - 1
+
+    @property
+    def loses(self) -> bool:
+        """More than its gap behind."""
+        return self.behind > self.row.gap + ROUNDING
+
+    @property
+    def slow(self) -> bool:
+        """A plan for latency that takes longer than the twin may make it."""
+        row = self.row
+        return row.objective == "latency" and 0 < row.twin_seconds * MOST_OF_TWIN < row.seconds
+
+    @property
+    def verdict(self) -> str:
+        """In a word or two."""
+        faults = {"behind": self.loses, "slower than the twin": self.slow}
+        return ", ".join(name for name, true in faults.items() if true) or "holds"
+
+    def text(self) -> str:
+        """As a line of Markdown."""
+        row, unit = self.row, {"energy": "J", "edp": "J s"}.get(self.row.objective, "s")
+        cells = (
+            row.network,
+            f"{row.machine}, {row.count:,}",
+            row.objective,
+            engineering(row.figure(row.objective), unit),
+            f"{engineering(self.best.figure(row.objective), unit)} ({self.best.objective})",
+            f"{100 * self.behind:.2f} %",
+            f"{100 * row.gap:.2f} %",
+            times_twin(row.seconds, row.twin_seconds),
+            self.verdict,
+            row.revision,
+        )
+        return f"| {' | '.join(cells)} |"
+
+
+def checked(rows: Iterable[Row]) -> Iterable[Checked]:
+    """Each row beside the best of the same network and machine in the figure of its objective."""
+    alike: dict[tuple[str, str, int], list[Row]] = {}
+    for row in rows:
+        alike.setdefault((row.network, row.machine, row.count), []).append(row)
+    for some in alike.values():
+        for row in some:
+            least_work = row.work if row.objective == "analog" else 0
+            rivals = [row, *(other for other in some if other.work >= least_work)]
+            yield Checked(row, min(rivals, key=lambda other: other.figure(row.objective)))
+
+
+def print_check(rows: Iterable[Row]) -> bool:
+    """Print each objective beside the best of all; whether all hold."""
+    print(
+        "| network | machine, tiles | objective | figure | best of all plans | behind | gap "
+        "| time to the twin's | | revision |"
+    )
+    print(f"|{'---|' * 10}")
+    found = list(checked(rows))
+    for one in found:
+        print(one.text())
+    lost = [one for one in found if one.loses or one.slow]
+    print(f"\n{len(found) - len(lost)} of {len(found)} hold", flush=True)
+    return not lost
+
+
 def main() -> None:
-    """Print the table."""
+    """Print the table, or hold its rows against each other."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -261,12 +409,16 @@ def main() -> None:
         "--tiles", nargs="+", choices=("own", "enough"), default=["own", "enough"], help="of each machine"
     )
     parser.add_argument("--record", type=Path, default=RECORD, help="where rows are kept")
+    parser.add_argument("--check", action="store_true", help="hold objectives against each other")
     options = parser.parse_args()
 
     kinds = [machine(name, enough=tiles == "enough") for name in options.machines for tiles in options.tiles]
     machines = {(hardware.name, hardware.tile_count): hardware for hardware in kinds}.values()
     networks = {name: NETWORKS[name] for name in options.networks}
-    for line in table_lines(rows_of(Record(options.record), networks, machines, options.objectives)):
+    rows = rows_of(Record(options.record), networks, machines, options.objectives)
+    if options.check:
+        sys.exit(0 if print_check(rows) else 1)
+    for line in table_lines(rows):
         print(line, flush=True)
 
 
