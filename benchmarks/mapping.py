@@ -116,6 +116,24 @@ def mobilevit_xxs() -> Made:
     return MobileViTForImageClassification(config).eval(), (torch.zeros(1, 3, 256, 256),)
 
 
+def bert(layers: int, width: int) -> Callable[[], Made]:
+    """One of the small BERTs of arXiv 1908.08962, over all of its 512 tokens."""
+
+    def make() -> Made:
+        import torch
+        from transformers import BertConfig, BertModel
+
+        config = BertConfig(
+            hidden_size=width,
+            num_hidden_layers=layers,
+            num_attention_heads=width // 64,
+            intermediate_size=4 * width,
+        )
+        return BertModel(config, add_pooling_layer=False).eval(), (torch.zeros(1, 512, dtype=torch.long),)
+
+    return make
+
+
 def gpt2() -> Made:
     """The smallest GPT-2 over 64 tokens."""
     import torch
@@ -132,6 +150,9 @@ NETWORKS: dict[str, Callable[[], Made]] = {
     "efficientnet_b0": efficientnet_b0,
     "vit_b16": vit_b16,
     "gpt2": gpt2,
+    "bert_2_256": bert(2, 256),
+    "bert_4_128": bert(4, 128),
+    "bert_4_256": bert(4, 256),
     "deit_tiny": deit_tiny,
     "mobilevit_xxs": mobilevit_xxs,
 }
