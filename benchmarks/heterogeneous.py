@@ -30,7 +30,7 @@ FIGURES: dict[Objective, Callable[[ffebm.Plan], float]] = {
     "energy": lambda plan: plan.inference.cost.energy,
     "edp": lambda plan: plan.inference.makespan_s * plan.inference.cost.energy,
 }
-DEFAULT = ("squeezenet", "shufflenet", "mobilevit_xxs")
+DEFAULT = ("bert_2_256", "bert_4_128", "bert_6_128", "squeezenet")
 UNITS: dict[Objective, str] = {"energy": "J", "edp": "J s"}
 """Of the figures; s where none is said."""
 

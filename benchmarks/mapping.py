@@ -153,6 +153,7 @@ NETWORKS: dict[str, Callable[[], Made]] = {
     "bert_2_256": bert(2, 256),
     "bert_4_128": bert(4, 128),
     "bert_4_256": bert(4, 256),
+    "bert_6_128": bert(6, 128),
     "deit_tiny": deit_tiny,
     "mobilevit_xxs": mobilevit_xxs,
 }
