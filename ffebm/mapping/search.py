@@ -280,6 +280,9 @@ class Search:
         """
         room = {group.name: float(group.count) for group in self.hardware.analog}
         most = math.inf if self.goal.tiles is None else float(self.goal.tiles)
+        ends: tuple[Choice, Choice] | None = None
+        if objective == "edp" and limits == Limits():  # which all objectives look at, so nothing more to do
+            ends = self._packed(whole, "latency", limits)[0], self._packed(whole, "energy", limits)[0]
         limits = replace(limits, tiles=room, all_tiles=most, area=self.goal.area)
         first: Choice | None = None
         found: list[tuple[int, ...]] = []
@@ -293,7 +296,7 @@ class Search:
             if first is not None and objective == "edp":  # its bound is there; a sweep takes several programs
                 chosen = choose_beside(problem.problem, less, self.goal.effort, first.figures)
             else:
-                choice = choose(problem.problem, objective, less, self.goal.effort)
+                choice = choose(problem.problem, objective, less, self.goal.effort, ends)
                 first, chosen = first or choice, choice.picked
             picked = whole.picked(chosen)
             if not found and self.packs(picked, apart=False):

@@ -7,7 +7,14 @@ product of energy and latency is no linear objective: `sweep` bounds it.
 from dataclasses import dataclass
 
 from ffebm.mapping.solver.problem import Figures, Limits, Problem, figures_of
-from ffebm.mapping.solver.program import Criterion, MappingProgram, gap_of, impossible, value_of
+from ffebm.mapping.solver.program import (
+    Criterion,
+    MappingProgram,
+    Solution,
+    gap_of,
+    impossible,
+    value_of,
+)
 from ffebm.mapping.solver.sweep import least_product
 from ffebm.plan.mapping import Objective
 
@@ -41,8 +48,19 @@ class Choice:
     gap: float
     solves: int
 
+    @property
+    def solution(self) -> Solution:
+        """What the last program gave."""
+        return Solution(self.picked, self.figures, self.value, self.bound)
 
-def choose(problem: Problem, objective: Objective, limits: Limits, effort: int) -> Choice:
+
+def choose(
+    problem: Problem,
+    objective: Objective,
+    limits: Limits,
+    effort: int,
+    ends: tuple[Choice, Choice] | None = None,
+) -> Choice:
     """The best choice within limits.
 
     Args:
@@ -50,6 +68,7 @@ def choose(problem: Problem, objective: Objective, limits: Limits, effort: int) 
         objective: What is to be small; "analog" has the most work on tiles, then the least latency.
         limits: What it may take.
         effort: Most nodes of branch and bound for each program that is solved; 0 rounds the relaxation.
+        ends: For "edp": what was chosen for "latency" and for "energy" of the same, if that is known.
 
     Raises:
         UsageError: If nothing is within the limits.
@@ -62,7 +81,8 @@ def choose(problem: Problem, objective: Objective, limits: Limits, effort: int) 
             return Choice(picked, figures, value, bound=value, gap=0.0, solves=0)
     program = MappingProgram(problem, limits, effort)
     if objective == "edp":
-        picked, figures, bound = least_product(program)
+        known = None if ends is None else (ends[0].solution, ends[1].solution)
+        picked, figures, bound = least_product(program, known)
         return Choice(picked, figures, figures.edp, bound, gap_of(figures.edp, bound), program.solves)
     gap = 0.0
     for figure in STAGES[objective]:

@@ -22,6 +22,8 @@ TIES: dict[Criterion, Criterion] = {"seconds": "joules", "joules": "seconds", "i
 
 GAP = 5e-4
 """A solution that is known to be so close to the optimum, as a share, is good enough."""
+LOOSE_GAP = 2e-3
+"""The same for energies and intervals, whose proofs take longest; all objectives look at these choices."""
 TIE = 1e-4
 """Most that a tie may weigh, as a share."""
 MOST_COLUMNS = 20_000
@@ -250,7 +252,8 @@ class MappingProgram:
     def minimum(self, terms: Mapping[int, float], figure: Criterion) -> Solution | None:
         """The choice with the least sum of columns, valued by a figure; None if none is within the limits."""
         tie, most = self._tie(figure)
-        found, bound = self.search(_difference(terms, tie))
+        gap = LOOSE_GAP if figure in {"joules", "interval"} else GAP
+        found, bound = self.search(_difference(terms, tie), gap)
         if found is None:
             return None
         fixed = self.problem.area if figure == "area" else 0.0
@@ -267,22 +270,22 @@ class MappingProgram:
         weight = TIE * usual / most
         return self._sum(other, -weight), TIE * usual
 
-    def search(self, terms: Mapping[int, float]) -> tuple[Picked | None, float]:
+    def search(self, terms: Mapping[int, float], gap: float = LOOSE_GAP) -> tuple[Picked | None, float]:
         """The choice with the least sum of columns with its cost, if there is one; and a bound of the sum."""
         self.solves += 1
-        solved = self._solved(terms)
+        solved = self._solved(terms, gap)
         if solved.values is None:
             return None, solved.bound
         picked = self._picked(solved.values)
         return (picked, figures_of(self.problem, picked)), solved.bound
 
-    def _solved(self, terms: Mapping[int, float]) -> Solved:
+    def _solved(self, terms: Mapping[int, float], gap: float) -> Solved:
         if self.effort and sum(self.rows.whole) <= MOST_COLUMNS:
-            return self.rows.minimum(terms, self.effort, GAP)
-        relaxed = self.rows.minimum(terms, 0, GAP)
+            return self.rows.minimum(terms, self.effort, gap)
+        relaxed = self.rows.minimum(terms, 0, gap)
         if relaxed.values is None:
             return relaxed
-        rounded = self.rows.minimum(terms, max(self.effort, 1), GAP, self._left_out(relaxed.values))
+        rounded = self.rows.minimum(terms, max(self.effort, 1), gap, self._left_out(relaxed.values))
         return Solved(rounded.values, relaxed.bound)
 
     def _left_out(self, values: Sequence[float]) -> dict[int, float]:

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 
 from ffebm.mapping.solver.problem import Figures
-from ffebm.mapping.solver.program import MappingProgram, Picked
+from ffebm.mapping.solver.program import MappingProgram, Picked, Solution
 
 PRODUCT_GAP = 0.005
 """A product that is known to be so close to the optimum, as a share, is good enough."""
@@ -40,13 +40,19 @@ class _Range:
     falls: float
 
 
-def least_product(program: MappingProgram) -> tuple[tuple[int, ...], Figures, float]:
+def least_product(
+    program: MappingProgram, ends: tuple[Solution, Solution] | None = None
+) -> tuple[tuple[int, ...], Figures, float]:
     """The choice with the least product of energy and latency, what it costs, and a bound of the product.
+
+    Args:
+        program: To be solved.
+        ends: The choices with the least latency and with the least energy, where they are known.
 
     Raises:
         UsageError: If nothing is within the limits.
     """
-    fast, frugal = program.least("seconds"), program.least("joules")
+    fast, frugal = ends or (program.least("seconds"), program.least("joules"))
     best = min(((f.picked, f.figures) for f in (fast, frugal)), key=_product)
     falls = fast.figures.joules - frugal.figures.joules
     whole = _Range(fast.bound * frugal.bound, fast.bound, frugal.figures.seconds, frugal.bound, falls)

@@ -18,11 +18,11 @@ What training reads beside the values of an inference:
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 from ffebm.graph.energy_block import EnergyBlock
 from ffebm.plan.memory.dataflow import Dataflow
-from ffebm.plan.schedule import Step
+from ffebm.plan.schedule import StepKind
 
 Content = Literal["value", "error", "plus", "minus", "gradient"]
 """What a buffer holds: a value; the error current of one; a layer's state nudged up or down; a gradient."""
@@ -79,15 +79,56 @@ def nothing_beside(content: Content, name: str, block: str) -> bool:
     return False
 
 
-def accesses(flow: Dataflow, steps: Sequence[Step], beside: Beside = nothing_beside) -> list[Access]:
+class Work(Protocol):
+    """A step of a schedule, or what is to be one: times and units do not count for what it reads."""
+
+    @property
+    def kind(self) -> StepKind:
+        """What is done."""
+
+    @property
+    def name(self) -> str:
+        """To what."""
+
+    @property
+    def after(self) -> tuple[int, ...]:
+        """Positions of what it waits for, all of them earlier."""
+
+    @property
+    def block(self) -> int | None:
+        """Id of the energy block that it works for, if it is one."""
+
+    @property
+    def rows(self) -> Rows | None:
+        """The band of output rows that it makes or moves; None: all of them."""
+
+    @property
+    def sample(self) -> int:
+        """Which of several samples in flight it works for."""
+
+
+def accesses(flow: Dataflow, steps: Sequence[Work], beside: Beside = nothing_beside) -> list[Access]:
     """What each step reads and writes.
 
     Args:
         flow: What nodes and blocks read and make.
-        steps: In the order of a schedule.
+        steps: In an order in which each waits only for earlier ones.
         beside: What lies in memories beside tiles.
     """
-    return _Reading(flow, steps, beside).all()
+    return reading(flow, steps)(beside)
+
+
+def reading(flow: Dataflow, steps: Sequence[Work]) -> Callable[[Beside], list[Access]]:
+    """The same for whatever lies beside tiles.
+
+    What a step reads follows from what it waits for, whatever the order of the others: so what is to be done
+    can be read before it has times, once for all schedules of it.
+
+    Args:
+        flow: What nodes and blocks read and make.
+        steps: In an order in which each waits only for earlier ones.
+    """
+    return _Reading(flow, steps).all
 
 
 def _distinct(some: list[Held]) -> list[Held]:
@@ -103,7 +144,7 @@ _Cause = tuple[int | None, str, Rows | None, int]
 """A block or a node, its rows and sample."""
 
 
-def _cause(step: Step) -> _Cause:
+def _cause(step: Work) -> _Cause:
     """What a step works for, forward or back."""
     return step.block, step.name if step.block is None else "", step.rows, step.sample
 
@@ -114,26 +155,24 @@ def _meet(one: Rows | None, other: Rows | None) -> bool:
 
 
 class _Reading:
-    """Reads a schedule step by step; `there` says which step has put what into which place."""
+    """Reads steps one by one; `there` says which step has put what into which place."""
 
-    def __init__(self, flow: Dataflow, steps: Sequence[Step], beside: Beside) -> None:
+    def __init__(self, flow: Dataflow, steps: Sequence[Work]) -> None:
         self.flow = flow
         self.steps = steps
-        self.beside = beside
+        self.beside: Beside = nothing_beside
         self.there: dict[_Place, dict[int, list[Held]]] = {}
-        for value in flow.inputs:
-            runs = range(1 + max((step.sample for step in steps), default=0))
-            self.there["value", value, HOST] = {GIVEN: [Held("value", value, sample=run) for run in runs]}
-        self.waiting: list[list[Step]] = [[] for _ in steps]
+        self.waiting: list[list[Work]] = [[] for _ in steps]
         for step in steps:
             for before in step.after:
                 self.waiting[before].append(step)
         self.back = self._backwards()
         self.forth, self.cut = self._forwards()
         self.in_place = {step.block for step in steps if self._pulses(step)}
+        self.number = 0
         self.access = Access()
 
-    def _pulses(self, step: Step) -> bool:
+    def _pulses(self, step: Work) -> bool:
         """An update in place: cells take the states of their block."""
         return step.kind == "update" and any(self.steps[before].kind == "nudged" for before in step.after)
 
@@ -145,9 +184,9 @@ class _Reading:
             back.append(begins or any(back[before] for before in step.after if before < len(back)))
         return back
 
-    def _forwards(self) -> tuple[dict[_Cause, Step], dict[str, list[Rows]]]:
+    def _forwards(self) -> tuple[dict[_Cause, Work], dict[str, list[Rows]]]:
         """The forward steps by what runs, and the bands of each value that is made in some."""
-        forth: dict[_Cause, Step] = {}
+        forth: dict[_Cause, Work] = {}
         cut: dict[str, dict[Rows, None]] = {}
         for step in self.steps:
             if step.kind in {"digital", "free"}:
@@ -157,16 +196,23 @@ class _Reading:
                         cut.setdefault(value, {})[step.rows] = None
         return forth, {value: sorted(bands) for value, bands in cut.items()}
 
-    def _made(self, step: Step) -> Sequence[str]:
+    def _made(self, step: Work) -> Sequence[str]:
         """Values that a forward step makes rows of."""
         if step.block is None:
             return self.flow.nodes[step.name].makes
         return [layer.value for layer in self.flow.blocks[step.block].layers]
 
-    def all(self) -> list[Access]:
+    def all(self, beside: Beside) -> list[Access]:
         """What each step reads of what is there, and writes."""
+        self.beside = beside
+        runs = range(1 + max((step.sample for step in self.steps), default=0))
+        self.there = {
+            ("value", value, HOST): {GIVEN: [Held("value", value, sample=run) for run in runs]}
+            for value in self.flow.inputs
+        }
         found = []
-        for step in self.steps:
+        for number, step in enumerate(self.steps):
+            self.number = number
             self.access = access = Access()
             getattr(self, f"_{step.kind}")(step)
             found.append(access)
@@ -191,7 +237,7 @@ class _Reading:
         carried: _Place = ("value", value, HOST)
         return carried if carried in self.there else self.original(value)
 
-    def found(self, step: Step, place: _Place) -> list[Held]:
+    def found(self, step: Work, place: _Place) -> list[Held]:
         """What a step finds in a place; of an error current, what lies in the rows that it works on."""
         makers = self.there.get(place)
         if makers is None:
@@ -209,32 +255,32 @@ class _Reading:
         own = [held for held in every if held.sample == step.sample]
         return own or every
 
-    def read(self, step: Step, places: Iterable[_Place]) -> None:
+    def read(self, step: Work, places: Iterable[_Place]) -> None:
         """A step reads what is in some places."""
         for place in places:
             self.access.reads += self.found(step, place)
 
-    def take(self, step: Step, places: Iterable[_Place]) -> None:
+    def take(self, step: Work, places: Iterable[_Place]) -> None:
         """A block takes what transfers have carried to it; beside its tiles it is read once more."""
         for place in places:
             kept = self.access.needs if place[2] == HOST else self.access.reads
             kept += self.found(step, place)
 
-    def write(self, step: Step, places: Iterable[_Place]) -> None:
+    def write(self, step: Work, places: Iterable[_Place]) -> None:
         """A step puts something into some places: its own band, of its own sample."""
         for content, name, where in places:
             held = Held(content, name, where, step.rows, step.sample)
             self.access.writes.append(held)
-            self.there.setdefault((content, name, where), {})[step.id] = [held]
+            self.there.setdefault((content, name, where), {})[self.number] = [held]
 
-    def collect(self, step: Step, places: Iterable[_Place]) -> None:
+    def collect(self, step: Work, places: Iterable[_Place]) -> None:
         """A step adds to a sum, of which there is one for all samples and bands."""
         for content, name, where in places:
             held = Held(content, name, where)
             self.access.writes.append(held)
-            self.there.setdefault((content, name, where), {})[step.id] = [held]
+            self.there.setdefault((content, name, where), {})[self.number] = [held]
 
-    def add_errors(self, step: Step, places: Iterable[_Place]) -> None:
+    def add_errors(self, step: Work, places: Iterable[_Place]) -> None:
         """A step adds to error currents, which are cut as their values are.
 
         Windows of two bands overlap, so a band of an error current is added to by several.
@@ -242,9 +288,9 @@ class _Reading:
         for content, name, where in places:
             helds = [Held(content, name, where, rows, step.sample) for rows in self._added(step, name)]
             self.access.writes += helds
-            self.there.setdefault((content, name, where), {})[step.id] = helds
+            self.there.setdefault((content, name, where), {})[self.number] = helds
 
-    def _added(self, step: Step, value: str) -> Sequence[Rows | None]:
+    def _added(self, step: Work, value: str) -> Sequence[Rows | None]:
         """The bands of an error current that a step adds to: those that it has read of the value."""
         cut = self.cut.get(value)
         if cut is None:
@@ -261,13 +307,13 @@ class _Reading:
         read = {earlier.rows for earlier in before if self._brings(earlier, value)}
         return cut if None in read else [band for band in cut if band in read]
 
-    def _brings(self, step: Step, value: str) -> bool:
+    def _brings(self, step: Work, value: str) -> bool:
         """Whether a forward step makes or carries rows of a value."""
         if step.kind == "transfer":
             return step.block is None and step.name == value
         return step.kind in {"digital", "free"} and value in self._made(step)
 
-    def carry(self, step: Step, sources: Iterable[_Place], targets: Iterable[tuple[_Place, bool]]) -> None:
+    def carry(self, step: Work, sources: Iterable[_Place], targets: Iterable[tuple[_Place, bool]]) -> None:
         """What leaves some places arrives in others.
 
         Args:
@@ -288,27 +334,27 @@ class _Reading:
             (self.access.reads if to_block else self.access.needs).extend(held[target])
             for place in held.keys() - {target}:
                 self.read(step, [place])
-            self.there[target][step.id] = held[target]
+            self.there[target][self.number] = held[target]
 
     # --- steps -------------------------------------------------------------------------------------------
 
-    def _block(self, step: Step) -> EnergyBlock:
+    def _block(self, step: Work) -> EnergyBlock:
         assert step.block is not None
         return self.flow.blocks[step.block]
 
-    def _digital(self, step: Step) -> None:
+    def _digital(self, step: Work) -> None:
         node = self.flow.nodes[step.name]
         values = [value for value in node.reads if value not in self.flow.constants]
         source = self.flow.views.get(node.makes[0]) if node.makes else None
         if source is not None:  # it shares the bytes of what it reads
             seen = self.found(step, self.on_host(source))
             self.access.needs += seen
-            self.there.setdefault(("value", node.makes[0], HOST), {})[step.id] = seen
+            self.there.setdefault(("value", node.makes[0], HOST), {})[self.number] = seen
             return
         self.read(step, [self.on_host(value) for value in values])
         self.write(step, [("value", value, HOST) for value in node.makes])
 
-    def _free(self, step: Step) -> None:
+    def _free(self, step: Work) -> None:
         block = self._block(step)
         self.take(step, self._inputs(block))
         self.write(step, [self.at("value", layer.value, block) for layer in block.layers])
@@ -316,25 +362,25 @@ class _Reading:
     def _inputs(self, block: EnergyBlock) -> list[_Place]:
         return [self.at("value", value, block) for value in block.inputs]
 
-    def _transfer(self, step: Step) -> None:
+    def _transfer(self, step: Work) -> None:
         if step.block is not None:
             self._states(step)
-        elif self.back[step.id]:
+        elif self.back[self.number]:
             self.carry(step, self._senders(step), self._arrivals("error", step))
         else:
             self.carry(step, [self.original(step.name)], self._arrivals("value", step))
 
-    def _arrivals(self, content: Content, step: Step) -> list[tuple[_Place, bool]]:
+    def _arrivals(self, content: Content, step: Work) -> list[tuple[_Place, bool]]:
         """Where what a transfer carries goes for each step that waits for it, and whether to a block."""
         found: dict[_Place, bool] = {}
-        for reader in self.waiting[step.id]:
+        for reader in self.waiting[self.number]:
             if reader.kind in {"free", "nudged"}:
                 found[self.at(content, step.name, self._block(reader))] = True
             else:
                 found.setdefault((content, step.name, HOST), False)
         return list(found.items()) or [((content, step.name, HOST), False)]
 
-    def _senders(self, step: Step) -> list[_Place]:
+    def _senders(self, step: Work) -> list[_Place]:
         """Where the error current is that a transfer carries: beside tiles that made it, or on the host."""
         found: dict[_Place, None] = {}
         for before in step.after:
@@ -345,7 +391,7 @@ class _Reading:
             ] = None
         return list(found)
 
-    def _states(self, step: Step) -> None:
+    def _states(self, step: Work) -> None:
         """Nudged states of a block go to the host; or weights come from there, which have no buffer."""
         block = self._block(step)
         if step.name != block.name or not any(self.steps[n].kind == "nudged" for n in step.after):
@@ -356,12 +402,12 @@ class _Reading:
                     step, [self.at(content, layer.value, block)], [((content, layer.value, HOST), False)]
                 )
 
-    def _loss(self, step: Step) -> None:
+    def _loss(self, step: Work) -> None:
         self.read(step, [self.on_host(value) for value in self.flow.outputs])
         learnt = [value for value in self.flow.outputs if value in self.flow.learns]
         self.add_errors(step, [("error", value, HOST) for value in learnt])
 
-    def _nudged(self, step: Step) -> None:
+    def _nudged(self, step: Work) -> None:
         block = self._block(step)
         second = any(self.steps[n].kind == "nudged" and self.steps[n].block == step.block for n in step.after)
         states = [layer.value for layer in block.layers]
@@ -375,7 +421,7 @@ class _Reading:
             learnt = [value for value in block.inputs if value in self.flow.learns]
             self.add_errors(step, [self.at("error", value, block) for value in learnt])
 
-    def _contrast(self, step: Step) -> None:
+    def _contrast(self, step: Work) -> None:
         block = self._block(step)
         self.read(step, [(content, la.value, HOST) for content in NUDGED for la in block.layers])
         for value in block.inputs:
@@ -388,7 +434,7 @@ class _Reading:
         learnt = [weight for weight in dict.fromkeys(weights) if weight in self.flow.trainable]
         return [("gradient", w, HOST) for w in learnt if not (in_place and w in self.flow.tiles)]
 
-    def _digital_backward(self, step: Step) -> None:
+    def _digital_backward(self, step: Work) -> None:
         node = self.flow.nodes[step.name]
         self.read(step, [self.on_host(value) for value in node.kept if value not in self.flow.constants])
         self.read(step, [("error", value, HOST) for value in node.makes])
@@ -396,7 +442,7 @@ class _Reading:
         self.add_errors(step, [("error", value, HOST) for value in learnt])
         self.collect(step, self._gradients(node.reads))
 
-    def _update(self, step: Step) -> None:
+    def _update(self, step: Work) -> None:
         if self._pulses(step):
             block = self._block(step)
             states = [self.at(c, layer.value, block) for c in NUDGED for layer in block.layers]

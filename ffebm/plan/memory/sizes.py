@@ -21,6 +21,7 @@ class Sizes:
         self._tiles = {block.name: max(1, len(flow.tiles_of(block.id))) for block in flow.blocks}
         self._rows: dict[tuple[str, str], int] = {}
         self._known: dict[Held, int] = {}
+        self._each: dict[Held, int] = {}
         for held in found:
             if held.rows is not None:
                 known = self._rows.get((held.content, held.name), 1)
@@ -46,4 +47,8 @@ class Sizes:
 
     def each(self, held: Held) -> int:
         """Bytes in each memory that it lies in: memories beside tiles take even shares."""
-        return -(-self.whole(held) // (1 if held.at == HOST else self._tiles[held.at]))
+        known = self._each.get(held)
+        if known is None:
+            tiles = 1 if held.at == HOST else self._tiles[held.at]
+            known = self._each[held] = -(-self.whole(held) // tiles)
+        return known

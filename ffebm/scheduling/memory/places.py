@@ -1,6 +1,7 @@
 """In which memory everything lies, and at which offset."""
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy as np
 from ffebm.errors import UsageError
 from ffebm.hardware.description import Hardware
 from ffebm.hardware.groups import DataType, Memory
-from ffebm.plan.memory.accesses import HOST, Access, Content, Held, accesses
+from ffebm.plan.memory.accesses import HOST, Access, Beside, Content, Held, Work, reading
 from ffebm.plan.memory.dataflow import Dataflow
 from ffebm.plan.memory.demand import Demand, bound_of, demand
 from ffebm.plan.memory.levels import Level, capacity, host_unit, levels_of, scratchpads
@@ -66,21 +67,37 @@ class Places:
         self.offsets: dict[Held, int] = {}
         self.uses: list[MemoryUse] = []
         self._chains: dict[Held, tuple[Level, ...]] = {}
+        self._lies_in: dict[Held, Level] = {}
         self._levels = cache(partial(levels_of, hardware))
         self._homes_of: dict[tuple[str, str], frozenset[str]] = {}
-        self._read: tuple[set[Held], list[Access]] | None = None
+        self._work: Sequence[Work] = ()
+        self._reading: Callable[[Beside], list[Access]] = reading(flow, ())
+        self._accesses: tuple[set[Held], list[Access]] = set(), []
+        self._users: dict[Held, list[int]] | None = None
+        self._order: Sequence[int] = ()
+        self._away: set[Held] = set()
         self._moments: list[tuple[int, int]] = []
 
-    def read(self, steps: Sequence[Step]) -> None:
-        """Take a schedule: how long what its steps read and write lives, and which memories it may lie in."""
+    def take(self, work: Sequence[Work]) -> None:
+        """Take what is done, before it has times."""
+        if work is not self._work:
+            self._work = work
+            self._reading = reading(self.flow, work)
+            self._accesses, self._users = (self.redirected(), self._reading(self._beside)), None
+
+    def read(self, steps: Sequence[Step], order: Sequence[int]) -> None:
+        """Read a schedule: how long what its steps read and write lives, and which memories it may lie in.
+
+        Args:
+            steps: Of the schedule.
+            order: Which of what is done each of them is, by position.
+        """
         away = self.redirected()
-        if steps is self.steps and self._read is not None and self._read[0] == away:
+        if steps is self.steps and away == self._away:
             return
-        if not _alike(steps, self.steps):
-            self._read = None
-        self.steps = steps
+        self.steps, self._order, self._away = steps, order, away
         self._moments = moments(steps)
-        found = lives_of(self.flow, steps, self.accesses(), self._moments)
+        found = lives_of(self.flow, steps, [access for _, access in self.accessed()], self._moments)
         self.sizes = Sizes(self.flow, self.bits, found)
         self.lives = {held: life for held, life in found.items() if self.sizes.each(held)}
         for held, life in self.lives.items():
@@ -95,24 +112,41 @@ class Places:
             memory: Where its values lie.
         """
         lies = {together(buffer.held): buffer.memory for buffer in memory.buffers}
-        self.read(steps)
+        self.take(steps)
+        self.read(steps, range(len(steps)))
         for held in self.lives:
             if held.at != HOST:  # what is in no buffer there is with the digital units
                 pads = [pad.name for pad in self.pads[held.at]]
                 where = lies.get(together(held))
                 self.down[together(held)] = pads.index(where) if where in pads else len(pads)
-        self.read(steps)
+        self.read(steps, range(len(steps)))
         for held in self.lives:
             if held.at == HOST:
                 self.down[held] = [level.memory.name for level in self._chains[held]].index(lies[held])
         self.down = {held: down for held, down in self.down.items() if down}
+        self._lies_in.clear()
 
     def accesses(self) -> list[Access]:
-        """What each step reads and writes, where things lie now."""
+        """What all that is done reads and writes, where things lie now."""
         away = self.redirected()
-        if self._read is None or self._read[0] != away:
-            self._read = away, accesses(self.flow, self.steps, self._beside)
-        return self._read[1]
+        if self._accesses[0] != away:
+            self._accesses, self._users = (away, self._reading(self._beside)), None
+        return self._accesses[1]
+
+    def users(self) -> dict[Held, list[int]]:
+        """Positions of what reads or writes each thing, where things lie now."""
+        found = self.accesses()
+        if self._users is None:
+            self._users = defaultdict(list)
+            for position, access in enumerate(found):
+                for held in {together(held) for held in (*access.reads, *access.writes)}:
+                    self._users[held].append(position)
+        return self._users
+
+    def accessed(self) -> Iterator[tuple[Step, Access]]:
+        """The steps that were read last, with what each reads and writes where things lie now."""
+        found = self.accesses()
+        yield from ((step, found[self._order[step.id]]) for step in self.steps)
 
     def _beside(self, content: Content, name: str, block: str) -> bool:
         return self.down.get(Held(content, name, block), 0) < len(self.pads[block])
@@ -135,8 +169,11 @@ class Places:
 
     def level(self, held: Held) -> Level:
         """The memory that something lies in."""
-        chain = self._chains[held]
-        return chain[min(self.levels_down(held), len(chain) - 1)]
+        level = self._lies_in.get(held)
+        if level is None:
+            chain = self._chains[held]
+            level = self._lies_in[held] = chain[min(self.levels_down(held), len(chain) - 1)]
+        return level
 
     def redirected(self) -> set[Held]:
         """What found no room beside tiles, as it is called there."""
@@ -144,13 +181,13 @@ class Places:
 
     # --- offsets -----------------------------------------------------------------------------------------
 
-    def crowd_out(self) -> bool:
-        """Send what does not fit in its memory one level down; whether something did not.
+    def crowd_out(self) -> set[Held]:
+        """Send what does not fit in its memory one level down; what that is, as it goes `together`.
 
         Raises:
             UsageError: If something is at its last level already.
         """
-        moved = False
+        moved: set[Held] = set()
         for memory, here in self._inhabited():
             if self._all_fit(memory, here):
                 continue
@@ -160,7 +197,7 @@ class Places:
                 found = placed(wanted, capacity(memory))
                 out = [here[n] for n in np.flatnonzero(found.at == NOWHERE)]
             self._go_down(out, memory)
-            moved = moved or bool(out)
+            moved.update(map(together, out))
         return moved
 
     def settle(self) -> bool:
@@ -236,12 +273,4 @@ class Places:
                     hint="a smaller batch, or a [[memory]] of a higher level: docs/hardware.md",
                 )
             self.down[together(held)] = down
-
-
-def _alike(steps: Sequence[Step], others: Sequence[Step]) -> bool:
-    """The same is done in the same order, at whatever times: so the same is read and written."""
-    return len(steps) == len(others) and all(
-        (one.kind, one.name, one.after, one.block, one.rows, one.sample)
-        == (other.kind, other.name, other.after, other.block, other.rows, other.sample)
-        for one, other in zip(steps, others, strict=True)
-    )
+            self._lies_in.clear()

@@ -190,17 +190,19 @@ def timed(
 
 def _fitting(places: Places, tasks: list[Task], scheduler: Scheduler) -> Priced:
     """Priced tasks, their schedule and its order, when as much as fits is near by."""
+    places.take(tasks)
     schedule, order = scheduler(tasks)
-    places.read(schedule.steps)
-    priced = Pricing(places).tasks(tasks, order)
+    places.read(schedule.steps, order)
+    pricing = Pricing(places)
+    priced = pricing.tasks(tasks)
     if priced is not tasks:  # memories beside tiles, and what is far already, have a price of their own
         schedule, order = scheduler(priced)
-        places.read(schedule.steps)
-    while places.crowd_out():
-        places.read(schedule.steps)  # what has left the tiles is called otherwise
-        priced = Pricing(places).tasks(tasks, order)
+        places.read(schedule.steps, order)
+    while moved := places.crowd_out():
+        places.read(schedule.steps, order)  # what has left the tiles is called otherwise
+        priced = pricing.again(tasks, priced, moved)
         schedule, order = scheduler(priced)
-        places.read(schedule.steps)
+        places.read(schedule.steps, order)
     return Priced(priced, schedule, order, places)
 
 

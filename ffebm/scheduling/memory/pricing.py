@@ -9,35 +9,33 @@ product takes is billed; a transfer between two of these passes no memory of the
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from msgspec import structs
 
 from ffebm.hardware.groups import Memory
 from ffebm.mapping.read_cost import buffer_of
-from ffebm.plan.memory.accesses import HOST, Access, Held
+from ffebm.plan.memory.accesses import HOST, Access, Held, Work
 from ffebm.plan.memory.memory_plan import Spill
 from ffebm.plan.memory.plan_flow import plan_flow
-from ffebm.plan.schedule import Schedule, Step
+from ffebm.plan.schedule import Schedule
 from ffebm.plan.schema import PlanData
 from ffebm.scheduling.list_schedule import Task
 from ffebm.scheduling.memory.places import Places, together
 
 
-@dataclass(frozen=True)
-class Unbilled:
+class Unbilled(NamedTuple):
     """Something that a step reads or writes, and that the bill does not hold yet.
 
     Attributes:
         held: What it is.
-        count: How many bytes.
+        size: Bytes of it.
     """
 
     held: Held
-    count: int
+    size: int
 
 
 class Pricing:
@@ -49,36 +47,45 @@ class Pricing:
 
     def __init__(self, places: Places) -> None:
         self.places = places
-        self.redirected = {
-            (held.content, places.flow.seen(held.name), held.at): held for held in places.redirected()
-        }
+        self.away = places.redirected()
+        self.redirected = {(held.content, places.flow.seen(held.name), held.at): held for held in self.away}
         groups = {block.name: places.hardware.analog_group(block.group) for block in places.flow.blocks}
         self.buffers = {name: buffer_of(places.hardware, group) for name, group in groups.items()}
 
-    def tasks(self, tasks: list[Task], order: Sequence[int]) -> list[Task]:
-        """Tasks with these costs.
+    def tasks(self, tasks: list[Task]) -> list[Task]:
+        """What is done with these costs.
 
         Args:
-            tasks: Without them.
-            order: The position of each step's task in the list.
+            tasks: The same without them.
         """
         places = self.places
         if not places.down and not any(places.pads.values()):
             return tasks
-        found = list(tasks)
-        for step, access in zip(places.steps, places.accesses(), strict=True):
-            index = order[step.id]
-            found[index] = self._priced(found[index], step, access)
+        return [self._priced(*both) for both in zip(tasks, places.accesses(), strict=True)]
+
+    def again(self, tasks: list[Task], before: list[Task], moved: Collection[Held]) -> list[Task]:
+        """The same where some things have moved since: only what reads or writes these costs otherwise.
+
+        Args:
+            tasks: What is done, without these costs.
+            before: With them, as things lay.
+            moved: What lies elsewhere now.
+        """
+        if self.places.redirected() != self.away:  # what has left the tiles is called otherwise
+            return Pricing(self.places).tasks(tasks)
+        found, accesses, users = list(before), self.places.accesses(), self.places.users()
+        for index in {index for held in moved for index in users.get(held, ())}:
+            found[index] = self._priced(tasks[index], accesses[index])
         return found
 
-    def _priced(self, task: Task, step: Step, access: Access) -> Task:
+    def _priced(self, task: Task, access: Access) -> Task:
         beside = {held.at != HOST for held in (*access.reads, *access.writes)}
-        unbilled = list(self._moved(step, access))
+        unbilled = list(self._moved(task, access))
         if not unbilled and True not in beside:
             return task
         buffer = memory = 0.0
         for moved in unbilled:
-            joules = 8 * moved.count * self.places.level(moved.held).memory.bit_energy.value
+            joules = 8 * moved.size * self.places.level(moved.held).memory.bit_energy.value
             if moved.held.at != HOST:
                 buffer += joules
             else:
@@ -99,14 +106,14 @@ class Pricing:
         for moved in unbilled:
             memory = self.places.level(moved.held).memory
             stripes = self.places.sizes.whole(moved.held) / self.places.sizes.each(moved.held)
-            passing[memory.name] += 8 * moved.count / stripes / memory.bandwidth.value
+            passing[memory.name] += 8 * moved.size / stripes / memory.bandwidth.value
         return passing
 
     def farther(self) -> dict[tuple[Literal["buffer", "memory"], str], None]:
         """Kinds of energy that the bits of memories are added to, with the names of these memories."""
         if not self.places.down and not any(self.places.pads.values()):
             return {}
-        moves = zip(self.places.steps, self.places.accesses(), strict=True)
+        moves = self.places.accessed()
         held = (moved.held for step, access in moves for moved in self._moved(step, access))
         return {
             ("memory" if one.at == HOST else "buffer", self.places.level(one).memory.name): None
@@ -118,7 +125,7 @@ class Pricing:
         found: dict[int, str] = {}
         if not self.places.down and not any(self.places.pads.values()):
             return found
-        for step, access in zip(self.places.steps, self.places.accesses(), strict=True):
+        for step, access in self.places.accessed():
             passing = self._passing(list(self._moved(step, access)))
             slowest = max(passing, key=passing.__getitem__, default="")
             rounding = 4 * math.ulp(step.end_s)
@@ -126,7 +133,7 @@ class Pricing:
                 found[step.id] = slowest
         return found
 
-    def _moved(self, step: Step, access: Access) -> Iterator[Unbilled]:
+    def _moved(self, step: Work, access: Access) -> Iterator[Unbilled]:
         """What a step reads and writes beside what is billed."""
         whole = self.places.sizes.whole
         if step.rows is None:
@@ -165,7 +172,7 @@ class Pricing:
                 found[key] = max(found.get(key, 0), step.rows[1])
         return found
 
-    def _adds(self, held: Held, step: Step) -> bool:
+    def _adds(self, held: Held, step: Work) -> bool:
         if held.at == HOST and not self.places.down:
             return False
         if held.at != HOST:
@@ -173,12 +180,12 @@ class Pricing:
             return not self._block(step) or self.places.level(held).memory != self.buffers[held.at]
         return bool(self.places.levels_down(held)) or self._wanted_beside(held, step) is not None
 
-    def _block(self, step: Step) -> str:
+    def _block(self, step: Work) -> str:
         """The block on whose tiles a step runs, by name; empty if it runs elsewhere."""
         on_tiles = step.block is not None and step.kind in {"free", "nudged", "update"}
         return self.places.flow.blocks[step.block].name if on_tiles and step.block is not None else ""
 
-    def _wanted_beside(self, held: Held, step: Step) -> Held | None:
+    def _wanted_beside(self, held: Held, step: Work) -> Held | None:
         """What something is called beside the tiles that a step runs on, if it found no room there."""
         if not self.redirected:
             return None
@@ -190,14 +197,14 @@ class Pricing:
         for held in self.places.lives:
             if self.places.levels_down(held):
                 traffic[together(held), self.places.level(held).memory] = 0
-        for step, access in zip(self.places.steps, self.places.accesses(), strict=True):
+        for step, access in self.places.accessed():
             for moved in self._moved(step, access):
                 beside = self._wanted_beside(moved.held, step)
                 memory = self.places.level(moved.held).memory
                 if self.places.levels_down(moved.held):
-                    traffic[together(moved.held), memory] += moved.count
+                    traffic[together(moved.held), memory] += moved.size
                 if beside is not None:  # bands of it may lie in several memories
-                    traffic[beside, memory] = traffic.get((beside, memory), 0) + moved.count
+                    traffic[beside, memory] = traffic.get((beside, memory), 0) + moved.size
         for (held, memory), count in traffic.items():
             yield Spill(
                 content=held.content,

@@ -17,12 +17,15 @@ from ffebm.compiler.driver import compile_model as compile_any
 from ffebm.errors import UsageError
 from ffebm.hardware.description import Capacity, Hardware, load_hardware
 from ffebm.hardware.groups import Memory
+from ffebm.plan.memory.lives import lives
 from ffebm.plan.memory.memory_plan import Buffer
 from ffebm.plan.memory.plan_flow import plan_flow
 from ffebm.plan.schema import Settle
+from ffebm.scheduling.in_flight import joining, samples_in_flight
 from ffebm.scheduling.list_schedule import Task, ordered
 from ffebm.scheduling.memory.flow_of import flow_of
 from ffebm.scheduling.memory.planned import Remembered, planned, priced, settled, timed
+from ffebm.scheduling.memory.pricing import Pricing
 from ffebm.scheduling.schedules import inference_tasks, training_tasks
 from tests.machines import joules, rate, round_numbers, with_signs
 from tests.models import Builder, random_models
@@ -410,3 +413,26 @@ def test_a_map_that_is_too_large_for_its_tiles_lies_on_the_chip() -> None:
     spilt = {spill.name: spill for spill in plan.memory.inference.spills}
     assert (spilt[x].wanted, spilt[x].memory) == ("buffer", "edram")
     assert spilt[x].traffic >= 128 * 128 * 16 * 2
+
+
+@settings(max_examples=10, derandomize=True, suppress_health_check=SLOW)
+@given(
+    model=random_models(),
+    near=st.integers(300, 3000),
+    pads=st.sampled_from([0, 20, 200]),
+    runs=st.integers(1, 2),
+)
+def test_prices_of_what_has_moved_are_those_of_everything(
+    model: ModelProto, near: int, pads: int, runs: int
+) -> None:
+    """Each round prices what has moved; so does a look at the whole, in the order of steps too."""
+    machine = levels(near, pads)
+    graph = placed(model, machine)
+    flow = flow_of(graph)
+    tasks = samples_in_flight(training_tasks(graph, machine, SETTLE), runs, joining(graph))
+    found = priced(flow, machine, tasks, ordered)
+    assert found.tasks == Pricing(found.places).tasks(tasks)
+    by_steps = lives(flow, found.schedule.steps, found.places._beside)
+    assert {held: life for held, life in by_steps.items() if found.places.sizes.each(held)} == (
+        found.places.lives
+    )
