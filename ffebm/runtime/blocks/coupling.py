@@ -9,6 +9,7 @@ and an average is linear. So it is added once a phase, with the other constants,
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ from ffebm.runtime.blocks.physics.hopfield import Bilinear
 from ffebm.runtime.blocks.physics.physics import Moving, Term, Weights
 from ffebm.runtime.blocks.physics.pooling import Pooling
 from ffebm.runtime.blocks.physics.shared_maximum import centred
-from ffebm.runtime.blocks.projection import ExactProjection, Projection, weight_grad
+from ffebm.runtime.blocks.projection import ExactProjection, Pooled, Projection, weight_grad
 
 
 class Coupling:
@@ -78,12 +79,14 @@ class Coupling:
         """Bottom-up drive P(W z), [batch, *layer], and where a maximum was found."""
         if z.is_complex():
             return _by_parts(lambda part: self.push(part, weights)[0], z), None
-        y = self._product(z, weights)
-        index = None
-        if self._pooling is not None:
-            if self.bias_decides and self.bias is not None:
-                y = y + self._stiff(weights[self.bias])
-            y, index = self._pooling.pool(y)
+        if self._pooling is None:
+            return self._to_layer(self._product(z, weights)), None
+        pool = partial(self._pool, self._pooling, weights)
+        z = _apply(self._before, z)
+        if self._projection is None or self.weight is None:
+            y, index = pool(z)
+        else:
+            y, index = self._projection.pooled(z, weights[self.weight], pool)
         return self._to_layer(y), index
 
     def push_shared(
@@ -249,6 +252,13 @@ class Coupling:
         if self._pooling is not None:
             y = self._pooling.pool(y.contiguous())[0]
         return self._to_layer(y)
+
+    def _pool(self, pooling: Pooling, weights: Weights, y: Tensor) -> Pooled:
+        """Pooled drives, and where a maximum was found, of W z alone."""
+        y = self._times_factor(y)
+        if self.bias_decides and self.bias is not None:
+            y = y + self._stiff(weights[self.bias])
+        return pooling.pool(y)
 
     def _product(self, z: Tensor, weights: Weights) -> Tensor:
         return self._times_factor(self.forward(z, weights))

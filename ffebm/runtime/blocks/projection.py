@@ -14,12 +14,19 @@ from torch import Tensor
 
 from ffebm.graph.energy_block import Linear
 
+Pooled = tuple[Tensor, Tensor | None]
+"""Values sample by sample, [batch, ...], and where maxima were found."""
+
 
 class Projection(Protocol):
     """A linear map W and its transpose; biases are added elsewhere."""
 
     def product(self, z: Tensor, weight: Tensor) -> Tensor:
         """W z for values z [batch, *in]."""
+        ...
+
+    def pooled(self, z: Tensor, weight: Tensor, pool: Callable[[Tensor], Pooled]) -> Pooled:
+        """What `pool` makes of W z; it may be asked for some samples at a time, [some, *out]."""
         ...
 
     def product_t(self, y: Tensor, weight: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -36,6 +43,10 @@ class ExactProjection:
     def product(self, z: Tensor, weight: Tensor) -> Tensor:
         """W z, [batch, *out]."""
         return self._kind.product(z, weight)
+
+    def pooled(self, z: Tensor, weight: Tensor, pool: Callable[[Tensor], Pooled]) -> Pooled:
+        """What `pool` makes of W z, of all samples together."""
+        return pool(self.product(z, weight))
 
     def product_t(self, y: Tensor, weight: Tensor, shape: tuple[int, ...]) -> Tensor:
         """W^T y, [batch, *shape]."""

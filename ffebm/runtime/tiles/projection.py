@@ -29,6 +29,12 @@ DEVICE_CHUNK = 2**26
 Numbers = Callable[[], Tensor]
 """Positions of vectors in their samples, [batch]; asked only where replicas share them out."""
 
+Pooled = tuple[Tensor, Tensor | None]
+"""Values, [batch, channels, *size], and where maxima were found."""
+
+Pool = Callable[[Tensor], Pooled]
+"""Makes them of the products of some samples, [some, channels, *size]."""
+
 Product = Callable[[Tensor, Numbers], Tensor]
 """A tile's `mvm` or `mvm_t`, [groups, batch, n] -> [groups, batch, m]."""
 
@@ -74,13 +80,25 @@ class TileProjection:
             z: [batch, channels, *size] of a convolution, [batch, ..., n_in] of a matrix.
             weight: The parameter, in the layout of the source model; the tile is programmed if it changed.
         """
+        return self.pooled(z, weight, _alone)[0].contiguous()
+
+    @torch.no_grad()
+    def pooled(self, z: Tensor, weight: Tensor, pool: Pool) -> Pooled:
+        """What `pool` makes of W z, chunk by chunk while the products are in the cache.
+
+        Args:
+            z: As for `product`.
+            weight: As for `product`.
+            pool: Makes values and places of maxima, sample by sample, of the products of some samples.
+        """
         run = self._ready(weight, transposed=False)
-        if self._linear.op == "MatMul":
-            return self._by_rows(run, z, weight)
+        if self._linear.op == "MatMul":  # chunks of rows are no samples
+            return pool(self._by_rows(run, z, weight))
         window = Unfolding.of(self._linear, weight)
         if self._linear.op == "Conv":
-            return self._gather(run, window, window.counts(z.shape[2:]), z, weight)
-        return self._scatter(run, window, window.size(z.shape[2:], self._linear.output_padding), z, weight)
+            return self._gather(run, window, window.counts(z.shape[2:]), z, weight, pool)
+        size = window.size(z.shape[2:], self._linear.output_padding)
+        return self._scatter(run, window, size, z, weight, pool)
 
     @torch.no_grad()
     def product_t(self, y: Tensor, weight: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -97,8 +115,8 @@ class TileProjection:
         window = Unfolding.of(self._linear, weight)
         size = tuple(shape[-len(window.kernel) :])
         if self._linear.op == "Conv":
-            return self._scatter(run, window, size, y, weight)
-        return self._gather(run, window, size, y, weight)
+            return self._scatter(run, window, size, y, weight, _alone)[0].contiguous()
+        return self._gather(run, window, size, y, weight, _alone)[0].contiguous()
 
     def _ready(self, weight: Tensor, *, transposed: bool) -> Product:
         """Products with the tile that has the weight on it, before a read."""
@@ -121,12 +139,18 @@ class TileProjection:
             first, done = done, done + len(part)
             return run(part[None], lambda: torch.arange(first, done, device=part.device) % each)[0]
 
-        out = _joined(some, rows, self._uses_at_once(rows, weight))
+        out = _joined(some, _alone, rows, self._uses_at_once(rows, weight))[0].contiguous()
         return out.reshape(*values.shape[:-1], out.shape[-1])
 
     def _gather(
-        self, run: Product, window: Unfolding, counts: Sequence[int], image: Tensor, weight: Tensor
-    ) -> Tensor:
+        self,
+        run: Product,
+        window: Unfolding,
+        counts: Sequence[int],
+        image: Tensor,
+        weight: Tensor,
+        pool: Pool,
+    ) -> Pooled:
         """Windows of an image through the tile: [batch, channels, *size] -> [batch, channels, *counts]."""
         most = self._uses_at_once(image, weight)
         parts = bands(counts, most)
@@ -144,11 +168,11 @@ class TileProjection:
             assert out is not None  # an image has windows
             return out
 
-        return _joined(some, image, most // max(1, prod(counts)))
+        return _joined(some, pool, image, most // max(1, prod(counts)))
 
     def _scatter(
-        self, run: Product, window: Unfolding, size: Sequence[int], image: Tensor, weight: Tensor
-    ) -> Tensor:
+        self, run: Product, window: Unfolding, size: Sequence[int], image: Tensor, weight: Tensor, pool: Pool
+    ) -> Pooled:
         """Pixels through the tile into windows: [batch, channels, *counts] -> [batch, channels, *size]."""
         counts, most = image.shape[2:], self._uses_at_once(image, weight)
         parts = bands(counts, most)
@@ -162,7 +186,7 @@ class TileProjection:
                 window.fold(lines.reshape(n_channels, *window.kernel, *lines.shape[1:]), band, out)
             return out
 
-        return _joined(some, image, most // max(1, prod(counts)))
+        return _joined(some, pool, image, most // max(1, prod(counts)))
 
     def _through(self, run: Product, lines: Tensor, numbers: Numbers) -> Tensor:
         """Lines of all groups through the tile: [lines, batch, *counts] -> [lines, batch, *counts]."""
@@ -187,17 +211,42 @@ def _numbers(counts: Sequence[int], band: Sequence[slice], lines: Tensor) -> Num
     return made
 
 
-def _joined(run: Callable[[Tensor], Tensor], values: Tensor, n_samples: int) -> Tensor:
-    """What `run` makes of some samples at a time, one at least."""
+def _alone(made: Tensor) -> Pooled:
+    """Products that nothing pools."""
+    return made, None
+
+
+def _joined(run: Callable[[Tensor], Tensor], pool: Pool, values: Tensor, n_samples: int) -> Pooled:
+    """What `pool` makes of what `run` makes of some samples at a time, one at least."""
     first, *others = torch.split(values, max(1, n_samples))
-    made = run(first)
+    made, index = pool(run(first))
     if not others:
-        return made.contiguous()
-    out = made.new_empty(len(values), *made.shape[1:])
-    out[: len(first)] = made
-    for k, part in enumerate(others, 1):
-        out[k * len(first) : (k + 1) * len(first)] = run(part)
-    return out
+        return made, index
+    wholes = _Whole(made, len(values)), None if index is None else _Whole(index, len(values))
+    for part in others:
+        made, index = pool(run(part))
+        wholes[0].add(made)
+        if wholes[1] is not None and index is not None:
+            wholes[1].add(index)
+    return wholes[0].value, None if wholes[1] is None else wholes[1].value
+
+
+class _Whole:
+    """Samples that are made a part at a time, in the memory order of the first part."""
+
+    def __init__(self, first: Tensor, n_samples: int) -> None:
+        is_last = first.dim() == 4 and not first.is_contiguous()
+        is_last = is_last and first.is_contiguous(memory_format=torch.channels_last)
+        order = torch.channels_last if is_last else torch.contiguous_format
+        sizes = (n_samples, *first.shape[1:])
+        self.value = torch.empty(sizes, dtype=first.dtype, device=first.device, memory_format=order)
+        self._done = 0
+        self.add(first)
+
+    def add(self, part: Tensor) -> None:
+        """The next samples."""
+        self.value[self._done : self._done + len(part)] = part
+        self._done += len(part)
 
 
 def crossbar_projection(  # noqa: PLR0913 -- as for a tile

@@ -185,6 +185,37 @@ def test_chunks_do_not_change_the_result(case: Case, chunk: int, monkeypatch: py
 
 
 @every_case
+@pytest.mark.parametrize("chunk", [1, 100, 10**9])
+def test_what_is_pooled_in_chunks_is_what_is_pooled_at_once(
+    case: Case, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def largest(y: Tensor) -> tuple[Tensor, Tensor]:
+        values, index = y.flatten(1).max(1)
+        return values, index
+
+    monkeypatch.setattr(module, "CHUNK", chunk)
+    weight, z = random(*case.weight), random(5, *case.z, seed=1)
+    expected, places = largest(built(case, crossbar(reading=0.01)).product(z, weight))
+    found, index = built(case, crossbar(reading=0.01)).pooled(z, weight, largest)
+    assert index is not None
+    assert torch.equal(found, expected)
+    assert torch.equal(index, places)
+
+
+def test_what_is_pooled_keeps_its_memory_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CHUNK", 1)
+    case = Case("conv", linear("Conv", pads=(1, 1, 1, 1)), (4, 3, 3, 3), (3, 5, 6))
+
+    def last(y: Tensor) -> tuple[Tensor, None]:
+        return y.contiguous(memory_format=torch.channels_last), None
+
+    found, index = built(case, crossbar()).pooled(random(5, *case.z), random(*case.weight), last)
+    assert index is None
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    assert not found.is_contiguous()
+
+
+@every_case
 def test_noise_in_chunks_is_reproducible(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CHUNK", 100)
     weight, z = random(*case.weight), random(5, *case.z, seed=1)
