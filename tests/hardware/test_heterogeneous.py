@@ -73,6 +73,25 @@ def test_digital_nodes_run_on_units_that_run_them(plan: Plan) -> None:
             assert units[node.name] == ("digital0" if node.group == "matrix" else "digital1",)
 
 
+class Attention(torch.nn.Module):
+    """Of a sequence with itself."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.scaled_dot_product_attention(x, x, x)
+
+
+def test_fused_attention_runs_on_the_matrix_unit_where_a_product_takes_less_energy() -> None:
+    x = torch.zeros(1, 2, 16, 8)
+    plan = compile_plan(Attention(), (x,), hardware="heterogeneous")
+    (node,) = (node for node in plan.nodes if "attention" in node.op)
+    assert (node.group, node.macs) == ("matrix", 2 * 2 * 16 * 16 * 8)
+
+    machine = load_hardware("heterogeneous")
+    alone = compile_plan(Attention(), (x,), hardware=replace(machine, digital=machine.digital[1:]))
+    saved = alone.inference.cost.digital - plan.inference.cost.digital
+    assert saved >= node.macs * 6e-12  # of which each reads a register file there
+
+
 def test_each_block_is_billed_and_run_by_its_own_tiles(plan: Plan) -> None:
     """As on a machine of its kind of tiles alone."""
     machine = load_hardware("heterogeneous")
