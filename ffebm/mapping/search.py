@@ -16,7 +16,7 @@ from ffebm.errors import UsageError
 from ffebm.graph.graph import Graph
 from ffebm.hardware.description import Hardware
 from ffebm.mapping.options import Choosing, Option
-from ffebm.mapping.packing import APART, pack
+from ffebm.mapping.packing import APART, Box, pack
 from ffebm.mapping.solver.choice import Choice, choose, choose_beside
 from ffebm.mapping.solver.problem import Figures, Limits
 from ffebm.mapping.solver.program import LIMIT_NAMES, Criterion, beyond
@@ -171,6 +171,7 @@ class Search:
         goal: What is wanted.
         measure: Schedules a mapping.
         seen: Mappings that were scheduled.
+        boxes: Of options, by place and number.
         packed: Whether mappings pack, each with the blocks' bundles apart or not.
         solved: The solver's choice for an objective without limits, and what packs.
     """
@@ -181,6 +182,7 @@ class Search:
     goal: Goal
     measure: Measure
     seen: dict[tuple[int, ...], Tried] = field(default_factory=dict)
+    boxes: dict[tuple[int, int], dict[str, list[Box]]] = field(default_factory=dict)
     packed: dict[tuple[tuple[int, ...], bool], bool] = field(default_factory=dict)
     solved: dict[Objective, tuple[Choice, list[tuple[int, ...]]]] = field(default_factory=dict)
 
@@ -314,7 +316,10 @@ class Search:
         return self.packed[key]
 
     def _packs(self, picked: Sequence[int], *, apart: bool) -> bool:
-        boxes = boxes_of(self.choosing, self._options(picked))
+        boxes: dict[str, list[Box]] = {}
+        for place, number in enumerate(picked):
+            for group, own in self._boxes(place, number).items():
+                boxes.setdefault(group, []).extend(own)
         counts = tile_counts(self.hardware, boxes, self.goal.tiles, self.goal.area)
         return counts is not None and all(
             pack(
@@ -326,6 +331,14 @@ class Search:
             is not None
             for group in self.hardware.analog
         )
+
+    def _boxes(self, place: int, number: int) -> dict[str, list[Box]]:
+        """The boxes of an option of one of the choosing, by group of tiles."""
+        key = place, number
+        if key not in self.boxes:
+            some = self.choosing[place]
+            self.boxes[key] = boxes_of((some,), (some.options[number],))
+        return self.boxes[key]
 
     def _options(self, picked: Sequence[int]) -> tuple[Option, ...]:
         return tuple(some.options[n] for some, n in zip(self.choosing, picked, strict=True))

@@ -27,6 +27,9 @@ STAGES: dict[Objective, tuple[Criterion, ...]] = {
 }
 """What is made small, one after the other, with what came before kept at its best."""
 
+BESIDE_GAP = 5e-3
+"""How close to its optimum, as a share, the sum is that leads to a product without a bound."""
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -112,7 +115,7 @@ def choose_beside(problem: Problem, limits: Limits, effort: int, known: Figures)
     terms = {column: factor / known.joules for column, factor in program.terms["joules"].items()}
     for column, factor in program.terms["seconds"].items():
         terms[column] = terms.get(column, 0.0) + factor / known.seconds
-    found, _ = program.search(terms)
+    found, _ = program.search(terms, BESIDE_GAP)
     if found is None:
         raise impossible(problem, limits, effort)
     return found[0]

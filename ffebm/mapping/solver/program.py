@@ -22,8 +22,10 @@ TIES: dict[Criterion, Criterion] = {"seconds": "joules", "joules": "seconds", "i
 
 GAP = 5e-4
 """A solution that is known to be so close to the optimum, as a share, is good enough."""
-LOOSE_GAP = 2e-3
-"""The same for energies and intervals, whose proofs take longest; all objectives look at these choices."""
+GAPS: dict[Criterion, float] = {"joules": 2e-3, "interval": 5e-3}
+"""The same for what takes longest to prove; all objectives look at these choices."""
+SUM_GAP = 2e-3
+"""The same for sums of energy and latency, of which bounds of their product are made."""
 TIE = 1e-4
 """Most that a tie may weigh, as a share."""
 MOST_COLUMNS = 20_000
@@ -252,8 +254,7 @@ class MappingProgram:
     def minimum(self, terms: Mapping[int, float], figure: Criterion) -> Solution | None:
         """The choice with the least sum of columns, valued by a figure; None if none is within the limits."""
         tie, most = self._tie(figure)
-        gap = LOOSE_GAP if figure in {"joules", "interval"} else GAP
-        found, bound = self.search(_difference(terms, tie), gap)
+        found, bound = self.search(_difference(terms, tie), GAPS.get(figure, GAP))
         if found is None:
             return None
         fixed = self.problem.area if figure == "area" else 0.0
@@ -270,7 +271,7 @@ class MappingProgram:
         weight = TIE * usual / most
         return self._sum(other, -weight), TIE * usual
 
-    def search(self, terms: Mapping[int, float], gap: float = LOOSE_GAP) -> tuple[Picked | None, float]:
+    def search(self, terms: Mapping[int, float], gap: float = SUM_GAP) -> tuple[Picked | None, float]:
         """The choice with the least sum of columns with its cost, if there is one; and a bound of the sum."""
         self.solves += 1
         solved = self._solved(terms, gap)
