@@ -16,9 +16,9 @@ python benchmarks/schedule.py --networks squeezenet splitting-small-2 --machines
 import argparse
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from mapping import LIGHT, gpt2, light, mobilenet_v2, vit_b16
@@ -31,6 +31,7 @@ from ffebm.plan.schema import Settle
 from ffebm.plan.summary import engineering
 from ffebm.recipes.paper import RECIPES
 from ffebm.scheduling.bounds.bounds import bounds_of
+from ffebm.scheduling.in_flight import interval_of, joining, samples_in_flight
 from ffebm.scheduling.list_schedule import Task, ordered
 from ffebm.scheduling.schedules import inference_tasks, training_tasks
 
@@ -38,6 +39,8 @@ MACHINES = ("reference", "isaac", "hermes", "pimcomp")
 RECORD = Path("out/schedule.json")
 SINGLE_ROWS = 1 << 30
 """More bands, and steps, than any layer has rows."""
+RUNS = 8
+"""In flight, where batches are looked at."""
 DECIDING = ("graph", "hardware", "mapping", "passes", "plan/memory", "scheduling")
 """Folders of ffebm whose code decides on times."""
 HEADS = (
@@ -45,13 +48,16 @@ HEADS = (
     "machine",
     "latency",
     "over bound",
+    "batch of 8",
     "all mappings",
     "steps",
     "interval (unit)",
     "training step",
     "over bound",
+    "batch of 8",
     "interval (unit)",
     "tiles",
+    "peak / bound",
     "CPU s",
     "code",
 )
@@ -114,6 +120,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
         latency: Of one inference, seconds.
         near: The same without what far memories add, seconds.
         bound: No schedule of its units and replicas is shorter, whatever its bands, seconds.
+        batch: Makespan of several inferences in flight over that of one and an interval for each further one.
         mappings: No mapping of the same blocks onto tiles is shorter, seconds.
         steps: Of its schedule, a number.
         interval: At which inferences can follow, seconds.
@@ -121,9 +128,12 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
         training: Time of a training step of one sample, seconds.
         training_near: The same without what far memories add, seconds.
         training_bound: No schedule of its units and replicas is shorter, whatever its bands, seconds.
+        training_batch: As `batch`, of a training step of as many samples.
         training_interval: What a further sample adds to a training step, seconds.
         training_unit: What limits that.
         tiles: In use, a number.
+        memory: End of the highest buffer over the most bytes alive at once, of the memory and schedule where
+            that is most.
         cpu: Seconds of a processor that compiling and bounds took.
         code: Digest of the code that decides on times.
     """
@@ -133,6 +143,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     latency: float
     near: float
     bound: float
+    batch: float
     mappings: float
     steps: int
     interval: float
@@ -140,9 +151,11 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     training: float
     training_near: float
     training_bound: float
+    training_batch: float
     training_interval: float
     training_unit: str
     tiles: int
+    memory: float
     cpu: float
     code: str
 
@@ -153,13 +166,16 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
             self.machine,
             engineering(self.latency, "s"),
             f"{self.near / self.bound:.3f}",
+            f"{self.batch:.3f}",
             f"{engineering(self.mappings, 's')}, {self.latency / self.mappings:.2f}",
             f"{self.steps:,}",
             f"{engineering(self.interval, 's')} ({self.unit})",
             engineering(self.training, "s"),
             f"{self.training_near / self.training_bound:.3f}",
+            f"{self.training_batch:.3f}",
             f"{engineering(self.training_interval, 's')} ({self.training_unit})",
             f"{self.tiles:,}",
+            f"{self.memory:.3f}",
             f"{self.cpu:.0f}",
             self.code,
         )
@@ -177,14 +193,49 @@ def code() -> str:
     return digest.hexdigest()[:8]
 
 
-def held_against_bound(
-    tasks: Callable[..., list[Task]], graph: Graph, hardware: ffebm.Hardware, settle: Settle
-) -> tuple[float, float]:
-    """Makespan of the tasks of a placed graph, and the bound of all ways to cut them, seconds."""
+class Held(NamedTuple):
+    """Schedules of tasks without what far memories add, beside what they should take.
+
+    Attributes:
+        near: Makespan of one run, seconds.
+        bound: No way to cut its layers gives a shorter one, seconds.
+        batch: Makespan of `RUNS` runs in flight over that of one and an interval for each further one.
+    """
+
+    near: float
+    bound: float
+    batch: float
+
+
+def held_against_bounds(
+    tasks: Callable[..., list[Task]],
+    graph: Graph,
+    hardware: ffebm.Hardware,
+    settle: Settle,
+    joined: Collection[str] = (),
+) -> Held:
+    """What the tasks of a placed graph take beside their bounds.
+
+    Args:
+        tasks: Lists them.
+        graph: The graph.
+        hardware: The machine.
+        settle: How energy blocks settle.
+        joined: Names of nodes that need all runs before they can work for one.
+    """
     rows = tasks(graph, hardware, settle, most_bands=SINGLE_ROWS, most_steps=SINGLE_ROWS)
     uncut = tasks(graph, hardware, settle, most_bands=1)
-    made = ordered(tasks(graph, hardware, settle))[0]
-    return made.makespan_s, bounds_of(rows, uncut)[0].seconds
+    one = tasks(graph, hardware, settle)
+    near = ordered(one)[0].makespan_s
+    several = ordered(samples_in_flight(one, RUNS, joined))[0].makespan_s
+    usual = near + (RUNS - 1) * interval_of(one, joined).seconds
+    return Held(near, bounds_of(rows, uncut)[0].seconds, several / usual)
+
+
+def fullest(plan: ffebm.Plan) -> float:
+    """The largest peak of a memory over its bound, in inference and training; 1 where nothing lies in any."""
+    uses = (*plan.memory.inference.uses, *plan.memory.training.uses)
+    return max((use.peak / use.bound for use in uses if use.bound), default=1.0)
 
 
 def measured(network: str, machine: str) -> Row:
@@ -200,24 +251,27 @@ def measured(network: str, machine: str) -> Row:
     plan = ffebm.compile(model, hardware=machine, progress=keep, **arguments)
     (graph,) = placed
     settle = arguments.get("settle") or Settle()
-    near, bound = held_against_bound(inference_tasks, graph, plan.hardware, settle)
-    training_near, training_bound = held_against_bound(training_tasks, graph, plan.hardware, settle)
+    inference = held_against_bounds(inference_tasks, graph, plan.hardware, settle)
+    training = held_against_bounds(training_tasks, graph, plan.hardware, settle, joining(graph))
     return Row(
         network=network,
         machine=plan.hardware.name,
         latency=plan.inference.makespan_s,
-        near=near,
-        bound=bound,
+        near=inference.near,
+        bound=inference.bound,
+        batch=inference.batch,
         mappings=mapping_bound(graph, plan.hardware, settle),
         steps=len(plan.inference.steps),
         interval=plan.inference.interval_s,
         unit=plan.inference.interval_unit,
         training=plan.training.makespan_s,
-        training_near=training_near,
-        training_bound=training_bound,
+        training_near=training.near,
+        training_bound=training.bound,
+        training_batch=training.batch,
         training_interval=plan.training.interval_s,
         training_unit=plan.training.interval_unit,
         tiles=len(plan.tiles),
+        memory=fullest(plan),
         cpu=time.process_time() - start,
         code=code(),
     )

@@ -210,7 +210,8 @@ class _Bill:
         (layer,) = block.layers
         total = self.activated(layer, rows)
         for interaction in layer.interactions:
-            total += self.products(block, interaction, back=False, taken=taken(layer, interaction, rows))
+            vectors_of_rows = self.shared_out(layer, interaction, rows, back=False)
+            total += self.products(block, interaction, back=False, taken=vectors_of_rows)
             total += self.behind(layer, interaction, rows, back=False)
         return total
 
@@ -220,9 +221,32 @@ class _Bill:
         total = self.activated(layer, rows)
         for interaction in layer.interactions if back else ():
             if interaction.source in self.feels:
-                total += self.products(block, interaction, back=True, taken=taken(layer, interaction, rows))
+                vectors_of_rows = self.shared_out(layer, interaction, rows, back=True)
+                total += self.products(block, interaction, back=True, taken=vectors_of_rows)
                 total += self.behind(layer, interaction, rows, back=True)
         return total
+
+    def shared_out(
+        self, layer: Layer, interaction: Interaction, rows: tuple[int, int] | None, *, back: bool
+    ) -> range:
+        """The vectors of some rows.
+
+        Where copies would be idle for more than a tenth of the time, a read of all of them takes vectors of
+        the next rows too; on the way back it waits for these.
+        """
+        found = taken(layer, interaction, rows)
+        if interaction.linear is None or rows is None:
+            return found
+        copies = 1 + max(piece.replica for _, piece in self.pieces[interaction.linear.weight])
+        height = layer.shape[axis_of_rows(layer)]
+        each = [len(taken(layer, interaction, (row, row + 1))) for row in range(height)]
+        whole = -(-sum(each) // copies)
+        if sum(-(-count // copies) for count in each) <= 1.1 * whole:
+            return found
+        ends = (found.start, found.stop)
+        if back:
+            return range(*(end if end == sum(each) else end // copies * copies for end in ends))
+        return range(*(min(-(-end // copies) * copies, sum(each)) for end in ends))
 
     def behind(
         self, layer: Layer, interaction: Interaction, rows: tuple[int, int] | None, *, back: bool

@@ -12,7 +12,7 @@ from ffebm.graph.tensor import Array
 from ffebm.plan.conductance import to_matrix
 from ffebm.plan.schedule import Cost
 from ffebm.plan.schema import Piece
-from ffebm.scheduling.bands import IDLE
+from ffebm.scheduling.rows.drive import IDLE
 
 Key = tuple[str, int, int]
 
@@ -114,7 +114,7 @@ def reads_are_billed(plan: Plan) -> None:
         bands = [step for step in plan.inference.steps if step.kind == "free" and step.block == block.id]
         seconds, dacs, adcs = free_phase(plan, block)
         taken = sum(step.end_s - step.start_s for step in bands)
-        # bands that are no multiple of the replicas leave some idle
+        # rows with reads of their own leave some replicas idle
         assert seconds * (1 - 1e-9) <= taken <= seconds * (1 + 1e-9 + (IDLE if len(bands) > 1 else 0.0))
         cost = sum((step.cost for step in bands), Cost())
         assert (cost.dac_count, cost.adc_count) == (dacs, adcs)

@@ -80,6 +80,7 @@ def test_the_table_counts_rows_of_older_code(made: Any, tmp_path: Path) -> None:
         latency=3e-3,
         near=3e-3,
         bound=2e-3,
+        batch=0.9876,
         mappings=1.5e-3,
         steps=1234,
         interval=1e-3,
@@ -87,9 +88,11 @@ def test_the_table_counts_rows_of_older_code(made: Any, tmp_path: Path) -> None:
         training=5e-3,
         training_near=4e-3,
         training_bound=4e-3,
+        training_batch=1.01,
         training_interval=2e-3,
         training_unit="digital0",
         tiles=64,
+        memory=1.0234,
         cpu=1.6,
         code="0123abcd",
     )
@@ -99,8 +102,8 @@ def test_the_table_counts_rows_of_older_code(made: Any, tmp_path: Path) -> None:
     rows = made.Record(tmp_path / "schedule.json").ordered()
     lines = list(made.table_lines([row.text() for row in rows], "0123abcd"))
     assert lines[2] == (
-        "| squeezenet | reference | 3 ms | 1.500 | 1.5 ms, 2.00 | 1,234 | 1 ms (network) | 5 ms | 1.000 "
-        "| 2 ms (digital0) | 64 | 2 | 0123abcd |"
+        "| squeezenet | reference | 3 ms | 1.500 | 0.988 | 1.5 ms, 2.00 | 1,234 | 1 ms (network) "
+        "| 5 ms | 1.000 | 1.010 | 2 ms (digital0) | 64 | 1.023 | 2 | 0123abcd |"
     )
     assert lines[-1] == "Code when this was written: `0123abcd`; 1 of 2 rows are of older code."
 

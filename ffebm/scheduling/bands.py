@@ -5,13 +5,14 @@ ones steps. Each item that streams has up to `MOST_BANDS` bands of equal height.
 `MOST_STEPS` steps, items of as many rows are cut less finely, those first that lose least time for a step.
 Where twice as many bands make no more than `FEW_STEPS`, there are twice as many.
 
-Where the windows of a layer are shared out over replicas, a band that is no multiple of them leaves some
-idle: bands are then as high as it takes to lose at most `IDLE` of the time.
+Where the windows of a layer are shared out over replicas, bands end where a read of all of them does: with
+the last row that is whole then.
 """
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 from ffebm.plan.memory.accesses import Rows
@@ -34,8 +35,6 @@ has 1,241 so and is 6 % shorter on `reference`; deep networks have more steps, a
 FEW_TRAINING_STEPS = 3_600
 """The same of a training step: twice the bands shorten VGG-19's by 5 to 10 %, SqueezeNet's on `hermes` by
 10 %, in 1,416 and 2,817 steps: docs/scheduling.md."""
-IDLE = 0.1
-"""Share by which bands that are no multiple of a layer's replicas may lengthen its reads (an assumption)."""
 
 
 class StepBudget(NamedTuple):
@@ -84,22 +83,33 @@ class Streaming:
 
     Attributes:
         stream: How it does.
-        unit: Its bands have a multiple of so many rows.
         further: Steps of a band beside its own.
         seconds: How long it takes.
     """
 
     stream: Stream
-    unit: int
     further: int
     seconds: float
 
+    @cached_property
+    def _whole(self) -> list[int]:
+        """For each number of first rows, how many are made by the reads that make so many."""
+        found = list(range(self.stream.rows + 1))
+        if self.stream.shared:
+            start = 1
+            while start < len(found):
+                end = self.stream.made_with(start)
+                found[start : end + 1] = [end] * (end + 1 - start)
+                start = end + 1
+        return found
+
     def bands(self, height: int) -> Bands:
-        """Bands of at least so many rows."""
-        return of_height(self.stream.rows, -(-height // self.unit) * self.unit)
+        """Bands of about so many rows."""
+        ends = of_height(self.stream.rows, height).ends
+        return Bands(tuple(dict.fromkeys(self._whole[end] for end in ends)))
 
     def steps(self, height: int) -> int:
-        """Steps that it makes by bands of at least so many rows."""
+        """Steps that it makes by bands of about so many rows."""
         return len(self.bands(height).ends) * (1 + self.further)
 
 
@@ -109,7 +119,6 @@ class Cutting:
     Args:
         streams: Of the items in order.
         further: Steps of a band of each item beside its own, as those that carry what it makes.
-        replicas: Of each linear map that drives a block, by the block's position among the items.
         seconds: How long each item takes.
     """
 
@@ -117,12 +126,11 @@ class Cutting:
         self,
         streams: Sequence[Stream | None],
         further: Sequence[int],
-        replicas: Mapping[int, Sequence[int]],
         seconds: Sequence[float],
     ) -> None:
         self._count = len(streams)
         self._found = {
-            place: Streaming(stream, _unit(stream, replicas.get(place, ())), further[place], seconds[place])
+            place: Streaming(stream, further[place], seconds[place])
             for place, stream in enumerate(streams)
             if stream is not None
         }
@@ -175,23 +183,3 @@ def _heights(streaming: Sequence[Streaming], most: int, steps: int) -> dict[int,
         _, rows, height, count = min(choices)
         heights[rows], counts[rows] = height, count
     return heights
-
-
-def _unit(stream: Stream, replicas: Sequence[int]) -> int:
-    """The lowest bands that leave replicas idle for no more than a share of the time."""
-    heights = range(1, stream.rows)
-    return next(
-        (h for h in heights if _idles(stream, of_height(stream.rows, h), replicas) <= IDLE), stream.rows
-    )
-
-
-def _idles(stream: Stream, bands: Bands, replicas: Sequence[int]) -> float:
-    """The share by which bands lengthen the reads of a block."""
-    worst = 0.0
-    for drive, copies in zip(stream.drives, replicas, strict=False):
-        if drive is not None and copies > 1:
-            spans = [drive.vectors(rows, stream.rows) for rows in bands.rows()]
-            counts = [behind - first for first, behind in spans]
-            whole = -(-sum(counts) // copies)
-            worst = max(worst, sum(-(-count // copies) for count in counts) / whole - 1)
-    return worst

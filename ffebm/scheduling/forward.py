@@ -3,8 +3,9 @@
 A band waits for the band before it and for the bands that it needs of what it reads; the last band waits for
 all the rest of it. Values that cross units travel over the network band by band as they are made: between
 tiles, digital groups, and both; what leaves the tiles as an output goes to the host. What the bands of an
-item take adds up to what it takes at once; only reads of replicas and latencies of the network may be more,
-since each band has its own.
+item take adds up to what it takes at once; only latencies of the network are more, since each band has its
+own, and reads where rows leave few replicas idle. Where reads take vectors of the next rows too, a band waits
+for what these need.
 """
 
 from collections.abc import Collection
@@ -94,7 +95,7 @@ class Forward(TaskList):
         self._bands: list[Bands | None] = [None] * len(self.items)
         self._axes: dict[str, int] = {}
         self._most = most_bands
-        self._cutting = Cutting([], [], {}, [])
+        self._cutting = Cutting([], [], [])
         if most_bands > 1 and self._several_units():
             self._stream(budget)
 
@@ -110,15 +111,15 @@ class Forward(TaskList):
 
     def _stream(self, budget: StepBudget) -> None:
         """Decide what streams, in which bands."""
-        streams = streams_of(self.graph, self.hardware, self.items, self.batch, self._joined())
-        replicas = {
+        copies = {
             item.position: [self.costs[item.block.id].replicas(i) for _, i in item.block.interactions()]
             for item in self.items
             if item.block is not None
         }
+        streams = streams_of(self.graph, self.hardware, self.items, self.batch, self._joined(), copies)
         seconds = [self._seconds(item) for item in self.items]
         self._streams, self._axes = streams.of, streams.axes
-        self._cutting = Cutting(streams.of, self._further_steps(), replicas, seconds)
+        self._cutting = Cutting(streams.of, self._further_steps(), seconds)
         few = self.steps(2 * self._most) <= budget.few
         self._most *= 2 if few else 1
         self._bands = self._cutting.bands(self._most, budget.few if few else budget.most)

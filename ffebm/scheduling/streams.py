@@ -9,6 +9,8 @@ itself.
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from types import MappingProxyType
 
 from ffebm.graph.energy_block import EnergyBlock, Interaction, Layer
 from ffebm.graph.graph import Graph, Node
@@ -16,81 +18,14 @@ from ffebm.graph.work import sizes
 from ffebm.hardware.description import Hardware
 from ffebm.plan.memory.accesses import Rows
 from ffebm.scheduling.items import ScheduledItem
+from ffebm.scheduling.rows.drive import Drive, Reach
 from ffebm.scheduling.rows.row_maps import row_windows, rows_of
 from ffebm.scheduling.rows.row_window import RowWindow, same_rows, scattering, sliding
 
 SPATIAL = {"AveragePool", "Conv", "ConvTranspose", "LpPool", "MaxPool", "Resize"}
 """Ops over images, [samples, channels, rows, …]."""
-
-
-@dataclass(frozen=True)
-class Reach:
-    """Rows of a value that some rows of an item's output need, through windows one behind the other."""
-
-    windows: tuple[RowWindow, ...]
-
-    @property
-    def axis(self) -> int:
-        """Of the value."""
-        return self.windows[-1].axis
-
-    @property
-    def size(self) -> int:
-        """Rows of the value."""
-        return self.windows[-1].size
-
-    def needed(self, rows: Rows) -> Rows:
-        """The rows of the value that some output rows need."""
-        for window in self.windows:
-            if rows[0] < rows[1]:
-                rows = window.needed(rows)
-        return rows
-
-    def complete(self, row: int, last: int) -> int:
-        """How many first rows of the value no output row from `row` to `last` needs.
-
-        What goes back through the windows is complete there once the output rows before have gone.
-        """
-        first, behind = self.needed((row, last))
-        return first if first < behind else self.size
-
-
-@dataclass(frozen=True)
-class Drive:
-    """Products of a linear map that drives a layer, in the order of its vectors.
-
-    Attributes:
-        reach: Rows of vectors that some rows of the layer need.
-        row: Vectors of a row.
-    """
-
-    reach: Reach
-    row: int
-
-    def vectors(self, rows: Rows, last: int) -> Rows:
-        """Those that are read for some rows of the layer, and were not for rows before.
-
-        Args:
-            rows: Of the layer.
-            last: How many it has; the last ones read what is left.
-        """
-        first, behind = (self._read(row, last) for row in rows)
-        return first, max(first, behind)
-
-    def _read(self, row: int, last: int) -> int:
-        if row == 0:
-            return 0
-        return self.row * (self.reach.size if row == last else self.reach.needed((0, row))[1])
-
-    def returned(self, rows: Rows, last: int) -> Rows:
-        """Those whose error currents are complete with some rows of the layer, and were not before.
-
-        Args:
-            rows: Of the layer.
-            last: How many it has.
-        """
-        first, behind = (0 if row == 0 else self.row * self.reach.complete(row, last) for row in rows)
-        return first, max(first, behind)
+NO_COPIES: Mapping[int, Sequence[int]] = MappingProxyType({})
+"""Of no block."""
 
 
 @dataclass(frozen=True)
@@ -109,15 +44,52 @@ class Stream:
     reads: Mapping[str, tuple[Reach, ...]]
     drives: tuple[Drive | None, ...] = ()
 
+    @cached_property
+    def shared(self) -> tuple[Drive, ...]:
+        """The linear maps with reads that take vectors of several rows."""
+        return tuple(drive for drive in self.drives if drive is not None and drive.at_once > 1)
+
+    def ahead(self, row: int) -> int:
+        """How many first rows have a vector among those that are read once so many rows are made."""
+        found = row
+        for drive in self.shared:
+            read = drive.read(row, self.rows)
+            while drive.wanted(found, self.rows) < read:
+                found += 1
+        return found
+
+    def behind(self, row: int) -> int:
+        """How many first rows have all their vectors gone once so many rows are there on the way back."""
+        found = row
+        for drive in self.shared:
+            gone = drive.gone(row, self.rows)
+            while drive.complete(found, self.rows) > gone:
+                found -= 1
+        return found
+
+    def made_with(self, row: int) -> int:
+        """How many first rows are made by the reads that make so many."""
+        reads = [drive.read(row, self.rows) for drive in self.shared]
+        while (
+            self.shared
+            and row < self.rows
+            and [drive.read(row + 1, self.rows) for drive in self.shared] == reads
+        ):
+            row += 1
+        return row
+
     def needed(self, value: str, rows: Rows) -> Rows:
         """The rows of a value that some output rows need: from the first to the last one."""
+        if rows[0] < rows[1]:
+            rows = rows[0], self.ahead(rows[1])
         found = [reach.needed(rows) for reach in self.reads[value]]
         some = [(first, behind) for first, behind in found if first < behind]
         return min((r[0] for r in some), default=0), max((r[1] for r in some), default=0)
 
     def complete(self, value: str, row: int) -> int:
         """How many first rows of a value have their error currents once so many output rows have gone."""
-        return min(reach.complete(row, self.rows) for reach in self.reads[value])
+        row = self.behind(row)
+        return min(reach.complete(row, self.rows) for reach in self.reads[value]) if row else 0
 
 
 @dataclass
@@ -139,6 +111,7 @@ def streams_of(
     items: Sequence[ScheduledItem],
     batch: int,
     joined: Collection[str] = (),
+    copies: Mapping[int, Sequence[int]] = NO_COPIES,
 ) -> Streams:
     """What streams.
 
@@ -148,6 +121,8 @@ def streams_of(
         items: Of the graph, in order.
         batch: Samples of one run; the first axis holds rows of one sample only if it is 1.
         joined: Nodes that need all rows of all samples, by name.
+        copies: Of the weights of each block in the order of its interactions, by the item's position; one of
+            each if it is not here.
     """
     found = Streams()
     for value in graph.inputs:
@@ -158,7 +133,7 @@ def streams_of(
         stream = (
             _node_stream(graph, item.nodes[0], found.axes, 0 if batch == 1 else 1)
             if item.block is None
-            else block_stream(graph, hardware, item.block)
+            else block_stream(graph, hardware, item.block, copies.get(item.position, ()))
         )
         if stream is not None and (stream.rows < 2 or item.nodes[0].name in joined):
             stream = None
@@ -239,8 +214,17 @@ def _one_way(windows: Sequence[RowWindow | None]) -> tuple[Reach, ...]:
 # --- blocks ------------------------------------------------------------------------------------------
 
 
-def block_stream(graph: Graph, hardware: Hardware, block: EnergyBlock) -> Stream | None:
-    """The stream of a block; None if it settles as a whole."""
+def block_stream(
+    graph: Graph, hardware: Hardware, block: EnergyBlock, copies: Sequence[int] = ()
+) -> Stream | None:
+    """The stream of a block; None if it settles as a whole.
+
+    Args:
+        graph: The graph.
+        hardware: The machine.
+        block: The block.
+        copies: Of the weights of its interactions in order; none: one of each.
+    """
     if len(block.layers) > 1 or hardware.analog_group(block.group).relaxation is not None:
         return None
     (layer,) = block.layers
@@ -254,11 +238,12 @@ def block_stream(graph: Graph, hardware: Hardware, block: EnergyBlock) -> Stream
         return None
     drives: list[Drive | None] = []
     reads: dict[str, list[Reach]] = {}
-    for interaction in layer.interactions:
-        vectors, read = _interaction_reach(graph, layer, interaction, axis)
+    rows = layer.shape[axis - 1]
+    for interaction, number in zip(layer.interactions, copies or [1] * len(layer.interactions), strict=True):
+        drive, read = _interaction_reach(graph, layer, interaction, axis)
         reads.setdefault(interaction.source, []).append(read)
-        drives.append(vectors)
-    return Stream(axis, layer.shape[axis - 1], {v: tuple(r) for v, r in reads.items()}, tuple(drives))
+        drives.append(drive and drive.shared_out(number, rows))
+    return Stream(axis, rows, {v: tuple(r) for v, r in reads.items()}, tuple(drives))
 
 
 def _is_plain(layer: Layer, interaction: Interaction) -> bool:

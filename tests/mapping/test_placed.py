@@ -13,7 +13,7 @@ from ffebm.compiler.driver import compile_model
 from ffebm.graph.graph import Graph, Stage
 from ffebm.hardware.description import Hardware
 from ffebm.mapping.block_cost import BlockCost
-from ffebm.scheduling.bands import IDLE
+from ffebm.scheduling.rows.drive import IDLE
 from tests.machines import crossbars
 from tests.models import Builder, random_models
 from tests.plan_checker import check
@@ -69,7 +69,7 @@ def test_a_price_before_placing_is_the_bill_where_blocks_lie_apart(count: int) -
     apart = [block.name for block in plan.blocks if lies_apart(plan, block.id)]
     assert len(apart) >= min(2, len(plan.blocks))
     for name in apart:
-        # bands that are no multiple of the replicas leave some idle
+        # rows with reads of their own leave some replicas idle
         assert 1 - 1e-9 <= steps[name] / priced.found[name] <= 1 + IDLE
 
 

@@ -5,8 +5,9 @@ from hypothesis import strategies as st
 
 from ffebm.plan.schema import Options
 from ffebm.scheduling.items import items_of
+from ffebm.scheduling.rows.drive import Reach
 from ffebm.scheduling.rows.row_window import sliding
-from ffebm.scheduling.streams import Reach, Stream, block_stream, streams_of
+from ffebm.scheduling.streams import Stream, block_stream, streams_of
 from tests.machines import continuous
 from tests.models import Builder
 from tests.scheduling.graphs import REFERENCE, placed, two_convolutions
