@@ -105,6 +105,15 @@ class Choosing:
     blocks: tuple[EnergyBlock, ...]
     options: tuple[Option, ...]
 
+    def within(self, number: int, seconds: float) -> int:
+        """The option in the group of another that takes fewest tiles for some seconds, or else is fastest."""
+        group = self.options[number].group
+        alike = [n for n, option in enumerate(self.options) if option.group == group]
+        fast = [n for n in alike if self.options[n].seconds <= seconds]
+        if fast and group:
+            return min(fast, key=lambda n: sum(self.options[n].prices[0].tiles.values()))
+        return min(alike, key=lambda n: self.options[n].seconds)
+
 
 def choosing_of(
     graph: Graph, hardware: Hardware, run: Run, *, tiles: int | None = None, replicas: float = math.inf

@@ -13,7 +13,7 @@ from typing import Generic
 from ffebm.errors import ModelError, UsageError
 from ffebm.hardware.description import Hardware
 from ffebm.hardware.silicon import watts
-from ffebm.mapping.search import Measured, value_of
+from ffebm.mapping.search import FOR_TIME, Measured, value_of
 from ffebm.plan.mapping import Objective
 from ffebm.plan.summary import engineering
 from ffebm.scheduling.bands import FEW_TRAINING_STEPS, MOST_TRAINING_BANDS, MOST_TRAINING_STEPS
@@ -23,8 +23,6 @@ from ffebm.scheduling.memory.planned import Found
 
 NUMBERS = tuple(MOST_TRAINING_BANDS >> halved for halved in range(MOST_TRAINING_BANDS.bit_length()))
 """Bands of a layer that are tried, most first; 1 is layer by layer."""
-FOR_TIME: tuple[Objective, ...] = ("analog", "latency")
-"""Objectives that want a short step."""
 FINER = 2 * MOST_TRAINING_BANDS
 """Bands of a layer that are tried first where they make few steps, or where latency is asked for and steps
 are left. Compiling takes longer, so the default objective does without where they make many."""

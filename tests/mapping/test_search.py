@@ -426,3 +426,20 @@ def test_a_group_that_alone_holds_a_block_that_no_digital_unit_runs_is_not_left_
     )
     plan = ffebm.compile(model, hardware=machine, objective="energy")
     assert [block.group for block in plan.blocks] == [pairs.analog[0].name]
+
+
+def test_options_within_a_time_are_those_on_fewest_tiles() -> None:
+    """Of the same group; where none is as fast, the fastest one."""
+    for some in search(1, Goal("latency")).choosing:
+        for number, option in enumerate(some.options):
+            alike = [other for other in some.options if other.group == option.group]
+            for seconds in (0.0, option.seconds, 1.0):
+                found = some.options[some.within(number, seconds)]
+                fast = [other for other in alike if other.seconds <= seconds]
+                assert found in alike
+                if not fast:
+                    assert found.seconds == min(other.seconds for other in alike)
+                elif option.group:
+                    assert found in fast
+                    rooms = [sum(other.prices[0].tiles.values()) for other in fast]
+                    assert sum(found.prices[0].tiles.values()) == min(rooms)
