@@ -30,10 +30,12 @@ from ffebm.graph.graph import Graph
 from ffebm.plan.schema import Settle
 from ffebm.plan.summary import engineering
 from ffebm.recipes.paper import RECIPES
+from ffebm.scheduling.bands import FEW_TRAINING_STEPS, MOST_TRAINING_BANDS, MOST_TRAINING_STEPS
 from ffebm.scheduling.bounds.bounds import bounds_of
 from ffebm.scheduling.in_flight import interval_of, joining, samples_in_flight
 from ffebm.scheduling.list_schedule import Task, ordered
-from ffebm.scheduling.schedules import inference_tasks, training_tasks
+from ffebm.scheduling.schedules import TaskLists, inference_tasks, training_tasks
+from ffebm.scheduling.training_bands import FINER
 
 MACHINES = ("reference", "isaac", "hermes", "pimcomp")
 RECORD = Path("out/schedule.json")
@@ -120,7 +122,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
         latency: Of one inference, seconds.
         near: The same without what far memories add, seconds.
         bound: No schedule of its units and replicas is shorter, whatever its bands, seconds.
-        batch: Makespan of several inferences in flight over that of one and an interval for each further one.
+        batch: Makespan of several inferences in flight over that of one and an interval for each further one;
+            None: not looked at, as the two figures below in older rows.
         mappings: No mapping of the same blocks onto tiles is shorter, seconds.
         steps: Of its schedule, a number.
         interval: At which inferences can follow, seconds.
@@ -143,7 +146,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     latency: float
     near: float
     bound: float
-    batch: float
+    batch: float | None = None
     mappings: float
     steps: int
     interval: float
@@ -151,11 +154,11 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     training: float
     training_near: float
     training_bound: float
-    training_batch: float
+    training_batch: float | None = None
     training_interval: float
     training_unit: str
     tiles: int
-    memory: float
+    memory: float | None = None
     cpu: float
     code: str
 
@@ -166,16 +169,16 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
             self.machine,
             engineering(self.latency, "s"),
             f"{self.near / self.bound:.3f}",
-            f"{self.batch:.3f}",
+            "-" if self.batch is None else f"{self.batch:.3f}",
             f"{engineering(self.mappings, 's')}, {self.latency / self.mappings:.2f}",
             f"{self.steps:,}",
             f"{engineering(self.interval, 's')} ({self.unit})",
             engineering(self.training, "s"),
             f"{self.training_near / self.training_bound:.3f}",
-            f"{self.training_batch:.3f}",
+            "-" if self.training_batch is None else f"{self.training_batch:.3f}",
             f"{engineering(self.training_interval, 's')} ({self.training_unit})",
             f"{self.tiles:,}",
-            f"{self.memory:.3f}",
+            "-" if self.memory is None else f"{self.memory:.3f}",
             f"{self.cpu:.0f}",
             self.code,
         )
@@ -232,6 +235,18 @@ def held_against_bounds(
     return Held(near, bounds_of(rows, uncut)[0].seconds, several / usual)
 
 
+def first_cut(
+    graph: Graph, hardware: ffebm.Hardware, settle: Settle, most_bands: int = 0, most_steps: int = 0
+) -> list[Task]:
+    """Tasks of a training step, as `training_tasks`; by default in the bands that are tried first."""
+    bands, steps = most_bands, most_steps or MOST_TRAINING_STEPS
+    if not bands:
+        deciding = FINER if joining(graph) else MOST_TRAINING_BANDS
+        fine = TaskLists(graph, hardware, settle).training_steps(deciding) <= FEW_TRAINING_STEPS
+        bands, steps = (FINER, FEW_TRAINING_STEPS) if fine else (MOST_TRAINING_BANDS, steps)
+    return training_tasks(graph, hardware, settle, most_bands=bands, most_steps=steps)
+
+
 def fullest(plan: ffebm.Plan) -> float:
     """The largest peak of a memory over its bound, in inference and training; 1 where nothing lies in any."""
     uses = (*plan.memory.inference.uses, *plan.memory.training.uses)
@@ -252,7 +267,7 @@ def measured(network: str, machine: str) -> Row:
     (graph,) = placed
     settle = arguments.get("settle") or Settle()
     inference = held_against_bounds(inference_tasks, graph, plan.hardware, settle)
-    training = held_against_bounds(training_tasks, graph, plan.hardware, settle, joining(graph))
+    training = held_against_bounds(first_cut, graph, plan.hardware, settle, joining(graph))
     return Row(
         network=network,
         machine=plan.hardware.name,

@@ -126,7 +126,8 @@ def tried_cuts(
         objective: What is to be small.
         cut: Makes a training step whose layers have up to so many bands, in up to so many steps.
         left: Steps that an inference leaves of those of a plan.
-        finer_steps: About how many `FINER` bands would make.
+        finer_steps: About how many `FINER` bands would make, or half as many bands where nothing joins
+            samples: up to `FEW_TRAINING_STEPS` all objectives try finer ones.
 
     Raises:
         ModelError: If that takes more steps than a schedule may have, layer by layer too.

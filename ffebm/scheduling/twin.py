@@ -28,7 +28,7 @@ from ffebm.plan.memory.memory_plan import Memories
 from ffebm.plan.schedule import Schedule
 from ffebm.plan.schema import Settle
 from ffebm.plan.twin import Batches, DigitalTwin, Total
-from ffebm.scheduling.bands import MOST_STEPS
+from ffebm.scheduling.bands import MOST_STEPS, MOST_TRAINING_BANDS
 from ffebm.scheduling.bounds.bounds import with_bound
 from ffebm.scheduling.in_flight import Interval, first_of, interval_of, joining, samples_in_flight
 from ffebm.scheduling.list_schedule import Task, filling_chain, least_of, ordered
@@ -112,7 +112,8 @@ class _Job(Generic[Found]):
             return BandedStep(bands, tasks, self._fitted(flow, tasks), self.hardware, joined)
 
         left = MOST_STEPS - len(inference.tasks) // self.runs
-        return tried_cuts(self.objective, cut, left, self.lists.training_steps(FINER))
+        deciding = FINER if joined else MOST_TRAINING_BANDS
+        return tried_cuts(self.objective, cut, left, self.lists.training_steps(deciding))
 
     def _fitted(self, flow: Dataflow, tasks: list[Task]) -> Found:
         return self.fit(flow, self.hardware, tasks, ordered, self.dtype)
