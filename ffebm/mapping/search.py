@@ -296,7 +296,7 @@ class Search:
         first: Choice | None = None
         found: list[tuple[int, ...]] = []
         closely = [(whole, share) for share in CLOSE_SHARES[: 3 if objective == "analog" else 1]]
-        roomy = whole.roomy()
+        roomy = whole.roomy
         for problem, share in (*closely, *((roomy, share) for share in SHARES)):
             smaller = {name: tiles * share for name, tiles in limits.tiles.items()}
             less = replace(

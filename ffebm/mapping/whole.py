@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from graphlib import TopologicalSorter
 
 from ffebm.graph.graph import Graph, Node, captured
@@ -41,6 +42,7 @@ class WholeChoice:
         problem = self.problem
         return figures_of(problem, [taken.get(problem.root(p), 0) for p in range(len(problem.decisions))])
 
+    @cached_property
     def roomy(self) -> "WholeChoice":
         """The same with more of the tiles for each option, so that a choice packs more easily."""
         decisions = list(self.problem.decisions)
