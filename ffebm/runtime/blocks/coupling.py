@@ -19,7 +19,8 @@ from ffebm.runtime.blocks.physics.hopfield import Bilinear
 from ffebm.runtime.blocks.physics.physics import Moving, Term, Weights
 from ffebm.runtime.blocks.physics.pooling import Pooling
 from ffebm.runtime.blocks.physics.shared_maximum import centred
-from ffebm.runtime.blocks.projection import ExactProjection, Pooled, Projection, weight_grad
+from ffebm.runtime.blocks.projection import ExactProjection, Projection, weight_grad
+from ffebm.runtime.tiles.projection import Pooled
 
 
 class Coupling:

@@ -13,9 +13,7 @@ import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
 from torch import Tensor
 
 from ffebm.graph.energy_block import Linear
-
-Pooled = tuple[Tensor, Tensor | None]
-"""Values sample by sample, [batch, ...], and where maxima were found."""
+from ffebm.runtime.tiles.projection import Pooled, PoolProducts
 
 
 class Projection(Protocol):
@@ -25,7 +23,7 @@ class Projection(Protocol):
         """W z for values z [batch, *in]."""
         ...
 
-    def pooled(self, z: Tensor, weight: Tensor, pool: Callable[[Tensor], Pooled]) -> Pooled:
+    def pooled(self, z: Tensor, weight: Tensor, pool: PoolProducts) -> Pooled:
         """What `pool` makes of W z; it may be asked for some samples at a time, [some, *out]."""
         ...
 
@@ -44,7 +42,7 @@ class ExactProjection:
         """W z, [batch, *out]."""
         return self._kind.product(z, weight)
 
-    def pooled(self, z: Tensor, weight: Tensor, pool: Callable[[Tensor], Pooled]) -> Pooled:
+    def pooled(self, z: Tensor, weight: Tensor, pool: PoolProducts) -> Pooled:
         """What `pool` makes of W z, of all samples together."""
         return pool(self.product(z, weight))
 

@@ -32,7 +32,7 @@ Numbers = Callable[[], Tensor]
 Pooled = tuple[Tensor, Tensor | None]
 """Values, [batch, channels, *size], and where maxima were found."""
 
-Pool = Callable[[Tensor], Pooled]
+PoolProducts = Callable[[Tensor], Pooled]
 """Makes them of the products of some samples, [some, channels, *size]."""
 
 Product = Callable[[Tensor, Numbers], Tensor]
@@ -83,7 +83,7 @@ class TileProjection:
         return self.pooled(z, weight, _alone)[0].contiguous()
 
     @torch.no_grad()
-    def pooled(self, z: Tensor, weight: Tensor, pool: Pool) -> Pooled:
+    def pooled(self, z: Tensor, weight: Tensor, pool: PoolProducts) -> Pooled:
         """What `pool` makes of W z, chunk by chunk while the products are in the cache.
 
         Args:
@@ -149,7 +149,7 @@ class TileProjection:
         counts: Sequence[int],
         image: Tensor,
         weight: Tensor,
-        pool: Pool,
+        pool: PoolProducts,
     ) -> Pooled:
         """Windows of an image through the tile: [batch, channels, *size] -> [batch, channels, *counts]."""
         most = self._uses_at_once(image, weight)
@@ -171,7 +171,13 @@ class TileProjection:
         return _joined(some, pool, image, most // max(1, prod(counts)))
 
     def _scatter(
-        self, run: Product, window: Unfolding, size: Sequence[int], image: Tensor, weight: Tensor, pool: Pool
+        self,
+        run: Product,
+        window: Unfolding,
+        size: Sequence[int],
+        image: Tensor,
+        weight: Tensor,
+        pool: PoolProducts,
     ) -> Pooled:
         """Pixels through the tile into windows: [batch, channels, *counts] -> [batch, channels, *size]."""
         counts, most = image.shape[2:], self._uses_at_once(image, weight)
@@ -216,7 +222,7 @@ def _alone(made: Tensor) -> Pooled:
     return made, None
 
 
-def _joined(run: Callable[[Tensor], Tensor], pool: Pool, values: Tensor, n_samples: int) -> Pooled:
+def _joined(run: Callable[[Tensor], Tensor], pool: PoolProducts, values: Tensor, n_samples: int) -> Pooled:
     """What `pool` makes of what `run` makes of some samples at a time, one at least."""
     first, *others = torch.split(values, max(1, n_samples))
     made, index = pool(run(first))

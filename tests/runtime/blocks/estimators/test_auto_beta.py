@@ -1,4 +1,4 @@
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Literal
 
 import pytest
@@ -13,7 +13,8 @@ from ffebm.runtime.blocks.block_runtime import BlockRuntime
 from ffebm.runtime.blocks.estimators import gradient
 from ffebm.runtime.blocks.estimators.auto_beta import STRENGTHS, GradientOfBeta, choose_beta
 from ffebm.runtime.blocks.estimators.gradient import EP, Implicit
-from ffebm.runtime.blocks.projection import ExactProjection, Pooled
+from ffebm.runtime.blocks.projection import ExactProjection
+from ffebm.runtime.tiles.projection import Pooled, PoolProducts
 from tests.runtime.some_blocks import IDENTITY, Builder, Case
 
 SETTLE = Settle(free_sweeps=200, nudged_sweeps=100, tol=1e-12)
@@ -67,7 +68,7 @@ class Noisy:
     def product(self, z: Tensor, weight: Tensor) -> Tensor:
         return self._with_noise(self._exact.product(z, weight))
 
-    def pooled(self, z: Tensor, weight: Tensor, pool: Callable[[Tensor], Pooled]) -> Pooled:
+    def pooled(self, z: Tensor, weight: Tensor, pool: PoolProducts) -> Pooled:
         return pool(self.product(z, weight))
 
     def product_t(self, y: Tensor, weight: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -1,5 +1,4 @@
 import tracemalloc
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,8 +14,9 @@ from ffebm.runtime.blocks.coupling import Coupling
 from ffebm.runtime.blocks.estimators.gradient import EP
 from ffebm.runtime.blocks.physics.activation import activate
 from ffebm.runtime.blocks.physics.hopfield import Bilinear
-from ffebm.runtime.blocks.projection import ExactProjection, Pooled
+from ffebm.runtime.blocks.projection import ExactProjection
 from ffebm.runtime.blocks.settling.settling import SETTLED, listed_samples
+from ffebm.runtime.tiles.projection import Pooled, PoolProducts
 from tests.runtime.some_blocks import IDENTITY, Builder, Case, cases, max_pool, published_chain, smooth_chain
 
 PROPERTY = settings(
@@ -237,7 +237,7 @@ class Counting:
         self.rows += len(z)
         return self._exact.product(z, weight)
 
-    def pooled(self, z: Tensor, weight: Tensor, pool: Callable[[Tensor], Pooled]) -> Pooled:
+    def pooled(self, z: Tensor, weight: Tensor, pool: PoolProducts) -> Pooled:
         return pool(self.product(z, weight))
 
     def product_t(self, y: Tensor, weight: Tensor, shape: tuple[int, ...]) -> Tensor:
