@@ -10,7 +10,8 @@ import ffebm
 from ffebm import plugins
 from ffebm.errors import UsageError
 from ffebm.runtime.blocks.estimators.contrast import FreePoint, Gradients
-from ffebm.runtime.blocks.estimators.gradient import ErrorCurrent, Gradient
+from ffebm.runtime.blocks.estimators.gradient import Gradient
+from ffebm.runtime.blocks.estimators.nudge import ErrorCurrent
 from ffebm.runtime.blocks.settling.settling import Outcome
 from ffebm.training.estimator import as_known_to, estimator, recorded
 from ffebm.training.settings import Training

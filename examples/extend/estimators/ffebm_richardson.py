@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from ffebm.runtime.blocks.estimators.contrast import FreePoint, Gradients
-from ffebm.runtime.blocks.estimators.gradient import DEFAULT_BETA, EP, ErrorCurrent
+from ffebm.runtime.blocks.estimators.gradient import DEFAULT_BETA, EP
+from ffebm.runtime.blocks.estimators.nudge import ErrorCurrent
 from ffebm.runtime.blocks.settling.settling import Outcome
 from ffebm.training.settings import Training
 

@@ -22,7 +22,8 @@ from ffebm.runtime.blocks.circuit import Circuit, Drives
 from ffebm.runtime.blocks.circuit_time import CircuitTime
 from ffebm.runtime.blocks.edge import Edge
 from ffebm.runtime.blocks.estimators.contrast import FreePoint, Gradients
-from ffebm.runtime.blocks.estimators.gradient import EP, ErrorCurrent, Gradient
+from ffebm.runtime.blocks.estimators.gradient import EP, Gradient
+from ffebm.runtime.blocks.estimators.nudge import ErrorCurrent
 from ffebm.runtime.blocks.other_equilibria import OtherEquilibria, other_equilibria
 from ffebm.runtime.blocks.outer_products import OuterProducts
 from ffebm.runtime.blocks.physics.physics import Physics, Weights

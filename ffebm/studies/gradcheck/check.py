@@ -9,7 +9,9 @@ import torch
 
 from ffebm.errors import UsageError
 from ffebm.runtime.blocks.estimators.contrast import FreePoint
-from ffebm.runtime.blocks.estimators.gradient import EP, ErrorCurrent, Gradient, Implicit, Nudged, Unrolled
+from ffebm.runtime.blocks.estimators.gradient import EP, Gradient, Implicit, Unrolled
+from ffebm.runtime.blocks.estimators.nudge import ErrorCurrent
+from ffebm.runtime.blocks.estimators.nudged import Nudged
 from ffebm.runtime.blocks.other_equilibria import OtherEquilibria
 from ffebm.runtime.blocks.settling.settling import Equilibrium
 from ffebm.runtime.blocks.tied_windows import TiedWindows

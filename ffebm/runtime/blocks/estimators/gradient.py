@@ -11,7 +11,6 @@ Source: Nest & Ernoult 2024 (arXiv 2409.03306), Theorem 3.1; Scellier & Bengio 2
 
 import cmath
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol, cast
 
@@ -24,57 +23,15 @@ from ffebm.limits import as_number
 from ffebm.runtime.blocks.circuit import Circuit
 from ffebm.runtime.blocks.estimators.adjoint import solve_adjoint
 from ffebm.runtime.blocks.estimators.auto_beta import choose_beta
-from ffebm.runtime.blocks.estimators.contrast import FreePoint, Gradients, Response, Secant, contrast
+from ffebm.runtime.blocks.estimators.contrast import FreePoint, Gradients, Response, contrast
+from ffebm.runtime.blocks.estimators.nudge import ErrorCurrent, nudged_phase, times
+from ffebm.runtime.blocks.estimators.nudged import Nudged, settling_answer
 from ffebm.runtime.blocks.physics.physics import Moving
-from ffebm.runtime.blocks.settling.phase import Answer, Nudge, Phase
+from ffebm.runtime.blocks.settling.phase import Phase
 from ffebm.runtime.blocks.settling.settling import Outcome, Rule, allow_for_noise, relax
 from ffebm.runtime.blocks.settling.transient import move, outcome_of
 
 DEFAULT_BETA = 0.1
-
-CostGradient = Callable[[Sequence[Tensor]], dict[int, Tensor]]
-"""Gradient of the cost at the output layers, by layer, given the state of every layer."""
-
-
-@dataclass(frozen=True)
-class ErrorCurrent:
-    """What nudges a block.
-
-    Attributes:
-        delta: dL/ds at the output layers of the free equilibrium, by layer, [batch, *layer].
-        cost_gradient: The same as a function of the state, if the cost itself nudges.
-    """
-
-    delta: dict[int, Tensor]
-    cost_gradient: CostGradient | None = None
-
-    def largest(self) -> Tensor:
-        """The largest magnitude; a scalar tensor."""
-        return torch.stack([_magnitude(delta, 0) for delta in self.delta.values()]).max()
-
-    def scale(self, relative: bool) -> Tensor:
-        """What each sample's current is divided by for the nudge; gradients are multiplied by it again.
-
-        Args:
-            relative: Each sample's largest magnitude, so that all are nudged alike in any unit of the loss.
-                Otherwise 1/batch, as a loss is usually a mean over the batch: a sample is nudged by its own
-                current, as the published method does, unless that exceeds 1 somewhere; then by as much less.
-
-        Returns:
-            [batch]; 0 without a current.
-        """
-        if not relative:
-            batch = len(next(iter(self.delta.values())))
-            largest = self.largest()
-            return torch.where(largest > 0, largest.clamp(min=1 / batch), 1 / batch).expand(batch)
-        sizes = [_magnitude(delta, 1) for delta in self.delta.values() if delta[0].numel()]
-        return torch.stack(sizes).amax(0)
-
-
-def _magnitude(values: Tensor, first: int) -> Tensor:
-    """Largest magnitude over the axes from `first` on; as fast in any memory order, since axes are named."""
-    axes = tuple(range(first, values.dim()))
-    return torch.maximum(values.detach().amax(axes), -values.detach().amin(axes))
 
 
 @dataclass(frozen=True)
@@ -139,7 +96,7 @@ class EP:
         nudged = self.nudge(free, current)
         return nudged.gradients(free), nudged.outcome
 
-    def nudge(self, free: FreePoint, current: ErrorCurrent) -> "Nudged":
+    def nudge(self, free: FreePoint, current: ErrorCurrent) -> Nudged:
         """Settle under the nudge, all points as one batch, from the free state."""
         if self.beta == "auto":
             return replace(self, beta=self._measured(free, current)).nudge(free, current)
@@ -150,8 +107,8 @@ class EP:
         if free.motion is not None:
             return self._moved(free, current, betas, scale)
         free.circuit.begin_phase()
-        phase = _nudged_phase(free, current, betas, scale)
-        phase.answer = _answer(betas, self.points, free.phase.settled_state())
+        phase = nudged_phase(free, current, betas, scale)
+        phase.answer = settling_answer(betas, self.points, free.phase.settled_state())
         # colours in reversed order, so that a nudge of the last layer spreads at once
         order = free.circuit.colours[::-1]
         reach = free.circuit.sweeps_to_all(order, current.delta)
@@ -165,9 +122,9 @@ class EP:
         phase.state = list(free.circuit.sensed(phase.settled_state()))
         return Nudged(phase, betas, scale, self.points, outcome)
 
-    def _moved(self, free: FreePoint, current: ErrorCurrent, betas: list[complex], scale: Tensor) -> "Nudged":
+    def _moved(self, free: FreePoint, current: ErrorCurrent, betas: list[complex], scale: Tensor) -> Nudged:
         """Let the circuit move under one nudge after the other, each from where the one before has led."""
-        phase = _nudged_phase(free, current, betas, scale)
+        phase = nudged_phase(free, current, betas, scale)
         motion, state, samples = free.motion, list(free.phase.state), free.phase.batch
         states, updates = [], []
         for point in range(len(betas)):
@@ -179,7 +136,7 @@ class EP:
             state = list(part.state)
             states.append(part.settled_state())
             updates.append(part.updates())
-        phase.answer = _answer(betas, self.points, free.phase.settled_state())
+        phase.answer = settling_answer(betas, self.points, free.phase.settled_state())
         phase.state = [torch.cat(layer) for layer in zip(*states, strict=True)]
         asked = [torch.cat(layer) for layer in zip(*updates, strict=True)]
         outcome = outcome_of(phase, asked, "nudged")
@@ -197,13 +154,13 @@ class EP:
             nudged = replace(self, beta=beta).nudge(free, current)
             at = nudged.states()
             pairs = zip(at[0], at[1] if len(at) > 1 else rest, strict=True)
-            return [_times(a - b, nudged.scale / (self.points * beta)) for a, b in pairs]
+            return [times(a - b, nudged.scale / (self.points * beta)) for a, b in pairs]
 
         if free.circuit.beta is None:
             per_beta = current.scale(self.is_relative(free.circuit)) * (
                 math.sqrt(2.0) / self.points
             )  # two states differ
-            rounding = free.circuit.rounding([_times(s, per_beta) for s in rest])
+            rounding = free.circuit.rounding([times(s, per_beta) for s in rest])
             free.circuit.beta = choose_beta(answer, rounding, self.points == 1)
         return free.circuit.beta
 
@@ -326,198 +283,6 @@ def known_gradient(found: object) -> Gradient:
             allowed="EP(), Implicit(), Unrolled(), or an object of your own with gradients(free, current)",
         )
     return cast("Gradient", found)
-
-
-@dataclass(frozen=True)
-class Nudged:
-    """A block settled under its nudges.
-
-    Attributes:
-        phase: Rows by nudging point, then by sample.
-        betas: The points.
-        scale: What each sample's error current was divided by, [batch].
-        points: Of the estimator; complex conjugate ones are not settled.
-        outcome: How it went.
-    """
-
-    phase: Phase
-    betas: list[complex]
-    scale: Tensor
-    points: int
-    outcome: Outcome
-
-    def gradients(self, free: FreePoint) -> Gradients:
-        """Gradients from the contrast of the nudged states, or of one with the free state."""
-        response = _circle_response if self.points > 2 else _secant_response
-        return contrast(free, response(free, self))
-
-    def states(self) -> list[list[Tensor]]:
-        """The state of every layer at each point, [batch, *layer]."""
-        return _points(self.phase.settled_state(), len(self.betas))
-
-
-def _nudged_phase(free: FreePoint, current: ErrorCurrent, betas: list[complex], scale: Tensor) -> Phase:
-    n = len(betas)
-    divisor = torch.where(scale == 0, 1.0, scale)
-    constant: list[Tensor | None] = []
-    for layer, drive in enumerate(free.drives.layers):
-        if layer in current.delta and current.cost_gradient is None:
-            constant.append(_less(drive, _nudge_of(free, layer, current.delta[layer], divisor), betas))
-        else:
-            constant.append(drive if drive is None or len(drive) == 1 else _repeat(drive, n))
-    nudge = None
-    if current.cost_gradient is not None:
-        nudge = Nudge(frozenset(current.delta), _cost_nudge(current.cost_gradient, betas, divisor))
-    drives = replace(free.drives, layers=constant)
-    phase = Phase(free.circuit, free.weights, drives, n * free.phase.batch, nudge, free.phase.ties)
-    phase.state = [_repeat(s, n) for s in free.phase.settled_state()]
-    if any(isinstance(beta, complex) for beta in betas):
-        phase.state = [s + 0j for s in phase.settled_state()]
-    phase.indices = [None if index is None else _repeat(index, n) for index in free.phase.indices]
-    return phase
-
-
-def _nudge_of(free: FreePoint, layer: int, delta: Tensor, divisor: Tensor) -> Tensor:
-    """The nudge of a layer at a strength of 1, times its scale, [batch, *layer]."""
-    scale = free.circuit.layers[layer].activation.scale
-    found = _over(free.circuit.driven(free.circuit.layers[layer].value, delta), divisor)
-    return found if scale == 1.0 else found * scale
-
-
-def _less(drive: Tensor | None, delta: Tensor, betas: Sequence[complex]) -> Tensor:
-    """The drive less the nudge of each point, rows by point, then by sample; no memory but for the result."""
-    if any(isinstance(beta, complex) for beta in betas):
-        return torch.cat([(0 if drive is None else drive) - beta * delta for beta in betas])
-    out = delta.new_empty(len(betas) * len(delta), *delta.shape[1:])
-    for beta, part in zip(betas, out.chunk(len(betas)) if out.numel() else (), strict=False):
-        torch.mul(delta, beta, out=part)
-        torch.sub(delta.new_zeros(()) if drive is None else drive, part, out=part)
-    return out
-
-
-def _answer(betas: list[complex], points: int, rest: list[Tensor]) -> Answer:
-    """What must settle: half a difference, a difference to the free state, or the mean around a circle."""
-    if points == 1:
-        return Answer((1.0,), tuple(rest)) if len(betas) == 1 else Answer((1.0, -1.0))
-    if points == 2:
-        return Answer((0.5, -0.5))
-    pairs = [1 if k == 0 or 2 * k == points else 2 for k in range(len(betas))]
-    factors = (p * beta.conjugate() / (points * abs(beta)) for p, beta in zip(pairs, betas, strict=True))
-    return Answer(tuple(factors))
-
-
-def _times(values: Tensor, factors: Tensor) -> Tensor:
-    """Values [batch, ...] times a factor a sample, [batch]."""
-    return values * factors.view(-1, *[1] * (values.dim() - 1))
-
-
-def _over(values: Tensor, divisors: Tensor) -> Tensor:
-    """Values [batch, ...] over a divisor a sample, [batch]; its inverse may be too large for a number."""
-    return values / divisors.view(-1, *[1] * (values.dim() - 1))
-
-
-def _repeat(tensor: Tensor, n: int) -> Tensor:
-    """Rows by point, then by sample, to be read only: those of one sample take no further memory."""
-    if n == 1 or len(tensor) == 1:
-        return tensor.expand(n * len(tensor), *tensor.shape[1:])
-    return torch.cat([tensor] * n)
-
-
-def _cost_nudge(
-    cost_gradient: CostGradient, betas: list[complex], divisor: Tensor
-) -> Callable[[Sequence[Tensor | None]], dict[int, Tensor]]:
-    def drives(state: Sequence[Tensor | None]) -> dict[int, Tensor]:
-        slopes = [cost_gradient(row) for row in _points([s for s in state if s is not None], len(betas))]
-        return {
-            layer: torch.cat(
-                [-beta.real * _over(slope[layer], divisor) for beta, slope in zip(betas, slopes, strict=True)]
-            )
-            for layer in slopes[0]
-        }
-
-    return drives
-
-
-def _points(state: list[Tensor], n: int) -> list[list[Tensor]]:
-    return [list(row) for row in zip(*(s.chunk(n) for s in state), strict=True)]
-
-
-def _secant_response(free: FreePoint, nudged: Nudged) -> Response:
-    """From the difference between two states: both nudged, or one nudged and the free one.
-
-    The free one may have settled on beside the nudged one.
-    """
-    phase, couplings = nudged.phase, free.circuit.couplings
-    has_both = len(nudged.betas) == 2
-    at_rest = [] if has_both else free.circuit.sensed(free.phase.settled_state())
-    step = (nudged.betas[0] - nudged.betas[1]) if has_both else nudged.betas[0]
-    factor = -nudged.scale / step.real
-
-    def answer(a: Tensor, b: Tensor) -> Tensor:
-        """The answer to the nudge of a value at two states."""
-        difference = a - b
-        return difference.mul_(factor.view(-1, *[1] * (difference.dim() - 1)))
-
-    def mean(a: Tensor, b: Tensor) -> Tensor:
-        return (a + b).mul_(0.5)
-
-    def ends(index: int) -> tuple[Tensor, Tensor]:
-        """A layer at the two states."""
-        s = phase.settled_state()[index]
-        return _halves(s) if has_both else (s, at_rest[index])
-
-    def spread(index: int) -> tuple[Tensor, Tensor]:
-        """The layer that a coupling drives, at its linear map."""
-        coupling, target = couplings[index], free.circuit.target(index)
-        y = coupling.spread(phase.settled_state()[target], phase.index(index))
-        return _halves(y) if has_both else (y, coupling.spread(at_rest[target], free.phase.index(index)))
-
-    answers = [answer(*ends(index)) for index in range(len(free.circuit.layers))]
-
-    def pair(index: int) -> tuple[Tensor, Tensor, Tensor]:
-        y, source = spread(index), free.circuit.source(index)
-        y_answer = answer(*y)
-        below = Moving(lambda: mean(*ends(source)), answers[source])
-        return *couplings[index].pairs(below, Moving(lambda: mean(*y), y_answer)), y_answer
-
-    return Response(answers, lambda layer: mean(*ends(layer)), pair, Secant(factor, ends, spread))
-
-
-def _halves(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Those of two nudging points."""
-    first, second = values.chunk(2)
-    return first, second
-
-
-def _circle_response(free: FreePoint, nudged: Nudged) -> Response:
-    """From states around a circle, (1/(N beta)) sum_n s_n omega^-n; real, as conjugate points pair up."""
-    phase, n = nudged.phase, nudged.points
-    factors = []
-    for k, beta in enumerate(nudged.betas):
-        pairs = 1 if k == 0 or 2 * k == n else 2
-        factors.append(-pairs / (n * beta))
-    weights = torch.tensor(factors, dtype=torch.complex128, device=nudged.scale.device)
-    by_row = (weights[:, None] * nudged.scale).flatten()
-
-    def weighted(values: Tensor) -> Tensor:
-        return _times(values, by_row.to(values.dtype))
-
-    def total(values: Tensor) -> Tensor:
-        return torch.stack(weighted(values).real.chunk(len(factors))).sum(0)
-
-    state = [s if s.is_complex() else s + 0j for s in phase.settled_state()]
-
-    def pair(index: int) -> tuple[Tensor, Tensor, Tensor]:
-        source, target = free.circuit.source(index), free.circuit.target(index)
-        coupling = free.circuit.couplings[index]
-        y = coupling.spread(state[target], None)
-        z = state[source]
-        answer = weighted(y)
-        drives = torch.cat([answer.real, -answer.imag]).mul_(coupling.factor)
-        return torch.cat([z.real, z.imag]), drives, total(y)
-
-    rest = free.phase.settled_state()
-    return Response([total(s) for s in state], lambda layer: rest[layer], pair)
 
 
 def _require_steady(circuit: Circuit, points: int, by_cost: bool) -> None:

@@ -10,7 +10,7 @@ from ffebm.errors import UsageError
 from ffebm.graph.energy_block import Activation, Linear
 from ffebm.plan.schema import Settle
 from ffebm.runtime.blocks.circuit import Circuit
-from ffebm.runtime.blocks.estimators import gradient
+from ffebm.runtime.blocks.estimators import gradient, nudged
 from ffebm.runtime.blocks.estimators.contrast import Gradients, contrast
 from ffebm.runtime.blocks.estimators.gradient import EP, Implicit, Unrolled
 from ffebm.runtime.blocks.projection import ExactProjection
@@ -277,6 +277,7 @@ def test_no_gradient_is_made_that_nobody_wants(
         return made[-1]
 
     monkeypatch.setattr(gradient, "contrast", spied)
+    monkeypatch.setattr(nudged, "contrast", spied)
     leaves = {**case.weights, **case.inputs}
     found = {name: t.clone().requires_grad_(name in wanted) for name, t in leaves.items()}
     weights, inputs = ({name: found[name] for name in group} for group in (case.weights, case.inputs))

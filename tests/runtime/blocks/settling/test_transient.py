@@ -20,7 +20,8 @@ from ffebm.runtime.blocks import circuit_time
 from ffebm.runtime.blocks.block_runtime import BlockRuntime
 from ffebm.runtime.blocks.circuit_time import CircuitTime
 from ffebm.runtime.blocks.estimators.contrast import FreePoint, Gradients
-from ffebm.runtime.blocks.estimators.gradient import EP, ErrorCurrent
+from ffebm.runtime.blocks.estimators.gradient import EP
+from ffebm.runtime.blocks.estimators.nudge import ErrorCurrent
 from ffebm.runtime.blocks.physics.hopfield import Hopfield
 from ffebm.runtime.blocks.settling.settling import Outcome
 from ffebm.runtime.executor import Executor
