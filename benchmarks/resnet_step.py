@@ -131,13 +131,15 @@ class Case:
         return ffebm.Executor(self.compiled(hardware, settle), gradient=self.gradient(gradient)).train()
 
 
-def resnet8(width: int) -> Case:
-    """ResNet-8 as torch has it."""
+def resnet8(width: int, feedback: float) -> Case:
+    """ResNet-8 as torch has it; its layers feel those above with a part of the strength."""
     model = network(width)
 
     def compiled(hardware: str, settle: ffebm.Settle) -> ffebm.Plan:
         example = (torch.zeros(1, COLOURS, SIDE, SIDE),)
-        return ffebm.compile(model.eval(), example, hardware=hardware, block_size=2, settle=settle)
+        return ffebm.compile(
+            model.eval(), example, hardware=hardware, block_size=2, settle=settle, feedback=feedback
+        )
 
     return Case(model, compiled, COLOURS)
 
@@ -190,16 +192,17 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--network", choices=("resnet8", "residual"), default="resnet8")
-    parser.add_argument("--feedback", type=float, default=0.05, help="of the residual recipe")
+    parser.add_argument("--feedback", type=float, help="to layers below: else 1, of residual 0.05")
     parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--hardware", nargs="+", default=["ideal", "reference"])
     options = parser.parse_args()
     torch.set_num_threads(1)
-    case = resnet8(options.width)
     if options.network == "residual":
-        case = residual(options.width, options.feedback)
+        case = residual(options.width, options.feedback or 0.05)
+    else:
+        case = resnet8(options.width, options.feedback or 1.0)
     torch.manual_seed(0)
     x = torch.randn(options.batch, case.colours, SIDE, SIDE)
     y = torch.arange(options.batch) % CLASSES
