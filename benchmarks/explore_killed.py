@@ -2,13 +2,15 @@
 
 The command is `ffebm explore`, as a user starts it. It is killed with SIGKILL in the middle of a point, once
 a fifth of all are done and once two fifths are; behind three fifths a second process is started beside the
-third. With `--undisturbed` one process does all. Either way the digest of the table is printed, which has all
-figures of all points: both are to be the same. What other programs take counts in the wall time alone.
+third. With `--undisturbed` one process does all. Either way a digest of the table is printed, of all points
+with all their figures and which are on the front, without the commands, which name the folder: both are to be
+the same. What other programs take counts in the wall time alone.
 
-python -m benchmarks.explore_killed FOLDER [--network digits] [--undisturbed]
+python benchmarks/explore_killed.py FOLDER [--network digits] [--undisturbed]
 """
 
 import argparse
+import csv
 import hashlib
 import json
 import os
@@ -21,8 +23,8 @@ from collections import Counter
 from pathlib import Path
 
 import onnx
+from explore import LIGHT, WHOLE
 
-from benchmarks.explore import LIGHT, WHOLE
 from examples.digits_model import digits_model
 
 LOOK_S = 0.5
@@ -86,6 +88,12 @@ def claims(folder: Path) -> Counter[str]:
     return Counter({1: "done", 3: "lost"}.get(state, "running") for state in states.values())
 
 
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    """The table without the commands."""
+    with (folder / "table.csv").open(newline="", encoding="utf-8") as text:
+        return [{name: row[name] for name in row if name != "command"} for row in csv.DictReader(text)]
+
+
 def main() -> None:
     """Do the points, and print what they took."""
     parser = argparse.ArgumentParser(
@@ -104,10 +112,11 @@ def main() -> None:
     explored(model, asked.folder, 500, undisturbed=asked.undisturbed)
     wall, used = time.time() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     spent = used.ru_utime + used.ru_stime
-    table = (asked.folder / "table.csv").read_bytes()
-    rows, digest = len(table.splitlines()) - 1, hashlib.sha256(table).hexdigest()
+    rows = rows_of(asked.folder)
+    front = sum(row["front"] == "true" for row in rows)
+    digest = hashlib.sha256(json.dumps(rows).encode()).hexdigest()
     ended = ", ".join(f"{count} {how}" for how, count in sorted(claims(asked.folder).items()))
-    print(f"claims: {ended}; {rows} rows, SHA-256 {digest}")
+    print(f"claims: {ended}; {len(rows)} rows, {front} of them on the front, SHA-256 {digest}")
     print(f"{wall / 60:.1f} minutes, {spent / 60:.1f} of a processor: {spent / 500:.2f} s a point")
 
 

@@ -219,6 +219,7 @@ class _Reading:
             access.reads = _distinct(access.reads)
             access.writes = _distinct(access.writes)
             access.needs = _distinct(access.needs)
+        self.beside, self.there = nothing_beside, {}  # whoever was asked holds this: no circle of both
         return found
 
     # --- places ------------------------------------------------------------------------------------------
