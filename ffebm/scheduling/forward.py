@@ -17,7 +17,7 @@ from ffebm.graph.work import elements, sizes
 from ffebm.hardware.description import Hardware
 from ffebm.hardware.groups import DataType
 from ffebm.mapping.digital_cost import digital_cost, work_of
-from ffebm.plan.memory.accesses import Rows
+from ffebm.plan.memory.held import Rows
 from ffebm.plan.schema import Settle
 from ffebm.scheduling.bands import USUAL, Bands, Cutting, StepBudget, of_height
 from ffebm.scheduling.items import ScheduledItem, items_of

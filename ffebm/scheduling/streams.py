@@ -16,7 +16,7 @@ from ffebm.graph.energy_block import EnergyBlock, Interaction, Layer
 from ffebm.graph.graph import Graph, Node
 from ffebm.graph.work import sizes
 from ffebm.hardware.description import Hardware
-from ffebm.plan.memory.accesses import Rows
+from ffebm.plan.memory.held import Rows
 from ffebm.scheduling.items import ScheduledItem
 from ffebm.scheduling.rows.drive import Drive, Reach
 from ffebm.scheduling.rows.row_maps import row_windows, rows_of

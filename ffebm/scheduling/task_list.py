@@ -13,7 +13,7 @@ from ffebm.hardware.groups import DataType
 from ffebm.hardware.routes import Routes
 from ffebm.mapping.block_cost import BlockCost, PhaseCost
 from ffebm.mapping.digital_cost import DigitalWork, digital_cost, element_joules, transfer_cost
-from ffebm.plan.memory.accesses import Rows
+from ffebm.plan.memory.held import Rows
 from ffebm.plan.schedule import Cost, StepKind
 from ffebm.plan.schema import Settle
 from ffebm.scheduling.list_schedule import Task

@@ -4,7 +4,7 @@ import pytest
 from onnx import ModelProto
 
 import ffebm
-from ffebm.plan.memory.accesses import Rows
+from ffebm.plan.memory.held import Rows
 from ffebm.plan.schema import Settle
 from ffebm.scheduling.backward import Backward
 from ffebm.scheduling.forward import Forward

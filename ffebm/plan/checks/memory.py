@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ffebm.hardware.description import Hardware
-from ffebm.plan.memory.accesses import HOST
 from ffebm.plan.memory.dataflow import Dataflow
 from ffebm.plan.memory.demand import bound_of, demand
+from ffebm.plan.memory.held import HOST
 from ffebm.plan.memory.levels import capacity, host_unit, levels_of, scratchpads
 from ffebm.plan.memory.lives import Life, lives, moments, spans
 from ffebm.plan.memory.memory_plan import Buffer, MemoryPlan, Spill

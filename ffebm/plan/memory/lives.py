@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ffebm.plan.memory.accesses import GIVEN, HOST, Access, Beside, Held, accesses, nothing_beside
+from ffebm.plan.memory.accesses import Access, Beside, accesses, nothing_beside
 from ffebm.plan.memory.dataflow import Dataflow
+from ffebm.plan.memory.held import GIVEN, HOST, Held
 from ffebm.plan.schedule import Step
 
 BEFORE = GIVEN

@@ -5,7 +5,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from ffebm.plan.memory.accesses import HOST, Content, Held
+from ffebm.plan.memory.held import HOST, Content, Held
 
 Bytes = Annotated[int, Meta(ge=0, le=2**53)]
 

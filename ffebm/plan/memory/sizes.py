@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from ffebm.plan.memory.accesses import HOST, Held
 from ffebm.plan.memory.dataflow import Dataflow
+from ffebm.plan.memory.held import HOST, Held
 
 
 class Sizes:

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from ffebm.plan.memory.accesses import Content
+from ffebm.plan.memory.held import Content
 from ffebm.plan.memory.memory_plan import MemoryPlan, MemoryUse
 
 

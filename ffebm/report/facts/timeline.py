@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
-from ffebm.plan.memory.accesses import Rows
+from ffebm.plan.memory.held import Rows
 from ffebm.plan.schedule import Cost, Schedule, Step, StepKind
 from ffebm.scheduling.list_schedule import filling_chain
 

@@ -12,7 +12,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ffebm.plan.memory.accesses import Content
+from ffebm.plan.memory.held import Content
 from ffebm.plan.schedule import Cost
 from ffebm.plan.summary import binary, share
 from ffebm.plan.twin import COMPUTED

@@ -9,9 +9,10 @@ import numpy as np
 from ffebm.errors import UsageError
 from ffebm.hardware.description import Hardware
 from ffebm.hardware.groups import DataType, Memory
-from ffebm.plan.memory.accesses import HOST, Access, Beside, Content, Held, Work, reading
+from ffebm.plan.memory.accesses import Access, Beside, Work, reading
 from ffebm.plan.memory.dataflow import Dataflow
 from ffebm.plan.memory.demand import Demand, bound_of, demand
+from ffebm.plan.memory.held import HOST, Content, Held
 from ffebm.plan.memory.levels import Level, capacity, host_unit, levels_of, scratchpads
 from ffebm.plan.memory.lives import BEFORE, Life, lives_of, moments, spans
 from ffebm.plan.memory.memory_plan import MemoryPlan, MemoryUse

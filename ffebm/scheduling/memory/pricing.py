@@ -17,7 +17,8 @@ from msgspec import structs
 
 from ffebm.hardware.groups import Memory
 from ffebm.mapping.read_cost import buffer_of
-from ffebm.plan.memory.accesses import HOST, Access, Held, Work
+from ffebm.plan.memory.accesses import Access, Work
+from ffebm.plan.memory.held import HOST, Held
 from ffebm.plan.memory.memory_plan import Spill
 from ffebm.plan.memory.plan_flow import plan_flow
 from ffebm.plan.schedule import Schedule

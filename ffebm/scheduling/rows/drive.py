@@ -7,7 +7,7 @@ weight in turn.
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from ffebm.plan.memory.accesses import Rows
+from ffebm.plan.memory.held import Rows
 from ffebm.scheduling.rows.row_window import RowWindow
 
 IDLE = 0.1

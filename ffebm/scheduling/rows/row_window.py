@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ffebm.plan.memory.accesses import Rows
+from ffebm.plan.memory.held import Rows
 
 
 @dataclass(frozen=True)
