@@ -34,7 +34,8 @@ from ffebm.graph.energy_block import Activation, EnergyBlock, Interaction, Layer
 from ffebm.plan.schema import Settle
 from ffebm.recipes.network import COLOURS, SIDE
 from ffebm.recipes.paper import RECIPES, SPLITTING_SMALL
-from ffebm.runtime.blocks.block_runtime import BlockRuntime, Tail
+from ffebm.runtime.blocks.block_run import Tail
+from ffebm.runtime.blocks.block_runtime import BlockRuntime
 from ffebm.runtime.blocks.estimators.gradient import EP, Gradient, Implicit
 from ffebm.training.data import Data, load_data
 from ffebm.training.data.samples import floats

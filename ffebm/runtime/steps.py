@@ -12,7 +12,8 @@ from ffebm.graph.energy_block import EnergyBlock
 from ffebm.plan.plan import Plan
 from ffebm.plan.program import Instruction, values_read
 from ffebm.plan.schema import Settle
-from ffebm.runtime.blocks.block_runtime import BlockRuntime, Tail
+from ffebm.runtime.blocks.block_run import Tail
+from ffebm.runtime.blocks.block_runtime import BlockRuntime
 from ffebm.runtime.blocks.estimators.gradient import Gradient
 from ffebm.runtime.blocks.settling.settling import Equilibrium
 from ffebm.runtime.digital_program import UPDATE, Binding, run_instruction

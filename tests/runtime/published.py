@@ -18,7 +18,8 @@ from torch import Tensor
 
 from ffebm.graph.energy_block import Activation, EnergyBlock, Interaction, Layer, Linear, Pool, Rearrangement
 from ffebm.plan.schema import Settle
-from ffebm.runtime.blocks.block_runtime import BlockRuntime, Tail
+from ffebm.runtime.blocks.block_run import Tail
+from ffebm.runtime.blocks.block_runtime import BlockRuntime
 from ffebm.runtime.blocks.estimators.gradient import EP, Gradient
 from ffebm.runtime.blocks.settling.settling import Equilibrium
 

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from ffebm.graph.energy_block import Activation
 from ffebm.plan.schema import Settle
-from ffebm.runtime.blocks.block_runtime import BlockRuntime, Tail
+from ffebm.runtime.blocks.block_run import Tail
+from ffebm.runtime.blocks.block_runtime import BlockRuntime
 from ffebm.runtime.blocks.estimators.gradient import EP, Gradient, Implicit
 from tests.runtime.some_blocks import Builder, Case, max_pool, published_chain, smooth_chain
 
