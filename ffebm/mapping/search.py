@@ -391,8 +391,8 @@ class Search:
         options = chain.from_iterable(some.options for some in self.choosing)
         times = sorted({option.seconds for option in options if option.group})
         least = bisect_left(times, True, key=lambda seconds: self.packs(within(seconds), apart=True))
-        for slower in SLOWER if least < len(times) else ():
-            yield within(slower * times[least])
+        slowed = (within(slower * times[least]) for slower in SLOWER if least < len(times))
+        yield from (found for found in slowed if self.packs(found, apart=True))
 
     def _at_worth(self, picked: tuple[int, ...], worth: float) -> tuple[int, ...]:
         """The options with the least time and tiles together, of the group that each has."""

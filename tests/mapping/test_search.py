@@ -443,3 +443,17 @@ def test_options_within_a_time_are_those_on_fewest_tiles() -> None:
                     assert found in fast
                     rooms = [sum(other.prices[0].tiles.values()) for other in fast]
                     assert sum(found.prices[0].tiles.values()) == min(rooms)
+
+
+def test_no_even_mapping_is_tried_that_does_not_pack(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half the least time that every block can keep asks for more tiles than there are."""
+    some = [search(seed, Goal("latency")) for seed in range(40)]
+    starts = [one._densest() for one in some]
+    found = [list(one._even(start)) for one, start in zip(some, starts, strict=True)]
+    assert any(found)
+    assert all(one.packs(even, apart=True) for one, evens in zip(some, found, strict=True) for even in evens)
+
+    monkeypatch.setattr("ffebm.mapping.search.SLOWER", (0.5,))
+    faster = [list(one._even(start)) for one, start in zip(some, starts, strict=True)]
+    assert sum(map(len, faster)) < sum(map(bool, found))
+    assert all(one.packs(even, apart=True) for one, evens in zip(some, faster, strict=True) for even in evens)
