@@ -82,7 +82,7 @@ def _value_problems(schedule: Schedule, step: Step, value: str, maker: Maker | N
     """Whether a step waits for a value that it reads."""
     reader = f"step {step.id}, {step.kind} {step.name}"
     brought = [step]
-    if step.kind == "free" or (maker is not None and maker[0] == "free"):
+    if step.kind == "free" or (maker is not None and _made_elsewhere(schedule, step, maker)):
         brought = _waited_for(schedule, [step], ("transfer", value))
         if not brought:
             yield f"{reader}, does not wait for {value} to be brought"
@@ -91,6 +91,12 @@ def _value_problems(schedule: Schedule, step: Step, value: str, maker: Maker | N
         wanted = 1 if step.rows is not None else _count(schedule, maker, step.sample)
         if made < wanted:
             yield f"{reader}, waits for {made} of {wanted} steps that make {value}"
+
+
+def _made_elsewhere(schedule: Schedule, step: Step, maker: Maker) -> bool:
+    """Whether what a step reads is made on another unit, as another group of digital ones."""
+    made = [other for other in schedule.steps if (other.kind, other.name) == maker]
+    return any(other.units != step.units for other in made)
 
 
 def _count(schedule: Schedule, maker: Maker, sample: int) -> int:

@@ -26,6 +26,20 @@ def test_schedules_of_small_plans_run(model: str, machine: str) -> None:
             assert list(problems(plan, schedule)) == []
 
 
+def test_values_between_two_groups_of_digital_units_are_carried() -> None:
+    """A transfer brings what a matrix unit makes to a vector unit; who does not wait for it is found."""
+    plan = compile_plan(MODELS["dense"], hardware="heterogeneous", digital=["*"])
+    makers = {step.units for step in plan.inference.steps if step.kind == "digital"}
+    assert makers == {("digital0",), ("digital1",)}
+    assert list(problems(plan, plan.inference)) == []
+    steps = list(plan.inference.steps)
+    transfer = next(step for step in steps if step.kind == "transfer" and step.after)
+    reader = next(step for step in steps if step.kind == "digital" and transfer.id in step.after)
+    steps[reader.id] = replace(reader, after=transfer.after)
+    found = list(problems(plan, replace(plan.inference, steps=tuple(steps))))
+    assert any("to be brought" in problem for problem in found)
+
+
 @pytest.mark.parametrize("machine", ["reference", pytest.param("isaac", marks=pytest.mark.slow)])
 def test_schedules_of_a_large_plan_run(machine: str) -> None:
     plan = compile_plan(LIGHT / "light_squeezenet.onnx", hardware=machine)
