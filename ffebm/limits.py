@@ -6,6 +6,7 @@ A model's weights are as large as its file, and are never bounded; what a few by
 import math
 import os
 from dataclasses import dataclass
+from numbers import Integral
 from typing import SupportsFloat
 
 from ffebm.errors import Location, ModelError, UsageError
@@ -23,6 +24,15 @@ def as_number(value: object) -> float:
         return float(value)
     except (TypeError, ValueError, RuntimeError):  # an array of several numbers
         return math.nan
+
+
+def is_whole(value: object) -> bool:
+    """Whether a caller gave a whole number: a truth value is none, nor is 2.0.
+
+    >>> is_whole(2), is_whole(2.0), is_whole(True)
+    (True, False, False)
+    """
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from ffebm.errors import UsageError
 from ffebm.graph.admission import admission_of
 from ffebm.graph.energy_block import LEAST_FEEDBACK
 from ffebm.graph.monotone import known_activations
+from ffebm.limits import as_number
 from ffebm.mapping.search import Goal
 from ffebm.plan.mapping import Objective
 from ffebm.plan.schema import MOST_EFFORT, Options, Settle
@@ -69,8 +70,8 @@ def checked_feedback(feedback: float) -> float:
     Raises:
         UsageError: If it is out of range.
     """
-    if isinstance(feedback, bool) or not LEAST_FEEDBACK <= feedback <= 1:
-        raise UsageError(f"feedback {feedback}", allowed=f"at least {LEAST_FEEDBACK:g}, and at most 1")
+    if isinstance(feedback, bool) or not LEAST_FEEDBACK <= as_number(feedback) <= 1:
+        raise UsageError(f"feedback {feedback!r}", allowed=f"at least {LEAST_FEEDBACK:g}, and at most 1")
     return feedback
 
 
@@ -115,7 +116,7 @@ def goal_of(options: Options) -> Goal:
 def _check_parts(settings: Settings) -> None:
     """What the blocks are, and what of the model goes where."""
     sizes, boundary = settings["block_size"], settings["boundary"]
-    listed = (sizes,) if isinstance(sizes, int) else sizes
+    listed = sizes if isinstance(sizes, Collection) else (sizes,)
     if not listed or not all(_is_whole(size) and size >= 1 for size in listed):
         allowed = "a whole number of at least 1, or a list of such numbers"
         raise UsageError(f"block size {sizes!r}", allowed=allowed)
@@ -134,6 +135,8 @@ def _check_mapping(settings: Settings) -> None:
         raise UsageError(f"objective {settings['objective']!r}", allowed=f"one of {', '.join(objectives)}")
     _whole("tiles", settings["tiles"], (0, 1 << 53))
     _whole("replicas", settings["replicas"], (1, 1 << 53))
+    if settings["effort"] is None:
+        raise UsageError("effort None", allowed=f"a whole number from 0 to {MOST_EFFORT}")
     _whole("effort", settings["effort"], (0, MOST_EFFORT))
     _positive("max_latency", settings["max_latency"], "s")
     _positive("max_energy", settings["max_energy"], "J")

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ffebm.errors import UsageError
-from ffebm.limits import as_number
+from ffebm.limits import as_number, is_whole
 from ffebm.mapping.circuit.moving import require_circuits
 from ffebm.plan.checks.left_out import needs_weights
 from ffebm.plan.pictures.notebook import plan_html
@@ -93,6 +93,7 @@ class Executor(nn.Module):
         physics: Physics | None = None,
     ) -> None:
         super().__init__()
+        _check_types(plan, settle, seed)
         needs_weights(plan)
         self.plan = plan
         self.settle = settle or plan.settle
@@ -651,3 +652,15 @@ class Executor(nn.Module):
     def lookup(self, values: Mapping[str, Tensor], name: str) -> Tensor:
         """A value of this run, or a weight."""
         return values[name] if name in values else self._tensor(name)
+
+
+def _check_types(plan: object, settle: object, seed: object) -> None:
+    """Refuse arguments of another type."""
+    if not isinstance(plan, Plan):
+        raise UsageError(
+            f"plan is a {type(plan).__name__}", allowed="what `ffebm.compile` or `ffebm.load_plan` gave"
+        )
+    if not isinstance(settle, Settle | None):
+        raise UsageError(f"settle is a {type(settle).__name__}", allowed="Settle(…), or None: the plan's own")
+    if not is_whole(seed):
+        raise UsageError(f"seed is {visible(repr(seed))}", allowed="a whole number")

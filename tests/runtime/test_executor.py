@@ -11,7 +11,7 @@ from onnx import ModelProto, helper
 from torch import Tensor, nn
 
 import ffebm
-from ffebm import EP, Executor, Implicit, Plan, Settle
+from ffebm import EP, Executor, Implicit, Plan, Settle, Unrolled
 from ffebm import compile as compile_plan
 from ffebm.compiler.driver import compile_model
 from ffebm.errors import UsageError
@@ -60,6 +60,33 @@ def test_an_input_of_another_type() -> None:
     with pytest.raises(UsageError) as caught:
         net(torch.zeros(4, 3, dtype=torch.float64), torch.zeros(4, 2))
     assert str(caught.value) == "input 'x' is float64; float32"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"plan": "plan"}, "plan is a str; what `ffebm.compile` or `ffebm.load_plan` gave"),
+        ({"settle": {"tol": 0.1}}, "settle is a dict; Settle(…), or None: the plan's own"),
+        ({"seed": "1"}, "seed is '1'; a whole number"),
+        ({"seed": 1.5}, "seed is 1.5; a whole number"),
+    ],
+)
+def test_arguments_of_another_type(arguments: dict[str, Any], expected: str) -> None:
+    arguments = {"plan": two_inputs(), **arguments}
+    with pytest.raises(UsageError) as caught:
+        Executor(**arguments)
+    assert str(caught.value) == expected
+
+
+@pytest.mark.parametrize("count", ["2", 1.5, True, None])
+def test_points_and_unrolled_sweeps_are_whole_numbers(count: Any) -> None:
+    for make, what in (
+        (lambda: EP(points=count), "nudging points"),
+        (lambda: Unrolled(sweeps=count), "sweeps to unroll"),
+    ):
+        with pytest.raises(UsageError) as caught:
+            make()
+        assert str(caught.value) == f"{count!r} {what}; a whole number of at least 1"
 
 
 def test_any_batch_runs_even_where_the_model_names_one() -> None:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ffebm.errors import UsageError
-from ffebm.limits import as_number
+from ffebm.limits import as_number, is_whole
 from ffebm.runtime.blocks.circuit import Circuit
 from ffebm.runtime.blocks.estimators.adjoint import solve_adjoint
 from ffebm.runtime.blocks.estimators.auto_beta import choose_beta
@@ -62,6 +62,8 @@ class EP:
     relative: bool | None = None
 
     def __post_init__(self) -> None:
+        if not is_whole(self.points):
+            raise UsageError(f"{self.points!r} nudging points", allowed="a whole number of at least 1")
         if self.beta == "auto" and self.points > 2:
             raise UsageError(f'beta="auto" with {self.points} points', allowed="1 or 2 points, or a number")
         if self.beta != "auto" and (self.beta == 0 or not math.isfinite(as_number(self.beta))):
@@ -220,8 +222,8 @@ class Unrolled:
     sweeps: int = 20
 
     def __post_init__(self) -> None:
-        if self.sweeps < 1:
-            raise UsageError(f"{self.sweeps} sweeps to unroll", allowed="at least 1")
+        if not is_whole(self.sweeps) or self.sweeps < 1:
+            raise UsageError(f"{self.sweeps!r} sweeps to unroll", allowed="a whole number of at least 1")
 
     def gradients(self, free: FreePoint, current: ErrorCurrent) -> tuple[Gradients, Outcome]:
         """Gradients of the loss; the outcome is that of one more sweep."""
