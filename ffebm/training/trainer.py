@@ -106,7 +106,7 @@ class Trainer:
             )
         net.check_gradient()
         net.to(self.device)
-        if ranks.size > 1 and net.machine.cells():
+        if ranks.size > 1 and net.machine.learns_in_place:
             raise UsageError(
                 "cells that learn in place, on several devices: each device would hold weights of its own",
                 allowed="one device, or a machine whose weights have a digital master copy",

@@ -16,6 +16,7 @@ from ffebm.hardware.description import Accumulate, Crossbar, Hardware, Transfer,
 from ffebm.hardware.devices.update import PulsedBy
 from ffebm.training.checkpoint import load_checkpoint
 from ffebm.training.data import Data
+from ffebm.training.devices.ranks import Ranks
 from ffebm.training.estimator import estimator
 from ffebm.training.settings import Training
 from ffebm.training.trainer import Trainer
@@ -601,3 +602,13 @@ def test_resuming_on_other_data_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FfebmError) as caught:
         trainer.resume()
     assert "the run was started with other data: " in str(caught.value)
+
+
+@pytest.mark.parametrize("remedy", REMEDIES)
+def test_cells_that_learn_in_place_train_on_one_device(remedy: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Trainer(Executor(tiny(in_place(REMEDIES[remedy]))), samples(), TRAINING, ranks=Ranks(0, 2))
+    assert str(caught.value) == (
+        "cells that learn in place, on several devices: each device would hold weights of its own; "
+        "one device, or a machine whose weights have a digital master copy"
+    )
