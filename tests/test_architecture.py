@@ -315,6 +315,8 @@ TESTED_BY = {
     "report/pictures/certificate": "commands/test_gradcheck",
     "report/pictures/sensitivity": "test_cli",
     "report/terminal/*": "report/terminal/test_sections",
+    "runtime/blocks/block_function": "runtime/blocks/test_block_runtime",
+    "runtime/blocks/block_run": "runtime/blocks/test_block_runtime",
     "runtime/blocks/circuit_time": "runtime/blocks/settling/test_transient",
     "runtime/*": "runtime/test_executor",
     "runtime/blocks/coupling": "runtime/blocks/settling/test_settling",
