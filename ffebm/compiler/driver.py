@@ -15,7 +15,7 @@ from ffebm.backends.crossbar import emit_tiles
 from ffebm.backends.digital import emit_segments, instruction_of
 from ffebm.collection import collecting_later
 from ffebm.compiler.onnx.from_onnx import from_onnx, without_weights
-from ffebm.compiler.options import checked_batch, checked_settle, goal_of, options_from
+from ffebm.compiler.options import checked_batch, goal_of, options_from
 from ffebm.compiler.own_passes import Pass, own_passes, with_own
 from ffebm.errors import InternalError, Location, ModelError, UsageError
 from ffebm.graph.admission import ADMISSIONS
@@ -44,7 +44,7 @@ from ffebm.plan.checks.programs import program_problems
 from ffebm.plan.mapping import Mapping as Mapped
 from ffebm.plan.mapping import Objective
 from ffebm.plan.plan import Plan
-from ffebm.plan.schema import SCHEMA, Options, PlanNode, Port, Settle, Source
+from ffebm.plan.schema import SCHEMA, Options, PlanNode, Port, Settle, Source, checked_settle
 from ffebm.plan.twin import losing_notes
 from ffebm.scheduling.memory.planned import Remembered
 from ffebm.scheduling.schedules import batch_of

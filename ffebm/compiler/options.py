@@ -4,8 +4,6 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, TypedDict, get_args
 
-import msgspec
-
 from ffebm.errors import UsageError
 from ffebm.graph.admission import admission_of
 from ffebm.graph.energy_block import LEAST_FEEDBACK
@@ -13,7 +11,7 @@ from ffebm.graph.monotone import known_activations
 from ffebm.limits import as_number
 from ffebm.mapping.search import Goal
 from ffebm.plan.mapping import Objective
-from ffebm.plan.schema import MOST_EFFORT, Options, Settle
+from ffebm.plan.schema import MOST_EFFORT, Options
 
 
 class Settings(TypedDict):
@@ -50,18 +48,6 @@ def checked_batch(batch: int) -> int:
     """
     _whole("batch", batch, (1, MOST_RUNS))
     return batch
-
-
-def checked_settle(settle: Settle) -> Settle:
-    """Settings of settling as a plan would hold them: msgspec checks ranges only where it decodes.
-
-    Raises:
-        UsageError: If one is wrong.
-    """
-    try:
-        return msgspec.convert(msgspec.json.decode(msgspec.json.encode(settle)), Settle)
-    except msgspec.ValidationError as error:
-        raise UsageError(f"settings of settling: {error}") from None
 
 
 def checked_feedback(feedback: float) -> float:

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 import msgspec
 
-from ffebm.compiler.options import Settings, checked_batch, checked_settle, options_from
+from ffebm.compiler.options import Settings, checked_batch, options_from
 from ffebm.compiler.variants import Variant
 from ffebm.errors import FfebmError, HardwareError, UsageError
 from ffebm.exploration.figures import FIGURES, MEASURED
@@ -27,7 +27,7 @@ from ffebm.exploration.machine import with_constants
 from ffebm.exploration.metric import Metric
 from ffebm.exploration.search import SampledSearch
 from ffebm.hardware.description import Hardware, load_hardware
-from ffebm.plan.schema import Settle
+from ffebm.plan.schema import Settle, checked_settle
 
 SamplerName = Literal["grid", "nsga2", "tpe"]
 """Who says which point comes next."""

@@ -9,6 +9,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Sequence
 from importlib import resources
+from os import PathLike
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -16,7 +17,7 @@ import msgspec
 from msgspec import Meta, inspect
 
 from ffebm import plugins
-from ffebm.errors import HardwareError, InternalError, Location
+from ffebm.errors import HardwareError, InternalError, Location, UsageError
 from ffebm.hardware.contradictions import machine_problems
 from ffebm.hardware.crossbar import Adc, Converter, Crossbar, Dac, Wires
 from ffebm.hardware.derived import with_derived
@@ -297,13 +298,15 @@ def load_hardware(name: str | Path | Hardware) -> Hardware:
 
     Raises:
         HardwareError: If there is no such description, or it is wrong; with the place.
-        UsageError: If a package offers that name, and cannot be loaded.
+        UsageError: If a package offers that name, and cannot be loaded, or if what is given is neither.
 
     >>> load_hardware("reference").analog_group("tiles").count
     64
     """
     if isinstance(name, Hardware):
         return _checked(name, str(name.name))
+    if not isinstance(name, str | PathLike):
+        raise UsageError(f"hardware is a {type(name).__name__}", allowed="a name, a path, or a description")
     if isinstance(name, str) and name in shipped_hardware():
         text = (resources.files("ffebm") / "hardware" / f"{name}.toml").read_text(encoding="utf-8")
         return _decode(text, f"{name}.toml")

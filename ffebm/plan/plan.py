@@ -6,6 +6,7 @@ by source name), `crossbars.safetensors` (target conductances), `digital/` (one 
 """
 
 from collections.abc import Hashable, Sequence
+from os import PathLike
 from pathlib import Path
 
 import msgspec
@@ -13,7 +14,7 @@ import numpy as np
 import safetensors
 
 from ffebm import plugins
-from ffebm.errors import HardwareError, InternalError, Location, PlanError
+from ffebm.errors import HardwareError, InternalError, Location, PlanError, UsageError
 from ffebm.files.decoded import decoded
 from ffebm.files.folder import FileContent, read_folder, write_folder
 from ffebm.graph.tensor import Array, TensorType, holds_floats
@@ -106,7 +107,10 @@ def load_plan(path: str | Path) -> Plan:
 
     Raises:
         PlanError: If it is no plan, of an unknown version, incomplete, damaged, or contradicts itself.
+        UsageError: If what is given is no path.
     """
+    if not isinstance(path, str | PathLike):
+        raise UsageError(f"a plan's folder is a {type(path).__name__}", allowed="a path")
     folder = Path(path)
     where = Location(str(folder))
     files = read_folder(folder, MANIFEST)

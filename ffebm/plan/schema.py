@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from ffebm.errors import InternalError
+from ffebm.errors import InternalError, UsageError
 from ffebm.graph.energy_block import DEFAULT_PHYSICS, LEAST_FEEDBACK, EnergyBlock
 from ffebm.graph.graph import Part
 from ffebm.graph.tensor import Array, TensorType
@@ -58,6 +58,18 @@ class Settle(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     winners: Literal["sharp", "shared"] = "sharp"
     strict: bool = False
     settling: Literal["sweeps", "circuit"] = "sweeps"
+
+
+def checked_settle(settle: Settle) -> Settle:
+    """Settings of settling as a plan would hold them: msgspec checks ranges only where it decodes.
+
+    Raises:
+        UsageError: If one is wrong.
+    """
+    try:
+        return msgspec.convert(msgspec.to_builtins(settle), Settle)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"settings of settling: {error}") from None
 
 
 MOST_EFFORT = 10**9

@@ -20,7 +20,7 @@ from ffebm.mapping.circuit.moving import require_circuits
 from ffebm.plan.checks.left_out import needs_weights
 from ffebm.plan.pictures.notebook import plan_html
 from ffebm.plan.plan import Plan
-from ffebm.plan.schema import Settle
+from ffebm.plan.schema import Settle, checked_settle
 from ffebm.plan.structure import nested
 from ffebm.runtime.blocks.block_runtime import BlockRuntime
 from ffebm.runtime.blocks.estimators.gradient import EP, Gradient, known_gradient
@@ -96,7 +96,7 @@ class Executor(nn.Module):
         _check_types(plan, settle, seed)
         needs_weights(plan)
         self.plan = plan
-        self.settle = settle or plan.settle
+        self.settle = plan.settle if settle is None else checked_settle(settle)
         self.gradient = EP() if gradient is None else known_gradient(gradient)
         self._settled: dict[int, Equilibrium] = {}
         self._has_run, self._batches = False, 0

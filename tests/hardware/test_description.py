@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from ffebm import FfebmError, load_hardware
 from ffebm import compile as compile_plan
-from ffebm.errors import HardwareError
+from ffebm.errors import HardwareError, UsageError
 from ffebm.hardware.description import Crossbar, Hardware, check_hardware, shipped_hardware
 from tests.models import Builder
 
@@ -566,3 +566,10 @@ def test_groups_of_one_name_are_named_as_such_though_formulas_differ(tmp_path: P
     path.write_text(text.replace('name = "pcm"', 'name = "sram"'), encoding="utf-8")
     with pytest.raises(HardwareError, match=r"analog\.sram\.name: 'sram' twice"):
         load_hardware(path)
+
+
+@pytest.mark.parametrize("name", [3, None])
+def test_a_description_of_another_type(name: Any) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_hardware(name)
+    assert str(caught.value) == f"hardware is a {type(name).__name__}; a name, a path, or a description"

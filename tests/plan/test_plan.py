@@ -205,3 +205,10 @@ def test_costs_that_json_cannot_hold_are_not_saved(plan: Plan, tmp_path: Path) -
     with pytest.raises(InternalError) as caught:
         msgspec.structs.replace(plan, training=training).save(tmp_path / "plan")
     assert str(caught.value) == f"reference: step {last.id} ({last.name}) costs inf in network"
+
+
+@pytest.mark.parametrize("path", [3, None])
+def test_a_plan_s_folder_of_another_type(path: Any) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_plan(path)
+    assert str(caught.value) == f"a plan's folder is a {type(path).__name__}; a path"

@@ -67,6 +67,10 @@ def test_an_input_of_another_type() -> None:
     [
         ({"plan": "plan"}, "plan is a str; what `ffebm.compile` or `ffebm.load_plan` gave"),
         ({"settle": {"tol": 0.1}}, "settle is a dict; Settle(…), or None: the plan's own"),
+        (
+            {"settle": ffebm.Settle(free_sweeps=1.5)},  # type: ignore[arg-type]
+            "settings of settling: Expected `int`, got `float` - at `$.free_sweeps`",
+        ),
         ({"seed": "1"}, "seed is '1'; a whole number"),
         ({"seed": 1.5}, "seed is 1.5; a whole number"),
     ],
@@ -87,6 +91,21 @@ def test_points_and_unrolled_sweeps_are_whole_numbers(count: Any) -> None:
         with pytest.raises(UsageError) as caught:
             make()
         assert str(caught.value) == f"{count!r} {what}; a whole number of at least 1"
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"tol": "x"}, "tol 'x' of a solve; a finite number of at least 0"),
+        ({"tol": -1.0}, "tol -1.0 of a solve; a finite number of at least 0"),
+        ({"max_iterations": "3"}, "'3' iterations of a solve; a whole number of at least 1"),
+        ({"max_iterations": 0}, "0 iterations of a solve; a whole number of at least 1"),
+    ],
+)
+def test_settings_of_a_solve_of_another_type(settings: dict[str, Any], expected: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Implicit(**settings)
+    assert str(caught.value) == expected
 
 
 def test_any_batch_runs_even_where_the_model_names_one() -> None:

@@ -191,6 +191,13 @@ class Implicit:
     tol: float = 1e-10
     max_iterations: int = 500
 
+    def __post_init__(self) -> None:
+        if not 0 <= as_number(self.tol) < math.inf:
+            raise UsageError(f"tol {self.tol!r} of a solve", allowed="a finite number of at least 0")
+        if not is_whole(self.max_iterations) or self.max_iterations < 1:
+            found = f"{self.max_iterations!r} iterations of a solve"
+            raise UsageError(found, allowed="a whole number of at least 1")
+
     def gradients(self, free: FreePoint, current: ErrorCurrent) -> tuple[Gradients, Outcome]:
         """Gradients of the loss, and how the solve went."""
         phase, couplings = free.phase, free.circuit.couplings
