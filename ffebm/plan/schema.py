@@ -1,9 +1,11 @@
 """The fields of a plan, as `plan.json` and the files beside it hold them."""
 
+import math
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
 import msgspec
+import numpy as np
 from msgspec import Meta
 
 from ffebm.errors import InternalError, UsageError
@@ -66,10 +68,15 @@ def checked_settle(settle: Settle) -> Settle:
     Raises:
         UsageError: If one is wrong.
     """
+    given = msgspec.structs.asdict(settle).items()
+    plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in given}
     try:
-        return msgspec.convert(msgspec.to_builtins(settle), Settle)
+        checked = msgspec.convert(plain, Settle)
     except msgspec.ValidationError as error:
         raise UsageError(f"settings of settling: {error}") from None
+    if checked.tol == math.inf:  # JSON has no such number, so the plan would hold none
+        raise UsageError("settings of settling: tol inf", allowed="a finite number, or None: all sweeps run")
+    return checked
 
 
 MOST_EFFORT = 10**9

@@ -3,6 +3,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import networkx as nx
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -71,6 +72,10 @@ def test_an_input_of_another_type() -> None:
             {"settle": ffebm.Settle(free_sweeps=1.5)},  # type: ignore[arg-type]
             "settings of settling: Expected `int`, got `float` - at `$.free_sweeps`",
         ),
+        (
+            {"settle": ffebm.Settle(tol=float("inf"))},
+            "settings of settling: tol inf; a finite number, or None: all sweeps run",
+        ),
         ({"seed": "1"}, "seed is '1'; a whole number"),
         ({"seed": 1.5}, "seed is 1.5; a whole number"),
     ],
@@ -80,6 +85,11 @@ def test_arguments_of_another_type(arguments: dict[str, Any], expected: str) -> 
     with pytest.raises(UsageError) as caught:
         Executor(**arguments)
     assert str(caught.value) == expected
+
+
+def test_settings_of_settling_may_be_numpy_s() -> None:
+    given = ffebm.Settle(free_sweeps=np.int64(3), tol=np.float32(0.5))  # type: ignore[arg-type]
+    assert Executor(two_inputs(), given).settle == Settle(free_sweeps=3, tol=0.5)
 
 
 @pytest.mark.parametrize("count", ["2", 1.5, True, None])
