@@ -59,6 +59,7 @@ class Run:
             size would have them, "2" or "3".
         feedback: Of each layer from the one above it in its block, of the published strength.
         val: A tenth of the training images is held out, to choose settings by.
+        beta: Nudge of "ep" where it is not the recipe's.
         depth: Layers of the network, 6 or 12.
     """
 
@@ -71,6 +72,7 @@ class Run:
     hold: str = ""
     feedback: float = 1.0
     val: bool = False
+    beta: float | None = None
     depth: Literal[6, 12] = 6
 
     @property
@@ -80,6 +82,7 @@ class Run:
         odd += [f"held{self.hold}" if self.method == "bp" else self.hold] if self.hold else []
         odd += [f"feedback{self.feedback:g}"] if self.feedback != 1 else []
         odd += [f"epochs{self.epochs}"] if self.epochs != 10 else []
+        odd += [f"beta{self.beta:g}"] if self.beta is not None else []
         odd += ["val"] if self.val else []
         network = [] if self.depth == 6 else [f"depth{self.depth}"]
         return "-".join([self.method, str(self.block_size), *network, f"seed{self.seed}", *odd])
@@ -108,6 +111,7 @@ class Run:
             training,
             validation=VALIDATION if self.val else 0.0,
             epochs=self.epochs,
+            beta=training.beta if self.beta is None else self.beta,
             hold_norm=self.norm(training),
             gradient="ep" if self.method == "bp" else self.method,
         )
@@ -134,7 +138,8 @@ RUNS: tuple[Run, ...] = (
     *_MAIN,
     Run("ep", 1),
     *_WEAKER,
-    Run("implicit", 2, stop=3, feedback=WEAKER),
+    *(Run("implicit", 2, seed, stop=3, feedback=WEAKER) for seed in range(3)),
+    Run("ep", 2, stop=3, feedback=WEAKER, beta=0.05),
     Run("ep", 3, feedback=WEAKER),
     Run("ep", 6, feedback=0.1),
     Run("bp", 2, stop=2, depth=12),

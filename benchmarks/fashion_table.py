@@ -12,6 +12,7 @@ from ffebm.training.record import Epoch
 from ffebm.training.settings import Training
 
 NAMES = {"bp": "backpropagation", "ep": "EP", "implicit": "exact adjoint", "unrolled": "truncated unrolling"}
+KINDS = {"held": "held as at {}", "feedback": "feedback {}", "beta": "beta {}", "depth": "{} layers"}
 ORDER = list(NAMES)
 
 
@@ -150,7 +151,7 @@ def _odd(words: str) -> str:
     said = {"free": "not held", "val": "a tenth held out"}
     found = []
     for word in words.split():
-        for kind, text in (("held", "held as at {}"), ("feedback", "feedback {}"), ("depth", "{} layers")):
+        for kind, text in KINDS.items():
             if word.startswith(kind) and word != kind:
                 said[word] = text.format(word.removeprefix(kind))
         found.append(said.get(word, word))
