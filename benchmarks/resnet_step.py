@@ -7,13 +7,13 @@
 normalisation and a readout, at 1, 2 and 4 times the width. A ReLU and the convolution behind it settle
 together, the first ReLU with the first convolution too; normalisation is digital. "residual" is the network
 of `ffebm recipe residual` on images of that size, energy blocks of 2 and 3 layers with skips inside and
-across, at 1 and 2 times the width: layers feel those above with `--feedback` of their strength, and a nudge
-is as much stronger, as in the recipe. Torch's is the feedforward network.
+across, at 1 and 2 times the width. In either, layers feel those above with `--feedback` of their strength,
+and a nudge is as much stronger, as in the recipe. Torch's is the feedforward network.
 
 Random images, initial weights, one thread, processor time; steps are taken in turns and the fastest of each
-counts. "sweeps" are 60 free and 20 nudged ones, the default; "few" are 8 and 4, those of narrow recipes;
-"tol" stops each sample at a residual of 1e-3, with the step that suits it; "solved", on exact tiles, settles
-so to 1e-2 and solves for the adjoint to 1e-2 instead of nudging.
+counts. "sweeps" are 60 free and 20 nudged ones, the default; "few" are 8 and 4, those of narrow recipes,
+"fewest" 4 and 2; "tol" stops each sample at a residual of 1e-3, with the step that suits it; "solved", on
+exact tiles, settles so to 1e-2 and solves for the adjoint to 1e-2 instead of nudging.
 
 Cosines are the lowest and the mean over matrices of weights, against the exact adjoint of a state that has
 settled to 1e-7 on exact tiles in 64 bits.
@@ -41,6 +41,7 @@ EXACT = ffebm.Settle(free_sweeps=2000, nudged_sweeps=2000, tol=1e-7)
 WAYS: dict[str, tuple[Gradient, ffebm.Settle]] = {
     "sweeps": (ffebm.EP(), ffebm.Settle()),
     "few": (ffebm.EP(), ffebm.Settle(free_sweeps=8, nudged_sweeps=4)),
+    "fewest": (ffebm.EP(), ffebm.Settle(free_sweeps=4, nudged_sweeps=2)),
     "tol": (ffebm.EP(), AUTO),
     "solved": (ffebm.Implicit(1e-2), ROUGH),
 }
@@ -141,7 +142,7 @@ def resnet8(width: int, feedback: float) -> Case:
             model.eval(), example, hardware=hardware, block_size=2, settle=settle, feedback=feedback
         )
 
-    return Case(model, compiled, COLOURS)
+    return Case(model, compiled, COLOURS, None if feedback == 1 else ffebm.EP().beta / feedback)
 
 
 def residual(width: int, feedback: float) -> Case:
