@@ -60,6 +60,7 @@ class Run:
         feedback: Of each layer from the one above it in its block, of the published strength.
         val: A tenth of the training images is held out, to choose settings by.
         beta: Nudge of "ep" where it is not the recipe's.
+        sweeps: Free and nudged ones where they are not the recipe's.
         depth: Layers of the network, 6 or 12.
     """
 
@@ -73,6 +74,7 @@ class Run:
     feedback: float = 1.0
     val: bool = False
     beta: float | None = None
+    sweeps: tuple[int, int] | None = None
     depth: Literal[6, 12] = 6
 
     @property
@@ -83,6 +85,7 @@ class Run:
         odd += [f"feedback{self.feedback:g}"] if self.feedback != 1 else []
         odd += [f"epochs{self.epochs}"] if self.epochs != 10 else []
         odd += [f"beta{self.beta:g}"] if self.beta is not None else []
+        odd += ["sweeps{}+{}".format(*self.sweeps)] if self.sweeps else []
         odd += ["val"] if self.val else []
         network = [] if self.depth == 6 else [f"depth{self.depth}"]
         return "-".join([self.method, str(self.block_size), *network, f"seed{self.seed}", *odd])
@@ -101,8 +104,17 @@ class Run:
             block_size=1 if self.method == "bp" else self.recipe.block_size,
             digital=self.recipe.digital,
             boundary="digital" if self.method == "bp" and not self.hold else self.recipe.boundary,
-            settle=self.recipe.settling(self.width),
+            settle=self.settling,
         )
+
+    @property
+    def settling(self) -> ffebm.Settle:
+        """How its blocks settle."""
+        settle = self.recipe.settling(self.width)
+        if self.sweeps is None:
+            return settle
+        free, nudged = self.sweeps
+        return msgspec.structs.replace(settle, free_sweeps=free, nudged_sweeps=nudged)
 
     def training(self) -> Training:
         """The recipe's settings, on all training images."""
@@ -127,7 +139,7 @@ class Run:
         if self.method in ("implicit", "bp"):
             return ffebm.Implicit(tol=1e-5)
         if self.method == "unrolled":
-            return ffebm.Unrolled(self.recipe.settling(self.width).nudged_sweeps)
+            return ffebm.Unrolled(self.settling.nudged_sweeps)
         return ffebm.EP(beta=training.beta, cost=True)
 
 
@@ -140,6 +152,8 @@ RUNS: tuple[Run, ...] = (
     *_WEAKER,
     *(Run("implicit", 2, seed, stop=3, feedback=WEAKER) for seed in range(3)),
     Run("ep", 2, stop=3, feedback=WEAKER, beta=0.05),
+    *(Run("ep", 3, seed, feedback=WEAKER, sweeps=(6, 3)) for seed in range(3)),
+    Run("ep", 2, feedback=WEAKER, sweeps=(4, 2)),
     Run("ep", 3, feedback=WEAKER),
     Run("ep", 6, feedback=0.1),
     Run("bp", 2, stop=2, depth=12),

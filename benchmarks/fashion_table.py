@@ -12,7 +12,14 @@ from ffebm.training.record import Epoch
 from ffebm.training.settings import Training
 
 NAMES = {"bp": "backpropagation", "ep": "EP", "implicit": "exact adjoint", "unrolled": "truncated unrolling"}
-KINDS = {"held": "held as at {}", "feedback": "feedback {}", "beta": "beta {}", "depth": "{} layers"}
+KINDS = {
+    "held": "held as at {}",
+    "feedback": "feedback {}",
+    "beta": "beta {}",
+    "sweeps": "{} sweeps",
+    "depth": "{} layers",
+}
+"""What is odd in a run, by the start of its word."""
 ORDER = list(NAMES)
 
 
