@@ -94,6 +94,16 @@ def pass_order(
     )
 
 
+def units_without_tiles(
+    graph: Graph, hardware: Hardware, options: Options, settle: Settle
+) -> dict[str, str] | None:
+    """The group of digital units of each node of a machine without tiles; None if one has none."""
+    if any(hardware.units_for(node.op) is None for node in graph.nodes):
+        return None
+    measured = partial(_measured, settle, None)
+    return Partition(goal_of(options), batch_of, settle.free_sweeps, measured).without_tiles(graph, hardware)
+
+
 def _measured(
     settle: Settle, tried: Remembered | None, graph: Graph, hardware: Hardware, seconds: float
 ) -> Measured | None:
@@ -324,7 +334,9 @@ def emit(
     segments, segment_of, tensors = emit_segments(graph)
     tiles, crossbars = emit_tiles(graph, hardware, levels=not options.no_weights)
     scheduled = schedules_of(graph, hardware, settle, options.batch, options.objective, tried)
-    twins = twins_of(graph, hardware, settle, scheduled)
+    twins = twins_of(
+        graph, hardware, settle, scheduled, units_without_tiles(graph, hardware, options, settle)
+    )
     plan = Plan(
         schema=SCHEMA,
         source=source,

@@ -14,7 +14,7 @@ from msgspec import structs
 from onnx import ModelProto
 
 from ffebm.collection import collecting_later
-from ffebm.compiler.driver import emit, pass_order, run_passes
+from ffebm.compiler.driver import emit, pass_order, run_passes, units_without_tiles
 from ffebm.compiler.onnx.from_onnx import from_onnx, without_weights
 from ffebm.compiler.own_passes import Pass, own_passes, with_own
 from ffebm.graph.graph import Graph, Stage
@@ -211,9 +211,11 @@ class Variants:
         groups = [(group.name, group.count, group.core) for group in hardware.analog]
         machine = (groups, hardware.digital, hardware.memory, hardware.network)
         runs, objective = variant.options.batch, variant.options.objective
-        key = self._key(variant) + msgspec.json.encode((machine, variant.settle, runs, objective))
+        asked = runs, objective, variant.options.effort
+        key = self._key(variant) + msgspec.json.encode((machine, variant.settle, asked))
         if key not in self._twins:
-            self._twins[key] = totals_without_tiles(graph, hardware, variant.settle, runs, objective)
+            units = units_without_tiles(graph, hardware, variant.options, variant.settle)
+            self._twins[key] = totals_without_tiles(graph, hardware, variant.settle, runs, objective, units)
         return self._twins[key]
 
 

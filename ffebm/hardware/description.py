@@ -227,7 +227,11 @@ class Hardware(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     def units_for(self, op: str) -> DigitalGroup | None:
         """The first group of digital units that run an op; None if none do."""
-        return next((group for group in self.digital if group.runs(op)), None)
+        return next(iter(self.all_units_for(op)), None)
+
+    def all_units_for(self, op: str) -> tuple[DigitalGroup, ...]:
+        """The groups of digital units that run an op."""
+        return tuple(group for group in self.digital if group.runs(op))
 
     @property
     def has_cells(self) -> bool:

@@ -1,14 +1,16 @@
 """What each energy block could be: digital, or on tiles of a group with a layout and so many replicas.
 
 Blocks that share a weight choose together, since a weight lies in one group and in one way. Options that cost
-more of everything than another one are left out, and so are those that save next to no time.
+more of everything than another one are left out, and so are those that save next to no time. Where several
+groups of digital units run an op, digital blocks and digital nodes choose between these too.
 """
 
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 
 from msgspec.structs import replace as changed
 
@@ -19,8 +21,8 @@ from ffebm.graph.windows import positions, two_way_weights, windows_of
 from ffebm.graph.work import elements, macs, rows
 from ffebm.hardware.description import AnalogGroup, Hardware
 from ffebm.mapping.block_cost import BlockCost
-from ffebm.mapping.crossings import crossings
-from ffebm.mapping.digital_cost import carrying, digital_cost, transfer_cost, work_of
+from ffebm.mapping.crossings import digital_price, digital_ways
+from ffebm.mapping.digital_cost import carrying, transfer_cost
 from ffebm.mapping.layout import Layout, layouts_of, turned_size
 from ffebm.mapping.solver.price import Price
 
@@ -38,19 +40,21 @@ LADDER = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512,
 
 @dataclass(frozen=True)
 class Option:
-    """One thing that blocks with common weights could be.
+    """One thing that blocks with common weights, or a digital node, could be.
 
     Attributes:
         group: The group of tiles; empty if digital.
         layouts: Of their weights, with replicas; none if digital.
         prices: Of each block; tiles and area are those of the first one.
         roomy: Tiles that it takes if each bundle lies among others of its own size.
+        units: If digital, the group of digital units of each node, by name.
     """
 
     group: str
     layouts: tuple[Layout, ...]
     prices: tuple[Price, ...]
     roomy: float = 0.0
+    units: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def replicas(self) -> int:
@@ -95,22 +99,31 @@ class Run:
 
 @dataclass(frozen=True)
 class Choosing:
-    """Blocks that choose one option together.
+    """Blocks that choose one option together, or a digital node outside of them that several groups run.
 
     Attributes:
-        blocks: In graph order.
-        options: Digital first, where a digital unit runs all their nodes.
+        blocks: In graph order; none of a digital node.
+        options: Digital first, where digital units run all nodes: at first each in its first group.
     """
 
     blocks: tuple[EnergyBlock, ...]
     options: tuple[Option, ...]
 
+    @property
+    def digital(self) -> tuple[Option, ...]:
+        """The options without tiles."""
+        return tuple(option for option in self.options if not option.group)
+
+    def alike(self, number: int) -> list[int]:
+        """Options on the tiles of the same group as another; of a digital one that itself."""
+        group = self.options[number].group
+        return [n for n, option in enumerate(self.options) if option.group == group] if group else [number]
+
     def within(self, number: int, seconds: float) -> int:
         """The option in the group of another that takes fewest tiles for some seconds, or else is fastest."""
-        group = self.options[number].group
-        alike = [n for n, option in enumerate(self.options) if option.group == group]
+        alike = self.alike(number)
         fast = [n for n in alike if self.options[n].seconds <= seconds]
-        if fast and group:
+        if fast and self.options[number].group:
             return min(fast, key=lambda n: sum(self.options[n].prices[0].tiles.values()))
         return min(alike, key=lambda n: self.options[n].seconds)
 
@@ -118,7 +131,7 @@ class Choosing:
 def choosing_of(
     graph: Graph, hardware: Hardware, run: Run, *, tiles: int | None = None, replicas: float = math.inf
 ) -> tuple[Choosing, ...]:
-    """All blocks with what they could be, in graph order.
+    """All blocks with what they could be, in graph order; then digital nodes that several groups run.
 
     Args:
         graph: A graph with energy blocks.
@@ -132,10 +145,13 @@ def choosing_of(
     for node in graph.nodes:
         if node.block is not None:
             members[node.block].append(node)
-    return tuple(
-        Choosing(blocks, tuple(_Pricing(graph, hardware, blocks, members, run, most, replicas).options()))
-        for blocks in _sharing(graph)
+    blocks = (
+        Choosing(some, tuple(_Pricing(graph, hardware, some, members, run, most, replicas).options()))
+        for some in _sharing(graph)
     )
+    free = (node for node in graph.nodes if node.block is None)
+    alone = (Choosing((), tuple(digital_options(graph, hardware, [[node]]))) for node in free)
+    return (*blocks, *(some for some in alone if len(some.options) > 1))
 
 
 def _sharing(graph: Graph) -> list[tuple[EnergyBlock, ...]]:
@@ -168,9 +184,9 @@ class _Pricing:
 
     def options(self) -> Iterator[Option]:
         """Digital if that goes, then groups in the order of the machine, few tiles first."""
-        digital = self._digital()
-        if digital is not None:
-            yield digital
+        yield from digital_options(
+            self.graph, self.hardware, [self.members[block.id] for block in self.blocks]
+        )
         cells = max(admission_of(block.physics).cells_a_weight for block in self.blocks)
         for group in self.hardware.analog:
             if not group.holds(cells):
@@ -178,12 +194,6 @@ class _Pricing:
             found = list(self._on_tiles(group))
             alone = [option for option in found if option.bundles <= self.most[group.name]]
             yield from _worth_it(alone or found)  # a tile for each bundle, if that can be
-
-    def _digital(self) -> Option | None:
-        prices = [digital_price(self.graph, self.hardware, self.members[block.id]) for block in self.blocks]
-        if any(price is None for price in prices):
-            return None
-        return Option("", (), tuple(price for price in prices if price is not None))
 
     @cached_property
     def _at_once(self) -> dict[str, int]:
@@ -366,23 +376,17 @@ def _worth_it(options: list[Option]) -> Iterator[Option]:
             yield option
 
 
-def digital_price(graph: Graph, hardware: Hardware, nodes: Sequence[Node]) -> Price | None:
-    """Of nodes one after the other on digital units, with what crosses between groups of these.
+def digital_options(graph: Graph, hardware: Hardware, parts: Sequence[Sequence[Node]]) -> Iterator[Option]:
+    """Digital, with the ways to share nodes out over the groups of digital units that run them.
 
-    Returns:
-        The price; None if no unit runs one of the nodes.
+    Args:
+        graph: With the nodes.
+        hardware: The machine.
+        parts: The nodes of each block.
+
+    Yields:
+        First that with each node in the first group that runs it; nothing where no unit runs one.
     """
-    seconds, joules = 0.0, 0.0
-    busy: dict[str, float] = defaultdict(float)
-    for node in nodes:
-        group = hardware.units_for(node.op)
-        if group is None:
-            return None
-        cost = digital_cost(hardware, group, work_of(graph, node))
-        seconds, joules = seconds + cost.seconds, joules + cost.cost.energy
-        busy[group.name] += cost.seconds / group.count
-    for crossing in crossings(graph, hardware, nodes):
-        seconds, joules = seconds + crossing.seconds, joules + crossing.joules
-        for unit, carrying_s in crossing.busy.items():
-            busy[unit] += carrying_s
-    return Price(seconds, joules, busy=dict(busy))
+    for units in digital_ways(graph, hardware, list(chain.from_iterable(parts))):
+        prices = (digital_price(graph, hardware, nodes, units) for nodes in parts)
+        yield Option("", (), tuple(prices), units=units)

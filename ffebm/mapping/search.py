@@ -242,7 +242,7 @@ class Search:
         first = self._competing(list(dict.fromkeys(picks)))
         shortest = self.goal.objective in FOR_TIME
         even = chain.from_iterable(self._even(picked) for picked in first[:1] if shortest)
-        everything = chain(first, map(self._closer, first), even)
+        everything = chain(first, map(self._usual, first), map(self._closer, first), even)
         if self.goal.limited or self._tries() is not None:
             return [self.tried(picked) for picked in _unique(everything)]
         most = max(len(first), self.goal.effort // A_SCHEDULE, self._affordable())
@@ -368,6 +368,10 @@ class Search:
                 if other != self.goal.objective:
                     yield from self._packed(whole, other, Limits())[1]
 
+    def _usual(self, picked: tuple[int, ...]) -> tuple[int, ...]:
+        """The same on tiles, and each digital node in the first group of units that runs it."""
+        return tuple(n if some.options[n].group else 0 for some, n in zip(self.choosing, picked, strict=True))
+
     def _closer(self, picked: tuple[int, ...]) -> tuple[int, ...]:
         """What is on tiles there, in the fastest way that packs: each takes what costs least, time and tiles.
 
@@ -403,8 +407,7 @@ class Search:
 
         cheapest = []
         for some, n in zip(self.choosing, picked, strict=True):
-            group = some.options[n].group
-            alike = [k for k, option in enumerate(some.options) if option.group == group]
+            alike = some.alike(n)
             prices = [price(some.options[k]) for k in alike]
             cheapest.append(alike[prices.index(min(prices))])
         return tuple(cheapest)
@@ -417,7 +420,7 @@ class Search:
             steps += [
                 (option.seconds - now.seconds, place, number)
                 for number, option in enumerate(some.options)
-                if option.group == now.group and option.seconds < now.seconds
+                if now.group and option.group == now.group and option.seconds < now.seconds
             ]
         taken: set[int] = set()
         left = BUNDLES * self.goal.effort // 1000

@@ -8,10 +8,13 @@ from graphlib import TopologicalSorter
 from ffebm.graph.graph import Graph, Node, captured
 from ffebm.hardware.description import Hardware
 from ffebm.hardware.silicon import watts
-from ffebm.mapping.crossings import carried, digital_homes
-from ffebm.mapping.options import DIGITAL, Choosing, digital_price
+from ffebm.mapping.crossings import carried, digital_price, viewed
+from ffebm.mapping.options import DIGITAL, Choosing
 from ffebm.mapping.solver.price import Price
 from ffebm.mapping.solver.problem import Candidate, Decision, Figures, Link, Problem, figures_of
+
+Worker = str | int
+"""A digital node by name, or a block by id."""
 
 
 @dataclass(frozen=True)
@@ -66,31 +69,26 @@ def whole_choice(graph: Graph, hardware: Hardware, choosing: Sequence[Choosing])
         choosing: Its blocks with their options.
     """
     home = {block.id: (some, number) for some in choosing for number, block in enumerate(some.blocks)}
-    parted = _parted(graph, hardware)
+    seats = seats_of(graph, hardware, choosing)
+    parted = _parted(graph, choosing)
     order = _ordered(graph, parted)
     at = {unit: position for position, unit in enumerate(order)}
-    first = {id(some): min(at[block.id] for block in some.blocks) for some in choosing}
+    first = {id(some): min(at[worker] for worker in _workers(some)) for some in choosing}
     nodes = {node.name: node for node in graph.nodes}
-    homes = digital_homes(graph, hardware)
+    made = {value: node.name for node in graph.nodes for value in node.outputs if value}
     decisions: list[Decision] = []
     for position, unit in enumerate(order):
         if isinstance(unit, str):
-            node = nodes[unit]
-            alone = Candidate(_node_price(graph, hardware, node), homes.get(node.outputs[0], DIGITAL))
-            if node.block is None:
-                decisions.append(Decision((alone,)))
-            else:
-                some, _ = home[node.block]
-                own = tuple(Candidate(Price()) if option.group else alone for option in some.options)
-                decisions.append(Decision(own, first[id(some)]))
+            seat = seats[unit]
+            own = _of_node(graph, hardware, nodes[unit], seat)
         else:
-            some, number = home[unit]
-            root = first[id(some)]
-            place = _home_of(graph, homes, unit) if unit not in parted else ""
-            own = _candidates(some, number, place, whole=unit not in parted)
-            decisions.append(Decision(own, None if root == position else root))
-    always = _always_on(graph, hardware)
-    groups = sorted(set(homes.values()))
+            seat = Seat(home[unit][0])
+            places = seats[made[graph.blocks[unit].outputs[0]]].places if unit not in parted else None
+            own = _of_block(*home[unit], places)
+        root = position if seat.some is None else first[id(seat.some)]
+        decisions.append(Decision(own, None if root == position else root))
+    always = _always_on(graph, hardware, choosing)
+    groups = sorted({place for seat in seats.values() for place in seat.places} - {""})
     problem = Problem(
         _with_leakage(hardware, decisions, always),
         tuple(_links(graph, hardware, at, parted, groups if len(groups) > 1 else ())),
@@ -100,9 +98,93 @@ def whole_choice(graph: Graph, hardware: Hardware, choosing: Sequence[Choosing])
     return WholeChoice(problem, where, tuple((some, first[id(some)]) for some in choosing))
 
 
-def _always_on(graph: Graph, hardware: Hardware) -> dict[str, str]:
-    """A unit of each digital group that has something to do whatever the blocks choose, by group."""
-    groups = [hardware.units_for(node.op) for node in graph.nodes if node.block is None]
+# --- where nodes run -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Seat:
+    """Where a node runs, and what decides it.
+
+    Attributes:
+        some: Whose choice it hangs on; None if on none.
+        places: By the option that is taken there: a group of digital units; empty on tiles.
+    """
+
+    some: Choosing | None = None
+    places: tuple[str, ...] = ()
+
+
+def seats_of(graph: Graph, hardware: Hardware, choosing: Sequence[Choosing]) -> dict[str, Seat]:
+    """Where each node runs, by name; a view of a digital value lies where that does."""
+    owner: dict[Worker, Choosing] = {worker: some for some in choosing for worker in _workers(some)}
+    makers = {value: node for node in graph.nodes for value in node.outputs if value}
+    several, seats = len(hardware.digital) > 1, dict[str, Seat]()
+    for node in graph.nodes:
+        units = hardware.units_for(node.op)
+        usual = units.name if units else DIGITAL
+        some = owner.get(_unit(node))
+        maker = makers.get(viewed(graph, node) or "") if several else None
+        seen = None if maker is None else seats[maker.name]
+        if some is not None:
+            places = [option.units.get(node.name, "") for option in some.options]
+            if seen is not None and seen.some is some:
+                places = [here and (there or here) for here, there in zip(places, seen.places, strict=True)]
+            elif seen is not None and seen.some is None:
+                places = [here and seen.places[0] for here in places]
+            seats[node.name] = Seat(some, tuple(places))
+        elif seen is not None:
+            places = [place or usual for place in seen.places]
+            alike = len(set(places)) == 1
+            seats[node.name] = Seat(None, (places[0],)) if alike else Seat(seen.some, tuple(places))
+        else:
+            seats[node.name] = Seat(None, (usual,))
+    return seats
+
+
+def _of_node(graph: Graph, hardware: Hardware, node: Node, seat: Seat) -> tuple[Candidate, ...]:
+    """A node's candidates: nothing on tiles, whose block has the price, or where no unit runs its op.
+
+    A node of no unit is refused by the partition.
+    """
+    found = []
+    for number, place in enumerate(seat.places):
+        runs = hardware.units_for(node.op)
+        group = runs.name if runs else ""
+        if seat.some is not None:
+            group = seat.some.options[number].units.get(node.name, group)
+        price = digital_price(graph, hardware, [node], {node.name: group}) if group and place else Price()
+        found.append(Candidate(price, place))
+    return tuple(found)
+
+
+def _of_block(some: Choosing, number: int, places: Sequence[str] | None) -> tuple[Candidate, ...]:
+    """A block's candidates; of a parted one a digital candidate takes nothing, since its nodes do.
+
+    Args:
+        some: The block's choice.
+        number: Which of its blocks.
+        places: The one group of digital units that runs all nodes, by option; None if it is parted.
+    """
+    return tuple(
+        Candidate(option.prices[number])
+        if option.group
+        else Candidate(Price() if places is None else option.prices[number], place)
+        for option, place in zip(some.options, places or [""] * len(some.options), strict=True)
+    )
+
+
+def _workers(some: Choosing) -> list[Worker]:
+    """What takes part in a choice: blocks by id, or a digital node by name."""
+    return [block.id for block in some.blocks] or list(some.options[0].units)
+
+
+# --- leakage ---------------------------------------------------------------------------------------------
+
+
+def _always_on(graph: Graph, hardware: Hardware, choosing: Sequence[Choosing]) -> dict[str, str]:
+    """A unit of each digital group that has something to do whatever is chosen, by group."""
+    free = {worker for some in choosing for worker in _workers(some)}
+    groups = [hardware.units_for(node.op) for node in graph.nodes if _unit(node) not in free]
     return {group.name: _first_unit(hardware, group.name) for group in groups if group is not None}
 
 
@@ -138,12 +220,8 @@ def _with_leakage(
     )
 
 
-Worker = str | int
-"""A digital node by name, or a block by id."""
-
-
-def _parted(graph: Graph, hardware: Hardware) -> dict[int, list[Node]]:
-    """Blocks whose nodes run on several groups of digital units, where they are digital, with these nodes.
+def _parted(graph: Graph, choosing: Sequence[Choosing]) -> dict[int, list[Node]]:
+    """Blocks whose nodes run on several groups of digital units, if some option says so, with these nodes.
 
     Each node of theirs is an item of its own, tied to the block: what crosses between groups is a link then.
     """
@@ -151,17 +229,12 @@ def _parted(graph: Graph, hardware: Hardware) -> dict[int, list[Node]]:
     for node in graph.nodes:
         if node.block is not None:
             members.setdefault(node.block, []).append(node)
-    names = {op: units.name for op in {node.op for node in graph.nodes} if (units := hardware.units_for(op))}
+    ways = {block.id: [option.units for option in some.digital] for some in choosing for block in some.blocks}
     return {
         block: nodes
         for block, nodes in members.items()
-        if len({names[node.op] for node in nodes if node.op in names}) > 1
+        if any(len({units[node.name] for node in nodes}) > 1 for units in ways[block])
     }
-
-
-def _home_of(graph: Graph, homes: Mapping[str, str], block: int) -> str:
-    """The one group of digital units that runs all nodes of a block."""
-    return homes.get(graph.blocks[block].outputs[0], DIGITAL)
 
 
 def _unit(node: Node) -> Worker:
@@ -232,18 +305,3 @@ def _links(
     for block, nodes in parted.items():
         links.append(Link(at[block], tuple(at[node.name] for node in nodes), Price()))
     return links
-
-
-def _node_price(graph: Graph, hardware: Hardware, node: Node) -> Price:
-    """Of a digital node; nothing where no unit runs its op, which the partition refuses."""
-    return digital_price(graph, hardware, [node]) or Price()
-
-
-def _candidates(some: Choosing, number: int, place: str, *, whole: bool) -> tuple[Candidate, ...]:
-    """A block's; of a parted one the digital candidate takes nothing, since its nodes do."""
-    return tuple(
-        Candidate(option.prices[number])
-        if option.group
-        else Candidate(option.prices[number] if whole else Price(), place)
-        for option in some.options
-    )

@@ -5,6 +5,7 @@ replicas. The weights of blocks on tiles are cut as that says; the nodes of the 
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -24,6 +25,9 @@ from ffebm.passes.placement import Placement
 from ffebm.plan.mapping import MappedBlocks, PricedOption
 from ffebm.plan.mapping import Mapping as Mapped
 from ffebm.plan.summary import engineering
+
+NOTES = SHORT, PRICED, LIMITED = "because the tiles ran out", "by price", "to keep the limits"
+"""Why blocks are digital, for notes that count them."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class Partition:
 
     def run(self, graph: Graph, hardware: Hardware) -> None:
         """Choose, cut the weights that stay on tiles, and give every node a unit and a reason."""
-        if not graph.blocks:
+        if not graph.blocks and not self._several(graph, hardware):
             _apply(graph, hardware, hardware, self.goal, (), ())
             return
         best, whole = self._best(graph, hardware)
@@ -61,6 +65,23 @@ class Partition:
             self.tell(_record(graph, self.goal, best.everything, best.options, best.searched))
         _apply(graph, hardware, best.machine, self.goal, best.choosing, best.options)
         _note(graph)
+
+    def without_tiles(self, graph: Graph, hardware: Hardware) -> dict[str, str]:
+        """The group of digital units of each node, by name, if nothing is on tiles; limits are not looked at.
+
+        Args:
+            graph: With or without energy blocks; all its ops run on digital units.
+            hardware: The machine.
+        """
+        nodes = [replace(node, unit="digital", block=None) for node in graph.nodes]
+        alone = replace(graph, nodes=nodes, blocks=[], parts={}, places={}, notes=[])
+        free = Goal(self.goal.objective, effort=self.goal.effort)
+        replace(self, goal=free, tell=None).run(alone, hardware)
+        return {node.name: node.group for node in alone.nodes}
+
+    def _several(self, graph: Graph, hardware: Hardware) -> bool:
+        """Some node may run on several groups of digital units."""
+        return any(len(hardware.all_units_for(op)) > 1 for op in {node.op for node in graph.nodes})
 
     def _best(self, graph: Graph, hardware: Hardware) -> "tuple[_Found, _Found | None]":
         """The best mapping on the machine, or on it without some of its groups.
@@ -129,7 +150,7 @@ class Partition:
         run = Run(self.batch(graph), self.sweeps)
         tiles, replicas = self.goal.tiles, self.goal.replicas
         everything = choosing_of(graph, machine, run, tiles=tiles, replicas=replicas)
-        if not all(any(option.group for option in some.options) for some in everything):
+        if not all(any(option.group for option in some.options) for some in everything if some.blocks):
             raise UsageError("no tiles for some block", hint="a machine whose tiles hold its weights")
         choosing = tuple(_not_slow(some, self.goal.slowdown) for some in everything)
 
@@ -209,7 +230,7 @@ def _smaller(graph: Graph, machine: Hardware, used: Collection[str]) -> Iterator
     ops = {node.op for node in graph.nodes}
     for group in machine.digital:
         fewer = _without(machine, group.name)
-        if group in map(machine.units_for, ops) and None not in map(fewer.units_for, ops):
+        if any(map(group.runs, ops)) and None not in map(fewer.units_for, ops):
             yield fewer
 
 
@@ -225,10 +246,9 @@ def _without(machine: Hardware, name: str) -> Hardware:
 
 def _not_slow(some: Choosing, slowdown: float) -> Choosing:
     """Without tiles that are more than so many times slower than digital units."""
-    digital = some.options[0]
-    if digital.group or slowdown == math.inf:
+    if not some.digital or slowdown == math.inf:
         return some
-    most = slowdown * digital.seconds
+    most = slowdown * min(option.seconds for option in some.digital)
     return replace(some, options=tuple(o for o in some.options if not o.group or o.seconds <= most))
 
 
@@ -243,7 +263,7 @@ def _apply(
     choosing: Sequence[Choosing],
     options: Sequence[Option],
 ) -> None:
-    """Blocks on tiles with their parts; every other node in the first group of digital units that runs it.
+    """Blocks on tiles with their parts; every other node in a group of digital units.
 
     Args:
         graph: With energy blocks.
@@ -267,7 +287,7 @@ def _apply(
     _renumber(graph, [block for block in graph.blocks if block.id in groups], groups, members)
     graph.parts = {layout.weight: layout.parts() for layout in _layouts(hardware, goal, choosing, options)}
     graph.places = {}
-    _assign(graph, machine)
+    _assign(graph, machine, {name: unit for option in options for name, unit in option.units.items()})
 
 
 def _layouts(
@@ -315,8 +335,8 @@ def _renumber(
     graph.blocks = renamed
 
 
-def _assign(graph: Graph, hardware: Hardware) -> None:
-    """A group of the machine for every node: that of its block, or the first whose digital units run its op.
+def _assign(graph: Graph, hardware: Hardware, chosen: Mapping[str, str]) -> None:
+    """A group of the machine for every node: its block's, the chosen one, or the first that runs its op.
 
     Raises:
         HardwareError: If no unit runs the op of a node.
@@ -334,7 +354,7 @@ def _assign(graph: Graph, hardware: Hardware) -> None:
                 hint=f"add {node.op!r} to ops of a [[digital]] in {hardware.name}",
                 location=node.location or Location(graph.source, node.name),
             )
-        node.group = units.name
+        node.group = chosen.get(node.name, units.name)
 
 
 # --- saying why --------------------------------------------------------------------------------------
@@ -344,33 +364,36 @@ def _say_why(
     graph: Graph, hardware: Hardware, goal: Goal, choosing: Sequence[Choosing], options: Sequence[Option]
 ) -> None:
     """A reason for the nodes of blocks that become digital, and a note that counts them."""
-    members = _members(graph)
+    members = {block: [node.name for node in nodes] for block, nodes in _members(graph).items()}
+    named = {node.name: node for node in graph.nodes}
     free = _free(hardware, goal, boxes_of(choosing, options))
-    short = priced = limited = 0
+    counts: Counter[str] = Counter()
     for some, option in zip(choosing, options, strict=True):
         if option.group:
             continue
-        ranked = [_lacking(hardware, some, other, free) for other in some.options if other.group]
-        lacking, needs, group = min(ranked)
-        slow = len(_not_slow(some, goal.slowdown).options) == 1
-        if goal.objective != "analog" or slow:
-            priced += len(some.blocks)
-            reason = _price_reason(goal, some, fits=not lacking)
-        elif goal.limited and not lacking:
-            limited += len(some.blocks)
-            reason = _price_reason(goal, some, fits=True)
-        else:
-            short += len(some.blocks)
-            reason = f"no tile left: needs {needs}, {free[group]} free"
-        for block in some.blocks:
-            for node in members[block.id]:
-                node.reason = reason
-    if short:
-        graph.notes.append(f"{_blocks(short)} digital because the tiles ran out")
-    if priced:
-        graph.notes.append(f"{_blocks(priced)} digital by price")
-    if limited:
-        graph.notes.append(f"{_blocks(limited)} digital to keep the limits")
+        where = _units_reason(goal, some, option)
+        for name in option.units if not some.blocks else ():
+            named[name].reason += f"; {where}"
+        if some.blocks:
+            note, reason = _why_digital(hardware, goal, some, option, free)
+            counts[note] += len(some.blocks)
+            for name in (name for block in some.blocks for name in members[block.id]):
+                named[name].reason = f"{reason}; {where}" if where else reason
+    graph.notes += [f"{_blocks(counts[note])} digital {note}" for note in NOTES if counts[note]]
+
+
+def _why_digital(
+    hardware: Hardware, goal: Goal, some: Choosing, option: Option, free: Mapping[str, int]
+) -> tuple[str, str]:
+    """Why blocks are digital, for the note that counts them and for their nodes."""
+    ranked = [_lacking(hardware, some, other, free) for other in some.options if other.group]
+    lacking, needs, group = min(ranked)
+    slow = len(_not_slow(some, goal.slowdown).options) == len(some.digital)
+    if goal.objective != "analog" or slow:
+        return PRICED, _price_reason(goal, some, option, fits=not lacking)
+    if goal.limited and not lacking:
+        return LIMITED, _price_reason(goal, some, option, fits=True)
+    return SHORT, f"no tile left: needs {needs}, {free[group]} free"
 
 
 def _compared(goal: Goal, best: _Found, whole: _Found | None) -> str:
@@ -409,14 +432,35 @@ def _needs(hardware: Hardware, some: Choosing, option: Option) -> int:
     return tiles_needed(hardware.analog_group(option.group), boxes)
 
 
-def _price_reason(goal: Goal, some: Choosing, *, fits: bool) -> str:
+def _units_reason(goal: Goal, some: Choosing, option: Option) -> str:
+    """Time and energy on the digital units that were taken, and on those that would take least otherwise."""
+    others = [other for other in some.digital if other is not option]
+    if not others:
+        return ""
+
+    def price(one: Option) -> float:
+        figures = {"energy": one.joules, "edp": one.seconds * one.joules}
+        return figures.get(goal.objective, one.seconds)
+
+    def text(one: Option) -> str:
+        return f"{engineering(one.seconds, 's')}, {engineering(one.joules, 'J')}"
+
+    def units(one: Option) -> str:
+        return " and ".join(dict.fromkeys(one.units.values()))
+
+    other = min(others, key=price)
+    why = ", no gain for the whole" if price(other) < price(option) else ""
+    return f"on {units(option)}: {text(option)} there, {text(other)} on {units(other)}{why}"
+
+
+def _price_reason(goal: Goal, some: Choosing, digital: Option, *, fits: bool) -> str:
     """Time, or energy, of the digital units and of the best tiles."""
     energy = goal.objective == "energy"
 
     def price(option: Option) -> float:
         return option.joules if energy else option.seconds
 
-    digital, tiles = some.options[0], min((o for o in some.options if o.group), key=price)
+    tiles = min((o for o in some.options if o.group), key=price)
     unit = "J" if energy else "s"
     many = "1 tile" if tiles.bundles == 1 else f"{tiles.bundles} tiles"
     there, here = engineering(price(digital), unit), engineering(price(tiles), unit)
@@ -447,6 +491,10 @@ def _record(
 ) -> Mapped:
     """What there was to choose, for the plan."""
     members = _members(graph)
+    chosen = [
+        (some, _mapped(some, option, [node.name for block in some.blocks for node in members[block.id]]))
+        for some, option in zip(choosing, options, strict=True)
+    ]
     return Mapped(
         objective=goal.objective,
         value=searched.value,
@@ -454,18 +502,20 @@ def _record(
         solved=searched.solved,
         bound=searched.bound,
         gap=searched.gap,
-        blocks=tuple(
-            MappedBlocks(
-                nodes=tuple(node.name for block in some.blocks for node in members[block.id]),
-                options=tuple(_priced(other) for other in some.options),
-                taken=some.options.index(option),
-            )
-            for some, option in zip(choosing, options, strict=True)
-        ),
+        blocks=tuple(one for some, one in chosen if some.blocks),
+        digital=tuple(one for some, one in chosen if not some.blocks),
     )
 
 
-def _priced(option: Option) -> PricedOption:
+def _mapped(some: Choosing, option: Option, nodes: Sequence[str]) -> MappedBlocks:
+    return MappedBlocks(
+        nodes=tuple(nodes or option.units),
+        options=tuple(_priced(other, several=len(some.digital) > 1) for other in some.options),
+        taken=some.options.index(option),
+    )
+
+
+def _priced(option: Option, *, several: bool) -> PricedOption:
     return PricedOption(
         group=option.group,
         layout=option.kind,
@@ -474,4 +524,5 @@ def _priced(option: Option) -> PricedOption:
         tiles=sum(option.prices[0].tiles.values()),
         seconds=option.seconds,
         joules=option.joules,
+        units=tuple(dict.fromkeys(option.units.values())) if several else (),
     )

@@ -10,8 +10,8 @@ Objective = Literal["analog", "latency", "throughput", "energy", "edp"]
 """What a mapping makes small; "analog" has the most work on tiles, then the least latency."""
 
 
-class PricedOption(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One thing that some blocks could be.
+class PricedOption(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One thing that some blocks, or a digital node, could be.
 
     Attributes:
         group: The group of tiles; empty if digital.
@@ -21,6 +21,7 @@ class PricedOption(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         tiles: Arrays that it fills, parts of them counted as such.
         seconds: Of one inference, with what is fetched for it.
         joules: Of one inference, with what is fetched for it.
+        units: If digital, the groups of digital units that run its nodes, where several groups could.
     """
 
     group: str
@@ -30,10 +31,11 @@ class PricedOption(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     tiles: float
     seconds: float
     joules: float
+    units: tuple[str, ...] = ()
 
 
 class MappedBlocks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Blocks that chose together, because they share a weight; most choose alone.
+    """Blocks that chose together, because they share a weight, or a digital node; most choose alone.
 
     Attributes:
         nodes: Names of their nodes.
@@ -46,7 +48,7 @@ class MappedBlocks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     taken: int
 
 
-class Mapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Mapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """How the blocks were mapped.
 
     Attributes:
@@ -58,6 +60,7 @@ class Mapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         bound: No choice has a smaller sum of prices.
         gap: Share by which the solver's own choice may be above the best sum.
         blocks: What each block could be, in graph order.
+        digital: What each node outside of blocks could be that several groups of digital units run.
     """
 
     objective: Objective
@@ -67,6 +70,7 @@ class Mapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     bound: float
     gap: float
     blocks: tuple[MappedBlocks, ...] = ()
+    digital: tuple[MappedBlocks, ...] = ()
 
 
 def mapping_problems(mapping: Mapping, nodes: set[str]) -> Iterator[str]:
@@ -81,7 +85,7 @@ def mapping_problems(mapping: Mapping, nodes: set[str]) -> Iterator[str]:
             yield f"its mapping has a {name} of {getattr(mapping, name)}"
     if mapping.bound > mapping.solved:
         yield f"its mapping is bounded by {mapping.bound}, and solved at {mapping.solved}"
-    for blocks in mapping.blocks:
+    for blocks in (*mapping.blocks, *mapping.digital):
         unknown = [name for name in blocks.nodes if name not in nodes]
         if unknown:
             yield f"its mapping knows a node {unknown[0]!r}, which there is not"

@@ -259,7 +259,9 @@ def _leaking(schedule: Schedule, leakage: float) -> Schedule:
     return structs.replace(schedule, leakage=leakage * schedule.makespan_s)
 
 
-def twins_of(graph: Graph, hardware: Hardware, settle: Settle, plan: Scheduled) -> dict[str, DigitalTwin]:
+def twins_of(
+    graph: Graph, hardware: Hardware, settle: Settle, plan: Scheduled, units: Mapping[str, str] | None = None
+) -> dict[str, DigitalTwin]:
     """The digital twin of a placed graph, by data type; none where no digital unit runs some op of it.
 
     Args:
@@ -267,13 +269,14 @@ def twins_of(graph: Graph, hardware: Hardware, settle: Settle, plan: Scheduled) 
         hardware: The machine.
         settle: How energy blocks settle.
         plan: The graph's own schedules.
+        units: The group of digital units of each node; the first that runs its op unless given.
     """
-    units = {node.op: hardware.units_for(node.op) for node in graph.nodes}
-    if None in units.values():
+    if any(hardware.units_for(node.op) is None for node in graph.nodes):
         return {}
-    alone = _alone(graph, hardware)
+    alone = _alone(graph, hardware, units)
     lists = TaskLists(alone, hardware, settle)
-    groups = {group.name: group for group in (*units.values(), hardware.host) if group is not None}
+    names = {node.group for node in alone.nodes} | {hardware.host.name}
+    groups = {group.name: group for group in hardware.digital if group.name in names}
     nodes = list(zip(graph.nodes, alone.nodes, strict=True))
     twins: dict[str, DigitalTwin] = {}
     for dtype in DTYPES:
@@ -305,7 +308,12 @@ def _bill(job: _Job[Priced]) -> _Bill:
 
 
 def totals_without_tiles(
-    graph: Graph, hardware: Hardware, settle: Settle, runs: int = 1, objective: Objective = "analog"
+    graph: Graph,
+    hardware: Hardware,
+    settle: Settle,
+    runs: int = 1,
+    objective: Objective = "analog",
+    units: Mapping[str, str] | None = None,
 ) -> dict[Total, float] | None:
     """What the digital twin takes in the type that digital units compute in.
 
@@ -315,13 +323,14 @@ def totals_without_tiles(
         settle: How energy blocks settle.
         runs: How many runs of the graph each schedule has in flight.
         objective: What bands of a training step are chosen for.
+        units: The group of digital units of each node; the first that runs its op unless given.
 
     Returns:
         Seconds and joules by figure; None if no digital unit runs some op.
     """
     if any(hardware.units_for(node.op) is None for node in graph.nodes):
         return None
-    alone = _alone(graph, hardware)
+    alone = _alone(graph, hardware, units)
     lists = TaskLists(alone, hardware, settle)
     bill = _bill(_Job(alone, hardware, lists, objective, runs, priced))
     return {
@@ -332,10 +341,12 @@ def totals_without_tiles(
     }
 
 
-def _alone(graph: Graph, hardware: Hardware) -> Graph:
-    """The graph without tiles, each op in the first group of digital units that runs it."""
-    units = {node.op: hardware.units_for(node.op) for node in graph.nodes}
-    return without_tiles(graph, {op: group.name for op, group in units.items() if group is not None})
+def _alone(graph: Graph, hardware: Hardware, units: Mapping[str, str] | None) -> Graph:
+    """The graph without tiles, each node in its group, or in the first of digital units that runs its op."""
+    if units is None:
+        first = {op: hardware.units_for(op) for op in {node.op for node in graph.nodes}}
+        units = {n.name: group.name for n in graph.nodes if (group := first[n.op]) is not None}
+    return without_tiles(graph, units)
 
 
 def _twin(graph: Graph, plan: Scheduled, bill: _Bill) -> DigitalTwin:
@@ -358,9 +369,9 @@ def without_tiles(graph: Graph, groups: Mapping[str, str]) -> Graph:
 
     Args:
         graph: The graph.
-        groups: The group of digital units for each op.
+        groups: The group of digital units of each node, by name.
     """
-    nodes = [replace(node, unit="digital", block=None, group=groups[node.op]) for node in graph.nodes]
+    nodes = [replace(node, unit="digital", block=None, group=groups[node.name]) for node in graph.nodes]
     return replace(graph, nodes=nodes, blocks=[], parts={}, places={})
 
 

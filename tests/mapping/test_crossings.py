@@ -1,9 +1,11 @@
 """What crosses between groups of digital units, as the mapping prices it and as the schedule bills it."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace as changed
 from onnx import ModelProto
 
 import ffebm
@@ -11,9 +13,9 @@ from ffebm.compiler.driver import pass_order, run_passes
 from ffebm.compiler.onnx.from_onnx import from_onnx
 from ffebm.graph.graph import Graph
 from ffebm.graph.work import elements
-from ffebm.mapping.crossings import crossings, digital_homes
+from ffebm.mapping.crossings import crossings, digital_price, digital_ways, homes_of
 from ffebm.mapping.digital_cost import transfer_cost
-from ffebm.mapping.options import Run, choosing_of, digital_price
+from ffebm.mapping.options import Choosing, Run, choosing_of
 from ffebm.mapping.solver.problem import figures_of
 from ffebm.mapping.whole import WholeChoice, whole_choice
 from ffebm.passes.partition import Partition
@@ -58,13 +60,33 @@ def transfers_j(plan: ffebm.Plan) -> float:
     return math.fsum(step.cost.energy for step in plan.inference.steps if step.kind == "transfer")
 
 
+def narrow() -> ffebm.Hardware:
+    """The same with no matrix products on the other group, so that nothing is left to choose."""
+    matrix, vector = MACHINE.digital
+    ops = ("Relu", "Softmax", "Add", "Flatten", "Reshape")
+    return changed(MACHINE, digital=(matrix, changed(vector, ops=ops)))
+
+
+def picked_of(plan: ffebm.Plan, choosing: Sequence[Choosing]) -> tuple[int, ...]:
+    """The option of each choice that a plan without tiles has."""
+    groups = {node.name: node.group for node in plan.nodes}
+    return tuple(
+        next(n for n, o in enumerate(some.options) if o.units and o.units.items() <= groups.items())
+        for some in choosing
+    )
+
+
 def test_what_crosses_is_priced_as_it_is_billed_without_tiles() -> None:
     graph = prepared()
     choosing = choosing_of(graph, MACHINE, Run(1, 60))
     whole = whole_choice(graph, MACHINE, choosing)
-    billed = transfers_j(ffebm.compile(model(), hardware=MACHINE, digital=["*"]))
+    for machine in (MACHINE, narrow()):
+        plan = ffebm.compile(model(), hardware=machine, digital=["*"])
+        picked = picked_of(plan, choosing)
+        billed = transfers_j(plan)
+        assert carrying_j(whole, picked) == pytest.approx(billed)
+    assert picked == (0,) * len(choosing)
     assert billed > 0
-    assert carrying_j(whole, (0,) * len(choosing)) == pytest.approx(billed)
 
 
 def test_what_leaves_tiles_is_priced_as_it_is_billed() -> None:
@@ -74,7 +96,7 @@ def test_what_leaves_tiles_is_priced_as_it_is_billed() -> None:
     whole = whole_choice(graph, MACHINE, choosing)
     first = next(n for n, option in enumerate(choosing[0].options) if option.group == "pcm")
     others = [node.name for node in graph.nodes if node.op in {"Conv", "Gemm"}][1:]
-    plan = ffebm.compile(model(), hardware=MACHINE, digital=others)
+    plan = ffebm.compile(model(), hardware=narrow(), digital=others)
     assert len(plan.blocks) == 1
     fetched = transfer_cost(MACHINE, elements(graph, "x")).cost.energy
     assert carrying_j(whole, (first, *(0,) * (len(choosing) - 1))) + fetched == pytest.approx(
@@ -85,17 +107,22 @@ def test_what_leaves_tiles_is_priced_as_it_is_billed() -> None:
 def test_a_block_is_priced_with_what_crosses_inside_it() -> None:
     graph = prepared()
     nodes = [node for node in graph.nodes if node.block == 0]
-    (inside,) = crossings(graph, MACHINE, nodes)
-    alone = [digital_price(graph, MACHINE, [node]) for node in nodes]
-    price = digital_price(graph, MACHINE, nodes)
-    assert price is not None
-    assert price.joules == pytest.approx(sum(p.joules for p in alone if p is not None) + inside.joules)
+    first, *others = digital_ways(graph, MACHINE, nodes)
+    (inside,) = crossings(graph, MACHINE, nodes, first)
+    alone = [digital_price(graph, MACHINE, [node], first) for node in nodes]
+    price = digital_price(graph, MACHINE, nodes, first)
+    assert price.joules == pytest.approx(sum(p.joules for p in alone) + inside.joules)
     assert price.busy["network"] == pytest.approx(inside.seconds)
+
+    (other,) = others
+    assert set(other.values()) == {"vector"}
+    assert not list(crossings(graph, MACHINE, nodes, other))
 
 
 def test_a_view_lies_where_its_source_does() -> None:
     graph = prepared()
-    homes = digital_homes(graph, MACHINE)
+    units = next(digital_ways(graph, MACHINE, graph.nodes))
+    homes = homes_of(graph, graph.nodes, units)
     view = next(node for node in graph.nodes if node.op == "Flatten")
     assert homes[view.outputs[0]] == homes[view.inputs[0]] == "vector"
     assert {homes[node.outputs[0]] for node in graph.nodes if node.op == "Conv"} == {"matrix"}
@@ -103,6 +130,7 @@ def test_a_view_lies_where_its_source_does() -> None:
 
 def test_one_group_of_digital_units_crosses_nothing() -> None:
     graph, hardware = prepared(), ffebm.load_hardware("reference")
-    assert not list(crossings(graph, hardware, graph.nodes))
+    (units,) = digital_ways(graph, hardware, graph.nodes)
+    assert not list(crossings(graph, hardware, graph.nodes, units))
     whole = whole_choice(graph, hardware, choosing_of(graph, hardware, Run(1, 60)))
     assert not any(link.from_tiles for link in whole.problem.links)

@@ -321,12 +321,14 @@ def test_a_machine_never_loses_energy_to_itself_with_a_group_less(
     machine = changed(shipped, analog=analog, digital=(leaking, vector))
 
     plan = ffebm.compile(random_model(seed), hardware=machine, objective="energy")
-    (note,) = (note for note in plan.notes if "left off" in note)
-    here, there = re.findall(r"[\d.]+ .J", note)
-    assert note == f"matrix left off: energy {here}, with all groups {there}"
     assert all(node.group != "matrix" for node in plan.nodes)
     assert plan.mapping is not None
-    assert here == engineering(plan.mapping.value, "J")
+    notes = [note for note in plan.notes if "left off" in note]
+    assert len(notes) == (seed == 0)  # the other one's nodes choose the vector unit themselves
+    for note in notes:
+        here, there = re.findall(r"[\d.]+ .J", note)
+        assert note == f"matrix left off: energy {here}, with all groups {there}"
+        assert here == engineering(plan.mapping.value, "J")
     assert plan.mapping.bound <= plan.mapping.solved
     for name in ("matrix", "sram", "pcm"):
         fewer = ffebm.compile(random_model(seed), hardware=without(machine, name), objective="energy")
@@ -386,17 +388,21 @@ def test_a_limit_of_area_is_kept_where_blocks_can_be_nothing_else() -> None:
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_limits_that_only_a_machine_with_a_group_less_keeps(objective: Objective) -> None:
-    """A matrix unit takes less time and energy for a product, and here leaks 20 W while it is in use."""
+    """A matrix unit takes less for a product by price, and here leaks 2 W as long as the inference lasts."""
     b = Builder()
-    model = b.model(b.node("Gemm", b.input("x", 1, 32), b.weight(32, 16)))
-    shipped = ffebm.load_hardware("heterogeneous")
+    y = b.node("Gemm", b.input("x", 64, 64), b.weight(64, 64))
+    for _ in range(8):
+        y = b.node("Softmax", y)
+    model, shipped = b.model(y), ffebm.load_hardware("heterogeneous")
     vector = without(shipped, "matrix")
-    fast = ffebm.compile(model, hardware=vector, objective="latency").inference
+    fast = ffebm.compile(model, hardware=vector, objective="latency", tiles=0).inference
     latency, energy = fast.makespan_s * 1.001, fast.cost.energy * 1.001
-    matrix = changed(shipped.digital[0], leakage=changed(shipped.digital[0].leakage, value=20.0))
+    matrix = changed(shipped.digital[0], leakage=changed(shipped.digital[0].leakage, value=2.0))
     machine = changed(shipped, digital=(matrix, shipped.digital[1]))
 
-    plan = ffebm.compile(model, hardware=machine, objective=objective, max_latency=latency, max_energy=energy)
+    plan = ffebm.compile(
+        model, hardware=machine, objective=objective, tiles=0, max_latency=latency, max_energy=energy
+    )
     assert plan.inference.makespan_s <= latency
     assert plan.inference.cost.energy <= energy
     assert "matrix left off: with all groups no mapping was found within the limits" in plan.notes
@@ -406,6 +412,7 @@ def test_limits_that_only_a_machine_with_a_group_less_keeps(objective: Objective
             model,
             hardware=machine,
             objective=objective,
+            tiles=0,
             max_latency=latency,
             max_energy=fast.cost.energy * 0.99,
         )

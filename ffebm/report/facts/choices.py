@@ -35,7 +35,7 @@ class Choices(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         objective: What was made small.
         gap: Share by which the solver's choice may be above the best sum of prices.
-        blocks: In graph order.
+        blocks: In graph order, then digital nodes that several groups of units run.
     """
 
     objective: Objective
@@ -53,7 +53,7 @@ def choices(plan: Plan) -> Choices | None:
         gap=plan.mapping.gap,
         blocks=tuple(
             _choice(plan, tuple(sorted(at[name] for name in some.nodes)), some.options, some.taken)
-            for some in plan.mapping.blocks
+            for some in (*plan.mapping.blocks, *plan.mapping.digital)
         ),
     )
 
@@ -85,6 +85,6 @@ def remarkable(choice: NodeChoice) -> list[int]:
 def option_text(option: PricedOption) -> str:
     """An option in words."""
     if not option.group:
-        return "digital"
+        return f"digital on {' and '.join(option.units)}" if option.units else "digital"
     copies = f", {option.replicas:,} replicas" if option.replicas > 1 else ""
     return f"{option.group}: {option.layout}{copies}"
