@@ -32,6 +32,24 @@ def crossbars(count: int, rows: int, cols: int, **digital: Any) -> Hardware:
     )
 
 
+def products_apart() -> Hardware:
+    """The heterogeneous machine with no matrix products on its vector unit: each op runs on one group."""
+    machine = load_hardware("heterogeneous")
+    matrix, vector = machine.digital
+    ops = (
+        "Add",
+        "Flatten",
+        "LayerNormalization",
+        "Relu",
+        "Reshape",
+        "Sigmoid",
+        "Softmax",
+        "Tanh",
+        "Transpose",
+    )
+    return replace(machine, digital=(matrix, replace(vector, ops=ops)))
+
+
 def with_signs() -> list[str]:
     """Shipped machines whose cells hold weights of either sign, as Hopfield networks have them."""
     return [name for name in shipped_hardware() if any(g.holds(2) for g in load_hardware(name).analog)]

@@ -31,6 +31,8 @@ ROUNDS = 8
 """Most times that the solver is asked again, with less, because its choice does not pack or is too slow."""
 TRIES: dict[Objective, int] = dict.fromkeys(OBJECTIVES, 2000) | {"analog": 300}
 """Nodes of graphs in schedules that are tried for 1,000 of effort; fewer where no figure was asked for."""
+REJECTED = 0.5
+"""Of a schedule, what a mapping costs that a bound rejects: 3.0 of 5.5 ms for graphs of 9 to 13 nodes."""
 A_SCHEDULE = 40
 """Effort for one schedule of a large graph: all of its mappings that are looked at have one at 1,000."""
 CLOSE_SHARES = (1.0, 0.985, 0.97)
@@ -177,6 +179,7 @@ class Search:
         goal: What is wanted.
         measure: Schedules a mapping.
         seen: Mappings that were scheduled.
+        slow: Seconds that mappings take more than, by a bound.
         boxes: Of options, by place and number.
         packed: Whether mappings pack, each with the blocks' bundles apart or not.
         solved: The solver's choice for an objective without limits, and what packs.
@@ -188,6 +191,7 @@ class Search:
     goal: Goal
     measure: Measure
     seen: dict[tuple[int, ...], Tried] = field(default_factory=dict)
+    slow: dict[tuple[int, ...], float] = field(default_factory=dict)
     boxes: dict[tuple[int, int], dict[str, list[Box]]] = field(default_factory=dict)
     packed: dict[tuple[tuple[int, ...], bool], bool] = field(default_factory=dict)
     solved: dict[Objective, tuple[Choice, list[tuple[int, ...]]]] = field(default_factory=dict)
@@ -460,7 +464,7 @@ class Search:
         left = self._tries()
         if left is None:
             return min(kept, key=self.key)
-        until = len(self.seen) + left
+        until = self._spent() + left
         starts = self._starts(kept)
         tops = [self._top(start, until, self._others_of_one) for start in starts]
         bases = {base.picked: base for base in (*sorted(tops, key=self.key), *starts)}
@@ -476,6 +480,10 @@ class Search:
         """How many mappings may be scheduled for the effort: fewer of a graph with more nodes."""
         return TRIES[self.goal.objective] * self.goal.effort // 1000 // max(1, len(self.graph.nodes))
 
+    def _spent(self) -> float:
+        """Schedules that mappings have cost so far."""
+        return len(self.seen) + REJECTED * len(self.slow)
+
     def _starts(self, kept: Sequence[Tried]) -> list[Tried]:
         """Mappings to change: each kept one, and some with fewer tiles; the best first."""
         best = min(kept, key=self.key)
@@ -484,7 +492,7 @@ class Search:
         starts = {found.picked: found for found in (*kept, *packed) if not self._excess(found)}
         return sorted(starts.values(), key=self.key)
 
-    def _top(self, best: Tried, until: int, near: Near) -> Tried:
+    def _top(self, best: Tried, until: float, near: Near) -> Tried:
         """A mapping that is changed as long as its schedule gets better.
 
         Args:
@@ -495,26 +503,36 @@ class Search:
         found: Tried | None = best
         while found is not None:
             best = found
-            around = self._around(best, until, near)
+            around = self._around(best, until, near, best)
             found = next((other for other in around if self.key(other) < self.key(best)), None)
         return best
 
-    def _best_near(self, base: Tried, until: int) -> Tried:
+    def _best_near(self, base: Tried, until: float) -> Tried:
         """The best of a mapping and all with one or two other options."""
-        return min((base, *self._around(base, until, self._near)), key=self.key)
+        best = min((found for found in self.seen.values() if not self._excess(found)), key=self.key)
+        return min((base, *self._around(base, until, self._near, best)), key=self.key)
 
-    def _around(self, base: Tried, until: int, near: Near) -> Iterator[Tried]:
-        """What a mapping may be changed to: what packs, within the limits, as long as effort is left."""
+    def _around(self, base: Tried, until: float, near: Near, rival: Tried) -> Iterator[Tried]:
+        """What a mapping may be changed to: what packs, within the limits, as long as effort is left.
+
+        Where the shortest is wanted, without what takes longer than a rival by a bound.
+        """
+        shortest = self.goal.objective in FOR_TIME
         for picked in near(base.picked):
+            # a mapping with more work on tiles is better however long it takes
+            alike = shortest and (self.goal.objective == "latency" or self._work(picked) <= rival.work)
+            seconds = rival.measured.seconds * (1 + SLACK) if alike else math.inf
             if picked not in self.seen:
-                if self._does_less(picked, base):
+                if self._does_less(picked, base) or seconds <= self.slow.get(picked, 0.0):
                     continue
-                if len(self.seen) >= until:
+                if self._spent() >= until:
                     return
                 if not self.packs(picked, apart=False):
                     continue
-            found = self.tried(picked)
-            if not self._excess(found):
+            found = self._within(picked, seconds)
+            if found is None:
+                self.slow[picked] = seconds
+            elif not self._excess(found):
                 yield found
 
     def _does_less(self, picked: tuple[int, ...], base: Tried) -> bool:

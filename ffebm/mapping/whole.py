@@ -68,8 +68,8 @@ def whole_choice(graph: Graph, hardware: Hardware, choosing: Sequence[Choosing])
         hardware: The machine.
         choosing: Its blocks with their options.
     """
-    home = {block.id: (some, number) for some in choosing for number, block in enumerate(some.blocks)}
-    seats = seats_of(graph, hardware, choosing)
+    taking = {block.id: (some, number) for some in choosing for number, block in enumerate(some.blocks)}
+    homes = node_homes(graph, hardware, choosing)
     parted = _parted(graph, choosing)
     order = _ordered(graph, parted)
     at = {unit: position for position, unit in enumerate(order)}
@@ -79,16 +79,16 @@ def whole_choice(graph: Graph, hardware: Hardware, choosing: Sequence[Choosing])
     decisions: list[Decision] = []
     for position, unit in enumerate(order):
         if isinstance(unit, str):
-            seat = seats[unit]
-            own = _of_node(graph, hardware, nodes[unit], seat)
+            home = homes[unit]
+            own = _of_node(graph, hardware, nodes[unit], home)
         else:
-            seat = Seat(home[unit][0])
-            places = seats[made[graph.blocks[unit].outputs[0]]].places if unit not in parted else None
-            own = _of_block(*home[unit], places)
-        root = position if seat.some is None else first[id(seat.some)]
+            home = Site(taking[unit][0])
+            places = homes[made[graph.blocks[unit].outputs[0]]].places if unit not in parted else None
+            own = _of_block(*taking[unit], places)
+        root = position if home.some is None else first[id(home.some)]
         decisions.append(Decision(own, None if root == position else root))
     always = _always_on(graph, hardware, choosing)
-    groups = sorted({place for seat in seats.values() for place in seat.places} - {""})
+    groups = sorted({place for home in homes.values() for place in home.places} - {""})
     problem = Problem(
         _with_leakage(hardware, decisions, always),
         tuple(_links(graph, hardware, at, parted, groups if len(groups) > 1 else ())),
@@ -102,7 +102,7 @@ def whole_choice(graph: Graph, hardware: Hardware, choosing: Sequence[Choosing])
 
 
 @dataclass(frozen=True)
-class Seat:
+class Site:
     """Where a node runs, and what decides it.
 
     Attributes:
@@ -114,44 +114,44 @@ class Seat:
     places: tuple[str, ...] = ()
 
 
-def seats_of(graph: Graph, hardware: Hardware, choosing: Sequence[Choosing]) -> dict[str, Seat]:
+def node_homes(graph: Graph, hardware: Hardware, choosing: Sequence[Choosing]) -> dict[str, Site]:
     """Where each node runs, by name; a view of a digital value lies where that does."""
     owner: dict[Worker, Choosing] = {worker: some for some in choosing for worker in _workers(some)}
     makers = {value: node for node in graph.nodes for value in node.outputs if value}
-    several, seats = len(hardware.digital) > 1, dict[str, Seat]()
+    several, homes = len(hardware.digital) > 1, dict[str, Site]()
     for node in graph.nodes:
         units = hardware.units_for(node.op)
         usual = units.name if units else DIGITAL
         some = owner.get(_unit(node))
         maker = makers.get(viewed(graph, node) or "") if several else None
-        seen = None if maker is None else seats[maker.name]
+        seen = None if maker is None else homes[maker.name]
         if some is not None:
             places = [option.units.get(node.name, "") for option in some.options]
             if seen is not None and seen.some is some:
                 places = [here and (there or here) for here, there in zip(places, seen.places, strict=True)]
             elif seen is not None and seen.some is None:
                 places = [here and seen.places[0] for here in places]
-            seats[node.name] = Seat(some, tuple(places))
+            homes[node.name] = Site(some, tuple(places))
         elif seen is not None:
             places = [place or usual for place in seen.places]
             alike = len(set(places)) == 1
-            seats[node.name] = Seat(None, (places[0],)) if alike else Seat(seen.some, tuple(places))
+            homes[node.name] = Site(None, (places[0],)) if alike else Site(seen.some, tuple(places))
         else:
-            seats[node.name] = Seat(None, (usual,))
-    return seats
+            homes[node.name] = Site(None, (usual,))
+    return homes
 
 
-def _of_node(graph: Graph, hardware: Hardware, node: Node, seat: Seat) -> tuple[Candidate, ...]:
+def _of_node(graph: Graph, hardware: Hardware, node: Node, home: Site) -> tuple[Candidate, ...]:
     """A node's candidates: nothing on tiles, whose block has the price, or where no unit runs its op.
 
     A node of no unit is refused by the partition.
     """
     found = []
-    for number, place in enumerate(seat.places):
+    for number, place in enumerate(home.places):
         runs = hardware.units_for(node.op)
         group = runs.name if runs else ""
-        if seat.some is not None:
-            group = seat.some.options[number].units.get(node.name, group)
+        if home.some is not None:
+            group = home.some.options[number].units.get(node.name, group)
         price = digital_price(graph, hardware, [node], {node.name: group}) if group and place else Price()
         found.append(Candidate(price, place))
     return tuple(found)

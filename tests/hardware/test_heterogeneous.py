@@ -17,6 +17,7 @@ from ffebm.exporters.catalogue import EXPORTERS
 from ffebm.graph.graph import Graph, Stage
 from ffebm.hardware.description import Hardware
 from ffebm.runtime.machine import Machine
+from tests.machines import products_apart
 from tests.models import Builder
 
 
@@ -47,7 +48,7 @@ def model() -> ModelProto:
 
 @pytest.fixture(scope="module")
 def plan() -> Plan:
-    return compile_plan(model(), hardware="heterogeneous", passes=[Alternate()])
+    return compile_plan(model(), hardware=products_apart(), passes=[Alternate()])
 
 
 def test_blocks_lie_on_tiles_of_their_group(plan: Plan, tmp_path: Path) -> None:

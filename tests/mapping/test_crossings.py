@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from msgspec.structs import replace as changed
 from onnx import ModelProto
 
 import ffebm
@@ -20,6 +19,7 @@ from ffebm.mapping.solver.problem import figures_of
 from ffebm.mapping.whole import WholeChoice, whole_choice
 from ffebm.passes.partition import Partition
 from ffebm.plan.schema import Options
+from tests.machines import products_apart
 from tests.models import Builder
 
 MACHINE = ffebm.load_hardware("heterogeneous")
@@ -60,13 +60,6 @@ def transfers_j(plan: ffebm.Plan) -> float:
     return math.fsum(step.cost.energy for step in plan.inference.steps if step.kind == "transfer")
 
 
-def narrow() -> ffebm.Hardware:
-    """The same with no matrix products on the other group, so that nothing is left to choose."""
-    matrix, vector = MACHINE.digital
-    ops = ("Relu", "Softmax", "Add", "Flatten", "Reshape")
-    return changed(MACHINE, digital=(matrix, changed(vector, ops=ops)))
-
-
 def picked_of(plan: ffebm.Plan, choosing: Sequence[Choosing]) -> tuple[int, ...]:
     """The option of each choice that a plan without tiles has."""
     groups = {node.name: node.group for node in plan.nodes}
@@ -80,7 +73,7 @@ def test_what_crosses_is_priced_as_it_is_billed_without_tiles() -> None:
     graph = prepared()
     choosing = choosing_of(graph, MACHINE, Run(1, 60))
     whole = whole_choice(graph, MACHINE, choosing)
-    for machine in (MACHINE, narrow()):
+    for machine in (MACHINE, products_apart()):
         plan = ffebm.compile(model(), hardware=machine, digital=["*"])
         picked = picked_of(plan, choosing)
         billed = transfers_j(plan)
@@ -96,7 +89,7 @@ def test_what_leaves_tiles_is_priced_as_it_is_billed() -> None:
     whole = whole_choice(graph, MACHINE, choosing)
     first = next(n for n, option in enumerate(choosing[0].options) if option.group == "pcm")
     others = [node.name for node in graph.nodes if node.op in {"Conv", "Gemm"}][1:]
-    plan = ffebm.compile(model(), hardware=narrow(), digital=others)
+    plan = ffebm.compile(model(), hardware=products_apart(), digital=others)
     assert len(plan.blocks) == 1
     fetched = transfer_cost(MACHINE, elements(graph, "x")).cost.energy
     assert carrying_j(whole, (first, *(0,) * (len(choosing) - 1))) + fetched == pytest.approx(

@@ -18,7 +18,7 @@ from ffebm.hardware.description import DigitalGroup, Hardware
 from ffebm.mapping.crossings import digital_ways, viewed
 from ffebm.mapping.options import Choosing, Option, Run, choosing_of
 from ffebm.mapping.search import Goal, Measured, Search, value_of
-from ffebm.mapping.whole import Seat, seats_of
+from ffebm.mapping.whole import Site, node_homes
 from ffebm.passes.partition import Partition, _Found
 from ffebm.plan.mapping import Objective
 from ffebm.plan.schema import Options
@@ -235,10 +235,10 @@ def test_a_view_lies_where_the_option_of_its_source_says() -> None:
         graph, machine, order[: next(n for n, p in enumerate(order) if isinstance(p, Partition))], None
     )
     (some,) = choosing_of(graph, machine, Run(1, 60))
-    seats = seats_of(graph, machine, (some,))
+    homes = node_homes(graph, machine, (some,))
     product, view, relu = graph.nodes
-    assert seats[product.name] == seats[view.name] == Seat(some, ("matrix", "vector"))
-    assert seats[relu.name] == Seat(None, ("vector",))
+    assert homes[product.name] == homes[view.name] == Site(some, ("matrix", "vector"))
+    assert homes[relu.name] == Site(None, ("vector",))
 
 
 def test_many_nodes_go_to_each_group_as_far_as_it_runs_them() -> None:

@@ -115,6 +115,17 @@ def test_a_bound_rejects_what_takes_longer_and_nothing_else() -> None:
         assert one.measure(options, 0.0) is None
 
 
+def test_what_a_bound_rejects_costs_less_effort_and_takes_longer() -> None:
+    """By the default objective at its default effort, which schedules alone would use up before the best."""
+    one = search(9, Goal("analog"))
+    found = one.best().found
+    assert one.key(found)[:2] == min(map(one.key, every_mapping(search(9, Goal("analog")))))[:2]
+    assert one._tries() == 23
+    assert len(one.slow) > 10
+    for picked, seconds in one.slow.items():
+        assert one.tried(picked).measured.seconds > seconds >= found.measured.seconds
+
+
 @pytest.mark.parametrize(("effort", "more"), [(0, 0), (100, 0), (1000, 25)])
 def test_large_graphs_have_a_schedule_for_each_choice_or_for_each_40_of_effort(
     effort: int, more: int, monkeypatch: pytest.MonkeyPatch

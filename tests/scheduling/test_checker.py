@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from ffebm import Plan
 from ffebm import compile as compile_plan
 from ffebm.plan.schedule import Schedule
+from tests.machines import products_apart
 from tests.scheduling.checker import problems
 from tests.scheduling.test_in_flight import MODELS
 
@@ -28,7 +29,7 @@ def test_schedules_of_small_plans_run(model: str, machine: str) -> None:
 
 def test_values_between_two_groups_of_digital_units_are_carried() -> None:
     """A transfer brings what a matrix unit makes to a vector unit; who does not wait for it is found."""
-    plan = compile_plan(MODELS["dense"], hardware="heterogeneous", digital=["*"])
+    plan = compile_plan(MODELS["dense"], hardware=products_apart(), digital=["*"])
     makers = {step.units for step in plan.inference.steps if step.kind == "digital"}
     assert makers == {("digital0",), ("digital1",)}
     assert list(problems(plan, plan.inference)) == []
