@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import msgspec
+import numpy as np
 
 from ffebm.mapping.digital_cost import DigitalWork
 from ffebm.plan.schedule import Cost, Schedule, Step, StepKind
@@ -89,8 +90,8 @@ def ordered(tasks: list[Task]) -> tuple[Schedule, list[int]]:
     chain, most = max(behind, default=0.0), busy.get(busiest, 0.0)
     starts = _starts(tasks, behind, max(chain, most))
     # A step that takes no time goes before those that start with it.
-    spans = [(start, start + task.seconds) for start, task in zip(starts, tasks, strict=True)]
-    order = sorted(range(len(tasks)), key=spans.__getitem__)
+    begins = np.array(starts)
+    order = np.lexsort((begins + np.array([task.seconds for task in tasks]), begins)).tolist()
     number = [0] * len(tasks)
     for position, index in enumerate(order):
         number[index] = position
@@ -218,13 +219,13 @@ class _Work:
 
     def starts(self, keys: Sequence[tuple[float, ...]]) -> list[float]:
         """Start of every task; what takes no time goes first, as it delays nothing, then the least key."""
-        ranks = [(seconds > 0.0, key) for seconds, key in zip(self.seconds, keys, strict=True)]
-        order = sorted(range(len(keys)), key=ranks.__getitem__)
+        columns = np.array(keys).T[::-1]
+        order = np.lexsort((*columns, np.array(self.seconds) > 0.0))
         if _SPENT.is_much(len(order)):
             from ffebm.scheduling.kernels.simulation import simulated
 
             return simulated(self.arrays, order)
-        return _Simulation(self, order).run()
+        return _Simulation(self, order.tolist()).run()
 
     def in_turn(self, keys: Sequence[float]) -> list[float]:
         """Start of every task if each is placed for itself, what has the least key first."""

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from ffebm.plan.memory.accesses import Access, Beside, accesses, nothing_beside
 from ffebm.plan.memory.dataflow import Dataflow
 from ffebm.plan.memory.held import GIVEN, HOST, Held
@@ -31,15 +33,15 @@ def moments(steps: Sequence[Step]) -> list[tuple[int, int]]:
     At one time, what ends comes first, then steps that take no time, in their order, then what begins: a step
     may put what it makes where a step that has just ended found what it read.
     """
-    events: list[tuple[float, int, int, int]] = []
-    for step in steps:
-        instant = step.start_s == step.end_s
-        events.append((step.start_s, 1 if instant else 2, step.id, 0))
-        events.append((step.end_s, 1 if instant else 0, step.id, 1))
-    found = [0] * len(events)
-    for position, (_, _, step_id, end) in enumerate(sorted(events)):
-        found[2 * step_id + end] = position
-    return list(zip(found[::2], found[1::2], strict=True))
+    ids = np.array([step.id for step in steps], dtype=np.int64)
+    times = np.array([(step.start_s, step.end_s) for step in steps]).reshape(-1, 2)
+    instant = times[:, 0] == times[:, 1]
+    ranks = np.where(instant[:, None], 1, np.array([2, 0]))
+    events = 2 * ids[:, None] + np.array([0, 1])
+    order = np.lexsort((events.ravel(), ranks.ravel(), times.ravel()))
+    found = np.empty(len(order), dtype=np.int64)
+    found[events.ravel()[order]] = np.arange(len(order))
+    return list(zip(found[::2].tolist(), found[1::2].tolist(), strict=True))
 
 
 def lives(flow: Dataflow, steps: Sequence[Step], beside: Beside = nothing_beside) -> dict[Held, Life]:

@@ -1,7 +1,5 @@
 """List scheduling as `list_schedule` has it, compiled."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from ffebm.graph.tensor import Floats
@@ -11,22 +9,21 @@ from ffebm.scheduling.kernels.jit import compiled
 from ffebm.scheduling.kernels.task_arrays import TaskArrays
 
 
-def simulated(tasks: TaskArrays, order: Sequence[int]) -> list[float]:
+def simulated(tasks: TaskArrays, order: Integers) -> list[float]:
     """Start of every task, seconds.
 
     Args:
         tasks: The tasks.
         order: Their numbers in the order in which they are served, [n].
     """
-    served = np.array(order, dtype=np.int64)
-    ranks = np.empty(len(served))
-    ranks[served] = np.arange(len(served))
+    ranks = np.empty(len(order))
+    ranks[order] = np.arange(len(order))
     found: list[float] = _run(
         tasks.seconds,
         (tasks.units.ends, tasks.units.items, tasks.n_units),
         (tasks.readers.ends, tasks.readers.items, tasks.waits),
         ranks,
-        served,
+        order,
     ).tolist()
     return found
 
