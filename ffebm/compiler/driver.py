@@ -34,7 +34,7 @@ from ffebm.passes.check_sizes import CheckSizes
 from ffebm.passes.energy_blocks import EnergyBlocks
 from ffebm.passes.fold_batch_norm import FoldBatchNorm
 from ffebm.passes.fold_constants import FoldConstants
-from ffebm.passes.partition import Partition
+from ffebm.passes.partition import OnMachine, Partition
 from ffebm.passes.placement import Placement
 from ffebm.passes.remove_dead import RemoveDead
 from ffebm.passes.roles import Roles, running_statistics
@@ -60,6 +60,7 @@ def pass_order(
     settle: Settle | None = None,
     tell: Callable[[Mapped], None] | None = None,
     tried: Remembered | None = None,
+    known: dict[bytes, OnMachine] | None = None,
 ) -> tuple[Pass, ...]:
     """The passes, in order.
 
@@ -69,6 +70,7 @@ def pass_order(
         settle: How energy blocks settle, which counts for their price.
         tell: Called with what each block could be, and what was chosen.
         tried: Keeps schedules of mappings that were looked at.
+        known: What is known of mappings of the same graph from other objectives.
     """
     settle = settle or Settle()
     measured = partial(_measured, settle, tried)
@@ -89,7 +91,7 @@ def pass_order(
             options.feedback,
         ),
         Tiling(),
-        Partition(goal_of(options), batch_of, settle.free_sweeps, measured, tell),
+        Partition(goal_of(options), batch_of, settle.free_sweeps, measured, tell, known),
         Placement(options.tiles, math.inf if options.max_area is None else options.max_area),
     )
 

@@ -2,11 +2,13 @@
 
 It is read once. Passes before tiling do not read the machine, so they run once for each of the options that
 they look at; mapping and schedules are made anew each time. What is only priced gets no weights on cells, no
-programs, no bounds and no twin but the one in the type that digital units compute in.
+programs, no bounds and no twin but the one in the type that digital units compute in. Prices
+of one machine for several objectives share what does not depend on the objective: options of blocks, the
+solver's choices, which mappings pack, and schedules.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -22,6 +24,7 @@ from ffebm.graph.work import macs
 from ffebm.hardware.description import Hardware
 from ffebm.hardware.silicon import powered
 from ffebm.mapping.circuit.moving import require_circuits
+from ffebm.passes.partition import OnMachine
 from ffebm.plan.mapping import Mapping as Mapped
 from ffebm.plan.plan import Plan
 from ffebm.plan.schedule import Schedule
@@ -45,6 +48,23 @@ LATER = (
     "no_weights",
 )
 """Options that no pass before tiling looks at; all others are taken to count for them."""
+
+
+SHARED = 2
+"""Machines of which is kept what does not depend on the objective: the last ones."""
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """What variants have in common that differ in their objective alone.
+
+    Attributes:
+        tried: Schedules of mappings that were looked at.
+        known: What is known of mappings, by machine.
+    """
+
+    tried: Remembered = field(default_factory=Remembered)
+    known: dict[bytes, OnMachine] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -113,6 +133,7 @@ class Variants:
         self._own = own_passes(passes)
         self._blocked: dict[bytes, Graph] = {}
         self._twins: dict[bytes, dict[Total, float] | None] = {}
+        self._shared: dict[bytes, _Shared] = {}
 
     @property
     def source(self) -> Source:
@@ -145,8 +166,9 @@ class Variants:
             ModelError: If the model cannot be compiled.
             UsageError: If a limit cannot be kept, or blocks are no circuits and should move as such.
         """
-        tried = Remembered()
-        graph, mapping = self._placed(variant, tried)
+        shared = self._sharing(variant)
+        tried = shared.tried
+        graph, mapping = self._placed(variant, tried, shared.known)
         hardware, runs = variant.hardware, variant.options.batch
         objective = variant.options.objective
         require_circuits(variant.settle, graph.blocks, graph.constants, hardware)
@@ -185,10 +207,25 @@ class Variants:
         plan.model = without_weights(self._imported.proto, given, graph.constants, plan.left_out)
         return plan
 
-    def _placed(self, variant: Variant, tried: Remembered) -> tuple[Graph, Mapped | None]:
+    def _sharing(self, variant: Variant) -> "_Shared":
+        """What is known from other objectives; of passes of one's own nobody knows what they look at."""
+        if self._own:
+            return _Shared()
+        same = structs.replace(variant.options, objective=Options().objective)
+        key = msgspec.json.encode((same, variant.settle, variant.hardware))
+        shared = self._shared.pop(key, None) or _Shared()
+        self._shared[key] = shared  # the last one
+        while len(self._shared) > SHARED:
+            del self._shared[next(iter(self._shared))]
+        return shared
+
+    def _placed(
+        self, variant: Variant, tried: Remembered, known: dict[bytes, OnMachine] | None = None
+    ) -> tuple[Graph, Mapped | None]:
         """A graph of one's own with every part in its place, and what each block could have been."""
         told: list[Mapped] = []
-        order = with_own(pass_order(variant.options, "onnx", variant.settle, told.append, tried), self._own)
+        passes = pass_order(variant.options, "onnx", variant.settle, told.append, tried, known)
+        order = with_own(passes, self._own)
         later = next(i for i, step in enumerate(order) if step.ensures >= Stage.TILED)
         key = self._key(variant)
         if key not in self._blocked:

@@ -169,6 +169,30 @@ def value_of(objective: Objective, measured: Measured | Figures) -> float:
 
 
 @dataclass
+class Known:
+    """What searches that differ in their objective alone find out once.
+
+    All else is the same: the graph, the machine, what each block could be, and what a goal has beside its
+    objective.
+
+    Attributes:
+        whole: The problem of the solver.
+        boxes: Of options, by place and number.
+        packed: Whether mappings pack, each with the blocks' bundles apart or not.
+        solved: The solver's choice for an objective without limits, and what packs.
+        measured: What was scheduled.
+        longer: Seconds that mappings take more than, by a bound.
+    """
+
+    whole: WholeChoice | None = None
+    boxes: dict[tuple[int, int], dict[str, list[Box]]] = field(default_factory=dict)
+    packed: dict[tuple[tuple[int, ...], bool], bool] = field(default_factory=dict)
+    solved: dict[Objective, tuple[Choice, list[tuple[int, ...]]]] = field(default_factory=dict)
+    measured: dict[tuple[int, ...], Measured] = field(default_factory=dict)
+    longer: dict[tuple[int, ...], float] = field(default_factory=dict)
+
+
+@dataclass
 class Search:
     """Looks for the best mapping of a graph.
 
@@ -178,11 +202,9 @@ class Search:
         choosing: What each block could be.
         goal: What is wanted.
         measure: Schedules a mapping.
+        known: What does not depend on the objective, maybe from a search for another one.
         seen: Mappings that were scheduled.
         slow: Seconds that mappings take more than, by a bound.
-        boxes: Of options, by place and number.
-        packed: Whether mappings pack, each with the blocks' bundles apart or not.
-        solved: The solver's choice for an objective without limits, and what packs.
     """
 
     graph: Graph
@@ -190,11 +212,9 @@ class Search:
     choosing: tuple[Choosing, ...]
     goal: Goal
     measure: Measure
+    known: Known = field(default_factory=Known)
     seen: dict[tuple[int, ...], Tried] = field(default_factory=dict)
     slow: dict[tuple[int, ...], float] = field(default_factory=dict)
-    boxes: dict[tuple[int, int], dict[str, list[Box]]] = field(default_factory=dict)
-    packed: dict[tuple[tuple[int, ...], bool], bool] = field(default_factory=dict)
-    solved: dict[Objective, tuple[Choice, list[tuple[int, ...]]]] = field(default_factory=dict)
 
     def best(self) -> Searched:
         """The best mapping that was found.
@@ -202,7 +222,8 @@ class Search:
         Raises:
             UsageError: If no mapping is within the limits.
         """
-        whole = whole_choice(self.graph, self.hardware, self.choosing)
+        whole = self.known.whole or whole_choice(self.graph, self.hardware, self.choosing)
+        self.known.whole = whole
         choice, kept = self._kept(whole)
         within = [found for found in kept if not self._excess(found)]
         if not within:
@@ -266,9 +287,9 @@ class Search:
         """
         choice, packed = self._packed(whole, self.goal.objective, Limits())
         if self.goal.seconds < math.inf:
-            packed += self._packed(whole, "latency", Limits())[1]
+            packed = [*packed, *self._packed(whole, "latency", Limits())[1]]
         if self.goal.joules < math.inf:
-            packed += self._packed(whole, "energy", Limits())[1]
+            packed = [*packed, *self._packed(whole, "energy", Limits())[1]]
         return choice, [self.tried(picked) for picked in packed]
 
     # --- packing -------------------------------------------------------------------------------------
@@ -279,9 +300,10 @@ class Search:
         """What the solver chooses and what packs of it; without limits each objective is solved for once."""
         if limits != Limits():
             return self._packing(whole, objective, limits)
-        if objective not in self.solved:
-            self.solved[objective] = self._packing(whole, objective, limits)
-        return self.solved[objective]
+        solved = self.known.solved
+        if objective not in solved:
+            solved[objective] = self._packing(whole, objective, limits)
+        return solved[objective]
 
     def _packing(
         self, whole: WholeChoice, objective: Objective, limits: Limits
@@ -321,10 +343,10 @@ class Search:
 
     def packs(self, picked: Sequence[int], *, apart: bool) -> bool:
         """A mapping packs onto the tiles."""
-        key = tuple(picked), apart
-        if key not in self.packed:
-            self.packed[key] = self._packs(picked, apart=apart)
-        return self.packed[key]
+        key, packed = (tuple(picked), apart), self.known.packed
+        if key not in packed:
+            packed[key] = self._packs(picked, apart=apart)
+        return packed[key]
 
     def _packs(self, picked: Sequence[int], *, apart: bool) -> bool:
         boxes: dict[str, list[Box]] = {}
@@ -345,11 +367,11 @@ class Search:
 
     def _boxes(self, place: int, number: int) -> dict[str, list[Box]]:
         """The boxes of an option of one of the choosing, by group of tiles."""
-        key = place, number
-        if key not in self.boxes:
+        key, boxes = (place, number), self.known.boxes
+        if key not in boxes:
             some = self.choosing[place]
-            self.boxes[key] = boxes_of((some,), (some.options[number],))
-        return self.boxes[key]
+            boxes[key] = boxes_of((some,), (some.options[number],))
+        return boxes[key]
 
     def _options(self, picked: Sequence[int]) -> tuple[Option, ...]:
         return tuple(some.options[n] for some, n in zip(self.choosing, picked, strict=True))
@@ -585,11 +607,28 @@ class Search:
         if picked not in self.seen:
             options = self._options(picked)
             area = sum(price.area for option in options for price in option.prices)
-            measured = self.measure(options, seconds)
+            measured = self._measured(picked, options, seconds)
             if measured is None:
                 return None
             self.seen[picked] = Tried(picked, measured, self._work(picked), area)
         return self.seen[picked]
+
+    def _measured(
+        self, picked: tuple[int, ...], options: Sequence[Option], seconds: float
+    ) -> Measured | None:
+        """What `measure` says, which is asked again only where what it has said before does not tell."""
+        known = self.known
+        if seconds <= known.longer.get(picked, 0.0):
+            return None
+        found = known.measured.get(picked)
+        if found is not None and found.seconds <= seconds * (1 - SLACK):  # no bound rejects it
+            return found
+        found = self.measure(options, seconds)
+        if found is None:
+            known.longer[picked] = seconds
+        else:
+            known.measured[picked] = found
+        return found
 
     def _work(self, picked: Sequence[int]) -> float:
         """Multiply-accumulates of a mapping on tiles."""

@@ -7,7 +7,7 @@ replicas. The weights of blocks on tiles are cut as that says; the nodes of the 
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
@@ -18,7 +18,7 @@ from ffebm.hardware.description import Hardware
 from ffebm.mapping.layout import Layout, even_cuts
 from ffebm.mapping.options import Choosing, Option, Run, choosing_of
 from ffebm.mapping.packing import Box
-from ffebm.mapping.search import Goal, Measured, Search, Searched
+from ffebm.mapping.search import Goal, Known, Measured, Search, Searched
 from ffebm.mapping.solver.program import BeyondError, gap_of
 from ffebm.mapping.tile_counts import boxes_of, tile_counts, tiles_needed
 from ffebm.passes.placement import Placement
@@ -31,6 +31,21 @@ NOTES = SHORT, PRICED, LIMITED = "because the tiles ran out", "by price", "to ke
 
 
 @dataclass(frozen=True)
+class OnMachine:
+    """What is known of the mappings of a graph on a machine, whatever their objective.
+
+    Attributes:
+        everything: What each block could be.
+        choosing: The same without tiles that are too slow.
+        searched: What searches found out.
+    """
+
+    everything: tuple[Choosing, ...]
+    choosing: tuple[Choosing, ...]
+    searched: Known = field(default_factory=Known)
+
+
+@dataclass(frozen=True)
 class Partition:
     """Chooses what each block is.
 
@@ -40,6 +55,8 @@ class Partition:
         sweeps: Most sweeps of a free phase.
         schedule: Measures one inference of a placed graph; None if a bound says that it takes more seconds.
         tell: Called with what was chosen.
+        known: What goals with other objectives found out about the same graph, by machine; filled. None: no
+            other goal is asked for.
     """
 
     goal: Goal
@@ -47,6 +64,7 @@ class Partition:
     sweeps: int
     schedule: Callable[[Graph, Hardware, float], Measured | None]
     tell: Callable[[Mapped], None] | None = None
+    known: "dict[bytes, OnMachine] | None" = None
     name: str = "partition"
     requires: Stage = Stage.TILED
     ensures: Stage = Stage.PARTITIONED
@@ -76,7 +94,7 @@ class Partition:
         nodes = [replace(node, unit="digital", block=None) for node in graph.nodes]
         alone = replace(graph, nodes=nodes, blocks=[], parts={}, places={}, notes=[])
         free = Goal(self.goal.objective, effort=self.goal.effort)
-        replace(self, goal=free, tell=None).run(alone, hardware)
+        replace(self, goal=free, tell=None, known=None).run(alone, hardware)
         return {node.name: node.group for node in alone.nodes}
 
     def _several(self, graph: Graph, hardware: Hardware) -> bool:
@@ -147,19 +165,37 @@ class Partition:
         Raises:
             UsageError: If no mapping is within the limits, or there are no tiles for some block.
         """
+        known = self._known(graph, machine)
+        choosing = known.choosing
+
+        def measure(options: Sequence[Option], seconds: float) -> Measured | None:
+            return self.measured(graph, hardware, choosing, options, seconds, machine)
+
+        search = Search(graph, machine, choosing, self.goal, measure, known.searched)
+        searched = search.best()
+        return _Found(machine, known.everything, choosing, searched, search.key(searched.found))
+
+    def _known(self, graph: Graph, machine: Hardware) -> OnMachine:
+        """What is known on a machine; what each block could be, at least."""
+        if self.known is None:
+            return self._options(graph, machine)
+        key = msgspec.json.encode(machine)
+        if key not in self.known:
+            self.known[key] = self._options(graph, machine)
+        return self.known[key]
+
+    def _options(self, graph: Graph, machine: Hardware) -> OnMachine:
+        """What each block could be.
+
+        Raises:
+            UsageError: If there are no tiles for some block.
+        """
         run = Run(self.batch(graph), self.sweeps)
         tiles, replicas = self.goal.tiles, self.goal.replicas
         everything = choosing_of(graph, machine, run, tiles=tiles, replicas=replicas)
         if not all(any(option.group for option in some.options) for some in everything if some.blocks):
             raise UsageError("no tiles for some block", hint="a machine whose tiles hold its weights")
-        choosing = tuple(_not_slow(some, self.goal.slowdown) for some in everything)
-
-        def measure(options: Sequence[Option], seconds: float) -> Measured | None:
-            return self.measured(graph, hardware, choosing, options, seconds, machine)
-
-        search = Search(graph, machine, choosing, self.goal, measure)
-        searched = search.best()
-        return _Found(machine, everything, choosing, searched, search.key(searched.found))
+        return OnMachine(everything, tuple(_not_slow(some, self.goal.slowdown) for some in everything))
 
     def measured(
         self,

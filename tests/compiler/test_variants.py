@@ -11,10 +11,11 @@ import ffebm
 from examples.digits_model import digits_model
 from ffebm.compiler.driver import run_passes
 from ffebm.compiler.options import options_from
-from ffebm.compiler.variants import PricedVariant, Variant, Variants, copied
+from ffebm.compiler.variants import SHARED, PricedVariant, Variant, Variants, copied
 from ffebm.errors import UsageError
 from ffebm.graph.graph import Graph
 from ffebm.hardware.silicon import powered
+from ffebm.plan.mapping import Objective
 from ffebm.plan.plan import Plan
 from ffebm.plan.schema import Settle
 from ffebm.plan.summary import figures_of
@@ -98,6 +99,25 @@ def same_figures(price: PricedVariant, plan: Plan) -> None:
 def test_a_price_is_that_of_a_plan(machine: str, batch: int, sweeps: int, **options: Any) -> None:
     asked = variant_of(machine, batch, sweeps, **options)
     same_figures(VARIANTS.price(asked), compiled(asked))
+
+
+@pytest.mark.parametrize(("machine", "effort"), [("reference", 600), ("heterogeneous", 20)])
+def test_a_price_does_not_depend_on_what_was_priced_before(machine: str, effort: int) -> None:
+    """Objectives of one machine share options, choices and schedules; all is as if they did not."""
+    objectives: list[Objective] = ["analog", "latency", "edp"]
+    asked = [variant_of(machine, 1, 60, objective=one, effort=effort) for one in objectives]
+    alone = [Variants(digits_model()).price(one) for one in asked]
+    for numbers in ((0, 1, 2), (2, 1, 0)):
+        own = Variants(digits_model())
+        for number in numbers:
+            assert own.price(asked[number]) == alone[number]
+
+
+def test_what_is_shared_is_kept_of_few_machines() -> None:
+    own = Variants(digits_model())
+    for tiles in range(4, 4 + 2 * SHARED):
+        own.price(variant_of("reference", 1, 60, tiles=tiles))
+        assert len(own._shared) <= SHARED
 
 
 def test_what_cannot_move_as_a_circuit_has_no_price() -> None:

@@ -158,6 +158,20 @@ def test_a_living_process_keeps_its_point(tmp_path: Path) -> None:
         assert dict(first.point) == {"objective": "analog"}
 
 
+def test_points_that_differ_in_their_objective_go_to_one_process(tmp_path: Path) -> None:
+    request = request_of(tmp_path, "objective=analog,latency", f"{BITS}=4,6,8")
+    mine, other = Exploration(request), Exploration(request)
+    taken: dict[str, list[int]] = {"mine": [], "other": []}
+    with mine.ledger.working(), other.ledger.working():
+        for name, ledger in [("mine", mine.ledger), ("other", other.ledger)] * 3:
+            claim = ledger.claim()
+            assert claim is not None
+            taken[name].append(request.grid.index_of(claim.point))
+        assert mine.ledger.claim() is None
+    # what is left in the end is shared
+    assert taken == {"mine": [0, 3, 2], "other": [1, 4, 5]}
+
+
 def test_several_processes_on_this_machine(tmp_path: Path) -> None:
     seen: list[int] = []
     found = explored(request_of(tmp_path, "objective=analog,latency"), 2, seen.append)

@@ -135,7 +135,7 @@ def test_large_graphs_have_a_schedule_for_each_choice_or_for_each_40_of_effort(
     one = search(0, Goal("energy", effort=effort))
     assert one._tries() is None
     one.best()
-    choices = {picked for _, packed in one.solved.values() for picked in packed}
+    choices = {picked for _, packed in one.known.solved.values() for picked in packed}
     choices |= {
         picked for picked in ((0,) * len(one.choosing), one._densest()) if one.packs(picked, apart=False)
     }

@@ -152,9 +152,11 @@ def priced(
     Raises:
         UsageError: If something fits in no memory.
     """
-    found = _first_found(flow, hardware, tasks, scheduler, dtype, tried)
+    found = first = _first_found(flow, hardware, tasks, scheduler, dtype, tried)
     while not found.places.fits():
         found = _fitting(found.places, tasks, scheduler)
+    if tried is not None and dtype == "fp32" and found is first:  # it is as it was
+        tried.kept.append((flow, tasks, found))
     return found
 
 

@@ -272,6 +272,19 @@ def test_what_was_looked_at_is_taken_up_once() -> None:
     assert settled(priced(flow, machine, tasks, ordered), tasks, ordered).memory == fresh.memory
 
 
+def test_what_has_only_a_price_can_be_taken_up_again() -> None:
+    machine = levels(64, count=12, rows=40, cols=20)
+    graph = placed(two_convolutions(), machine)
+    flow, tasks = flow_of(graph), inference_tasks(graph, machine, SETTLE)
+    tried = Remembered()
+    once = priced(flow, machine, tasks, ordered, tried=tried)
+    again = priced(flow, machine, tasks, ordered, tried=tried)
+    fresh = priced(flow, machine, tasks, ordered)
+    assert again is once
+    assert once.tasks != tasks
+    assert (once.schedule, once.order, once.tasks) == (fresh.schedule, fresh.order, fresh.tasks)
+
+
 def test_what_fits_nowhere_is_refused_by_name() -> None:
     with pytest.raises(UsageError) as raised:
         compile_model(chain(), hardware=levels(12, far=0), digital=["*"])
