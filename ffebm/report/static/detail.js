@@ -183,7 +183,7 @@ class Detail {
   }
 
   option(option) {
-    if (!option.group) return "digital";
+    if (!option.group) return option.units ? `digital on ${option.units.join(" and ")}` : "digital";
     const replicas = option.replicas > 1 ? `, ${plural(option.replicas, "replica")}` : "";
     return `${option.group}: ${option.layout}${replicas}`;
   }
