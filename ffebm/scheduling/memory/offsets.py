@@ -5,13 +5,13 @@ one. No placement has a lower peak than the most bytes alive at once, the bound.
 the other, each in the smallest gap between those that are in its way ("greedy by size for offset
 calculation", Pisarchyk & Lee, Efficient Memory Management for Deep Neural Net Inference, arXiv 2001.03288,
 2020; TensorFlow Lite's planner). If some order leaves the peak above the bound, others are tried: by the
-breadth of the moment (the same paper), by the start or end of lives, and with what ends at the peak moved to
-the front (squeaky wheel optimization, Joslin & Clements, JAIR 10, 1999).
+breadth of the moment (the same paper), by the start or end of lives, and with what ends at the peak or near it
+moved to the front (squeaky wheel optimization, Joslin & Clements, JAIR 10, 1999).
 """
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 
@@ -22,7 +22,7 @@ PLACED = 8000
 """Buffers placed in all orders together, which bounds the time; four orders at least, sixteen at most."""
 NEAR = 1.01
 """A peak that is no more times the bound ends the search."""
-FAR, PLACED_MORE = 1.05, 100_000
+FAR, PLACED_MORE = 1.08, 150_000
 """While a peak is more times the bound than this, up to 64 orders are tried, sixteen at least, as long as no
 more buffers than these are placed in all: DenseNet-121's 6,898 bands want it, at 0.04 s an order."""
 MOST_PLAIN = 30_000
@@ -59,23 +59,27 @@ def placed(wanted: Demand, capacity: int, bound: int | None = None) -> Offsets:
         return Offsets(np.zeros(0, dtype=np.int64), 0)
     count = len(wanted.sizes)
     most, at_last = min(16, max(4, PLACED // count)), min(64, max(16, PLACED_MORE // count))
-    orders = _orders(wanted, capacity)
+    orders = _orders(wanted, capacity, bound or 0)
     best = next(orders)
-    for found in islice(orders, most - 1):
+    for found in itertools.islice(orders, most - 1):
         if _is_near(best, bound):
             return best
         best = _better(best, found)
 
     # more orders lower a peak alone: what fits must not depend on whether there is a bound
-    for found in islice(orders, at_last - most):
+    for found in itertools.islice(orders, at_last - most):
         if bound is None or not _fits(best) or best.peak <= FAR * bound:
             break
         best = _better(best, found)
     return best
 
 
-def _orders(wanted: Demand, capacity: int) -> Iterator[Offsets]:
-    """Placements in several orders; then of each with what ends at the peak in front, again and again."""
+def _orders(wanted: Demand, capacity: int, bound: int) -> Iterator[Offsets]:
+    """Placements in several orders; then of each with what ends at the peak in front, again and again.
+
+    Of every second one it is all that ends in the upper third between the bound and the peak: that comes down
+    sooner from far above, the other goes on where it gets stuck.
+    """
     tried = []
     for rule in (_by_size, _by_breadth, _by_begin, _by_end):
         order = rule(wanted)
@@ -84,7 +88,7 @@ def _orders(wanted: Demand, capacity: int) -> Iterator[Offsets]:
         tried.append((order, found))
     while True:
         for place, (order, last) in enumerate(tried):
-            squeaks = _squeaking(wanted, last)
+            squeaks = _squeaking(wanted, last, last.peak if place % 2 else (bound + 2 * last.peak) // 3)
             front = np.concatenate([squeaks, order[~np.isin(order, squeaks)]])
             found = _greedy(wanted, front, capacity)
             yield found
@@ -107,10 +111,10 @@ def _better(one: Offsets, other: Offsets) -> Offsets:
     return other if figures[1] < figures[0] else one
 
 
-def _squeaking(wanted: Demand, found: Offsets) -> Integers:
-    """What does not fit, or else ends at the peak."""
+def _squeaking(wanted: Demand, found: Offsets, height: int) -> Integers:
+    """What does not fit, or else ends at a height or above it."""
     nowhere = np.flatnonzero(found.at == NOWHERE)
-    return nowhere if len(nowhere) else np.flatnonzero(found.at + wanted.sizes == found.peak)
+    return nowhere if len(nowhere) else np.flatnonzero(found.at + wanted.sizes >= height)
 
 
 def _greedy(wanted: Demand, order: Integers, capacity: int) -> Offsets:

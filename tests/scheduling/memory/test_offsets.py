@@ -143,7 +143,7 @@ def test_orders_are_tried_while_the_peak_is_far_above_the_bound() -> None:
     asked = demand(sizes, lives)
     found = placed(asked, LARGE, bound_of(asked))
     assert clashes_by_time(asked, found.at) == 0
-    assert found.peak <= 1.05 * bound_of(asked)
+    assert found.peak <= 1.08 * bound_of(asked)
 
 
 def clashes_by_time(wanted: Demand, at: np.ndarray) -> int:
