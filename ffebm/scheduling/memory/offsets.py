@@ -5,8 +5,8 @@ one. No placement has a lower peak than the most bytes alive at once, the bound.
 the other, each in the smallest gap between those that are in its way ("greedy by size for offset
 calculation", Pisarchyk & Lee, Efficient Memory Management for Deep Neural Net Inference, arXiv 2001.03288,
 2020; TensorFlow Lite's planner). If some order leaves the peak above the bound, others are tried: by the
-breadth of the moment (the same paper), by the start or end of lives, and with what ends at the peak or near it
-moved to the front (squeaky wheel optimization, Joslin & Clements, JAIR 10, 1999).
+breadth of the moment (the same paper), by the start or end of lives, and with what ends at the peak, or near
+it, moved to the front (squeaky wheel optimization, Joslin & Clements, JAIR 10, 1999).
 """
 
 import itertools
