@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from ffebm.graph.energy_block import EnergyBlock
 from ffebm.graph.graph import Graph
-from ffebm.graph.work import elements, sizes
+from ffebm.graph.work import sizes
 from ffebm.hardware.description import Hardware
 from ffebm.hardware.groups import DataType
 from ffebm.mapping.digital_cost import digital_cost, work_of
@@ -191,8 +191,9 @@ class Forward(TaskList):
         run = self._node_run(item) if item.block is None else None
         units = () if item.block is None else self.tiles(item.block)
         tasks: list[int] = []
+        reads = [(value, self.coming(value, self.seat(item))) for value in item.reads]
         for rows in bands.rows():
-            needed = (task for v in item.reads for task in self._tasks_before(v, item, stream, rows))
+            needed = (task for value, coming in reads for task in _rows_of(coming, value, stream, rows))
             after = (*tasks[-1:], *needed)
             share = (rows[1] - rows[0]) / stream.rows
             if run is not None:
@@ -219,14 +220,7 @@ class Forward(TaskList):
 
     def _tasks_before(self, value: str, item: ScheduledItem, stream: Stream, rows: Rows) -> tuple[int, ...]:
         """The tasks that bring the rows of a value that some rows of an item need."""
-        coming = self.coming(value, self.seat(item))
-        reaches = stream.reads.get(value)
-        if coming.bands is None or not reaches:
-            return coming.tasks
-        first, behind = stream.needed(value, rows)
-        if rows[1] == stream.rows:
-            behind = coming.bands.ends[-1]
-        return coming.bring(reaches[0].axis, (first, behind))
+        return _rows_of(self.coming(value, self.seat(item)), value, stream, rows)
 
     def coming(self, value: str, seat: Seat) -> Coming:
         """A value as it comes to where it is read."""
@@ -266,5 +260,16 @@ class Forward(TaskList):
         self, value: str, after: tuple[int, ...], ends: tuple[Seat, Seat], rows: Rows, bands: Bands
     ) -> int:
         """Some rows of a value, or of its error current, over the network."""
-        moved = elements(self.graph, value) * (rows[1] - rows[0]) / bands.ends[-1]
+        moved = self.elements(value) * (rows[1] - rows[0]) / bands.ends[-1]
         return self.transfer(value, after, ends, moved, rows=rows)
+
+
+def _rows_of(coming: Coming, value: str, stream: Stream, rows: Rows) -> tuple[int, ...]:
+    """The tasks that bring the rows of a value that some rows of a stream need."""
+    reaches = stream.reads.get(value)
+    if coming.bands is None or not reaches:
+        return coming.tasks
+    first, behind = stream.needed(value, rows)
+    if rows[1] == stream.rows:
+        behind = coming.bands.ends[-1]
+    return coming.bring(reaches[0].axis, (first, behind))

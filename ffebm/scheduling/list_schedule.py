@@ -153,10 +153,14 @@ def filling_chain(schedule: Schedule) -> list[int]:
 
 def chains_behind(tasks: list[Task]) -> list[float]:
     """Seconds of the longest chain that starts with each task."""
-    behind = [task.seconds for task in tasks]
+    seconds = [task.seconds for task in tasks]
+    behind = [*seconds]
     for index in reversed(range(len(tasks))):
+        here = behind[index]
         for before in tasks[index].after:
-            behind[before] = max(behind[before], tasks[before].seconds + behind[index])
+            chain = seconds[before] + here
+            if chain > behind[before]:
+                behind[before] = chain
     return behind
 
 
@@ -210,11 +214,16 @@ class _Work:
                 after[last - before].append(last - index)
         return _Work(self.seconds[::-1], [tuple(found) for found in after], self.units[::-1], self.n_units)
 
+    @cached_property
     def chains(self) -> list[float]:
         """Seconds of the longest chain that ends with each task."""
         found: list[float] = []
         for seconds, earlier in zip(self.seconds, self.after, strict=True):
-            found.append(seconds + max((found[before] for before in earlier), default=0.0))
+            start = 0.0
+            for before in earlier:
+                if found[before] > start:
+                    start = found[before]
+            found.append(seconds + start)
         return found
 
     def starts(self, keys: Sequence[tuple[float, ...]]) -> list[float]:
@@ -269,12 +278,12 @@ def _starts(tasks: Sequence[Task], behind: list[float], least: float) -> list[fl
         return starts
     back = work.backwards()
     found = [starts]
-    for urgent in (ends, work.chains()):
+    for urgent in (ends, work.chains):
         late = back.ends(back.starts([(-end,) for end in urgent[::-1]]))[::-1]
         found.append(work.starts([(-end,) for end in late]))
     if len(tasks) <= MOST_IN_TURN:
         shortest = work.shortest(found)
-        for urgent in (work.ends(shortest), work.chains()):
+        for urgent in (work.ends(shortest), work.chains):
             late = back.ends(back.in_turn([-end for end in urgent[::-1]]))[::-1]
             found.append(work.in_turn([-end for end in late]))
     return work.shortest(found)

@@ -108,10 +108,18 @@ class TaskList:
         self._load = [0.0] * hardware.unit_count
         self._routes = Routes(hardware)
         self._ways: dict[tuple[int | str | None, ...], tuple[tuple[str, ...], float]] = {}
+        self._elements: dict[str, int] = {}
+        self._carrying: dict[tuple[float, int | str | None, int | str | None], PhaseCost] = {}
 
     def _vectors(self, block: EnergyBlock) -> int:
         """Samples that settle in a block: its rows, where batch and sequence are one axis."""
         return self.batch * rows(self.graph, block.outputs[0], self.batch)
+
+    def elements(self, value: str) -> int:
+        """How many elements a value has."""
+        if value not in self._elements:
+            self._elements[value] = elements(self.graph, value)
+        return self._elements[value]
 
     def append(self, task: Task, block: EnergyBlock | None = None) -> int:
         """Add a task, which may work for a block; returns its position."""
@@ -146,7 +154,7 @@ class TaskList:
             block: The block that it works for.
             rows: Of the value.
         """
-        count = elements(self.graph, name) if moved is None else moved
+        count = self.elements(name) if moved is None else moved
         source, target = (
             self.costs[end.id].tiles[0] if isinstance(end, EnergyBlock) else end for end in ends
         )
@@ -154,8 +162,11 @@ class TaskList:
             self._ways[source, target] = self._routes.way(source, target)
         units, hops = self._ways[source, target]
         latency = self._routes.latency(hops)
-        groups = [end or self.hardware.host.name for end in ends if not isinstance(end, EnergyBlock)]
-        cost = transfer_cost(self.hardware, count, self.dtype, (latency, hops), groups)
+        alike = count, source, target  # as most bands of a value are
+        if alike not in self._carrying:
+            groups = [end or self.hardware.host.name for end in ends if not isinstance(end, EnergyBlock)]
+            self._carrying[alike] = transfer_cost(self.hardware, count, self.dtype, (latency, hops), groups)
+        cost = self._carrying[alike]
         task = Task("transfer", name, units, cost.seconds, after, cost.cost, fixed_s=latency, rows=rows)
         return self.append(task, block)
 
