@@ -15,7 +15,8 @@ def two_groups(*, apart: bool = False) -> Hardware:
     """A matrix unit beside a vector unit, on one memory of 0.5 J a bit or with one each, of 0.5 and 3 J."""
     machine = round_numbers()
     unit, memory = machine.digital[0], machine.memory[0]
-    digital = (replace(unit, name="matrix", ops=("MatMul",)), replace(unit, name="vector"))
+    others = ("Flatten", "Relu")  # so that nothing is left to choose
+    digital = (replace(unit, name="matrix", ops=("MatMul",)), replace(unit, name="vector", ops=others))
     if not apart:
         return replace(machine, digital=digital, memory=(replace(memory, owner="chip"),))
     own = (
