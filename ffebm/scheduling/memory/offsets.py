@@ -177,10 +177,29 @@ def _by_end(wanted: Demand) -> Integers:
 def _by_breadth(wanted: Demand) -> Integers:
     """Those alive at the fullest moment first, the largest of them in front; then the next fullest one."""
     moments, loads = loads_of(wanted.sizes, wanted.begins, wanted.ends)
-    breadth = np.array(
-        [
-            loads[np.searchsorted(moments, b) : np.searchsorted(moments, e, side="right")].max()
-            for b, e in zip(wanted.begins, wanted.ends, strict=True)
-        ]
-    )
+    firsts = np.searchsorted(moments, wanted.begins)
+    breadth = most_between(loads, firsts, np.searchsorted(moments, wanted.ends, side="right"))
     return np.lexsort((wanted.begins, -wanted.sizes, -breadth))
+
+
+def most_between(values: Integers, firsts: Integers, behinds: Integers) -> Integers:
+    """The largest of each of some ranges of values, none of them empty.
+
+    Each range is covered by two whose length is a power of two, of which all maxima are found first (sparse
+    table: Bender and Farach-Colton, "The LCA problem revisited", LATIN 2000).
+
+    Args:
+        values: The values, [n].
+        firsts: Where each range begins, [ranges].
+        behinds: Where each has ended, [ranges].
+    """
+    powers = np.frexp(behinds - firsts)[1] - 1
+    found = np.empty(len(firsts), dtype=values.dtype)
+    most = values
+    for power in range(int(powers.max(initial=-1)) + 1):
+        if power:
+            half = 1 << (power - 1)
+            most = np.maximum(most[:-half], most[half:])
+        these = np.flatnonzero(powers == power)
+        found[these] = np.maximum(most[firsts[these]], most[behinds[these] - (1 << power)])
+    return found

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ffebm.plan.memory.demand import Demand, bound_of, demand
-from ffebm.scheduling.memory.offsets import NOWHERE, placed
+from ffebm.scheduling.memory.offsets import NOWHERE, most_between, placed
 
 LARGE = 10**12
 lives = st.tuples(st.integers(0, 20), st.integers(0, 8)).map(lambda pair: (pair[0], pair[0] + pair[1]))
@@ -32,6 +32,15 @@ def clashes(wanted: Demand, at: np.ndarray) -> list[tuple[int, int]]:
 
 def most_alive(wanted: list[tuple[int, tuple[int, int]]]) -> int:
     return max((sum(s for s, (b, e) in wanted if b <= t <= e) for t in range(30)), default=0)
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=40), st.data())
+def test_the_largest_of_ranges(values: list[int], data: st.DataObject) -> None:
+    ends = st.tuples(st.integers(0, len(values)), st.integers(0, len(values)))
+    ranges = data.draw(st.lists(ends.filter(lambda both: both[0] != both[1]).map(sorted)))
+    firsts, behinds = (np.array([both[n] for both in ranges], dtype=np.int64) for n in (0, 1))
+    found = most_between(np.array(values), firsts, behinds)
+    assert found.tolist() == [max(values[first:behind]) for first, behind in ranges]
 
 
 @settings(max_examples=50)
