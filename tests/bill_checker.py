@@ -123,8 +123,9 @@ class _Bill:
                 count = self.carried(schedule, step)
                 return Cost(network=count * self.way_joules, memory=count * self.memory_joules)
             case "digital":
-                node = self.nodes[step.name]
-                return self.digital(node, self.share(schedule, step, node.outputs[0]))
+                nodes = [self.nodes[name] for name in (*step.fused, step.name)]
+                part = self.share(schedule, step, nodes[-1].outputs[0])
+                return sum((self.digital(node, part) for node in nodes), Cost())
             case "digital_backward":
                 node = self.nodes[step.name]
                 times = int(bool(self.trained(node.inputs))) + int(bool(self.feels.intersection(node.inputs)))

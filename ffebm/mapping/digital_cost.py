@@ -28,6 +28,14 @@ class DigitalWork:
     moved: float
     held: float = 0
 
+    def __add__(self, other: "DigitalWork") -> "DigitalWork":
+        return DigitalWork(
+            self.products + other.products,
+            self.rest + other.rest,
+            self.moved + other.moved,
+            self.held + other.held,
+        )
+
 
 def work_of(graph: Graph, node: Node, times: int = 1) -> DigitalWork:
     """What a node is to a digital unit; `times` as much work as its forward run."""

@@ -4,6 +4,7 @@ import math
 from typing import Literal
 
 import msgspec
+from msgspec import structs
 
 ENERGY_KINDS = ("array", "dac", "adc", "adders", "buffer", "digital", "memory", "network", "leakage")
 """Fields of a cost that are joules."""
@@ -83,6 +84,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         block: Id of the energy block that it works for; None if a digital node, the loss or a value alone.
         rows: The band [a, b) of output rows that it makes or moves; None: all of them.
         sample: Which of several samples in flight it works for, from 0.
+        fused: Digital nodes that it does before the one that it names, rows for rows, in order.
     """
 
     id: int
@@ -96,6 +98,12 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     block: int | None = None
     rows: tuple[int, int] | None = None
     sample: int = 0
+    fused: tuple[str, ...] = ()
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """What it is done to: the digital nodes that it does, or its name alone."""
+        return (*self.fused, self.name)
 
 
 class Schedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -132,10 +140,18 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     @property
     def runs(self) -> tuple[Step, ...]:
-        """The free phases and digital nodes in the order in which they are done: of bands the last one."""
+        """The free phases and digital nodes in the order in which they are done: of bands the last one.
+
+        A step of several nodes stands for each of them.
+        """
         forward = [step for step in self.steps if step.kind in {"free", "digital"} and not step.sample]
         last = {(step.kind, step.name, step.block): step.id for step in forward}
-        return tuple(step for step in forward if last[step.kind, step.name, step.block] == step.id)
+        ending = [step for step in forward if last[step.kind, step.name, step.block] == step.id]
+        return tuple(
+            structs.replace(step, name=name, fused=()) if step.fused else step
+            for step in ending
+            for name in step.nodes
+        )
 
     @property
     def ratio(self) -> float:

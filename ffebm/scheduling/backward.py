@@ -23,7 +23,7 @@ from ffebm.scheduling.forward import Coming, Forward
 from ffebm.scheduling.in_flight import joining
 from ffebm.scheduling.items import ScheduledItem, items_of
 from ffebm.scheduling.list_schedule import Task
-from ffebm.scheduling.streams import Stream
+from ffebm.scheduling.streams import Stream, Streams
 from ffebm.scheduling.task_list import Seat, apart
 
 LOSS_OPERATIONS = 8.0
@@ -67,6 +67,10 @@ class Backward(Forward):
         self.read_by: dict[tuple[int, ...], list[str]] = {}
         for weight, users in self.users.items():
             self.read_by.setdefault(users, []).append(weight)
+
+    def _in_one_step(self, streams: Streams) -> tuple[list[ScheduledItem], Streams]:
+        """Each node has a step of its own, as it has on the way back."""
+        return self.items, streams
 
     def _joined(self) -> Collection[str]:
         return joining(self.graph)

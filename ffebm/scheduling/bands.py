@@ -2,8 +2,9 @@
 
 A layer waits for the first band of the one before, and is done a band after it: high bands cost time, low
 ones steps. Each item that streams has up to `MOST_BANDS` bands of equal height. Where that makes more than
-`MOST_STEPS` steps, items of as many rows are cut less finely, those first that lose least time for a step.
-Where twice as many bands make no more than `FEW_STEPS`, there are twice as many.
+`MOST_STEPS` steps, digital nodes share steps (`streams.fused`); where that is not enough, items of as many
+rows are cut less finely, those first that lose least time for a step. Where twice as many bands make no more
+than `FEW_STEPS`, there are twice as many.
 
 Where the windows of a layer are shared out over replicas, bands end where a read of all of them does: with
 the last row that is whole then.
@@ -25,8 +26,8 @@ MOST_TRAINING_BANDS = 8
 """Bands of an item in a training step, where each has up to five further steps on the way back, and buffers
 that live long. SqueezeNet on `reference` takes 6.4 ms so, by 16 bands 5.5, by 32 5.1: docs/scheduling.md."""
 MOST_STEPS = 10_000
-"""Steps of an inference: DenseNet-121 by 32 bands a layer would have half as many again for a tenth of its
-time: docs/scheduling.md."""
+"""Steps of an inference: DenseNet-121 by 32 bands a layer would have half as many again if each digital node
+had a step: docs/scheduling.md."""
 MOST_TRAINING_STEPS = 2_000
 """Steps of a training step: the page of DenseNet-121, with 8,800 of an inference, stays below 3 MB so."""
 FEW_STEPS = 2_000

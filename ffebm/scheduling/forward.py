@@ -9,7 +9,9 @@ for what these need.
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
 
 from ffebm.graph.energy_block import EnergyBlock
 from ffebm.graph.graph import Graph
@@ -22,7 +24,7 @@ from ffebm.plan.schema import Settle
 from ffebm.scheduling.bands import USUAL, Bands, Cutting, StepBudget, of_height
 from ffebm.scheduling.items import ScheduledItem, items_of
 from ffebm.scheduling.list_schedule import Task
-from ffebm.scheduling.streams import Stream, streams_of
+from ffebm.scheduling.streams import Stream, Streams, fused, streams_of
 from ffebm.scheduling.task_list import DigitalRun, Seat, TaskList, apart
 
 
@@ -80,24 +82,25 @@ class Forward(TaskList):
     ) -> None:
         super().__init__(graph, hardware, settle, dtype)
         self.items = items_of(graph)
-        self.maker = {value: item for item in self.items for value in item.makes}
         self.done: dict[int, Coming] = {}
-        self.seats: dict[str, Seat] = {}
-        self._work = {
-            item.position: work_of(graph, item.nodes[0]) for item in self.items if item.block is None
-        }
-        self._seat_of: list[Seat] = []
-        for item in self.items:
-            self._seat_of.append(self._seated(item))
-            self.seats.update(dict.fromkeys(item.makes, self._seat_of[-1]))
+        self._work = {item.name: work_of(graph, item.nodes[0]) for item in self.items if item.block is None}
         self._moved: dict[tuple[str, str], Coming] = {}
-        self._streams: list[Stream | None] = [None] * len(self.items)
-        self._bands: list[Bands | None] = [None] * len(self.items)
-        self._axes: dict[str, int] = {}
         self._most = most_bands
         self._cutting = Cutting([], [], [])
+        self._take(self.items, Streams([None] * len(self.items)))
+        self._bands: list[Bands | None] = [None] * len(self.items)
         if most_bands > 1 and self._several_units():
-            self._stream(budget)
+            self._cut(budget)
+
+    def _take(self, items: list[ScheduledItem], streams: Streams) -> None:
+        """What is done, and how it streams."""
+        self.items, self._streams, self._axes = items, streams.of, streams.axes
+        self.maker = {value: item for item in items for value in item.makes}
+        self.seats: dict[str, Seat] = {}
+        self._seat_of: list[Seat] = []
+        for item in items:
+            self._seat_of.append(self._seated(item))
+            self.seats.update(dict.fromkeys(item.makes, self._seat_of[-1]))
 
     def _joined(self) -> Collection[str]:
         """Nodes that need all rows of all samples, by name: none in an inference."""
@@ -109,20 +112,44 @@ class Forward(TaskList):
         alone = all(len(self.hardware.unit_numbers(group)) == 1 for group in groups)
         return bool(self.graph.blocks) or len(groups) > 1 or not alone
 
-    def _stream(self, budget: StepBudget) -> None:
-        """Decide what streams, in which bands."""
+    def _found_streams(self) -> Streams:
+        """What streams."""
         copies = {
             item.position: [self.costs[item.block.id].replicas(i) for _, i in item.block.interactions()]
             for item in self.items
             if item.block is not None
         }
-        streams = streams_of(self.graph, self.hardware, self.items, self.batch, self._joined(), copies)
-        seconds = [self._seconds(item) for item in self.items]
-        self._streams, self._axes = streams.of, streams.axes
-        self._cutting = Cutting(streams.of, self._further_steps(), seconds)
+        return streams_of(self.graph, self.hardware, self.items, self.batch, self._joined(), copies)
+
+    def _in_one_step(self, streams: Streams) -> tuple[list[ScheduledItem], Streams]:
+        """Items of which some are several nodes, and their streams.
+
+        What moves nothing lies where it was, and products take long: others go between them.
+        """
+        digital = [item for item in self.items if item.block is None]
+        alone = {i.name for i in digital if self._moves_nothing(i) or self._work[i.name].products}
+        return fused(self.graph, self.items, streams, alone)
+
+    def _moves_nothing(self, item: ScheduledItem) -> bool:
+        """A view of a single value."""
+        return len(item.reads) == 1 and not any(self._work[node.name].moved for node in item.nodes)
+
+    def _cut(self, budget: StepBudget) -> None:
+        """Decide what streams, in which bands; where these are too many steps, nodes share some first."""
+        streams = self._found_streams()
+        self._take(self.items, streams)
+        self._cutting = self._ways_to_cut()
+        if self.steps(self._most) > budget.most:
+            self._take(*self._in_one_step(streams))
+            self._cutting = self._ways_to_cut()
         few = self.steps(2 * self._most) <= budget.few
         self._most *= 2 if few else 1
         self._bands = self._cutting.bands(self._most, budget.few if few else budget.most)
+
+    def _ways_to_cut(self) -> Cutting:
+        """How what streams may be cut into bands."""
+        seconds = [self._seconds(item) for item in self.items]
+        return Cutting(self._streams, self._further_steps(), seconds)
 
     def steps(self, most_bands: int) -> int:
         """About how many steps it takes if items have up to so many bands; 0 where nothing streams."""
@@ -141,9 +168,15 @@ class Forward(TaskList):
         """How long an item takes at once."""
         if item.block is not None:
             return self.costs[item.block.id].free(self.settle.free_sweeps).seconds
-        node = item.nodes[0]
-        group = self.hardware.digital_group(node.group)
-        return digital_cost(self.hardware, group, self._work[item.position], self.dtype).seconds
+        return sum(self._node_seconds(item))
+
+    def _node_seconds(self, item: ScheduledItem) -> list[float]:
+        """How long each node of an item takes at once."""
+        group = self.hardware.digital_group(item.nodes[0].group)
+        return [
+            digital_cost(self.hardware, group, self._work[node.name], self.dtype).seconds
+            for node in item.nodes
+        ]
 
     def ended(self, item: ScheduledItem) -> tuple[int, ...]:
         """The tasks with which an item has run; none before it has."""
@@ -174,7 +207,7 @@ class Forward(TaskList):
         if item.block is not None:
             return item.block
         node = item.nodes[0]
-        if len(item.reads) == 1 and not self._work[item.position].moved:
+        if self._moves_nothing(item):
             source = self.seats.get(item.reads[0])
             return node.group if isinstance(source, EnergyBlock) else source
         return node.group
@@ -182,7 +215,7 @@ class Forward(TaskList):
     def _at_once(self, item: ScheduledItem, after: tuple[int, ...]) -> Task:
         """All of an item."""
         if item.block is None:
-            return self._node_run(item).task("digital", item.nodes[0].name, after)
+            return self._node_run(item).task("digital", item.name, after)
         phase = self.costs[item.block.id].free(self.settle.free_sweeps)
         return Task("free", item.block.name, self.tiles(item.block), phase.seconds, after, phase.cost)
 
@@ -197,15 +230,21 @@ class Forward(TaskList):
             after = (*tasks[-1:], *needed)
             share = (rows[1] - rows[0]) / stream.rows
             if run is not None:
-                task = run.task("digital", item.nodes[0].name, after, rows, share)
+                task = run.task("digital", item.name, after, rows, share)
             else:
                 task = self._block_band(item, stream, rows, units, after)
             tasks.append(self.append(task, item.block))
         return tuple(tasks)
 
     def _node_run(self, item: ScheduledItem) -> DigitalRun:
-        node = item.nodes[0]
-        return self.digital_run(self._work[item.position], self.hardware.digital_group(node.group))
+        work = reduce(add, (self._work[node.name] for node in item.nodes))
+        run = self.digital_run(work, self.hardware.digital_group(item.nodes[0].group))
+        if len(item.nodes) == 1:
+            return run
+        names, seconds = [node.name for node in item.nodes], self._node_seconds(item)
+        whole = sum(seconds)
+        shares = tuple(own / whole if whole else 0.0 for own in seconds)
+        return replace(run, fused=tuple(names[:-1]), shares=shares)
 
     def _block_band(
         self, item: ScheduledItem, stream: Stream, rows: Rows, units: tuple[str, ...], after: tuple[int, ...]

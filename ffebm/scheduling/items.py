@@ -1,4 +1,4 @@
-"""What a schedule treats as one: a digital node, or a whole energy block."""
+"""What a schedule treats as one: digital nodes that are done in one step, mostly one, or a whole block."""
 
 from dataclasses import dataclass, replace
 
@@ -8,11 +8,11 @@ from ffebm.graph.graph import Graph, Node, captured
 
 @dataclass
 class ScheduledItem:
-    """A node or a whole block.
+    """Digital nodes, mostly one, or a whole block.
 
     Attributes:
-        nodes: A digital node, or the nodes of a block.
-        block: The block; None for a node.
+        nodes: Digital nodes, each but the last read by later ones alone; or the nodes of a block.
+        block: The block; None for digital nodes.
         reads: Values that it reads, constants left out.
         makes: Values that it makes.
         position: Among the items.
@@ -23,6 +23,11 @@ class ScheduledItem:
     reads: list[str]
     makes: list[str]
     position: int = -1
+
+    @property
+    def name(self) -> str:
+        """Of the block, or of the last node: what steps are named for."""
+        return self.nodes[-1].name if self.block is None else self.block.name
 
 
 def items_of(graph: Graph) -> list[ScheduledItem]:

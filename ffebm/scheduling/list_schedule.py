@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
+from msgspec import structs
 
 from ffebm.mapping.digital_cost import DigitalWork
 from ffebm.plan.schedule import Cost, Schedule, Step, StepKind
@@ -30,6 +31,8 @@ GAIN = 1e-9
 MOST_IN_TURN = 10_000
 """Tasks up to which each is placed for itself too, those of one sample: looking for gaps takes longer than in
 proportion."""
+MOST_TOGETHER_IN_TURN = 100_000
+"""The same of several samples together, each of no more than that."""
 MOST_PLAIN = 250_000
 """Tasks that a process places by plain loops, in all passes together: that takes about as long as loading the
 compiled ones, which are quicker by ten times."""
@@ -54,6 +57,8 @@ class Task(msgspec.Struct, frozen=True):
         rows: The band [a, b) of output rows that it makes or moves; None: all of them.
         sample: Which of several samples in flight it works for, from 0; the earlier goes first.
         work: What a digital unit does, of which it is all or some rows; None if it is no such work.
+        fused: Digital nodes that it does before the one that it names, rows for rows, in order.
+        shares: Part of its seconds that each of its nodes takes, the named one last.
     """
 
     kind: StepKind
@@ -68,6 +73,13 @@ class Task(msgspec.Struct, frozen=True):
     rows: tuple[int, int] | None = None
     sample: int = 0
     work: DigitalWork | None = None
+    fused: tuple[str, ...] = ()
+    shares: tuple[float, ...] = (1.0,)
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """What it is done to: the digital nodes that it does, or its name alone."""
+        return (*self.fused, self.name)
 
 
 def list_schedule(tasks: list[Task]) -> Schedule:
@@ -127,6 +139,7 @@ def _step(task: Task, start: float, position: int, number: list[int]) -> Step:
         block=task.block,
         rows=task.rows,
         sample=task.sample,
+        fused=task.fused,
     )
 
 
@@ -266,7 +279,7 @@ def _starts(tasks: Sequence[Task], behind: list[float], least: float) -> list[fl
     56, 1992); so is one that is built from its end at once, what has the longest chain before it first. In
     the end the same is done to the shortest one task by task (`serial_starts`), so that what is long and has
     time does not hold up what is urgent. The shortest of all is taken. Samples of an inference keep their
-    order: each has its own result.
+    order, as each has its own result: `_at_a_pace`.
     """
     numbers, names = numbered_units([task.units for task in tasks])
     work = _Work([task.seconds for task in tasks], [task.after for task in tasks], numbers, len(names))
@@ -274,8 +287,10 @@ def _starts(tasks: Sequence[Task], behind: list[float], least: float) -> list[fl
     ends = work.ends(starts)
     makespan = max(ends, default=0.0)
     results_apart = any(task.sample for task in tasks) and not any(task.kind == "update" for task in tasks)
-    if results_apart or makespan <= least * (1 + GAIN):
+    if makespan <= least * (1 + GAIN):
         return starts
+    if results_apart:
+        return _at_a_pace(tasks, work, starts)
     back = work.backwards()
     found = [starts]
     for urgent in (ends, work.chains):
@@ -287,6 +302,53 @@ def _starts(tasks: Sequence[Task], behind: list[float], least: float) -> list[fl
             late = back.ends(back.in_turn([-end for end in urgent[::-1]]))[::-1]
             found.append(work.in_turn([-end for end in late]))
     return work.shortest(found)
+
+
+def _at_a_pace(tasks: Sequence[Task], work: _Work, starts: list[float]) -> list[float]:
+    """Start of every task of several samples, each of which has a result of its own, seconds.
+
+    Where the earlier sample always goes first, one that waits for all units of a layer at once leaves some of
+    them idle, which later samples could use. So each sample is also given the times of one alone, later by
+    what the busiest unit does for each sample before it; what is due first goes first. That is improved once
+    from its end and back, by lists and task by task. Of all the shortest is taken that gives results in their
+    order, and not later on average than the earlier sample first does.
+
+    Args:
+        tasks: Of all samples.
+        work: The same.
+        starts: Where the earlier sample goes first, seconds.
+    """
+    samples: list[list[int]] = [[] for _ in range(1 + max(task.sample for task in tasks))]
+    place: list[int] = []
+    for number, task in enumerate(tasks):
+        place.append(len(samples[task.sample]))
+        samples[task.sample].append(number)
+    one = [structs.replace(t, after=tuple(place[n] for n in t.after)) for t in tasks if not t.sample]
+    if any(len(numbers) != len(one) for numbers in samples):
+        return starts
+    alone = _starts(one, chains_behind(one), least_of(one))
+    pace = max(work_of_units(one).values(), default=0.0)
+    due = [alone[at] + task.sample * pace for at, task in zip(place, tasks, strict=True)]
+
+    def results(found: list[float]) -> list[float]:
+        ends = work.ends(found)
+        return [max((ends[number] for number in numbers), default=0.0) for numbers in samples]
+
+    back = work.backwards()
+    tried = [work.starts([(time,) for time in due])]
+    ends = work.ends(tried[0])
+    late = back.ends(back.starts([(-end,) for end in ends[::-1]]))[::-1]
+    tried.append(work.starts([(-end,) for end in late]))
+    if len(one) <= MOST_IN_TURN and len(tasks) <= MOST_TOGETHER_IN_TURN:
+        late = back.ends(back.in_turn([-end for end in ends[::-1]]))[::-1]
+        tried.append(work.in_turn([-end for end in late]))
+    usual = results(starts)
+    in_order = [
+        found
+        for found in tried
+        if (ended := results(found)) == sorted(ended) and sum(ended) <= sum(usual) * (1 + GAIN)
+    ]
+    return work.shortest([starts, *in_order])
 
 
 class _Simulation:

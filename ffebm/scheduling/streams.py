@@ -8,7 +8,7 @@ itself.
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
 
@@ -156,6 +156,100 @@ def _input_axis(graph: Graph, hardware: Hardware, items: Sequence[ScheduledItem]
                 return stream.reads[value][0].axis
     shape = graph.shape(value)
     return len(shape) - 2 if shape is not None and len(shape) in {3, 4} else None
+
+
+# --- what is done in one step ------------------------------------------------------------------------
+
+
+def fused(
+    graph: Graph, items: Sequence[ScheduledItem], streams: Streams, alone: Collection[str] = ()
+) -> tuple[list[ScheduledItem], Streams]:
+    """Digital nodes that hand their rows on as one item.
+
+    A node is done in one step with the next one if that alone reads what it makes, the same rows, with the
+    same group of units, behind the same last block: so neither would wait for long.
+
+    Args:
+        graph: With energy blocks.
+        items: Of the graph, in order, a node each.
+        streams: How they stream.
+        alone: Nodes that have a step of their own, by name.
+
+    Returns:
+        Items in order, and how they stream.
+    """
+    handed = _handed_on(graph, items, streams, alone)
+    into: dict[int, int] = {}
+    together: dict[int, list[ScheduledItem]] = {}
+    for item in reversed(items):
+        at = item.position
+        into[at] = into[handed[at]] if at in handed else at
+        together.setdefault(into[at], []).insert(0, item)
+    runs = [together[last] for last in sorted(together)]
+    return (
+        [replace(_one_item(run), position=place) for place, run in enumerate(runs)],
+        Streams([_one_stream(run, streams) for run in runs], streams.axes),
+    )
+
+
+def _handed_on(
+    graph: Graph, items: Sequence[ScheduledItem], streams: Streams, alone: Collection[str]
+) -> dict[int, int]:
+    """For each item that is done in one step with its reader the position of that."""
+    readers: dict[str, list[ScheduledItem]] = {}
+    behind: dict[str, int] = {}
+    last: list[int] = []
+    for item in items:
+        for value in item.reads:
+            readers.setdefault(value, []).append(item)
+        block = max((behind.get(value, -1) for value in item.reads), default=-1)
+        last.append(block if item.block is None else item.block.id)
+        behind.update(dict.fromkeys(item.makes, last[-1]))
+    found: dict[int, int] = {}
+    for item in items:
+        made, others = streams.of[item.position], readers.get(item.makes[0], []) if item.makes else []
+        if made is None or item.block is not None or len(item.makes) != 1 or len(others) != 1:
+            continue
+        (reader,), (value,) = others, item.makes
+        read = streams.of[reader.position]
+        if (
+            read is not None
+            and reader.block is None
+            and value not in graph.outputs
+            and not {item.name, reader.name} & {*alone}
+            and item.nodes[0].group == reader.nodes[0].group
+            and last[item.position] == last[reader.position]
+            and read.rows == made.rows
+            and {*read.reads.get(value, ())} == {Reach((same_rows(made.axis, made.rows),))}
+        ):
+            found[item.position] = reader.position
+    return found
+
+
+def _one_item(run: Sequence[ScheduledItem]) -> ScheduledItem:
+    """Nodes that are done in one step, in order."""
+    if len(run) == 1:
+        return run[0]
+    inside = {value for item in run[:-1] for value in item.makes}
+    reads = dict.fromkeys(value for item in run for value in item.reads if value not in inside)
+    return replace(run[-1], nodes=[item.nodes[0] for item in run], reads=list(reads))
+
+
+def _one_stream(run: Sequence[ScheduledItem], streams: Streams) -> Stream | None:
+    """How they stream: rows of what they make need the rows that any of them does."""
+    last = streams.of[run[-1].position]
+    if len(run) == 1 or last is None:
+        return last
+    reads: dict[str, list[tuple[Reach, ...]]] = {}
+    for item in run:
+        stream = streams.of[item.position]
+        for value in item.reads:
+            reads.setdefault(value, []).append(() if stream is None else stream.reads.get(value, ()))
+    found: dict[str, tuple[Reach, ...]] = {}
+    for value, some in reads.items():
+        axes = {reach.axis for reaches in some for reach in reaches}
+        found[value] = () if () in some or len(axes) > 1 else tuple(r for reaches in some for r in reaches)
+    return Stream(last.axis, last.rows, found)
 
 
 # --- digital nodes -----------------------------------------------------------------------------------

@@ -34,12 +34,16 @@ class DigitalRun:
         work: All of it.
         cost: Of all of it.
         held: Joules of it that a larger batch leaves as they are.
+        fused: Nodes that are done before the one that a task names.
+        shares: Part of the time that each of them takes, and the named one, which is last.
     """
 
     unit: str
     work: DigitalWork
     cost: PhaseCost
     held: float
+    fused: tuple[str, ...] = ()
+    shares: tuple[float, ...] = (1.0,)
 
     def task(
         self, kind: StepKind, name: str, after: tuple[int, ...], rows: Rows | None = None, share: float = 1.0
@@ -49,8 +53,19 @@ class DigitalRun:
         if rows is not None:
             cost = Cost(digital=share * cost.digital, memory=share * cost.memory)
         seconds, held = share * self.cost.seconds, share * self.held
-        units = (self.unit,)
-        return Task(kind, name, units, seconds, after, cost, fixed_j=held, rows=rows, work=self.work)
+        return Task(
+            kind,
+            name,
+            (self.unit,),
+            seconds,
+            after,
+            cost,
+            fixed_j=held,
+            rows=rows,
+            work=self.work,
+            fused=self.fused,
+            shares=self.shares,
+        )
 
 
 Seat = EnergyBlock | str | None

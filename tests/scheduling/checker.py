@@ -64,18 +64,23 @@ def data_problems(plan: Plan, schedule: Schedule) -> Iterator[str]:
     """
     made_by: dict[str, Maker] = {}
     reads: dict[Maker, list[str]] = {}
+    outputs: dict[str, list[str]] = {}
     for node in plan.nodes:
         if node.block is None:
             made_by.update(dict.fromkeys(node.outputs, ("digital", node.name)))
             reads["digital", node.name] = list(node.inputs)
+            outputs[node.name] = list(node.outputs)
     for block in plan.blocks:
         made_by.update(dict.fromkeys(block.outputs, ("free", block.name)))
         reads["free", block.name] = list(block.inputs)
     there = {port.name for port in plan.inputs} | made_by.keys()  # the rest are constants
     for step in schedule.steps:
-        for value in reads.get((step.kind, step.name), []):
-            if value in there:
-                yield from _value_problems(schedule, step, value, made_by.get(value))
+        inside: set[str] = set()
+        for name in (*step.fused, step.name):  # nodes of one step read what those before them have made
+            for value in reads.get((step.kind, name), []):
+                if value in there and value not in inside:
+                    yield from _value_problems(schedule, step, value, made_by.get(value))
+            inside.update(outputs.get(name, []))
 
 
 def _value_problems(schedule: Schedule, step: Step, value: str, maker: Maker | None) -> Iterator[str]:
@@ -95,18 +100,23 @@ def _value_problems(schedule: Schedule, step: Step, value: str, maker: Maker | N
 
 def _made_elsewhere(schedule: Schedule, step: Step, maker: Maker) -> bool:
     """Whether what a step reads is made on another unit, as another group of digital ones."""
-    made = [other for other in schedule.steps if (other.kind, other.name) == maker]
+    made = [other for other in schedule.steps if _makes(other, maker)]
     return any(other.units != step.units for other in made)
 
 
 def _count(schedule: Schedule, maker: Maker, sample: int) -> int:
-    return sum((step.kind, step.name, step.sample) == (*maker, sample) for step in schedule.steps)
+    return sum(_makes(step, maker) and step.sample == sample for step in schedule.steps)
+
+
+def _makes(step: Step, maker: Maker) -> bool:
+    """Whether a step is of a kind and does what has a name, alone or with others."""
+    return step.kind == maker[0] and maker[1] in (*step.fused, step.name)
 
 
 def _waited_for(schedule: Schedule, steps: Iterable[Step], maker: Maker) -> list[Step]:
     """The steps of a kind and name that some steps wait for."""
     found = [schedule.steps[before] for step in steps for before in step.after]
-    return [before for before in found if (before.kind, before.name) == maker]
+    return [before for before in found if _makes(before, maker)]
 
 
 def bill_problems(schedule: Schedule) -> Iterator[str]:

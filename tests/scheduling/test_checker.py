@@ -12,6 +12,7 @@ from ffebm import compile as compile_plan
 from ffebm.plan.schedule import Schedule
 from tests.machines import products_apart
 from tests.scheduling.checker import problems
+from tests.scheduling.graphs import activated_first, few_steps
 from tests.scheduling.test_in_flight import MODELS
 
 LIGHT = Path(onnx.__file__).parent / "backend/test/data/light"
@@ -25,6 +26,16 @@ def test_schedules_of_small_plans_run(model: str, machine: str) -> None:
         plan = compile_plan(MODELS[model], hardware=machine, block_size=block_size, replicas=1)
         for schedule in (plan.inference, plan.training):
             assert list(problems(plan, schedule)) == []
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_schedules_whose_steps_are_several_nodes_run(machine: str) -> None:
+    with few_steps(40):
+        plan = compile_plan(activated_first(), hardware=machine, replicas=1)
+    assert any(step.fused for step in plan.inference.steps) == (machine not in {"resistive", "ideal"})
+    assert not any(step.fused for step in plan.training.steps)
+    for schedule in (plan.inference, plan.training):
+        assert list(problems(plan, schedule)) == []
 
 
 def test_values_between_two_groups_of_digital_units_are_carried() -> None:

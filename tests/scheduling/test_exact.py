@@ -6,7 +6,9 @@ import statistics
 import pytest
 
 from ffebm.plan.schedule import Cost
-from ffebm.scheduling.list_schedule import Task, list_schedule
+from ffebm.scheduling.in_flight import samples_in_flight
+from ffebm.scheduling.list_schedule import Task, chains_behind, list_schedule, numbered_units, ordered
+from ffebm.scheduling.list_schedule import _Work as Work
 from tests.scheduling.exact import shortest
 
 
@@ -63,3 +65,38 @@ def test_five_hundred_lists() -> None:
         f"{best:.0%} of them are shortest"
     )
     assert statistics.mean(ratios) < 1.04
+
+
+def earlier_first(tasks: list[Task]) -> list[float]:
+    """Starts where of all that may start the earlier sample goes first, then the longest chain."""
+    numbers, names = numbered_units([task.units for task in tasks])
+    work = Work([task.seconds for task in tasks], [task.after for task in tasks], numbers, len(names))
+    return work.starts([(t.sample, -chain) for t, chain in zip(tasks, chains_behind(tasks), strict=True)])
+
+
+def results(tasks: list[Task], starts: list[float]) -> list[float]:
+    """When each sample is done."""
+    ends = [0.0] * (1 + max(task.sample for task in tasks))
+    for task, start in zip(tasks, starts, strict=True):
+        ends[task.sample] = max(ends[task.sample], start + task.seconds)
+    return ends
+
+
+def test_samples_share_units_better_than_the_earlier_first() -> None:
+    """Up to 16 tasks of each of three: never longer, results in order and no later on average."""
+    rng = random.Random(3)
+    usual, ours = [], []
+    for _ in range(40):
+        tasks = samples_in_flight(random_tasks(rng), 3)
+        least, first = shortest(tasks), earlier_first(tasks)
+        schedule, order = ordered(tasks)
+        starts = [0.0] * len(tasks)
+        for step, index in zip(schedule.steps, order, strict=True):
+            starts[index] = step.start_s
+        ended, before = results(tasks, starts), results(tasks, first)
+        assert ended == sorted(ended) or starts == first
+        assert sum(ended) <= sum(before) * (1 + 1e-9)
+        assert least <= max(ended) <= max(before)
+        usual.append(max(before) / least)
+        ours.append(max(ended) / least)
+    assert statistics.mean(ours) < 1.02 < statistics.mean(usual)

@@ -6,7 +6,7 @@ from ffebm.plan.schema import Settle
 from ffebm.scheduling.bands import MOST_STEPS, StepBudget
 from ffebm.scheduling.forward import Forward
 from ffebm.scheduling.list_schedule import Task, list_schedule
-from tests.scheduling.graphs import REFERENCE, placed, two_convolutions
+from tests.scheduling.graphs import REFERENCE, activated_first, placed, two_convolutions
 
 ROWS = 8
 
@@ -102,3 +102,25 @@ def test_many_steps_stay_within_what_may_be_most() -> None:
         one.forward()
     assert made.tasks == alone.tasks
     assert len(made.tasks) < finer - 1
+
+
+def test_nodes_share_steps_before_layers_are_cut_less_finely() -> None:
+    """One step less than nodes of their own need: as many bands, the same time and energy in all."""
+    graph = placed(activated_first())
+    usual = Forward(graph, REFERENCE, Settle(), "fp32", ROWS)
+    budget = StepBudget(usual.steps(ROWS) - 1)
+    shared = Forward(graph, REFERENCE, Settle(), "fp32", ROWS, budget)
+    for one in (usual, shared):
+        one.forward()
+    assert not any(task.fused for task in usual.tasks)
+    assert len(usual.tasks) - len(shared.tasks) == ROWS
+    assert [len(bands(one, 1)) for one in (usual, shared)] == [ROWS, ROWS]
+    together = [task for task in shared.tasks if task.fused]
+    assert [task.rows for task in together] == [(row, row + 1) for row in range(ROWS)]
+    names = {task.nodes for task in together}
+    assert len(names) == 1
+    apart = [task for task in usual.tasks if task.name in next(iter(names))]
+    assert sum(t.seconds for t in together) == pytest.approx(sum(t.seconds for t in apart), rel=1e-12)
+    assert sum(t.cost.energy for t in together) == pytest.approx(sum(t.cost.energy for t in apart), rel=1e-12)
+    shares = [sum(task.seconds for task in apart if task.name == name) for name in together[0].nodes]
+    assert together[0].shares == pytest.approx([share / sum(shares) for share in shares])

@@ -7,10 +7,10 @@ from ffebm.plan.schema import Options
 from ffebm.scheduling.items import items_of
 from ffebm.scheduling.rows.drive import Reach
 from ffebm.scheduling.rows.row_window import sliding
-from ffebm.scheduling.streams import Stream, block_stream, streams_of
+from ffebm.scheduling.streams import Stream, block_stream, fused, streams_of
 from tests.machines import continuous
 from tests.models import Builder
-from tests.scheduling.graphs import REFERENCE, placed, two_convolutions
+from tests.scheduling.graphs import REFERENCE, activated_first, placed, two_convolutions
 
 
 def found_in(model_options: Options | None = None) -> list[tuple[list[str], Stream | None]]:
@@ -108,3 +108,44 @@ def test_the_first_axis_is_samples_if_there_are_several() -> None:
     graph = placed(b.model(b.node("Softmax", x)))
     items = items_of(graph)
     assert streams_of(graph, REFERENCE, items, 6).of == [None]
+
+
+# --- what is done in one step ------------------------------------------------------------------------
+
+
+def test_nodes_that_hand_their_rows_on_are_one_item() -> None:
+    """The sum that two read has a step of its own; normalisation is done with what alone reads it."""
+    graph = placed(activated_first())
+    items = items_of(graph)
+    streams = streams_of(graph, REFERENCE, items, 1)
+    found, theirs = fused(graph, items, streams)
+    ((item, stream),) = [
+        (item, stream)
+        for item, stream in zip(found, theirs.of, strict=True)
+        if item.block is None and len(item.nodes) > 1
+    ]
+    assert [node.op for node in item.nodes] == ["BatchNormalization", "Relu"]
+    assert (item.name, item.reads, item.makes) == (item.nodes[-1].name, ["joined"], ["risen"])
+    assert stream is not None
+    assert [stream.needed("joined", rows) for rows in ((0, 1), (3, 5))] == [(0, 1), (3, 5)]
+    assert [other.position for other in found] == list(range(len(items) - 1))
+    assert sorted(n.name for i in found for n in i.nodes) == sorted(n.name for i in items for n in i.nodes)
+    assert theirs.axes == streams.axes
+    alone, _ = fused(graph, items, streams, [item.nodes[0].name])
+    assert alone == items
+
+
+def test_what_reaches_into_other_rows_has_a_step_of_its_own() -> None:
+    """Pooling needs rows beside its own: of a sum, which is with a rectification before it."""
+    b = Builder()
+    x = b.input("x", 1, 2, 8, 8)
+    risen = b.node("Relu", b.node("Add", x, x), out="risen")
+    y = b.node("AveragePool", risen, kernel_shape=[3, 3], pads=[1, 1, 1, 1], out="y")
+    graph = placed(b.model(b.node("Mul", y, b.node("Sigmoid", y)), y))
+    items = items_of(graph)
+    found, _ = fused(graph, items, streams_of(graph, REFERENCE, items, 1))
+    assert [[node.op for node in item.nodes] for item in found] == [
+        ["Add", "Relu"],
+        ["AveragePool"],
+        ["Sigmoid", "Mul"],
+    ]

@@ -58,9 +58,10 @@ def _name_problems(
     """Names that stand for nothing."""
     memories = {held.name for held in hardware.memory}
     blocks = {block.name for block in flow.blocks}
-    for step in steps:
-        if step.kind in {"digital", "digital_backward"} and step.name not in flow.nodes:
-            yield f"step {step.id} runs {step.name!r}, which is no digital node"
+    digital = (step for step in steps if step.kind in {"digital", "digital_backward"})
+    for number, name in ((step.id, name) for step in digital for name in step.nodes):
+        if name not in flow.nodes:
+            yield f"step {number} runs {name!r}, which is no digital node"
     entries: tuple[Buffer | Spill, ...] = (*memory.buffers, *memory.spills)
     for entry in entries:
         if entry.memory not in memories:

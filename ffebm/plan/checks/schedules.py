@@ -47,14 +47,15 @@ def band_problems(schedule: Schedule) -> Iterator[str]:
     for step in schedule.steps:
         if step.kind not in {"digital", "free"}:
             continue
-        what = step.kind, step.name, step.sample
-        until = done.get(what, 0)
-        if step.rows is None and what in done:
-            yield f"step {step.id} runs {step.name!r}, which is unknown or has run already"
-        elif step.rows is not None and step.rows[0] != until:
-            made = "all" if until is None else f"those before {until}"
-            yield f"step {step.id} makes rows {step.rows} of {step.name!r}, of which {made} are made"
-        done[what] = None if step.rows is None else step.rows[1]
+        for name in step.nodes:
+            what = step.kind, name, step.sample
+            until = done.get(what, 0)
+            if step.rows is None and what in done:
+                yield f"step {step.id} runs {name!r}, which is unknown or has run already"
+            elif step.rows is not None and step.rows[0] != until:
+                made = "all" if until is None else f"those before {until}"
+                yield f"step {step.id} makes rows {step.rows} of {name!r}, of which {made} are made"
+            done[what] = None if step.rows is None else step.rows[1]
 
 
 def _step_problems(step: Step, n_blocks: int) -> Iterator[str]:
@@ -64,6 +65,8 @@ def _step_problems(step: Step, n_blocks: int) -> Iterator[str]:
     known = step.block in range(n_blocks) if step.block is not None else step.kind not in PHASES
     if not known:
         yield f"step {step.id} works for block {step.block}, which there is not"
+    if step.fused and step.kind != "digital":
+        yield f"step {step.id} is no digital one, and does further nodes: {', '.join(step.fused)}"
     if step.sample < 0 or (step.rows is not None and not 0 <= step.rows[0] < step.rows[1]):
         yield f"step {step.id} works for sample {step.sample}, rows {step.rows}"
 

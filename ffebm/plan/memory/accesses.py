@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ffebm.graph.energy_block import EnergyBlock
-from ffebm.plan.memory.dataflow import Dataflow
+from ffebm.plan.memory.dataflow import Dataflow, DigitalNode
 from ffebm.plan.memory.held import GIVEN, HOST, NUDGED, Content, Held, Rows
 from ffebm.plan.schedule import StepKind
 
@@ -34,11 +34,18 @@ class Access:
         reads: What it reads, each once.
         writes: What it writes, each once.
         needs: What must be there while it runs, though it reads it no more: a transfer has carried it.
+        parts: What each of its nodes takes and puts, in order, where it does several; else nothing.
     """
 
     reads: list[Held] = field(default_factory=list)
     writes: list[Held] = field(default_factory=list)
     needs: list[Held] = field(default_factory=list)
+    parts: "list[Access]" = field(default_factory=list)
+
+    def once(self) -> None:
+        """Each thing counts once, where it comes first."""
+        self.reads, self.writes = _distinct(self.reads), _distinct(self.writes)
+        self.needs = _distinct(self.needs)
 
 
 Beside = Callable[[Content, str, str], bool]
@@ -77,6 +84,10 @@ class Work(Protocol):
     @property
     def sample(self) -> int:
         """Which of several samples in flight it works for."""
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """What it is done to: the digital nodes that it does, or its name alone."""
 
 
 def accesses(flow: Dataflow, steps: Sequence[Work], beside: Beside = nothing_beside) -> list[Access]:
@@ -171,7 +182,7 @@ class _Reading:
     def _made(self, step: Work) -> Sequence[str]:
         """Values that a forward step makes rows of."""
         if step.block is None:
-            return self.flow.nodes[step.name].makes
+            return [value for name in step.nodes for value in self.flow.nodes[name].makes]
         return [layer.value for layer in self.flow.blocks[step.block].layers]
 
     def all(self, beside: Beside) -> list[Access]:
@@ -188,9 +199,7 @@ class _Reading:
             self.access = access = Access()
             getattr(self, f"_{step.kind}")(step)
             found.append(access)
-            access.reads = _distinct(access.reads)
-            access.writes = _distinct(access.writes)
-            access.needs = _distinct(access.needs)
+            access.once()
         self.beside, self.there = nothing_beside, {}  # whoever was asked holds this: no circle of both
         return found
 
@@ -219,7 +228,7 @@ class _Reading:
             errors = _distinct([held for helds in makers.values() for held in helds])
             return [held for held in errors if held.sample == step.sample and _meet(held.rows, step.rows)]
         direct: list[Held] = []
-        for before in step.after:
+        for before in (*step.after, self.number):  # what the step itself has made is read by its next nodes
             if before in makers:
                 direct += makers[before]
         if direct:
@@ -316,7 +325,19 @@ class _Reading:
         return self.flow.blocks[step.block]
 
     def _digital(self, step: Work) -> None:
-        node = self.flow.nodes[step.name]
+        names, whole = step.nodes, self.access
+        for name in names:
+            self.access = whole if len(names) == 1 else Access()
+            self._node(step, self.flow.nodes[name])
+            if len(names) > 1:
+                self.access.once()
+                whole.parts.append(self.access)
+                whole.reads += self.access.reads
+                whole.writes += self.access.writes
+                whole.needs += self.access.needs
+
+    def _node(self, step: Work, node: DigitalNode) -> None:
+        """One of the nodes that a step does."""
         values = [value for value in node.reads if value not in self.flow.constants]
         source = self.flow.views.get(node.makes[0]) if node.makes else None
         if source is not None:  # it shares the bytes of what it reads

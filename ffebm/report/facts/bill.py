@@ -65,7 +65,7 @@ class Bill(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         parts: By block and digital segment; a transfer counts for what makes its value. Leakage last.
         kinds: By kind of step, and leakage.
-        nodes: Seconds and joules of the steps done to single digital nodes, by name.
+        nodes: Seconds and joules of the steps done to digital nodes, by the name of the last one of a step.
     """
 
     parts: tuple[Row, ...]
@@ -220,7 +220,8 @@ class _Taking:
         nodes = {node.name for node in self.plan.nodes if node.macs}
         contrasts = self.only(lambda step: step.kind == "contrast")
         rest = self.only(lambda step: step.kind != "contrast")
-        products = rest.only(lambda step: step.name in nodes and step.kind in {"digital", "digital_backward"})
+        runs = rest.only(lambda step: step.kind in {"digital", "digital_backward"})
+        products = runs.only(lambda step: not nodes.isdisjoint(step.nodes))
         beside = what == "energy" and any(not _Taking(self.plan, [step]).digital for step in self.steps)
         names = []
         for group in self.plan.hardware.digital:

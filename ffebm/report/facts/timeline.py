@@ -4,6 +4,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
 import msgspec
@@ -39,7 +40,7 @@ class LayerBands:
     limits_s: float
 
 
-class Timeline(msgspec.Struct, frozen=True, kw_only=True):
+class Timeline(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """A schedule, one column a property, so that many thousand steps stay small.
 
     Attributes:
@@ -54,7 +55,9 @@ class Timeline(msgspec.Struct, frozen=True, kw_only=True):
         band: Rows that each step makes or moves.
         sample: Which of the runs in flight each step works for.
         start_s: Start of each step, seconds, to a millionth of the shortest step.
-        end_s: End of each step, the same.
+        lengths_s: Seconds that steps take, each once, rounded in the same way; `length` counts into it.
+        length: How long each takes.
+        fused: The digital nodes that steps do before the one that they name, by that one's name.
         after: Steps that each step waits for.
         cost: Of each step.
         critical: Steps of the longest chain that wait for each other, in order.
@@ -83,7 +86,9 @@ class Timeline(msgspec.Struct, frozen=True, kw_only=True):
     band: tuple[int, ...]
     sample: tuple[int, ...]
     start_s: tuple[float, ...]
-    end_s: tuple[float, ...]
+    lengths_s: tuple[float, ...]
+    length: tuple[int, ...]
+    fused: dict[str, tuple[str, ...]]
     after: tuple[tuple[int, ...], ...]
     cost: tuple[int, ...]
     critical: tuple[int, ...]
@@ -100,6 +105,12 @@ class Timeline(msgspec.Struct, frozen=True, kw_only=True):
     total: Cost
     energy: float
 
+    @cached_property
+    def end_s(self) -> tuple[float, ...]:
+        """End of each step, seconds."""
+        taken = (self.lengths_s[length] for length in self.length)
+        return tuple(start + length for start, length in zip(self.start_s, taken, strict=True))
+
 
 def timeline(schedule: Schedule) -> Timeline:
     """A schedule as columns."""
@@ -114,6 +125,8 @@ def timeline(schedule: Schedule) -> Timeline:
         for unit in step.units:
             busy[units[unit]] += step.end_s - step.start_s
     decimals = _decimals(steps)
+    lengths = _rounded([step.end_s - step.start_s for step in steps], decimals)
+    different = _numbers(list(lengths))
     total = schedule.cost
     return Timeline(
         kinds=tuple(kinds),
@@ -127,7 +140,9 @@ def timeline(schedule: Schedule) -> Timeline:
         band=tuple(bands[step.rows] for step in steps),
         sample=tuple(step.sample for step in steps),
         start_s=_rounded([step.start_s for step in steps], decimals),
-        end_s=_rounded([step.end_s for step in steps], decimals),
+        lengths_s=tuple(different),
+        length=tuple(different[length] for length in lengths),
+        fused={step.name: step.fused for step in steps if step.fused},
         after=tuple(step.after for step in steps),
         cost=tuple(costs[step.cost] for step in steps),
         critical=critical_path(schedule),

@@ -72,6 +72,15 @@ class Detail {
       el("span", { class: "muted" }, `  ${share(pair[1], timeline.energy)} of all energy`)];
   }
 
+  /* Which nodes are done in one step with a node: time, energy and bands are those of all of them. */
+  withOthers(name) {
+    const { fused } = this.model.facts.inference, last = this.model.together.get(name);
+    const said = (text, names) => el("span", { class: "muted" }, `  ${text} `, ...names.slice(0, 6).flatMap((other, at) => [at ? ", " : "", this.toNode(this.model.byName.get(other))]),
+      names.length > 6 ? ` and ${names.length - 6} more` : "");
+    if (last !== undefined) return said("in one step with", [last]);
+    return fused[name] ? said("together with", fused[name]) : null;
+  }
+
   node(node) {
     const block = node.block !== null;
     return [
@@ -85,7 +94,7 @@ class Detail {
         ["Tiles", this.tiles(node.tiles)],
         ["Work", node.macs ? `${count(node.macs)} MACs (one inference)` : "no multiply-accumulates"],
         ["Weights", node.weights ? count(node.weights) : null],
-        ["Inference", this.spent(node.inference, "inference")],
+        ["Inference", this.spent(node.inference, "inference"), this.withOthers(node.name)],
         ["Training step", this.spent(node.training, "training")],
         ...(block ? [] : this.bands(node.name, "digital", ["digital", "digital_backward"])),
         ["Cost", block ? `block${node.block} settles as a whole:` : null],

@@ -5,6 +5,8 @@ class Model {
     this.facts = facts;
     this.nodes = facts.nodes;
     this.frames = facts.frames;
+    for (const line of [facts.inference, facts.training]) line.end_s = line.start_s.map((start, step) => start + line.lengths_s[line.length[step]]);
+    this.together = new Map(Object.entries(facts.inference.fused).flatMap(([last, names]) => names.map((name) => [name, last])));
     constantSets.set("", new Map(facts.constants.map((constant) => [constant.name, constant])));
     this.makers = new Map();
     this.byName = new Map();

@@ -154,6 +154,7 @@ class TimelineView {
     const rows = t.bands[t.band[step]];
     const units = t.unit[step].map((unit) => t.units[unit]);
     const pairs = [
+      ...(kind === "digital" && t.fused[t.names[t.name[step]]] ? [["Does first", t.fused[t.names[t.name[step]]].join(", ").slice(0, 200)]] : []),
       ["Units", units.slice(0, 12).join(", ") + (units.length > 12 ? ` and ${units.length - 12} more` : "")],
       ...(rows ? [["Rows", `${count(rows[0])} to ${count(rows[1] - 1)}`]] : []),
       ["Starts", quantity(t.start_s[step], "s")],

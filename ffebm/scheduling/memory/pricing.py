@@ -91,15 +91,20 @@ class Pricing:
                 buffer += joules
             else:
                 memory += joules
-        passing = self._passing(unbilled)
         # a transfer between memories beside tiles passes none of the digital units
         near = 0.0 if task.kind == "transfer" and beside == {True} else task.cost.memory
         cost = structs.replace(task.cost, buffer=task.cost.buffer + buffer, memory=near + memory)
-        seconds = max(task.seconds, *passing.values(), 0.0)
+        passing = [max(some.values(), default=0.0) for some in self._waits(task, access)]
+        own = (share * task.seconds for share in task.shares)
+        seconds = sum(max(both) for both in zip(own, passing, strict=True))
         priced = structs.replace(task, seconds=seconds, cost=cost)
         if task.kind == "update":  # once, whatever the batch
             return structs.replace(priced, fixed_s=seconds, fixed_j=priced.cost.energy)
         return priced
+
+    def _waits(self, step: Work, access: Access) -> list[dict[str, float]]:
+        """For each node of a step the seconds that memories take to pass its bytes, by their names."""
+        return [self._passing(list(self._part(step, part))) for part in access.parts or (access,)]
 
     def _passing(self, unbilled: Sequence[Unbilled]) -> dict[str, float]:
         """Seconds that each memory takes to pass some bytes, by its name; tiles pass their shares at once."""
@@ -127,7 +132,10 @@ class Pricing:
         if not self.places.down and not any(self.places.pads.values()):
             return found
         for step, access in self.places.accessed():
-            passing = self._passing(list(self._moved(step, access)))
+            passing: dict[str, float] = defaultdict(float)
+            for some in self._waits(step, access):
+                for name in sorted(some, key=some.__getitem__)[-1:]:
+                    passing[name] += some[name]
             slowest = max(passing, key=passing.__getitem__, default="")
             rounding = 4 * math.ulp(step.end_s)
             if slowest and 0 < step.end_s - step.start_s <= passing[slowest] * (1 + 1e-9) + rounding:
@@ -135,7 +143,12 @@ class Pricing:
         return found
 
     def _moved(self, step: Work, access: Access) -> Iterator[Unbilled]:
-        """What a step reads and writes beside what is billed."""
+        """What a step reads and writes beside what is billed, each of its nodes for itself."""
+        for part in access.parts or (access,):
+            yield from self._part(step, part)
+
+    def _part(self, step: Work, access: Access) -> Iterator[Unbilled]:
+        """What a step, or a node of it, reads and writes beside what is billed."""
         whole = self.places.sizes.whole
         if step.rows is None:
             passed = [(held, whole(held)) for held in (*access.reads, *access.writes)]

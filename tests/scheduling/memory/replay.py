@@ -149,7 +149,7 @@ class Replay:
         """Values that a forward step makes."""
         if step.block is not None:
             return [layer.value for layer in self.flow.blocks[step.block].layers]
-        return [*self.flow.nodes[step.name].makes]
+        return [value for name in (*step.fused, step.name) for value in self.flow.nodes[name].makes]
 
     def get(self, step: Step | None, name: Name, sample: int = 0) -> None:
         """Something that a step reads is whole in some memory, all bands of it."""
@@ -204,7 +204,10 @@ class Replay:
         if step.kind in {"digital", "digital_backward"}:
             node = self.flow.nodes[step.name]
             if step.kind == "digital":
-                yield from (("value", v) for v in node.reads if v not in self.flow.constants)
+                together = [self.flow.nodes[name] for name in (*step.fused, step.name)]
+                inside = {value for one in together for value in one.makes}
+                wanted = dict.fromkeys(value for one in together for value in one.reads)
+                yield from (("value", v) for v in wanted if v not in self.flow.constants and v not in inside)
             else:
                 yield from (("error", value) for value in node.makes)
                 yield from (("value", value) for value in node.makes if node.op in {"Relu", "Softmax"})
@@ -228,6 +231,7 @@ class Replay:
             node = self.flow.nodes[step.name]
             forward = step.kind == "digital"
             values = [v for v in node.makes if v not in self.views] if forward else node.reads
+            values = [*(v for name in step.fused for v in self.flow.nodes[name].makes), *values]
             yield from (("value" if forward else "error", value) for value in values)
         if step.block is not None and step.kind in {"free", "nudged"}:
             content = "value" if step.kind == "free" else "minus" if step.name.endswith("-beta") else "plus"

@@ -29,7 +29,7 @@ from ffebm.scheduling.memory.pricing import Pricing
 from ffebm.scheduling.schedules import inference_tasks, training_tasks
 from tests.machines import joules, rate, round_numbers, with_signs
 from tests.models import Builder, random_models
-from tests.scheduling.graphs import placed, two_convolutions
+from tests.scheduling.graphs import activated_first, few_steps, placed, two_convolutions
 from tests.scheduling.memory.replay import faults, over_capacity
 
 SETTLE = Settle(free_sweeps=4, nudged_sweeps=2)
@@ -89,6 +89,8 @@ def replayed(model: ModelProto, near: int, pads: int, block_size: int) -> None:
     machine = levels(near, pads, count=12, rows=40, cols=20)
     check(compile_model(model, hardware=machine, block_size=block_size, settle=SETTLE, objective="latency"))
     check(compile_model(model, hardware=machine, block_size=block_size, settle=SETTLE))
+    with few_steps(10):
+        check(compile_model(model, hardware=machine, block_size=block_size, settle=SETTLE))
 
 
 cases = {
@@ -252,6 +254,31 @@ def test_bands_pass_far_memory_as_often_as_all_rows_at_once(tasks: Callable[...,
     assert once.keys() == bands.keys()
     # whole bytes a band: eight of them, which several steps pass
     assert all(0 <= bands[name] - once[name] <= 4 * 8 for name in once)
+
+
+def test_what_a_step_hands_from_node_to_node_lives_as_long_as_the_step() -> None:
+    """Far memories take from a step the time and energy that they take from its nodes apart."""
+    machine = levels(0, count=12, rows=40, cols=20)
+    slow = replace(machine, memory=(machine.memory[0], memory(machine, "far", "chip", 3, ROOM, 100.0)))
+    graph = placed(activated_first(), slow)
+    flow = flow_of(graph)
+    tasks = inference_tasks(graph, slow, SETTLE, most_bands=8)
+    fewer = inference_tasks(graph, slow, SETTLE, most_bands=8, most_steps=len(tasks) - 1)
+    found = [planned(flow, slow, some, ordered) for some in (tasks, fewer)]
+    usual, shared = found
+    together = [task for task in shared.tasks if task.fused]
+    names = set(together[0].nodes)
+    assert len(together) == len([task for task in usual.tasks if task.name in names]) / 2 > 1
+    apart = [task for task in usual.tasks if task.name in names]
+    assert sum(t.seconds for t in together) == pytest.approx(sum(t.seconds for t in apart), rel=1e-12)
+    assert sum(t.cost.energy for t in together) == pytest.approx(sum(t.cost.energy for t in apart), rel=1e-12)
+    inside = {value for name in together[0].fused for value in flow.nodes[name].makes}
+    held = [buffer for buffer in shared.memory.buffers if buffer.name in inside]
+    assert [buffer.rows for buffer in held] == [task.rows for task in together]
+    assert all(buffer.first == buffer.last for buffer in held)
+    assert Pricing(shared.places).binding().keys() >= {s.id for s in shared.schedule.steps if s.fused}
+    for one in found:
+        assert faults(flow, one.schedule.steps, one.memory) == []
 
 
 def test_what_was_looked_at_is_taken_up_once() -> None:
