@@ -2,8 +2,9 @@
 
 Whenever units come free, all that waits and all that has just become possible is tried in one order: of the
 earlier sample first, then what has the longest chain of work behind it. Across samples the chain alone would
-let late samples overtake early ones, whose results then come late. If that takes longer than the bounds,
-further passes from the end of the schedule and back improve the order, at last task by task.
+let late samples overtake early ones, whose results then come late; they may also follow at a pace. If that
+takes longer than the bounds, further passes from the end of the schedule and back improve the order, at last
+task by task.
 """
 
 import heapq

@@ -32,7 +32,7 @@ def test_schedules_of_small_plans_run(model: str, machine: str) -> None:
 def test_schedules_whose_steps_are_several_nodes_run(machine: str) -> None:
     with few_steps(40):
         plan = compile_plan(activated_first(), hardware=machine, replicas=1)
-    assert any(step.fused for step in plan.inference.steps) == (machine not in {"resistive", "ideal"})
+    assert any(step.fused for step in plan.inference.steps)
     assert not any(step.fused for step in plan.training.steps)
     for schedule in (plan.inference, plan.training):
         assert list(problems(plan, schedule)) == []

@@ -227,8 +227,10 @@ class _Reading:
         if place[0] == "error":
             errors = _distinct([held for helds in makers.values() for held in helds])
             return [held for held in errors if held.sample == step.sample and _meet(held.rows, step.rows)]
+        if self.number in makers:  # an earlier node of the same step has made it
+            return _distinct(makers[self.number])
         direct: list[Held] = []
-        for before in (*step.after, self.number):  # what the step itself has made is read by its next nodes
+        for before in step.after:
             if before in makers:
                 direct += makers[before]
         if direct:

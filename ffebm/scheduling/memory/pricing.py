@@ -81,7 +81,8 @@ class Pricing:
 
     def _priced(self, task: Task, access: Access) -> Task:
         beside = {held.at != HOST for held in (*access.reads, *access.writes)}
-        unbilled = list(self._moved(task, access))
+        parts = [list(self._part(task, part)) for part in access.parts or (access,)]
+        unbilled = [moved for part in parts for moved in part]
         if not unbilled and True not in beside:
             return task
         buffer = memory = 0.0
@@ -94,17 +95,13 @@ class Pricing:
         # a transfer between memories beside tiles passes none of the digital units
         near = 0.0 if task.kind == "transfer" and beside == {True} else task.cost.memory
         cost = structs.replace(task.cost, buffer=task.cost.buffer + buffer, memory=near + memory)
-        passing = [max(some.values(), default=0.0) for some in self._waits(task, access)]
+        passing = [max(self._passing(part).values(), default=0.0) for part in parts]
         own = (share * task.seconds for share in task.shares)
         seconds = sum(max(both) for both in zip(own, passing, strict=True))
         priced = structs.replace(task, seconds=seconds, cost=cost)
         if task.kind == "update":  # once, whatever the batch
             return structs.replace(priced, fixed_s=seconds, fixed_j=priced.cost.energy)
         return priced
-
-    def _waits(self, step: Work, access: Access) -> list[dict[str, float]]:
-        """For each node of a step the seconds that memories take to pass its bytes, by their names."""
-        return [self._passing(list(self._part(step, part))) for part in access.parts or (access,)]
 
     def _passing(self, unbilled: Sequence[Unbilled]) -> dict[str, float]:
         """Seconds that each memory takes to pass some bytes, by its name; tiles pass their shares at once."""
@@ -133,7 +130,8 @@ class Pricing:
             return found
         for step, access in self.places.accessed():
             passing: dict[str, float] = defaultdict(float)
-            for some in self._waits(step, access):
+            for part in access.parts or (access,):
+                some = self._passing(list(self._part(step, part)))
                 for name in sorted(some, key=some.__getitem__)[-1:]:
                     passing[name] += some[name]
             slowest = max(passing, key=passing.__getitem__, default="")

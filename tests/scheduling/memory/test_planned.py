@@ -21,6 +21,7 @@ from ffebm.plan.memory.lives import lives
 from ffebm.plan.memory.memory_plan import Buffer
 from ffebm.plan.memory.plan_flow import plan_flow
 from ffebm.plan.schema import Settle
+from ffebm.scheduling.forward import Forward
 from ffebm.scheduling.in_flight import joining, samples_in_flight
 from ffebm.scheduling.list_schedule import Task, ordered
 from ffebm.scheduling.memory.flow_of import flow_of
@@ -259,11 +260,12 @@ def test_bands_pass_far_memory_as_often_as_all_rows_at_once(tasks: Callable[...,
 def test_what_a_step_hands_from_node_to_node_lives_as_long_as_the_step() -> None:
     """Far memories take from a step the time and energy that they take from its nodes apart."""
     machine = levels(0, count=12, rows=40, cols=20)
-    slow = replace(machine, memory=(machine.memory[0], memory(machine, "far", "chip", 3, ROOM, 100.0)))
+    slow = replace(machine, memory=(machine.memory[0], memory(machine, "far", "chip", 3, ROOM, 1.0)))
     graph = placed(activated_first(), slow)
     flow = flow_of(graph)
     tasks = inference_tasks(graph, slow, SETTLE, most_bands=8)
-    fewer = inference_tasks(graph, slow, SETTLE, most_bands=8, most_steps=len(tasks) - 1)
+    most = Forward(graph, slow, SETTLE, "fp32", 8).steps(8) - 1
+    fewer = inference_tasks(graph, slow, SETTLE, most_bands=8, most_steps=most)
     found = [planned(flow, slow, some, ordered) for some in (tasks, fewer)]
     usual, shared = found
     together = [task for task in shared.tasks if task.fused]
