@@ -557,7 +557,7 @@ def _priced(option: Option, *, several: bool) -> PricedOption:
         layout=option.kind,
         replicas=option.replicas,
         bundles=option.bundles,
-        tiles=sum(option.prices[0].tiles.values()),
+        tiles=math.fsum(option.prices[0].tiles.values()),
         seconds=option.seconds,
         joules=option.joules,
         units=tuple(dict.fromkeys(option.units.values())) if several else (),

@@ -39,6 +39,13 @@ def test_what_is_saved_is_loaded(plan: Plan, folder: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("hardware", ["reference", "heterogeneous"])
+def test_a_plan_that_is_loaded_is_saved_byte_for_byte(hardware: str, tmp_path: Path) -> None:
+    compile_plan(model(), hardware=hardware, objective="energy").save(tmp_path / "first")
+    load_plan(tmp_path / "first").save(tmp_path / "again")
+    assert (tmp_path / "again" / SUMS).read_text() == (tmp_path / "first" / SUMS).read_text()
+
+
 def test_plans_differ_where_their_weights_do(plan: Plan, folder: Path) -> None:
     other = load_plan(folder)
     name = plan.trainable[0]
