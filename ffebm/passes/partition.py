@@ -71,7 +71,8 @@ class Partition:
 
     def run(self, graph: Graph, hardware: Hardware) -> None:
         """Choose, cut the weights that stay on tiles, and give every node a unit and a reason."""
-        if not graph.blocks and not self._several(graph, hardware):
+        chooses = bool(graph.blocks) or self._several(graph, hardware)
+        if not chooses and not self.goal.limited:
             _apply(graph, hardware, hardware, self.goal, (), ())
             return
         best, whole = self._best(graph, hardware)
@@ -79,7 +80,7 @@ class Partition:
         off = [group.name for group in hardware.digital if group not in best.machine.digital]
         if off:
             graph.notes.append(f"{', '.join(off)} left off: {_compared(self.goal, best, whole)}")
-        if self.tell is not None:
+        if self.tell is not None and chooses:
             self.tell(_record(graph, self.goal, best.everything, best.options, best.searched))
         _apply(graph, hardware, best.machine, self.goal, best.choosing, best.options)
         _note(graph)

@@ -3,7 +3,7 @@ from msgspec.structs import replace
 
 from ffebm import Plan
 from ffebm import compile as compile_plan
-from ffebm.errors import HardwareError
+from ffebm.errors import HardwareError, UsageError
 from tests.machines import crossbars
 from tests.models import Builder
 
@@ -104,6 +104,20 @@ def test_a_block_that_is_digital_for_a_limit_says_so() -> None:
     assert plan.notes == ("1 energy block stays digital to keep the limits",)
     (reason,) = {n.reason for n in plan.nodes}
     assert reason.startswith("digital: ")
+
+
+@pytest.mark.parametrize("hardware", ["reference", "heterogeneous"])
+def test_limits_are_kept_where_nothing_is_left_to_choose(hardware: str) -> None:
+    b = Builder()
+    model = b.model(b.node("Softmax", b.node("Relu", b.input("x", 8, 8))))
+    usual = compile_plan(model, hardware=hardware)
+    seconds, joules = usual.inference.makespan_s, usual.inference.cost.energy
+    with pytest.raises(UsageError, match="no mapping keeps max_latency 1e-12 s; the least that was found is"):
+        compile_plan(model, hardware=hardware, max_latency=1e-12)
+    with pytest.raises(UsageError, match="no mapping keeps max_energy 1e-18 J; the least that was found is"):
+        compile_plan(model, hardware=hardware, max_energy=1e-18)
+    kept = compile_plan(model, hardware=hardware, max_latency=seconds, max_energy=joules)
+    assert (kept.inference, kept.mapping) == (usual.inference, None)
 
 
 def test_limits_that_do_not_bind_are_not_blamed() -> None:
