@@ -18,12 +18,13 @@ from ffebm.plan.checks.source import source_problems
 from ffebm.plan.checks.tiles import tile_problems
 from ffebm.plan.mapping import mapping_problems
 from ffebm.plan.program import Instruction, Segment, values_read
+from ffebm.plan.schedule import Step
 from ffebm.plan.schema import PlanData
 from ffebm.plan.structure import structure_problems
 from ffebm.plan.twin import twin_problems
 
 Runner = Instruction | EnergyBlock
-"""What a step of the inference runs."""
+"""What a step forward runs."""
 
 
 def plan_problems(plan: PlanData) -> Iterator[str]:
@@ -36,6 +37,7 @@ def plan_problems(plan: PlanData) -> Iterator[str]:
     yield from block_problems(plan.blocks, plan.weights, plan.types)
     yield from program_problems(plan.segments, plan.weights)
     yield from _order_problems(plan, known)
+    yield from _training_problems(plan)
     yield from structure_problems(plan.structure, {*plan.weights, *(port.name for port in plan.outputs)})
     yield from _node_problems(plan)
     yield from _segment_problems(plan)
@@ -181,23 +183,27 @@ def _made(segment: Segment) -> set[str]:
     return {value for i in segment.program.instructions for value in i.outputs if value}
 
 
+def _runners(plan: PlanData) -> dict[tuple[str, str], Runner]:
+    """What steps forward run, by the kind of step and its name."""
+    found: dict[tuple[str, str], Runner] = {}
+    found |= {("digital", i.name): i for segment in plan.segments for i in segment.program.instructions}
+    found |= {("free", block.name): block for block in plan.blocks}
+    return found
+
+
 def _order_problems(plan: PlanData, known: set[str]) -> Iterator[str]:
     """The inference runs every digital node and block once, each after what it reads."""
-    left: dict[tuple[str, str | int | None], Instruction | EnergyBlock] = {}
-    left |= {("digital", i.name): i for segment in plan.segments for i in segment.program.instructions}
-    left |= {("free", block.id): block for block in plan.blocks}
+    left = _runners(plan)
     for step in plan.inference.runs:
-        runner = left.pop((step.kind, step.name if step.kind == "digital" else step.block), None)
-        if runner is None or runner.name != step.name:
+        runner = left.pop((step.kind, step.name), None)
+        if runner is None or (isinstance(runner, EnergyBlock) and runner.id != step.block):
             yield f"step {step.id} runs {step.name!r}, which is unknown or has run already"
             return
         reads = runner.inputs if isinstance(runner, EnergyBlock) else sorted(values_read(runner))
         for value in reads:
             if value not in known:
                 yield f"step {step.id} ({step.name}) reads {value!r} before it is made"
-        made = [sizes(plan.types[value].shape) for value in runner.outputs if value in plan.types]
-        if step.rows is not None and any(step.rows[1] not in (shape or ()) for shape in made):
-            yield f"step {step.id} makes the last rows {step.rows} of {step.name!r}, which has others"
+        yield from _last_rows_problems(plan, step, runner)
         known.update(runner.outputs)
     yield from band_problems(plan.inference)
     if left:
@@ -205,3 +211,25 @@ def _order_problems(plan: PlanData, known: set[str]) -> Iterator[str]:
     for port in plan.outputs:
         if port.name not in known:
             yield f"output {port.name!r} is never made"
+
+
+def _training_problems(plan: PlanData) -> Iterator[str]:
+    """A training step, where there is one, runs forward what the inference runs, in bands of its own."""
+    left = _runners(plan)
+    for step in plan.training.runs:
+        runner = left.pop((step.kind, step.name), None)
+        if runner is None or (isinstance(runner, EnergyBlock) and runner.id != step.block):
+            yield f"training: step {step.id} runs {step.name!r}, which is unknown or has run already"
+            return
+        yield from _last_rows_problems(plan, step, runner)
+    for problem in band_problems(plan.training):
+        yield f"training: {problem}"
+    if left and plan.training.steps:
+        yield f"training: no step runs {min(str(runner.name) for runner in left.values())!r}"
+
+
+def _last_rows_problems(plan: PlanData, step: Step, runner: Runner) -> Iterator[str]:
+    """The last band of what is made row by row ends where that does."""
+    made = [sizes(plan.types[value].shape) for value in runner.outputs if value in plan.types]
+    if step.rows is not None and any(step.rows[1] not in (shape or ()) for shape in made):
+        yield f"step {step.id} makes the last rows {step.rows} of {step.name!r}, which has others"

@@ -7,11 +7,13 @@ import pytest
 from msgspec.structs import replace
 
 from ffebm import Plan
+from ffebm import compile as compile_plan
 from ffebm.compiler.driver import compile_model
 from ffebm.graph.tensor import TensorType
 from ffebm.plan.checks.contradictions import plan_problems
 from tests.models import Builder
 from tests.plan.folders import AGAIN, refused, set_at
+from tests.scheduling.graphs import activated_first, few_steps
 
 
 def swap_steps(document: Any) -> None:
@@ -84,6 +86,76 @@ def test_contradictions_with_right_digests(
     folder: Path, path: tuple[str | int, ...], value: object, expected: str
 ) -> None:
     assert expected in refused(folder, set_at(*path, to=value))
+
+
+# --- steps of several nodes, and of a training step ---------------------------------------------------
+
+
+Change = Callable[[dict[str, Any]], None]
+
+
+@pytest.fixture(scope="module")
+def shared() -> Plan:
+    with few_steps(40):
+        plan = compile_plan(activated_first(), hardware="reference", replicas=1)
+    assert any(step.fused for step in plan.inference.steps)
+    return plan
+
+
+def in_each(kind: str, change: Callable[[dict[str, Any]], Any], which: str = "inference") -> Change:
+    """A change of every step of a kind that does several nodes, or of the first one that does not."""
+
+    def applied(document: dict[str, Any]) -> None:
+        steps = [step for step in document[which]["steps"] if step["kind"] == kind]
+        for step in [step for step in steps if step.get("fused")] or steps[:1]:
+            step.update(change(step))
+
+    return applied
+
+
+SHARED: dict[str, tuple[Change, str]] = {
+    "node twice": (
+        in_each("digital", lambda step: {"fused": step["fused"] * 2}),
+        "runs 'batchnormalization_v3', which is unknown or has run already",
+    ),
+    "itself": (
+        in_each("digital", lambda step: {"fused": [*step["fused"], step["name"]]}),
+        "runs 'relu_risen', which is unknown or has run already",
+    ),
+    "unknown node": (
+        in_each("digital", lambda _: {"fused": ["no"]}),
+        "runs 'no', which is unknown or has run already",
+    ),
+    "node left out": (
+        in_each("digital", lambda _: {"fused": []}),
+        "(relu_risen) reads 'v3' before it is made",
+    ),
+    "node behind its reader": (
+        in_each("digital", lambda step: {"fused": [step["name"]], "name": step["fused"][0]}),
+        "(relu_risen) reads 'v3' before it is made",
+    ),
+    "of a block": (
+        in_each("free", lambda _: {"fused": ["relu_risen"]}),
+        "is no digital one, and does further nodes: relu_risen",
+    ),
+    "training: itself": (
+        in_each("digital", lambda step: {"fused": [step["name"]]}, "training"),
+        "training: step ",
+    ),
+    "training: another": (
+        in_each("digital", lambda _: {"name": "relu_risen"}, "training"),
+        "training: ",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SHARED)
+def test_a_contradiction_of_steps_of_several_nodes(shared: Plan, tmp_path: Path, case: str) -> None:
+    shared.save(tmp_path / "plan")
+    change, expected = SHARED[case]
+    found = refused(tmp_path / "plan", change)
+    assert expected in found
+    assert found.endswith(AGAIN)
 
 
 def test_a_step_that_no_segment_holds(folder: Path) -> None:

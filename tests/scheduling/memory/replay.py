@@ -55,10 +55,12 @@ class Replay:
         for number, buffer in enumerate(self.plan.buffers):
             self.of[buffer.content, buffer.name].append(number)
         self.units = [self.memories(buffer) for buffer in self.plan.buffers]
-        self.views = {}
-        for node in self.flow.nodes.values():
-            if node.op in {"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}:
-                self.views[node.makes[0]] = node.reads[0]
+        views = {"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
+        self.views = {
+            node.makes[0]: node.reads[0]
+            for node in self.flow.nodes.values()
+            if node.op in views and node.reads[0] not in self.flow.constants  # of a weight it is copied
+        }
 
     def memories(self, buffer: Buffer) -> set[str]:
         """The single memories that a buffer lies in."""

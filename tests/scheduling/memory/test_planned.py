@@ -283,6 +283,24 @@ def test_what_a_step_hands_from_node_to_node_lives_as_long_as_the_step() -> None
         assert faults(flow, one.schedule.steps, one.memory) == []
 
 
+def test_what_is_seen_of_a_weight_has_a_buffer_until_its_last_read() -> None:
+    """As in DenseNet, whose normalisations are followed by scales that are weights in another shape."""
+    b = Builder()
+    y = b.conv(b.input("x", 1, 2, 8, 8), 2, 4)
+    scale = b.node("Unsqueeze", b.weight(4), b.shape(1, 2), out="scale")
+    y = b.node("Relu", b.node("Mul", b.norm(y, 4), scale), out="risen")
+    model = b.model(b.conv(y, 4, 4))
+    with few_steps(20):
+        plan = compile_model(model, hardware="reference", settle=SETTLE)
+    readers = [step for step in plan.inference.steps if step.fused]
+    assert readers
+    assert len(readers[-1].nodes) == 3
+    (held,) = (buffer for buffer in plan.memory.inference.buffers if buffer.name == "scale")
+    assert held.rows is None
+    assert held.last == readers[-1].id
+    check(plan)
+
+
 def test_what_was_looked_at_is_taken_up_once() -> None:
     """Where values leave the near memory: the plan is the one that is made from nothing."""
     machine = levels(64, count=12, rows=40, cols=20)
