@@ -113,9 +113,13 @@ def test_a_spill_takes_what_its_bits_take(tmp_path: Path) -> None:
     )
 
 
-def test_a_step_of_training_that_runs_no_node(folder: Path) -> None:
+@pytest.mark.parametrize(
+    "kind, said",
+    [("digital", "which is unknown or has run already"), ("digital_backward", "which is no digital node")],
+)
+def test_a_step_of_training_that_runs_no_node(folder: Path, kind: str, said: str) -> None:
     def change(document: Any) -> None:
-        step = next(s for s in document["training"]["steps"] if s["kind"] == "digital")
+        step = next(s for s in document["training"]["steps"] if s["kind"] == kind)
         step["name"] = "no"
 
-    assert "runs 'no', which is no digital node" in refused(folder, change)
+    assert f"runs 'no', {said}" in refused(folder, change)
