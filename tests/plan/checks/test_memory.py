@@ -114,7 +114,7 @@ def test_a_spill_takes_what_its_bits_take(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind, said",
+    ("kind", "said"),
     [("digital", "which is unknown or has run already"), ("digital_backward", "which is no digital node")],
 )
 def test_a_step_of_training_that_runs_no_node(folder: Path, kind: str, said: str) -> None:
