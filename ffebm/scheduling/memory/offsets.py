@@ -9,7 +9,6 @@ breadth of the moment (the same paper), by the start or end of lives, and with w
 it, moved to the front (squeaky wheel optimization, Joslin & Clements, JAIR 10, 1999).
 """
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -61,16 +60,16 @@ def placed(wanted: Demand, capacity: int, bound: int | None = None) -> Offsets:
     most, at_last = min(16, max(4, PLACED // count)), min(64, max(16, PLACED_MORE // count))
     orders = _orders(wanted, capacity, bound or 0)
     best = next(orders)
-    for found in itertools.islice(orders, most - 1):
+    for _ in range(most - 1):
         if _is_near(best, bound):
             return best
-        best = _better(best, found)
+        best = _better(best, next(orders))
 
     # more orders lower a peak alone: what fits must not depend on whether there is a bound
-    for found in itertools.islice(orders, at_last - most):
+    for _ in range(at_last - most):
         if bound is None or not _fits(best) or best.peak <= FAR * bound:
             break
-        best = _better(best, found)
+        best = _better(best, next(orders))
     return best
 
 
