@@ -18,7 +18,7 @@ from ffebm.plan.checks.source import source_problems
 from ffebm.plan.checks.tiles import tile_problems
 from ffebm.plan.mapping import mapping_problems
 from ffebm.plan.program import Instruction, Segment, values_read
-from ffebm.plan.schedule import Step
+from ffebm.plan.schedule import Schedule
 from ffebm.plan.schema import PlanData
 from ffebm.plan.structure import structure_problems
 from ffebm.plan.twin import twin_problems
@@ -193,21 +193,17 @@ def _runners(plan: PlanData) -> dict[tuple[str, str], Runner]:
 
 def _order_problems(plan: PlanData, known: set[str]) -> Iterator[str]:
     """The inference runs every digital node and block once, each after what it reads."""
-    left = _runners(plan)
+    runners = _runners(plan)
     for step in plan.inference.runs:
-        runner = left.pop((step.kind, step.name), None)
-        if runner is None or (isinstance(runner, EnergyBlock) and runner.id != step.block):
-            yield f"step {step.id} runs {step.name!r}, which is unknown or has run already"
-            return
+        runner = runners.get((step.kind, step.name))
+        if runner is None:
+            break
         reads = runner.inputs if isinstance(runner, EnergyBlock) else sorted(values_read(runner))
         for value in reads:
             if value not in known:
                 yield f"step {step.id} ({step.name}) reads {value!r} before it is made"
-        yield from _last_rows_problems(plan, step, runner)
         known.update(runner.outputs)
-    yield from band_problems(plan.inference)
-    if left:
-        yield f"no step runs {min(str(runner.name) for runner in left.values())!r}"
+    yield from _forward_problems(plan, plan.inference)
     for port in plan.outputs:
         if port.name not in known:
             yield f"output {port.name!r} is never made"
@@ -215,21 +211,21 @@ def _order_problems(plan: PlanData, known: set[str]) -> Iterator[str]:
 
 def _training_problems(plan: PlanData) -> Iterator[str]:
     """A training step, where there is one, runs forward what the inference runs, in bands of its own."""
+    if plan.training.steps:
+        yield from (f"training: {problem}" for problem in _forward_problems(plan, plan.training))
+
+
+def _forward_problems(plan: PlanData, schedule: Schedule) -> Iterator[str]:
+    """A schedule runs every digital node and block forward once, in bands that make all rows."""
     left = _runners(plan)
-    for step in plan.training.runs:
+    for step in schedule.runs:
         runner = left.pop((step.kind, step.name), None)
         if runner is None or (isinstance(runner, EnergyBlock) and runner.id != step.block):
-            yield f"training: step {step.id} runs {step.name!r}, which is unknown or has run already"
+            yield f"step {step.id} runs {step.name!r}, which is unknown or has run already"
             return
-        yield from _last_rows_problems(plan, step, runner)
-    for problem in band_problems(plan.training):
-        yield f"training: {problem}"
-    if left and plan.training.steps:
-        yield f"training: no step runs {min(str(runner.name) for runner in left.values())!r}"
-
-
-def _last_rows_problems(plan: PlanData, step: Step, runner: Runner) -> Iterator[str]:
-    """The last band of what is made row by row ends where that does."""
-    made = [sizes(plan.types[value].shape) for value in runner.outputs if value in plan.types]
-    if step.rows is not None and any(step.rows[1] not in (shape or ()) for shape in made):
-        yield f"step {step.id} makes the last rows {step.rows} of {step.name!r}, which has others"
+        made = [sizes(plan.types[value].shape) for value in runner.outputs if value in plan.types]
+        if step.rows is not None and any(step.rows[1] not in (shape or ()) for shape in made):
+            yield f"step {step.id} makes the last rows {step.rows} of {step.name!r}, which has others"
+    yield from band_problems(schedule)
+    if left:
+        yield f"no step runs {min(str(runner.name) for runner in left.values())!r}"
