@@ -46,12 +46,13 @@ class Timeline(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     Attributes:
         kinds: What steps do; `kind` counts into it.
         names: What they are done to; `name` counts into it.
-        units: Rows of the timeline: digital units, the network, tiles; `unit` counts into it.
+        units: Rows of the timeline: digital units, the network, tiles; `unit_sets` count into it.
+        unit_sets: Different sets of units that steps occupy; `unit` counts into it.
         costs: Different costs of a step; `cost` counts into it.
         bands: Different bands of rows; `band` counts into it.
         kind: Of each step.
         name: Of each step.
-        unit: Units that each step occupies.
+        unit: The set of units that each step occupies.
         band: Rows that each step makes or moves.
         sample: Which of the runs in flight each step works for.
         start_s: Start of each step, seconds, to a millionth of the shortest step.
@@ -78,11 +79,12 @@ class Timeline(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     kinds: tuple[StepKind, ...]
     names: tuple[str, ...]
     units: tuple[str, ...]
+    unit_sets: tuple[tuple[int, ...], ...]
     costs: tuple[Cost, ...]
     bands: tuple[Rows | None, ...]
     kind: tuple[int, ...]
     name: tuple[int, ...]
-    unit: tuple[tuple[int, ...], ...]
+    unit: tuple[int, ...]
     band: tuple[int, ...]
     sample: tuple[int, ...]
     start_s: tuple[float, ...]
@@ -118,6 +120,7 @@ def timeline(schedule: Schedule) -> Timeline:
     kinds = _numbers([step.kind for step in steps])
     names = _numbers([step.name for step in steps])
     units = {unit: n for n, unit in enumerate(sorted({u for s in steps for u in s.units}, key=_row))}
+    sets = _numbers([step.units for step in steps])
     costs = _numbers([step.cost for step in steps])
     bands = _numbers([step.rows for step in steps])
     busy = [0.0] * len(units)
@@ -132,11 +135,12 @@ def timeline(schedule: Schedule) -> Timeline:
         kinds=tuple(kinds),
         names=tuple(names),
         units=tuple(units),
+        unit_sets=tuple(tuple(units[unit] for unit in some) for some in sets),
         costs=tuple(costs),
         bands=tuple(bands),
         kind=tuple(kinds[step.kind] for step in steps),
         name=tuple(names[step.name] for step in steps),
-        unit=tuple(tuple(units[unit] for unit in step.units) for step in steps),
+        unit=tuple(sets[step.units] for step in steps),
         band=tuple(bands[step.rows] for step in steps),
         sample=tuple(step.sample for step in steps),
         start_s=_rounded([step.start_s for step in steps], decimals),

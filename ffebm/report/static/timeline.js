@@ -18,7 +18,7 @@ class TimelineView {
     this.name = name;
     this.t = this.model.facts[name];
     this.rows = this.t.units.map(() => []);
-    this.t.unit.forEach((units, step) => units.forEach((unit) => this.rows[unit].push(step)));
+    this.t.unit.forEach((set, step) => this.t.unit_sets[set].forEach((unit) => this.rows[unit].push(step)));
     this.critical = new Set(this.t.critical);
     this.lanes = [["critical path", this.t.critical], ...this.t.units.map((unit, row) => [unit, this.rows[row]])];
     this.high = this.lanes.length <= 22 ? 22 : 16;
@@ -152,7 +152,7 @@ class TimelineView {
     const energies = Object.keys(this.model.facts.energy_basis).filter((key) => cost[key]);
     const all = energies.reduce((sum, key) => sum + cost[key], 0);
     const rows = t.bands[t.band[step]];
-    const units = t.unit[step].map((unit) => t.units[unit]);
+    const units = t.unit_sets[t.unit[step]].map((unit) => t.units[unit]);
     const pairs = [
       ...(kind === "digital" && t.fused[t.names[t.name[step]]] ? [["Does first", t.fused[t.names[t.name[step]]].join(", ").slice(0, 200)]] : []),
       ["Units", units.slice(0, 12).join(", ") + (units.length > 12 ? ` and ${units.length - 12} more` : "")],

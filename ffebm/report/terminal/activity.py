@@ -30,7 +30,7 @@ def activity(line: Timeline, columns: int) -> list[str]:
     """
     work: list[list[dict[StepKind, float]]] = [[{} for _ in range(columns)] for _ in line.units]
     width = line.makespan_s / columns
-    for start, end, kind, units in zip(line.start_s, line.end_s, line.kind, line.unit, strict=True):
+    for start, end, kind, place in zip(line.start_s, line.end_s, line.kind, line.unit, strict=True):
         if end <= start:
             continue
         first = min(columns - 1, int(start / width))
@@ -39,7 +39,7 @@ def activity(line: Timeline, columns: int) -> list[str]:
             inside = min(end, (column + 1) * width) - max(start, column * width)
             if inside <= 0:
                 continue
-            for unit in units:
+            for unit in line.unit_sets[place]:
                 cell = work[unit][column]
                 cell[line.kinds[kind]] = cell.get(line.kinds[kind], 0.0) + inside
     return ["".join(_letter(cell, width) for cell in row) for row in work]

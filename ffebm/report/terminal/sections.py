@@ -313,7 +313,7 @@ def _critical(view: View, line: Timeline) -> Iterator[RenderableType]:
     table = view.table("its longest steps", "", "on", "starts", "lasts", texts=3)
     for step in (step for step in line.critical if step in shown):
         kind = line.kinds[line.kind[step]]
-        units = ", ".join(line.units[unit] for unit in line.unit[step])
+        units = ", ".join(line.units[unit] for unit in line.unit_sets[line.unit[step]])
         start, lasts = quantity(line.start_s[step], "s"), view.marks.seconds(lengths[step], [kind])
         table.add_row(_name(line.names[line.name[step]]), words(kind), units, start, lasts)
     if len(shown) < len(longest):

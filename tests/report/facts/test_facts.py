@@ -86,12 +86,13 @@ def test_the_timeline_is_the_schedule(plan: Plan, shown: Facts, name: str) -> No
     for step in schedule.steps:
         at = step.id
         assert (t.kinds[t.kind[at]], t.names[t.name[at]]) == (step.kind, step.name)
-        assert tuple(t.units[unit] for unit in t.unit[at]) == step.units
+        assert tuple(t.units[unit] for unit in t.unit_sets[t.unit[at]]) == step.units
         assert abs(t.start_s[at] - step.start_s) < shortest / 1e6
         assert abs(t.end_s[at] - step.end_s) < shortest / 1e6
         assert (t.bands[t.band[at]], t.after[at]) == (step.rows, step.after)
         assert t.costs[t.cost[at]] == step.cost
     assert len(t.kind) == len(schedule.steps)
+    assert len(t.unit_sets) == len({step.units for step in schedule.steps})  # each once
     assert (t.makespan_s, t.critical_path_s) == (schedule.makespan_s, schedule.critical_path_s)
     assert (t.lower_bound_s, t.ratio) == (schedule.lower_bound_s, schedule.ratio)
     assert (t.total, t.energy) == (schedule.cost, schedule.cost.energy)

@@ -58,8 +58,8 @@ def test_a_unit_is_never_idle_where_it_works(digits: Plan, columns: int) -> None
     width = line.makespan_s / columns
     for row, letters in enumerate(activity(line, columns)):
         assert len(letters) == columns
-        for start, end, units in zip(line.start_s, line.end_s, line.unit, strict=True):
-            if row in units and end > start:
+        for start, end, place in zip(line.start_s, line.end_s, line.unit, strict=True):
+            if row in line.unit_sets[place] and end > start:
                 middle = min(columns - 1, int((start + end) / 2 / width))
                 assert letters[middle] != "."
 
