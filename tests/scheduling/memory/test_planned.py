@@ -30,6 +30,7 @@ from ffebm.scheduling.memory.pricing import Pricing
 from ffebm.scheduling.schedules import inference_tasks, training_tasks
 from tests.machines import joules, rate, round_numbers, with_signs
 from tests.models import Builder, random_models
+from tests.scheduling.checker import problems
 from tests.scheduling.graphs import activated_first, few_steps, placed, two_convolutions
 from tests.scheduling.memory.replay import faults, over_capacity
 
@@ -114,6 +115,24 @@ def test_random_models_replayed(model: ModelProto, near: int, pads: int, block_s
 @given(**cases)
 def test_many_random_models_replayed(model: ModelProto, near: int, pads: int, block_size: int) -> None:
     replayed(model, near, pads, block_size)
+
+
+@pytest.mark.slow
+@settings(max_examples=200, suppress_health_check=SLOW)
+@given(
+    model=random_models(),
+    machine=st.sampled_from(["reference", "scratchpads", "isaac-edram", "hermes", "heterogeneous"]),
+    batch=st.integers(2, 16),
+    block_size=st.integers(1, 3),
+)
+def test_many_batches_of_random_models_run_and_are_replayed(
+    model: ModelProto, machine: str, batch: int, block_size: int
+) -> None:
+    """No unit does two things at once, and no buffer is overwritten by another sample."""
+    plan = compile_model(model, hardware=machine, batch=batch, block_size=block_size, settle=SETTLE)
+    for schedule in (plan.inference, plan.training):
+        assert list(problems(plan, schedule)) == []
+    check(plan)
 
 
 # --- by hand ------------------------------------------------------------------------------------------
