@@ -28,7 +28,7 @@ from ffebm.graph.work import macs, parameters
 from ffebm.hardware.description import Hardware, load_hardware
 from ffebm.hardware.silicon import watts
 from ffebm.mapping.circuit.moving import require_circuits
-from ffebm.mapping.search import Measured
+from ffebm.mapping.search.goal import Measured
 from ffebm.passes.canonicalize import Canonicalize
 from ffebm.passes.check_sizes import CheckSizes
 from ffebm.passes.energy_blocks import EnergyBlocks
@@ -245,34 +245,11 @@ def compile_model(  # noqa: PLR0913 - the public entry point; every option has a
             "effort": effort,
         }
     )
-    own = own_passes(passes)
-    job = _Request(
-        machine=load_hardware(hardware),
-        options=msgspec.structs.replace(
-            options,
-            passes=tuple(step.name for step in own),
-            batch=checked_batch(batch),
-            no_weights=no_weights,
-        ),
-        settle=checked_settle(settle or Settle()),
-        own=own,
-        progress=progress,
-    )
-    if not isinstance(model, str | Path | ModelProto):
-        return _compile_torch(model, example_inputs, job)
-    if example_inputs is not None:
-        raise UsageError(
-            f"example inputs of type {type(example_inputs).__name__} for an ONNX model",
-            allowed="example inputs for torch modules only",
-            hint="name the other options: compile(path, hardware=...)",
-        )
-    imported = from_onnx(model, options.dims, mapping=mapped or no_weights)
-    if not no_weights:
-        imported.needs_weights()
-    given = dict(imported.graph.constants)
-    plan = job.done(imported.graph, imported.source)
-    plan.model = without_weights(imported.proto, given, imported.graph.constants, plan.left_out)
-    return plan
+    options = msgspec.structs.replace(options, batch=checked_batch(batch), no_weights=no_weights)
+    job = _Request.of(load_hardware(hardware), options, settle or Settle(), own_passes(passes), progress)
+    if isinstance(model, str | Path | ModelProto):
+        return _compile_onnx(model, example_inputs, job, mapped=mapped)
+    return _compile_torch(model, example_inputs, job)
 
 
 @dataclass(frozen=True)
@@ -285,6 +262,19 @@ class _Request:
     own: tuple[Pass, ...]
     progress: PassProgress | None
 
+    @classmethod
+    def of(
+        cls,
+        machine: Hardware,
+        options: Options,
+        settle: Settle,
+        own: tuple[Pass, ...],
+        progress: PassProgress | None,
+    ) -> "_Request":
+        """What is asked, checked; the options name the passes of one's own."""
+        named = msgspec.structs.replace(options, passes=tuple(step.name for step in own))
+        return cls(machine, named, checked_settle(settle), own, progress)
+
     def done(self, graph: Graph, source: Source) -> Plan:
         """The plan of an imported graph."""
         told: list[Mapped] = []
@@ -294,6 +284,25 @@ class _Request:
         plan = emit(graph, self.machine, source, self.options, self.settle, tried)
         plan.mapping = told[-1] if told else None
         return plan
+
+
+def _compile_onnx(
+    model: str | Path | ModelProto, example_inputs: object, job: _Request, *, mapped: bool
+) -> Plan:
+    if example_inputs is not None:
+        raise UsageError(
+            f"example inputs of type {type(example_inputs).__name__} for an ONNX model",
+            allowed="example inputs for torch modules only",
+            hint="name the other options: compile(path, hardware=...)",
+        )
+    no_weights = job.options.no_weights
+    imported = from_onnx(model, job.options.dims, mapping=mapped or no_weights)
+    if not no_weights:
+        imported.needs_weights()
+    given = dict(imported.graph.constants)
+    plan = job.done(imported.graph, imported.source)
+    plan.model = without_weights(imported.proto, given, imported.graph.constants, plan.left_out)
+    return plan
 
 
 def _compile_torch(model: object, example_inputs: object, job: _Request) -> Plan:

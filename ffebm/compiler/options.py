@@ -9,7 +9,7 @@ from ffebm.graph.admission import admission_of
 from ffebm.graph.energy_block import LEAST_FEEDBACK
 from ffebm.graph.monotone import known_activations
 from ffebm.limits import as_number
-from ffebm.mapping.search import Goal
+from ffebm.mapping.search.goal import Goal
 from ffebm.plan.mapping import Objective
 from ffebm.plan.schema import MOST_EFFORT, Options
 

@@ -18,7 +18,9 @@ from ffebm.hardware.description import Hardware
 from ffebm.mapping.layout import Layout, even_cuts
 from ffebm.mapping.options import Choosing, Option, Run, choosing_of
 from ffebm.mapping.packing import Box
-from ffebm.mapping.search import Goal, Known, Measured, Search, Searched
+from ffebm.mapping.search.goal import Goal, Measured
+from ffebm.mapping.search.known import Known
+from ffebm.mapping.search.search import Search, Searched
 from ffebm.mapping.solver.program import BeyondError, gap_of
 from ffebm.mapping.tile_counts import boxes_of, tile_counts, tiles_needed
 from ffebm.passes.placement import Placement
@@ -174,7 +176,7 @@ class Partition:
 
         search = Search(graph, machine, choosing, self.goal, measure, known.searched)
         searched = search.best()
-        return _Found(machine, known.everything, choosing, searched, search.key(searched.found))
+        return _Found(machine, known.everything, choosing, searched, search.trials.key(searched.found))
 
     def _known(self, graph: Graph, machine: Hardware) -> OnMachine:
         """What is known on a machine; what each block could be, at least."""

@@ -13,7 +13,7 @@ from typing import Generic
 from ffebm.errors import ModelError, UsageError
 from ffebm.hardware.description import Hardware
 from ffebm.hardware.silicon import watts
-from ffebm.mapping.search import FOR_TIME, Measured, value_of
+from ffebm.mapping.search.goal import FOR_TIME, Measured, value_of
 from ffebm.plan.mapping import Objective
 from ffebm.plan.summary import engineering
 from ffebm.scheduling.bands import FEW_TRAINING_STEPS, MOST_TRAINING_BANDS, MOST_TRAINING_STEPS

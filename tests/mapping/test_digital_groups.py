@@ -17,7 +17,8 @@ from ffebm.graph.graph import Graph
 from ffebm.hardware.description import DigitalGroup, Hardware
 from ffebm.mapping.crossings import digital_ways, viewed
 from ffebm.mapping.options import Choosing, Option, Run, choosing_of
-from ffebm.mapping.search import Goal, Measured, Search, value_of
+from ffebm.mapping.search.goal import Goal, Measured, value_of
+from ffebm.mapping.search.search import Search
 from ffebm.mapping.whole import Site, node_homes
 from ffebm.passes.partition import Partition, _Found
 from ffebm.plan.mapping import Objective
@@ -106,7 +107,7 @@ class Case:
                 for some, option in zip(self.choosing, options, strict=True)
                 if not option.group
             )
-            if usual and one.packs(picked, apart=False):
+            if usual and one.filling.packs(picked, apart=False):
                 kept.append([o for some, o in zip(self.choosing, options, strict=True) if some.blocks])
         found: list[Measured] = []
         for options in kept:

@@ -10,7 +10,7 @@ from ffebm import compile, load_hardware  # noqa: A004 - as users write it
 from ffebm.errors import UsageError
 from ffebm.graph.graph import Graph
 from ffebm.hardware.description import Capacity, Hardware
-from ffebm.mapping.search import Measured
+from ffebm.mapping.search.goal import Measured
 from ffebm.plan.mapping import Objective
 from ffebm.plan.schema import Settle
 from ffebm.scheduling.bands import FEW_TRAINING_STEPS, MOST_STEPS, MOST_TRAINING_STEPS

@@ -1,86 +1,26 @@
 """The search against brute force: every mapping of small graphs, each scheduled."""
 
 import itertools
-import random
 import re
-from collections.abc import Sequence
 
 import pytest
 from msgspec.structs import replace as changed
 from onnx import ModelProto
 
 import ffebm
-from ffebm.compiler.driver import pass_order, run_passes
 from ffebm.compiler.onnx.from_onnx import from_onnx
 from ffebm.errors import UsageError
 from ffebm.hardware.crossbar import Crossbar
 from ffebm.hardware.description import Hardware
 from ffebm.mapping.digital_cost import digital_cost, work_of
-from ffebm.mapping.options import Option, Run, choosing_of
-from ffebm.mapping.search import TRIES, Goal, Measured, Search, Tried, value_of
-from ffebm.passes.partition import Partition
+from ffebm.mapping.search.goal import Goal, value_of
+from ffebm.mapping.search.search import TRIES
 from ffebm.plan.mapping import Objective
-from ffebm.plan.schema import Options
 from ffebm.plan.summary import engineering
-from tests.machines import crossbars
+from tests.mapping.search.graphs import every_mapping, random_model, search
 from tests.models import Builder
 
 OBJECTIVES: tuple[Objective, ...] = ("analog", "latency", "throughput", "energy", "edp")
-MOST = 400
-"""Mappings of a graph that are all scheduled."""
-
-
-def random_model(seed: int) -> ModelProto:
-    """A few convolutions, dense, grouped and depthwise, with branches and digital nodes between them."""
-    draw, b = random.Random(seed), Builder()
-    channels = draw.choice([4, 8])
-    values = [b.input("x", 1, channels, 6, 6)]
-    for _ in range(draw.randint(3, 4)):
-        size, groups = draw.choice([1, 3]), draw.choice([1, 1, channels])
-        weight = b.weight(channels, channels // groups, size, size)
-        y = b.node("Conv", draw.choice(values[-2:]), weight, pads=[size // 2] * 4, group=groups)
-        y = b.node("Relu", y)
-        if draw.random() < 0.3:
-            y = b.node("Add", y, draw.choice(values))
-        values.append(b.node("Softmax", y) if draw.random() < 0.3 else y)
-    return b.model(b.node("Add", values[-1], values[-2]))
-
-
-def random_machine(seed: int) -> Hardware:
-    """Few small tiles beside a slow digital unit, so that both have their uses."""
-    draw = random.Random(seed + 1000)
-    machine = crossbars(draw.randint(2, 10), *draw.choice([(16, 16), (32, 32), (64, 16)]))
-    (units,), slow = machine.digital, 10 ** draw.uniform(-4, -1.5)
-    rates = {name: getattr(units.fp32, name) for name in ("mac_rate", "op_rate")}
-    fp32 = changed(units.fp32, **{n: changed(rate, value=rate.value * slow) for n, rate in rates.items()})
-    return changed(machine, digital=(changed(units, fp32=fp32),))
-
-
-def search(seed: int, goal: Goal) -> Search:
-    """The search that the partition would make."""
-    graph, hardware = from_onnx(random_model(seed), {}).graph, random_machine(seed)
-    order = pass_order(Options())
-    at = next(n for n, step in enumerate(order) if isinstance(step, Partition))
-    run_passes(graph, hardware, order[:at], None)
-    partition = order[at]
-    assert isinstance(partition, Partition)
-    choosing = choosing_of(graph, hardware, Run(1, 60))
-
-    def measure(options: Sequence[Option], seconds: float) -> Measured | None:
-        return partition.measured(graph, hardware, choosing, options, seconds)
-
-    return Search(graph, hardware, choosing, goal, measure)
-
-
-def every_mapping(one: Search) -> list[Tried]:
-    """All that pack, or nothing if there are too many."""
-    ranges = [range(len(some.options)) for some in one.choosing]
-    count = 1
-    for some in ranges:
-        count *= len(some)
-    if count > MOST:
-        return []
-    return [one.tried(picked) for picked in itertools.product(*ranges) if one.packs(picked, apart=False)]
 
 
 def compared(seeds: range) -> int:
@@ -94,8 +34,8 @@ def compared(seeds: range) -> int:
             everything = every_mapping(one)
             if not everything:
                 continue
-            best, found = min(map(one.key, everything)), search(seed, goal).best()
-            assert one.key(found.found)[0] == best[0], (seed, objective)
+            best, found = min(map(one.trials.key, everything)), search(seed, goal).best()
+            assert one.trials.key(found.found)[0] == best[0], (seed, objective)
             assert found.value <= best[1] * 1.01, (seed, objective)
             assert found.bound <= found.solved
             done += 1
@@ -106,26 +46,6 @@ def test_the_scheduled_figure_is_that_of_the_best_mapping() -> None:
     assert compared(range(3)) >= 5
 
 
-def test_a_bound_rejects_what_takes_longer_and_nothing_else() -> None:
-    searches = (search(seed, Goal("latency")) for seed in range(3))
-    one, everything = next((one, tried) for one in searches if (tried := every_mapping(one)))
-    for found in everything[:20]:
-        options, seconds = one._options(found.picked), found.measured.seconds
-        assert one.measure(options, seconds) == found.measured
-        assert one.measure(options, 0.0) is None
-
-
-def test_what_a_bound_rejects_costs_less_effort_and_takes_longer() -> None:
-    """By the default objective at its default effort, which schedules alone would use up before the best."""
-    one = search(9, Goal("analog"))
-    found = one.best().found
-    assert one.key(found)[:2] == min(map(one.key, every_mapping(search(9, Goal("analog")))))[:2]
-    assert one._tries() == 23
-    assert len(one.slow) > 10
-    for picked, seconds in one.slow.items():
-        assert one.tried(picked).measured.seconds > seconds >= found.measured.seconds
-
-
 @pytest.mark.parametrize(("effort", "more"), [(0, 0), (100, 0), (1000, 25)])
 def test_large_graphs_have_a_schedule_for_each_choice_or_for_each_40_of_effort(
     effort: int, more: int, monkeypatch: pytest.MonkeyPatch
@@ -133,24 +53,26 @@ def test_large_graphs_have_a_schedule_for_each_choice_or_for_each_40_of_effort(
     """As many as objectives choose, at most two each, no tiles at all, and all on the fewest."""
     monkeypatch.setitem(TRIES, "energy", 1)  # every graph is a large one
     one = search(0, Goal("energy", effort=effort))
-    assert one._tries() is None
+    assert one.tries() is None
     one.best()
     choices = {picked for _, packed in one.known.solved.values() for picked in packed}
     choices |= {
-        picked for picked in ((0,) * len(one.choosing), one._densest()) if one.packs(picked, apart=False)
+        picked
+        for picked in ((0,) * len(one.choosing), one.filling.densest())
+        if one.filling.packs(picked, apart=False)
     }
-    assert choices <= set(one.seen)
-    assert len(one.seen) <= max(len(choices), more)
+    assert choices <= set(one.trials.seen)
+    assert len(one.trials.seen) <= max(len(choices), more)
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_little_effort_on_a_small_graph_is_never_beaten_by_no_tiles_or_the_fewest(seed: int) -> None:
     one = search(seed, Goal("edp", effort=100))
     value = one.best().value
-    plain = [(0,) * len(one.choosing), one._densest()]
-    packed = [picked for picked in plain if one.packs(picked, apart=False)]
-    assert all(picked in one.seen for picked in packed)
-    assert all(value <= value_of("edp", one.seen[picked].measured) for picked in packed)
+    plain = [(0,) * len(one.choosing), one.filling.densest()]
+    packed = [picked for picked in plain if one.filling.packs(picked, apart=False)]
+    assert all(picked in one.trials.seen for picked in packed)
+    assert all(value <= value_of("edp", one.trials.seen[picked].measured) for picked in packed)
 
 
 @pytest.mark.slow
@@ -444,34 +366,3 @@ def test_a_group_that_alone_holds_a_block_that_no_digital_unit_runs_is_not_left_
     )
     plan = ffebm.compile(model, hardware=machine, objective="energy")
     assert [block.group for block in plan.blocks] == [pairs.analog[0].name]
-
-
-def test_options_within_a_time_are_those_on_fewest_tiles() -> None:
-    """Of the same group; where none is as fast, the fastest one."""
-    for some in search(1, Goal("latency")).choosing:
-        for number, option in enumerate(some.options):
-            alike = [other for other in some.options if other.group == option.group]
-            for seconds in (0.0, option.seconds, 1.0):
-                found = some.options[some.within(number, seconds)]
-                fast = [other for other in alike if other.seconds <= seconds]
-                assert found in alike
-                if not fast:
-                    assert found.seconds == min(other.seconds for other in alike)
-                elif option.group:
-                    assert found in fast
-                    rooms = [sum(other.prices[0].tiles.values()) for other in fast]
-                    assert sum(found.prices[0].tiles.values()) == min(rooms)
-
-
-def test_no_even_mapping_is_tried_that_does_not_pack(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half the least time that every block can keep asks for more tiles than there are."""
-    some = [search(seed, Goal("latency")) for seed in range(40)]
-    starts = [one._densest() for one in some]
-    found = [list(one._even(start)) for one, start in zip(some, starts, strict=True)]
-    assert any(found)
-    assert all(one.packs(even, apart=True) for one, evens in zip(some, found, strict=True) for even in evens)
-
-    monkeypatch.setattr("ffebm.mapping.search.SLOWER", (0.5,))
-    faster = [list(one._even(start)) for one, start in zip(some, starts, strict=True)]
-    assert sum(map(len, faster)) < sum(map(bool, found))
-    assert all(one.packs(even, apart=True) for one, evens in zip(some, faster, strict=True) for even in evens)

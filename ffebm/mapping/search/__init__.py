@@ -1,0 +1,1 @@
+"""The search for a mapping: the solver's choices, packed onto tiles, scheduled, and changed."""

@@ -1,0 +1,79 @@
+"""What a mapping is to be like, and what one inference of it takes."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+from ffebm.mapping.options import Option
+from ffebm.mapping.solver.problem import Figures
+from ffebm.plan.mapping import Objective
+
+OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
+"""What a mapping may make small."""
+FOR_TIME: tuple[Objective, ...] = ("analog", "latency")
+"""Objectives for which the least time counts."""
+SLACK = 1e-9
+"""Rounding of sums, as a share."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a mapping is to be like.
+
+    Attributes:
+        objective: What is to be small; "analog" has the most work on tiles, then the least latency.
+        tiles: Most tiles in use.
+        seconds: Most latency of one inference.
+        joules: Most energy of one inference.
+        area: Most area of the tiles in use, mm2.
+        slowdown: A block that is more than so many times slower on tiles is digital.
+        effort: Most nodes of each search of the solver; and most schedules that are tried.
+        replicas: Most copies of a weight.
+    """
+
+    objective: Objective = "analog"
+    tiles: int | None = None
+    seconds: float = math.inf
+    joules: float = math.inf
+    area: float = math.inf
+    slowdown: float = math.inf
+    effort: int = 1000
+    replicas: float = math.inf
+
+    @property
+    def limited(self) -> bool:
+        """Latency, energy or area has a limit."""
+        return min(self.seconds, self.joules, self.area) < math.inf
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One inference as it is scheduled.
+
+    Attributes:
+        seconds: When it ends.
+        joules: Its energy.
+        interval: What the busiest unit has to do, seconds.
+        area: Of the tiles in use, each of them whole, mm2.
+    """
+
+    seconds: float
+    joules: float
+    interval: float
+    area: float = 0.0
+
+
+Measure = Callable[[Sequence[Option], float], Measured | None]
+"""Places a mapping and schedules one inference of it; None if a bound says that it takes more seconds."""
+
+
+def value_of(objective: Objective, measured: Measured | Figures) -> float:
+    """What an objective makes small, as scheduled or as prices add up: s, J or J s."""
+    return {
+        "analog": measured.seconds,
+        "latency": measured.seconds,
+        "throughput": measured.interval,
+        "energy": measured.joules,
+        "edp": measured.joules * measured.seconds,
+    }[objective]

@@ -1,0 +1,33 @@
+"""What searches find out about mappings once, whatever is to be small."""
+
+from dataclasses import dataclass, field
+
+from ffebm.mapping.packing import Box
+from ffebm.mapping.search.goal import Measured
+from ffebm.mapping.solver.choice import Choice
+from ffebm.mapping.whole import WholeChoice
+from ffebm.plan.mapping import Objective
+
+
+@dataclass
+class Known:
+    """What searches that differ in their objective alone find out once.
+
+    All else is the same: the graph, the machine, what each block could be, and what a goal has beside its
+    objective.
+
+    Attributes:
+        whole: The problem of the solver.
+        boxes: Of options, by place and number.
+        packed: Whether mappings pack, each with the blocks' bundles apart or not.
+        solved: The solver's choice for an objective without limits, and what packs.
+        measured: What was scheduled.
+        longer: Seconds that mappings take more than, by a bound.
+    """
+
+    whole: WholeChoice | None = None
+    boxes: dict[tuple[int, int], dict[str, list[Box]]] = field(default_factory=dict)
+    packed: dict[tuple[tuple[int, ...], bool], bool] = field(default_factory=dict)
+    solved: dict[Objective, tuple[Choice, list[tuple[int, ...]]]] = field(default_factory=dict)
+    measured: dict[tuple[int, ...], Measured] = field(default_factory=dict)
+    longer: dict[tuple[int, ...], float] = field(default_factory=dict)

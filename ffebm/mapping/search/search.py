@@ -1,0 +1,213 @@
+"""The search for a mapping: what the solver chooses, packed onto tiles and measured by the schedule.
+
+The solver adds up prices; the schedule knows more: which transfers wait for each other, what runs side by
+side. So what the solver chooses is scheduled, and so are the digital twin and others. In small graphs each
+of them is changed, one option or two at a time, as long as the schedule gets better and the effort lasts;
+for the default objective, with which all plans are made that ask for no figure, that is 0.15 of it.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice
+
+from ffebm.errors import UsageError
+from ffebm.graph.graph import Graph
+from ffebm.hardware.description import Hardware
+from ffebm.mapping.options import Choosing, Option
+from ffebm.mapping.search.climbing import Climbing
+from ffebm.mapping.search.filling import Filling
+from ffebm.mapping.search.goal import FOR_TIME, OBJECTIVES, SLACK, Goal, Measure, value_of
+from ffebm.mapping.search.known import Known
+from ffebm.mapping.search.solving import Solving
+from ffebm.mapping.search.trials import Trials, Tried
+from ffebm.mapping.solver.choice import Choice
+from ffebm.mapping.solver.problem import Limits
+from ffebm.mapping.solver.program import LIMIT_NAMES, beyond
+from ffebm.mapping.whole import whole_choice
+from ffebm.plan.mapping import Objective
+
+ROUNDS = 8
+"""Most times that the solver is asked again, with less, because its choice does not pack or is too slow."""
+TRIES: dict[Objective, int] = dict.fromkeys(OBJECTIVES, 2000) | {"analog": 300}
+"""Nodes of graphs in schedules that are tried for 1,000 of effort; fewer where no figure was asked for."""
+A_SCHEDULE = 40
+"""Effort for one schedule of a large graph: all of its mappings that are looked at have one at 1,000."""
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What a search came to.
+
+    Attributes:
+        found: The mapping.
+        value: What the objective makes small, as scheduled.
+        priced: The same as prices add up.
+        solved: The same for the solver's own choice, which need not pack, nor be the best by the schedule.
+        bound: No choice has a smaller sum.
+        gap: Share by which the solver's sum may be above the least.
+    """
+
+    found: Tried
+    value: float
+    priced: float
+    solved: float
+    bound: float
+    gap: float
+
+    def options(self, choosing: Sequence[Choosing]) -> tuple[Option, ...]:
+        """What each of the choosing takes."""
+        return tuple(some.options[n] for some, n in zip(choosing, self.found.picked, strict=True))
+
+
+@dataclass
+class Search:
+    """Looks for the best mapping of a graph.
+
+    Attributes:
+        graph: With energy blocks.
+        hardware: The machine.
+        choosing: What each block could be.
+        goal: What is wanted.
+        measure: Schedules a mapping.
+        known: What does not depend on the objective, maybe from a search for another one.
+        filling: Fills tiles.
+        trials: Mappings that were scheduled.
+    """
+
+    graph: Graph
+    hardware: Hardware
+    choosing: tuple[Choosing, ...]
+    goal: Goal
+    measure: Measure
+    known: Known = field(default_factory=Known)
+    filling: Filling = field(init=False)
+    trials: Trials = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.filling = Filling(self.hardware, self.choosing, self.goal, self.known)
+        self.trials = Trials(self.choosing, self.goal, self.measure, self.known)
+
+    def best(self) -> Searched:
+        """The best mapping that was found.
+
+        Raises:
+            UsageError: If no mapping is within the limits.
+        """
+        whole = self.known.whole or whole_choice(self.graph, self.hardware, self.choosing)
+        self.known.whole = whole
+        solving = Solving(whole, self.goal, self.filling, self.known)
+        choice, kept = self._kept(solving)
+        within = [found for found in kept if not self.trials.excess(found)]
+        if not within:
+            raise self._beyond(min(kept, key=lambda found: max(self.trials.excess(found).values())))
+        best = self._climbed(within)
+        value = value_of(self.goal.objective, best.measured)
+        priced = value_of(self.goal.objective, whole.figures(best.picked))
+        return Searched(best, value, priced, choice.value, choice.bound, choice.gap)
+
+    def _kept(self, solving: Solving) -> tuple[Choice, list[Tried]]:
+        """The solver's choice and mappings to choose from, one of them within the limits if any was found."""
+        objective, limits = self.goal.objective, Limits(seconds=self.goal.seconds, joules=self.goal.joules)
+        picks = list(solving.others())
+        for _ in range(ROUNDS):
+            try:
+                choice, packed = solving.packed(objective, limits)
+            except UsageError:
+                break
+            picks = [*packed, *picks]
+            kept = self._looked_at(picks)
+            if any(not self.trials.excess(found) for found in kept):
+                return choice, kept
+            limits = self._tighter(limits, kept[0])
+        choice, least = self._least(solving)
+        return choice, [*least, *map(self.trials.tried, picks)]
+
+    def _competing(self, picks: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+        """Those that may be the best whatever their schedules: without limits, work comes first."""
+        if self.goal.objective != "analog" or self.goal.limited:
+            return list(picks)
+        most = max(self.trials.work(picked) for picked in picks)
+        return [picked for picked in picks if self.trials.work(picked) == most]
+
+    def _looked_at(self, picks: Sequence[tuple[int, ...]]) -> list[Tried]:
+        """Mappings with their schedules, then those that take the tiles there are more closely or evenly.
+
+        Where the effort is little for the graph these are as many as it lasts, but at least the mappings
+        themselves, so that all objectives look at the same ones; where only the shortest counts, without
+        what cannot be it.
+        """
+        first = self._competing(list(dict.fromkeys(picks)))
+        shortest = self.goal.objective in FOR_TIME
+        even = chain.from_iterable(self.filling.even(picked) for picked in first[:1] if shortest)
+        everything = chain(first, map(self.filling.usual, first), map(self.filling.closer, first), even)
+        if self.goal.limited or self.tries() is not None:
+            return [self.trials.tried(picked) for picked in _unique(everything)]
+        most = max(len(first), self.goal.effort // A_SCHEDULE, self._affordable())
+        kept: list[Tried] = []
+        for picked in islice(_unique(everything), most):
+            times = (found.measured.seconds for found in kept)
+            least = min(times, default=math.inf) if shortest else math.inf
+            found = self.trials.within(picked, least * (1 + SLACK))
+            if found is not None:
+                kept.append(found)
+        return kept
+
+    def _least(self, solving: Solving) -> tuple[Choice, list[Tried]]:
+        """Mappings with the least of each figure that is limited.
+
+        The schedule may take less than prices add up to, so it has the last word on what a limit leaves.
+        """
+        choice, packed = solving.packed(self.goal.objective, Limits())
+        if self.goal.seconds < math.inf:
+            packed = [*packed, *solving.packed("latency", Limits())[1]]
+        if self.goal.joules < math.inf:
+            packed = [*packed, *solving.packed("energy", Limits())[1]]
+        return choice, [self.trials.tried(picked) for picked in packed]
+
+    def _climbed(self, kept: Sequence[Tried]) -> Tried:
+        """The best mapping by changes of those that were kept; of a large graph the best of these."""
+        tries = self.tries()
+        if tries is None:
+            return min(kept, key=self.trials.key)
+        return Climbing(self.choosing, self.goal, self.filling, self.trials).best(kept, tries)
+
+    def tries(self) -> int | None:
+        """How many changed mappings may be scheduled; None where the graph is too large for any."""
+        left = self._affordable()
+        return left if sum(len(some.options) for some in self.choosing) <= left else None
+
+    def _affordable(self) -> int:
+        """How many mappings may be scheduled for the effort: fewer of a graph with more nodes."""
+        return TRIES[self.goal.objective] * self.goal.effort // 1000 // max(1, len(self.graph.nodes))
+
+    def _tighter(self, limits: Limits, found: Tried) -> Limits:
+        """Limits of the solver's sums, so that what is scheduled may keep the goal's."""
+        excess = self.trials.excess(found)
+        return replace(
+            limits,
+            seconds=limits.seconds / excess.get("seconds", 1.0),
+            joules=limits.joules / excess.get("joules", 1.0),
+        )
+
+    def _beyond(self, found: Tried) -> UsageError:
+        """The limit that the schedule does not keep."""
+        excess = self.trials.excess(found)
+        name = max(excess, key=lambda limit: excess[limit])
+        public, unit = LIMIT_NAMES[name]
+        beside = "".join(
+            f" beside {other} {getattr(self.goal, limit):.10g} {of}"
+            for limit, (other, of) in LIMIT_NAMES.items()
+            if limit != name and getattr(self.goal, limit) < math.inf
+        )
+        most, least = getattr(self.goal, name), getattr(found.measured, name)
+        return beyond(public, most, unit, least, beside)
+
+
+def _unique(picks: Iterable[tuple[int, ...]]) -> Iterator[tuple[int, ...]]:
+    """Each mapping once, as they come."""
+    seen: set[tuple[int, ...]] = set()
+    for picked in picks:
+        if picked not in seen:
+            seen.add(picked)
+            yield picked

@@ -1,0 +1,113 @@
+"""Mappings with their schedules, each of which is made once, and how they compare."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ffebm.mapping.options import Choosing, Option
+from ffebm.mapping.search.goal import SLACK, Goal, Measure, Measured, value_of
+from ffebm.mapping.search.known import Known
+from ffebm.mapping.solver.program import Criterion
+
+REJECTED = 0.5
+"""Of a schedule, what a mapping costs that a bound rejects: 3.0 of 5.5 ms for graphs of 9 to 13 nodes."""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A mapping.
+
+    Attributes:
+        picked: The option that each of the choosing takes.
+        measured: Its schedule.
+        work: Multiply-accumulates on tiles.
+        area: Of the tiles in use, parts of them counted as such, mm2.
+    """
+
+    picked: tuple[int, ...]
+    measured: Measured
+    work: float
+    area: float
+
+
+@dataclass
+class Trials:
+    """Schedules mappings.
+
+    Attributes:
+        choosing: What each block could be.
+        goal: What is wanted.
+        measure: Schedules a mapping.
+        known: What other searches have scheduled.
+        seen: Mappings that were scheduled.
+        slow: Seconds that mappings take more than, by a bound.
+    """
+
+    choosing: tuple[Choosing, ...]
+    goal: Goal
+    measure: Measure
+    known: Known
+    seen: dict[tuple[int, ...], Tried] = field(default_factory=dict)
+    slow: dict[tuple[int, ...], float] = field(default_factory=dict)
+
+    def tried(self, picked: tuple[int, ...]) -> Tried:
+        """A mapping with its schedule; each is scheduled once."""
+        found = self.within(picked, math.inf)
+        assert found is not None
+        return found
+
+    def within(self, picked: tuple[int, ...], seconds: float) -> Tried | None:
+        """A mapping with its schedule; None if a bound says that it takes longer than some seconds."""
+        if picked not in self.seen:
+            options = self.options(picked)
+            area = sum(price.area for option in options for price in option.prices)
+            measured = self._measured(picked, options, seconds)
+            if measured is None:
+                return None
+            self.seen[picked] = Tried(picked, measured, self.work(picked), area)
+        return self.seen[picked]
+
+    def _measured(
+        self, picked: tuple[int, ...], options: Sequence[Option], seconds: float
+    ) -> Measured | None:
+        """What `measure` says, which is asked again only where what it has said before does not tell."""
+        known = self.known
+        if seconds <= known.longer.get(picked, 0.0):
+            return None
+        found = known.measured.get(picked)
+        if found is not None and found.seconds <= seconds * (1 - SLACK):  # no bound rejects it
+            return found
+        found = self.measure(options, seconds)
+        if found is None:
+            known.longer[picked] = seconds
+        else:
+            known.measured[picked] = found
+        return found
+
+    def work(self, picked: Sequence[int]) -> float:
+        """Multiply-accumulates of a mapping on tiles."""
+        return sum(price.work for option in self.options(picked) for price in option.prices)
+
+    def options(self, picked: Sequence[int]) -> tuple[Option, ...]:
+        """What each of the choosing takes."""
+        return tuple(some.options[n] for some, n in zip(self.choosing, picked, strict=True))
+
+    def key(self, found: Tried) -> tuple[float, float, float, int]:
+        """Smaller is better: what is wanted, then fewer tiles, in fewer pieces."""
+        work = -found.work if self.goal.objective == "analog" else 0.0
+        bundles = sum(option.bundles for option in self.options(found.picked))
+        return work, value_of(self.goal.objective, found.measured), found.area, bundles
+
+    def excess(self, found: Tried) -> dict[Criterion, float]:
+        """Limits that a mapping exceeds, as times of the limit."""
+        goal, measured = self.goal, found.measured
+        times: dict[Criterion, float] = {
+            "seconds": measured.seconds / goal.seconds,
+            "joules": measured.joules / goal.joules,
+            "area": measured.area / goal.area,
+        }
+        return {name: excess for name, excess in times.items() if excess > 1 + SLACK}
+
+    def spent(self) -> float:
+        """Schedules that mappings have cost so far."""
+        return len(self.seen) + REJECTED * len(self.slow)
