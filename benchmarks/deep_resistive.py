@@ -22,8 +22,8 @@ from ffebm.exporters.spice.passive import passive_netlist
 from ffebm.recipes.deep_resistive import DEEP_RESISTIVE
 from ffebm.runtime.blocks.physics.deep_resistive import LEAST
 from ffebm.studies.passive_circuits import passive_compare, passive_expected
-from ffebm.training.checkpoint import load_checkpoint
 from ffebm.training.data import load_data
+from ffebm.training.runs.checkpoint import load_checkpoint
 
 RECORDS = Path(__file__).parent / "records" / "deep_resistive"
 MACHINES = ("ideal", "reference")

@@ -8,7 +8,7 @@ import msgspec
 from fashion_probe import Probe
 
 from ffebm.files.write_file import write_file
-from ffebm.training.record import Epoch
+from ffebm.training.runs.record import Epoch
 from ffebm.training.settings import Training
 
 NAMES = {"bp": "backpropagation", "ep": "EP", "implicit": "exact adjoint", "unrolled": "truncated unrolling"}

@@ -182,7 +182,7 @@ def train(arguments: list[str]) -> Callable[[], None]:
 
 def kill_runs(machine: str, kills: int, rng: random.Random) -> Counter[str]:
     """Figures of kills in training on a machine."""
-    from ffebm.training.checkpoint import load_checkpoint
+    from ffebm.training.runs.checkpoint import load_checkpoint
 
     seen: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as name:

@@ -25,7 +25,7 @@ from ffebm.errors import FfebmError, InternalError
 from ffebm.files.folder import SUMS, read_folder
 from ffebm.report.facts.measured.run_facts import read_run
 from ffebm.runtime.executor import Executor
-from ffebm.training.record import RECORD
+from ffebm.training.runs.record import RECORD
 from ffebm.training.trainer import Trainer
 from tests.mutants import Finding, check_apart, main, place
 from tests.training.test_trainer import TRAINING, samples, tiny

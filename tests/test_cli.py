@@ -25,7 +25,7 @@ from ffebm.recipes.beyond import BEYOND
 from ffebm.recipes.catalogue import ALL
 from ffebm.recipes.paper import RECIPES
 from ffebm.report.terminal.words import compile_words
-from ffebm.training.checkpoint import load_checkpoint
+from ffebm.training.runs.checkpoint import load_checkpoint
 from tests.files.test_lock import holding
 from tests.running import Run
 

@@ -25,7 +25,7 @@ from ffebm import cli, limits
 from ffebm.plan import schema
 from ffebm.studies.gradcheck import certificate
 from ffebm.studies.sensitivity import record as sensitivity_record
-from ffebm.training import record as training_record
+from ffebm.training.runs import record as training_record
 
 ROOT = Path(ffebm.__file__).parent.parent
 DOCUMENTS = sorted(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ffebm.training.record import Epoch
+from ffebm.training.runs.record import Epoch
 from ffebm.training.settings import Training
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"

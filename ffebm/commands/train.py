@@ -22,7 +22,7 @@ from ffebm.files.lock import claimed
 from ffebm.files.scratch import collect
 from ffebm.plan.plan import Plan, load_plan
 from ffebm.plan.schema import Settle
-from ffebm.training.record import Epoch
+from ffebm.training.runs.record import Epoch
 from ffebm.training.settings import Training, held_norm, read_settings, strength, toml_of, training_from
 from ffebm.visible import visible
 
@@ -84,7 +84,7 @@ def train(  # noqa: PLR0913 - a command's options are its arguments
 
 def _settings(chosen: dict[str, object], folder: Path, resume: bool, is_first: bool = True) -> Training:
     """What a run goes by: what is asked for, and of one that is resumed what it was begun with."""
-    from ffebm.training.checkpoint import load_checkpoint
+    from ffebm.training.runs.checkpoint import load_checkpoint
 
     if resume:
         chosen = {**msgspec.structs.asdict(load_checkpoint(folder).record.training), **chosen}

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from ffebm.errors import Location, UsageError
+from ffebm.limits import as_number
 
 SettingCount = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 """What torch counts or seeds with."""
@@ -148,7 +149,7 @@ def held_norm(text: str) -> float | tuple[float, str]:
     return (norm, name) if comma else norm
 
 
-def check_types(training: Training) -> None:
+def _check_types(training: Training) -> None:
     """Refuse settings of another type, which those made in Python may have; bounds are others' to check.
 
     Raises:
@@ -159,6 +160,32 @@ def check_types(training: Training) -> None:
     except msgspec.ValidationError as error:
         if ", got `" in str(error):  # the rest is about bounds
             raise UsageError(f"settings of training: {error}") from None
+
+
+def check_settings(training: Training) -> None:
+    """Refuse settings that no run can have; those of one part, such as the schedule, are its own to check.
+
+    Raises:
+        UsageError: If there are any.
+    """
+    for name, value, least in (
+        ("epochs", training.epochs, 1),
+        ("batch", training.batch, 1),
+        ("accumulate", training.accumulate, 1),
+        ("lr", training.lr, 0),
+    ):
+        if not least <= as_number(value) < math.inf:
+            raise UsageError(f"{name} is {value!r}", allowed=f"at least {least}")
+    _check_types(training)
+    if training.clip_norm is not None and not 0 < training.clip_norm < math.inf:
+        raise UsageError(
+            f"clip_norm is {training.clip_norm}", allowed="a finite number above 0", hint="leave it out"
+        )
+    for name, share, most in (("ema", training.ema or 0.0, 1), ("validation", training.validation, 1)):
+        if not 0 <= share < most:
+            raise UsageError(f"{name} is {share}", allowed=f"from 0 to below {most}")
+    if training.patience is not None and training.patience < 1:
+        raise UsageError(f"patience is {training.patience}", allowed="at least 1")
 
 
 def training_from(settings: dict[str, object], where: str = "") -> Training:

@@ -3,53 +3,49 @@
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import torch
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
 
 from ffebm.errors import InternalError, Location, UsageError
 from ffebm.files.folder import read_folder
 from ffebm.files.lock import claimed
-from ffebm.limits import as_number
-from ffebm.plan.plan import Plan
 from ffebm.runtime.blocks.other_equilibria import OtherEquilibria
-from ffebm.runtime.blocks.outer_products import OuterProducts
 from ffebm.runtime.blocks.tied_windows import TiedWindows
 from ffebm.runtime.executor import Executor
-from ffebm.runtime.save_onnx import model_files, source_model
 from ffebm.training.calibration import calibrated_on, calibration_batch
-from ffebm.training.checkpoint import (
-    Checkpoint,
-    load_checkpoint,
-    optimizer_state,
-    restore_optimizer,
-    save_checkpoint,
-)
-from ffebm.training.classification import BATCH, fitted, input_dtypes
+from ffebm.training.classification import fitted, input_dtypes
 from ffebm.training.data import Data
 from ffebm.training.data.preparation import preparations
 from ffebm.training.data.samples import split_off
 from ffebm.training.devices.ranks import ALONE, Ranks
 from ffebm.training.devices.shared_batch import SharedBatch, check_synchronised
 from ffebm.training.estimator import recorded
+from ffebm.training.evaluation import Evaluation
 from ffebm.training.loss import loss_of
 from ffebm.training.optimization.average import Average
 from ffebm.training.optimization.constraint import constraints
 from ffebm.training.optimization.optimizer import check_products, make_optimizer
 from ffebm.training.optimization.precision import Precision
 from ffebm.training.optimization.rates import Rates, checked_schedule
-from ffebm.training.record import RECORD, RUN, Epoch, RunRecord, run_record
-from ffebm.training.resuming import check_fits, check_is_same, expected, spoilt
-from ffebm.training.settings import Training, check_types
+from ffebm.training.optimization.step_gradients import StepGradients
+from ffebm.training.runs.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    optimizer_state,
+    restore_optimizer,
+    save_checkpoint,
+)
+from ffebm.training.runs.models import trained_models
+from ffebm.training.runs.record import RECORD, RUN, Epoch, RunRecord, run_record
+from ffebm.training.runs.resuming import check_fits, check_is_same, expected, spoilt
+from ffebm.training.settings import Training, check_settings
 from ffebm.training.tally import LEAST, Tally
 
-TRAINED, AVERAGED, BEST = "trained.onnx", "averaged.onnx", "best.onnx"
-"""Models in the run's folder: as trained, with averaged weights, and that of the best epoch."""
 EXPLODED = 1e6
 """A loss this many times the first one (or 1, if that is less) is beyond all bounds."""
 OTHERS = 16
@@ -89,7 +85,9 @@ class Trainer:
         self.ranks = ranks
         self._shared: SharedBatch | None = None
         self.net.notices.enabled = False  # each epoch tells how blocks settled
-        self.training = _checked(training)
+        check_settings(training)
+        checked_schedule(training)
+        self.training = training
         self.folder = folder
         self.device = _device(device)
         whole = fitted(net.plan, data, self.training.pad)
@@ -97,7 +95,9 @@ class Trainer:
         self.loss = loss_of(net.plan, self.data, self.training)
         self._prepare = preparations(self.training, self.data, input_dtypes(net.plan))
         self._precision = Precision(self.training.precision, self.device)
-        self._calibration = calibration_batch(self.data)
+        calibration = calibration_batch(self.data)
+        self._calibrated_on = calibrated_on(net.plan, len(calibration[1]))
+        self._evaluation = Evaluation(self.loss, self._prepare, self._precision, self.device, calibration)
         self._samples = _digest(*map(_bytes, (data.x_train, data.y_train, *data.more_train)))
         if net.plan.options.fold_batch_norm:
             raise UsageError(
@@ -116,6 +116,7 @@ class Trainer:
             net.together = self._shared = SharedBatch(ranks)
         check_products(self.training, net)
         self.optimizer = make_optimizer(self.training, net)
+        self._gradients = StepGradients(net, self.optimizer, self._precision, self.training.clip_norm)
         self.constraints = constraints(self.training, net)
         samples = self.training.batch * self.training.accumulate
         self._rates = Rates(self.training, self.optimizer, -(-len(self.data.x_train) // samples))
@@ -124,7 +125,6 @@ class Trainer:
         self.best: dict[str, Tensor] = {}
         self.threads = torch.get_num_threads()
         self.epochs: list[Epoch] = []
-        self._products: list[tuple[OuterProducts, float]] = []  # of a step, with the share of their batch
 
     def resume(self) -> None:
         """Continue from the run folder.
@@ -161,7 +161,7 @@ class Trainer:
     @property
     def calibration(self) -> str:
         """What ADC ranges are set by, in words; empty if samples have no say in them."""
-        return calibrated_on(self.net.plan, len(self._calibration[1]))
+        return self._calibrated_on
 
     def run(self, progress: Progress | None = None) -> Iterator[Epoch]:
         """Train; yields the figures of each epoch after its checkpoint is written.
@@ -231,37 +231,7 @@ class Trainer:
         Raises:
             UsageError: If the loss has no right and wrong.
         """
-        found = self._measured(self.net, x if isinstance(x, tuple) else (x,), y)[1]
-        if found is None:
-            raise UsageError(f"with loss {self.loss.name!r} there is no accuracy", allowed="class numbers")
-        return found
-
-    @torch.no_grad()
-    def _measured(self, net: Executor, inputs: Sequence[Tensor], y: Tensor) -> tuple[float, float | None]:
-        """Mean loss and accuracy of samples, in evaluation mode."""
-        was_training = net.training
-        net.eval()
-        total, amount, right, labels = 0.0, 0.0, 0, 0
-        for start in range(0, len(y), BATCH):
-            part = slice(start, start + BATCH)
-            target = y[part].to(self.device)
-            with self._precision.computing():
-                outputs = net(*self._prepare([x[part].to(self.device) for x in inputs]))
-            share = self.loss.amount(target)
-            total, amount = total + float(self.loss(outputs, target)) * share, amount + share
-            right += self.loss.hits(self.loss.scores(outputs), target)
-            labels += self.loss.labels(target)
-        net.train(was_training)
-        return total / max(amount, LEAST), right / max(labels, 1) if self.loss.counts else None
-
-    def _calibrate(self) -> None:
-        """Set ADC ranges that follow data by training samples, as weights are now, for training."""
-        inputs, y = self._calibration
-        self.net.train()
-        with self._precision.computing():
-            self.net.calibrate(
-                self._prepare([x.to(self.device) for x in inputs]), y.to(self.device), self.loss
-            )
+        return self._evaluation.accuracy(self.net, x if isinstance(x, tuple) else (x,), y)
 
     def _epoch(self, number: int, progress: Progress | None) -> Epoch:
         """One pass over the samples; all its randomness follows from the seed and its number.
@@ -281,7 +251,7 @@ class Trainer:
         together = min(self.training.batch * self.training.accumulate, max(len(order), 1))
         for step, picked in enumerate(torch.split(order, together)):
             if step & (step - 1) == 0:
-                self._calibrate()
+                self._evaluation.calibrate(self.net, backward=True)
             self._step(picked, generator, tally)
             self._check(number, step + 1, tally)
             self._rates.stepped()
@@ -324,8 +294,7 @@ class Trainer:
         Each batch counts by its share of what the mean of all of them is taken over.
         """
         whole = self.loss.amount(self.data.y_train[picked])
-        self.optimizer.zero_grad()
-        self._products.clear()
+        self._gradients.begin()
         tally.begin()
         for part in filter(len, map(self.ranks.share, torch.split(picked, self.training.batch))):
             x = self._prepare([x[part].to(self.device) for x in self.data.train], generator)
@@ -342,14 +311,12 @@ class Trainer:
                 tally.tied = sum(self.net.tied_windows(), TiedWindows())
                 tally.others = sum(self.net.other_equilibria(most=OTHERS), OtherEquilibria())
             if math.isfinite(self._agreed(tally.step)):
-                self._add_gradients(loss, share)
+                self._gradients.add(loss, share)
         (tally.step,) = self.ranks.summed([tally.step])
         tally.end(whole, len(picked))
         if math.isfinite(tally.step):
-            self.ranks.sum_gradients(self._trained())
-        if math.isfinite(tally.step):
-            self._precision.step(self.optimizer, self._clip)
-            self._pulse()
+            self.ranks.sum_gradients(self._gradients.weights)
+            self._gradients.take()
             for constraint in self.constraints:
                 constraint.apply()
             if self.average is not None:
@@ -359,52 +326,11 @@ class Trainer:
         """A loss so far; where all processes have to go back together, that of all of them."""
         return loss if self._shared is None else self.ranks.summed([loss])[0]
 
-    def _add_gradients(self, loss: Tensor, share: float) -> None:
-        """Add the gradients of a batch, times its share.
-
-        The gradients are multiplied, not the loss: a nudge in the unit of the loss would become weaker.
-        """
-        if share == 1.0:
-            self._go_back(loss, share)
-            return
-        weights = self._trained()
-        before = [weight.grad for weight in weights]
-        for weight in weights:
-            weight.grad = None
-        self._go_back(loss, share)
-        for weight, grad in zip(weights, before, strict=True):
-            if weight.grad is None:
-                weight.grad = grad
-            else:
-                weight.grad.mul_(share)
-                weight.grad = weight.grad if grad is None else weight.grad.add_(grad)
-
-    def _go_back(self, loss: Tensor, share: float) -> None:
-        """One backward pass; cells that take outer products take them at the end of the step."""
-        with self.net.outer_products() as products:
-            self._precision.backward(loss)
-        self._products.append((products, share))
-
-    def _pulse(self) -> None:
-        """Where the optimiser steps, cells take the outer products of all batches of the step."""
-        rate = float(self.optimizer.param_groups[0]["lr"])
-        for products, share in self._products:
-            self.net.pulse(products, rate * share)
-        self._products.clear()
-
-    def _trained(self) -> list[Tensor]:
-        """Weights in the order of the optimiser."""
-        return [weight for group in self.optimizer.param_groups for weight in group["params"]]
-
     def _check_alike(self) -> None:
         """All processes hold the same weights; each has taken all steps itself."""
         ours = _digest(*(_bytes(weight.detach().cpu()) for weight in self.net.weights().values()))
         if self.ranks.size > 1 and ours != self.ranks.from_first(ours):
             raise InternalError(f"process {self.ranks.rank} holds other weights than the first one")
-
-    def _clip(self) -> None:
-        if self.training.clip_norm is not None:
-            clip_grad_norm_(self.net.weights().values(), self.training.clip_norm)
 
     def _check(self, number: int, step: int, tally: Tally) -> None:
         """Stop where the loss or a weight is beyond all bounds.
@@ -429,26 +355,20 @@ class Trainer:
 
     def _figures(self, seed: int) -> dict[str, float | None]:
         """What an epoch has reached, by names of `Epoch`."""
-        self._ready(self.net)
+        self._evaluation.calibrate(self.net, backward=False)
         test = (self.data.test, self.data.y_test)
         figures: dict[str, float | None] = {}
-        figures["test_loss"], figures["test_accuracy"] = self._measured(self.net, *test)
+        figures["test_loss"], figures["test_accuracy"] = self._evaluation.measured(self.net, *test)
         result = self.net
         if self.average is not None and self.average.tensors:
             result = self.average.network(seed)
-            self._ready(result)
-            figures["average_loss"], figures["average_accuracy"] = self._measured(result, *test)
+            self._evaluation.calibrate(result, backward=False)
+            figures["average_loss"], figures["average_accuracy"] = self._evaluation.measured(result, *test)
         if self.validation is not None:
-            figures["validation_loss"], figures["validation_accuracy"] = self._measured(
+            figures["validation_loss"], figures["validation_accuracy"] = self._evaluation.measured(
                 result, *self.validation
             )
         return figures
-
-    def _ready(self, net: Executor) -> None:
-        """Calibrate a network for the reads of a test."""
-        net.eval()
-        with self._precision.computing():
-            net.calibrate(self._prepare([x.to(self.device) for x in self._calibration[0]]))
 
     def _loss(self, x: tuple[Tensor, ...], y: Tensor) -> tuple[Tensor, Tensor]:
         """The loss of a batch, and the scores at the free equilibrium."""
@@ -503,19 +423,14 @@ class Trainer:
         if self.folder is None or not self.ranks.is_first:
             return
         held = {**self.net.weights(), **self.net.running_statistics()}
-        models = {TRAINED: held, BEST: self.best}
         average = {} if self.average is None else self.average.tensors
-        if average:
-            models[AVERAGED] = {**average, **self.net.running_statistics()}
-        files: dict[str, bytes] = {}
-        for name, tensors in models.items():
-            files |= _as_onnx(self.net.plan, tensors, name) if tensors else {}
+        averaged = {**average, **self.net.running_statistics()} if average else {}
         state = optimizer_state(self.optimizer)[0]
         cells = self.net.machine.cells()
         checkpoint = Checkpoint(
             self._record(), dict(held), state, cells, average, self.best, self._constraints()
         )
-        save_checkpoint(self.folder, checkpoint, files)
+        save_checkpoint(self.folder, checkpoint, trained_models(self.net.plan, held, averaged, self.best))
 
 
 def _largest(net: Executor) -> dict[str, float]:
@@ -536,14 +451,6 @@ def _digest(*parts: bytes | memoryview) -> str:
     return digest.hexdigest()[:16]
 
 
-def _as_onnx(plan: Plan, tensors: Mapping[str, Tensor], name: str) -> dict[str, bytes]:
-    """A trained model as files by name; none if the source was no ONNX model."""
-    if not plan.model:
-        return {}
-    learnt = {k: v.detach().cpu().numpy() for k, v in tensors.items()}
-    return model_files(source_model(plan, learnt, Path(name)), name)
-
-
 def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
@@ -552,26 +459,3 @@ def _device(name: str) -> torch.device:
         first = str(error).splitlines()[0]
         raise UsageError(f"device {name!r} cannot be used: {first}", hint="--device cpu") from None
     return device
-
-
-def _checked(training: Training) -> Training:
-    for name, value, least in (
-        ("epochs", training.epochs, 1),
-        ("batch", training.batch, 1),
-        ("accumulate", training.accumulate, 1),
-        ("lr", training.lr, 0),
-    ):
-        if not least <= as_number(value) < math.inf:
-            raise UsageError(f"{name} is {value!r}", allowed=f"at least {least}")
-    check_types(training)
-    if training.clip_norm is not None and not 0 < training.clip_norm < math.inf:
-        raise UsageError(
-            f"clip_norm is {training.clip_norm}", allowed="a finite number above 0", hint="leave it out"
-        )
-    for name, share, most in (("ema", training.ema or 0.0, 1), ("validation", training.validation, 1)):
-        if not 0 <= share < most:
-            raise UsageError(f"{name} is {share}", allowed=f"from 0 to below {most}")
-    if training.patience is not None and training.patience < 1:
-        raise UsageError(f"patience is {training.patience}", allowed="at least 1")
-    checked_schedule(training)
-    return training

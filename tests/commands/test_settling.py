@@ -9,8 +9,8 @@ import pytest
 from ffebm.commands.train import epoch_text
 from ffebm.plan.schema import Settle
 from ffebm.studies.gradcheck.certificate import load_certificate
-from ffebm.training.checkpoint import load_checkpoint
-from ffebm.training.record import Epoch
+from ffebm.training.runs.checkpoint import load_checkpoint
+from ffebm.training.runs.record import Epoch
 from tests.models import Builder
 from tests.running import Run
 

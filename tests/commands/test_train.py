@@ -10,8 +10,8 @@ import torch
 from onnx import TensorProto
 
 from ffebm.commands.train import train
-from ffebm.training.checkpoint import Checkpoint, load_checkpoint
-from ffebm.training.record import RunRecord
+from ffebm.training.runs.checkpoint import Checkpoint, load_checkpoint
+from ffebm.training.runs.record import RunRecord
 from ffebm.training.settings import Training
 from tests.models import Builder
 from tests.running import Run

@@ -7,7 +7,7 @@ from ffebm.studies.sensitivity.effects import Axis
 from ffebm.studies.sensitivity.meter import Effort
 from ffebm.studies.sensitivity.record import SCHEMA, Alone, Offer, Point, Setup, StudyRecord, identity_of
 from ffebm.studies.sensitivity.units import units_of
-from ffebm.training.record import Epoch
+from ffebm.training.runs.record import Epoch
 
 LEVELS: tuple[tuple[Axis, float], ...] = (("noise", 0.0), ("noise", 2.0), ("bits", 4.0), ("bits", 8.0))
 

@@ -22,8 +22,8 @@ from ffebm.studies.gradcheck.check import CheckSettings, check
 from ffebm.studies.gradcheck.probe import from_file, labelled, random
 from ffebm.studies.sensitivity.meter import cosine
 from ffebm.training.calibration import SAMPLES, calibrated_on, calibration_batch, follows_data
-from ffebm.training.checkpoint import load_checkpoint, save_checkpoint
 from ffebm.training.data import Data
+from ffebm.training.runs.checkpoint import load_checkpoint, save_checkpoint
 from ffebm.training.settings import Training
 from ffebm.training.trainer import Trainer
 from tests.machines import ratio, with_tiles

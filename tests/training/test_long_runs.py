@@ -9,10 +9,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ffebm import Executor
 from ffebm.errors import UsageError
-from ffebm.training.checkpoint import load_checkpoint
 from ffebm.training.classification import all_logits
 from ffebm.training.data.samples import split_off
 from ffebm.training.estimator import estimator
+from ffebm.training.runs.checkpoint import load_checkpoint
 from ffebm.training.settings import Training
 from ffebm.training.trainer import Trainer
 from tests.training.test_trainer import final, samples, tiny

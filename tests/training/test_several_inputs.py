@@ -13,9 +13,9 @@ from torch.nn import functional
 from ffebm import Executor, Plan, Settle
 from ffebm import compile as compile_plan
 from ffebm.errors import UsageError
-from ffebm.training.checkpoint import load_checkpoint
 from ffebm.training.classification import data_for, fitted
 from ffebm.training.data import Data
+from ffebm.training.runs.checkpoint import load_checkpoint
 from ffebm.training.settings import Training
 from ffebm.training.trainer import Trainer
 from tests.models import Builder

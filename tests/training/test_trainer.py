@@ -14,10 +14,10 @@ from ffebm import compile as compile_plan
 from ffebm.errors import PlanError, UsageError
 from ffebm.hardware.description import Accumulate, Crossbar, Hardware, Transfer, load_hardware
 from ffebm.hardware.devices.update import PulsedBy
-from ffebm.training.checkpoint import load_checkpoint
 from ffebm.training.data import Data
 from ffebm.training.devices.ranks import Ranks
 from ffebm.training.estimator import estimator
+from ffebm.training.runs.checkpoint import load_checkpoint
 from ffebm.training.settings import Training
 from ffebm.training.trainer import Trainer
 from tests.machines import ratio, with_tiles

@@ -11,9 +11,9 @@ import torch
 
 import ffebm
 from ffebm.errors import UsageError
-from ffebm.training.checkpoint import load_checkpoint
 from ffebm.training.devices.ranks import ALONE, APART, Ranks, is_one_of_several, joined
 from ffebm.training.devices.shared_batch import check_synchronised
+from ffebm.training.runs.checkpoint import load_checkpoint
 from ffebm.training.settings import Training
 from tests.running import Run
 

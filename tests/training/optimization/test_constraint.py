@@ -19,11 +19,11 @@ from ffebm.runtime.blocks.physics.deep_resistive import LEAST, DeepResistive
 from ffebm.training.data import Data
 from ffebm.training.estimator import estimator
 from ffebm.training.optimization.constraint import LargestNorm, couplings
-from ffebm.training.record import RECORD
+from ffebm.training.runs.record import RECORD
 from ffebm.training.settings import Training, held_norm
 from ffebm.training.trainer import Trainer
 from tests.models import Builder
-from tests.training.test_resuming import FIT, MEND, on_arrays
+from tests.training.runs.test_resuming import FIT, MEND, on_arrays
 from tests.training.test_trainer import REMEDIES, TRAINING, final, in_place, samples, tiny
 
 MACHINES = (

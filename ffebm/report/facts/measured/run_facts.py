@@ -7,7 +7,7 @@ import msgspec
 from ffebm.errors import Location, UsageError
 from ffebm.files.folder import read_folder
 from ffebm.plan.plan import Plan
-from ffebm.training.record import RECORD, RUN, Epoch, run_record
+from ffebm.training.runs.record import RECORD, RUN, Epoch, run_record
 
 
 class RunFacts(msgspec.Struct, frozen=True, kw_only=True):

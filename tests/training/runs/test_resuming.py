@@ -15,9 +15,9 @@ from ffebm import Executor
 from ffebm.errors import PlanError, UsageError
 from ffebm.files.folder import read_folder, write_folder
 from ffebm.hardware.description import Transfer
-from ffebm.training.checkpoint import checkpoint_among
-from ffebm.training.record import RECORD, RUN
-from ffebm.training.resuming import check_fits, expected, not_finite
+from ffebm.training.runs.checkpoint import checkpoint_among
+from ffebm.training.runs.record import RECORD, RUN
+from ffebm.training.runs.resuming import check_fits, expected, not_finite
 from ffebm.training.trainer import Trainer
 from tests.machines import ratio
 from tests.mutate_runs import CHECKPOINT, Arrays, Files, mutants

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ffebm.errors import Location, PlanError
 from ffebm.files.folder import read_folder, write_folder
-from ffebm.training.record import RECORD, RUN, RunRecord, run_record
+from ffebm.training.runs.record import RECORD, RUN, RunRecord, run_record
 
 CHECKPOINT = "checkpoint.safetensors"
 KINDS = ("weights", "optimizer", "cells", "average", "best", "constraints")

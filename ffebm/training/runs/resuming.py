@@ -17,11 +17,11 @@ from ffebm.plan.schema import Options, Settle
 from ffebm.runtime.blocks.estimators.gradient import Gradient
 from ffebm.runtime.executor import Executor
 from ffebm.runtime.kernels.dtypes import tensor_of
-from ffebm.training.checkpoint import Checkpoint, optimizer_state
 from ffebm.training.differences import differing, differing_values
 from ffebm.training.estimator import as_known_to
 from ffebm.training.optimization.rates import TO_THE_END
-from ffebm.training.record import RUN, RunRecord
+from ffebm.training.runs.checkpoint import Checkpoint, optimizer_state
+from ffebm.training.runs.record import RUN, RunRecord
 from ffebm.training.settings import Training
 
 Tensors = Mapping[str, Tensor]
