@@ -6,6 +6,7 @@ import statistics
 import pytest
 
 from ffebm.plan.schedule import Cost
+from ffebm.scheduling import list_schedule as list_schedule_module
 from ffebm.scheduling.in_flight import samples_in_flight
 from ffebm.scheduling.list_schedule import Task, chains_behind, list_schedule, numbered_units, ordered
 from ffebm.scheduling.list_schedule import _Work as Work
@@ -100,3 +101,16 @@ def test_samples_share_units_better_than_the_earlier_first() -> None:
         usual.append(max(before) / least)
         ours.append(max(ended) / least)
     assert statistics.mean(ours) < 1.02 < statistics.mean(usual)
+
+
+def test_tasks_of_earlier_samples_go_ahead_where_that_is_shorter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four samples of up to 16 tasks: shorter in 6 lists of 60, by up to a tenth, and longer in none."""
+    rng = random.Random(2)
+    lists = [samples_in_flight(random_tasks(rng), 4) for _ in range(60)]
+    ours = [ordered(tasks)[0].makespan_s for tasks in lists]
+    monkeypatch.setattr(list_schedule_module, "AHEAD", (0.0,))
+    without = [ordered(tasks)[0].makespan_s for tasks in lists]
+    gains = [short / long for short, long in zip(ours, without, strict=True)]
+    assert max(gains) <= 1 + 1e-9
+    assert sum(gain < 1 - 1e-9 for gain in gains) >= 5
+    assert min(gains) < 0.9
