@@ -39,9 +39,12 @@ MOST_PLAIN = 250_000
 compiled ones, which are quicker by ten times."""
 AHEAD = (0.0, 0.25, 1 / 3, 0.5)
 """Parts of the pace of samples by which tasks of one are served ahead of those of the next: tried in turn."""
+AGAIN = 45
+"""How often tasks of one model are placed again at least while it is compiled: 45 (DenseNet-121) to 190
+(SqueezeNet) times on `reference`, in passes over an inference, a training step and twins."""
 
 
-_SPENT = Spent(MOST_PLAIN)
+_SPENT = Spent(MOST_PLAIN, AGAIN)
 
 
 class Task(msgspec.Struct, frozen=True):

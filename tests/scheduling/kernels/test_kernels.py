@@ -69,3 +69,8 @@ def test_offsets_are_the_same(wanted: Demand, capacity: int, bound: int | None) 
 def test_compiled_loops_take_over_when_plain_ones_have_done_enough() -> None:
     spent = Spent(10)
     assert [spent.is_much(rounds) for rounds in (6, 4, 1, 0)] == [False, False, True, True]
+
+
+def test_what_comes_again_is_foreseen() -> None:
+    spent = Spent(10, again=2)
+    assert [spent.is_much(rounds) for rounds in (3, 1, 3, 0)] == [False, False, True, True]
