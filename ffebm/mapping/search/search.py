@@ -139,7 +139,7 @@ class Search:
         """
         first = self._competing(list(dict.fromkeys(picks)))
         shortest = self.goal.objective in FOR_TIME
-        even = chain.from_iterable(self.filling.even(picked) for picked in first[:1] if shortest)
+        even = chain.from_iterable(map(self.filling.even, first[:1]))
         everything = chain(first, map(self.filling.usual, first), map(self.filling.closer, first), even)
         if self.goal.limited or self.tries() is not None:
             return [self.trials.tried(picked) for picked in _unique(everything)]

@@ -2,7 +2,9 @@
 
 import pytest
 
+from ffebm.mapping.search.filling import SLOWER
 from ffebm.mapping.search.goal import Goal
+from ffebm.plan.mapping import Objective
 from tests.mapping.search.graphs import search
 
 
@@ -33,9 +35,23 @@ def test_no_even_mapping_is_tried_that_does_not_pack(monkeypatch: pytest.MonkeyP
         one.filling.packs(even, apart=True) for one, evens in zip(some, found, strict=True) for even in evens
     )
 
-    monkeypatch.setattr("ffebm.mapping.search.filling.SLOWER", (0.5,))
+    monkeypatch.setitem(SLOWER, "latency", (0.5,))
     faster = [list(one.filling.even(start)) for one, start in zip(some, starts, strict=True)]
     assert sum(map(len, faster)) < sum(map(bool, found))
     assert all(
         one.filling.packs(even, apart=True) for one, evens in zip(some, faster, strict=True) for even in evens
     )
+
+
+def test_even_mappings_are_tried_where_layers_work_side_by_side() -> None:
+    """For throughput with fewer copies too, on fewer tiles; for energy none."""
+    counts: dict[Objective, int] = dict.fromkeys(("latency", "throughput", "energy", "edp"), 0)
+    for seed in range(40):
+        for objective in counts:
+            filling = search(seed, Goal(objective)).filling
+            even = list(filling.even(filling.densest()))
+            counts[objective] += len(even)
+            tiles = [sum(sum(o.prices[0].tiles.values()) for o in filling.options(one)) for one in even]
+            assert tiles == sorted(tiles, reverse=True)
+    assert counts["throughput"] > counts["latency"] > 0
+    assert counts["energy"] == counts["edp"] == 0
