@@ -21,7 +21,7 @@ WORTHS = tuple(2.0**power for power in range(-24, 25))
 """What a tile may be worth, as a share of the inference: from hardly anything to more than all time."""
 SLOWER: dict[Objective, tuple[float, ...]] = {
     "analog": (1.0, 1.5),
-    "latency": (1.0, 1.5),
+    "latency": (1.0, 1.5, 2.0, 3.0),
     "throughput": (1.0, 1.5, 2.0, 3.0),
 }
 """How often the least time that every block can keep a block may take, where layers work side by side.
