@@ -50,6 +50,25 @@ def products_apart() -> Hardware:
     return replace(machine, digital=(matrix, replace(vector, ops=ops)))
 
 
+def three_groups(units: int = 1) -> Hardware:
+    """The heterogeneous machine with products on one group alone and activations on two others.
+
+    Args:
+        units: Of each group; all know fp32, bf16 and int8.
+    """
+    machine = load_hardware("heterogeneous")
+    matrix, vector = machine.digital
+    lanes = ("Abs", "Clip", "Elu", "HardSigmoid", "LeakyRelu", "Relu", "Sigmoid", "Tanh")
+    sums = ("Add", "AveragePool", "BatchNormalization", "GlobalAveragePool", "Mul", "Sub", "Sum")
+    moves = ("Concat", "Flatten", "GlobalMaxPool", "Identity", "MaxPool", "Reshape", "Transpose")
+    groups = (
+        replace(matrix, bf16=vector.bf16),
+        replace(vector, ops=(*lanes, *moves, *sums)),
+        replace(vector, name="lanes", ops=lanes),
+    )
+    return replace(machine, digital=tuple(replace(group, count=units) for group in groups))
+
+
 def with_signs() -> list[str]:
     """Shipped machines whose cells hold weights of either sign, as Hopfield networks have them."""
     return [name for name in shipped_hardware() if any(g.holds(2) for g in load_hardware(name).analog)]

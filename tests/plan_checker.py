@@ -111,7 +111,8 @@ def lines_are_shared_as_stated(plan: Plan) -> None:
 def reads_are_billed(plan: Plan) -> None:
     """Time and conversions of every free phase, from the places of what it reads."""
     for block in plan.blocks:
-        bands = [step for step in plan.inference.steps if step.kind == "free" and step.block == block.id]
+        steps = [step for step in plan.inference.steps if step.kind == "free" and step.block == block.id]
+        bands = [step for step in steps if step.sample == 0]  # of the runs in flight, which are alike
         seconds, dacs, adcs = free_phase(plan, block)
         taken = sum(step.end_s - step.start_s for step in bands)
         # rows with reads of their own leave some replicas idle

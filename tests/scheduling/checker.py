@@ -13,6 +13,11 @@ from ffebm.plan.schedule import ENERGY_KINDS, Schedule, Step
 
 Maker = tuple[str, str]
 """Kind and name of the steps that make a value."""
+MOVES_NOTHING = (
+    {"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
+    | {"Concat", "Expand", "Gather", "Pad", "Slice", "Split", "Tile"}
+)  # fmt: skip
+"""Ops that compute nothing: what they make of one digital value lies where that lies."""
 
 
 def problems(plan: Plan, schedule: Schedule) -> Iterator[str]:
@@ -73,21 +78,43 @@ def data_problems(plan: Plan, schedule: Schedule) -> Iterator[str]:
     for block in plan.blocks:
         made_by.update(dict.fromkeys(block.outputs, ("free", block.name)))
         reads["free", block.name] = list(block.inputs)
+    places = _places(plan)
+    seats = {node.name: places.get(node.outputs[0]) for node in plan.nodes}
     there = {port.name for port in plan.inputs} | made_by.keys()  # the rest are constants
     for step in schedule.steps:
         inside: set[str] = set()
         for name in (*step.fused, step.name):  # nodes of one step read what those before them have made
             for value in reads.get((step.kind, name), []):
                 if value in there and value not in inside:
-                    yield from _value_problems(schedule, step, value, made_by.get(value))
+                    is_there = step.kind == "digital" and places.get(value) in {None, seats[name]}
+                    yield from _value_problems(schedule, step, value, made_by.get(value), is_there)
             inside.update(outputs.get(name, []))
 
 
-def _value_problems(schedule: Schedule, step: Step, value: str, maker: Maker | None) -> Iterator[str]:
+def _places(plan: Plan) -> dict[str, str]:
+    """The block or the group of digital units where a value lies; inputs are wherever a digital unit is."""
+    places = {value: block.name for block in plan.blocks for value in block.outputs}
+    given = {port.name for port in plan.inputs}
+    from_tiles = set(places)
+    for node in plan.nodes:
+        if node.block is None:
+            sources = {value for value in node.inputs if value in given or value in places}
+            stays = node.op in MOVES_NOTHING and len(sources) == 1 and not sources & from_tiles
+            if stays and sources <= given:
+                given.update(node.outputs)
+            else:
+                place = places[sources.pop()] if stays else node.group
+                places.update(dict.fromkeys(node.outputs, place))
+    return places
+
+
+def _value_problems(
+    schedule: Schedule, step: Step, value: str, maker: Maker | None, is_there: bool
+) -> Iterator[str]:
     """Whether a step waits for a value that it reads."""
     reader = f"step {step.id}, {step.kind} {step.name}"
     brought = [step]
-    if step.kind == "free" or (maker is not None and _made_elsewhere(schedule, step, maker)):
+    if not is_there:
         brought = _waited_for(schedule, [step], ("transfer", value))
         if not brought:
             yield f"{reader}, does not wait for {value} to be brought"
@@ -96,12 +123,6 @@ def _value_problems(schedule: Schedule, step: Step, value: str, maker: Maker | N
         wanted = 1 if step.rows is not None else _count(schedule, maker, step.sample)
         if made < wanted:
             yield f"{reader}, waits for {made} of {wanted} steps that make {value}"
-
-
-def _made_elsewhere(schedule: Schedule, step: Step, maker: Maker) -> bool:
-    """Whether what a step reads is made on another unit, as another group of digital ones."""
-    made = [other for other in schedule.steps if _makes(other, maker)]
-    return any(other.units != step.units for other in made)
 
 
 def _count(schedule: Schedule, maker: Maker, sample: int) -> int:

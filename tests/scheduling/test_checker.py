@@ -2,15 +2,21 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import onnx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from msgspec.structs import replace
+from onnx import ModelProto
 
-from ffebm import Plan
+from ffebm import Executor, Plan
 from ffebm import compile as compile_plan
+from ffebm.plan.mapping import Objective
 from ffebm.plan.schedule import Schedule
-from tests.machines import products_apart
+from tests.machines import products_apart, three_groups
+from tests.models import Builder, as_tuple, oracle, random_feeds, random_models, relative_error, tensors
 from tests.scheduling.checker import problems
 from tests.scheduling.graphs import activated_first, few_steps
 from tests.scheduling.test_in_flight import MODELS
@@ -50,6 +56,61 @@ def test_values_between_two_groups_of_digital_units_are_carried() -> None:
     steps[reader.id] = replace(reader, after=transfer.after)
     found = list(problems(plan, replace(plan.inference, steps=tuple(steps))))
     assert any("to be brought" in problem for problem in found)
+
+
+def test_what_only_moves_one_value_stays_where_that_lies() -> None:
+    """Also between several units of a group, which share what the group holds."""
+    b = Builder()
+    y = b.node("MatMul", b.node("Transpose", b.input("x", 3, 2), perm=[1, 0]), b.weight(3, 4))
+    y = b.node("Flatten", y)
+    y = b.node("Relu", b.node("MatMul", b.node("Concat", y, y, axis=1), b.weight(8, 5)))
+    plan = compile_plan(b.model(y), hardware=three_groups(units=2), digital=["*"], batch=3)
+    carried = {step.name for step in plan.inference.steps if step.kind == "transfer"}
+    assert carried == {plan.nodes[-2].outputs[0]}  # from the matrix units to those of Relu
+    for schedule in (plan.inference, plan.training):
+        assert list(problems(plan, schedule)) == []
+
+
+def check_in_fp32(model: ModelProto, objective: Objective, batch: int, tiles: int | None) -> None:
+    """Shorter types are prices only, however cheap: without them the plan is the same, and exact."""
+    machine = three_groups(units=2)
+    alone = replace(machine, digital=tuple(replace(g, bf16=None, int8=None) for g in machine.digital))
+    plan, same = (
+        compile_plan(model, hardware=known, objective=objective, batch=batch, tiles=tiles, effort=100)
+        for known in (machine, alone)
+    )
+    for schedule in (plan.inference, plan.training):
+        assert list(problems(plan, schedule)) == []
+    assert (plan.nodes, plan.tiles) == (same.nodes, same.tiles)
+    assert (plan.inference, plan.training) == (same.inference, same.training)
+    feeds = random_feeds(model)
+    net = Executor(plan, tiles=dict.fromkeys(plan.groups_of_weights(), "ideal"))
+    assert relative_error(as_tuple(net(**tensors(feeds))), oracle(model, feeds)) < 1e-4
+
+
+cases = {
+    "model": random_models(8),
+    "objective": st.sampled_from(get_args(Objective)),
+    "batch": st.integers(1, 16),
+    "tiles": st.sampled_from([None, 0]),
+}
+
+
+@settings(max_examples=5, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(**cases)
+def test_random_models_on_three_groups(
+    model: ModelProto, objective: Objective, batch: int, tiles: int | None
+) -> None:
+    check_in_fp32(model, objective, batch, tiles)
+
+
+@pytest.mark.slow
+@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+@given(**cases)
+def test_many_random_models_on_three_groups(
+    model: ModelProto, objective: Objective, batch: int, tiles: int | None
+) -> None:
+    check_in_fp32(model, objective, batch, tiles)
 
 
 @pytest.mark.parametrize("machine", ["reference", pytest.param("isaac", marks=pytest.mark.slow)])
