@@ -81,6 +81,11 @@ class InternalError(FfebmError):
     """A fact that ffebm itself should have kept is broken; a fault of ours."""
 
 
+def reason_of(error: Exception) -> str:
+    """Why reading failed, in words: without a number, and without the path that a message names anyway."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
 class NotSettledWarning(UserWarning):
     """An energy block did not reach its equilibrium, and the run goes on.
 

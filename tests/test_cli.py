@@ -408,6 +408,7 @@ def test_trained_model_runs_in_onnxruntime(plan: Path, data: Path, run: Run, tmp
         ),
         (["compile", "none.onnx"], "none.onnx: there is no such file"),
         (["explain", "none.plan"], "none.plan: there is no such folder"),
+        (["explain", "MODEL"], "net.onnx: a file; a plan is a folder"),
         (["train", "PLAN"], "no --data; digits, fashion-mnist …, or the path of an .npz file"),
         (["train", "PLAN", "--data", "x"], "no data is called 'x'; digits, python-manual, "),
         (["train", "PLAN", "--data", "DATA", "--optimizer", "x"], "no optimiser is called 'x'; ASGD, "),
@@ -426,7 +427,10 @@ def test_trained_model_runs_in_onnxruntime(plan: Path, data: Path, run: Run, tmp
             "no weight is called 'w3', so none is frozen",
         ),
         (["train", "PLAN", "--data", "DATA", "--flip"], "a sample of data.npz is [4], no image"),
-        (["train", "PLAN", "--settings", "none.toml"], "none.toml: cannot be read: "),
+        (
+            ["train", "PLAN", "--settings", "none.toml"],
+            "none.toml: cannot be read: No such file or directory\n",
+        ),
         (["train", "PLAN", "--resume"], "net.plan.run: there is no such folder"),
         (["recipe", "x"], "no recipe is called 'x'; static-gradients, splitting-small-6, "),
         (["recipe", "splitting-small-6", "--width", "0"], "width 0.0; a factor above 0 and at most 4"),
@@ -440,7 +444,10 @@ def test_trained_model_runs_in_onnxruntime(plan: Path, data: Path, run: Run, tmp
             "no feedback to choose: transformer over characters, ",
         ),
         (["recipe", "splitting-small-6", "--data", "x"], "this recipe does not train on 'x'; cifar-10, "),
-        (["run", "PLAN", "--input", "none.npz"], "none.npz: cannot be read: "),
+        (
+            ["run", "PLAN", "--input", "none.npz"],
+            "none.npz: cannot be read: No such file or directory; an .npz file\n",
+        ),
         (
             ["run", "PLAN", "--input", "OTHER"],
             "other.npz: it holds arrays ['z']; one for each input: ['x']",

@@ -9,7 +9,7 @@ from typer import Argument, Option
 from ffebm.commands.compiling import Compiling
 from ffebm.commands.console import out, print_tables, tables
 from ffebm.commands.options import with_options
-from ffebm.errors import Location, UsageError
+from ffebm.errors import Location, UsageError, reason_of
 from ffebm.files.write_file import write_file
 from ffebm.plan.schema import Settle
 from ffebm.visible import visible_lines
@@ -104,7 +104,7 @@ def _read(path: Path, model: "Graph") -> "Graph":
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot be read: {error}", location=Location(str(path))) from None
+        raise UsageError(f"cannot be read: {reason_of(error)}", location=Location(str(path))) from None
     return parse(text, model.arrays(), str(path))
 
 

@@ -242,7 +242,8 @@ def read_folder(path: Path, marker: str, kind: FolderKind = PLAN) -> dict[str, b
     try:
         return _steadily(real, lambda number: _contents(number, marker, kind, path))
     except (FileNotFoundError, NotADirectoryError):
-        found, hint = "there is no such folder", f"`{kind.made_by}` makes one"
+        found = f"a file; a {kind.noun} is a folder" if path.is_file() else "there is no such folder"
+        hint = f"`{kind.made_by}` makes one"
     except OSError as error:
         found, hint = f"cannot be read: {error.strerror}", ""
     raise PlanError(found, hint=hint, location=Location(str(path)))

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from ffebm.errors import Location, UsageError
+from ffebm.errors import Location, UsageError, reason_of
 from ffebm.limits import as_number
 
 SettingCount = Annotated[int, Meta(ge=0, le=2**31 - 1)]
@@ -216,7 +216,7 @@ def read_settings(path: Path) -> dict[str, object]:
     try:
         settings = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"cannot be read: {error}", location=where) from None
+        raise UsageError(f"cannot be read: {reason_of(error)}", location=where) from None
     training_from({"data": "", **settings}, str(path))
     return dict(settings)
 

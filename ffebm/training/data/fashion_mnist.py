@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ffebm.errors import Location, UsageError
+from ffebm.errors import Location, UsageError, reason_of
 from ffebm.graph.tensor import Array
 from ffebm.training.data.samples import Data, tensors
 
@@ -37,7 +37,7 @@ def _idx(folder: Path, name: str, axes: int) -> Array:
         content = gzip.decompress(path.read_bytes()) if path is packed else path.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
         raise UsageError(
-            f"{path.name} cannot be read: {error}",
+            f"{path.name} cannot be read: {reason_of(error)}",
             hint="install Debian's dataset-fashion-mnist, or name the folder with --data-folder",
             location=Location(str(folder)),
         ) from None

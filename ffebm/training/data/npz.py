@@ -13,7 +13,7 @@ from typing import IO
 
 import numpy as np
 
-from ffebm.errors import Location, UsageError
+from ffebm.errors import Location, UsageError, reason_of
 from ffebm.graph.tensor import Array
 
 READABLE = (
@@ -72,8 +72,8 @@ def _opened(path: Path, allowed: str) -> Iterator[zipfile.ZipFile]:
         with zipfile.ZipFile(path) as archive:
             yield archive
     except READABLE as error:
-        text = str(error) or type(error).__name__
-        raise UsageError(f"cannot be read: {text}", allowed=allowed, location=Location(str(path))) from None
+        found = f"cannot be read: {reason_of(error)}"
+        raise UsageError(found, allowed=allowed, location=Location(str(path))) from None
 
 
 def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: Location) -> Array:
