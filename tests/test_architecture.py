@@ -60,6 +60,7 @@ LATE = {
     "ffebm.compiler.driver": "a PyTorch model loads torch, and so do the kernels that fold constants",
     "ffebm.exploration.run": "accuracy and gradients are of tiles: they load torch, which prices do without",
     "ffebm.report.facts.measured.sensitivity_facts": "a study is of tiles: they load torch",
+    "ffebm.scheduling.bounds.bounds": "compiled loops load numba, which short schedules do without",
     "ffebm.scheduling.list_schedule": "compiled loops load numba, which short schedules do without",
     "ffebm.scheduling.memory.offsets": "compiled loops load numba, which short schedules do without",
     "ffebm.report.page": "facts of explorations load Optuna and the compiler; pages of plans do without",

@@ -25,6 +25,7 @@ from msgspec import structs
 from ffebm.plan.schedule import Schedule
 from ffebm.scheduling.bounds.net import ROUNDING, Job, Net, Reached
 from ffebm.scheduling.bounds.unit_queue import UnitQueue
+from ffebm.scheduling.kernels.spent import Spent
 from ffebm.scheduling.list_schedule import LONGEST_CHAIN, Task, work_of_units
 
 SAME = 1e-12
@@ -37,6 +38,12 @@ BUSIEST = 4
 """Units whose queues raise heads, those with most to do first."""
 MOST_BITS = 1 << 29
 """Bits that these may take, one for each task and each task of a unit: 64 MiB."""
+MOST_PLAIN = 20_000
+"""Tasks whose heads a process raises by plain loops: that takes about as long as loading the compiled ones,
+which are quicker by ten times."""
+AGAIN = 3
+"""How often the same comes again while a model is compiled: tails, and both of a training step."""
+_SPENT = Spent(MOST_PLAIN, AGAIN)
 
 
 @dataclass(frozen=True)
@@ -126,7 +133,17 @@ def _heads(net: Net, raised: bool) -> list[float]:
         dominators = _dominators(net.before)
         wide = [index for index, before in enumerate(net.before) if len(before) > 1]
         barriers = set(sorted(wide, key=lambda index: -len(net.before[index]))[:BARRIERS])
-        queues = _busiest(net)
+        shares = _busiest(net)
+        if _SPENT.is_much(len(net.before)):
+            from ffebm.scheduling.kernels.heads import Raising, raised_heads
+
+            return raised_heads(
+                (net.seconds, net.before, net.units),
+                net.share,
+                (net.part_of, net.uncut_s, net.cut_s),
+                Raising(sorted(barriers), dominators, shares, VISITS, 1 + ROUNDING),
+            )
+        queues = [UnitQueue(share) for share in shares]
     visits = VISITS
     heads: list[float] = []
     seconds = net.seconds
@@ -149,21 +166,21 @@ def _heads(net: Net, raised: bool) -> list[float]:
     return heads
 
 
-def _busiest(net: Net) -> list[UnitQueue]:
-    """The units with most to do that heads are raised by."""
+def _busiest(net: Net) -> list[list[float]]:
+    """What the units with most to do, which heads are raised by, have to do for each task, seconds."""
     work, tasks = [0.0] * len(net.names), [0] * len(net.names)
     for units, share in zip(net.units, net.share, strict=True):
         for unit in units:
             work[unit] += share
             tasks[unit] += 1
-    queues: list[UnitQueue] = []
+    found: list[list[float]] = []
     bits = 0
     for unit in sorted(range(len(work)), key=lambda number: -work[number])[:BUSIEST]:
         bits += tasks[unit] * len(net.seconds)
         if bits <= MOST_BITS:
             shares = zip(net.units, net.share, strict=True)
-            queues.append(UnitQueue([share if unit in units else 0.0 for units, share in shares]))
-    return queues
+            found.append([share if unit in units else 0.0 for units, share in shares])
+    return found
 
 
 def _leading_to(net: Net, index: int, stop: int, heads: list[float]) -> list[Reached]:

@@ -135,8 +135,10 @@ class Net:
                 else:
                     merged.setdefault((unit, self.part_of[index]), []).append((index, head, tail))
         for (unit, part), reached in merged.items():
-            seconds = [self.seconds[index] for index, _, _ in reached]
-            work = max(*seconds, self.uncut_s[part] - (self.cut_s[part] - sum(seconds)), 0.0)
+            longest = together = 0.0  # added up one by one, as compiled loops do
+            for index, _, _ in reached:
+                longest, together = max(longest, self.seconds[index]), together + self.seconds[index]
+            work = max(longest, self.uncut_s[part] - (self.cut_s[part] - together))
             head, tail = min(head for _, head, _ in reached), min(tail for _, _, tail in reached)
             jobs.setdefault(unit, []).append((head, work, tail))
         yield from jobs.items()

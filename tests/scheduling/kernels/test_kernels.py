@@ -1,13 +1,18 @@
 """Compiled loops against their plain forms, which find the same to the last bit."""
 
+import random
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from ffebm.plan.memory.demand import Demand, demand
 from ffebm.plan.schedule import Cost, StepKind
 from ffebm.scheduling import list_schedule
+from ffebm.scheduling.bounds import bounds
+from ffebm.scheduling.bounds.net import Net
 from ffebm.scheduling.kernels.spent import Spent
 from ffebm.scheduling.list_schedule import Task, ordered
 from ffebm.scheduling.memory import offsets
@@ -41,6 +46,42 @@ def test_schedules_are_the_same(tasks: list[Task]) -> None:
             patch.setattr(list_schedule, "_SPENT", spent)
             found.append(ordered(tasks))
     assert found[0] == found[1]
+
+
+@given(task_lists(), st.booleans(), st.sampled_from([0, 3, bounds.VISITS]))
+@settings(deadline=None)
+def test_bounds_are_the_same(tasks: list[Task], cut: bool, visits: int) -> None:
+    """Also where tasks are parts of uncut ones that take no less than all of them, or less."""
+    tasks = [replace(task, name=f"n{number // 3}" if cut else task.name) for number, task in enumerate(tasks)]
+    whole = [replace(task, seconds=0.9 * task.seconds, fixed_s=0.1 * task.seconds) for task in tasks]
+    found = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bounds, "VISITS", visits)
+        for spent in (NEVER, ALWAYS):
+            patch.setattr(bounds, "_SPENT", spent)
+            found.append(bounds.bounds_of(tasks, whole if cut else ()))
+    assert found[0] == found[1]
+
+
+def test_bounds_of_busy_units_with_many_tasks_are_the_same() -> None:
+    """More tasks of a unit than one number has bits, in layers that wait for all of the layer before."""
+    rng = random.Random(0)
+    tasks: list[Task] = []
+    before: tuple[int, ...] = ()
+    for layer in range(8):
+        for _ in range(25):
+            after = tuple(sorted(rng.sample(before, rng.randint(1, len(before))))) if before else ()
+            units = tuple(sorted(rng.sample("abcdef", rng.randint(1, 2))))
+            tasks.append(Task("digital", f"n{layer}", units, rng.choice((0.0, 0.1, 0.2, 0.7)), after, Cost()))
+        before = tuple(range(len(tasks) - 25, len(tasks)))
+    found = []
+    with pytest.MonkeyPatch.context() as patch:
+        for spent in (NEVER, ALWAYS):
+            patch.setattr(bounds, "_SPENT", spent)
+            found.append([bounds._heads(net, True) for net in (Net.of(tasks), Net.of(tasks, tasks))])
+            found[-1].append(bounds._heads(Net.of(tasks, tasks).mirrored(), True))
+    assert found[0] == found[1]
+    assert found[0][0] != bounds._heads(Net.of(tasks), False)
 
 
 @st.composite
