@@ -18,6 +18,8 @@ KINDS = {
     "beta": "beta {}",
     "sweeps": "{} sweeps",
     "depth": "{} layers",
+    "width": "{} of the width",
+    "epochs": "a schedule of {} epochs",
 }
 """What is odd in a run, by the start of its word."""
 ORDER = list(NAMES)
