@@ -5,10 +5,10 @@
     python benchmarks/fashion.py list                            # the runs, and how far each has got
     python benchmarks/fashion.py table --report docs/splitting.md
 
-All 60,000 training images, no augmentation, all 10,000 test images after every epoch. Settings are those of
-`ffebm recipe splitting-small-N --width 0.125 --data fashion-mnist`, of twelve layers splitting-large-N,
-without their validation samples, since these runs choose nothing; backpropagation trains the same layers as a
-feedforward network.
+All 60,000 training images, as they are unless a run's name says mirrored, all 10,000 test images after every
+epoch. Settings are those of `ffebm recipe splitting-small-N --width 0.125 --data fashion-mnist`, of twelve
+layers splitting-large-N, without their validation samples, since these runs choose nothing; backpropagation
+trains the same layers as a feedforward network.
 
 Runs go one after the other, in the order of `RUNS`. After each epoch a run leaves its checkpoint below
 --work, and its record in benchmarks/records/fashion/NAME.json, so that an interrupted one loses an epoch at
@@ -62,6 +62,7 @@ class Run:
         beta: Nudge of "ep" where it is not the recipe's.
         sweeps: Free and nudged ones where they are not the recipe's.
         depth: Layers of the network, 6 or 12.
+        mirrored: Half of the training images are mirrored left to right, drawn anew in each epoch.
     """
 
     method: Method
@@ -76,6 +77,7 @@ class Run:
     beta: float | None = None
     sweeps: tuple[int, int] | None = None
     depth: Literal[6, 12] = 6
+    mirrored: bool = False
 
     @property
     def name(self) -> str:
@@ -86,6 +88,7 @@ class Run:
         odd += [f"epochs{self.epochs}"] if self.epochs != 10 else []
         odd += [f"beta{self.beta:g}"] if self.beta is not None else []
         odd += ["sweeps{}+{}".format(*self.sweeps)] if self.sweeps else []
+        odd += ["mirrored"] if self.mirrored else []
         odd += ["val"] if self.val else []
         network = [] if self.depth == 6 else [f"depth{self.depth}"]
         return "-".join([self.method, str(self.block_size), *network, f"seed{self.seed}", *odd])
@@ -126,6 +129,7 @@ class Run:
             beta=training.beta if self.beta is None else self.beta,
             hold_norm=self.norm(training),
             gradient="ep" if self.method == "bp" else self.method,
+            flip=self.mirrored,
         )
 
     def norm(self, training: Training) -> float | tuple[float, str] | None:
@@ -158,6 +162,8 @@ RUNS: tuple[Run, ...] = (
     Run("unrolled", 3, stop=3, feedback=WEAKER, sweeps=(6, 3)),
     Run("ep", 2, feedback=WEAKER, sweeps=(4, 2)),
     Run("ep", 2, epochs=15, stop=15, width=1 / 4, feedback=WEAKER, sweeps=(4, 2)),
+    Run("ep", 2, epochs=20, stop=20, width=1 / 4, feedback=WEAKER, sweeps=(4, 2), mirrored=True),
+    Run("bp", 1, epochs=20, stop=20, width=1 / 4, mirrored=True),
     Run("ep", 3, feedback=WEAKER),
     Run("ep", 6, feedback=0.1),
     Run("bp", 2, stop=2, depth=12),

@@ -157,7 +157,7 @@ def _line(kind: tuple[str, int, str], group: list[Record], baseline: float) -> s
 
 def _odd(words: str) -> str:
     """What is not the recipe's, in words."""
-    said = {"free": "not held", "val": "a tenth held out"}
+    said = {"free": "not held", "val": "a tenth held out", "mirrored": "mirrored images"}
     found = []
     for word in words.split():
         for kind, text in KINDS.items():

@@ -38,7 +38,7 @@ def test_runs_that_differ_by_their_seed_share_a_line_at_the_epoch_that_all_have_
         record(made, "ep-2-seed0", [0.8, 0.85, 0.9], 0.3, **probe, at_zero=0.25, at_top=0.25),
         record(made, "ep-2-seed1", [0.8, 0.87], 0.3, **probe, at_zero=0.25, at_top=0.25),
         record(made, "ep-2-seed0-free", [0.7], 0.3, **probe, at_zero=0.5, at_top=0.25),
-        record(made, "ep-3-seed0-feedback0.1-val", [0.7], 0.3),
+        record(made, "ep-3-seed0-mirrored-val", [0.7], 0.3),
         record(made, "bp-1-seed0-held2", [0.8], 0.2),
         record(made, "bp-1-seed0", [0.5] * 9 + [0.91], 0.1),
     ):
@@ -50,7 +50,7 @@ def test_runs_that_differ_by_their_seed_share_a_line_at_the_epoch_that_all_have_
         "| 2 | EP | 2 | 2 of 10 | 86.00 ± 1.41 | 75 % | 50% | 0.80 | 0.50, 0.900 | 300 | 3.0 |",
         "| 2 | EP | 1 | 3 of 10 | 90.00 | 75 % | 50% | 0.80 | 0.50, 0.900 | 300 | 3.0 |",
         "| 2 | EP, not held | 1 | 1 of 10 | 70.00 | 75 % | 75% | 0.80 | 0.50, 0.900 | 300 | 3.0 |",
-        "| 3 | EP, feedback 0.1, a tenth held out | 1 | 1 of 10 | 70.00 | 75 % |  |  |  | 300 | 3.0 |",
+        "| 3 | EP, mirrored images, a tenth held out | 1 | 1 of 10 | 70.00 | 75 % |  |  |  | 300 | 3.0 |",
     ]
     assert "| ep-2-seed1 | 80.00 | 87.00 |  |  |  |  |  |  |  |  |" in lines
 
