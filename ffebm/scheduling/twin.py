@@ -30,6 +30,7 @@ from ffebm.plan.schema import Settle
 from ffebm.plan.twin import Batches, DigitalTwin, Total
 from ffebm.scheduling.bands import MOST_STEPS, MOST_TRAINING_BANDS
 from ffebm.scheduling.bounds.bounds import with_bound
+from ffebm.scheduling.bounds.digital import digital_seconds
 from ffebm.scheduling.in_flight import Interval, first_of, interval_of, joining, samples_in_flight
 from ffebm.scheduling.list_schedule import Task, filling_chain, least_of, ordered
 from ffebm.scheduling.memory.flow_of import flow_of
@@ -38,6 +39,8 @@ from ffebm.scheduling.schedules import TaskLists, batch_of, inference_tasks
 from ffebm.scheduling.training_bands import FINER, BandChoice, BandedStep, tried_cuts
 
 DTYPES: tuple[DataType, ...] = ("fp32", "bf16", "int8")
+ROUNDING = 1e-9
+"""Part of a sum that is no difference to the same in another order."""
 
 
 @dataclass(frozen=True)
@@ -245,8 +248,11 @@ def inference_of(
         tried: Keeps it for `schedules_of`.
         seconds: None is found if a bound says that it takes longer; far memories only add to that.
     """
+    bounded = seconds < math.inf
+    if bounded and digital_seconds(graph, hardware) > seconds * (1 + ROUNDING):
+        return None
     tasks = inference_tasks(graph, hardware, settle)
-    if seconds < math.inf and least_of(tasks) > seconds:
+    if bounded and least_of(tasks) > seconds:
         return None
     return timed(flow_of(graph), hardware, tasks, ordered, tried)
 
