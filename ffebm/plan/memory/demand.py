@@ -48,15 +48,33 @@ def demand(
         homes: The memories that each lies in; None if all lie in one.
     """
     found = list(lives)
-    sized = np.array(list(sizes), dtype=np.int64)
+    return demand_of(
+        np.array(list(sizes), dtype=np.int64),
+        np.array([begin for begin, _ in found], dtype=np.int64),
+        np.array([end for _, end in found], dtype=np.int64),
+        homes,
+    )
+
+
+def demand_of(
+    sizes: Integers, begins: Integers, ends: Integers, homes: Sequence[frozenset[str]] | None = None
+) -> Demand:
+    """A demand from arrays.
+
+    Args:
+        sizes: Bytes of each, [n].
+        begins: First moment of each, [n].
+        ends: Last moment of each, [n].
+        homes: The memories that each lies in; None if all lie in one.
+    """
     sets = list(dict.fromkeys(homes)) if homes else [frozenset({""})]
     number = {home: position for position, home in enumerate(sets)}
     rows = dict.fromkeys(tuple(name in home for home in sets) for name in sorted(frozenset().union(*sets)))
-    at = [number[home] for home in homes] if homes else [0] * len(found)
+    at = [number[home] for home in homes] if homes else [0] * len(sizes)
     return Demand(
-        sizes=sized,
-        begins=np.array([begin for begin, _ in found], dtype=np.int64),
-        ends=np.array([end for _, end in found], dtype=np.int64),
+        sizes=sizes,
+        begins=begins,
+        ends=ends,
         homes=np.array(at, dtype=np.int64),
         members=np.array(list(rows), dtype=np.bool_).reshape(-1, len(sets)),
     )

@@ -1,7 +1,7 @@
 """In which memory everything lies, and at which offset."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, partial
 
 import numpy as np
@@ -11,13 +11,14 @@ from ffebm.hardware.description import Hardware
 from ffebm.hardware.groups import DataType, Memory
 from ffebm.plan.memory.accesses import Access, Beside, Work, reading
 from ffebm.plan.memory.dataflow import Dataflow
-from ffebm.plan.memory.demand import Demand, bound_of, demand
+from ffebm.plan.memory.demand import Demand, bound_of, demand_of
 from ffebm.plan.memory.held import HOST, Content, Held
 from ffebm.plan.memory.levels import Level, capacity, host_unit, levels_of, scratchpads
-from ffebm.plan.memory.lives import BEFORE, Life, lives_of, moments, spans
+from ffebm.plan.memory.lives import BEFORE, Life, moments
 from ffebm.plan.memory.memory_plan import MemoryPlan, MemoryUse
 from ffebm.plan.memory.sizes import Sizes
 from ffebm.plan.schedule import Step
+from ffebm.scheduling.memory.lifetimes import Lifetimes
 from ffebm.scheduling.memory.offsets import NOWHERE, placed
 from ffebm.scheduling.memory.spills import crowded_out
 
@@ -49,8 +50,8 @@ class Places:
     Attributes:
         down: How many levels below the nearest one something lies, by what it is.
         steps: The steps that were read last.
-        lives: How long each lives.
         sizes: How large each is.
+        sized: What takes any bytes, with how many in each memory that it lies in.
         offsets: Where each lies, bytes.
         uses: How full each memory gets.
     """
@@ -63,12 +64,17 @@ class Places:
         self.tiles = {block.name: flow.tiles_of(block.id) for block in flow.blocks}
         self.down: dict[Held, int] = {}
         self.steps: Sequence[Step] = ()
-        self.lives: dict[Held, Life] = {}
         self.sizes = Sizes(flow, self.bits, ())
+        self.sized: dict[Held, int] = {}
         self.offsets: dict[Held, int] = {}
         self.uses: list[MemoryUse] = []
         self._chains: dict[Held, tuple[Level, ...]] = {}
         self._lies_in: dict[Held, Level] = {}
+        self._lifetimes = Lifetimes(flow, (), ())
+        self._timed = self._lifetimes.timed((), ())
+        self._here = np.empty(0, np.int64)
+        self._bytes = np.empty(0, np.int64)
+        self._lives: dict[Held, Life] | None = None
         self._levels = cache(partial(levels_of, hardware))
         self._homes_of: dict[tuple[str, str], frozenset[str]] = {}
         self._work: Sequence[Work] = ()
@@ -77,14 +83,13 @@ class Places:
         self._users: dict[Held, list[int]] | None = None
         self._order: Sequence[int] = ()
         self._away: set[Held] = set()
-        self._moments: list[tuple[int, int]] = []
 
     def take(self, work: Sequence[Work]) -> None:
         """Take what is done, before it has times."""
         if work is not self._work:
             self._work = work
             self._reading = reading(self.flow, work)
-            self._accesses, self._users = (self.redirected(), self._reading(self._beside)), None
+            self._reads_and_writes(self.redirected())
 
     def read(self, steps: Sequence[Step], order: Sequence[int]) -> None:
         """Read a schedule: how long what its steps read and write lives, and which memories it may lie in.
@@ -97,13 +102,22 @@ class Places:
         if steps is self.steps and away == self._away:
             return
         self.steps, self._order, self._away = steps, order, away
-        self._moments = moments(steps)
-        found = lives_of(self.flow, steps, [access for _, access in self.accessed()], self._moments)
-        self.sizes = Sizes(self.flow, self.bits, found)
-        self.lives = {held: life for held, life in found.items() if self.sizes.each(held)}
-        for held, life in self.lives.items():
+        assert self.accesses() is self._accesses[1]
+        self._timed = self._lifetimes.timed(order, moments(steps))
+        self._here = self._timed.order[self._bytes[self._timed.order] > 0]
+        self._lives = None
+        first = self._timed.first.tolist()
+        for n in self._here.tolist():
+            held = self._timed.held[n]
             if held not in self._chains:
-                self._chains[held] = self._chain(held, life)
+                self._chains[held] = self._chain(held, first[n])
+
+    @property
+    def lives(self) -> dict[Held, Life]:
+        """How long each thing lives, in the order of first writes."""
+        if self._lives is None:
+            self._lives = self._timed.lives(self._here)
+        return self._lives
 
     def restore(self, steps: Sequence[Step], memory: MemoryPlan) -> None:
         """Take a schedule whose places were found before.
@@ -131,8 +145,17 @@ class Places:
         """What all that is done reads and writes, where things lie now."""
         away = self.redirected()
         if self._accesses[0] != away:
-            self._accesses, self._users = (away, self._reading(self._beside)), None
+            self._reads_and_writes(away)
         return self._accesses[1]
+
+    def _reads_and_writes(self, away: set[Held]) -> None:
+        """Find out what all that is done reads and writes, and how large that is."""
+        self._accesses, self._users = (away, self._reading(self._beside)), None
+        self._lifetimes = Lifetimes(self.flow, self._work, self._accesses[1])
+        self.sizes = Sizes(self.flow, self.bits, self._lifetimes.held)
+        each = [self.sizes.each(held) for held in self._lifetimes.held]
+        self.sized = {held: size for held, size in zip(self._lifetimes.held, each, strict=True) if size}
+        self._bytes = np.array(each, np.int64)
 
     def users(self) -> dict[Held, list[int]]:
         """Positions of what reads or writes each thing, where things lie now."""
@@ -156,11 +179,11 @@ class Places:
         """How many levels below the nearest one something lies."""
         return self.down.get(together(held), 0)
 
-    def _chain(self, held: Held, life: Life) -> tuple[Level, ...]:
-        """The memories that something may lie in, the nearest first."""
+    def _chain(self, held: Held, first: int) -> tuple[Level, ...]:
+        """The memories that something may lie in that a step writes first, the nearest first."""
         if held.at != HOST:
             return tuple(Level(memory, held.at) for memory in self.pads[held.at])
-        units = self.steps[life.first].units if life.first != BEFORE else ()
+        units = self.steps[first].units if first != BEFORE else ()
         makers = [unit for unit in units if unit.startswith("digital")]
         return self._levels(makers[0] if makers else host_unit(self.hardware))
 
@@ -193,10 +216,10 @@ class Places:
             if self._all_fit(memory, here):
                 continue
             wanted = self._demand(here)
-            out = [here[n] for n in crowded_out(wanted, capacity(memory))]
+            out = self._named(here[n] for n in crowded_out(wanted, capacity(memory)))
             if not out and not moved and bound_of(wanted) > SURE * capacity(memory):
                 found = placed(wanted, capacity(memory))
-                out = [here[n] for n in np.flatnonzero(found.at == NOWHERE)]
+                out = self._named(here[n] for n in np.flatnonzero(found.at == NOWHERE))
             self._go_down(out, memory)
             moved.update(map(together, out))
         return moved
@@ -212,11 +235,11 @@ class Places:
             wanted = self._demand(here)
             bound = bound_of(wanted)
             found = placed(wanted, capacity(memory), bound)
-            out = [here[n] for n in np.flatnonzero(found.at == NOWHERE)]
+            out = self._named(here[n] for n in np.flatnonzero(found.at == NOWHERE))
             self._go_down(out, memory)
             if out:
                 return False
-            self.offsets.update(zip(here, found.at.tolist(), strict=True))
+            self.offsets.update(zip(self._named(here), found.at.tolist(), strict=True))
             self.uses.append(
                 MemoryUse(memory=memory.name, peak=found.peak, bound=bound, capacity=capacity(memory))
             )
@@ -232,26 +255,30 @@ class Places:
             if self._all_fit(memory, here):
                 continue
             found = placed(self._demand(here), capacity(memory))
-            out = [here[n] for n in np.flatnonzero(found.at == NOWHERE)]
+            out = self._named(here[n] for n in np.flatnonzero(found.at == NOWHERE))
             self._go_down(out, memory)
             if out:
                 return False
         return True
 
-    def _inhabited(self) -> Iterator[tuple[Memory, list[Held]]]:
-        """What lies in each memory, level by level as the description has them."""
+    def _inhabited(self) -> Iterator[tuple[Memory, list[int]]]:
+        """What lies in each memory, by its numbers, level by level as the description has them."""
         for memory in self.hardware.memory:
-            here = [held for held in self.lives if self.level(held).memory.name == memory.name]
+            held, level = self._timed.held, self.level
+            here = [n for n in self._here.tolist() if level(held[n]).memory.name == memory.name]
             if here:
                 yield memory, here
 
-    def _all_fit(self, memory: Memory, here: list[Held]) -> bool:
-        """A memory holds all side by side that ever lies in it, so any order of placing finds places."""
-        return sum(self.sizes.each(held) for held in here) <= capacity(memory)
+    def _named(self, numbers: Iterable[int]) -> list[Held]:
+        return [self._timed.held[n] for n in numbers]
 
-    def _demand(self, here: list[Held]) -> Demand:
-        lived = spans(self._moments, [self.lives[held] for held in here])
-        return demand((self.sizes.each(held) for held in here), lived, [self._homes(held) for held in here])
+    def _all_fit(self, memory: Memory, here: list[int]) -> bool:
+        """A memory holds all side by side that ever lies in it, so any order of placing finds places."""
+        return int(self._bytes[here].sum()) <= capacity(memory)
+
+    def _demand(self, here: list[int]) -> Demand:
+        homes = [self._homes(held) for held in self._named(here)]
+        return demand_of(self._bytes[here], self._timed.begins[here], self._timed.ends[here], homes)
 
     def _homes(self, held: Held) -> frozenset[str]:
         """The single memories that something lies in."""
