@@ -28,7 +28,7 @@ from ffebm.graph.work import macs, parameters
 from ffebm.hardware.description import Hardware, load_hardware
 from ffebm.hardware.silicon import watts
 from ffebm.mapping.circuit.moving import require_circuits
-from ffebm.mapping.search.goal import Measured
+from ffebm.mapping.search.goal import AtMost, Measured
 from ffebm.passes.canonicalize import Canonicalize
 from ffebm.passes.check_sizes import CheckSizes
 from ffebm.passes.energy_blocks import EnergyBlocks
@@ -107,10 +107,10 @@ def units_without_tiles(
 
 
 def _measured(
-    settle: Settle, tried: Remembered | None, graph: Graph, hardware: Hardware, seconds: float
+    settle: Settle, tried: Remembered | None, graph: Graph, hardware: Hardware, most: AtMost
 ) -> Measured | None:
-    """One inference of a placed graph as it is scheduled; None if a bound says that it takes more seconds."""
-    schedule = inference_of(graph, hardware, settle, tried, seconds)
+    """One inference of a placed graph as it is scheduled; None if a bound says that it takes more."""
+    schedule = inference_of(graph, hardware, settle, tried, most)
     if schedule is None:
         return None
     leakage = watts(hardware, schedule.units) * schedule.makespan_s

@@ -18,7 +18,7 @@ from ffebm.hardware.description import Hardware
 from ffebm.mapping.layout import Layout, even_cuts
 from ffebm.mapping.options import Choosing, Option, Run, choosing_of
 from ffebm.mapping.packing import Box
-from ffebm.mapping.search.goal import Goal, Measured
+from ffebm.mapping.search.goal import UNBOUNDED, AtMost, Goal, Measured
 from ffebm.mapping.search.known import Known
 from ffebm.mapping.search.search import Search, Searched
 from ffebm.mapping.solver.program import BeyondError, gap_of
@@ -64,7 +64,7 @@ class Partition:
     goal: Goal
     batch: Callable[[Graph], int]
     sweeps: int
-    schedule: Callable[[Graph, Hardware, float], Measured | None]
+    schedule: Callable[[Graph, Hardware, AtMost], Measured | None]
     tell: Callable[[Mapped], None] | None = None
     known: "dict[bytes, OnMachine] | None" = None
     name: str = "partition"
@@ -171,8 +171,8 @@ class Partition:
         known = self._known(graph, machine)
         choosing = known.choosing
 
-        def measure(options: Sequence[Option], seconds: float) -> Measured | None:
-            return self.measured(graph, hardware, choosing, options, seconds, machine)
+        def measure(options: Sequence[Option], most: AtMost) -> Measured | None:
+            return self.measured(graph, hardware, choosing, options, most, machine)
 
         search = Search(graph, machine, choosing, self.goal, measure, known.searched)
         searched = search.best()
@@ -206,7 +206,7 @@ class Partition:
         hardware: Hardware,
         choosing: Sequence[Choosing],
         options: Sequence[Option],
-        seconds: float = math.inf,
+        most: AtMost = UNBOUNDED,
         machine: Hardware | None = None,
     ) -> Measured | None:
         """One inference of a mapping as it is scheduled; the graph stays as it is.
@@ -216,7 +216,7 @@ class Partition:
             hardware: The machine.
             choosing: What each block could be.
             options: What each is.
-            seconds: None is found if a bound says that it takes longer.
+            most: None is found if a bound says that it takes more.
             machine: Whose digital units run what is digital; the whole machine unless given.
         """
         trial = replace(graph, nodes=[replace(node) for node in graph.nodes], notes=[])
@@ -226,7 +226,7 @@ class Partition:
         area = sum(
             group.area.value * len(used & set(hardware.tile_numbers(group.name))) for group in hardware.analog
         )
-        found = self.schedule(trial, hardware, seconds)
+        found = self.schedule(trial, hardware, most)
         return None if found is None else replace(found, area=area)
 
 

@@ -22,6 +22,7 @@ from ffebm.hardware.description import Hardware
 from ffebm.hardware.groups import DataType
 from ffebm.hardware.silicon import watts
 from ffebm.limits import SCHEDULE_STEPS
+from ffebm.mapping.search.goal import UNBOUNDED, AtMost
 from ffebm.plan.mapping import Objective
 from ffebm.plan.memory.dataflow import Dataflow
 from ffebm.plan.memory.memory_plan import Memories
@@ -31,14 +32,17 @@ from ffebm.plan.twin import Batches, DigitalTwin, Total
 from ffebm.scheduling.bands import MOST_STEPS, MOST_TRAINING_BANDS
 from ffebm.scheduling.bounds.bounds import with_bound
 from ffebm.scheduling.bounds.digital import digital_seconds
+from ffebm.scheduling.bounds.figures import least_value
 from ffebm.scheduling.in_flight import Interval, first_of, interval_of, joining, samples_in_flight
-from ffebm.scheduling.list_schedule import Task, filling_chain, least_of, ordered
+from ffebm.scheduling.list_schedule import Task, filling_chain, ordered
 from ffebm.scheduling.memory.flow_of import flow_of
 from ffebm.scheduling.memory.planned import Fit, Found, Priced, Remembered, planned, priced, settled, timed
 from ffebm.scheduling.schedules import TaskLists, batch_of, inference_tasks
 from ffebm.scheduling.training_bands import FINER, BandChoice, BandedStep, tried_cuts
 
 DTYPES: tuple[DataType, ...] = ("fp32", "bf16", "int8")
+TIMES: tuple[Objective, ...] = ("analog", "latency", "throughput")
+"""Objectives that make a time small, which is no less than what a unit has to do."""
 ROUNDING = 1e-9
 """Part of a sum that is no difference to the same in another order."""
 
@@ -237,7 +241,7 @@ def inference_of(
     hardware: Hardware,
     settle: Settle,
     tried: Remembered | None = None,
-    seconds: float = math.inf,
+    most: AtMost = UNBOUNDED,
 ) -> Schedule | None:
     """One inference of a placed graph, without its leakage.
 
@@ -246,13 +250,19 @@ def inference_of(
         hardware: The machine.
         settle: How energy blocks settle.
         tried: Keeps it for `schedules_of`.
-        seconds: None is found if a bound says that it takes longer; far memories only add to that.
+        most: None is found if a bound says that it takes more.
     """
-    bounded = seconds < math.inf
-    if bounded and digital_seconds(graph, hardware) > seconds * (1 + ROUNDING):
+    bounded = most.value < math.inf
+    timed_alone = bounded and most.objective in TIMES
+    if timed_alone and digital_seconds(graph, hardware) > most.value * (1 + ROUNDING):
         return None
+    if bounded and most.objective != "analog":
+        # other objectives look at mappings that have little in common: uncut layers tell most of them apart
+        uncut = inference_tasks(graph, hardware, settle, most_bands=1)
+        if least_value(most.objective, uncut, hardware, chains=False) > most.value:
+            return None
     tasks = inference_tasks(graph, hardware, settle)
-    if bounded and least_of(tasks) > seconds:
+    if bounded and least_value(most.objective, tasks, hardware) > most.value:
         return None
     return timed(flow_of(graph), hardware, tasks, ordered, tried)
 

@@ -7,7 +7,7 @@ from itertools import combinations, product
 
 from ffebm.mapping.options import Choosing
 from ffebm.mapping.search.filling import WORTHS, Filling
-from ffebm.mapping.search.goal import FOR_TIME, SLACK, Goal
+from ffebm.mapping.search.goal import SLACK, Goal, value_of
 from ffebm.mapping.search.trials import Trials, Tried
 from ffebm.plan.mapping import Objective
 
@@ -84,23 +84,23 @@ class Climbing:
     def _around(self, base: Tried, until: float, near: Near, rival: Tried) -> Iterator[Tried]:
         """What a mapping may be changed to: what packs, within the limits, as long as effort is left.
 
-        Where the shortest is wanted, without what takes longer than a rival by a bound.
+        Without what has more of what is to be small than a rival, by a bound.
         """
-        shortest = self.goal.objective in FOR_TIME
+        least = value_of(self.goal.objective, rival.measured) * (1 + SLACK)
         for picked in near(base.picked):
             # a mapping with more work on tiles is better however long it takes
-            alike = shortest and (self.goal.objective == "latency" or self.trials.work(picked) <= rival.work)
-            seconds = rival.measured.seconds * (1 + SLACK) if alike else math.inf
+            alike = self.goal.objective != "analog" or self.trials.work(picked) <= rival.work
+            most = least if alike else math.inf
             if picked not in self.trials.seen:
-                if self._does_less(picked, base) or seconds <= self.trials.slow.get(picked, 0.0):
+                if self._does_less(picked, base) or most <= self.trials.above.get(picked, 0.0):
                     continue
                 if self.trials.spent() >= until:
                     return
                 if not self.filling.packs(picked, apart=False):
                     continue
-            found = self.trials.within(picked, seconds)
+            found = self.trials.within(picked, most)
             if found is None:
-                self.trials.slow[picked] = seconds
+                self.trials.above[picked] = most
             elif not self.trials.excess(found):
                 yield found
 

@@ -10,7 +10,7 @@ from ffebm.errors import UsageError
 from ffebm.hardware.description import Hardware
 from ffebm.mapping.options import Choosing, Option
 from ffebm.mapping.packing import APART, Box, pack
-from ffebm.mapping.search.goal import Goal
+from ffebm.mapping.search.goal import OBJECTIVES, Goal
 from ffebm.mapping.search.known import Known
 from ffebm.mapping.tile_counts import boxes_of, tile_counts, ways_of
 from ffebm.plan.mapping import Objective
@@ -19,12 +19,10 @@ BUNDLES = 20_000
 """Bundles of mappings that are packed to fill what is left of the tiles, for 1,000 of effort."""
 WORTHS = tuple(2.0**power for power in range(-24, 25))
 """What a tile may be worth, as a share of the inference: from hardly anything to more than all time."""
-SLOWER: dict[Objective, tuple[float, ...]] = {
-    "analog": (1.0, 1.5),
-    "latency": (1.0, 1.5, 2.0, 3.0),
-    "throughput": (1.0, 1.5, 2.0, 3.0),
+SLOWER: dict[Objective, tuple[float, ...]] = dict.fromkeys(OBJECTIVES, (1.0, 1.5, 2.0, 3.0)) | {
+    "analog": (1.0, 1.5)
 }
-"""How often the least time that every block can keep a block may take, where layers work side by side.
+"""How often the least time that every block can keep a block may take; the default objective tries two.
 
 Copies that are fewer are less idle, and share fewer tiles and cores. ResNet-50 on `isaac` takes 2.29 ms by 1,
 1.98 by 1.5, 2.14 by 2 (docs/scheduling.md); of SqueezeNet on `pimcomp` a further sample adds 285 us by 1, 224
@@ -144,11 +142,12 @@ class Filling:
                 taken.add(place)
         return picked
 
+    def groups(self, picked: tuple[int, ...]) -> tuple[str | int, ...]:
+        """The group of tiles that each has; of a digital one which of its options."""
+        return tuple(option.group or n for option, n in zip(self.options(picked), picked, strict=True))
+
     def even(self, picked: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-        """What is on tiles there, with no block much slower than the others, where that may be best."""
-        slower = SLOWER.get(self.goal.objective, ())
-        if not slower:
-            return
+        """What is on tiles there, with no block much slower than the others; the groups alone count."""
 
         def within(seconds: float) -> tuple[int, ...]:
             return tuple(some.within(n, seconds) for some, n in zip(self.choosing, picked, strict=True))
@@ -156,7 +155,8 @@ class Filling:
         options = chain.from_iterable(some.options for some in self.choosing)
         times = sorted({option.seconds for option in options if option.group})
         least = bisect_left(times, True, key=lambda seconds: self.packs(within(seconds), apart=True))
-        slowed = (within(factor * times[least]) for factor in slower if least < len(times))
+        slower = SLOWER[self.goal.objective] if least < len(times) else ()
+        slowed = (within(factor * times[least]) for factor in slower)
         yield from (found for found in slowed if self.packs(found, apart=True))
 
     def at_worth(self, picked: tuple[int, ...], worth: float) -> tuple[int, ...]:

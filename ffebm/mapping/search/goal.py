@@ -64,8 +64,23 @@ class Measured:
     area: float = 0.0
 
 
-Measure = Callable[[Sequence[Option], float], Measured | None]
-"""Places a mapping and schedules one inference of it; None if a bound says that it takes more seconds."""
+@dataclass(frozen=True)
+class AtMost:
+    """How much of what an objective makes small a mapping may take.
+
+    Attributes:
+        objective: What is to be small.
+        value: Its figure, s, J or J s.
+    """
+
+    objective: Objective
+    value: float = math.inf
+
+
+UNBOUNDED = AtMost("latency")
+"""As much as it takes."""
+Measure = Callable[[Sequence[Option], AtMost], Measured | None]
+"""Places a mapping and schedules one inference of it; None if a bound says that it takes more than it may."""
 
 
 def value_of(objective: Objective, measured: Measured | Figures) -> float:

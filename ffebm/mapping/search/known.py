@@ -22,7 +22,7 @@ class Known:
         packed: Whether mappings pack, each with the blocks' bundles apart or not.
         solved: The solver's choice for an objective without limits, and what packs.
         measured: What was scheduled.
-        longer: Seconds that mappings take more than, by a bound.
+        above: What mappings have more of than that, by a bound, by objective.
     """
 
     whole: WholeChoice | None = None
@@ -30,4 +30,4 @@ class Known:
     packed: dict[tuple[tuple[int, ...], bool], bool] = field(default_factory=dict)
     solved: dict[Objective, tuple[Choice, list[tuple[int, ...]]]] = field(default_factory=dict)
     measured: dict[tuple[int, ...], Measured] = field(default_factory=dict)
-    longer: dict[tuple[int, ...], float] = field(default_factory=dict)
+    above: dict[tuple[Objective, tuple[int, ...]], float] = field(default_factory=dict)

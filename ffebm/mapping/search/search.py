@@ -9,7 +9,7 @@ for the default objective, with which all plans are made that ask for no figure,
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain, islice
+from itertools import chain
 
 from ffebm.errors import UsageError
 from ffebm.graph.graph import Graph
@@ -17,7 +17,7 @@ from ffebm.hardware.description import Hardware
 from ffebm.mapping.options import Choosing, Option
 from ffebm.mapping.search.climbing import Climbing
 from ffebm.mapping.search.filling import Filling
-from ffebm.mapping.search.goal import FOR_TIME, OBJECTIVES, SLACK, Goal, Measure, value_of
+from ffebm.mapping.search.goal import OBJECTIVES, SLACK, Goal, Measure, value_of
 from ffebm.mapping.search.known import Known
 from ffebm.mapping.search.solving import Solving
 from ffebm.mapping.search.trials import Trials, Tried
@@ -31,8 +31,8 @@ ROUNDS = 8
 """Most times that the solver is asked again, with less, because its choice does not pack or is too slow."""
 TRIES: dict[Objective, int] = dict.fromkeys(OBJECTIVES, 2000) | {"analog": 300}
 """Nodes of graphs in schedules that are tried for 1,000 of effort; fewer where no figure was asked for."""
-A_SCHEDULE = 40
-"""Effort for one schedule of a large graph: all of its mappings that are looked at have one at 1,000."""
+A_MAPPING = 10
+"""Effort for a mapping of a large graph: at 1,000 all are looked at, 12 choices with up to 6 of each."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Search:
                 return choice, kept
             limits = self._tighter(limits, kept[0])
         choice, least = self._least(solving)
-        return choice, [*least, *map(self.trials.tried, picks)]
+        return choice, self._looked_at([*least, *picks])
 
     def _competing(self, picks: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
         """Those that may be the best whatever their schedules: without limits, work comes first."""
@@ -131,29 +131,49 @@ class Search:
         return [picked for picked in picks if self.trials.work(picked) == most]
 
     def _looked_at(self, picks: Sequence[tuple[int, ...]]) -> list[Tried]:
-        """Mappings with their schedules, then those that take the tiles there are more closely or evenly.
+        """Mappings with their schedules, and those that take the tiles there are more closely or evenly.
 
-        Where the effort is little for the graph these are as many as it lasts, but at least the mappings
-        themselves, so that all objectives look at the same ones; where only the shortest counts, without
-        what cannot be it.
+        Of a large graph without those that a bound says are not the best.
         """
-        first = self._competing(list(dict.fromkeys(picks)))
-        shortest = self.goal.objective in FOR_TIME
-        even = chain.from_iterable(map(self.filling.even, first[:1]))
-        everything = chain(first, map(self.filling.usual, first), map(self.filling.closer, first), even)
-        if self.goal.limited or self.tries() is not None:
-            return [self.trials.tried(picked) for picked in _unique(everything)]
-        most = max(len(first), self.goal.effort // A_SCHEDULE, self._affordable())
+        pool = self._pool(self._competing(list(dict.fromkeys(picks))))
+        if self.tries() is not None:
+            return [self.trials.tried(picked) for picked in pool]
+        own, least = self.filling.groups(pool[0]), math.inf
         kept: list[Tried] = []
-        for picked in islice(_unique(everything), most):
-            times = (found.measured.seconds for found in kept)
-            least = min(times, default=math.inf) if shortest else math.inf
+        # what is like the objective's own choice is likely to be best, and then many others are not
+        for picked in sorted(pool, key=lambda picked: self.filling.groups(picked) != own):
             found = self.trials.within(picked, least * (1 + SLACK))
             if found is not None:
                 kept.append(found)
+                if not self.trials.excess(found):
+                    least = min(least, value_of(self.goal.objective, found.measured))
         return kept
 
-    def _least(self, solving: Solving) -> tuple[Choice, list[Tried]]:
+    def _pool(self, first: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
+        """Mappings and what is made of them, of each kind all or none, as long as the effort lasts.
+
+        So objectives that begin with the same ones look at the same ones. The default objective, for all
+        plans that ask for no figure, looks at even ones of its own choice alone.
+        """
+        most: float = max(len(first), self.goal.effort // A_MAPPING, self._affordable())
+        if self.goal.limited or self.tries() is not None:
+            most = math.inf
+        kinds = {self.filling.groups(picked): picked for picked in reversed(first)}
+        own = first[:1] if self.goal.objective == "analog" else kinds.values()
+        more = (
+            map(self.filling.usual, first),
+            map(self.filling.closer, first),
+            chain.from_iterable(map(self.filling.even, own)),
+        )
+        pool = first
+        for some in more:
+            found = list(_unique(chain(pool, some)))
+            if len(found) > most:
+                break
+            pool = found
+        return pool
+
+    def _least(self, solving: Solving) -> tuple[Choice, list[tuple[int, ...]]]:
         """Mappings with the least of each figure that is limited.
 
         The schedule may take less than prices add up to, so it has the last word on what a limit leaves.
@@ -163,7 +183,7 @@ class Search:
             packed = [*packed, *solving.packed("latency", Limits())[1]]
         if self.goal.joules < math.inf:
             packed = [*packed, *solving.packed("energy", Limits())[1]]
-        return choice, [self.trials.tried(picked) for picked in packed]
+        return choice, packed
 
     def _climbed(self, kept: Sequence[Tried]) -> Tried:
         """The best mapping by changes of those that were kept; of a large graph the best of these."""

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ffebm.mapping.options import Choosing, Option
-from ffebm.mapping.search.goal import SLACK, Goal, Measure, Measured, value_of
+from ffebm.mapping.search.goal import FOR_TIME, SLACK, AtMost, Goal, Measure, Measured, value_of
 from ffebm.mapping.search.known import Known
 from ffebm.mapping.solver.program import Criterion
+from ffebm.plan.mapping import Objective
 
 REJECTED = 0.5
 """Of a schedule, what a mapping costs that a bound rejects: 3.0 of 5.5 ms for graphs of 9 to 13 nodes."""
@@ -40,7 +41,7 @@ class Trials:
         measure: Schedules a mapping.
         known: What other searches have scheduled.
         seen: Mappings that were scheduled.
-        slow: Seconds that mappings take more than, by a bound.
+        above: What mappings have more of than that, by a bound.
     """
 
     choosing: tuple[Choosing, ...]
@@ -48,7 +49,7 @@ class Trials:
     measure: Measure
     known: Known
     seen: dict[tuple[int, ...], Tried] = field(default_factory=dict)
-    slow: dict[tuple[int, ...], float] = field(default_factory=dict)
+    above: dict[tuple[int, ...], float] = field(default_factory=dict)
 
     def tried(self, picked: tuple[int, ...]) -> Tried:
         """A mapping with its schedule; each is scheduled once."""
@@ -56,30 +57,29 @@ class Trials:
         assert found is not None
         return found
 
-    def within(self, picked: tuple[int, ...], seconds: float) -> Tried | None:
-        """A mapping with its schedule; None if a bound says that it takes longer than some seconds."""
+    def within(self, picked: tuple[int, ...], most: float) -> Tried | None:
+        """A mapping with its schedule; None if a bound says that it has more of what is to be small."""
         if picked not in self.seen:
             options = self.options(picked)
             area = sum(price.area for option in options for price in option.prices)
-            measured = self._measured(picked, options, seconds)
+            measured = self._measured(picked, options, most)
             if measured is None:
                 return None
             self.seen[picked] = Tried(picked, measured, self.work(picked), area)
         return self.seen[picked]
 
-    def _measured(
-        self, picked: tuple[int, ...], options: Sequence[Option], seconds: float
-    ) -> Measured | None:
+    def _measured(self, picked: tuple[int, ...], options: Sequence[Option], most: float) -> Measured | None:
         """What `measure` says, which is asked again only where what it has said before does not tell."""
-        known = self.known
-        if seconds <= known.longer.get(picked, 0.0):
+        known, objective = self.known, self.goal.objective
+        bounded: Objective = "latency" if objective in FOR_TIME else objective
+        if most <= known.above.get((bounded, picked), 0.0):
             return None
         found = known.measured.get(picked)
-        if found is not None and found.seconds <= seconds * (1 - SLACK):  # no bound rejects it
+        if found is not None and value_of(objective, found) <= most * (1 - SLACK):  # no bound rejects it
             return found
-        found = self.measure(options, seconds)
+        found = self.measure(options, AtMost(objective, most))
         if found is None:
-            known.longer[picked] = seconds
+            known.above[bounded, picked] = most
         else:
             known.measured[picked] = found
         return found
@@ -110,4 +110,4 @@ class Trials:
 
     def spent(self) -> float:
         """Schedules that mappings have cost so far."""
-        return len(self.seen) + REJECTED * len(self.slow)
+        return len(self.seen) + REJECTED * len(self.above)

@@ -11,7 +11,7 @@ from ffebm.compiler.driver import pass_order, run_passes
 from ffebm.compiler.onnx.from_onnx import from_onnx
 from ffebm.hardware.description import Hardware
 from ffebm.mapping.options import Option, Run, choosing_of
-from ffebm.mapping.search.goal import Goal, Measured
+from ffebm.mapping.search.goal import AtMost, Goal, Measured
 from ffebm.mapping.search.search import Search
 from ffebm.mapping.search.trials import Tried
 from ffebm.passes.partition import Partition
@@ -59,8 +59,8 @@ def search(seed: int, goal: Goal) -> Search:
     assert isinstance(partition, Partition)
     choosing = choosing_of(graph, hardware, Run(1, 60))
 
-    def measure(options: Sequence[Option], seconds: float) -> Measured | None:
-        return partition.measured(graph, hardware, choosing, options, seconds)
+    def measure(options: Sequence[Option], most: AtMost) -> Measured | None:
+        return partition.measured(graph, hardware, choosing, options, most)
 
     return Search(graph, hardware, choosing, goal, measure)
 

@@ -10,6 +10,6 @@ def test_what_a_bound_rejects_costs_less_effort_and_takes_longer() -> None:
     found = one.best().found
     assert one.trials.key(found)[:2] == min(map(one.trials.key, every_mapping(search(9, Goal("analog")))))[:2]
     assert one.tries() == 23
-    assert len(one.trials.slow) > 10
-    for picked, seconds in one.trials.slow.items():
+    assert len(one.trials.above) > 10
+    for picked, seconds in one.trials.above.items():
         assert one.trials.tried(picked).measured.seconds > seconds >= found.measured.seconds

@@ -14,7 +14,7 @@ from ffebm.hardware.crossbar import Crossbar
 from ffebm.hardware.description import Hardware
 from ffebm.mapping.digital_cost import digital_cost, work_of
 from ffebm.mapping.search.goal import Goal, value_of
-from ffebm.mapping.search.search import TRIES
+from ffebm.mapping.search.search import TRIES, Search
 from ffebm.plan.mapping import Objective
 from ffebm.plan.summary import engineering
 from tests.mapping.search.graphs import every_mapping, random_model, search
@@ -46,11 +46,16 @@ def test_the_scheduled_figure_is_that_of_the_best_mapping() -> None:
     assert compared(range(3)) >= 5
 
 
-@pytest.mark.parametrize(("effort", "more"), [(0, 0), (100, 0), (1000, 25)])
-def test_large_graphs_have_a_schedule_for_each_choice_or_for_each_40_of_effort(
-    effort: int, more: int, monkeypatch: pytest.MonkeyPatch
+def looked_at(one: Search) -> set[tuple[int, ...]]:
+    """Mappings that were scheduled, and those that a bound had rejected."""
+    return set(one.known.measured) | {picked for _, picked in one.known.above}
+
+
+@pytest.mark.parametrize("effort", [0, 100, 1000])
+def test_large_graphs_look_at_each_choice_and_at_one_mapping_for_each_10_of_effort(
+    effort: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As many as objectives choose, at most two each, no tiles at all, and all on the fewest."""
+    """What objectives choose, at most two each, no tiles, and all on the fewest; at 1,000 even ones."""
     monkeypatch.setitem(TRIES, "energy", 1)  # every graph is a large one
     one = search(0, Goal("energy", effort=effort))
     assert one.tries() is None
@@ -61,8 +66,12 @@ def test_large_graphs_have_a_schedule_for_each_choice_or_for_each_40_of_effort(
         for picked in ((0,) * len(one.choosing), one.filling.densest())
         if one.filling.packs(picked, apart=False)
     }
-    assert choices <= set(one.trials.seen)
-    assert len(one.trials.seen) <= max(len(choices), more)
+    even = {found for picked in choices for found in one.filling.even(picked)}
+    found = looked_at(one)
+    assert choices <= found
+    assert len(found) <= max(len(choices), effort // 10)
+    assert not even <= choices
+    assert (even <= found) == (effort == 1000)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -70,9 +79,9 @@ def test_little_effort_on_a_small_graph_is_never_beaten_by_no_tiles_or_the_fewes
     one = search(seed, Goal("edp", effort=100))
     value = one.best().value
     plain = [(0,) * len(one.choosing), one.filling.densest()]
-    packed = [picked for picked in plain if one.filling.packs(picked, apart=False)]
-    assert all(picked in one.trials.seen for picked in packed)
-    assert all(value <= value_of("edp", one.trials.seen[picked].measured) for picked in packed)
+    packed = {picked for picked in plain if one.filling.packs(picked, apart=False)}
+    assert packed <= looked_at(one)
+    assert all(value <= value_of("edp", one.trials.tried(picked).measured) for picked in packed)
 
 
 @pytest.mark.slow
@@ -272,12 +281,15 @@ def test_a_machine_never_loses_energy_to_itself_with_a_group_less(
 def test_in_large_graphs_all_objectives_look_at_the_same_mappings(
     effort: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """All but the default one, so none of them is behind another's mapping."""
     by_price = OBJECTIVES[1:]
     for objective in by_price:
         monkeypatch.setitem(TRIES, objective, 0)
     for seed in range(3):
-        best = {one: search(seed, Goal(one, effort=effort)).best().found.measured for one in by_price}
+        searches = {one: search(seed, Goal(one, effort=effort)) for one in by_price}
+        best = {one: searched.best().found.measured for one, searched in searches.items()}
         for ours, theirs in itertools.permutations(by_price, 2):
+            assert looked_at(searches[ours]) == looked_at(searches[theirs])
             assert value_of(ours, best[ours]) <= value_of(ours, best[theirs]) * (1 + 1e-9)
 
 
