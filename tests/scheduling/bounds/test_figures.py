@@ -2,11 +2,10 @@
 
 import pytest
 
-from ffebm.compiler.options import Options
 from ffebm.hardware.description import Hardware, load_hardware
 from ffebm.hardware.silicon import watts
 from ffebm.mapping.search.goal import OBJECTIVES, SLACK, Measured, value_of
-from ffebm.plan.schema import Settle
+from ffebm.plan.schema import Options, Settle
 from ffebm.scheduling.bounds.figures import least_value
 from ffebm.scheduling.schedules import inference_tasks
 from ffebm.scheduling.twin import inference_of
