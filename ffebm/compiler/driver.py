@@ -70,7 +70,8 @@ def pass_order(
         settle: How energy blocks settle, which counts for their price.
         tell: Called with what each block could be, and what was chosen.
         tried: Keeps schedules of mappings that were looked at.
-        known: What is known of mappings of the same graph from other objectives.
+        known: What is known of mappings of the same graph from other objectives, where a price is asked for
+            alone: nobody reads then why blocks are digital.
     """
     settle = settle or Settle()
     measured = partial(_measured, settle, tried)
@@ -91,7 +92,7 @@ def pass_order(
             options.feedback,
         ),
         Tiling(),
-        Partition(goal_of(options), batch_of, settle.free_sweeps, measured, tell, known),
+        Partition(goal_of(options), batch_of, settle.free_sweeps, measured, tell, known, known is None),
         Placement(options.tiles, math.inf if options.max_area is None else options.max_area),
     )
 

@@ -222,7 +222,13 @@ class Variants:
     def _placed(
         self, variant: Variant, tried: Remembered, known: dict[bytes, OnMachine] | None = None
     ) -> tuple[Graph, Mapped | None]:
-        """A graph of one's own with every part in its place, and what each block could have been."""
+        """A graph of one's own with every part in its place, and what each block could have been.
+
+        Args:
+            variant: What is asked.
+            tried: Keeps schedules of mappings that were looked at.
+            known: Of mappings, where a price is asked for alone.
+        """
         told: list[Mapped] = []
         passes = pass_order(variant.options, "onnx", variant.settle, told.append, tried, known)
         order = with_own(passes, self._own)

@@ -59,6 +59,7 @@ class Partition:
         tell: Called with what was chosen.
         known: What goals with other objectives found out about the same graph, by machine; filled. None: no
             other goal is asked for.
+        reasons: Nodes and notes are to say why blocks are digital, which takes as long as another schedule.
     """
 
     goal: Goal
@@ -67,6 +68,7 @@ class Partition:
     schedule: Callable[[Graph, Hardware, AtMost], Measured | None]
     tell: Callable[[Mapped], None] | None = None
     known: "dict[bytes, OnMachine] | None" = None
+    reasons: bool = True
     name: str = "partition"
     requires: Stage = Stage.TILED
     ensures: Stage = Stage.PARTITIONED
@@ -78,7 +80,8 @@ class Partition:
             _apply(graph, hardware, hardware, self.goal, (), ())
             return
         best, whole = self._best(graph, hardware)
-        _say_why(graph, hardware, self.goal, best.everything, best.options)
+        if self.reasons:
+            _say_why(graph, hardware, self.goal, best.everything, best.options)
         off = [group.name for group in hardware.digital if group not in best.machine.digital]
         if off:
             graph.notes.append(f"{', '.join(off)} left off: {_compared(self.goal, best, whole)}")
@@ -97,7 +100,7 @@ class Partition:
         nodes = [replace(node, unit="digital", block=None) for node in graph.nodes]
         alone = replace(graph, nodes=nodes, blocks=[], parts={}, places={}, notes=[])
         free = Goal(self.goal.objective, effort=self.goal.effort)
-        replace(self, goal=free, tell=None, known=None).run(alone, hardware)
+        replace(self, goal=free, tell=None, known=None, reasons=False).run(alone, hardware)
         return {node.name: node.group for node in alone.nodes}
 
     def _several(self, graph: Graph, hardware: Hardware) -> bool:

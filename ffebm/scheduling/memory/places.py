@@ -1,7 +1,7 @@
 """In which memory everything lies, and at which offset."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 
 import numpy as np
@@ -11,7 +11,7 @@ from ffebm.hardware.description import Hardware
 from ffebm.hardware.groups import DataType, Memory
 from ffebm.plan.memory.accesses import Access, Beside, Work, reading
 from ffebm.plan.memory.dataflow import Dataflow
-from ffebm.plan.memory.demand import Demand, bound_of, demand_of
+from ffebm.plan.memory.demand import Demand, Integers, bound_of, demand_of
 from ffebm.plan.memory.held import HOST, Content, Held
 from ffebm.plan.memory.levels import Level, capacity, host_unit, levels_of, scratchpads
 from ffebm.plan.memory.lives import BEFORE, Life, moments
@@ -24,6 +24,8 @@ from ffebm.scheduling.memory.spills import crowded_out
 
 SURE = 0.9
 """Where no more of a memory is alive at once, offsets are found without a look whether they exist."""
+UNKNOWN = -1
+"""In the place of a memory: where something lies is still to be looked up."""
 WORDS: dict[Content, str] = {
     "value": "value",
     "error": "the error current of",
@@ -51,7 +53,7 @@ class Places:
         down: How many levels below the nearest one something lies, by what it is.
         steps: The steps that were read last.
         sizes: How large each is.
-        sized: What takes any bytes, with how many in each memory that it lies in.
+        numbers: What takes any bytes, each with a number.
         offsets: Where each lies, bytes.
         uses: How full each memory gets.
     """
@@ -65,7 +67,7 @@ class Places:
         self.down: dict[Held, int] = {}
         self.steps: Sequence[Step] = ()
         self.sizes = Sizes(flow, self.bits, ())
-        self.sized: dict[Held, int] = {}
+        self.numbers: dict[Held, int] = {}
         self.offsets: dict[Held, int] = {}
         self.uses: list[MemoryUse] = []
         self._chains: dict[Held, tuple[Level, ...]] = {}
@@ -74,6 +76,7 @@ class Places:
         self._timed = self._lifetimes.timed((), ())
         self._here = np.empty(0, np.int64)
         self._bytes = np.empty(0, np.int64)
+        self._memory_of = np.empty(0, np.int64)
         self._lives: dict[Held, Life] | None = None
         self._levels = cache(partial(levels_of, hardware))
         self._homes_of: dict[tuple[str, str], frozenset[str]] = {}
@@ -140,6 +143,7 @@ class Places:
                 self.down[held] = [level.memory.name for level in self._chains[held]].index(lies[held])
         self.down = {held: down for held, down in self.down.items() if down}
         self._lies_in.clear()
+        self._memory_of[:] = UNKNOWN
 
     def accesses(self) -> list[Access]:
         """What all that is done reads and writes, where things lie now."""
@@ -154,8 +158,9 @@ class Places:
         self._lifetimes = Lifetimes(self.flow, self._work, self._accesses[1])
         self.sizes = Sizes(self.flow, self.bits, self._lifetimes.held)
         each = [self.sizes.each(held) for held in self._lifetimes.held]
-        self.sized = {held: size for held, size in zip(self._lifetimes.held, each, strict=True) if size}
+        self.numbers = {held: n for n, held in enumerate(self._lifetimes.held) if each[n]}
         self._bytes = np.array(each, np.int64)
+        self._memory_of = np.full(len(each), UNKNOWN)
 
     def users(self) -> dict[Held, list[int]]:
         """Positions of what reads or writes each thing, where things lie now."""
@@ -216,10 +221,10 @@ class Places:
             if self._all_fit(memory, here):
                 continue
             wanted = self._demand(here)
-            out = self._named(here[n] for n in crowded_out(wanted, capacity(memory)))
+            out = self._named(here[crowded_out(wanted, capacity(memory))])
             if not out and not moved and bound_of(wanted) > SURE * capacity(memory):
                 found = placed(wanted, capacity(memory))
-                out = self._named(here[n] for n in np.flatnonzero(found.at == NOWHERE))
+                out = self._named(here[found.at == NOWHERE])
             self._go_down(out, memory)
             moved.update(map(together, out))
         return moved
@@ -235,7 +240,7 @@ class Places:
             wanted = self._demand(here)
             bound = bound_of(wanted)
             found = placed(wanted, capacity(memory), bound)
-            out = self._named(here[n] for n in np.flatnonzero(found.at == NOWHERE))
+            out = self._named(here[found.at == NOWHERE])
             self._go_down(out, memory)
             if out:
                 return False
@@ -255,28 +260,30 @@ class Places:
             if self._all_fit(memory, here):
                 continue
             found = placed(self._demand(here), capacity(memory))
-            out = self._named(here[n] for n in np.flatnonzero(found.at == NOWHERE))
+            out = self._named(here[found.at == NOWHERE])
             self._go_down(out, memory)
             if out:
                 return False
         return True
 
-    def _inhabited(self) -> Iterator[tuple[Memory, list[int]]]:
+    def _inhabited(self) -> Iterator[tuple[Memory, Integers]]:
         """What lies in each memory, by its numbers, level by level as the description has them."""
+        numbers = {memory.name: number for number, memory in enumerate(self.hardware.memory)}
         for memory in self.hardware.memory:
-            held, level = self._timed.held, self.level
-            here = [n for n in self._here.tolist() if level(held[n]).memory.name == memory.name]
-            if here:
+            for n in self._here[self._memory_of[self._here] == UNKNOWN].tolist():
+                self._memory_of[n] = numbers[self.level(self._timed.held[n]).memory.name]
+            here = self._here[self._memory_of[self._here] == numbers[memory.name]]
+            if len(here):
                 yield memory, here
 
-    def _named(self, numbers: Iterable[int]) -> list[Held]:
-        return [self._timed.held[n] for n in numbers]
+    def _named(self, numbers: Integers) -> list[Held]:
+        return [self._timed.held[n] for n in numbers.tolist()]
 
-    def _all_fit(self, memory: Memory, here: list[int]) -> bool:
+    def _all_fit(self, memory: Memory, here: Integers) -> bool:
         """A memory holds all side by side that ever lies in it, so any order of placing finds places."""
         return int(self._bytes[here].sum()) <= capacity(memory)
 
-    def _demand(self, here: list[int]) -> Demand:
+    def _demand(self, here: Integers) -> Demand:
         homes = [self._homes(held) for held in self._named(here)]
         return demand_of(self._bytes[here], self._timed.begins[here], self._timed.ends[here], homes)
 
@@ -301,4 +308,9 @@ class Places:
                     hint="a smaller batch, or a [[memory]] of a higher level: docs/hardware.md",
                 )
             self.down[together(held)] = down
-            self._lies_in.clear()
+            if held.at == HOST:
+                self._lies_in.pop(held, None)
+                self._memory_of[self.numbers[held]] = UNKNOWN
+            else:
+                self._lies_in.clear()
+                self._memory_of[:] = UNKNOWN

@@ -157,7 +157,7 @@ class Pricing:
             own = [(held, whole(held)) for held in access.writes if held not in sums]
             passed = [*self._shares(access.reads, share), *own, *self._shares(sums, share)]
         for held, count in passed:
-            if held in self.places.sized and self._adds(held, step):
+            if held in self.places.numbers and self._adds(held, step):
                 yield Unbilled(held, count)
 
     def _shares(self, some: Sequence[Held], share: float) -> Iterator[tuple[Held, int]]:
