@@ -47,7 +47,12 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "ffebm.training": (("settings",), ("data",)),
     "ffebm.studies": (("inference",), ("gradcheck", "sensitivity")),
-    "ffebm.report": (("plain", "sorting"), ("facts",), ("pictures", "terminal", "viewers"), ("page",)),
+    "ffebm.report": (
+        ("columns", "plain", "sorting"),
+        ("facts",),
+        ("pictures", "terminal", "viewers"),
+        ("page",),
+    ),
 }
 """What lies in a folder, from the ground up. A room imports from those below it, never from one beside it;
 what is not named here stands above all that is."""

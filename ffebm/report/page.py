@@ -12,6 +12,7 @@ import msgspec
 from markupsafe import Markup
 
 from ffebm.hardware.description import Hardware
+from ffebm.report.columns import packed, unpacked
 from ffebm.report.facts.comparison import Comparison
 from ffebm.report.facts.facts import Facts
 from ffebm.report.plain import plain_fields
@@ -22,6 +23,7 @@ if TYPE_CHECKING:  # it loads Optuna and the compiler, which pages of plans do w
 
 DAGRE = "dagre-3.1.3.min.js"
 SCRIPTS = (
+    "columns.js",
     "dom.js",
     "model.js",
     "layout.js",
@@ -50,11 +52,11 @@ MEASURED = (
 """Parts of the view of what was measured, by the name of their template, and their titles."""
 
 
-COMPARISON = ("dom.js", "table.js", "compare.js")
+COMPARISON = ("columns.js", "dom.js", "table.js", "compare.js")
 """Parts of the script of a page that compares."""
 
 
-EXPLORATION = ("dom.js", "table.js", "chart.js", "exploration.js")
+EXPLORATION = ("columns.js", "dom.js", "table.js", "chart.js", "exploration.js")
 """The same of the page of an exploration."""
 
 
@@ -62,7 +64,7 @@ def page(facts: Facts) -> str:
     """Facts as an HTML page.
 
     Args:
-        facts: What it shows; also embedded as JSON in the element `facts`.
+        facts: What it shows; also embedded as JSON in the element `facts`, tables by columns.
     """
     described = [_in_force(name, value, facts.hardware) for name, value in plain_fields("", facts.hardware)]
     shown = {"training": facts.run, "certificate": facts.certificate, "sensitivity": facts.sensitivity}
@@ -114,7 +116,7 @@ def _rendered(
         .get_template(template)
         .render(
             facts=facts,
-            data=Markup(embedded(msgspec.json.encode(facts))),
+            data=Markup(embedded(msgspec.json.encode(packed(msgspec.to_builtins(facts, str_keys=True))))),
             scripts=[Markup(script) for script in scripts],
             policy=_policy(scripts),
             style=Markup(style),
@@ -140,7 +142,7 @@ def facts_of(html: str) -> Facts:
     found = re.search(r'<script type="application/json" id="facts">(.*?)</script>', html, re.DOTALL)
     if found is None:
         raise ValueError("the page embeds no facts")
-    return msgspec.json.decode(found[1], type=Facts)
+    return msgspec.convert(unpacked(msgspec.json.decode(found[1])), type=Facts)
 
 
 def environment() -> jinja2.Environment:

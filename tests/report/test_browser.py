@@ -172,6 +172,22 @@ def test_tiles_show_pieces_and_conductances(digits: Plan, show: Open) -> None:
     assert "downsampled" in tab.inner_text("#tile-facts")
 
 
+PAINTED = """() =>
+  [...document.querySelectorAll("#tile-grid canvas")].filter((canvas) => canvas.width !== 300).length"""
+
+
+def test_thumbnails_are_painted_where_they_are_seen(deep: Plan, show: Open) -> None:
+    tab = show(deep)
+    tab.set_viewport_size({"width": 700, "height": 420})
+    tab.click("#tiles-tab")
+    tab.wait_for_function(f"() => ({PAINTED})() > 0")
+    assert tab.evaluate(PAINTED) < len(deep.tiles)
+    tab.eval_on_selector("#tile-grid", "grid => grid.scrollTo(0, grid.scrollHeight)")
+    tab.wait_for_function("() => [...document.querySelectorAll('#tile-grid canvas')].at(-1).width !== 300")
+    tab.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert tab.evaluate(PAINTED) == len(deep.tiles)
+
+
 def test_the_schedule_switches_everywhere(digits: Plan, show: Open) -> None:
     tab = show(digits)
     tab.click("#timeline-tab")

@@ -1,6 +1,6 @@
 /* Two plans side by side. */
 
-const both = JSON.parse(byId("facts").textContent);
+const both = embeddedFacts();
 for (const plan of ["a", "b"]) constantSets.set(plan, new Map(both[`constants_${plan}`].map((constant) => [constant.name, constant])));
 const figure = (value, unit) => (unit === "%" ? `${value.toFixed(1)} %` : unit ? quantity(value, unit) : count(value));
 function sourced(line, plan) {

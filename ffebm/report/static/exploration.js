@@ -1,6 +1,6 @@
 /* Points of an exploration: two figures, parallel coordinates, importance, table; a click shows a point. */
 
-const study = JSON.parse(byId("facts").textContent);
+const study = embeddedFacts();
 const kinds = new Map(study.figures.map((kind) => [kind.name, kind]));
 const known = (point, name) => point.figures[name] !== null && point.figures[name] !== undefined;
 const allNames = study.figures.map((kind) => kind.name), knownNames = allNames.filter((name) => study.points.some((point) => known(point, name)));

@@ -12,10 +12,16 @@ class FloorView {
     for (const input of document.querySelectorAll("input[name=floor]"))
       input.addEventListener("change", () => { this.mode = input.value; this.draw(); });
     byId("tile-large").addEventListener("mousemove", (event) => this.point(event));
+    this.waiting = new Map();
+    this.near = new IntersectionObserver((entries) => entries.forEach((entry) => { if (entry.isIntersecting) this.paint(entry.target); }),
+      { root: byId("tile-grid"), rootMargin: "400px" });
   }
 
+  /* Thumbnails wait until they come near the window: a machine has thousands of tiles. */
   draw() {
     const grid = byId("tile-grid");
+    this.near.disconnect();
+    this.waiting.clear();
     grid.replaceChildren(...this.model.facts.tiles.map((tile) => this.thumbnail(tile)));
     if (!this.tiles.size) grid.append(el("p", {}, "No tile is in use: every node is digital."));
     this.legend();
@@ -30,14 +36,26 @@ class FloorView {
   }
 
   thumbnail(tile) {
-    const canvas = el("canvas", { "aria-hidden": "true" });
-    this.picture(canvas, tile, 92, false);
+    const canvas = el("canvas", { "aria-hidden": "true", style: `height:${this.high(tile, 92, false)}px` });
+    this.waiting.set(canvas, tile);
+    this.near.observe(canvas);
     const use = share(tile.used, tile.rows * tile.cols);
     const blocks = [...new Set(tile.pieces.flatMap((piece) => piece.blocks))];
     return el("button", { type: "button", "data-tile": tile.id, "aria-pressed": String(tile.id === this.chosen),
       "aria-label": `tile ${tile.id}, ${use} used, ${plural(tile.pieces.length, "piece")}`, onclick: () => this.choose(tile.id) },
     canvas, el("span", { class: "use" }, el("b", {}, `tile ${tile.id}`), el("span", {}, use)),
     el("span", { class: "muted" }, blocks.length > 2 ? plural(blocks.length, "block") : blocks.map((id) => `block${id}`).join(", ")));
+  }
+
+  paint(canvas) {
+    this.near.unobserve(canvas);
+    this.picture(canvas, this.waiting.get(canvas), 92, false);
+    this.waiting.delete(canvas);
+  }
+
+  /* On paper all are seen. */
+  paintAll() {
+    for (const canvas of [...this.waiting.keys()]) this.paint(canvas);
   }
 
   choose(id) {
@@ -72,8 +90,12 @@ class FloorView {
         `inputs ${piece.inputs.join("–")}, outputs ${piece.outputs.join("–")}${group}; at row ${piece.row}, column ${piece.col}; ${piece.n_in} × ${piece.n_out};${converters}`)));
   }
 
+  high(tile, width, large) {
+    return Math.max(large ? 90 : 30, Math.min(large ? 420 : 92, (width * tile.rows) / tile.cols));
+  }
+
   picture(canvas, tile, width, large) {
-    const height = Math.max(large ? 90 : 30, Math.min(large ? 420 : 92, (width * tile.rows) / tile.cols));
+    const height = this.high(tile, width, large);
     const pen = sized(canvas, width, height);
     canvas.style.width = large ? `${width}px` : "100%";
     canvas.style.height = `${height}px`;

@@ -1,6 +1,6 @@
 /* Ties the views together. */
 
-const model = new Model(JSON.parse(byId("facts").textContent));
+const model = new Model(embeddedFacts());
 
 const app = {
   drawn: new Set(),
@@ -99,6 +99,7 @@ const app = {
     if (this.run) this.run.draw(true);
     this.timeline.draw();
     this.memory.draw();
+    this.floor.paintAll();
   },
 
   printed() {
