@@ -22,13 +22,11 @@ class Tried:
         picked: The option that each of the choosing takes.
         measured: Its schedule.
         work: Multiply-accumulates on tiles.
-        area: Of the tiles in use, parts of them counted as such, mm2.
     """
 
     picked: tuple[int, ...]
     measured: Measured
     work: float
-    area: float
 
 
 @dataclass
@@ -60,12 +58,10 @@ class Trials:
     def within(self, picked: tuple[int, ...], most: float) -> Tried | None:
         """A mapping with its schedule; None if a bound says that it has more of what is to be small."""
         if picked not in self.seen:
-            options = self.options(picked)
-            area = sum(price.area for option in options for price in option.prices)
-            measured = self._measured(picked, options, most)
+            measured = self._measured(picked, self.options(picked), most)
             if measured is None:
                 return None
-            self.seen[picked] = Tried(picked, measured, self.work(picked), area)
+            self.seen[picked] = Tried(picked, measured, self.work(picked))
         return self.seen[picked]
 
     def _measured(self, picked: tuple[int, ...], options: Sequence[Option], most: float) -> Measured | None:
@@ -95,8 +91,13 @@ class Trials:
     def key(self, found: Tried) -> tuple[float, float, float, int]:
         """Smaller is better: what is wanted, then fewer tiles, in fewer pieces."""
         work = -found.work if self.goal.objective == "analog" else 0.0
-        bundles = sum(option.bundles for option in self.options(found.picked))
-        return work, value_of(self.goal.objective, found.measured), found.area, bundles
+        return work, value_of(self.goal.objective, found.measured), *self.room(found.picked)
+
+    def room(self, picked: Sequence[int]) -> tuple[float, int]:
+        """Area of the tiles that a mapping takes, parts of them counted as such, mm2; and its pieces."""
+        options = self.options(picked)
+        area = sum(price.area for option in options for price in option.prices)
+        return area, sum(option.bundles for option in options)
 
     def excess(self, found: Tried) -> dict[Criterion, float]:
         """Limits that a mapping exceeds, as times of the limit."""

@@ -293,6 +293,19 @@ def test_in_large_graphs_all_objectives_look_at_the_same_mappings(
             assert value_of(ours, best[ours]) <= value_of(ours, best[theirs]) * (1 + 1e-9)
 
 
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_of_a_large_graph_bounds_reject_no_mapping_that_is_best(
+    objective: Objective, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(TRIES, objective, 0)
+    for seed in range(4):
+        one, other = (search(seed, Goal(objective)) for _ in range(2))
+        best = one.best().found
+        least = min(other.trials.key(other.trials.tried(picked)) for picked in looked_at(one))
+        assert one.trials.key(best)[0] == least[0]
+        assert value_of(objective, best.measured) == pytest.approx(least[1], rel=1e-9)
+
+
 def test_what_prices_add_up_to_is_that_of_the_mapping_that_stands() -> None:
     """Beside it the solver's own choice, which is the same where all packs with blocks apart."""
     roomy = ffebm.compile(residual(), objective="latency").mapping
