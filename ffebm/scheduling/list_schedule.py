@@ -8,7 +8,7 @@ task by task.
 """
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -39,6 +39,11 @@ MOST_PLAIN = 250_000
 compiled ones, which are quicker by ten times."""
 AHEAD = (0.0, 0.25, 1 / 3, 0.5)
 """Parts of the pace of samples by which tasks of one are served ahead of those of the next: tried in turn."""
+PACES = (1.0, 1 / 2, 1 / 3, 1 / 4, 1 / 6)
+"""Parts of the work of the busiest unit at which samples are due after each other: tried in turn. The sooner
+they are due, the more there is to choose from where layers wait for each other's tiles."""
+LATER = 1.01
+"""How many times as late results may be on average as where the earlier sample goes first."""
 AGAIN = 45
 """How often tasks of one model are placed again at least while it is compiled: 45 (DenseNet-121) to 190
 (SqueezeNet) times on `reference`, in passes over an inference, a training step and twins."""
@@ -315,11 +320,11 @@ def _at_a_pace(tasks: Sequence[Task], work: _Work, starts: list[float]) -> list[
 
     Where the earlier sample always goes first, one that waits for all units of a layer at once leaves some of
     them idle, which later samples could use. So each sample is also given the times of one alone, later by
-    what the busiest unit does for each sample before it; what is due first goes first. That is improved once
-    from its end and back, by lists and task by task. From the end, what nobody waits for comes late in the
-    earlier samples too, so their tasks are also served ahead of those of later ones by a part of the pace. Of
-    all the shortest is taken that gives results in their order, and not later on average than the earlier
-    sample first does.
+    parts of what the busiest unit does for each sample before it; what is due first goes first. That is
+    improved once from its end and back, by lists and task by task. From the end, what nobody waits for comes
+    late in the earlier samples too, so their tasks are also served ahead of those of later ones by a part of
+    the pace. Of all the shortest is taken that gives results in their order, and on average hardly later than
+    the earlier sample first does.
 
     Args:
         tasks: Of all samples.
@@ -336,29 +341,44 @@ def _at_a_pace(tasks: Sequence[Task], work: _Work, starts: list[float]) -> list[
         return starts
     alone = _starts(one, chains_behind(one), least_of(one))
     pace = max(work_of_units(one).values(), default=0.0)
-    due = [alone[at] + task.sample * pace for at, task in zip(place, tasks, strict=True)]
+    sample = [task.sample for task in tasks]
 
     def results(found: list[float]) -> list[float]:
         ends = work.ends(found)
         return [max((ends[number] for number in numbers), default=0.0) for numbers in samples]
 
-    back = work.backwards()
-    tried = [work.starts([(time,) for time in due])]
-    ends = work.ends(tried[0])
+    one_by_one = len(one) <= MOST_IN_TURN and len(tasks) <= MOST_TOGETHER_IN_TURN
+    latest = LATER * sum(results(starts))
+    best = starts
+    for part in PACES:
+        due = [alone[at] + n * part * pace for at, n in zip(place, sample, strict=True)]
+        in_order = [
+            found
+            for found in _due(work, due, [n * pace for n in sample], one_by_one=one_by_one)
+            if (ended := results(found)) == sorted(ended) and sum(ended) <= latest
+        ]
+        best = work.shortest([best, *in_order])
+    return best
+
+
+def _due(work: _Work, due: list[float], ahead: list[float], *, one_by_one: bool) -> Iterator[list[float]]:
+    """Starts where what is due first goes first, and what improves them.
+
+    Args:
+        work: Of all samples.
+        due: When each task should start, seconds.
+        ahead: By how much the samples of tasks follow the first one, seconds.
+        one_by_one: Whether each task is placed for itself too.
+    """
+    found = work.starts([(time,) for time in due])
+    yield found
+    ends, back = work.ends(found), work.backwards()
     late = back.ends(back.starts([(-end,) for end in ends[::-1]]))[::-1]
-    for ahead in AHEAD:
-        keys = [(ahead * pace * task.sample - end,) for end, task in zip(late, tasks, strict=True)]
-        tried.append(work.starts(keys))
-    if len(one) <= MOST_IN_TURN and len(tasks) <= MOST_TOGETHER_IN_TURN:
+    for part in AHEAD:
+        yield work.starts([(part * by - end,) for by, end in zip(ahead, late, strict=True)])
+    if one_by_one:
         late = back.ends(back.in_turn([-end for end in ends[::-1]]))[::-1]
-        tried.append(work.in_turn([-end for end in late]))
-    usual = results(starts)
-    in_order = [
-        found
-        for found in tried
-        if (ended := results(found)) == sorted(ended) and sum(ended) <= sum(usual) * (1 + GAIN)
-    ]
-    return work.shortest([starts, *in_order])
+        yield work.in_turn([-end for end in late])
 
 
 class _Simulation:
