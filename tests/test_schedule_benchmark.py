@@ -12,6 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 import ffebm
 from ffebm.graph.graph import Graph
 from ffebm.mapping.options import Run, choosing_of
+from ffebm.plan.schedule import Cost
+from ffebm.scheduling.list_schedule import Task
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -115,3 +117,22 @@ def test_the_table_counts_rows_of_older_code(made: Any, tmp_path: Path) -> None:
     counted = lines[-1].replace("1 of 2", "2 of 3")
     table = [*lines[:4], standing, "", counted]
     assert page.read_text() == "\n".join([*beside[:2], *table, *beside[2:]])
+
+
+@pytest.mark.parametrize(
+    ("units", "wanted"),
+    [
+        (["a", "b"], 3.0),  # side by side
+        (["ab", "bc", "ca"], 9.0),  # each two meet: one after the other
+        (["ab", "bc", "cd", "de", "ea"], 7.5),  # a ring of five: two work at a time
+        (["ab", "bc", "cd", "de", "ef", "fa"], 6.0),  # a ring of six: three do
+        (["ab", "cd", "abcd"], 6.0),
+    ],
+)
+def test_layers_take_turns_on_what_they_share(
+    units: list[str], wanted: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    turns = importlib.import_module("turns").turns
+    tasks = [Task("free", f"layer{n}", tuple(some), 1.5, (), Cost()) for n, some in enumerate(units * 2)]
+    assert turns(tasks) == pytest.approx(wanted)

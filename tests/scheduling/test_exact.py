@@ -84,7 +84,7 @@ def results(tasks: list[Task], starts: list[float]) -> list[float]:
 
 
 def test_samples_share_units_better_than_the_earlier_first() -> None:
-    """Up to 16 tasks of each of three: never longer, results in order, on average at most a hundredth later."""
+    """Up to 16 tasks of three samples: never longer, in order, on average a hundredth later at most."""
     rng = random.Random(3)
     usual, ours = [], []
     for _ in range(40):

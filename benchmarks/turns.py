@@ -1,0 +1,96 @@
+"""How fast samples can follow each other where layers take turns on the tiles that they share.
+
+The busiest unit bounds the interval of samples. Where copies of weights lie across each other it is not
+reached: a read needs all tiles of its layer at once, and of three layers that share tiles pairwise only one
+works at a time. What can work together is a set of layers of which no two share a unit; each such set is
+given a time, so that every layer has as much as it needs. The shortest sum is the weighted fractional
+chromatic number of the graph of what meets, found from its dual, set by set (Mehrotra and Trick, "A column
+generation approach for graph coloring", INFORMS Journal on Computing 8, 1996). No schedule has a shorter
+interval, whatever its order, interrupted or not.
+
+python benchmarks/turns.py shufflenet:reference bvlc_alexnet:reference
+"""
+
+import argparse
+from collections import defaultdict
+from collections.abc import Sequence
+
+import schedule
+
+import ffebm
+from ffebm.graph.graph import Graph
+from ffebm.mapping.solver.linear_program import LinearProgram
+from ffebm.plan.schema import Settle
+from ffebm.plan.summary import engineering
+from ffebm.scheduling.in_flight import interval_of, samples_in_flight
+from ffebm.scheduling.list_schedule import Task, ordered
+from ffebm.scheduling.schedules import inference_tasks
+
+NODES = 100_000
+"""Of branch and bound for one set of layers; if they do not do, the bound is lower and holds."""
+EXACT = 1e-7
+"""Part by which a set of layers may be worth more than it takes when the search ends."""
+
+
+def turns(tasks: Sequence[Task]) -> float:
+    """The shortest time in which each kind of task can have its time on its units, seconds.
+
+    Args:
+        tasks: Of one sample.
+    """
+    work: dict[frozenset[str], float] = defaultdict(float)
+    for task in tasks:
+        if task.seconds and task.units:
+            work[frozenset(task.units)] += task.seconds
+    if not work:
+        return 0.0
+    most = max(work.values())
+    worths = LinearProgram()
+    together = LinearProgram()
+    for _ in work:
+        worths.column(1.0)
+        together.column(1.0, whole=True)
+    for unit in sorted({unit for units in work for unit in units}):
+        together.row({n: 1.0 for n, units in enumerate(work) if unit in units}, upper=1.0)
+    while True:
+        paying = worths.minimum({n: -seconds / most for n, seconds in enumerate(work.values())}, 0, 0.0)
+        worth = paying.values or ()
+        dearest = together.minimum({n: -value for n, value in enumerate(worth)}, NODES, 0.0)
+        some = [n for n, taken in enumerate(dearest.values or ()) if taken > 0.5]
+        if sum(worth[n] for n in some) <= 1 + EXACT:
+            paid = sum(value * seconds for value, seconds in zip(worth, work.values(), strict=True))
+            return paid / max(1.0, -dearest.bound)  # now no set that works together is worth more than 1
+        worths.row(dict.fromkeys(some, 1.0), upper=1.0)
+
+
+def measured(network: str, machine: str) -> str:
+    """A network's line."""
+    graphs: list[Graph] = []
+    model, arguments = schedule.NETWORKS[network]()
+    plan = ffebm.compile(
+        model,
+        hardware=machine,
+        progress=lambda name, graph: graphs.append(graph) if name == "placement" else None,
+        **arguments,
+    )
+    one = inference_tasks(graphs[0], plan.hardware, arguments.get("settle") or Settle())
+    latency, busiest, least = ordered(one)[0].makespan_s, interval_of(one).seconds, turns(one)
+    usual = latency + (schedule.RUNS - 1) * busiest
+    several = ordered(samples_in_flight(one, schedule.RUNS))[0].makespan_s
+    by_turns = schedule.RUNS * least / usual, (latency + (schedule.RUNS - 1) * least) / usual
+    paces = f"{engineering(busiest, 's')} by the busiest unit, {engineering(least, 's')} by turns"
+    return (
+        f"{network} on {machine}: {paces}; {schedule.RUNS} samples take {several / usual:.3f} of one and "
+        f"further intervals, by turns no less than {by_turns[0]:.3f}, and {by_turns[1]:.3f} at their pace"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="intervals of samples where layers take turns on tiles")
+    parser.add_argument("pairs", nargs="+", metavar="NETWORK:MACHINE")
+    for pair in parser.parse_args().pairs:
+        print(measured(*pair.split(":")), flush=True)
+
+
+if __name__ == "__main__":
+    main()
