@@ -52,6 +52,7 @@ def machine_problems(
         found = f"{count:,} digital units"
         where = f"digital.{digital[0].name}.count" if len(digital) == 1 else "digital"
         yield Contradiction(where, found, DIGITAL_UNITS.allowed, DIGITAL_UNITS.hint)
+    yield from _place_problems(analog, digital, memory)
     for tiles in analog:
         for where, found, allowed in _tiles_problems(tiles):
             yield Contradiction(f"analog.{tiles.name}{where}", found, allowed)
@@ -81,6 +82,27 @@ def _name_problems(
             yield Contradiction(
                 f"digital.{units.name}", "units without a memory", "a [[memory]] for them", hint
             )
+
+
+def _place_problems(
+    analog: Sequence[AnalogGroup], digital: Sequence[DigitalGroup], memory: Sequence[Memory]
+) -> Iterator[Contradiction]:
+    """Digital units in cores are as many as these, and what they make lies in memories of the chip."""
+    cores = sum(-(-tiles.count // tiles.core.tiles) for tiles in analog if tiles.core is not None)
+    inside = [units for units in digital if units.place == "core"]
+    for units in inside:
+        if not cores:
+            found = "a unit in each core, where tiles stand for themselves"
+            hint = "docs/hardware.md shows [analog.core]"
+            yield Contradiction(f"digital.{units.name}.place", found, "'apart', or tiles in cores", hint)
+        elif units.count != cores:
+            found = f"{units.count:,} units in {cores:,} cores"
+            yield Contradiction(f"digital.{units.name}.count", found, "one unit for each core")
+    for held in memory:
+        if held.owner in {units.name for units in inside}:
+            found = f"a memory of each unit of {held.owner!r}, over which values are spread"
+            hint = "the memories of all cores together"
+            yield Contradiction(f"memory.{held.name}.owner", found, repr(CHIP), hint)
 
 
 def _tiles_problems(tiles: AnalogGroup) -> Iterator[tuple[str, str, str]]:

@@ -208,6 +208,16 @@ class Hardware(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             first += -(-group.count // group.core.tiles)
         return None
 
+    @property
+    def core_count(self) -> int:
+        """How many cores there are, all groups of tiles together."""
+        return sum(-(-group.count // group.core.tiles) for group in self.analog if group.core is not None)
+
+    @property
+    def has_units_in_cores(self) -> bool:
+        """Some digital units stand in the cores of the tiles."""
+        return any(group.place == "core" for group in self.digital)
+
     def memory_of(self, name: str) -> Memory:
         """The nearest memory of a group of digital units or tiles: of its own, else of the chip.
 

@@ -183,6 +183,9 @@ class DigitalGroup(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         fp32: What a unit does in single precision.
         bf16: In half the bits, if it can.
         int8: In whole numbers of eight bits, if it can.
+        place: "apart": each unit has a router of its own. "core": one unit stands in each core of the tiles.
+            Then a node without products is shared out evenly over the units of the cores that hold what it
+            reads most of, and one with products over all units.
         area: Of one unit.
         leakage: Of one unit as long as it is powered.
     """
@@ -193,6 +196,7 @@ class DigitalGroup(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     fp32: Arithmetic
     bf16: Arithmetic | None = None
     int8: Arithmetic | None = None
+    place: Literal["apart", "core"] = "apart"
     area: Area
     leakage: Power
 

@@ -134,7 +134,8 @@ def digital_price(graph: Graph, hardware: Hardware, nodes: Sequence[Node], units
     for node in nodes:
         group = hardware.digital_group(units[node.name])
         cost = digital_cost(hardware, group, work_of(graph, node))
-        seconds, joules = seconds + cost.seconds, joules + cost.cost.energy
+        together = group.count if group.place == "core" else 1
+        seconds, joules = seconds + cost.seconds / together, joules + cost.cost.energy
         busy[group.name] += cost.seconds / group.count
     for crossing in crossings(graph, hardware, nodes, units):
         seconds, joules = seconds + crossing.seconds, joules + crossing.joules

@@ -56,11 +56,11 @@ def _does(group: DigitalGroup, dtype: DataType) -> Arithmetic:
 
 
 def digital_cost(
-    hardware: Hardware, group: DigitalGroup, work: DigitalWork, dtype: DataType = "fp32"
+    hardware: Hardware, group: DigitalGroup, work: DigitalWork, dtype: DataType = "fp32", units: int = 1
 ) -> PhaseCost:
-    """Time and cost of some work on one unit of a group."""
+    """Time and cost of some work on one unit of a group, or shared out evenly over several."""
     does = _does(group, dtype)
-    seconds = work.products / does.mac_rate.value + work.rest / does.op_rate.value
+    seconds = (work.products / does.mac_rate.value + work.rest / does.op_rate.value) / units
     energy = work.products * does.mac_energy.value + work.rest * does.op_energy.value
     return PhaseCost(
         seconds, Cost(digital=energy, memory=work.moved * element_joules(hardware, group, dtype))
@@ -78,6 +78,7 @@ def transfer_cost(
     dtype: DataType = "fp32",
     way: tuple[float, float] | None = None,
     groups: Sequence[str] = (),
+    lanes: int = 1,
 ) -> PhaseCost:
     """Time and cost of carrying some elements over the network.
 
@@ -88,12 +89,13 @@ def transfer_cost(
         way: Latency in seconds and hops; those of the mean way before anything is placed.
         groups: Digital units at its ends, by name; none counts as the host. Between two that have one
             memory, both bill their own reads and writes; else the value is read here and written there.
+        lanes: Pairs of routers that carry even shares side by side.
     """
     network, host = hardware.network, hardware.host
     mean = network.hops.value
     latency, hops = way or (network.latency.value * (1.0 if network.topology == "bus" else mean), mean)
     bits = elements_moved * _does(host, dtype).value_bits
-    seconds = latency + bits / network.bit_rate.value
+    seconds = latency + bits / network.bit_rate.value / lanes
     energy = bits * network.bit_energy.value * hops
     memories = [hardware.memory_of(name) for name in groups or (host.name,)]
     shared = len(memories) > 1 and len({memory.name for memory in memories}) == 1

@@ -1,12 +1,12 @@
 """The choice of a whole graph: blocks with their options, digital nodes, and values between them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from graphlib import TopologicalSorter
 
 from ffebm.graph.graph import Graph, Node, captured
-from ffebm.hardware.description import Hardware
+from ffebm.hardware.description import DigitalGroup, Hardware
 from ffebm.hardware.silicon import watts
 from ffebm.mapping.crossings import carried, digital_price, viewed
 from ffebm.mapping.options import DIGITAL, Choosing
@@ -92,7 +92,7 @@ def whole_choice(graph: Graph, hardware: Hardware, choosing: Sequence[Choosing])
     problem = Problem(
         _with_leakage(hardware, decisions, always),
         tuple(_links(graph, hardware, at, parted, groups if len(groups) > 1 else ())),
-        leakage=watts(hardware, [*always.values(), "network"]),
+        leakage=watts(hardware, [*(unit for units in always.values() for unit in units), "network"]),
     )
     where = {unit: position for unit, position in at.items() if isinstance(unit, int)}
     return WholeChoice(problem, where, tuple((some, first[id(some)]) for some in choosing))
@@ -181,19 +181,24 @@ def _workers(some: Choosing) -> list[Worker]:
 # --- leakage ---------------------------------------------------------------------------------------------
 
 
-def _always_on(graph: Graph, hardware: Hardware, choosing: Sequence[Choosing]) -> dict[str, str]:
-    """A unit of each digital group that has something to do whatever is chosen, by group."""
+def _always_on(graph: Graph, hardware: Hardware, choosing: Sequence[Choosing]) -> dict[str, list[str]]:
+    """Units of each digital group that has something to do whatever is chosen, by group.
+
+    One, or all where they stand in cores and share work.
+    """
     free = {worker for some in choosing for worker in _workers(some)}
     groups = [hardware.units_for(node.op) for node in graph.nodes if _unit(node) not in free]
-    return {group.name: _first_unit(hardware, group.name) for group in groups if group is not None}
+    return {group.name: _working(hardware, group) for group in groups if group is not None}
 
 
-def _first_unit(hardware: Hardware, group: str) -> str:
-    return f"digital{hardware.unit_numbers(group)[0]}"
+def _working(hardware: Hardware, group: DigitalGroup) -> list[str]:
+    """Units of a group that work at once at least."""
+    numbers = hardware.unit_numbers(group.name)
+    return [f"digital{number}" for number in (numbers if group.place == "core" else numbers[:1])]
 
 
 def _with_leakage(
-    hardware: Hardware, decisions: Sequence[Decision], always: Mapping[str, str]
+    hardware: Hardware, decisions: Sequence[Decision], always: Collection[str]
 ) -> tuple[Decision, ...]:
     """Units that not every choice powers leak while they are in use.
 
@@ -204,7 +209,7 @@ def _with_leakage(
     joules = {group.name: group.leakage.value * seconds for group in hardware.analog}
     least = watts(hardware, [])
     power = {
-        group.name: group.count * (watts(hardware, [_first_unit(hardware, group.name)]) - least)
+        group.name: group.count * (watts(hardware, _working(hardware, group)[:1]) - least)
         for group in hardware.digital
         if group.name not in always
     }

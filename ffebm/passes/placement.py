@@ -9,7 +9,7 @@ from ffebm.graph.energy_block import EnergyBlock
 from ffebm.graph.graph import Graph, Part, Place, Stage
 from ffebm.graph.windows import positions
 from ffebm.hardware.description import AnalogGroup, Hardware
-from ffebm.mapping.cores import spread
+from ffebm.mapping.cores import Occupant, spread
 from ffebm.mapping.layout import Bundle, bundles_of
 from ffebm.mapping.packing import Box, pack
 from ffebm.mapping.tile_counts import tile_counts, ways_of
@@ -60,21 +60,21 @@ def _numbers(
     used = 1 + max(arrays, default=-1)
     if group.core is None or not used:
         return range(used)
-    copies = [("", 0)] * used
-    ranges: dict[str, set[object]] = {}
+    held: list[Occupant | None] = [None] * used
+    turns: dict[str, int] = {}
     for bundle, array in zip(bundles, arrays, strict=True):
         part = bundle.parts[0]
-        if not copies[array][0]:
-            copies[array] = (part.weight, part.replica)
-        ranges.setdefault(part.weight, set()).add((part.group, part.inputs))
+        held[array] = held[array] or Occupant(part.weight, part.replica, (part.group, part.inputs))
+        turns[part.weight] = max(turns.get(part.weight, 0), bundle.turns)
     vectors = {
         interaction.linear.weight: positions(interaction, interaction.linear)
         for block in graph.blocks
         for _, interaction in block.interactions()
         if interaction.linear is not None
     }
-    products = {weight: vectors[weight] * len(found) for weight, found in ranges.items()}
-    return spread(group.core, group.count, copies, products)
+    reads = {weight: vectors[weight] * taken for weight, taken in turns.items()}
+    known = [what for what in held if what is not None]
+    return spread(group.core, group.count, known, reads, group.tile.read_seconds)
 
 
 def placing(

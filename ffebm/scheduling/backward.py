@@ -138,7 +138,7 @@ class Backward(Forward):
         trained = self._trained(item)
         times = (1 if trained else 0) + (1 if wanted else 0)
         work = work_of(self.graph, node, max(1, times))
-        run = self.digital_run(work, self.hardware.digital_group(node.group))
+        run = self.digital_run(work, self.hardware.digital_group(node.group), self.seat(item))
         currents = [coming for value in item.makes for coming in arrived.get(value, [])]
         streaming = self._streaming(item)
         tasks: tuple[int, ...]

@@ -16,7 +16,7 @@ from operator import add
 from ffebm.graph.energy_block import EnergyBlock
 from ffebm.graph.graph import Graph
 from ffebm.graph.work import sizes
-from ffebm.hardware.description import Hardware
+from ffebm.hardware.description import DigitalGroup, Hardware
 from ffebm.hardware.groups import DataType
 from ffebm.mapping.digital_cost import digital_cost, work_of
 from ffebm.plan.memory.held import Rows
@@ -25,11 +25,13 @@ from ffebm.scheduling.bands import USUAL, Bands, Cutting, StepBudget, of_height
 from ffebm.scheduling.items import ScheduledItem, items_of
 from ffebm.scheduling.list_schedule import Task
 from ffebm.scheduling.streams import Stream, Streams, fused, streams_of
-from ffebm.scheduling.task_list import DigitalRun, Seat, TaskList, apart
+from ffebm.scheduling.task_list import CoreUnits, DigitalRun, Seat, TaskList, apart
 
 
 def place_of(seat: Seat) -> str:
     """Where a value is brought, by name."""
+    if isinstance(seat, CoreUnits):
+        return f"digital {seat.group} in the cores of {seat.block}"
     return seat.name if isinstance(seat, EnergyBlock) else f"digital {seat}"
 
 
@@ -83,6 +85,7 @@ class Forward(TaskList):
         super().__init__(graph, hardware, settle, dtype)
         self.items = items_of(graph)
         self.done: dict[int, Coming] = {}
+        self._node_seats: dict[str, Seat] = {}
         self._work = {item.name: work_of(graph, item.nodes[0]) for item in self.items if item.block is None}
         self._moved: dict[tuple[str, str], Coming] = {}
         self._most = most_bands
@@ -109,7 +112,8 @@ class Forward(TaskList):
     def _several_units(self) -> bool:
         """Bands gain nothing where one unit does everything."""
         groups = {node.group for node in self.graph.nodes if node.unit == "digital"}
-        alone = all(len(self.hardware.unit_numbers(group)) == 1 for group in groups)
+        found = [self.hardware.digital_group(group) for group in groups]
+        alone = all(group.count == 1 or group.place == "core" for group in found)
         return bool(self.graph.blocks) or len(groups) > 1 or not alone
 
     def _found_streams(self) -> Streams:
@@ -128,7 +132,8 @@ class Forward(TaskList):
         """
         digital = [item for item in self.items if item.block is None]
         alone = {i.name for i in digital if self._moves_nothing(i) or self._work[i.name].products}
-        return fused(self.graph, self.items, streams, alone)
+        places = [place_of(self.seat(item)) for item in self.items]
+        return fused(self.graph, self.items, streams, alone, places)
 
     def _moves_nothing(self, item: ScheduledItem) -> bool:
         """A view of a single value."""
@@ -173,8 +178,9 @@ class Forward(TaskList):
     def _node_seconds(self, item: ScheduledItem) -> list[float]:
         """How long each node of an item takes at once."""
         group = self.hardware.digital_group(item.nodes[0].group)
+        units = len(self.units_in_cores(group, self.seat(item))) or 1
         return [
-            digital_cost(self.hardware, group, self._work[node.name], self.dtype).seconds
+            digital_cost(self.hardware, group, self._work[node.name], self.dtype, units).seconds
             for node in item.nodes
         ]
 
@@ -206,11 +212,34 @@ class Forward(TaskList):
     def _seated(self, item: ScheduledItem) -> Seat:
         if item.block is not None:
             return item.block
+        if item.name not in self._node_seats:  # the same in whatever bands, alone or in one step with others
+            self._node_seats[item.name] = self._node_seat(item)
+        return self._node_seats[item.name]
+
+    def _node_seat(self, item: ScheduledItem) -> Seat:
+        """Where a digital node works."""
         node = item.nodes[0]
         if self._moves_nothing(item):
             source = self.seats.get(item.reads[0])
-            return node.group if isinstance(source, EnergyBlock) else source
+            if not isinstance(source, EnergyBlock):
+                return source
+        group = self.hardware.digital_group(node.group)
+        if group.place == "core" and item.reads and not self._work[node.name].products:
+            return self._in_cores(item, group)
         return node.group
+
+    def _in_cores(self, item: ScheduledItem, group: DigitalGroup) -> Seat:
+        """The cores that hold most of what a node reads, of equals the last made; else all units."""
+
+        def size(value: str) -> tuple[int, int]:
+            maker = self.maker.get(value)
+            return self.elements(value), -1 if maker is None else maker.position
+
+        largest = max(item.reads, key=size)
+        seat = self.seats.get(largest)
+        block = seat.id if isinstance(seat, EnergyBlock) else None
+        block = seat.block if isinstance(seat, CoreUnits) else block
+        return group.name if block is None or not self.cores(block) else CoreUnits(group.name, block)
 
     def _at_once(self, item: ScheduledItem, after: tuple[int, ...]) -> Task:
         """All of an item."""
@@ -238,7 +267,7 @@ class Forward(TaskList):
 
     def _node_run(self, item: ScheduledItem) -> DigitalRun:
         work = reduce(add, (self._work[node.name] for node in item.nodes))
-        run = self.digital_run(work, self.hardware.digital_group(item.nodes[0].group))
+        run = self.digital_run(work, self.hardware.digital_group(item.nodes[0].group), self.seat(item))
         if len(item.nodes) == 1:
             return run
         names, seconds = [node.name for node in item.nodes], self._node_seconds(item)

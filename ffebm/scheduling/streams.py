@@ -162,23 +162,28 @@ def _input_axis(graph: Graph, hardware: Hardware, items: Sequence[ScheduledItem]
 
 
 def fused(
-    graph: Graph, items: Sequence[ScheduledItem], streams: Streams, alone: Collection[str] = ()
+    graph: Graph,
+    items: Sequence[ScheduledItem],
+    streams: Streams,
+    alone: Collection[str] = (),
+    places: Sequence[str] = (),
 ) -> tuple[list[ScheduledItem], Streams]:
     """Digital nodes that hand their rows on as one item.
 
     A node is done in one step with the next one if that alone reads what it makes, the same rows, with the
-    same group of units, behind the same last block: so neither would wait for long.
+    same units, behind the same last block: so neither would wait for long.
 
     Args:
         graph: With energy blocks.
         items: Of the graph, in order, a node each.
         streams: How they stream.
         alone: Nodes that have a step of their own, by name.
+        places: Where each item is done; none: in its group of units.
 
     Returns:
         Items in order, and how they stream.
     """
-    handed = _handed_on(graph, items, streams, alone)
+    handed = _handed_on(graph, items, streams, alone, places or [item.nodes[0].group for item in items])
     into: dict[int, int] = {}
     together: dict[int, list[ScheduledItem]] = {}
     for item in reversed(items):
@@ -193,7 +198,11 @@ def fused(
 
 
 def _handed_on(
-    graph: Graph, items: Sequence[ScheduledItem], streams: Streams, alone: Collection[str]
+    graph: Graph,
+    items: Sequence[ScheduledItem],
+    streams: Streams,
+    alone: Collection[str],
+    places: Sequence[str],
 ) -> dict[int, int]:
     """For each item that is done in one step with its reader the position of that."""
     readers: dict[str, list[ScheduledItem]] = {}
@@ -217,7 +226,7 @@ def _handed_on(
             and reader.block is None
             and value not in graph.outputs
             and not {item.name, reader.name} & {*alone}
-            and item.nodes[0].group == reader.nodes[0].group
+            and places[item.position] == places[reader.position]
             and last[item.position] == last[reader.position]
             and read.rows == made.rows
             and {*read.reads.get(value, ())} == {Reach((same_rows(made.axis, made.rows),))}

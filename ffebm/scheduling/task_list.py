@@ -10,7 +10,7 @@ from ffebm.graph.graph import Graph
 from ffebm.graph.work import elements, rows
 from ffebm.hardware.description import DigitalGroup, Hardware
 from ffebm.hardware.groups import DataType
-from ffebm.hardware.routes import Routes
+from ffebm.hardware.routes import End, Route, Routes
 from ffebm.mapping.block_cost import BlockCost, PhaseCost
 from ffebm.mapping.digital_cost import DigitalWork, digital_cost, element_joules, transfer_cost
 from ffebm.plan.memory.held import Rows
@@ -30,7 +30,7 @@ class DigitalRun:
     """Work on a digital unit, all of it or in bands.
 
     Attributes:
-        unit: The unit.
+        units: The unit, or all over which it is shared out.
         work: All of it.
         cost: Of all of it.
         held: Joules of it that a larger batch leaves as they are.
@@ -38,7 +38,7 @@ class DigitalRun:
         shares: Part of the time that each of them takes, and the named one, which is last.
     """
 
-    unit: str
+    units: tuple[str, ...]
     work: DigitalWork
     cost: PhaseCost
     held: float
@@ -56,7 +56,7 @@ class DigitalRun:
         return Task(
             kind,
             name,
-            (self.unit,),
+            self.units,
             seconds,
             after,
             cost,
@@ -68,8 +68,22 @@ class DigitalRun:
         )
 
 
-Seat = EnergyBlock | str | None
-"""Where a value lies: on a block's tiles, with a group of digital units by name, or wherever it is read."""
+@dataclass(frozen=True)
+class CoreUnits:
+    """The digital units of the cores in which a block lies.
+
+    Attributes:
+        group: Theirs, by name.
+        block: Id of the block.
+    """
+
+    group: str
+    block: int
+
+
+Seat = EnergyBlock | CoreUnits | str | None
+"""Where a value lies: on a block's tiles, with digital units of its cores, with a group of digital units by
+name, or wherever it is read."""
 
 
 def apart(one: Seat, other: Seat) -> bool:
@@ -99,6 +113,15 @@ def repriced(tasks: Sequence[Task], hardware: Hardware, group: DigitalGroup, dty
     return found
 
 
+def _is_block(seat: Seat) -> bool:
+    return isinstance(seat, EnergyBlock)
+
+
+def _group(seat: Seat) -> str | None:
+    """The digital units where a value lies."""
+    return seat.group if isinstance(seat, CoreUnits) else seat  # type: ignore[return-value]
+
+
 class TaskList:
     """Collects tasks of a placed graph.
 
@@ -122,9 +145,10 @@ class TaskList:
         self.costs = {b.id: BlockCost(graph, hardware, b, self._vectors(b)) for b in graph.blocks}
         self._load = [0.0] * hardware.unit_count
         self._routes = Routes(hardware)
-        self._ways: dict[tuple[int | str | None, ...], tuple[tuple[str, ...], float]] = {}
+        self._ways: dict[tuple[End, End], Route] = {}
+        self._cores: dict[int, dict[int, int]] = {}
         self._elements: dict[str, int] = {}
-        self._carrying: dict[tuple[float, int | str | None, int | str | None], PhaseCost] = {}
+        self._carrying: dict[tuple[float, End, End, tuple[str, ...]], PhaseCost] = {}
 
     def _vectors(self, block: EnergyBlock) -> int:
         """Samples that settle in a block: its rows, where batch and sequence are one axis."""
@@ -170,20 +194,40 @@ class TaskList:
             rows: Of the value.
         """
         count = self.elements(name) if moved is None else moved
-        source, target = (
-            self.costs[end.id].tiles[0] if isinstance(end, EnergyBlock) else end for end in ends
-        )
+        source, target = (self._end(end) for end in ends)
         if (source, target) not in self._ways:
             self._ways[source, target] = self._routes.way(source, target)
-        units, hops = self._ways[source, target]
-        latency = self._routes.latency(hops)
-        alike = count, source, target  # as most bands of a value are
+        way = self._ways[source, target]
+        latency = self._routes.latency(way.longest)
+        groups = tuple(_group(end) or self.hardware.host.name for end in ends if not _is_block(end))
+        alike = count, source, target, groups  # as most bands of a value are
         if alike not in self._carrying:
-            groups = [end or self.hardware.host.name for end in ends if not isinstance(end, EnergyBlock)]
-            self._carrying[alike] = transfer_cost(self.hardware, count, self.dtype, (latency, hops), groups)
+            self._carrying[alike] = transfer_cost(
+                self.hardware, count, self.dtype, (latency, way.hops), groups, way.lanes
+            )
         cost = self._carrying[alike]
-        task = Task("transfer", name, units, cost.seconds, after, cost.cost, fixed_s=latency, rows=rows)
+        task = Task("transfer", name, way.units, cost.seconds, after, cost.cost, fixed_s=latency, rows=rows)
         return self.append(task, block)
+
+    def _end(self, seat: Seat) -> End:
+        """Where a value comes from or goes to: the first tile of a block, or one of each of its cores."""
+        if seat is None or isinstance(seat, str):
+            return seat
+        block = seat.block if isinstance(seat, CoreUnits) else seat.id
+        if not self.hardware.has_units_in_cores:
+            return self.costs[block].tiles[0]
+        return tuple(self.cores(block).values()) or self.costs[block].tiles[0]
+
+    def cores(self, block: int) -> dict[int, int]:
+        """The first tile of a block in each of its cores, by core; of a block outside of cores none."""
+        if block not in self._cores:
+            found: dict[int, int] = {}
+            for tile in self.costs[block].tiles:
+                core = self.hardware.core_of_tile(tile)
+                if core is not None:
+                    found.setdefault(core, tile)
+            self._cores[block] = found
+        return self._cores[block]
 
     def compute(
         self,
@@ -194,17 +238,31 @@ class TaskList:
         block: EnergyBlock | None = None,
         group: DigitalGroup | None = None,
     ) -> int:
-        """Some work on a group's least loaded unit; what belongs to no node is the host's."""
+        """Some work of a group; what belongs to no node is the host's."""
         run = self.digital_run(work, group or self.hardware.host)
         return self.append(run.task(kind, name, after), block)
 
-    def digital_run(self, work: DigitalWork, group: DigitalGroup) -> "DigitalRun":
-        """Some work on the unit of a group that has least to do."""
-        found = digital_cost(self.hardware, group, work, self.dtype)
-        unit = min(self.hardware.unit_numbers(group.name), key=lambda index: (self._load[index], index))
-        self._load[unit] += found.seconds
+    def digital_run(self, work: DigitalWork, group: DigitalGroup, seat: Seat = None) -> "DigitalRun":
+        """Some work on the unit of a group that has least to do, or shared out over those in cores."""
+        units = self.units_in_cores(group, seat)
+        found = digital_cost(self.hardware, group, work, self.dtype, len(units) or 1)
+        if not units:
+            numbers = self.hardware.unit_numbers(group.name)
+            units = (min(numbers, key=lambda index: (self._load[index], index)),)
+            self._load[units[0]] += found.seconds
         held = work.held * element_joules(self.hardware, group, self.dtype)
-        return DigitalRun(f"digital{unit}", work, found, held)
+        return DigitalRun(tuple(f"digital{unit}" for unit in units), work, found, held)
+
+    def units_in_cores(self, group: DigitalGroup, seat: Seat) -> tuple[int, ...]:
+        """The units over which work of a group is shared out at a seat; none if it is not."""
+        if group.place != "core":
+            return ()
+        numbers = self.hardware.unit_numbers(group.name)
+        return (
+            tuple(numbers[core] for core in self.cores(seat.block))
+            if isinstance(seat, CoreUnits)
+            else tuple(numbers)
+        )
 
     def tiles(self, block: EnergyBlock) -> tuple[str, ...]:
         """What a block keeps busy."""

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from ffebm import Plan, load_plan
 from ffebm import compile as compile_plan
 from ffebm.hardware.description import Core, Hardware
-from ffebm.hardware.routes import Routes, network_units
+from ffebm.hardware.routes import Route, Routes, network_units
 from tests.machines import round_numbers, seconds, with_tiles
 from tests.models import Builder
 
@@ -20,7 +20,7 @@ def mesh(count: int = 8) -> Hardware:
 
 def test_a_bus_is_one_channel() -> None:
     routes = Routes(round_numbers())
-    assert routes.way(None, 7) == routes.way(3, 4) == (("network",), 2.0)
+    assert routes.way(None, 7) == routes.way(3, 4) == Route(("network",), 2.0, 2.0)
     assert routes.latency(2.0) == 2.0
     assert network_units(round_numbers(), ["network", "network0", "tile1"]) == {"network"}
 
@@ -28,10 +28,10 @@ def test_a_bus_is_one_channel() -> None:
 def test_a_mesh_joins_what_is_near() -> None:
     """Eight tiles and a digital unit on a grid of 3 x 3, the unit in the last corner."""
     routes = Routes(mesh())
-    assert routes.way(0, 1) == (("network0", "network1"), 1.0)
-    assert routes.way(0, 5) == (("network0", "network5"), 3.0)
-    assert routes.way(None, 0) == routes.way(0, None) == (("network0", "network8"), 4.0)
-    assert routes.way(None, 7) == (("network7", "network8"), 1.0)
+    assert routes.way(0, 1) == Route(("network0", "network1"), 1.0, 1.0)
+    assert routes.way(0, 5) == Route(("network0", "network5"), 3.0, 3.0)
+    assert routes.way(None, 0) == routes.way(0, None) == Route(("network0", "network8"), 4.0, 4.0)
+    assert routes.way(None, 7) == Route(("network7", "network8"), 1.0, 1.0)
     assert routes.latency(4.0) == 8.0
 
 
@@ -42,8 +42,8 @@ def test_the_routers_of_a_mesh_are_units() -> None:
 
 def test_a_core_has_one_router() -> None:
     machine = with_tiles(mesh(), core=Core(tiles=4, issue=seconds(1.0)))
-    assert Routes(machine).way(3, 4) == (("network0", "network1"), 1.0)
-    assert Routes(machine).way(1, 3) == (("network0",), 1.0)
+    assert Routes(machine).way(3, 4) == Route(("network0", "network1"), 1.0, 1.0)
+    assert Routes(machine).way(1, 3) == Route(("network0",), 1.0, 1.0)
 
 
 def branches(hardware: Hardware) -> Plan:
@@ -65,7 +65,7 @@ def test_transfers_take_the_distance_of_their_ends() -> None:
     routes = Routes(mesh())
     for units, length, joules in found:
         tile = [int(u.removeprefix("network")) for u in units]
-        apart = hops.get(units) or routes.way(tile[0], None)[1]
+        apart = hops.get(units) or routes.way(tile[0], None).hops
         assert length == pytest.approx(2.0 * apart + bits / 16)
         assert joules == pytest.approx(bits * 0.25 * apart)
     assert any("network8" in s.units for s in moved)

@@ -7,15 +7,15 @@ from ffebm import Plan, load_hardware
 from ffebm import compile as compile_plan
 from ffebm.errors import HardwareError
 from ffebm.hardware.description import Core, Hardware
-from ffebm.mapping.cores import spread
+from ffebm.mapping.cores import Occupant, spread
 from ffebm.plan.schedule import Cost, Step
 from tests.machines import round_numbers, seconds, with_tiles
 from tests.models import Builder
 
 
-def cored(tiles: int, issue: float) -> Hardware:
+def cored(tiles: int, issue: float, count: int = 16) -> Hardware:
     """4 x 4 arrays, 10 s a read, so many of them a core."""
-    return with_tiles(round_numbers(count=16), core=Core(tiles=tiles, issue=seconds(issue)))
+    return with_tiles(round_numbers(count=count), core=Core(tiles=tiles, issue=seconds(issue)))
 
 
 def dense(hardware: Hardware | str, n_in: int, n_out: int, batch: int = 5) -> Plan:
@@ -42,12 +42,12 @@ def bands(plan: Plan) -> tuple[float, Cost]:
     [
         (4, 1.0, 50.0),  # the tiles are slower: 5 reads of 10 s
         (4, 20.0, 9 * 20 + 10),  # 5 vectors to each of two ranges of inputs, 20 s apart, and the last read
-        (2, 20.0, 9 * 20 + 10),  # both ranges of the same outputs share a core
+        (2, 20.0, 4 * 20 + 10),  # a range a core
         (1, 20.0, 4 * 20 + 10),  # a tile a core: each starts its own
     ],
 )
 def test_products_of_a_core_start_one_after_the_other(tiles: int, issue: float, expected: float) -> None:
-    step = free(dense(cored(tiles, issue), 8, 8))
+    step = free(dense(cored(tiles, issue, count=4), 8, 8))
     assert step.end_s - step.start_s == pytest.approx(expected)
 
 
@@ -103,38 +103,63 @@ def test_pimcomp_starts_a_product_of_a_core_every_200_ns() -> None:
 CORE = Core(tiles=4, issue=seconds(1.0))
 
 
-def cores_of(copies: list[tuple[str, int]], count: int, **products: int) -> dict[str, list[int]]:
-    """For each weight the copies on each of its cores; no tile is taken twice."""
-    numbers = spread(CORE, count, copies, products)
+def cores_of(arrays: list[Occupant], count: int, read: float = 0.0, **reads: int) -> dict[str, list[int]]:
+    """For each weight the products that each of its cores starts; no tile is taken twice."""
+    numbers = spread(CORE, count, arrays, reads, read)
     assert len(set(numbers)) == len(numbers)
     assert all(0 <= number < count for number in numbers)
-    held: dict[str, dict[int, set[int]]] = {}
-    for (weight, replica), number in zip(copies, numbers, strict=True):
-        held.setdefault(weight, {}).setdefault(number // 4, set()).add(replica)
+    held: dict[str, dict[int, set[tuple[int, object]]]] = {}
+    for what, number in zip(arrays, numbers, strict=True):
+        held.setdefault(what.weight, {}).setdefault(number // 4, set()).add((what.replica, what.inputs))
     return {weight: sorted(map(len, found.values())) for weight, found in held.items()}
 
 
 def test_copies_take_cores_that_would_be_idle() -> None:
-    copies = [("a", n) for n in range(4)] + [("b", n) for n in range(4)]
-    assert cores_of(copies, 8, a=100, b=10) == {"a": [4], "b": [4]}
-    assert cores_of(copies, 12, a=100, b=10) == {"a": [2, 2], "b": [4]}
-    assert cores_of(copies, 20, a=100, b=10) == {"a": [1, 1, 1, 1], "b": [4]}
-    assert cores_of(copies, 400, a=100, b=10) == {"a": [1, 1, 1, 1], "b": [1, 1, 1, 1]}
+    arrays = [Occupant("a", n) for n in range(4)] + [Occupant("b", n) for n in range(4)]
+    assert cores_of(arrays, 8, a=100, b=10) == {"a": [4], "b": [4]}
+    assert cores_of(arrays, 12, a=100, b=10) == {"a": [2, 2], "b": [4]}
+    assert cores_of(arrays, 20, a=100, b=10) == {"a": [1, 1, 1, 1], "b": [4]}
+    assert cores_of(arrays, 400, a=100, b=10) == {"a": [1, 1, 1, 1], "b": [1, 1, 1, 1]}
+
+
+def test_what_is_read_slowly_takes_no_more_cores() -> None:
+    """Two products, 1 s apart, start within one read of 2 s."""
+    assert cores_of([Occupant("a", n) for n in range(4)], 400, read=2.0) == {"a": [2, 2]}
+
+
+def test_ranges_of_inputs_take_cores_of_their_own() -> None:
+    """A copy of three ranges, one array each, and one of two ranges, three arrays each."""
+    narrow = [Occupant("a", 0, n) for n in range(3)]
+    assert cores_of(narrow, 4) == {"a": [3]}
+    assert cores_of(narrow, 8) == {"a": [1, 2]}
+    assert cores_of(narrow, 12) == {"a": [1, 1, 1]}
+    wide = [Occupant("a", 0, n) for _ in range(3) for n in range(2)]  # in the order of their outputs
+    assert cores_of(wide, 8) == {"a": [1, 1]}
+    assert spread(CORE, 8, wide, {}) == [0, 4, 1, 5, 2, 6]
+
+
+def test_a_range_that_is_wider_than_a_core_takes_several() -> None:
+    """Two ranges of six arrays: on three cores both start in one of them, on four in none."""
+    wide = [Occupant("a", 0, n) for _ in range(6) for n in range(2)]
+    assert cores_of(wide, 12) == {"a": [1, 1, 2]}
+    assert cores_of(wide, 400) == {"a": [1, 1, 1, 1]}
 
 
 def test_a_copy_stays_in_one_core_if_it_fits() -> None:
-    """Copies of three arrays; a copy of six takes two cores."""
-    threes = [("a", n) for n in range(2) for _ in range(3)]
+    """Copies of three arrays with the same inputs; a copy of six takes two cores."""
+    threes = [Occupant("a", n) for n in range(2) for _ in range(3)]
     assert cores_of(threes, 40, a=10) == {"a": [1, 1]}
-    sixes = [("a", n) for n in range(2) for _ in range(6)]
+    sixes = [Occupant("a", n) for n in range(2) for _ in range(6)]
     numbers = spread(CORE, 40, sixes, {"a": 10})
     assert [{number // 4 for number in numbers[n : n + 6]} for n in (0, 6)] == [{0, 1}, {2, 3}]
 
 
 def test_arrays_stay_in_order_where_cores_are_too_few() -> None:
-    copies = [("a", 0), ("b", 0), ("c", 0)]
-    assert spread(CORE, 8, copies, {}) == [0, 1, 2]
-    assert spread(CORE, 12, copies, {}) == [0, 4, 8]
+    arrays = [Occupant("a"), Occupant("b"), Occupant("c")]
+    assert spread(CORE, 8, arrays, {}) == [0, 1, 2]
+    assert spread(CORE, 12, arrays, {}) == [0, 4, 8]
+    by_outputs = [Occupant("a", 0, 0), Occupant("b"), Occupant("a", 0, 1), Occupant("a", 0, 0)]
+    assert spread(CORE, 4, by_outputs, {}) == [0, 3, 2, 1]
 
 
 def test_spread_copies_take_less_time() -> None:

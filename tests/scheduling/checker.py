@@ -78,7 +78,7 @@ def data_problems(plan: Plan, schedule: Schedule) -> Iterator[str]:
     for block in plan.blocks:
         made_by.update(dict.fromkeys(block.outputs, ("free", block.name)))
         reads["free", block.name] = list(block.inputs)
-    places = _places(plan)
+    places = _places(plan, schedule)
     seats = {node.name: places.get(node.outputs[0]) for node in plan.nodes}
     there = {port.name for port in plan.inputs} | made_by.keys()  # the rest are constants
     for step in schedule.steps:
@@ -91,8 +91,13 @@ def data_problems(plan: Plan, schedule: Schedule) -> Iterator[str]:
             inside.update(outputs.get(name, []))
 
 
-def _places(plan: Plan) -> dict[str, str]:
-    """The block or the group of digital units where a value lies; inputs are wherever a digital unit is."""
+def _places(plan: Plan, schedule: Schedule) -> dict[str, str]:
+    """The block or the digital units where a value lies; inputs are wherever a digital unit is.
+
+    Digital units are a group, or of one in cores those that have made the value.
+    """
+    inside = {group.name for group in plan.hardware.digital if group.place == "core"}
+    done_on = {name: step.units for step in schedule.steps if step.kind == "digital" for name in step.nodes}
     places = {value: block.name for block in plan.blocks for value in block.outputs}
     given = {port.name for port in plan.inputs}
     from_tiles = set(places)
@@ -103,7 +108,8 @@ def _places(plan: Plan) -> dict[str, str]:
             if stays and sources <= given:
                 given.update(node.outputs)
             else:
-                place = places[sources.pop()] if stays else node.group
+                units = f" {done_on.get(node.name)}" if node.group in inside else ""
+                place = places[sources.pop()] if stays else f"{node.group}{units}"
                 places.update(dict.fromkeys(node.outputs, place))
     return places
 
