@@ -6,8 +6,9 @@ and one read. Partial sums of a core add up in it, and cross the network from co
 
 Before parts are placed, bundles count as filling cores one by one, those that take the same inputs behind
 each other: what a placement then gives may be a core more. A placement spreads copies of a weight, and then
-the ranges of inputs of each copy, over cores that would else be idle, those first that keep their ports
-busiest, as long as products start more slowly than they are read.
+the ranges of inputs of each copy, over cores as long as products start more slowly than they are read: over
+cores of its own, the weights first that keep their ports busiest, or where these are too few over cores that
+weights share, those first that have least to do.
 """
 
 import heapq
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 
 from ffebm.graph.graph import Graph, Part
 from ffebm.hardware.description import AnalogGroup, Core, Hardware
-from ffebm.mapping.layout import Bundle
+from ffebm.mapping.layout import Bundle, Layout, bundles_of
 
 Home = int | tuple[str, int, int]
 """Where partial sums add up: a core, or a tile; a bundle that has no place yet is a tile of its own."""
@@ -134,7 +135,7 @@ class _Way:
     products: int
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Weight:
     """The arrays of a weight.
 
@@ -142,18 +143,11 @@ class _Weight:
         copies: The arrays of each copy, for each range of inputs.
         reads: That a copy takes for a sample.
         ways: How it may lie, the fewest cores first; each has fewer products than the one before.
-        chosen: Which of the ways it takes.
     """
 
     copies: list[list[list[int]]]
     reads: float
     ways: list[_Way]
-    chosen: int = 0
-
-    @property
-    def way(self) -> _Way:
-        """How it lies."""
-        return self.ways[self.chosen]
 
 
 def spread(
@@ -169,7 +163,8 @@ def spread(
         read: Seconds of one.
 
     Returns:
-        A tile for each array: in order, where cores are too few for each weight to have its own.
+        A tile for each array: of cores of its weight's own, where these are too few of shared ones, and
+        where it fits into none of these in order.
     """
     held: dict[str, dict[int, dict[Hashable, list[int]]]] = {}
     for array, what in enumerate(arrays):
@@ -178,25 +173,122 @@ def spread(
     weights = []
     for weight, replicas in held.items():
         copies = [list(ranges.values()) for ranges in replicas.values()]
-        weights.append(_Weight(copies, reads.get(weight, 1) / len(copies), _ways(core, copies)))
-    spare = count // core.tiles - sum(weight.way.cores for weight in weights)
+        size, longest = max(sum(map(len, copy)) for copy in copies), max(copies, key=len)
+        ways = _ways(core, len(copies), size, longest)
+        weights.append(_Weight(copies, reads.get(weight, 1) / len(copies), ways))
+    numbers = _own(core, count, weights, read) or _shared(core, count, weights, read)
+    if numbers is not None:
+        return [numbers[array] for array in range(len(arrays))]
+    order = [array for weight in weights for copy in weight.copies for some in copy for array in some]
+    return [number for _, number in sorted(zip(order, range(len(order)), strict=True))]
+
+
+def _own(core: Core, count: int, weights: Sequence[_Weight], read: float) -> dict[int, int] | None:
+    """The tile of each array, each weight in cores of its own, if there are enough.
+
+    Those that would be idle go to the weights that keep them busiest.
+    """
+    spare = count // core.tiles - sum(weight.ways[0].cores for weight in weights)
     if spare < 0:
-        inputs = (some for weight in weights for copy in weight.copies for some in copy)
-        order = [array for some in inputs for array in some]
-        return [number for _, number in sorted(zip(order, range(len(order)), strict=True))]
-    _widen(core, weights, spare, read)
-    return _numbers(core, weights, len(arrays))
+        return None
+    chosen = _widened(core, weights, spare, read)
+    numbers, first = dict[int, int](), 0
+    for weight, way in zip(weights, chosen, strict=True):
+        for home, arrays in enumerate(_homes(core, weight, way)):
+            numbers.update((array, (first + home) * core.tiles + n) for n, array in enumerate(arrays))
+        first += way.cores
+    return numbers
 
 
-def _ways(core: Core, copies: Sequence[Sequence[Sequence[int]]]) -> list[_Way]:
-    """How copies may lie: several in a core, each in one, or each over several."""
-    size = max(sum(map(len, copy)) for copy in copies)
-    longest = max(copies, key=len)
+def _shared(core: Core, count: int, weights: Sequence[_Weight], read: float) -> dict[int, int] | None:
+    """The tile of each array, each weight in the cores that have least to do; None if some do not fit.
+
+    A weight takes as many cores as its reads need; those with most arrays a core come first.
+    """
+    cores = count // core.tiles
+    room, busy = [core.tiles] * cores, [0.0] * cores
+    numbers: dict[int, int] = {}
+    laid: list[tuple[float, list[list[int]]]] = []
+    for weight in weights:
+        able = [way for way in weight.ways if way.cores <= cores]
+        if not able:
+            return None
+        way = next((way for way in able if way.products * core.issue.value <= read), able[-1])
+        homes = sorted(_homes(core, weight, way), key=len, reverse=True)
+        laid.append((_seconds(core, weight, way, read), homes))
+    for seconds, homes in sorted(laid, key=lambda each: -len(each[1][0])):
+        idle = sorted(range(cores), key=lambda home: busy[home])
+        for arrays in homes:
+            home = next((home for home in idle if room[home] >= len(arrays)), None)
+            if home is None:
+                return None
+            idle.remove(home)
+            start = (home + 1) * core.tiles - room[home]
+            numbers.update((array, start + n) for n, array in enumerate(arrays))
+            room[home] -= len(arrays)
+            busy[home] += seconds
+    return numbers
+
+
+def _seconds(core: Core, weight: _Weight, way: _Way, read: float) -> float:
+    """How long the busiest core of a weight takes for a sample."""
+    return weight.reads * max(read, way.products * core.issue.value)
+
+
+def _homes(core: Core, weight: _Weight, way: _Way) -> list[list[int]]:
+    """The arrays of each core of a weight, whose copies are dealt to them."""
+    homes: list[list[int]] = [[] for _ in range(way.cores)]
+    for place, copy in enumerate(weight.copies):
+        start = place * way.apart % way.cores
+        for _, array, home in _dealt(core, copy, way.apart):
+            homes[start + home].append(array)
+    return homes
+
+
+class CoreCounts:
+    """How many cores a layout takes, whose arrays are not shared with others.
+
+    Args:
+        core: What a core is.
+        layout: With its copies.
+        read: Seconds of one read.
+    """
+
+    def __init__(self, core: Core, layout: Layout, read: float) -> None:
+        bundles = bundles_of(layout.copies(1).parts())
+        ranges: dict[Hashable, list[int]] = {}
+        for array, bundle in enumerate(bundles):
+            ranges.setdefault((bundle.parts[0].group, bundle.parts[0].inputs), []).append(array)
+        self._turns = max(bundle.turns for bundle in bundles)
+        self._copies = layout.replicas
+        ways = _ways(core, layout.replicas, len(bundles), list(ranges.values()))
+        self._ways = [(max(read, way.products * core.issue.value), way.cores) for way in ways]
+
+    def within(self, vectors: int, seconds: float) -> int | None:
+        """The fewest cores on which a sample takes at most some seconds; None if no number is enough.
+
+        Args:
+            vectors: Of a sample.
+            seconds: For all of them.
+        """
+        reads = -(-vectors // self._copies) * self._turns
+        return next((cores for each, cores in self._ways if reads * each <= seconds), None)
+
+
+def _ways(core: Core, copies: int, size: int, longest: Sequence[Sequence[int]]) -> list[_Way]:
+    """How copies may lie: several in a core, each in one, or each over several.
+
+    Args:
+        core: What a core is.
+        copies: How many.
+        size: Arrays of the largest.
+        longest: The arrays of the one with most ranges of inputs, for each of these.
+    """
     found: list[_Way] = []
-    for together in range(min(core.tiles // size, len(copies)), 0, -1):
-        cores = -(-len(copies) // together)
+    for together in range(min(core.tiles // size, copies), 0, -1):
+        cores = -(-copies // together)
         if not found or cores > found[-1].cores:
-            found.append(_Way(together, 1, cores, -(-len(copies) // cores) * len(longest)))
+            found.append(_Way(together, 1, cores, -(-copies // cores) * len(longest)))
     fewest, most = -(-size // core.tiles), sum(-(-len(arrays) // core.tiles) for arrays in longest)
     for apart in range(max(2, fewest), max(fewest, most) + 1):
         if found and -(-len(longest) // apart) >= found[-1].products:
@@ -206,7 +298,7 @@ def _ways(core: Core, copies: Sequence[Sequence[Sequence[int]]]) -> list[_Way]:
             starts[home].add(number)
         products = max(map(len, starts.values()))
         if not found or products < found[-1].products:
-            found.append(_Way(1, apart, len(copies) * apart, products))
+            found.append(_Way(1, apart, copies * apart, products))
     return found
 
 
@@ -226,36 +318,19 @@ def _dealt(core: Core, copy: Sequence[Sequence[int]], apart: int) -> Iterator[tu
             yield number, array, home
 
 
-def _widen(core: Core, weights: Sequence[_Weight], spare: int, read: float) -> None:
-    """Give cores to the weight whose busiest core takes longest, as long as that helps."""
-
-    def seconds(weight: _Weight) -> float:
-        return weight.reads * max(read, weight.way.products * core.issue.value)
-
-    queue = [(-seconds(weight), index) for index, weight in enumerate(weights)]
+def _widened(core: Core, weights: Sequence[_Weight], spare: int, read: float) -> list[_Way]:
+    """The ways of weights with more cores for the one whose busiest takes longest, as long as that helps."""
+    chosen = [0] * len(weights)
+    queue = [(-_seconds(core, weight, weight.ways[0], read), n) for n, weight in enumerate(weights)]
     heapq.heapify(queue)
     while queue:
         _, index = heapq.heappop(queue)
-        weight = weights[index]
-        if weight.way is weight.ways[-1] or weight.way.products * core.issue.value <= read:
+        weight, way = weights[index], weights[index].ways[chosen[index]]
+        if way is weight.ways[-1] or way.products * core.issue.value <= read:
             continue
-        more = weight.ways[weight.chosen + 1].cores - weight.way.cores
-        if more <= spare:
-            spare -= more
-            weight.chosen += 1
-            heapq.heappush(queue, (-seconds(weight), index))
-
-
-def _numbers(core: Core, weights: Iterable[_Weight], count: int) -> list[int]:
-    """Tiles of arrays: copies of a weight are dealt to its cores."""
-    numbers, first = [0] * count, 0
-    for weight in weights:
-        way = weight.way
-        taken = [0] * way.cores
-        for place, copy in enumerate(weight.copies):
-            start = place * way.apart % way.cores
-            for _, array, home in _dealt(core, copy, way.apart):
-                numbers[array] = (first + start + home) * core.tiles + taken[start + home]
-                taken[start + home] += 1
-        first += way.cores
-    return numbers
+        wider = weight.ways[chosen[index] + 1]
+        if wider.cores - way.cores <= spare:
+            spare -= wider.cores - way.cores
+            chosen[index] += 1
+            heapq.heappush(queue, (-_seconds(core, weight, wider, read), index))
+    return [weight.ways[number] for weight, number in zip(weights, chosen, strict=True)]

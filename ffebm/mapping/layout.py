@@ -120,6 +120,13 @@ class Layout:
         """The same with so many replicas."""
         return replace(self, replicas=replicas)
 
+    @property
+    def ranges(self) -> int:
+        """Ranges of inputs of a replica that start products of their own."""
+        if self._whole:
+            return sum(1 for _ in _counts(self.groups, self.together * self.turns))
+        return self.groups * len(self.inputs)
+
     def vectors(self, count: int) -> int:
         """Vectors that the busiest replica takes of `count` of a sample."""
         return _up(count, self.replicas)

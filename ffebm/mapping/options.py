@@ -238,8 +238,9 @@ class _Pricing:
             copies = max(layout.replicas for layout in copied)
             prices = []
             for number, (block, (seconds, price)) in enumerate(zip(self.blocks, once, strict=True)):
-                if copies > 1:
+                if copies > 1 or group.core is not None:
                     seconds = self._phase(group, block, copied, whole=False)[0]
+                    seconds = max(seconds, self._starting(group, block, copied))
                 own = sum(room[layout.weight] * layout.replicas for layout in copied) if number == 0 else 0.0
                 fetch = price.seconds - price.interval
                 prices.append(
@@ -253,6 +254,19 @@ class _Pricing:
                 )
             takes = sum(roomy[layout.weight] * layout.replicas for layout in copied)
             yield Option(group.name, copied, tuple(prices), takes)
+
+    def _starting(self, group: AnalogGroup, block: EnergyBlock, layouts: Sequence[Layout]) -> float:
+        """How long all cores together take at least to start the products of a block."""
+        if group.core is None:
+            return 0.0
+        cores, starts = group.count // group.core.tiles, 0
+        for layout in layouts:
+            products = layout.replicas * layout.ranges
+            for linear, interaction in self._uses[layout.weight]:
+                if any(interaction == own for _, own in block.interactions()):
+                    reads = layout.vectors(positions(interaction, linear)) * layout.turns
+                    starts += reads * -(-products // cores)
+        return self.run.batch * starts * group.core.issue.value
 
     def _copied(
         self, group: AnalogGroup, layouts: Sequence[Layout], windows: Mapping[str, int]

@@ -154,12 +154,17 @@ def test_a_copy_stays_in_one_core_if_it_fits() -> None:
     assert [{number // 4 for number in numbers[n : n + 6]} for n in (0, 6)] == [{0, 1}, {2, 3}]
 
 
-def test_arrays_stay_in_order_where_cores_are_too_few() -> None:
+def test_weights_share_cores_that_have_least_to_do() -> None:
+    """Three weights on two cores: the one that is read most has one for itself."""
     arrays = [Occupant("a"), Occupant("b"), Occupant("c")]
-    assert spread(CORE, 8, arrays, {}) == [0, 1, 2]
+    assert spread(CORE, 8, arrays, {"a": 3, "b": 9, "c": 3}) == [0, 4, 1]
     assert spread(CORE, 12, arrays, {}) == [0, 4, 8]
-    by_outputs = [Occupant("a", 0, 0), Occupant("b"), Occupant("a", 0, 1), Occupant("a", 0, 0)]
-    assert spread(CORE, 4, by_outputs, {}) == [0, 3, 2, 1]
+
+
+def test_arrays_stay_in_order_where_they_fit_in_no_core() -> None:
+    """The only core is too small for both weights, though the tiles are not."""
+    arrays = [Occupant("a", 0, 0), Occupant("b"), Occupant("a", 0, 1), Occupant("a", 0, 0), Occupant("b")]
+    assert spread(CORE, 5, arrays, {}) == [0, 3, 2, 1, 4]
 
 
 def test_spread_copies_take_less_time() -> None:

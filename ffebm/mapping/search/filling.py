@@ -12,6 +12,7 @@ from ffebm.mapping.options import Choosing, Option
 from ffebm.mapping.packing import APART, Box, pack
 from ffebm.mapping.search.goal import OBJECTIVES, Goal
 from ffebm.mapping.search.known import Known
+from ffebm.mapping.search.over_cores import OverCores
 from ffebm.mapping.tile_counts import boxes_of, tile_counts, ways_of
 from ffebm.plan.mapping import Objective
 
@@ -152,6 +153,8 @@ class Filling:
         def within(seconds: float) -> tuple[int, ...]:
             return tuple(some.within(n, seconds) for some, n in zip(self.choosing, picked, strict=True))
 
+        over_cores = OverCores(self.hardware, self.choosing)
+        yield from over_cores.mappings(picked, lambda found: self.packs(found, apart=True))
         options = chain.from_iterable(some.options for some in self.choosing)
         times = sorted({option.seconds for option in options if option.group})
         least = bisect_left(times, True, key=lambda seconds: self.packs(within(seconds), apart=True))
