@@ -50,8 +50,13 @@ def random_machine(seed: int) -> Hardware:
 
 
 def search(seed: int, goal: Goal) -> Search:
+    """The search that the partition would make for a random graph."""
+    return search_of(random_model(seed), random_machine(seed), goal)
+
+
+def search_of(model: ModelProto, hardware: Hardware, goal: Goal) -> Search:
     """The search that the partition would make."""
-    graph, hardware = from_onnx(random_model(seed), {}).graph, random_machine(seed)
+    graph = from_onnx(model, {}).graph
     order = pass_order(Options())
     at = next(n for n, step in enumerate(order) if isinstance(step, Partition))
     run_passes(graph, hardware, order[:at], None)
