@@ -26,8 +26,7 @@ SLOWER: dict[Objective, tuple[float, ...]] = dict.fromkeys(OBJECTIVES, (1.0, 1.5
 """How often the least time that every block can keep a block may take; the default objective tries two.
 
 Copies that are fewer are less idle, and share fewer tiles and cores. ResNet-50 on `isaac` takes 2.29 ms by 1,
-1.98 by 1.5, 2.14 by 2 (docs/scheduling.md); of SqueezeNet on `pimcomp` a further sample adds 285 us by 1, 224
-by 3 (docs/mapping.md)."""
+1.98 by 1.5, 2.14 by 2 (docs/scheduling.md)."""
 
 
 @dataclass(frozen=True)
