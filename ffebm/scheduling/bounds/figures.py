@@ -20,9 +20,12 @@ def least_value(objective: Objective, tasks: list[Task], hardware: Hardware, *, 
         tasks: Of one inference, before memories have their price.
         hardware: The machine.
         chains: Tasks that wait for each other take their sum. Not so of uncut layers, whose bands may overlap
-            in a schedule; what these have to do, and take, is no less in bands.
+            in a schedule; what these have to do, and take, is no less in bands. Units of a group may share it
+            out otherwise there, where several nodes are done in one step.
     """
     busy = work_of_units(tasks)
+    if not chains:
+        busy = _however_shared(busy, hardware)
     interval = max(busy.values(), default=0.0)
     if objective == "throughput":
         return interval
@@ -33,3 +36,15 @@ def least_value(objective: Objective, tasks: list[Task], hardware: Hardware, *, 
     unpaid = math.fsum(task.cost.memory for task in tasks if task.kind == "transfer")
     joules = billed - unpaid + watts(hardware, frozenset(busy)) * seconds
     return value_of(objective, Measured(seconds, joules, interval))
+
+
+def _however_shared(busy: dict[str, float], hardware: Hardware) -> dict[str, float]:
+    """What units have to do at least, and which are powered, whichever of a group does what."""
+    least = dict(busy)
+    for group in hardware.digital:
+        if group.place == "apart":
+            units = [f"digital{number}" for number in hardware.unit_numbers(group.name)]
+            seconds = [least.pop(unit) for unit in units if unit in least]
+            if seconds:
+                least[units[0]] = math.fsum(seconds) / len(units)
+    return least

@@ -1,6 +1,7 @@
 """Bounds of what objectives make small, against schedules with all that memories add."""
 
 import pytest
+from msgspec.structs import replace
 
 from ffebm.hardware.description import Hardware, load_hardware
 from ffebm.hardware.silicon import watts
@@ -37,3 +38,19 @@ def test_no_schedule_takes_less_wherever_values_lie(machine: Hardware, digital: 
             assert least <= value * (1 + SLACK)
             tight += least > 0.8 * value
     assert tight > 0
+
+
+def test_what_is_done_in_one_step_may_be_shared_out_otherwise() -> None:
+    """Of three units one may do two nodes in a step that two would do; no bound of the uncut counts on it."""
+    machine = load_hardware("reference")
+    machine = replace(machine, digital=(replace(machine.digital[0], count=3),))
+    otherwise = 0
+    for model in (activated_first(), *map(random_model, range(8))):
+        graph = placed(model, machine, Options(replicas=1, digital=("*",)))
+        uncut = inference_tasks(graph, machine, SETTLE, most_bands=1)
+        cut = inference_tasks(graph, machine, SETTLE, most_steps=12)
+        otherwise += any(task.fused for task in cut)
+        for objective in OBJECTIVES:
+            least = least_value(objective, uncut, machine, chains=False)
+            assert least <= least_value(objective, cut, machine) * (1 + SLACK)
+    assert otherwise > 0
