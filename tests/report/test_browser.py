@@ -172,20 +172,103 @@ def test_tiles_show_pieces_and_conductances(digits: Plan, show: Open) -> None:
     assert "downsampled" in tab.inner_text("#tile-facts")
 
 
-PAINTED = """() =>
-  [...document.querySelectorAll("#tile-grid canvas")].filter((canvas) => canvas.width !== 300).length"""
+GRID = """() => [...document.querySelectorAll("#tile-grid button")].map((one) => Number(one.dataset.tile))"""
 
 
-def test_thumbnails_are_painted_where_they_are_seen(deep: Plan, show: Open) -> None:
+def test_thumbnails_are_there_where_they_are_seen(deep: Plan, show: Open) -> None:
     tab = show(deep)
     tab.set_viewport_size({"width": 700, "height": 420})
     tab.click("#tiles-tab")
-    tab.wait_for_function(f"() => ({PAINTED})() > 0")
-    assert tab.evaluate(PAINTED) < len(deep.tiles)
+    every = [tile.id for tile in deep.tiles]
+    first = tab.evaluate(GRID)
+    assert first == every[: len(first)]
+    assert 0 < len(first) < len(every)
+    assert tab.evaluate(
+        "() => [...document.querySelectorAll('#tile-grid canvas')].every((one) => one.width !== 300)"
+    )
+    high = tab.eval_on_selector("#tile-grid", "grid => grid.scrollHeight")
     tab.eval_on_selector("#tile-grid", "grid => grid.scrollTo(0, grid.scrollHeight)")
-    tab.wait_for_function("() => [...document.querySelectorAll('#tile-grid canvas')].at(-1).width !== 300")
+    tab.wait_for_selector(f'#tile-grid [data-tile="{every[-1]}"]')
+    last = tab.evaluate(GRID)
+    assert last == every[-len(last) :]
+    assert tab.eval_on_selector("#tile-grid", "grid => grid.scrollHeight") == high
+    end = tab.locator(f'#tile-grid [data-tile="{every[-1]}"]').bounding_box()
+    room = tab.locator("#tile-grid").bounding_box()
+    assert end is not None
+    assert room is not None
+    assert end["y"] + end["height"] <= room["y"] + room["height"]
     tab.evaluate("dispatchEvent(new Event('beforeprint'))")
-    assert tab.evaluate(PAINTED) == len(deep.tiles)
+    assert tab.evaluate(GRID) == every
+
+
+def test_the_keyboard_walks_through_all_tiles(deep: Plan, show: Open) -> None:
+    tab = show(deep)
+    tab.set_viewport_size({"width": 700, "height": 420})
+    tab.click("#tiles-tab")
+    tab.focus("#tile-grid button")
+    walked = []
+    for _ in deep.tiles:
+        walked.append(tab.evaluate("Number(document.activeElement.dataset.tile)"))
+        tab.keyboard.press("Tab")
+        tab.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
+    assert walked == [tile.id for tile in deep.tiles]
+
+
+def test_a_node_opens_a_tile_far_down(deep: Plan, show: Open) -> None:
+    tab = show(deep)
+    tile = deep.tiles[-1].id
+    holder = next(one for one in facts(deep).nodes if tile in one.tiles)
+    tab.fill("#search", holder.name)
+    tab.press("#search", "Enter")
+    tab.get_by_role("button", name=f"tile {tile}", exact=True).click()
+    assert tab.evaluate("document.activeElement.dataset.tile") == str(tile)
+    assert tab.inner_text("#tile-facts h2") == f"tile {tile}"
+    assert tab.get_attribute(f'#tile-grid [data-tile="{tile}"]', "aria-pressed") == "true"
+
+
+def test_a_view_fits_a_window_that_changed_behind_it(deep: Plan, show: Open) -> None:
+    tab = show(deep)
+    for view in ("tiles", "timeline", "nodes"):
+        tab.click(f"#{view}-tab")
+    tab.set_viewport_size({"width": 800, "height": 420})
+    for view, inner, outer in (
+        ("timeline", "#timeline", "#lanes"),
+        ("tiles", "#tile-grid > div", "#tile-grid"),
+    ):
+        tab.click(f"#{view}-tab")
+        width = "document.querySelector('{}').clientWidth"
+        assert tab.evaluate(width.format(inner)) <= tab.evaluate(width.format(outer))
+    columns = tab.eval_on_selector(
+        "#tile-grid > div", "one => getComputedStyle(one).gridTemplateColumns.split(' ')"
+    )
+    assert all(float(one.removesuffix("px")) >= 100 for one in columns)
+
+
+def test_the_tiles_of_a_node_are_ranges(show: Open) -> None:
+    b = Builder()
+    x = b.node("MatMul", b.input("x", "N", 1100), b.weight(1100, 16))
+    plan = compile_model(b.model(b.node("MatMul", b.node("Softmax", x), b.weight(16, 4))), replicas=1)
+    tab = show(plan)
+    tab.click("#nodes-tab")
+    titles = tab.eval_on_selector_all(
+        "#node-rows tbody tr[aria-rowindex]", "all => all.map(one => one.children[8].title)"
+    )
+    long, one = (one.tiles for one in facts(plan).nodes if one.tiles)
+    assert len(long) > 2
+    assert list(long) == list(range(long[0], long[-1] + 1))
+    assert [title for title in titles if title] == [f"{long[0]}\u2013{long[-1]}", f"{one[0]}"]
+
+
+def test_tables_keep_their_room_in_a_low_window(digits: Plan, show: Open) -> None:
+    tab = show(digits)
+    tab.set_viewport_size({"width": 1366, "height": 560})
+    for view, rows in (("bill", "#bill-rows"), ("nodes", "#node-rows")):
+        tab.click(f"#{view}-tab")
+        tab.eval_on_selector(f"#{view}-view", "view => view.scrollTo(0, view.scrollHeight)")
+        inside = tab.locator(rows).bounding_box()
+        assert inside is not None
+        assert inside["height"] >= 200
+        assert inside["y"] + inside["height"] <= 560
 
 
 def test_the_schedule_switches_everywhere(digits: Plan, show: Open) -> None:

@@ -14,8 +14,7 @@ class BillView {
     const steps = this.bill.kinds.filter((row) => row.steps).sort((a, b) => b.seconds - a.seconds);
     this.shares(byId("time-kinds"), steps.map((row) => [row.name, row.seconds, "s", this.model.facts.time_basis[row.name], `Time of ${plural(row.steps, "step")}`]));
     this.table = new Table(byId("bill-rows"), this.columns(), this.bill.parts, "costs by part");
-    this.table.sort(3);
-    this.table.sort(3);
+    this.table.sort(3, false);
   }
 
   shares(place, rows) {

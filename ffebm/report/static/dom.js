@@ -22,10 +22,20 @@ function quantity(value, unit) {
     if (Math.abs(value) >= 10 ** power) return `${digits(value / 10 ** power)} ${prefix}${unit}`;
   return `${digits(value)} ${unit}`;
 }
-const count = (value) => value.toLocaleString("en-US");
+const grouped = new Intl.NumberFormat("en-US");
+const count = (value) => grouped.format(value);
 const share = (part, whole) => (whole ? `${((100 * part) / whole).toFixed(1)} %` : "-");
 const shapeText = (shape) => (shape === null ? "?" : shape.length ? shape.join("×") : "scalar");
 const plural = (n, word) => `${count(n)} ${word}${n === 1 ? "" : "s"}`;
+/* Numbers in their order, runs of them as first–last. */
+function ranges(numbers) {
+  const runs = [];
+  for (const number of numbers) {
+    const last = runs[runs.length - 1];
+    if (last && number === last[1] + 1) last[1] = number; else runs.push([number, number]);
+  }
+  return runs.map(([first, last]) => (last > first + 1 ? `${first}–${last}` : last > first ? `${first}, ${last}` : String(first))).join(", ");
+}
 function amount(n) {
   for (const [power, prefix] of [[9, "G"], [6, "M"], [3, "k"]])
     if (n >= 10 ** power) return `${digits(n / 10 ** power, 3)} ${prefix}`;
@@ -128,15 +138,16 @@ function watchTheme() {
 /* Text cut to a width, measured. */
 const ruler = document.createElement("canvas").getContext("2d");
 const FONTS = { op: "600 12px", name: "11px", dim: "10.5px" };
+const family = getComputedStyle(document.body).fontFamily; // asked once: each question may lay out the page anew
 const widths = new Map();
 function wide(text, font) {
-  ruler.font = `${FONTS[font]} ${getComputedStyle(document.body).fontFamily}`;
+  ruler.font = `${FONTS[font]} ${family}`;
   return ruler.measureText(text).width;
 }
 function fit(text, room, font) {
   const key = `${font}|${room}|${text}`;
   if (!widths.has(key)) {
-    ruler.font = `${FONTS[font]} ${getComputedStyle(document.body).fontFamily}`;
+    ruler.font = `${FONTS[font]} ${family}`;
     let kept = text.slice(0, 120);
     if (ruler.measureText(kept).width > room || kept.length < text.length) {
       let low = 0, high = kept.length;

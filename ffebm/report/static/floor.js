@@ -1,6 +1,7 @@
 /* The tiles: what lies where on each crossbar, and its conductances. */
 
 const TINTS = ["k-free", "k-digital", "k-contrast", "k-update", "k-nudged", "k-digital_backward"];
+const THUMB = { width: 92, least: 104, text: 48, gap: 8 }; // pixels: of the picture, of its frame, of what is written below, between frames
 
 class FloorView {
   constructor(model, app) {
@@ -12,20 +13,47 @@ class FloorView {
     for (const input of document.querySelectorAll("input[name=floor]"))
       input.addEventListener("change", () => { this.mode = input.value; this.draw(); });
     byId("tile-large").addEventListener("mousemove", (event) => this.point(event));
-    this.waiting = new Map();
-    this.near = new IntersectionObserver((entries) => entries.forEach((entry) => { if (entry.isIntersecting) this.paint(entry.target); }),
-      { root: byId("tile-grid"), rootMargin: "400px" });
+    this.grid = byId("tile-grid");
+    this.paper = false;
+    this.grid.addEventListener("scroll", () => this.fillGrid());
+    this.room = el("div");
+    this.grid.replaceChildren(this.tiles.size ? this.room : el("p", {}, "No tile is in use: every node is digital."));
   }
 
-  /* Thumbnails wait until they come near the window: a machine has thousands of tiles. */
   draw() {
-    const grid = byId("tile-grid");
-    this.near.disconnect();
-    this.waiting.clear();
-    grid.replaceChildren(...this.model.facts.tiles.map((tile) => this.thumbnail(tile)));
-    if (!this.tiles.size) grid.append(el("p", {}, "No tile is in use: every node is digital."));
+    this.shown = new Map();
+    this.room.replaceChildren();
+    this.pitch = THUMB.text + THUMB.gap + this.model.facts.tiles.reduce((high, tile) => Math.max(high, this.high(tile, THUMB.width, false)), 0);
+    this.fillGrid();
     this.legend();
     this.choose(this.chosen);
+  }
+
+  /* Only the rows near the window are in the document: a machine has thousands of tiles. On paper all are. */
+  fillGrid() {
+    const { tiles } = this.model.facts, width = this.grid.clientWidth;
+    if (!tiles.length || !width) return;
+    this.across = Math.max(1, Math.floor((width - THUMB.gap) / (THUMB.least + THUMB.gap)));
+    const rows = Math.ceil(tiles.length / this.across), top = Math.floor(this.grid.scrollTop / this.pitch);
+    const first = this.paper ? 0 : Math.max(0, top - 1);
+    const last = this.paper ? rows : Math.min(rows, top + Math.ceil(this.grid.clientHeight / this.pitch) + 2);
+    const before = this.shown;
+    this.shown = new Map(tiles.slice(first * this.across, last * this.across).map((tile) => [tile.id, before.get(tile.id) || this.thumbnail(tile)]));
+    this.room.style.cssText = `grid-template-columns:repeat(${this.across},minmax(0,1fr));grid-auto-rows:${this.pitch - THUMB.gap}px;`
+      + `height:${rows * this.pitch}px;padding-top:${first * this.pitch}px`;
+    for (const [id, button] of before) if (!this.shown.has(id)) button.remove();
+    let next = this.room.firstChild; // what stays is not moved, so that it keeps the keyboard
+    for (const button of this.shown.values())
+      if (button === next) next = next.nextSibling; else this.room.insertBefore(button, next);
+  }
+
+  /* Bring a tile into view, and the keyboard to it. */
+  reveal(id) {
+    const row = Math.floor(this.model.facts.tiles.findIndex((tile) => tile.id === id) / this.across);
+    const y = row * this.pitch, { scrollTop, clientHeight } = this.grid;
+    if (y < scrollTop || y + this.pitch > scrollTop + clientHeight) this.grid.scrollTop = Math.max(0, y - (clientHeight - this.pitch) / 2);
+    this.fillGrid();
+    this.shown.get(id).focus({ preventScroll: true });
   }
 
   legend() {
@@ -36,33 +64,20 @@ class FloorView {
   }
 
   thumbnail(tile) {
-    const canvas = el("canvas", { "aria-hidden": "true", style: `height:${this.high(tile, 92, false)}px` });
-    this.waiting.set(canvas, tile);
-    this.near.observe(canvas);
+    const canvas = el("canvas", { "aria-hidden": "true" });
+    this.picture(canvas, tile, THUMB.width, false);
     const use = share(tile.used, tile.rows * tile.cols);
     const blocks = [...new Set(tile.pieces.flatMap((piece) => piece.blocks))];
     return el("button", { type: "button", "data-tile": tile.id, "aria-pressed": String(tile.id === this.chosen),
       "aria-label": `tile ${tile.id}, ${use} used, ${plural(tile.pieces.length, "piece")}`, onclick: () => this.choose(tile.id) },
     canvas, el("span", { class: "use" }, el("b", {}, `tile ${tile.id}`), el("span", {}, use)),
-    el("span", { class: "muted" }, blocks.length > 2 ? plural(blocks.length, "block") : blocks.map((id) => `block${id}`).join(", ")));
-  }
-
-  paint(canvas) {
-    this.near.unobserve(canvas);
-    this.picture(canvas, this.waiting.get(canvas), 92, false);
-    this.waiting.delete(canvas);
-  }
-
-  /* On paper all are seen. */
-  paintAll() {
-    for (const canvas of [...this.waiting.keys()]) this.paint(canvas);
+    el("span", { class: "muted" }, blocks.length > 2 ? plural(blocks.length, "block") : blocks.length > 1 ? `blocks ${blocks.join(", ")}` : `block${blocks[0]}`));
   }
 
   choose(id) {
     this.chosen = id;
     if (id === null) return;
-    for (const button of byId("tile-grid").querySelectorAll("button"))
-      button.setAttribute("aria-pressed", String(Number(button.dataset.tile) === id));
+    for (const [shown, button] of this.shown) button.setAttribute("aria-pressed", String(shown === id));
     const tile = this.tiles.get(id);
     this.picture(byId("tile-large"), tile, Math.min(420, byId("tile-detail").clientWidth - 30 || 330), true);
     byId("tile-facts").replaceChildren(...this.facts(tile));

@@ -4,6 +4,7 @@ const model = new Model(embeddedFacts());
 
 const app = {
   drawn: new Set(),
+  sizes: new Map(),
   schedule: "inference",
 
   start() {
@@ -45,7 +46,10 @@ const app = {
       tab.setAttribute("tabindex", here ? "0" : "-1");
       byId(`${tab.dataset.view}-view`).hidden = !here;
     }
+    const size = `${innerWidth} × ${innerHeight}`, fresh = this.sizes.get(name) === size;
+    this.sizes.set(name, size);
     if (!this.drawn.has(name)) { this.drawn.add(name); this.views[name](); }
+    else if (!fresh) this.resize(); // the window changed while another view was open
   },
 
   arrow(event) {
@@ -77,7 +81,9 @@ const app = {
   },
 
   resize() {
+    this.sizes.set(this.current, `${innerWidth} × ${innerHeight}`);
     if (this.current === "graph") { this.graph.painted = null; this.graph.paint(); this.graph.window(); }
+    if (this.current === "tiles") this.floor.fillGrid();
     if (this.current === "timeline") this.timeline.draw();
     if (this.current === "memory") this.memory.draw();
     if (this.current === "nodes") this.nodes.table.draw();
@@ -99,13 +105,15 @@ const app = {
     if (this.run) this.run.draw(true);
     this.timeline.draw();
     this.memory.draw();
-    this.floor.paintAll();
+    this.floor.paper = true;
+    this.floor.fillGrid();
   },
 
   printed() {
     const { theme, view } = this.before;
     if (theme) document.documentElement.dataset.theme = theme; else delete document.documentElement.dataset.theme;
     byId("lanes").removeAttribute("style");
+    this.floor.paper = false;
     this.open(this.current);
     repaint();
     this.graph.view = view;
@@ -135,8 +143,7 @@ const app = {
   openTile(id) {
     this.open("tiles");
     this.floor.choose(id);
-    const button = byId("tile-grid").querySelector(`[data-tile="${id}"]`);
-    if (button) { button.scrollIntoView({ block: "nearest" }); button.focus(); }
+    this.floor.reveal(id);
   },
 };
 app.start();

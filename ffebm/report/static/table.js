@@ -20,8 +20,7 @@ class Table {
     this.update();
   }
 
-  sort(at) {
-    const up = !(this.order && this.order.at === at && this.order.up);
+  sort(at, up = !(this.order && this.order.at === at && this.order.up)) {
     this.order = { at, up };
     [...this.head.children].forEach((th, i) => {
       th.setAttribute("aria-sort", i === at ? (up ? "ascending" : "descending") : "none");
@@ -94,7 +93,7 @@ const NODE_COLUMNS = [
   { label: "output", width: "132px", value: (r) => shapeText(r.node.shape), cell: (r) => shapeText(r.node.shape), title: (r) => shapeText(r.node.shape) },
   { label: "MACs", width: "104px", n: true, value: (r) => r.node.macs, cell: (r) => (r.node.macs ? count(r.node.macs) : "") },
   { label: "weights", width: "78px", n: true, value: (r) => r.node.weights, cell: (r) => (r.node.weights ? count(r.node.weights) : "") },
-  { label: "tiles", width: "56px", value: (r) => (r.node.tiles.length ? r.node.tiles[0] : -1), cell: (r) => r.node.tiles.join(", "), title: (r) => r.node.tiles.join(", ") },
+  { label: "tiles", width: "86px", value: (r) => (r.node.tiles.length ? r.node.tiles[0] : -1), cell: (r) => ranges(r.node.tiles).slice(0, 40), title: (r) => ranges(r.node.tiles) },
   { label: "reason", width: "20%", value: (r) => r.node.reason, cell: (r) => r.node.reason, title: (r) => r.node.reason },
   { label: "source", width: "11%", value: (r) => r.node.location, cell: (r) => inside(r.node.location), title: (r) => r.node.location },
 ];

@@ -10,7 +10,6 @@ class TimelineView {
     this.canvas = byId("timeline");
     this.step = null;
     this.dim = false;
-    this.load("inference");
     this.listen();
   }
 
