@@ -345,6 +345,12 @@ def _installed(name: str) -> Hardware:
 
 def _of_file(name: str | Path) -> Hardware:
     path = Path(name)
+    if path.is_dir():
+        raise HardwareError(
+            "a folder; a hardware description is a .toml file",
+            hint="name the file in it, or a shipped description",
+            location=Location(str(path)),
+        )
     if not path.is_file():
         installed = plugins.names(plugins.HARDWARE)
         more = f"; packages offer {', '.join(installed)}" if installed else ""

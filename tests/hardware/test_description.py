@@ -538,7 +538,7 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
         load_hardware(path)
 
 
-@pytest.mark.parametrize("name", ["nonsense", "nonsense.toml", Path("/")])
+@pytest.mark.parametrize("name", ["nonsense", "nonsense.toml", Path("nonsense")])
 def test_no_such_description(name: str | Path) -> None:
     with pytest.raises(FfebmError) as caught:
         load_hardware(name)
@@ -546,6 +546,15 @@ def test_no_such_description(name: str | Path) -> None:
     assert str(caught.value) == (
         f"there is no hardware description {str(name)!r}; shipped are {shipped}\n"
         "  hint: name a shipped one or give the path of a .toml file"
+    )
+
+
+def test_a_folder_is_no_description(tmp_path: Path) -> None:
+    with pytest.raises(FfebmError) as caught:
+        load_hardware(tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path}: a folder; a hardware description is a .toml file\n"
+        "  hint: name the file in it, or a shipped description"
     )
 
 
