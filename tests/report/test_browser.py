@@ -271,6 +271,19 @@ def test_tables_keep_their_room_in_a_low_window(digits: Plan, show: Open) -> Non
         assert inside["y"] + inside["height"] <= 560
 
 
+@pytest.mark.parametrize("schedule", ["inference", "training"])
+def test_no_cost_is_cut_before_its_unit(digits: Plan, show: Open, schedule: str) -> None:
+    tab = show(digits)
+    tab.click("#bill-tab")
+    tab.select_option("#bill-view select.schedule", schedule)
+    cut = "all => all.filter(cell => cell.scrollWidth > cell.clientWidth).map(cell => cell.innerText)"
+    assert tab.eval_on_selector_all("#bill-rows tbody td", cut) == []
+    widest = """all => all.forEach(cell => cell.querySelectorAll('.assumed-mark')
+        .forEach(mark => { mark.textContent = '888.8 mJ'; }))"""
+    tab.eval_on_selector_all("#bill-rows tbody td", widest)
+    assert tab.eval_on_selector_all("#bill-rows tbody td", cut) == []
+
+
 def test_the_schedule_switches_everywhere(digits: Plan, show: Open) -> None:
     tab = show(digits)
     tab.click("#timeline-tab")

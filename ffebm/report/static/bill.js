@@ -30,18 +30,18 @@ class BillView {
   }
 
   columns() {
-    const energy = (kind) => ({ label: KIND_NAMES[kind].replace(" conversion", ""), width: "84px", n: true, value: (r) => r.cost[kind],
+    const energy = (kind) => ({ label: KIND_NAMES[kind].replace(" conversion", ""), width: "92px", n: true, value: (r) => r.cost[kind],
       cell: (r) => (r.cost[kind] ? el("span", basis(this.model.facts.energy_basis[kind], `Energy: ${KIND_NAMES[kind]}`), quantity(r.cost[kind], "J")) : "") });
     const times = [...new Set(this.bill.kinds.flatMap((row) => this.model.facts.time_basis[row.name]))];
     return [
-      { label: "part", value: (r) => (r.block !== null ? r.block : 1e6 + (r.segment ?? -1)), cell: (r) => r.name },
-      { label: "steps", width: "62px", n: true, value: (r) => r.steps, cell: (r) => count(r.steps) },
+      { label: "part", width: "106px", value: (r) => (r.block !== null ? r.block : 1e6 + (r.segment ?? -1)), cell: (r) => r.name },
+      { label: "steps", width: "58px", n: true, value: (r) => r.steps, cell: (r) => count(r.steps) },
       { label: "busy", width: "92px", n: true, value: (r) => r.seconds, cell: (r) => el("span", basis(times, "Lengths of its steps together; units work side by side"), quantity(r.seconds, "s")) },
-      { label: "energy", width: "96px", n: true, value: (r) => r.energy, cell: (r) => quantity(r.energy, "J") },
-      { label: "share", width: "70px", n: true, value: (r) => r.energy, cell: (r) => share(r.energy, this.total.energy) },
+      { label: "energy", width: "88px", n: true, value: (r) => r.energy, cell: (r) => quantity(r.energy, "J") },
+      { label: "share", width: "64px", n: true, value: (r) => r.energy, cell: (r) => share(r.energy, this.total.energy) },
       ...this.kinds.map(energy),
-      { label: "D/A count", width: "104px", n: true, value: (r) => r.cost.dac_count, cell: (r) => count(r.cost.dac_count) },
-      { label: "A/D count", width: "104px", n: true, value: (r) => r.cost.adc_count, cell: (r) => count(r.cost.adc_count) },
+      { label: "D/A count", width: "100px", n: true, value: (r) => r.cost.dac_count, cell: (r) => count(r.cost.dac_count) },
+      { label: "A/D count", width: "100px", n: true, value: (r) => r.cost.adc_count, cell: (r) => count(r.cost.adc_count) },
     ];
   }
 }
