@@ -31,7 +31,7 @@ from ffebm.scheduling.task_list import CoreUnits, DigitalRun, Seat, TaskList, ap
 def place_of(seat: Seat) -> str:
     """Where a value is brought, by name."""
     if isinstance(seat, CoreUnits):
-        return f"digital {seat.group} in the cores of {seat.block}"
+        return seat.name
     return seat.name if isinstance(seat, EnergyBlock) else f"digital {seat}"
 
 
@@ -237,9 +237,12 @@ class Forward(TaskList):
 
         largest = max(item.reads, key=size)
         seat = self.seats.get(largest)
-        block = seat.id if isinstance(seat, EnergyBlock) else None
-        block = seat.block if isinstance(seat, CoreUnits) else block
-        return group.name if block is None or not self.cores(block) else CoreUnits(group.name, block)
+        if isinstance(seat, CoreUnits):
+            return replace(seat, group=group.name)
+        cores = self.cores(seat.id) if isinstance(seat, EnergyBlock) else {}
+        if len(cores) in {0, self.hardware.core_count}:
+            return group.name
+        return CoreUnits(group.name, tuple(cores), tuple(cores.values()))
 
     def _at_once(self, item: ScheduledItem, after: tuple[int, ...]) -> Task:
         """All of an item."""

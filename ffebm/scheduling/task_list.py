@@ -1,7 +1,8 @@
 """Tasks as they come: what a step costs, on which units, after which others."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 from msgspec import structs
 
@@ -70,19 +71,26 @@ class DigitalRun:
 
 @dataclass(frozen=True)
 class CoreUnits:
-    """The digital units of the cores in which a block lies.
+    """The digital units of some cores: the same for all blocks that lie in these.
 
     Attributes:
         group: Theirs, by name.
-        block: Id of the block.
+        cores: Numbers of the cores, ascending.
+        tiles: One of each core.
     """
 
     group: str
-    block: int
+    cores: tuple[int, ...]
+    tiles: tuple[int, ...] = field(compare=False)
+
+    @cached_property
+    def name(self) -> str:
+        """What they are called."""
+        return f"digital {self.group} in cores {', '.join(map(str, self.cores))}"
 
 
 Seat = EnergyBlock | CoreUnits | str | None
-"""Where a value lies: on a block's tiles, with digital units of its cores, with a group of digital units by
+"""Where a value lies: on a block's tiles, with digital units of some cores, with a group of digital units by
 name, or wherever it is read."""
 
 
@@ -213,10 +221,11 @@ class TaskList:
         """Where a value comes from or goes to: the first tile of a block, or one of each of its cores."""
         if seat is None or isinstance(seat, str):
             return seat
-        block = seat.block if isinstance(seat, CoreUnits) else seat.id
+        if isinstance(seat, CoreUnits):
+            return seat.tiles
         if not self.hardware.has_units_in_cores:
-            return self.costs[block].tiles[0]
-        return tuple(self.cores(block).values()) or self.costs[block].tiles[0]
+            return self.costs[seat.id].tiles[0]
+        return tuple(self.cores(seat.id).values()) or self.costs[seat.id].tiles[0]
 
     def cores(self, block: int) -> dict[int, int]:
         """The first tile of a block in each of its cores, by core; of a block outside of cores none."""
@@ -226,7 +235,7 @@ class TaskList:
                 core = self.hardware.core_of_tile(tile)
                 if core is not None:
                     found.setdefault(core, tile)
-            self._cores[block] = found
+            self._cores[block] = dict(sorted(found.items()))
         return self._cores[block]
 
     def compute(
@@ -258,11 +267,7 @@ class TaskList:
         if group.place != "core":
             return ()
         numbers = self.hardware.unit_numbers(group.name)
-        return (
-            tuple(numbers[core] for core in self.cores(seat.block))
-            if isinstance(seat, CoreUnits)
-            else tuple(numbers)
-        )
+        return tuple(numbers[core] for core in seat.cores) if isinstance(seat, CoreUnits) else tuple(numbers)
 
     def tiles(self, block: EnergyBlock) -> tuple[str, ...]:
         """What a block keeps busy."""

@@ -133,6 +133,23 @@ def test_a_node_works_where_it_reads_most() -> None:
     assert units("both") == cores("large")
 
 
+@pytest.mark.parametrize("cores", [1, 2])
+def test_blocks_in_the_same_core_share_its_unit(cores: int) -> None:
+    """A block more than there are cores: the first and the last share one, whose unit has what they make."""
+    b = Builder()
+    x = b.input("x", 3, 4)
+    products = [b.node("MatMul", x, b.weight(4, 4)) for _ in range(cores + 1)]
+    soft = [b.node("Softmax", y, out=f"soft{n}", axis=1) for n, y in enumerate(products)]
+    model = b.model(b.node("Mul", soft[0], soft[-1], out="y"), *soft[1:-1])
+    plan = compile_plan(model, hardware=in_cores(cores, 4), replicas=1)
+    steps = forward(plan)
+    for name in ("softmax_soft0", f"softmax_soft{cores}", "mul_y"):
+        assert steps["digital", name].units == ("digital0",)
+    assert not {("transfer", name) for name in soft} & steps.keys()
+    for schedule in (plan.inference, plan.training):
+        assert list(problems(plan, schedule)) == []
+
+
 MACHINES = {"mesh": in_cores(), "bus": replace(in_cores(), network=central().network)}
 
 
