@@ -70,6 +70,14 @@ def test_a_click_shows_a_point(tab: Page) -> None:
     assert tab.locator("#detail .command").count() == 0
 
 
+def test_no_tick_is_cut_by_the_border(tab: Page) -> None:
+    for name in ("inference_s", "inference_j"):
+        tab.select_option("#across", name)
+        beyond = """svg => [...svg.querySelectorAll('text')].map(one => one.getBBox())
+            .filter(box => box.x < 0 || box.x + box.width > svg.viewBox.baseVal.width).length"""
+        assert tab.eval_on_selector("#scatter svg", beyond) == 0
+
+
 def test_the_axes_are_chosen(tab: Page) -> None:
     tab.select_option("#up", "area_mm2")
     assert "dashed: front of these two, 1 point" in tab.inner_text("#scatter-key")

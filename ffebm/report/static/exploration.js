@@ -44,7 +44,8 @@ function drawScatter() {
   const frame = [
     scales[1].ticks.map(([part, value]) => [svg("line", { class: "grid", x1: x(0), x2: x(1), y1: y(part), y2: y(part) }),
       svg("text", { x: x(0) - 6, y: y(part) + 4, "text-anchor": "end" }, tick(up, value))]),
-    scales[0].ticks.map(([part, value], at) => (at % skip ? [] : [svg("text", { x: x(part), y: y(0) + 15, "text-anchor": "middle" }, tick(across, value))])),
+    scales[0].ticks.map(([part, value], at) => (at % skip ? [] : [svg("text", // the last one ends where the picture does
+      { x: part === 1 ? PLOT.width - 1 : x(part), y: y(0) + 15, "text-anchor": part === 1 ? "end" : "middle" }, tick(across, value))])),
     svg("text", { class: "name", x: x(0.5), y: PLOT.height - 6, "text-anchor": "middle" }, label(across)),
     svg("path", { class: "axis", d: `M${x(0)} ${y(1)}V${y(0)}H${x(1)}` }),
   ].flat(3);
