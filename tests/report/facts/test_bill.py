@@ -75,7 +75,8 @@ def moved(before: dict[str, float], after: dict[str, float]) -> set[str]:
 def test_the_constants_behind_a_figure_are_those_that_change_it(name: str) -> None:
     hardware = load_hardware(name)
     for constant, _ in hardware.quantities():
-        hardware = changed(hardware, constant.split("."), 1.0)
+        # a slow port: arrays are over as many cores as help, so that no constant moves them
+        hardware = changed(hardware, constant.split("."), 512.0 if constant.endswith(".core.issue") else 1.0)
     plan = compiled(hardware)
     base, schedules = figures(plan), (plan.inference, plan.training)
     bases = {"seconds": time_basis(plan, *schedules), "joules": energy_basis(plan, *schedules)}
@@ -86,10 +87,6 @@ def test_the_constants_behind_a_figure_are_those_that_change_it(name: str) -> No
         for what, basis in bases.items():
             named = {kind for kind in base[what] if constant in basis[kind]}
             kinds = moved(base[what], found[what])
-            for factor in (8.0, 64.0, 512.0):
-                # the slower of a core's port and its tiles makes the time
-                if constant.endswith(".core.issue") and what == "seconds" and not kinds:
-                    kinds = moved(base[what], figures(compiled(changed(hardware, path, factor)))[what])
             assert kinds == named, (what, constant)
 
 
