@@ -78,8 +78,11 @@ def _options(
 
 
 def _digital_seconds(graph: Graph, hardware: Hardware, item: ScheduledItem) -> float:
+    """On one unit, or on those of all cores together where these share it out."""
     node = item.nodes[0]
-    return digital_cost(hardware, hardware.digital_group(node.group), work_of(graph, node)).seconds
+    group = hardware.digital_group(node.group)
+    units = group.count if group.place == "core" else 1
+    return digital_cost(hardware, group, work_of(graph, node), units=units).seconds
 
 
 def _flows(made: Stream | None, read: Stream | None, value: str) -> bool:

@@ -57,6 +57,13 @@ def test_a_layer_on_copies_that_fill_all_tiles_bounds_every_mapping(made: Any) -
     assert bound <= plan.inference.makespan_s
 
 
+def test_units_in_cores_share_what_bounds_every_mapping(made: Any) -> None:
+    """Without tiles, one step after the other on all 144 units; a single one would take 144 times as long."""
+    plan, graph = placed(two_convolutions(), hardware="pimcomp", digital=["*"])
+    bound = made.mapping_bound(graph, plan.hardware, plan.settle)
+    assert bound == pytest.approx(plan.inference.makespan_s, rel=1e-9)
+
+
 def test_deep_blocks_in_a_chain_take_at_least_their_sum(made: Any) -> None:
     """An exact tile has no replicas, and each block of several layers waits for all that it reads."""
     chosen = made.RECIPES["splitting-small-3"]
