@@ -13,7 +13,6 @@ from collections.abc import Iterator
 
 import schedule
 
-import ffebm
 from ffebm.graph.graph import Graph
 from ffebm.hardware.description import Hardware
 from ffebm.plan.memory.held import Rows
@@ -42,7 +41,9 @@ def read_ahead(graph: Graph, hardware: Hardware, settle: Settle) -> Iterator[int
         stream = block_stream(graph, hardware, block, copies)
         shape = block.layers[0].shape
         numbers = shape[0] if len(shape) == 3 else shape[-1]  # channels of an image; columns of a matrix
-        for drive in () if stream is None else stream.shared:
+        if stream is None:
+            continue
+        for drive in stream.shared:
             early = [
                 drive.read(end, stream.rows) - drive.wanted(end, stream.rows) for _, end in ends[block.id]
             ]
@@ -51,15 +52,8 @@ def read_ahead(graph: Graph, hardware: Hardware, settle: Settle) -> Iterator[int
 
 def measured(network: str, machine: str) -> str:
     """A network's line."""
-    graphs: list[Graph] = []
-    model, arguments = schedule.NETWORKS[network]()
-    plan = ffebm.compile(
-        model,
-        hardware=machine,
-        progress=lambda name, graph: graphs.append(graph) if name == "placement" else None,
-        **arguments,
-    )
-    found = list(read_ahead(graphs[0], plan.hardware, arguments.get("settle") or Settle()))
+    plan, graph, settle = schedule.placed(schedule.NETWORKS[network](), machine)
+    found = list(read_ahead(graph, plan.hardware, settle))
     peaks = ", ".join(f"{use.memory} {use.peak:,}" for use in plan.memory.inference.uses)
     return (
         f"{network} on {machine}: {len(found)} of {len(plan.blocks)} blocks read ahead, at most "

@@ -253,19 +253,25 @@ def fullest(plan: ffebm.Plan) -> float:
     return max((use.peak / use.bound for use in uses if use.bound), default=1.0)
 
 
-def measured(network: str, machine: str) -> Row:
-    """Compile once, and bound what came of it."""
-    model, arguments = NETWORKS[network]()
-    placed: list[Graph] = []
+def placed(job: Job, machine: str) -> tuple[ffebm.Plan, Graph, Settle]:
+    """A plan for a machine, the graph that it was made of, with its places, and how its blocks settle."""
+    model, arguments = job
+    graphs: list[Graph] = []
 
     def keep(name: str, graph: Graph) -> None:
         if name == "placement":
-            placed.append(graph)
+            graphs.append(graph)
 
-    start = time.process_time()
     plan = ffebm.compile(model, hardware=machine, progress=keep, **arguments)
-    (graph,) = placed
-    settle = arguments.get("settle") or Settle()
+    (graph,) = graphs
+    return plan, graph, arguments.get("settle") or Settle()
+
+
+def measured(network: str, machine: str) -> Row:
+    """Compile once, and bound what came of it."""
+    job = NETWORKS[network]()
+    start = time.process_time()
+    plan, graph, settle = placed(job, machine)
     inference = held_against_bounds(inference_tasks, graph, plan.hardware, settle)
     training = held_against_bounds(first_cut, graph, plan.hardware, settle, joining(graph))
     return Row(

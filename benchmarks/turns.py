@@ -17,10 +17,7 @@ from collections.abc import Sequence
 
 import schedule
 
-import ffebm
-from ffebm.graph.graph import Graph
 from ffebm.mapping.solver.linear_program import LinearProgram
-from ffebm.plan.schema import Settle
 from ffebm.plan.summary import engineering
 from ffebm.scheduling.in_flight import interval_of, samples_in_flight
 from ffebm.scheduling.list_schedule import Task, ordered
@@ -65,15 +62,8 @@ def turns(tasks: Sequence[Task]) -> float:
 
 def measured(network: str, machine: str) -> str:
     """A network's line."""
-    graphs: list[Graph] = []
-    model, arguments = schedule.NETWORKS[network]()
-    plan = ffebm.compile(
-        model,
-        hardware=machine,
-        progress=lambda name, graph: graphs.append(graph) if name == "placement" else None,
-        **arguments,
-    )
-    one = inference_tasks(graphs[0], plan.hardware, arguments.get("settle") or Settle())
+    plan, graph, settle = schedule.placed(schedule.NETWORKS[network](), machine)
+    one = inference_tasks(graph, plan.hardware, settle)
     latency, busiest, least = ordered(one)[0].makespan_s, interval_of(one).seconds, turns(one)
     usual = latency + (schedule.RUNS - 1) * busiest
     several = ordered(samples_in_flight(one, schedule.RUNS))[0].makespan_s
