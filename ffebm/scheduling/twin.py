@@ -256,7 +256,7 @@ def inference_of(
     timed_alone = bounded and most.objective in TIMES
     if timed_alone and digital_seconds(graph, hardware) > most.value * (1 + ROUNDING):
         return None
-    if bounded and most.objective != "analog":
+    if bounded and (most.doubtful or most.objective != "analog"):
         # other objectives look at mappings that have little in common: uncut layers tell most of them apart
         uncut = inference_tasks(graph, hardware, settle, most_bands=1)
         if least_value(most.objective, uncut, hardware, chains=False) > most.value:

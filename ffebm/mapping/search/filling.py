@@ -10,23 +10,21 @@ from ffebm.errors import UsageError
 from ffebm.hardware.description import Hardware
 from ffebm.mapping.options import Choosing, Option
 from ffebm.mapping.packing import APART, Box, pack
-from ffebm.mapping.search.goal import OBJECTIVES, Goal
+from ffebm.mapping.search.goal import Goal
 from ffebm.mapping.search.known import Known
 from ffebm.mapping.search.over_cores import OverCores
 from ffebm.mapping.tile_counts import boxes_of, tile_counts, ways_of
-from ffebm.plan.mapping import Objective
 
 BUNDLES = 20_000
 """Bundles of mappings that are packed to fill what is left of the tiles, for 1,000 of effort."""
 WORTHS = tuple(2.0**power for power in range(-24, 25))
 """What a tile may be worth, as a share of the inference: from hardly anything to more than all time."""
-SLOWER: dict[Objective, tuple[float, ...]] = dict.fromkeys(OBJECTIVES, (1.0, 1.5, 2.0, 3.0)) | {
-    "analog": (1.0, 1.5)
-}
-"""How often the least time that every block can keep a block may take; the default objective tries two.
+SLOWER = (1.0, 1.5, 2.0, 3.0)
+"""How often the least time that every block can keep a block may take.
 
-Copies that are fewer are less idle, and share fewer tiles and cores. ResNet-50 on `isaac` takes 2.29 ms by 1,
-1.98 by 1.5, 2.14 by 2 (docs/scheduling.md)."""
+Copies that are fewer are less idle, wait for fewer rows ahead of theirs, and share fewer tiles and cores.
+ResNet-50 on `isaac` takes 2.24 ms by 1, 1.98 by 1.5, and no less than 2.11 by 2; DenseNet-121 there 4.33,
+4.92, 5.54 and 3.55 ms by the four (docs/scheduling.md)."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +155,7 @@ class Filling:
         options = chain.from_iterable(some.options for some in self.choosing)
         times = sorted({option.seconds for option in options if option.group})
         least = bisect_left(times, True, key=lambda seconds: self.packs(within(seconds), apart=True))
-        slower = SLOWER[self.goal.objective] if least < len(times) else ()
+        slower = SLOWER if least < len(times) else ()
         slowed = (within(factor * times[least]) for factor in slower)
         yield from (found for found in slowed if self.packs(found, apart=True))
 

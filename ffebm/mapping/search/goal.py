@@ -71,10 +71,12 @@ class AtMost:
     Attributes:
         objective: What is to be small.
         value: Its figure, s, J or J s.
+        doubtful: By its prices it takes more.
     """
 
     objective: Objective
     value: float = math.inf
+    doubtful: bool = False
 
 
 UNBOUNDED = AtMost("latency")

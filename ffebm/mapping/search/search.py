@@ -141,11 +141,13 @@ class Search:
         if self.tries() is not None:
             return [self.trials.tried(picked) for picked in pool]
         # once the best is found, bounds reject most others
-        order = sorted(pool, key=lambda picked: (self.goal.limited and picked != pool[0], self._hope(picked)))
+        hopes = {picked: self._hope(picked) for picked in pool}
+        order = sorted(pool, key=lambda picked: (self.goal.limited and picked != pool[0], hopes[picked]))
         kept: list[Tried] = []
         best: Tried | None = None
         for picked in order:
-            found = self.trials.within(picked, self._most(picked, best))
+            most = self._most(picked, best)
+            found = self.trials.within(picked, most, doubtful=hopes[picked] > most)
             if found is not None:
                 kept.append(found)
                 if not self.trials.excess(found):

@@ -55,27 +55,33 @@ class Trials:
         assert found is not None
         return found
 
-    def within(self, picked: tuple[int, ...], most: float) -> Tried | None:
-        """A mapping with its schedule; None if a bound says that it has more of what is to be small."""
+    def within(self, picked: tuple[int, ...], most: float, *, doubtful: bool = False) -> Tried | None:
+        """A mapping with its schedule; None if a bound says that it has more of what is to be small.
+
+        Args:
+            picked: The option that each of the choosing takes.
+            most: Of what is to be small.
+            doubtful: By its prices it has more.
+        """
         if picked not in self.seen:
-            measured = self._measured(picked, self.options(picked), most)
+            measured = self._measured(picked, AtMost(self.goal.objective, most, doubtful))
             if measured is None:
                 return None
             self.seen[picked] = Tried(picked, measured, self.work(picked))
         return self.seen[picked]
 
-    def _measured(self, picked: tuple[int, ...], options: Sequence[Option], most: float) -> Measured | None:
+    def _measured(self, picked: tuple[int, ...], most: AtMost) -> Measured | None:
         """What `measure` says, which is asked again only where what it has said before does not tell."""
-        known, objective = self.known, self.goal.objective
+        known, objective = self.known, most.objective
         bounded: Objective = "latency" if objective in FOR_TIME else objective
-        if most <= known.above.get((bounded, picked), 0.0):
+        if most.value <= known.above.get((bounded, picked), 0.0):
             return None
         found = known.measured.get(picked)
-        if found is not None and value_of(objective, found) <= most * (1 - SLACK):  # no bound rejects it
-            return found
-        found = self.measure(options, AtMost(objective, most))
+        if found is not None and value_of(objective, found) <= most.value * (1 - SLACK):
+            return found  # no bound rejects it
+        found = self.measure(self.options(picked), most)
         if found is None:
-            known.above[bounded, picked] = most
+            known.above[bounded, picked] = most.value
         else:
             known.measured[picked] = found
         return found

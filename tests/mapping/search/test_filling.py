@@ -2,9 +2,7 @@
 
 import pytest
 
-from ffebm.mapping.search.filling import SLOWER
 from ffebm.mapping.search.goal import OBJECTIVES, Goal
-from ffebm.plan.mapping import Objective
 from tests.mapping.search.graphs import search
 
 
@@ -35,7 +33,7 @@ def test_no_even_mapping_is_tried_that_does_not_pack(monkeypatch: pytest.MonkeyP
         one.filling.packs(even, apart=True) for one, evens in zip(some, found, strict=True) for even in evens
     )
 
-    monkeypatch.setitem(SLOWER, "latency", (0.5,))
+    monkeypatch.setattr("ffebm.mapping.search.filling.SLOWER", (0.5,))
     faster = [list(one.filling.even(start)) for one, start in zip(some, starts, strict=True)]
     assert sum(map(len, faster)) < sum(map(bool, found))
     assert all(
@@ -44,19 +42,19 @@ def test_no_even_mapping_is_tried_that_does_not_pack(monkeypatch: pytest.MonkeyP
 
 
 def test_even_mappings_are_those_of_the_groups_alone() -> None:
-    """With fewer copies on fewer tiles, for every objective; for the default one the first two."""
-    counts: dict[Objective, int] = dict.fromkeys(OBJECTIVES, 0)
+    """With fewer copies on fewer tiles, the same for every objective."""
+    count = 0
     for seed in range(10):
-        found = {}
+        found = []
         for objective in OBJECTIVES:
             filling = search(seed, Goal(objective)).filling
             densest = filling.densest()
-            found[objective] = even = list(filling.even(densest))
+            even = list(filling.even(densest))
             assert even == list(filling.even(filling.at_worth(densest, 0.0)))
             assert all(filling.groups(one) == filling.groups(densest) for one in even)
-            counts[objective] += len(even)
             tiles = [sum(sum(o.prices[0].tiles.values()) for o in filling.options(one)) for one in even]
             assert tiles == sorted(tiles, reverse=True)
-        assert found["analog"] == found["latency"][:2]
-        assert found["latency"] == found["throughput"] == found["energy"] == found["edp"]
-    assert counts["latency"] > counts["analog"] > 0
+            found.append(even)
+        assert all(even == found[0] for even in found)
+        count += len(found[0])
+    assert count > 0

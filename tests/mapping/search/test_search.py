@@ -15,6 +15,7 @@ from ffebm.hardware.description import Hardware
 from ffebm.mapping.digital_cost import digital_cost, work_of
 from ffebm.mapping.search.goal import Goal, value_of
 from ffebm.mapping.search.search import TRIES, Search
+from ffebm.mapping.search.trials import Trials, Tried
 from ffebm.plan.mapping import Objective
 from ffebm.plan.summary import engineering
 from tests.mapping.search.graphs import every_mapping, random_model, search
@@ -391,3 +392,24 @@ def test_a_group_that_alone_holds_a_block_that_no_digital_unit_runs_is_not_left_
     )
     plan = ffebm.compile(model, hardware=machine, objective="energy")
     assert [block.group for block in plan.blocks] == [pairs.analog[0].name]
+
+
+def test_mappings_that_take_more_by_their_prices_are_doubtful(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their busiest unit and a tenth of all layers, beside the best so far; the first one has no rival."""
+    monkeypatch.setitem(TRIES, "analog", 0)  # every graph is a large one
+    doubts: list[bool] = []
+    within = Trials.within
+
+    def told(trials: Trials, picked: tuple[int, ...], most: float, *, doubtful: bool = False) -> Tried | None:
+        figures = one.whole.figures(picked)
+        assert doubtful == (figures.interval + 0.1 * figures.seconds > most)
+        doubts.append(doubtful)
+        return within(trials, picked, most, doubtful=doubtful)
+
+    monkeypatch.setattr(Trials, "within", told)
+    for seed in range(6):
+        one = search(seed, Goal("analog"))
+        first = len(doubts)
+        one.best()
+        assert not doubts[first]
+    assert {False, True} == set(doubts)

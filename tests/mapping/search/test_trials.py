@@ -17,8 +17,9 @@ def test_a_bound_rejects_what_takes_more_and_nothing_else(objective: Objective) 
     rejected = 0
     for found in everything[:: max(1, len(everything) // 40)]:
         options, value = one.trials.options(found.picked), value_of(objective, found.measured)
-        assert one.measure(options, AtMost(objective, value * (1 + SLACK))) == found.measured
-        assert one.measure(options, AtMost(objective, 0.0)) is None
+        for doubtful in (False, True):
+            assert one.measure(options, AtMost(objective, value * (1 + SLACK), doubtful)) == found.measured
+            assert one.measure(options, AtMost(objective, 0.0, doubtful)) is None
         rejected += one.measure(options, AtMost(objective, value * 0.9)) is None
     assert rejected > 0
 
