@@ -85,6 +85,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         rows: The band [a, b) of output rows that it makes or moves; None: all of them.
         sample: Which of several samples in flight it works for, from 0.
         fused: Digital nodes that it does before the one that it names, rows for rows, in order.
+        begun: Row behind the last one of which it makes a part, where reads go beyond its own rows; else 0.
     """
 
     id: int
@@ -99,6 +100,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     rows: tuple[int, int] | None = None
     sample: int = 0
     fused: tuple[str, ...] = ()
+    begun: int = 0
 
     @property
     def nodes(self) -> tuple[str, ...]:

@@ -285,7 +285,17 @@ class Forward(TaskList):
         assert item.block is not None
         spans = [(0, 0) if drive is None else drive.vectors(rows, stream.rows) for drive in stream.drives]
         phase = self.costs[item.block.id].band(spans, (rows[1] - rows[0]) / stream.rows)
-        return Task("free", item.block.name, units, phase.seconds, after, phase.cost, rows=rows)
+        begun = stream.begun(rows[1])
+        return Task(
+            "free",
+            item.block.name,
+            units,
+            phase.seconds,
+            after,
+            phase.cost,
+            rows=rows,
+            begun=begun if begun > rows[1] else 0,
+        )
 
     # --- what is read --------------------------------------------------------------------------------
 

@@ -70,6 +70,7 @@ class Task(msgspec.Struct, frozen=True):
         work: What a digital unit does, of which it is all or some rows; None if it is no such work.
         fused: Digital nodes that it does before the one that it names, rows for rows, in order.
         shares: Part of its seconds that each of its nodes takes, the named one last.
+        begun: Row behind the last one of which it makes a part, where reads go beyond its own rows; else 0.
     """
 
     kind: StepKind
@@ -86,6 +87,7 @@ class Task(msgspec.Struct, frozen=True):
     work: DigitalWork | None = None
     fused: tuple[str, ...] = ()
     shares: tuple[float, ...] = (1.0,)
+    begun: int = 0
 
     @property
     def nodes(self) -> tuple[str, ...]:
@@ -151,6 +153,7 @@ def _step(task: Task, start: float, position: int, number: list[int]) -> Step:
         rows=task.rows,
         sample=task.sample,
         fused=task.fused,
+        begun=task.begun,
     )
 
 

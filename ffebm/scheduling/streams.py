@@ -58,6 +58,18 @@ class Stream:
                 found += 1
         return found
 
+    def begun(self, row: int) -> int:
+        """How many first rows have a part in what is read once so many are made.
+
+        Reads of all copies take vectors of further rows, and windows of a pooling share rows.
+        """
+        found = row
+        for drive in self.drives:
+            read = 0 if drive is None else drive.read(row, self.rows)
+            while drive is not None and found < self.rows and drive.first(found) < read:
+                found += 1
+        return found
+
     def behind(self, row: int) -> int:
         """How many first rows have all their vectors gone once so many rows are there on the way back."""
         found = row

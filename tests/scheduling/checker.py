@@ -1,7 +1,8 @@
 """An independent check of schedules: a machine that runs their steps as events, sharing no code with ours.
 
 Events are taken in order of time; at one time steps end before others start. A unit that works for a step is
-taken. Beside that every step must wait for what makes and brings the values that its node or block reads.
+taken. Beside that every step must wait for what makes and brings the values that its node or block reads, and
+what reads of tiles make early must have a buffer.
 """
 
 import math
@@ -9,7 +10,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from ffebm import Plan
+from ffebm.plan.memory.memory_plan import Buffer
 from ffebm.plan.schedule import ENERGY_KINDS, Schedule, Step
+from tests.scheduling.early import read_early
 
 Maker = tuple[str, str]
 """Kind and name of the steps that make a value."""
@@ -24,6 +27,7 @@ def problems(plan: Plan, schedule: Schedule) -> Iterator[str]:
     """What is wrong with a schedule of a plan, as text."""
     yield from running_problems(schedule)
     yield from data_problems(plan, schedule)
+    yield from early_problems(plan, schedule)
     yield from bill_problems(schedule)
 
 
@@ -144,6 +148,30 @@ def _waited_for(schedule: Schedule, steps: Iterable[Step], maker: Maker) -> list
     """The steps of a kind and name that some steps wait for."""
     found = [schedule.steps[before] for step in steps for before in step.after]
     return [before for before in found if _makes(before, maker)]
+
+
+def early_problems(plan: Plan, schedule: Schedule) -> Iterator[str]:
+    """Bands that read vectors of further rows, and do not say so, or into no buffer."""
+    memory = plan.memory.training if schedule is plan.training else plan.memory.inference
+    early = dict(read_early(plan.blocks, schedule.steps))
+    for number, (first, behind) in early.items():
+        step = schedule.steps[number]
+        if step.begun != behind:
+            yield f"step {number} reads for rows up to {behind}, and says {step.begun}"
+        assert step.block is not None
+        values = {layer.value for layer in plan.blocks[step.block].layers}
+        held = [buffer for buffer in memory.buffers if buffer.name in values and buffer.content == "value"]
+        for row in range(first, behind):
+            if not any(_holds(schedule, buffer, step, row) for buffer in held):
+                yield f"step {number} reads for row {row}, which has no buffer then"
+
+
+def _holds(schedule: Schedule, buffer: Buffer, step: Step, row: int) -> bool:
+    """Whether a buffer for a row is there while a step runs."""
+    first, behind = buffer.rows or (0, row + 1)
+    begins = schedule.steps[buffer.first].start_s if buffer.first >= 0 else 0.0
+    stays = buffer.last == len(schedule.steps) or schedule.steps[buffer.last].end_s >= step.end_s
+    return first <= row < behind and buffer.sample == step.sample and begins <= step.start_s and stays
 
 
 def bill_problems(schedule: Schedule) -> Iterator[str]:

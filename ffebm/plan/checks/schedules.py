@@ -44,6 +44,7 @@ def schedule_problems(schedule: Schedule, units: Collection[str], n_blocks: int)
 def band_problems(schedule: Schedule) -> Iterator[str]:
     """Bands of an inference that do not follow each other, and what is done twice, as text."""
     done: dict[tuple[str, str, int], int | None] = {}
+    begun: dict[tuple[str, str, int], int] = {}
     for step in schedule.steps:
         if step.kind not in {"digital", "free"}:
             continue
@@ -56,6 +57,11 @@ def band_problems(schedule: Schedule) -> Iterator[str]:
                 made = "all" if until is None else f"those before {until}"
                 yield f"step {step.id} makes rows {step.rows} of {name!r}, of which {made} are made"
             done[what] = None if step.rows is None else step.rows[1]
+            begun[what] = max(begun.get(what, 0), step.begun)
+    for (kind, name, sample), behind in begun.items():
+        until = done[kind, name, sample]
+        if until is not None and behind > until:
+            yield f"rows up to {behind} of {name!r} are begun, of which there are {until}"
 
 
 def _step_problems(step: Step, n_blocks: int) -> Iterator[str]:
@@ -67,6 +73,8 @@ def _step_problems(step: Step, n_blocks: int) -> Iterator[str]:
         yield f"step {step.id} works for block {step.block}, which there is not"
     if step.fused and step.kind != "digital":
         yield f"step {step.id} is no digital one, and does further nodes: {', '.join(step.fused)}"
+    if step.begun and (step.kind != "free" or step.rows is None or step.begun <= step.rows[1]):
+        yield f"step {step.id} begins rows up to {step.begun}, which are not behind {step.rows} of a block"
     if step.sample < 0 or (step.rows is not None and not 0 <= step.rows[0] < step.rows[1]):
         yield f"step {step.id} works for sample {step.sample}, rows {step.rows}"
 

@@ -18,12 +18,12 @@ What training reads beside the values of an inference:
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from ffebm.graph.energy_block import EnergyBlock
 from ffebm.plan.memory.dataflow import Dataflow, DigitalNode
 from ffebm.plan.memory.held import GIVEN, HOST, NUDGED, Content, Held, Rows
-from ffebm.plan.schedule import StepKind
+from ffebm.plan.memory.parts import Parts
+from ffebm.plan.memory.work import Work
 
 
 @dataclass
@@ -33,6 +33,7 @@ class Access:
     Attributes:
         reads: What it reads, each once.
         writes: What it writes, each once.
+        begins: What it puts a first part into; the rest, and what it costs, is of steps that write it.
         needs: What must be there while it runs, though it reads it no more: a transfer has carried it.
         parts: What each of its nodes takes and puts, in order, where it does several; else nothing.
     """
@@ -40,6 +41,7 @@ class Access:
     reads: list[Held] = field(default_factory=list)
     writes: list[Held] = field(default_factory=list)
     needs: list[Held] = field(default_factory=list)
+    begins: list[Held] = field(default_factory=list)
     parts: "list[Access]" = field(default_factory=list)
 
     def once(self) -> None:
@@ -56,38 +58,6 @@ def nothing_beside(content: Content, name: str, block: str) -> bool:
     """No value lies beside tiles: the machine has no memory there."""
     del content, name, block
     return False
-
-
-class Work(Protocol):
-    """A step of a schedule, or what is to be one: times and units do not count for what it reads."""
-
-    @property
-    def kind(self) -> StepKind:
-        """What is done."""
-
-    @property
-    def name(self) -> str:
-        """To what."""
-
-    @property
-    def after(self) -> tuple[int, ...]:
-        """Positions of what it waits for, all of them earlier."""
-
-    @property
-    def block(self) -> int | None:
-        """Id of the energy block that it works for, if it is one."""
-
-    @property
-    def rows(self) -> Rows | None:
-        """The band of output rows that it makes or moves; None: all of them."""
-
-    @property
-    def sample(self) -> int:
-        """Which of several samples in flight it works for."""
-
-    @property
-    def nodes(self) -> tuple[str, ...]:
-        """What it is done to: the digital nodes that it does, or its name alone."""
 
 
 def accesses(flow: Dataflow, steps: Sequence[Work], beside: Beside = nothing_beside) -> list[Access]:
@@ -151,6 +121,7 @@ class _Reading:
                 self.waiting[before].append(step)
         self.back = self._backwards()
         self.forth, self.cut = self._forwards()
+        self.parts = Parts(flow, steps)
         self.in_place = {step.block for step in steps if self._pulses(step)}
         self.number = 0
         self.access = Access()
@@ -257,6 +228,18 @@ class _Reading:
             self.access.writes.append(held)
             self.there.setdefault((content, name, where), {})[self.number] = [held]
 
+    def make(self, step: Work, places: Iterable[_Place]) -> None:
+        """A block makes its own band, and first parts of further rows.
+
+        What an earlier step has begun of a band has a buffer of its own, from then on; the rest another one.
+        """
+        for content, name, where in places:
+            parts, further = self.parts.of(name, step)
+            own = [Held(content, name, where, rows, step.sample) for rows in parts]
+            self.access.writes += own
+            self.access.begins += [Held(content, name, where, rows, step.sample) for rows in further]
+            self.there.setdefault((content, name, where), {})[self.number] = own
+
     def collect(self, step: Work, places: Iterable[_Place]) -> None:
         """A step adds to a sum, of which there is one for all samples and bands."""
         for content, name, where in places:
@@ -353,7 +336,7 @@ class _Reading:
     def _free(self, step: Work) -> None:
         block = self._block(step)
         self.take(step, self._inputs(block))
-        self.write(step, [self.at("value", layer.value, block) for layer in block.layers])
+        self.make(step, [self.at("value", layer.value, block) for layer in block.layers])
 
     def _inputs(self, block: EnergyBlock) -> list[_Place]:
         return [self.at("value", value, block) for value in block.inputs]

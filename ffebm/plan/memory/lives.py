@@ -66,11 +66,11 @@ def lives_of(
     first = {Held("value", value, sample=run): BEFORE for run in runs for value in flow.inputs}
     last = dict(first)
     for step, access in zip(steps, accessed, strict=True):
-        for held in access.writes:
+        for held in (*access.writes, *access.begins):
             known = first.get(held)
             if known is None or (known != BEFORE and at[step.id][0] < at[known][0]):
                 first[held] = step.id
-        for held in (*access.writes, *access.reads, *access.needs):
+        for held in (*access.writes, *access.begins, *access.reads, *access.needs):
             known = last.get(held, BEFORE)
             if known == BEFORE or at[step.id][1] > at[known][1]:
                 last[held] = step.id

@@ -108,6 +108,8 @@ def _arguments(step: Step, block: str | None, *, first: bool) -> dict[str, Argum
     found: dict[str, Argument] = {"step": step.id, "units": ", ".join(step.units)}
     if step.rows is not None:
         found["rows"] = f"{step.rows[0]} to {step.rows[1] - 1}"
+    if step.begun and step.rows is not None:
+        found["begins"] = f"{step.rows[1]} to {step.begun - 1}"
     if step.fused:
         found["first"] = visible(", ".join(step.fused))
     if step.sample:

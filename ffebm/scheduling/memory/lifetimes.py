@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ffebm.plan.memory.accesses import Access, Work
+from ffebm.plan.memory.accesses import Access
 from ffebm.plan.memory.dataflow import Dataflow
 from ffebm.plan.memory.demand import Integers
 from ffebm.plan.memory.held import HOST, Held
 from ffebm.plan.memory.lives import BEFORE, Life
+from ffebm.plan.memory.work import Work
 
 
 class Lifetimes:
@@ -36,12 +37,12 @@ class Lifetimes:
         writes = [
             (at, number.setdefault(held, len(number)))
             for at, access in enumerate(accesses)
-            for held in access.writes
+            for held in (*access.writes, *access.begins)
         ]
         uses = [
             (at, number[held])
             for at, access in enumerate(accesses)
-            for held in (*access.writes, *access.reads, *access.needs)
+            for held in (*access.writes, *access.begins, *access.reads, *access.needs)
             if held in number
         ]
         self.held = list(number)

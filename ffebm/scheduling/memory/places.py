@@ -9,7 +9,7 @@ import numpy as np
 from ffebm.errors import UsageError
 from ffebm.hardware.description import Hardware
 from ffebm.hardware.groups import DataType, Memory
-from ffebm.plan.memory.accesses import Access, Beside, Work, reading
+from ffebm.plan.memory.accesses import Access, Beside, reading
 from ffebm.plan.memory.dataflow import Dataflow
 from ffebm.plan.memory.demand import Demand, Integers, bound_of, demand_of
 from ffebm.plan.memory.held import HOST, Content, Held
@@ -17,6 +17,7 @@ from ffebm.plan.memory.levels import Level, capacity, host_unit, levels_of, scra
 from ffebm.plan.memory.lives import BEFORE, Life, moments
 from ffebm.plan.memory.memory_plan import MemoryPlan, MemoryUse
 from ffebm.plan.memory.sizes import Sizes
+from ffebm.plan.memory.work import Work
 from ffebm.plan.schedule import Step
 from ffebm.scheduling.memory.lifetimes import Lifetimes
 from ffebm.scheduling.memory.offsets import NOWHERE, placed

@@ -17,10 +17,11 @@ from msgspec import structs
 
 from ffebm.hardware.groups import Memory
 from ffebm.mapping.read_cost import buffer_of
-from ffebm.plan.memory.accesses import Access, Work
+from ffebm.plan.memory.accesses import Access
 from ffebm.plan.memory.held import HOST, Held
 from ffebm.plan.memory.memory_plan import Spill
 from ffebm.plan.memory.plan_flow import plan_flow
+from ffebm.plan.memory.work import Work
 from ffebm.plan.schedule import Schedule
 from ffebm.plan.schema import PlanData
 from ffebm.scheduling.list_schedule import Task

@@ -51,7 +51,7 @@ class Drive:
     """Products of a linear map that drives a layer, in the order of its vectors.
 
     Copies of the weight take as many vectors at once, whatever rows these are of, so none is idle where a row
-    ends: a read begins the next row, and what comes of that waits beside the tiles. On the way back a read
+    ends: a read begins the next row, of which a part then lies where the layer does. On the way back a read
     waits until the error currents of all its vectors are there. Where few would be idle each row has reads of
     its own, and waits for no vector of the next one.
 
@@ -102,6 +102,10 @@ class Drive:
         if row == 0:
             return 0
         return self.count if row == last else self.row * self.reach.needed((0, row))[1]
+
+    def first(self, row: int) -> int:
+        """The first of those that a row of the layer needs."""
+        return self.row * self.reach.needed((row, row + 1))[0]
 
     def returned(self, rows: Rows, last: int) -> Rows:
         """Those that go back with some rows of the layer, and did not before.

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from ffebm.plan.checks.schedules import schedule_problems
+from ffebm.plan.checks.schedules import band_problems, schedule_problems
 from ffebm.plan.schedule import Cost, Schedule, Step
 
 
@@ -52,6 +52,10 @@ CHANGES = [
     Change("works for sample -1", step={"sample": -1}),
     Change("rows (4, 4)", step={"rows": (4, 4)}),
     Change("rows (-1, 4)", step={"rows": (-1, 4)}),
+    Change("begins rows up to 4, which are not behind (0, 4) of a block", step={"begun": 4}),
+    Change("begins rows up to -1, which are not behind (0, 4)", step={"begun": -1}),
+    Change("begins rows up to 5, which are not behind None", step={"begun": 5, "rows": None}),
+    Change("begins rows up to 5", step={"begun": 5, "kind": "nudged"}),
     Change("works for block None", step={"block": None}),
     Change("works for block 1", step={"block": 1}),
     Change("runs from 1 s to 0 s", step={"end_s": 0}),
@@ -79,3 +83,10 @@ def test_contradictions_are_named(change: Change) -> None:
         last = structs.replace(schedule.steps[1], **change.step)
         schedule = structs.replace(schedule, steps=(schedule.steps[0], last))
     assert any(change.said in text for text in schedule_problems(schedule, {"network", "tile0"}, 1))
+
+
+def test_rows_that_are_begun_are_some_that_there_are() -> None:
+    schedule = two_steps()
+    for behind, said in ((6, ["rows up to 6 of 'block0' are begun, of which there are 4"]), (0, [])):
+        last = structs.replace(schedule.steps[1], begun=behind)
+        assert list(band_problems(structs.replace(schedule, steps=(schedule.steps[0], last)))) == said

@@ -1,7 +1,8 @@
 """A replay of a schedule on its memories, byte by byte range, that shares no code with what plans them.
 
 Time runs over begins and ends of steps. A step owns the bytes that it writes from its begin on; whatever lay
-there is lost. What a step reads must have been written, and must stay whole until the step ends.
+there is lost. What a step reads must have been written, and must stay whole until the step ends. What a read
+of tiles makes of rows that a later band completes must have a buffer, and stay whole until then.
 """
 
 from collections import defaultdict
@@ -13,6 +14,7 @@ from ffebm.hardware.description import Hardware
 from ffebm.plan.memory.dataflow import Dataflow
 from ffebm.plan.memory.memory_plan import Buffer, MemoryPlan
 from ffebm.plan.schedule import Step
+from tests.scheduling.early import read_early
 
 Name = tuple[str, str]
 """Content and name."""
@@ -35,6 +37,11 @@ def overlap(one: tuple[int, int] | None, other: tuple[int, int] | None) -> bool:
     return one is None or other is None or max(one[0], other[0]) < min(one[1], other[1])
 
 
+def within(one: tuple[int, int] | None, other: tuple[int, int] | None) -> bool:
+    """Whether some rows are all among others."""
+    return one is None or other is None or (other[0] <= one[0] and one[1] <= other[1])
+
+
 @dataclass
 class Replay:
     """What is whole at a time.
@@ -51,6 +58,8 @@ class Replay:
 
     def __post_init__(self) -> None:
         self.whole: set[int] = set()
+        self.parts: set[int] = set()
+        self.makers: dict[int, set[int]] = defaultdict(set)
         self.of: dict[Name, list[int]] = defaultdict(list)
         for number, buffer in enumerate(self.plan.buffers):
             self.of[buffer.content, buffer.name].append(number)
@@ -73,6 +82,7 @@ class Replay:
     def run(self, steps: tuple[Step, ...], *, trains: bool) -> list[str]:
         """Replay all steps; what went wrong."""
         self.steps = steps
+        early = dict(read_early(self.flow.blocks, steps))
         samples = {step.sample for step in steps} | {0}
         for sample in samples:
             for value in self.flow.inputs:
@@ -82,14 +92,21 @@ class Replay:
             for name in reads:
                 self.get(step, name)
             if not end:
-                for name in self.writes(step):
-                    self.put(step.id, step.sample, name)
+                self.start(step, early.get(step.id))
                 for name in reads:  # and it has not written over what it reads
                     self.get(step, name)
         for sample in samples:
             for value in () if trains else self.flow.outputs:
                 self.get(None, ("value", value), sample)
         return self.faults
+
+    def start(self, step: Step, further: tuple[int, int] | None) -> None:
+        """A step begins to write, and reads of tiles to make parts of further rows."""
+        for name in self.writes(step):
+            self.complete(step, name)
+            self.put(step.id, step.sample, name)
+        if further is not None:
+            self.begin(step, further)
 
     def source(self, name: Name) -> Name:
         """Views lie where what they are a view of lies."""
@@ -118,16 +135,53 @@ class Replay:
                 continue  # another band
             if not mine.first <= step <= mine.last:
                 continue
-            for other in tuple(self.whole - {one}):
-                theirs = self.plan.buffers[other]
-                apart = mine.offset + mine.size <= theirs.offset or theirs.offset + theirs.size <= mine.offset
-                if not apart and self.units[one] & self.units[other]:
-                    self.whole.discard(other)
-            self.whole.add(one)
+            self.own(one)
+            self.makers[one].add(step)
+
+    def own(self, one: int) -> None:
+        """The bytes of a buffer are its own; what lay there is lost."""
+        mine = self.plan.buffers[one]
+        for other in tuple(self.whole - {one}):
+            theirs = self.plan.buffers[other]
+            apart = mine.offset + mine.size <= theirs.offset or theirs.offset + theirs.size <= mine.offset
+            if not apart and self.units[one] & self.units[other]:
+                self.whole.discard(other)
+        self.whole.add(one)
+
+    def begin(self, step: Step, rows: tuple[int, int]) -> None:
+        """A read of tiles makes a part of rows behind a step's own: their buffers must be there."""
+        assert step.block is not None
+        for layer in self.flow.blocks[step.block].layers:
+            own = self.of["value", layer.value]
+            beside = step.name if any(self.plan.buffers[one].at == step.name for one in own) else ""
+            there = [one for one in own if self.is_there(step, self.plan.buffers[one], rows)]
+            there = [one for one in there if self.plan.buffers[one].at == beside]
+            rest = set(range(*rows)).difference(
+                *(range(*self.plan.buffers[one].rows or rows) for one in there)
+            )
+            if rest:
+                self.faults.append(f"free {step.name} reads for rows {sorted(rest)}, which have no buffer")
+            for one in there:
+                self.own(one)
+                self.parts.add(one)
+
+    def is_there(self, step: Step, mine: Buffer, rows: tuple[int, int]) -> bool:
+        """Whether a buffer for some of these rows is there when a step begins."""
+        alive = mine.first <= step.id <= mine.last
+        return alive and mine.sample == step.sample and overlap(mine.rows, rows)
+
+    def complete(self, step: Step, name: Name) -> None:
+        """A step makes the rest of what reads before it have begun."""
+        for one in self.of[name]:
+            mine = self.plan.buffers[one]
+            if one in self.parts and mine.sample == step.sample and within(mine.rows, step.rows):
+                self.parts.discard(one)
+                if one not in self.whole:
+                    self.faults.append(f"{step.kind} {step.name} completes {name}, whose first part is lost")
 
     def reaches(self, step: Step, mine: Buffer) -> bool:
         """Whether a step writes a band: its own, or one of an error current whose value it has read."""
-        if mine.rows is None or step.rows in {None, mine.rows}:
+        if step.rows is None or within(mine.rows, step.rows):
             return True
         if mine.content != "error":
             return False
@@ -163,16 +217,20 @@ class Replay:
             found = [one for one in found if overlap(self.plan.buffers[one].rows, step.rows)]
         elif step is not None and step.rows is not None:  # of bands, those that it waits for
             awaited = {step.id, *self.awaited(step)}
-            found = [one for one in found if self.plan.buffers[one].first in awaited] or found
+            found = [one for one in found if self.makers[one] & awaited] or found
         places = self.places(step, {self.plan.buffers[one].at for one in found})
         whole = [
             place
             for place in places
-            if all(one in self.whole for one in found if self.plan.buffers[one].at == place)
+            if all(self.is_whole(one) for one in found if self.plan.buffers[one].at == place)
         ]
         if found and not whole:
             who = "the end" if step is None else f"{step.kind} {step.name}"
             self.faults.append(f"{who} reads {name}, which is not whole")
+
+    def is_whole(self, one: int) -> bool:
+        """Whether a buffer holds all that it is for."""
+        return one in self.whole and one not in self.parts
 
     def awaited(self, step: Step) -> Iterator[int]:
         """Steps that one waits for, and that transfers and views among them wait for."""

@@ -17,6 +17,7 @@ from ffebm.compiler.driver import compile_model as compile_any
 from ffebm.errors import UsageError
 from ffebm.hardware.description import Capacity, Hardware, load_hardware
 from ffebm.hardware.groups import Memory
+from ffebm.plan.memory.held import Rows
 from ffebm.plan.memory.lives import lives
 from ffebm.plan.memory.memory_plan import Buffer
 from ffebm.plan.memory.plan_flow import plan_flow
@@ -28,6 +29,7 @@ from ffebm.scheduling.memory.flow_of import flow_of
 from ffebm.scheduling.memory.planned import Remembered, planned, priced, settled, timed
 from ffebm.scheduling.memory.pricing import Pricing
 from ffebm.scheduling.schedules import inference_tasks, training_tasks
+from ffebm.scheduling.streams import Stream
 from tests.machines import joules, rate, round_numbers, with_signs
 from tests.models import Builder, random_models
 from tests.scheduling.checker import problems
@@ -87,12 +89,13 @@ def small_network() -> ModelProto:
     return b.model(b.node("Gemm", b.node("Flatten", y), b.weight(64, 5), b.weight(5)))
 
 
-def replayed(model: ModelProto, near: int, pads: int, block_size: int) -> None:
+def replayed(model: ModelProto, near: int, pads: int, block_size: int, copies: int) -> None:
     machine = levels(near, pads, count=12, rows=40, cols=20)
-    check(compile_model(model, hardware=machine, block_size=block_size, settle=SETTLE, objective="latency"))
-    check(compile_model(model, hardware=machine, block_size=block_size, settle=SETTLE))
+    compiled = partial(compile_model, model, hardware=machine, block_size=block_size, settle=SETTLE)
+    check(compiled(objective="latency", replicas=copies))
+    check(compiled(replicas=copies))
     with few_steps(10):
-        check(compile_model(model, hardware=machine, block_size=block_size, settle=SETTLE))
+        check(compiled())
 
 
 cases = {
@@ -100,21 +103,26 @@ cases = {
     "near": st.sampled_from([64, 300, 1200, ROOM]),
     "pads": st.sampled_from([0, 40, 400]),
     "block_size": st.integers(1, 3),
+    "copies": st.sampled_from([1, 3]),
 }
 SLOW = [HealthCheck.too_slow]
 
 
 @settings(max_examples=8, derandomize=True, suppress_health_check=SLOW)
 @given(**cases)
-def test_random_models_replayed(model: ModelProto, near: int, pads: int, block_size: int) -> None:
-    replayed(model, near, pads, block_size)
+def test_random_models_replayed(
+    model: ModelProto, near: int, pads: int, block_size: int, copies: int
+) -> None:
+    replayed(model, near, pads, block_size, copies)
 
 
 @pytest.mark.slow
 @settings(max_examples=1000, suppress_health_check=SLOW)
 @given(**cases)
-def test_many_random_models_replayed(model: ModelProto, near: int, pads: int, block_size: int) -> None:
-    replayed(model, near, pads, block_size)
+def test_many_random_models_replayed(
+    model: ModelProto, near: int, pads: int, block_size: int, copies: int
+) -> None:
+    replayed(model, near, pads, block_size, copies)
 
 
 @pytest.mark.slow
@@ -438,6 +446,93 @@ def test_bands_that_leave_a_memory_beside_tiles_for_the_next_are_told() -> None:
     }
     assert all(spill.traffic > 0 for spill in held.spills)
     check(plan)
+
+
+# --- reads of further rows ----------------------------------------------------------------------------
+
+
+def pooled() -> ModelProto:
+    """3 x 3 kernels over nine rows of nine pixels; behind the second one windows of three rows by two."""
+    b = Builder()
+    y = b.node("Relu", b.conv(b.input("x", 1, 2, 9, 9), 2, 4))
+    y = b.node("Relu", b.node("MaxPool", b.conv(y, 4, 4), kernel_shape=[3, 3], strides=[2, 2]))
+    return b.model(b.node("Gemm", b.node("Flatten", y), b.weight(64, 3)))
+
+
+def begun(plan: Plan) -> list[tuple[str, Rows | None]]:
+    """Values and rows of them whose buffers live before the step that makes the rest of them."""
+    steps = plan.inference.steps
+    first = ((buffer, steps[buffer.first].rows) for buffer in plan.memory.inference.buffers)
+    return [
+        (buffer.name, buffer.rows)
+        for buffer, rows in first
+        if rows is not None and buffer.rows is not None and rows[1] <= buffer.rows[0]
+    ]
+
+
+@pytest.mark.parametrize("machine", ["reference", "isaac-edram"])
+@pytest.mark.parametrize("copies", [1, 7])
+def test_what_reads_of_tiles_make_of_further_rows_has_a_buffer(machine: str, copies: int) -> None:
+    """Copies take some of nine windows of a row at once; some rows that are pooled are in two windows."""
+    plan = compile_model(pooled(), hardware=machine, settle=SETTLE, replicas=copies)
+    check(plan)
+    for schedule in (plan.inference, plan.training):
+        assert list(problems(plan, schedule)) == []
+    made, least, *_ = (layer.value for block in plan.blocks for layer in block.layers)
+    rows = dict.fromkeys(made for made in begun(plan))
+    assert [one for name, one in rows if name == least] == [(1, 2), (2, 3), (3, 4)]
+    assert plan.mapping is not None
+    first = plan.mapping.blocks[0]
+    number = first.options[first.taken].replicas
+    assert (number > 1) == (copies > 1)
+    read = [-(-9 * row // number) * number for row in range(1, 9)]
+    assert [one for name, one in rows if name == made] == [(n // 9, n // 9 + 1) for n in read if n % 9]
+
+
+def test_a_replay_sees_reads_into_no_buffer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same plan as if reads made nothing of further rows."""
+    monkeypatch.setattr(Stream, "begun", lambda _, row: row)
+    plan = compile_model(pooled(), hardware="reference", settle=SETTLE, replicas=7)
+    assert not begun(plan)
+    found = faults(plan_flow(plan), plan.inference.steps, plan.memory.inference)
+    assert "free block0 reads for rows [1], which have no buffer" in found
+    step = next(step for step in plan.inference.steps if step.kind == "free" and step.rows == (0, 1))
+    assert f"step {step.id} reads for row 1, which has no buffer then" in problems(plan, plan.inference)
+
+
+def test_a_replay_sees_that_what_was_read_early_is_lost() -> None:
+    """Something else is put onto the buffer of a row before the row is whole."""
+    plan = compile_model(pooled(), hardware="reference", settle=SETTLE, replicas=7)
+    steps, held = plan.inference.steps, plan.memory.inference
+    whole = {(s.block, s.rows): s.id for s in steps if s.kind == "free"}
+    row, other = next(
+        (row, other)
+        for row in held.buffers
+        if (row.name, row.rows) in begun(plan)
+        for other in held.buffers
+        if row.first < other.first < whole[steps[row.first].block, row.rows]
+    )
+    onto = [replace(b, offset=row.offset) if b is other else b for b in held.buffers]
+    found = faults(plan_flow(plan), steps, replace(held, buffers=tuple(onto)))
+    assert f"free {steps[row.first].name} completes {('value', row.name)}, whose first part is lost" in found
+
+
+def test_bands_that_do_not_say_what_they_read_early_are_found() -> None:
+    plan = compile_model(pooled(), hardware="reference", settle=SETTLE, replicas=7)
+    steps = plan.inference.steps
+    silent = replace(plan.inference, steps=tuple(replace(step, begun=0) for step in steps))
+    first = next(step for step in steps if step.begun)
+    assert f"step {first.id} reads for rows up to {first.begun}, and says 0" in problems(plan, silent)
+
+
+def test_what_is_read_early_is_billed_once() -> None:
+    """A far memory passes each row once, with the step that makes the rest of it."""
+    machine = levels(10, count=64, rows=40, cols=20)
+    plan = compile_model(pooled(), hardware=machine, settle=SETTLE, replicas=7)
+    assert any(step.begun for step in plan.inference.steps)
+    (made, *_), far = (layer.value for block in plan.blocks for layer in block.layers), 9 * 9 * 4
+    spilt = [spill for spill in plan.memory.inference.spills if spill.name == made]
+    assert sum(spill.traffic for spill in spilt) == 2 * far  # written once, read once, a byte each
 
 
 # --- shipped machines ---------------------------------------------------------------------------------

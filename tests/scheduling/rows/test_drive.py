@@ -29,6 +29,7 @@ def test_copies_read_vectors_of_several_rows_at_once(
         last_row = -(-read // row)  # of a vector that is read
         assert behind * row <= read
         assert stream.needed("x", (first, behind))[1] >= min(last_row + 1, rows)
+        assert stream.begun(behind) == (min(last_row, rows) if behind < rows else rows)
         assert gone <= behind * row
         left = gone // row  # the first row with a vector that has not gone back
         assert stream.complete("x", behind) <= (rows if gone == rows * row else max(0, left - 1))
@@ -39,3 +40,30 @@ def test_rows_that_leave_few_copies_idle_have_reads_of_their_own() -> None:
     assert Drive(reach, 14).shared_out(16, 14).at_once == 1  # 14 reads, of all copies 13
     assert Drive(reach, 14).shared_out(24, 14).at_once == 24  # 14 reads, of all copies 9
     assert Drive(reach, 14).shared_out(1, 14).at_once == 1
+
+
+@given(
+    rows=st.integers(2, 12),
+    row=st.integers(1, 7),
+    copies=st.integers(1, 40),
+    kernel=st.integers(1, 4),
+    stride=st.integers(1, 3),
+    pad=st.integers(0, 1),
+)
+def test_rows_that_reads_for_others_have_begun(
+    rows: int, row: int, copies: int, kernel: int, stride: int, pad: int
+) -> None:
+    """Window by window under a pooling: rows with a vector that is read, though not all of theirs are."""
+    pad = min(pad, kernel - 1)
+    made = (rows + 2 * pad - kernel) // stride + 1
+    windows = [
+        {n for n in range(r * stride - pad, r * stride - pad + kernel) if 0 <= n < rows} for r in range(made)
+    ]
+    drive = Drive(Reach((sliding(2, rows, kernel, stride, 1, pad), same_rows(2, rows))), row)
+    stream = Stream(2, made, {}, (drive.shared_out(copies, made),))
+    for behind in range(1, made + 1):
+        (shared,) = stream.drives
+        assert shared is not None
+        read = {vector // row for vector in range(shared.read(behind, made))}
+        begun = [r for r in range(made) if r < behind or windows[r] & read]
+        assert stream.begun(behind) == len(begun) == begun[-1] + 1
