@@ -21,6 +21,7 @@ class Known:
         boxes: Of options, by place and number.
         packed: Whether mappings pack, each with the blocks' bundles apart or not.
         solved: The solver's choice for an objective without limits, and what packs.
+        streamed: What packs of choices whose layers work side by side; None if nobody has asked.
         measured: What was scheduled.
         above: What mappings have more of than that, by a bound, by objective.
     """
@@ -29,5 +30,6 @@ class Known:
     boxes: dict[tuple[int, int], dict[str, list[Box]]] = field(default_factory=dict)
     packed: dict[tuple[tuple[int, ...], bool], bool] = field(default_factory=dict)
     solved: dict[Objective, tuple[Choice, list[tuple[int, ...]]]] = field(default_factory=dict)
+    streamed: list[tuple[int, ...]] | None = None
     measured: dict[tuple[int, ...], Measured] = field(default_factory=dict)
     above: dict[tuple[Objective, tuple[int, ...]], float] = field(default_factory=dict)

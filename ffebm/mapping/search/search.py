@@ -33,6 +33,8 @@ TRIES: dict[Objective, int] = dict.fromkeys(OBJECTIVES, 2000) | {"analog": 300}
 """Nodes of graphs in schedules that are tried for 1,000 of effort; fewer where no figure was asked for."""
 A_MAPPING = 8
 """Effort for a mapping of a large graph: at 1,000 all are looked at, 12 choices with up to nine of each."""
+CHOICES = 2 + 2 * len(OBJECTIVES)
+"""What objectives choose, at most two each, no tiles, and all on the fewest."""
 APART_SHARE = 0.1
 """Of the time of all layers one after the other, what a schedule takes beside its busiest unit. It only says
 which mapping is scheduled first: of 39 of ResNet-50 on `reference` the second one is the best so."""
@@ -98,7 +100,7 @@ class Search:
             UsageError: If no mapping is within the limits.
         """
         whole = self.whole
-        solving = Solving(whole, self.goal, self.filling, self.known)
+        solving = Solving(whole, self.goal, self.filling, self.known, self.little)
         choice, kept = self._kept(solving)
         within = [found for found in kept if not self.trials.excess(found)]
         if not within:
@@ -220,6 +222,12 @@ class Search:
         if tries is None:
             return min(kept, key=self.trials.key)
         return Climbing(self.choosing, self.goal, self.filling, self.trials).best(kept, tries)
+
+    @property
+    def little(self) -> bool:
+        """The effort does not last for what all objectives choose, of a large graph without limits."""
+        looked_at = max(self.goal.effort // A_MAPPING, self._affordable())
+        return self.tries() is None and not self.goal.limited and looked_at < CHOICES
 
     def tries(self) -> int | None:
         """How many changed mappings may be scheduled; None where the graph is too large for any."""

@@ -27,6 +27,11 @@ STAGES: dict[Objective, tuple[Criterion, ...]] = {
 }
 """What is made small, one after the other, with what came before kept at its best."""
 
+STREAMED_SHARE = 0.3
+"""Of the time of all layers one after the other, what is added to that of the busiest unit where layers
+stream: a layer starts when the first rows of the one before are there, so no unit waits for all of it."""
+STREAMED_GAP = 5e-3
+"""How close to its optimum, as a share, such a sum is, of which nobody asks a bound."""
 BESIDE_GAP = 5e-3
 """How close to its optimum, as a share, the sum is that leads to a product without a bound."""
 
@@ -93,6 +98,26 @@ def choose(
         program.keep(figure, best.value)
         gap = max(gap, best.gap)
     return Choice(best.picked, best.figures, best.value, best.bound, gap, program.solves)
+
+
+def choose_streamed(problem: Problem, limits: Limits, effort: int) -> tuple[int, ...] | None:
+    """The candidate of each item in a choice whose layers work side by side; None if none was found.
+
+    One program, without a bound: it makes the time of the busiest unit small, and `STREAMED_SHARE` of that
+    of all layers one after the other. The first is what a long stream takes, the second what it takes to
+    reach the last layer; the latency of prices, a chain of whole layers, is neither.
+
+    Args:
+        problem: What there is to choose.
+        limits: What it may take.
+        effort: As in `choose`.
+    """
+    program = MappingProgram(problem, limits, effort)
+    terms = dict(program.terms["interval"])
+    for column, factor in program.terms["seconds"].items():
+        terms[column] = terms.get(column, 0.0) + STREAMED_SHARE * factor
+    found, _ = program.search(terms, STREAMED_GAP)
+    return None if found is None else found[0]
 
 
 def choose_beside(problem: Problem, limits: Limits, effort: int, known: Figures) -> tuple[int, ...]:

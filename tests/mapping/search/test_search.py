@@ -14,7 +14,7 @@ from ffebm.hardware.crossbar import Crossbar
 from ffebm.hardware.description import Hardware
 from ffebm.mapping.digital_cost import digital_cost, work_of
 from ffebm.mapping.search.goal import Goal, value_of
-from ffebm.mapping.search.search import TRIES, Search
+from ffebm.mapping.search.search import A_MAPPING, CHOICES, TRIES, Search
 from ffebm.mapping.search.trials import Trials, Tried
 from ffebm.plan.mapping import Objective
 from ffebm.plan.summary import engineering
@@ -56,12 +56,13 @@ def looked_at(one: Search) -> set[tuple[int, ...]]:
 def test_large_graphs_look_at_each_choice_and_at_one_mapping_for_each_8_of_effort(
     effort: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What objectives choose, at most two each, no tiles, and all on the fewest; at 1,000 even ones."""
+    """What is chosen, at most two of each choice, no tiles, and all on the fewest; at 1,000 even ones."""
     monkeypatch.setitem(TRIES, "energy", 1)  # every graph is a large one
     one = search(0, Goal("energy", effort=effort))
     assert one.tries() is None
     one.best()
     choices = {picked for _, packed in one.known.solved.values() for picked in packed}
+    choices |= {*(one.known.streamed or ())}
     choices |= {
         picked
         for picked in ((0,) * len(one.choosing), one.filling.densest())
@@ -278,7 +279,7 @@ def test_a_machine_never_loses_energy_to_itself_with_a_group_less(
         assert plan.inference.cost.energy <= fewer.inference.cost.energy * (1 + 1e-9)
 
 
-@pytest.mark.parametrize("effort", [0, 100, 1000])
+@pytest.mark.parametrize("effort", [A_MAPPING * CHOICES, 100, 1000])
 def test_in_large_graphs_all_objectives_look_at_the_same_mappings(
     effort: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -292,6 +293,27 @@ def test_in_large_graphs_all_objectives_look_at_the_same_mappings(
         for ours, theirs in itertools.permutations(by_price, 2):
             assert looked_at(searches[ours]) == looked_at(searches[theirs])
             assert value_of(ours, best[ours]) <= value_of(ours, best[theirs]) * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("effort", [0, A_MAPPING * CHOICES - 1])
+@pytest.mark.parametrize("objective", OBJECTIVES[1:])
+def test_little_effort_in_a_large_graph_asks_for_one_objective_and_what_streams(
+    objective: Objective, effort: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And looks at no tiles, and at all on the fewest: none of these has less of what is to be small."""
+    monkeypatch.setitem(TRIES, objective, 0)
+    for seed in range(3):
+        one = search(seed, Goal(objective, effort=effort))
+        value = one.best().value
+        ends = {"latency", "energy"} if objective == "edp" else set()
+        assert set(one.known.solved) == {objective, *ends}
+        plain = [(0,) * len(one.choosing), one.filling.densest()]
+        packed = [picked for picked in plain if one.filling.packs(picked, apart=False)]
+        assert one.known.streamed
+        assert {*packed, *one.known.streamed} <= looked_at(one)
+        for picked in (*packed, *one.known.streamed):
+            other = value_of(objective, one.trials.tried(picked).measured)
+            assert value <= other * (1 + 1e-9)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)

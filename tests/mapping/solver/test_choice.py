@@ -1,9 +1,10 @@
+from dataclasses import replace
 from functools import cache
 
 import pytest
 
 from ffebm.errors import UsageError
-from ffebm.mapping.solver.choice import choose, choose_beside
+from ffebm.mapping.solver.choice import STREAMED_GAP, STREAMED_SHARE, choose, choose_beside, choose_streamed
 from ffebm.mapping.solver.price import Price
 from ffebm.mapping.solver.problem import Candidate, Decision, Figures, Limits, Link, Problem, figures_of
 from ffebm.plan.mapping import Objective
@@ -62,6 +63,22 @@ def test_a_choice_beside_a_known_one_has_nearly_the_least_product() -> None:
         assert within(found, less)
         assert best.edp <= found.edp * (1 + 1e-9)
         assert found.edp <= (shares / 2) ** 2 * known.edp * (1 + 2e-3)
+
+
+def test_a_streamed_choice_has_nearly_the_least_of_its_sum() -> None:
+    """The busiest unit's time and a share of that of the longest chain, within the gap; none if none fits."""
+
+    def streamed(figures: Figures) -> float:
+        return figures.interval + STREAMED_SHARE * figures.seconds
+
+    for seed in range(20):
+        problem, limits = random_problem(seed, 5, 4, 1 + seed % 2)
+        picked = choose_streamed(problem, limits, 1000)
+        assert picked is not None
+        found = figures_of(problem, picked)
+        assert within(found, limits)
+        assert streamed(found) <= min(map(streamed, every_cost(seed))) * (1 + STREAMED_GAP + 1e-9)
+        assert choose_streamed(problem, replace(limits, seconds=found.seconds * 1e-3), 1000) is None
 
 
 @pytest.mark.parametrize("objective", ["latency", "energy", "edp"])
