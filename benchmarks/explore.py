@@ -8,7 +8,7 @@ seeds or as many as `--seeds` says. Compared is the hypervolume of time, energy 
 that of the grid: figures by their logarithms, from 0 at the least of the grid to 1 at the most, which is the
 reference point.
 
-python benchmarks/explore.py --rate 20 [--effort 50]
+python benchmarks/explore.py --rate 20 [--effort 50] [--figures-of inference]
 python benchmarks/explore.py --search
 python benchmarks/explore.py --search --figures FOLDER    # keeps the priced grids there, for the next time
 """
@@ -34,7 +34,7 @@ from ffebm.errors import FfebmError
 from ffebm.exploration.figures import figures_of
 from ffebm.exploration.front import on_front
 from ffebm.exploration.knobs import knobs_of
-from ffebm.exploration.request import Request
+from ffebm.exploration.request import Request, training_of
 from ffebm.exploration.run import Exploration
 from ffebm.exploration.search import SEARCHERS, Searcher
 from ffebm.plan.schema import Settle
@@ -82,10 +82,11 @@ def request_of(model: Path, folder: Path, vary: Iterable[str], **search: object)
 # --- how fast ----------------------------------------------------------------------------------------
 
 
-def rate(count: int, effort: int) -> None:
-    """Print the processor time of some points of the large grid, mapped with an effort."""
+def rate(count: int, effort: int, figures: str) -> None:
+    """Print the processor time of some points of the large grid, mapped with an effort, for some figures."""
     model = LIGHT / "light_resnet50.onnx"
-    request = request_of(model, Path(), (*WHOLE, f"effort={effort}"))
+    vary = (*WHOLE, f"effort={effort}")
+    request = request_of(model, Path(), vary, training=training_of(figures))
     start = time.process_time()
     variants = Variants(model)
     print(f"ResNet-50 read in {time.process_time() - start:.2f} s of a processor")
@@ -237,6 +238,9 @@ def main() -> None:
     )
     parser.add_argument("--rate", type=int, metavar="N", help="price so many points of ResNet-50")
     parser.add_argument("--effort", type=int, default=1000, help="of the mapping of these points")
+    parser.add_argument(
+        "--figures-of", default="inference,training", metavar="WORDS", help="as ffebm explore --figures"
+    )
     parser.add_argument("--search", action="store_true", help="compare samplers with whole grids")
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="searches of each sampler")
@@ -245,7 +249,7 @@ def main() -> None:
     if asked.figures is not None:
         asked.figures.mkdir(parents=True, exist_ok=True)
     if asked.rate:
-        rate(asked.rate, asked.effort)
+        rate(asked.rate, asked.effort, asked.figures_of)
     if asked.search:
         search(asked.networks, asked.seeds, asked.figures)
 

@@ -6,7 +6,8 @@ third. With `--undisturbed` one process does all. Either way a digest of the tab
 with all their figures and which are on the front, without the commands, which name the folder: both are to be
 the same. What other programs take counts in the wall time alone.
 
-python benchmarks/explore_killed.py FOLDER [--network digits] [--undisturbed]
+python benchmarks/explore_killed.py FOLDER [--network digits] [--undisturbed] [--effort 50]
+    [--figures inference]
 """
 
 import argparse
@@ -20,6 +21,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
@@ -32,12 +34,26 @@ DONE = '"op_code":6,', '"state":1,'
 """In lines of the journal that say that a point is done."""
 
 
-def started(model: Path, folder: Path) -> subprocess.Popen[bytes]:
-    """The command, in a process of its own."""
-    varied = [word for knob in WHOLE for word in ("--vary", knob)]
-    words = ["explore", str(model), "-o", str(folder), "--jobs", "1", *varied]
-    with (folder.parent / f"{folder.name}.log").open("ab") as log:
-        return subprocess.Popen([sys.executable, "-m", "ffebm", *words], stdout=log, stderr=log)
+@dataclass(frozen=True)
+class Command:
+    """The exploration, as a user asks for it.
+
+    Attributes:
+        model: What is explored.
+        folder: Where it lies.
+        options: Beside what is varied.
+    """
+
+    model: Path
+    folder: Path
+    options: tuple[str, ...]
+
+    def started(self) -> subprocess.Popen[bytes]:
+        """The command, in a process of its own."""
+        varied = [word for knob in WHOLE for word in ("--vary", knob)]
+        words = ["explore", str(self.model), "-o", str(self.folder), "--jobs", "1", *self.options, *varied]
+        with (self.folder.parent / f"{self.folder.name}.log").open("ab") as log:
+            return subprocess.Popen([sys.executable, "-m", "ffebm", *words], stdout=log, stderr=log)
 
 
 def done(folder: Path) -> int:
@@ -56,27 +72,27 @@ def until(count: int, process: subprocess.Popen[bytes], folder: Path) -> None:
         time.sleep(LOOK_S)
 
 
-def killed(count: int, model: Path, folder: Path) -> None:
+def killed(count: int, command: Command) -> None:
     """Work until so many points are done, and be killed in the next one."""
-    process = started(model, folder)
-    until(count, process, folder)
+    process = command.started()
+    until(count, process, command.folder)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    print(f"killed after {done(folder)} points", flush=True)
+    print(f"killed after {done(command.folder)} points", flush=True)
 
 
-def explored(model: Path, folder: Path, total: int, *, undisturbed: bool) -> None:
+def explored(command: Command, total: int, *, undisturbed: bool) -> None:
     """Do all points, one way or the other."""
     if undisturbed:
-        if code := started(model, folder).wait():
+        if code := command.started().wait():
             raise SystemExit(f"ended with {code}")
         return
-    killed(total // 5, model, folder)
-    killed(2 * total // 5, model, folder)
-    alone = started(model, folder)
-    until(3 * total // 5, alone, folder)
-    print(f"a second process beside it after {done(folder)} points", flush=True)
-    other = started(model, folder)
+    killed(total // 5, command)
+    killed(2 * total // 5, command)
+    alone = command.started()
+    until(3 * total // 5, alone, command.folder)
+    print(f"a second process beside it after {done(command.folder)} points", flush=True)
+    other = command.started()
     if codes := [code for process in (alone, other) if (code := process.wait())]:
         raise SystemExit(f"ended with {codes}")
 
@@ -102,6 +118,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="of the exploration; made")
     parser.add_argument("--network", choices=("resnet50", "digits"), default="resnet50")
     parser.add_argument("--undisturbed", action="store_true", help="one process that nobody kills")
+    parser.add_argument("--effort", default="1000", help="as ffebm explore --effort")
+    parser.add_argument("--figures", default="inference,training", help="as ffebm explore --figures")
     asked = parser.parse_args()
     asked.folder.parent.mkdir(parents=True, exist_ok=True)
     model = LIGHT / "light_resnet50.onnx"
@@ -109,7 +127,8 @@ def main() -> None:
         model = asked.folder.parent / "digits.onnx"
         onnx.save(digits_model(), model)
     start = time.time()
-    explored(model, asked.folder, 500, undisturbed=asked.undisturbed)
+    options = ("--effort", asked.effort, "--figures", asked.figures)
+    explored(Command(model, asked.folder, options), 500, undisturbed=asked.undisturbed)
     wall, used = time.time() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     spent = used.ru_utime + used.ru_stime
     rows = rows_of(asked.folder)

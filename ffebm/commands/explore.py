@@ -138,6 +138,13 @@ def explore(  # noqa: PLR0913 - a command's options are its arguments
             "inference_j, area_mm2, and the metric]"
         ),
     ] = None,
+    figures: Annotated[
+        str,
+        Option(
+            metavar="WORDS",
+            help="What is priced: inference,training; or inference, which schedules no training steps.",
+        ),
+    ] = "inference,training",
     jobs: Annotated[
         int | None,
         Option(help="Processes that work at it. [default: one a processor]", min=1),
@@ -151,7 +158,7 @@ def explore(  # noqa: PLR0913 - a command's options are its arguments
     """Price a model for many machines and options, and show which points no other one beats."""
     _check_installed()
     from ffebm.exploration.knobs import knobs_of
-    from ffebm.exploration.request import Request
+    from ffebm.exploration.request import Request, training_of
 
     folder = output or Path(f"{model.stem}.explore")
     knobs = knobs_of(vary)
@@ -171,6 +178,7 @@ def explore(  # noqa: PLR0913 - a command's options are its arguments
         seed=searching.seed or 0,
         front=_front(front, measured),
         metric=measured,
+        training=training_of(figures),
     )
     request.check()
     rows = _explored(request, jobs or len(os.sched_getaffinity(0)))

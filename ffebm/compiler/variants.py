@@ -32,7 +32,7 @@ from ffebm.plan.schema import Options, Settle, Source
 from ffebm.plan.twin import Total
 from ffebm.scheduling.memory.planned import Remembered
 from ffebm.scheduling.schedules import batch_of
-from ffebm.scheduling.twin import priced_schedules, totals_without_tiles
+from ffebm.scheduling.twin import Wanted, priced_schedules, totals_without_tiles
 
 LATER = (
     "objective",
@@ -75,11 +75,13 @@ class Variant:
         options: As the plan would hold them.
         settle: How energy blocks settle.
         hardware: The machine.
+        training: A price is that of a training step too.
     """
 
     options: Options
     settle: Settle
     hardware: Hardware
+    training: bool = True
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class PricedVariant:
 
     Attributes:
         inference: The schedule of one inference, without its bound.
-        training: That of one training step.
+        training: That of one training step; None where it was not asked for.
         twin: What the machine takes without tiles; None if no digital unit runs some op.
         samples: Samples of each schedule.
         tiles: Tiles in use, a number.
@@ -100,7 +102,7 @@ class PricedVariant:
     """
 
     inference: Schedule
-    training: Schedule
+    training: Schedule | None
     twin: dict[Total, float] | None
     samples: int
     tiles: int
@@ -169,18 +171,17 @@ class Variants:
         shared = self._sharing(variant)
         tried = shared.tried
         graph, mapping = self._placed(variant, tried, shared.known)
-        hardware, runs = variant.hardware, variant.options.batch
-        objective = variant.options.objective
+        hardware, wanted = variant.hardware, _wanted(variant)
         require_circuits(variant.settle, graph.blocks, graph.constants, hardware)
-        inference, training = priced_schedules(graph, hardware, variant.settle, runs, objective, tried)
-        units = training.units | inference.units
+        inference, training = priced_schedules(graph, hardware, variant.settle, wanted, tried)
+        units = inference.units | (training.units if training is not None else frozenset())
         work = {node.name: macs(graph, node) for node in graph.nodes}
         held = sum(work[node.name] for node in graph.nodes if node.unit == "tile")
         return PricedVariant(
             inference=inference,
-            training=training,
+            training=training if variant.training else None,
             twin=self._twin(graph, variant),
-            samples=batch_of(graph) * runs,
+            samples=batch_of(graph) * wanted.runs,
             tiles=len({place.tile for place in graph.places.values()}),
             area=sum(part.area * part.used for part in powered(hardware, units)),
             blocks=len(graph.blocks),
@@ -253,13 +254,18 @@ class Variants:
         hardware = variant.hardware
         groups = [(group.name, group.count, group.core) for group in hardware.analog]
         machine = (groups, hardware.digital, hardware.memory, hardware.network)
-        runs, objective = variant.options.batch, variant.options.objective
-        asked = runs, objective, variant.options.effort
-        key = self._key(variant) + msgspec.json.encode((machine, variant.settle, asked))
+        wanted = _wanted(variant)
+        key = self._key(variant)
+        key += msgspec.json.encode((machine, variant.settle, wanted, variant.options.effort))
         if key not in self._twins:
             units = units_without_tiles(graph, hardware, variant.options, variant.settle)
-            self._twins[key] = totals_without_tiles(graph, hardware, variant.settle, runs, objective, units)
+            self._twins[key] = totals_without_tiles(graph, hardware, variant.settle, wanted, units)
         return self._twins[key]
+
+
+def _wanted(variant: Variant) -> Wanted:
+    """Which schedules are to be priced."""
+    return Wanted(variant.options.batch, variant.options.objective, variant.training)
 
 
 def copied(graph: Graph) -> Graph:

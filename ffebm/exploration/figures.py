@@ -60,7 +60,10 @@ FIGURES: dict[str, FigureKind] = {
 """Every figure by its name."""
 MEASURED = ("accuracy", "cosine")
 """Those that need data; the cost model gives the others."""
-TOTALS: tuple[Total, ...] = ("inference_s", "inference_j", "training_s", "training_j")
+PARTS = ("inference", "training")
+"""What has figures; an inference always has."""
+OF_TRAINING = ("training_s", "training_j", "training_s_ratio", "training_j_ratio", "sample_s", "sample_j")
+"""Those of a training step, which may be left out."""
 
 
 def figures_of(price: PricedVariant) -> dict[str, float | None]:
@@ -68,22 +71,24 @@ def figures_of(price: PricedVariant) -> dict[str, float | None]:
     totals: dict[Total, float] = {
         "inference_s": price.inference.makespan_s,
         "inference_j": price.inference.cost.energy,
-        "training_s": price.training.makespan_s,
-        "training_j": price.training.cost.energy,
     }
-    twin = price.twin or {}
-    found: dict[str, float | None] = {name: value for name, value in totals.items()}
-    found |= {
+    found: dict[str, float | None] = {
         "interval_s": price.inference.interval_s,
         "area_mm2": price.area,
         "tiles": price.tiles,
-        "sample_s": totals["training_s"] / price.samples,
-        "sample_j": totals["training_j"] / price.samples,
     }
-    for total in TOTALS:
+    if price.training is not None:
+        step = price.training
+        totals |= {"training_s": step.makespan_s, "training_j": step.cost.energy}
+        found |= {
+            "sample_s": totals["training_s"] / price.samples,
+            "sample_j": totals["training_j"] / price.samples,
+        }
+    twin = price.twin or {}
+    for total, value in totals.items():
         digital = twin.get(total)
-        found[f"{total}_ratio"] = totals[total] / digital if digital else None
-    return {name: found[name] for name in FIGURES if name not in MEASURED}
+        found |= {total: value, f"{total}_ratio": value / digital if digital else None}
+    return {name: found[name] for name in FIGURES if name in found}
 
 
 def summary_of(price: PricedVariant) -> list[str]:
@@ -100,6 +105,8 @@ def summary_of(price: PricedVariant) -> list[str]:
             f"mapped for {price.mapping.objective}: {value}, solver's gap {100 * price.mapping.gap:.2f} %"
         )
     for name, schedule in (("inference", price.inference), ("training", price.training)):
+        if schedule is None:
+            continue
         cost = schedule.cost
         kinds = {kind: getattr(cost, kind) for kind in ENERGY_KINDS}
         told = ", ".join(f"{kind} {engineering(joules, 'J')}" for kind, joules in kinds.items() if joules)

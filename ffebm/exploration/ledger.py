@@ -22,7 +22,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from ffebm.errors import Location, UsageError
-from ffebm.exploration.figures import FIGURES
+from ffebm.exploration.figures import FIGURES, PARTS
 from ffebm.exploration.knobs import Grid, Point, Value
 from ffebm.exploration.search import MOST_ASKED, SampledSearch, Space
 from ffebm.files.lock import acquired, is_same
@@ -50,6 +50,7 @@ class ExplorationSetup(msgspec.Struct, frozen=True, kw_only=True):
         sampler: Who says which point comes next.
         seed: Of the sampler.
         metric: What is measured beside the price, if something is.
+        figures: Of what there are figures.
     """
 
     model: str
@@ -60,6 +61,7 @@ class ExplorationSetup(msgspec.Struct, frozen=True, kw_only=True):
     sampler: str
     seed: int
     metric: dict[str, Any] | None
+    figures: str
 
 
 @dataclass(frozen=True)
@@ -343,6 +345,7 @@ def _check_same(held: dict[str, Any], asked: ExplorationSetup, path: Path) -> No
         UsageError: If it is another one, with the first difference.
     """
     wanted = msgspec.json.decode(msgspec.json.encode(asked))
+    held = {"figures": ",".join(PARTS), **held}  # what was begun before they could be left out
     for name in ExplorationSetup.__struct_fields__:
         if held.get(name) != wanted[name]:
             raise UsageError(

@@ -2,14 +2,16 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from functools import cache
 from typing import Any
 
 import msgspec
 from msgspec import inspect
 
 from ffebm.errors import HardwareError, Location, UsageError
-from ffebm.exploration.knobs import Value, value_text
+from ffebm.exploration.knobs import OPTIONS, SETTLING, Value, value_text
 from ffebm.hardware.description import Hardware, converted
 from ffebm.hardware.quantity import Quantity
 
@@ -48,7 +50,7 @@ def with_constants(hardware: Hardware, constants: Mapping[str, Value]) -> Hardwa
 
 def _put(document: dict[str, Any], machine: str, key: str, value: Value) -> None:
     """Write one constant into a description."""
-    kind, part = inspect.type_info(Hardware), document
+    kind, part = _kind_of_machine(), document
     names = key.split(".")
     for place, name in enumerate(names):
         fields = _fields(kind, part)
@@ -77,14 +79,23 @@ def _put(document: dict[str, Any], machine: str, key: str, value: Value) -> None
         part[name] = {"value": value, "unit": _unit(quantity), "source": VARIED, "assumption": True}
 
 
-def _unknown(machine: str, inside: list[str], name: str, allowed: Iterable[str]) -> UsageError:
+@cache
+def _kind_of_machine() -> inspect.Type:
+    """What a description can hold, which takes as long to list as a machine to read."""
+    return inspect.type_info(Hardware)
+
+
+def _unknown(machine: str, inside: list[str], name: str, allowed: Sequence[str]) -> UsageError:
     """A name that leads nowhere, or not far enough."""
     place = ".".join(inside)
     listed = ", ".join(allowed) or "nothing"
     what = f"{name!r} is nothing of {place or machine}" if name else f"{place} is a table"
     key = ".".join([*inside, name] if name else inside)
     options = "" if inside else ", or an option of ffebm compile with one value"
-    return UsageError(f"--vary {key}: {what}", allowed=f"allowed are {listed}{options}")
+    known = [*allowed, *(() if inside else (*OPTIONS, *SETTLING))]
+    close = get_close_matches(name.replace("-", "_"), known, 1, 0.7) if name else []
+    hint = f"did you mean {'.'.join([*inside, *close])}?" if close else ""
+    return UsageError(f"--vary {key}: {what}", allowed=f"allowed are {listed}{options}", hint=hint)
 
 
 def _held(part: Any, name: str) -> Any:

@@ -11,7 +11,7 @@ import msgspec
 from ffebm.compiler.options import Settings, checked_batch, options_from
 from ffebm.compiler.variants import Variant
 from ffebm.errors import FfebmError, HardwareError, UsageError
-from ffebm.exploration.figures import FIGURES, MEASURED
+from ffebm.exploration.figures import FIGURES, MEASURED, OF_TRAINING, PARTS
 from ffebm.exploration.knobs import (
     OPTIONS,
     SETTLING,
@@ -53,6 +53,7 @@ class Request:
         trials: Points that a search looks at, a number; None for a grid.
         seed: Of a search.
         metric: What is measured beside the price; None: nothing.
+        training: Figures of training steps are asked for too.
     """
 
     model: Path
@@ -68,6 +69,7 @@ class Request:
     trials: int | None = None
     seed: int = 0
     metric: Metric | None = None
+    training: bool = True
     _machines: dict[str, Hardware] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
@@ -83,10 +85,16 @@ class Request:
         return SampledSearch(self.sampler, self.trials or DEFAULT_TRIALS, self.seed)
 
     @property
+    def parts(self) -> tuple[str, ...]:
+        """What has figures: an inference, and a training step unless it is left out."""
+        return PARTS if self.training else PARTS[:1]
+
+    @property
     def figures(self) -> tuple[str, ...]:
         """Names of the figures that points have."""
         asked = None if self.metric is None else self.metric.figure
-        return tuple(name for name in FIGURES if name not in MEASURED or name == asked)
+        left_out = {name for name in MEASURED if name != asked} | set(() if self.training else OF_TRAINING)
+        return tuple(name for name in FIGURES if name not in left_out)
 
     def machine(self, point: Point) -> Hardware:
         """The machine of a point, whose parts may contradict each other.
@@ -120,7 +128,7 @@ class Request:
         settling |= {name: settings[name] for name in SETTLING if name in settings}
         batch: Any = settings.get("batch", self.batch)
         options = msgspec.structs.replace(options_from(asked), batch=checked_batch(batch), passes=passes)
-        return Variant(options, checked_settle(_settle(settling)), machine)
+        return Variant(options, checked_settle(_settle(settling)), machine, self.training)
 
     def check(self) -> None:
         """Find what is wrong with single values of knobs, whatever the others stand at.
@@ -135,6 +143,11 @@ class Request:
             name = unmeasured[0]
             raise UsageError(
                 f"--front {name}, which is not measured", allowed=f"with --data and --metric {name}"
+            )
+        left_out = [name for name in unknown if name in OF_TRAINING]
+        if left_out:
+            raise UsageError(
+                f"--front {left_out[0]}, which is left out", allowed=f"with --figures {','.join(PARTS)}"
             )
         if unknown or not self.front:
             found = f"--front {unknown[0]}" if unknown else "--front without figures"
@@ -186,6 +199,14 @@ class Request:
     def constants(self, point: Point) -> dict[str, Value]:
         """What of the machine a point changes."""
         return constants_of(settings_of(point))
+
+
+def training_of(text: str) -> bool:
+    """What `--figures` says: whether those of training steps are asked for beside those of an inference."""
+    named = [part.strip() for part in text.split(",")]
+    if "inference" not in named or set(named) - set(PARTS):
+        raise UsageError(f"--figures {text}", allowed=f"inference, or {','.join(PARTS)}")
+    return "training" in named
 
 
 def sampler_of(text: str) -> SamplerName:

@@ -66,6 +66,7 @@ class Exploration:
             sampler=request.sampler,
             seed=request.seed,
             metric=_plain(request.metric),
+            figures=",".join(request.parts),
         )
 
     def open(self) -> None:

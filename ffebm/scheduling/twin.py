@@ -10,7 +10,7 @@ over the batch, and a plan and its twin cross at most once.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Generic
@@ -20,7 +20,7 @@ from msgspec import structs
 from ffebm.graph.graph import Graph
 from ffebm.hardware.description import Hardware
 from ffebm.hardware.groups import DataType
-from ffebm.hardware.silicon import watts
+from ffebm.hardware.silicon import NETWORK, powered, watts
 from ffebm.limits import SCHEDULE_STEPS
 from ffebm.mapping.search.goal import UNBOUNDED, AtMost
 from ffebm.plan.mapping import Objective
@@ -169,37 +169,65 @@ def schedules_of(
     )
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """Which schedules of a graph are to be priced.
+
+    Attributes:
+        runs: How many runs of the graph each has in flight.
+        objective: What bands of a training step are chosen for.
+        training: A training step is wanted too.
+    """
+
+    runs: int = 1
+    objective: Objective = "analog"
+    training: bool = True
+
+
 def priced_schedules(
     graph: Graph,
     hardware: Hardware,
     settle: Settle,
-    runs: int = 1,
-    objective: Objective = "analog",
+    wanted: Wanted,
     tried: Remembered | None = None,
-) -> tuple[Schedule, Schedule]:
+) -> tuple[Schedule, Schedule | None]:
     """An inference and a training step with all that they take, without bounds and places in memories.
 
     Args:
         graph: A placed graph.
         hardware: The machine.
         settle: How energy blocks settle.
-        runs: How many runs of the graph each has in flight.
-        objective: What bands of a training step are chosen for.
+        wanted: What is to be priced.
         tried: Inferences that were looked at before.
+
+    Returns:
+        Both; None for a training step that is not wanted, and powers nothing that an inference does not.
 
     Raises:
         ModelError: If that takes more steps than a schedule may have.
         UsageError: If something fits in no memory.
     """
     lists = TaskLists(graph, hardware, settle)
-    flow, job = flow_of(graph), _Job(graph, hardware, lists, objective, runs, priced)
+    flow, job = flow_of(graph), _Job(graph, hardware, lists, wanted.objective, wanted.runs, priced)
     inference = replace(job, fit=partial(priced, tried=tried)).inference(flow)
-    training = job.training(flow, inference).best
-    interval = interval_of(first_of(inference.tasks), frozenset())
-    first = _following(inference.schedule, interval)
-    second = _following(training.found.schedule, training.interval)
-    leaks = [watts(hardware, schedule.units) for schedule in (first, second)]
-    return _leaking(first, leaks[0]), _leaking(second, leaks[1])
+    first = _following(inference.schedule, interval_of(first_of(inference.tasks), frozenset()))
+    first = _leaking(first, watts(hardware, first.units))
+    if not wanted.training and _powers_all(graph, hardware, first.units):
+        return first, None
+    step = job.training(flow, inference).best
+    second = _following(step.found.schedule, step.interval)
+    return first, _leaking(second, watts(hardware, second.units))
+
+
+def _powers_all(graph: Graph, hardware: Hardware, units: Collection[str]) -> bool:
+    """Whatever an inference or a training step of a placed graph may power is powered for some units."""
+    named = {hardware.host.name, *(node.group for node in graph.nodes)}
+    groups = [group.name for group in hardware.digital if group.name in named]
+    most = {f"digital{number}" for name in groups for number in hardware.unit_numbers(name)}
+    most |= {f"tile{place.tile}" for place in graph.places.values()}
+    if len(most) > 1:
+        most.add(NETWORK)
+    return powered(hardware, units) == powered(hardware, most)
 
 
 @dataclass(frozen=True)
@@ -327,8 +355,7 @@ def totals_without_tiles(
     graph: Graph,
     hardware: Hardware,
     settle: Settle,
-    runs: int = 1,
-    objective: Objective = "analog",
+    wanted: Wanted,
     units: Mapping[str, str] | None = None,
 ) -> dict[Total, float] | None:
     """What the digital twin takes in the type that digital units compute in.
@@ -337,8 +364,7 @@ def totals_without_tiles(
         graph: A placed graph.
         hardware: The machine.
         settle: How energy blocks settle.
-        runs: How many runs of the graph each schedule has in flight.
-        objective: What bands of a training step are chosen for.
+        wanted: What is to be priced.
         units: The group of digital units of each node; the first that runs its op unless given.
 
     Returns:
@@ -346,15 +372,11 @@ def totals_without_tiles(
     """
     if any(hardware.units_for(node.op) is None for node in graph.nodes):
         return None
-    alone = _alone(graph, hardware, units)
-    lists = TaskLists(alone, hardware, settle)
-    bill = _bill(_Job(alone, hardware, lists, objective, runs, priced))
-    return {
-        "inference_s": bill.inference.makespan_s,
-        "inference_j": bill.inference.cost.energy,
-        "training_s": bill.training.makespan_s,
-        "training_j": bill.training.cost.energy,
-    }
+    first, second = priced_schedules(_alone(graph, hardware, units), hardware, settle, wanted)
+    found: dict[Total, float] = {"inference_s": first.makespan_s, "inference_j": first.cost.energy}
+    if wanted.training and second is not None:
+        found |= {"training_s": second.makespan_s, "training_j": second.cost.energy}
+    return found
 
 
 def _alone(graph: Graph, hardware: Hardware, units: Mapping[str, str] | None) -> Graph:

@@ -117,6 +117,18 @@ def test_energy_and_area_fall_with_the_bits(run: Run) -> None:
             "error: --vary block_size=0: block size 0; a whole number of at least 1, or a list of such "
             "numbers\n",
         ),
+        (
+            ["--vary", "batch=1", "--figures", "speed"],
+            "error: --figures speed; inference, or inference,training\n",
+        ),
+        (
+            ["--vary", "batch=1", "--figures", "training"],
+            "error: --figures training; inference, or inference,training\n",
+        ),
+        (
+            ["--vary", "batch=1", "--figures", "inference", "--front", "inference_s,training_j"],
+            "error: --front training_j, which is left out; with --figures inference,training\n",
+        ),
         (["--vary", "batch=1", "--samples", "9"], "error: --samples 9 alone; --data and --metric together\n"),
         (
             ["--vary", "batch=1", "--data", "d", "--metric", "accuracy", "--probes", "9"],

@@ -1,5 +1,6 @@
 """A model compiled again and again: each plan and each price is that of a compilation of its own."""
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -14,11 +15,16 @@ from ffebm.compiler.options import options_from
 from ffebm.compiler.variants import SHARED, PricedVariant, Variant, Variants, copied
 from ffebm.errors import UsageError
 from ffebm.graph.graph import Graph
+from ffebm.hardware.groups import DataType
 from ffebm.hardware.silicon import powered
 from ffebm.plan.mapping import Objective
 from ffebm.plan.plan import Plan
 from ffebm.plan.schema import Settle
 from ffebm.plan.summary import figures_of
+from ffebm.plan.twin import Total
+from ffebm.scheduling.list_schedule import Task
+from ffebm.scheduling.schedules import TaskLists
+from tests.models import Builder
 
 USUAL: dict[str, Any] = {
     "block_size": 1,
@@ -54,6 +60,7 @@ def compiled(asked: Variant) -> Plan:
 
 
 def same_figures(price: PricedVariant, plan: Plan) -> None:
+    assert price.training is not None
     assert price.inference.steps == plan.inference.steps
     assert price.training.steps == plan.training.steps
     for ours, theirs in ((price.inference, plan.inference), (price.training, plan.training)):
@@ -99,6 +106,42 @@ def same_figures(price: PricedVariant, plan: Plan) -> None:
 def test_a_price_is_that_of_a_plan(machine: str, batch: int, sweeps: int, **options: Any) -> None:
     asked = variant_of(machine, batch, sweeps, **options)
     same_figures(VARIANTS.price(asked), compiled(asked))
+
+
+@pytest.mark.parametrize(
+    ("machine", "free"), [("reference", True), ("ideal", True), ("heterogeneous", False)]
+)
+def test_training_steps_can_be_left_out(machine: str, free: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All else stays: what a training step alone powers counts, and only for that is it scheduled."""
+    asked = variant_of(machine, 1, 60)
+    whole = VARIANTS.price(asked)
+    steps: list[int] = []
+    listed = TaskLists.training
+
+    def counted(lists: TaskLists, dtype: DataType, bands: int, most: int) -> list[Task]:
+        steps.append(bands)
+        return listed(lists, dtype, bands, most)
+
+    monkeypatch.setattr(TaskLists, "training", counted)
+    price = Variants(digits_model()).price(replace(asked, training=False))
+    assert whole.twin is not None
+    twin: dict[Total, float] = {
+        "inference_s": whole.twin["inference_s"],
+        "inference_j": whole.twin["inference_j"],
+    }
+    assert price == replace(whole, training=None, twin=twin)
+    assert (not steps) == free
+
+
+def test_what_a_training_step_alone_powers_counts_where_it_is_left_out() -> None:
+    """One layer on a tile needs no digital unit; its loss and its update do."""
+    b = Builder()
+    model = b.model(b.node("MatMul", b.input("x", 1, 8), b.weight(8, 4)))
+    asked = variant_of("reference", 1, 60)
+    whole = Variants(model).price(asked)
+    assert whole.training is not None
+    assert whole.training.units - whole.inference.units
+    assert Variants(model).price(replace(asked, training=False)).area == whole.area
 
 
 @pytest.mark.parametrize(("machine", "effort"), [("reference", 600), ("heterogeneous", 20)])

@@ -73,6 +73,26 @@ def test_what_may_be_absent_can_be_set_and_left_out() -> None:
             "an option of ffebm compile with one value",
         ),
         (
+            "blok_size",
+            4,
+            "--vary blok_size: 'blok_size' is nothing of reference; allowed are analog, digital, memory, "
+            "network, or an option of ffebm compile with one value\n  hint: did you mean block_size?",
+        ),
+        (
+            "nudged-sweeps",
+            4,
+            "--vary nudged-sweeps: 'nudged-sweeps' is nothing of reference; allowed are analog, digital, "
+            "memory, network, or an option of ffebm compile with one value\n"
+            "  hint: did you mean nudged_sweeps?",
+        ),
+        (
+            "analog.tiles.tile.adc.bit",
+            4,
+            "--vary analog.tiles.tile.adc.bit: 'bit' is nothing of analog.tiles.tile.adc; allowed are bits, "
+            "energy, time, offset, gain, range, calibration, curve, noise\n"
+            "  hint: did you mean analog.tiles.tile.adc.bits?",
+        ),
+        (
             "analog.pcm.count",
             4,
             "--vary analog.pcm: 'pcm' is nothing of analog; allowed are tiles",

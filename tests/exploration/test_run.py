@@ -14,7 +14,7 @@ import pytest
 
 from ffebm.compiler.variants import PricedVariant, Variant, Variants
 from ffebm.errors import InternalError, UsageError
-from ffebm.exploration.figures import figures_of
+from ffebm.exploration.figures import FIGURES, MEASURED, OF_TRAINING, figures_of
 from ffebm.exploration.ledger import JOURNAL, NAME, _KernelLock
 from ffebm.exploration.request import Request
 from ffebm.exploration.run import Exploration, explore
@@ -46,6 +46,31 @@ def test_every_point_has_its_figures(tmp_path: Path) -> None:
         assert entry.figures is not None
         assert entry.figures["inference_s"] == price.inference.makespan_s
         assert entry.figures["inference_j"] == price.inference.cost.energy
+
+
+def test_figures_of_training_steps_can_be_left_out(tmp_path: Path) -> None:
+    """The others are what they are with them, and the summary says nothing of what is not known."""
+    some = explored(request_of(tmp_path, *GRID, folder=tmp_path / "some", training=False))
+    whole = explored(request_of(tmp_path, *GRID)).entries()
+    assert set(some.request.figures) == set(FIGURES) - {*OF_TRAINING, *MEASURED}
+    for ours, theirs in zip(some.entries(), whole, strict=True):
+        assert ours.figures is not None
+        assert theirs.figures is not None
+        assert ours.figures == {name: theirs.figures[name] for name in some.request.figures}
+        assert ours.summary == [line for line in theirs.summary if not line.startswith("training")]
+
+
+def test_a_folder_from_before_figures_could_be_left_out_goes_on(tmp_path: Path) -> None:
+    explored(request_of(tmp_path, "objective=analog,latency"))
+    journal = tmp_path / "out" / JOURNAL
+    text = journal.read_text(encoding="utf-8")
+    named = ',"figures":"inference,training"'
+    assert text.count(named) == 1
+    journal.write_text(text.replace(named, ""), encoding="utf-8")
+    assert len(explored(request_of(tmp_path, "objective=analog,latency")).entries()) == 2
+    with pytest.raises(UsageError) as refused:
+        explored(request_of(tmp_path, "objective=analog,latency", training=False))
+    assert "it holds an exploration with figures inference,training, not inference\n" in str(refused.value)
 
 
 def test_the_journal_is_plain_text_without_locks_left(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from ffebm.scheduling.memory.flow_of import flow_of
 from ffebm.scheduling.memory.planned import Priced, priced
 from ffebm.scheduling.schedules import training_tasks
 from ffebm.scheduling.training_bands import FINER, NUMBERS, BandChoice, BandedStep, tried_cuts
-from ffebm.scheduling.twin import priced_schedules, schedules_of, twins_of
+from ffebm.scheduling.twin import Wanted, priced_schedules, schedules_of, twins_of
 from tests.machines import joules
 from tests.models import Builder
 from tests.scheduling.graphs import placed
@@ -133,9 +133,10 @@ def test_what_fits_in_no_memory_is_left_out() -> None:
 def test_a_plan_says_what_was_chosen_and_holds_it() -> None:
     hardware = with_near(SMALL)
     found = schedules_of(chain(), hardware, Settle(), objective="energy")
-    quick = priced_schedules(chain(), hardware, Settle(), objective="energy")
+    quick = priced_schedules(chain(), hardware, Settle(), Wanted(objective="energy"))
     cuts = tried("energy", SMALL, finer_steps=0).best
     best = cuts.measured
+    assert quick[1] is not None
     assert found.training.makespan_s == quick[1].makespan_s == best.seconds
     assert found.training.cost.energy == pytest.approx(best.joules)
     assert found.training.interval_s == best.interval
