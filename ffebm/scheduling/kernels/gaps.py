@@ -1,4 +1,4 @@
-"""Offsets by the smallest gap as `memory.offsets` finds them, compiled."""
+"""Offsets by the smallest or the lowest gap as `memory.offsets` finds them, compiled."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,16 +7,19 @@ from ffebm.plan.memory.demand import Demand, Integers
 from ffebm.scheduling.kernels.jit import compiled
 
 
-def placed_by_gap(wanted: Demand, order: Integers, capacity: int) -> tuple[Integers, int]:
+def placed_by_gap(
+    wanted: Demand, order: Integers, capacity: int, *, lowest: bool = False
+) -> tuple[Integers, int]:
     """First byte of each buffer, -1 for what does not fit, and the end of the highest one.
 
     Args:
         wanted: The buffers.
         order: Their numbers in the order in which they are placed, [n].
         capacity: Bytes of each memory.
+        lowest: Whether each goes into the lowest gap that holds it, not the smallest one.
     """
     lives = wanted.begins, wanted.ends
-    at, peak = _run(wanted.sizes, lives, wanted.homes, wanted.meets, order, capacity)
+    at, peak = _run(wanted.sizes, lives, (wanted.homes, wanted.meets), order, capacity, lowest)
     return at, int(peak)
 
 
@@ -24,13 +27,13 @@ def placed_by_gap(wanted: Demand, order: Integers, capacity: int) -> tuple[Integ
 def _run(
     sizes: Integers,
     lives: tuple[Integers, Integers],
-    homes: Integers,
-    meets: NDArray[np.bool_],
+    memories: tuple[Integers, NDArray[np.bool_]],
     order: Integers,
     capacity: int,
+    lowest: bool,
 ) -> tuple[Integers, int]:
-    """Each in turn into the smallest gap that it fits, or behind all that is in its way."""
-    begins, ends = lives
+    """Each in turn into the smallest or the lowest gap that it fits, or behind all that is in its way."""
+    (begins, ends), (homes, meets) = lives, memories
     at = np.full(len(order), -1)
     kept = np.empty(len(order), np.int64)  # what has a place, in order of its offset
     count = peak = 0
@@ -41,7 +44,7 @@ def _run(
             if begins[other] > ends[one] or ends[other] < begins[one] or not meets[homes[one], homes[other]]:
                 continue
             gap = at[other] - reached
-            if gap >= size and (offset < 0 or gap < least):
+            if gap >= size and (offset < 0 or (gap < least and not lowest)):
                 offset, least = reached, gap
             reached = max(reached, at[other] + sizes[other])
         if offset < 0:

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ffebm.plan.memory.demand import Demand, bound_of, demand
-from ffebm.scheduling.memory.offsets import NOWHERE, most_between, placed
+from ffebm.scheduling.kernels.gaps import placed_by_gap
+from ffebm.scheduling.memory.offsets import FAR, NOWHERE, _greedy, _orders, most_between, placed
 
 LARGE = 10**12
 lives = st.tuples(st.integers(0, 20), st.integers(0, 8)).map(lambda pair: (pair[0], pair[0] + pair[1]))
@@ -127,6 +128,30 @@ def test_the_smallest_gap_that_fits_is_taken() -> None:
     found = placed(asked, LARGE, bound_of(asked))
     assert found.at.tolist() == [0, 10, 16, 10]
     assert found.peak == bound_of(asked) == 21
+
+
+def test_where_the_peak_stays_far_above_the_lowest_gap_is_taken() -> None:
+    """All smallest gaps leave this one at more than 1.08 times its bound; no peak is higher than before."""
+    rng = np.random.default_rng(390)
+    begins = rng.integers(0, 60, 60)
+    sizes = rng.integers(1, 40, 60) ** 2
+    asked = demand(sizes, zip(begins, begins + rng.integers(1, 20, 60), strict=True))
+    bound = bound_of(asked)
+    smallest = min(found.peak for found in itertools.islice(_orders(asked, LARGE, bound), 64))
+    found = placed(asked, LARGE, bound)
+    assert found.peak < smallest
+    assert smallest > FAR * bound
+    assert clashes_by_time(asked, found.at) == 0
+
+
+@pytest.mark.parametrize("lowest", [False, True])
+@given(buffers=st.lists(st.tuples(st.integers(1, 20), st.integers(0, 20), st.integers(0, 9)), min_size=1))
+def test_compiled_loops_place_as_plain_ones(lowest: bool, buffers: list[tuple[int, int, int]]) -> None:
+    asked = demand([size for size, *_ in buffers], [(begin, begin + more) for _, begin, more in buffers])
+    order = np.arange(len(buffers))
+    plain = _greedy(asked, order, 100, lowest=lowest)
+    at, peak = placed_by_gap(asked, order, 100, lowest=lowest)
+    assert (at.tolist(), peak) == (plain.at.tolist(), plain.peak)
 
 
 def test_nothing_to_place() -> None:
