@@ -86,6 +86,8 @@ def data_problems(plan: Plan, schedule: Schedule) -> Iterator[str]:
     seats = {node.name: places.get(node.outputs[0]) for node in plan.nodes}
     there = {port.name for port in plan.inputs} | made_by.keys()  # the rest are constants
     for step in schedule.steps:
+        if _scatters_nothing(plan, step):
+            continue
         inside: set[str] = set()
         for name in (*step.fused, step.name):  # nodes of one step read what those before them have made
             for value in reads.get((step.kind, name), []):
@@ -93,6 +95,21 @@ def data_problems(plan: Plan, schedule: Schedule) -> Iterator[str]:
                     is_there = step.kind == "digital" and places.get(value) in {None, seats[name]}
                     yield from _value_problems(schedule, step, value, made_by.get(value), is_there)
             inside.update(outputs.get(name, []))
+
+
+def _scatters_nothing(plan: Plan, step: Step) -> bool:
+    """Whether no input row reaches a band of a transposed convolution, as between taps of a wide stride."""
+    if step.kind != "free" or step.rows is None or step.block is None:
+        return False
+    (layer,) = plan.blocks[step.block].layers
+    (only, *others) = layer.interactions
+    linear = only.linear
+    if others or only.pool is not None or linear is None or linear.op != "ConvTranspose":
+        return False
+    taps, stride = plan.weights[linear.weight].shape[2], (linear.strides or (1,))[0]
+    apart, pad = (linear.dilations or (1,))[0], (linear.pads or (0,))[0]
+    reached = {row * stride + tap * apart - pad for row in range(only.source_shape[1]) for tap in range(taps)}
+    return reached.isdisjoint(range(*step.rows))
 
 
 def _places(plan: Plan, schedule: Schedule) -> dict[str, str]:

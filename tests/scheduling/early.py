@@ -43,3 +43,10 @@ def read_early(blocks: Sequence[EnergyBlock], steps: Iterable[Step]) -> Iterator
 def billed(step: Step) -> int:
     """Conversions of a step."""
     return step.cost.dac_count or step.cost.adc_count
+
+
+def reads_nothing(step: Step, steps: Iterable[Step]) -> bool:
+    """Whether a band reads no vector, and others of its block do: earlier ones have read what it needs."""
+    if step.kind != "free" or step.rows is None or billed(step):
+        return False
+    return any(billed(other) for other in steps if (other.kind, other.block) == ("free", step.block))

@@ -39,9 +39,12 @@ def _of_one(hardware: Hardware, flow: Dataflow, schedule: Schedule, memory: Memo
     sizes = Sizes(flow, hardware.host.fp32.value_bits, found)
     right = {held: life for held, life in found.items() if sizes.each(held)}
     listed = [buffer.held for buffer in memory.buffers]
-    if listed != list(right):
-        odd = [str(held.name) for held in (*right, *listed) if (held in right) != (held in {*listed})]
-        yield f"its buffers are not what steps read and write, as for {(odd or ['-'])[0]!r}"
+    wanted, known = list(right), {*listed}
+    if listed != wanted:
+        odd = [held for held in (*wanted, *listed) if held not in right or held not in known]
+        # else one stands elsewhere, or twice
+        odd = odd or [held for at, held in enumerate(listed) if wanted[at : at + 1] != [held]]
+        yield f"its buffers are not what steps read and write, as for {odd[0].name!r}"
         return
     for buffer in memory.buffers:
         yield from _buffer_problems(buffer, right[buffer.held], sizes)

@@ -48,6 +48,14 @@ CONTRADICTIONS: dict[str, tuple[Callable[[Any], Any], str]] = {
         set_at(*BUFFERS, to=lambda buffers: buffers[1:]),
         "its buffers are not what steps read and write, as for 'x'",
     ),
+    "in another order": (
+        set_at(*BUFFERS, to=lambda buffers: [buffers[1], buffers[0], *buffers[2:]]),
+        "its buffers are not what steps read and write, as for 'v0'",
+    ),
+    "one twice": (
+        set_at(*BUFFERS, to=lambda buffers: [*buffers[:2], *buffers[1:]]),
+        "its buffers are not what steps read and write, as for 'v0'",
+    ),
     "another's memory": (
         set_at(*BUFFERS, 0, "unit", to="digital7"),
         "the buffer of 'x' lies in sram of digital7, which it cannot reach",

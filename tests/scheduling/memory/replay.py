@@ -14,7 +14,7 @@ from ffebm.hardware.description import Hardware
 from ffebm.plan.memory.dataflow import Dataflow
 from ffebm.plan.memory.memory_plan import Buffer, MemoryPlan
 from ffebm.plan.schedule import Step
-from tests.scheduling.early import read_early
+from tests.scheduling.early import read_early, reads_nothing
 
 Name = tuple[str, str]
 """Content and name."""
@@ -279,7 +279,8 @@ class Replay:
 
     def block_reads(self, step: Step, block: EnergyBlock) -> Iterator[Name]:
         """What a phase or contrast of a block must find."""
-        yield from (("value", value) for value in block.inputs)
+        if not reads_nothing(step, self.steps):
+            yield from (("value", value) for value in block.inputs)
         contents = {"free": (), "contrast": ("plus", "minus")}.get(step.kind, ("value",))
         if step.name.endswith("-beta"):
             contents = ("value", "plus")
@@ -302,10 +303,18 @@ class Replay:
         if step.kind == "loss":
             yield from (("error", value) for value in self.flow.outputs)
         if step.kind == "transfer":
-            yield from ((content, step.name) for content in ("value", "error"))
+            yield "error" if self.is_back(step) else "value", step.name
             layers = () if step.block is None else self.flow.blocks[step.block].layers
             yield from ((content, layer.value) for content in ("plus", "minus") for layer in layers)
         yield from (("gradient", weight) for weight in self.trained(step))
+
+    def is_back(self, step: Step) -> bool:
+        """Whether a transfer belongs to the way back: it waits for something else than what goes forward."""
+        before = [self.steps[number] for number in step.after]
+        return any(
+            self.is_back(one) if one.kind == "transfer" else one.kind not in {"digital", "free"}
+            for one in before
+        )
 
     def trained(self, step: Step) -> list[str]:
         """Weights whose gradients a step makes."""

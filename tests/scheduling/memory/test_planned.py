@@ -535,6 +535,30 @@ def test_what_is_read_early_is_billed_once() -> None:
     assert sum(spill.traffic for spill in spilt) == 2 * far  # written once, read once, a byte each
 
 
+def test_a_replay_tells_values_from_errors_that_go_back() -> None:
+    """A Relu goes back band by band after its error has come from a block, and reads its own band alone."""
+    b = Builder()
+    y = b.node("Relu", b.conv(b.input("x", 1, 2, 6, 6), 2, 4))
+    y = b.node("Relu", b.node("Add", y, y))
+    y = b.node("Gemm", b.node("Flatten", y), b.weight(144, 3))
+    plan = compile_model(b.model(y), hardware="reference", settle=SETTLE)
+    back = [step for step in plan.training.steps if step.kind == "digital_backward"]
+    assert len({step.rows for step in back if step.rows}) > 1
+    check(plan)
+
+
+def test_bands_that_nothing_is_scattered_to_wait_for_nothing() -> None:
+    """Kernels of two rows by three: every third row holds biases alone."""
+    b = Builder()
+    x = b.node("Relu", b.conv(b.input("x", 1, 2, 4, 4), 2, 4))
+    y = b.node("ConvTranspose", x, b.weight(4, 2, 2, 2), b.weight(2), strides=[3, 3])
+    plan = compile_model(b.model(b.node("Relu", y)), hardware="isaac", settle=SETTLE)
+    assert {(2, 3), (5, 6), (8, 9)} <= {step.rows for step in plan.inference.steps if step.block == 1}
+    for schedule in (plan.inference, plan.training):
+        assert list(problems(plan, schedule)) == []
+    check(plan)
+
+
 # --- shipped machines ---------------------------------------------------------------------------------
 
 
