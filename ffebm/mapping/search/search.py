@@ -31,10 +31,10 @@ ROUNDS = 8
 """Most times that the solver is asked again, with less, because its choice does not pack or is too slow."""
 TRIES: dict[Objective, int] = dict.fromkeys(OBJECTIVES, 2000) | {"analog": 300}
 """Nodes of graphs in schedules that are tried for 1,000 of effort; fewer where no figure was asked for."""
-A_MAPPING = 8
-"""Effort for a mapping of a large graph: at 1,000 all are looked at, 12 choices with up to nine of each."""
-CHOICES = 2 + 2 * len(OBJECTIVES)
-"""What objectives choose, at most two each, no tiles, and all on the fewest."""
+A_MAPPING = 7
+"""Effort for a mapping of a large graph: at 1,000 all are looked at, 14 choices with up to nine of each."""
+CHOICES = 2 + 2 * (len(OBJECTIVES) + 1)
+"""What objectives choose and what streams, at most two each, no tiles, and all on the fewest."""
 APART_SHARE = 0.1
 """Of the time of all layers one after the other, what a schedule takes beside its busiest unit. It only says
 which mapping is scheduled first: of 39 of ResNet-50 on `reference` the second one is the best so."""

@@ -42,8 +42,8 @@ class Solving:
         """No tiles at all; all on the fewest tiles; and what other objectives would have.
 
         Prices do not know what the schedule does: which blocks share a tile and wait for each other, what
-        runs side by side. So the choice for one figure may schedule with more of it than that for another.
-        With little effort a choice whose layers work side by side stands for those of all others.
+        runs side by side. So the choice for one figure may schedule with more of it than that for another,
+        or than one whose layers work side by side, which with little effort stands for those of all others.
         """
         if all(not some.options[0].group for some in self.filling.choosing):
             yield (0,) * len(self.filling.choosing)
@@ -52,9 +52,8 @@ class Solving:
             yield densest
         if self.goal.objective == "analog":
             return
-        if self.little:
-            yield from self.streamed()
-        else:
+        yield from self.streamed()
+        if not self.little:
             for other in OBJECTIVES:
                 if other != self.goal.objective:
                     yield from self.packed(other, Limits())[1]
