@@ -89,7 +89,7 @@ class Solving:
             ends = self.packed("latency", limits)[0], self.packed("energy", limits)[0]
         first: Choice | None = None
 
-        def asked(whole: WholeChoice, less: Limits) -> tuple[int, ...]:
+        def asked(whole: WholeChoice, less: Limits) -> tuple[int, ...] | None:
             nonlocal first
             if first is not None and objective == "edp":  # its bound is there; a sweep takes several programs
                 return choose_beside(whole.problem, less, self.goal.effort, first.figures)

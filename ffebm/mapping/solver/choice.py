@@ -12,7 +12,6 @@ from ffebm.mapping.solver.program import (
     MappingProgram,
     Solution,
     gap_of,
-    impossible,
     value_of,
 )
 from ffebm.mapping.solver.sweep import least_product
@@ -120,8 +119,10 @@ def choose_streamed(problem: Problem, limits: Limits, effort: int) -> tuple[int,
     return None if found is None else found[0]
 
 
-def choose_beside(problem: Problem, limits: Limits, effort: int, known: Figures) -> tuple[int, ...]:
+def choose_beside(problem: Problem, limits: Limits, effort: int, known: Figures) -> tuple[int, ...] | None:
     """The candidate of each item in a choice with nearly the least product of energy and latency.
+
+    None if none was found.
 
     One program, without a bound: it makes the tangent of the product at a known choice small, the sum of
     energy and latency as shares of what they are there. If a best choice has shares a and b, what is found
@@ -132,15 +133,10 @@ def choose_beside(problem: Problem, limits: Limits, effort: int, known: Figures)
         limits: What it may take.
         effort: As in `choose`.
         known: What a choice costs that is the best one, or near it, for nearly the same problem.
-
-    Raises:
-        UsageError: If nothing is within the limits.
     """
     program = MappingProgram(problem, limits, effort)
     terms = {column: factor / known.joules for column, factor in program.terms["joules"].items()}
     for column, factor in program.terms["seconds"].items():
         terms[column] = terms.get(column, 0.0) + factor / known.seconds
     found, _ = program.search(terms, BESIDE_GAP)
-    if found is None:
-        raise impossible(problem, limits, effort)
-    return found[0]
+    return None if found is None else found[0]

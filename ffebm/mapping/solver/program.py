@@ -76,7 +76,17 @@ def gap_of(value: float, bound: float) -> float:
 
 @dataclass
 class MappingProgram:
-    """The problem as a mixed-integer program."""
+    """The problem as a mixed-integer program.
+
+    Attributes:
+        problem: What there is to choose.
+        limits: What it may take.
+        effort: Most nodes of branch and bound for each search; 0 rounds the relaxation.
+        solves: Searches so far.
+        rows: Columns and rows.
+        terms: Columns whose sum each figure is.
+        last: The choice that `minimum` found last, which keeps what is kept since.
+    """
 
     problem: Problem
     limits: Limits
@@ -84,6 +94,7 @@ class MappingProgram:
     solves: int = 0
     rows: LinearProgram = field(default_factory=LinearProgram)
     terms: dict[Criterion, dict[int, float]] = field(default_factory=dict)
+    last: Picked | None = None
 
     def __post_init__(self) -> None:
         """Write the columns and rows; times are columns in units of a usual time, so that none is tiny."""
@@ -255,8 +266,11 @@ class MappingProgram:
         """The choice with the least sum of columns, valued by a figure; None if none is within the limits."""
         tie, most = self._tie(figure)
         found, bound = self.search(_difference(terms, tie), GAPS.get(figure, GAP))
+        if found is None and bound < math.inf:  # little effort has overlooked what there is
+            found = self.last or self._on_fewest_tiles()
         if found is None:
             return None
+        self.last = found
         fixed = self.problem.area if figure == "area" else 0.0
         value = value_of(found[1], figure)
         return Solution(*found, value, min(value, bound + fixed - most))
@@ -290,15 +304,36 @@ class MappingProgram:
         return Solved(rounded.values, relaxed.bound)
 
     def _left_out(self, values: Sequence[float]) -> dict[int, float]:
-        """Candidates that the relaxation does not take, except the one with the fewest tiles of each item."""
-        left_out = {}
-        for item, own in zip(self.problem.decisions, self.columns, strict=True):
-            room = [sum(candidate.price.tiles.values()) for candidate in item.candidates]
-            small = room.index(min(room))
-            for number, column in enumerate(own):
-                if number != small and values[column] < 1e-6:
-                    left_out[column] = 0.0
-        return left_out
+        """Candidates that the relaxation does not take.
+
+        Not left out are the one with the fewest tiles of each item, and what was found last, which alone
+        may have what is kept of other figures.
+        """
+        smallest = self._smallest()
+        last = smallest if self.last is None else self.last[0]
+        return {
+            column: 0.0
+            for own, *held in zip(self.columns, smallest, last, strict=True)
+            for number, column in enumerate(own)
+            if number not in held and values[column] < 1e-6
+        }
+
+    def _smallest(self) -> tuple[int, ...]:
+        """The candidate of each item that takes the fewest tiles, with the items that are tied to it."""
+        problem = self.problem
+        rooms: dict[int, list[float]] = {}
+        for position, item in enumerate(problem.decisions):
+            own = [sum(candidate.price.tiles.values()) for candidate in item.candidates]
+            before = rooms.setdefault(problem.root(position), [0.0] * len(own))
+            rooms[problem.root(position)] = [sum(both) for both in zip(before, own, strict=True)]
+        least = {root: room.index(min(room)) for root, room in rooms.items()}
+        return tuple(least[problem.root(position)] for position in range(len(problem.decisions)))
+
+    def _on_fewest_tiles(self) -> Picked | None:
+        """The choice with the fewest tiles, with its cost; None if it is not within the limits."""
+        picked = self._smallest()
+        figures = figures_of(self.problem, picked)
+        return (picked, figures) if figures.within(self.limits) else None
 
     def _picked(self, values: Sequence[float]) -> tuple[int, ...]:
         return tuple(max(range(len(own)), key=lambda n: values[own[n]]) for own in self.columns)

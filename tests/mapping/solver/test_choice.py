@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 
@@ -5,6 +6,7 @@ import pytest
 
 from ffebm.errors import UsageError
 from ffebm.mapping.solver.choice import STREAMED_GAP, STREAMED_SHARE, choose, choose_beside, choose_streamed
+from ffebm.mapping.solver.linear_program import LinearProgram, Solved
 from ffebm.mapping.solver.price import Price
 from ffebm.mapping.solver.problem import Candidate, Decision, Figures, Limits, Link, Problem, figures_of
 from ffebm.plan.mapping import Objective
@@ -58,7 +60,9 @@ def test_a_choice_beside_a_known_one_has_nearly_the_least_product() -> None:
         known = choose(problem, "edp", limits, effort=1000).figures
         less = Limits(tiles={group: most * 0.7 for group, most in limits.tiles.items()})
         best = min((f for f in every_cost(seed) if within(f, less)), key=lambda figures: figures.edp)
-        found = figures_of(problem, choose_beside(problem, less, 1000, known))
+        picked = choose_beside(problem, less, 1000, known)
+        assert picked is not None
+        found = figures_of(problem, picked)
         shares = best.seconds / known.seconds + best.joules / known.joules
         assert within(found, less)
         assert best.edp <= found.edp * (1 + 1e-9)
@@ -130,6 +134,32 @@ def test_without_a_search_the_relaxation_is_rounded(objective: Objective) -> Non
         assert within(choice.figures, limits)
         assert choice.bound <= best.value * (1 + 1e-9)
         assert choice.value >= best.bound * (1 - 1e-9) or choice.figures.work < best.figures.work
+
+
+@pytest.mark.parametrize("effort", [0, 1])
+@pytest.mark.parametrize("objective", ["analog", "latency", "throughput", "energy", "edp"])
+def test_a_search_that_finds_nothing_leaves_the_fewest_tiles(
+    objective: Objective, effort: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without limits there is always a choice, also where little effort has overlooked all."""
+    minimum = LinearProgram.minimum
+
+    def overlooked(
+        rows: LinearProgram,
+        terms: Mapping[int, float],
+        nodes: int,
+        gap: float,
+        fixed: Mapping[int, float] | None = None,
+    ) -> Solved:
+        relaxed = minimum(rows, terms, 0, gap)
+        return relaxed if nodes == 0 else Solved(None, relaxed.bound)
+
+    monkeypatch.setattr(LinearProgram, "minimum", overlooked)
+    problem, limits = random_problem(1, 5, 4)
+    choice = choose(problem, objective, limits, effort)
+    assert within(choice.figures, limits)
+    assert sum(choice.figures.tiles.values()) == 0
+    assert choice.bound <= choice.value
 
 
 def test_a_choice_is_the_same_every_time() -> None:
