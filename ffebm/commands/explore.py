@@ -35,6 +35,8 @@ NEEDED = ("optuna", "arro3.core", "arro3.io")
 FRONT = ("inference_s", "inference_j", "area_mm2")
 SHOWN = 40
 """Rows of the front that the terminal shows."""
+FEW_COLUMNS = 6
+"""With more knobs and figures, names of figures take two lines, so that 80 columns hold the table."""
 
 
 @dataclass(frozen=True)
@@ -282,8 +284,9 @@ def _shown(request: "Request", rows: "list[ExploredPoint]") -> list[RenderableTy
     table.add_column("point", no_wrap=True)
     for knob in request.knobs:
         table.add_column(_short(knob.key), overflow="fold")
-    for name in request.front:
-        table.add_column(name, justify="right", overflow="fold")
+    many = len(request.knobs) + len(request.front) > FEW_COLUMNS
+    for name in request.front:  # no number is parted from its unit
+        table.add_column(name.replace("_", "\n_") if many else name, justify="right", no_wrap=True)
     for _, (row, *others) in best[:SHOWN]:
         knobs = [Text(_said(row.point[knob.key])) for knob in request.knobs]
         figures = [_figure(row, name) for name in request.front]

@@ -26,6 +26,21 @@ def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.
     return partial(running(capsys), "explore", "model.onnx", "--jobs", "1")
 
 
+def test_many_knobs_part_no_number_from_its_unit(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    joined = "analog.tiles.tile.rows+analog.tiles.tile.cols"
+    bits = (f"{BITS}=4", f"{joined}=64", "analog.tiles.count=16")
+    many = (*bits, "objective=latency", "block_size=1", "replicas=1", "batch=1")
+    code, out, err = run(*(word for knob in many for word in ("--vary", knob)))
+    assert (code, err.strip()) == (0, "")
+    lines = out.splitlines()
+    assert max(map(len, lines)) <= 80
+    row = next(line for line in lines if line.startswith(" 0 "))
+    time, s, energy, j, area = row.split()[-5:]
+    assert (s[-1], j[-1]) == ("s", "J")
+    assert all(float(number) > 0 for number in (time, energy, area))
+
+
 def test_the_front_is_a_table_of_80_columns(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
     joined = "analog.tiles.tile.rows+analog.tiles.tile.cols"

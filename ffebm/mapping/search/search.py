@@ -37,7 +37,8 @@ CHOICES = 2 + 2 * (len(OBJECTIVES) + 1)
 """What objectives choose and what streams, at most two each, no tiles, and all on the fewest."""
 APART_SHARE = 0.1
 """Of the time of all layers one after the other, what a schedule takes beside its busiest unit. It only says
-which mapping is scheduled first: of 39 of ResNet-50 on `reference` the second one is the best so."""
+which mapping is scheduled first: of 39 of ResNet-50 on `reference`, without what streams, the second one is
+the best so."""
 
 
 @dataclass(frozen=True)
