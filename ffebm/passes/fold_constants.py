@@ -174,9 +174,8 @@ def _constant(graph: Graph, node: Node) -> Array:
 def _constant_of_shape(graph: Graph, node: Node) -> Array:
     shape = [int(d) for d in graph.constants[node.inputs[0]].ravel()]
     fill = node.attrs.get("value")
-    if isinstance(fill, np.ndarray):
-        return np.full(shape, fill.ravel()[0], fill.dtype)
-    return np.zeros(shape, np.float32)
+    one = fill.ravel()[:1].reshape(()) if isinstance(fill, np.ndarray) else np.zeros((), np.float32)
+    return np.broadcast_to(one, shape)  # however large it is, one number in memory
 
 
 def _set_constant(graph: Graph, name: str, array: Array) -> None:

@@ -22,6 +22,7 @@ from ffebm.runtime.blocks.circuit_time import CircuitTime
 from ffebm.runtime.blocks.edge import Edge
 from ffebm.runtime.blocks.outer_products import OuterProducts
 from ffebm.runtime.blocks.physics.physics import Physics
+from ffebm.runtime.kernels.dtypes import tensor_of
 from ffebm.runtime.state import TILE, Findings, under
 from ffebm.runtime.tiles.choice import OwnTile, own_array
 from ffebm.runtime.tiles.crossbar import CommonRange
@@ -310,7 +311,7 @@ class Machine:
         source = torch.Generator(self._generator.device)
         fresh = Machine(self._plan, source, self._name, self._tiles, self._physics)
         fresh.set_ranges(
-            lambda name: weights[name] if name in weights else torch.from_numpy(self._plan.weights[name])
+            lambda name: weights[name] if name in weights else tensor_of(self._plan.weights[name])
         )
         fresh.learn({name: weight.detach().clone() for name, weight in weights.items()})
         return fresh.cells()

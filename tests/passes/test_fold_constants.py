@@ -1,7 +1,9 @@
 from collections.abc import Callable
 from typing import Any
 
+import ml_dtypes
 import numpy as np
+import onnx
 import pytest
 from onnx import numpy_helper
 
@@ -97,3 +99,15 @@ def test_an_element_of_a_type_that_numpy_lacks_counts_as_a_byte(
     with pytest.raises(ModelError) as caught:
         FoldConstants().run(graph, crossbars(1, 1, 1))
     assert "model:made: constants of 11 bytes; at most 10 bytes" in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int64", "bool"])
+def test_a_tensor_of_one_value_takes_the_memory_of_one(dtype: str) -> None:
+    b = Builder()
+    value = numpy_helper.from_array(np.ones(1, np.dtype(getattr(ml_dtypes, dtype, dtype))))
+    made = b.node("ConstantOfShape", b.shape(1000, 1000), value=value)
+    graph = imported(b.model(b.node("Cast", made, to=onnx.TensorProto.FLOAT)))
+    FoldConstants().run(graph, crossbars(1, 1, 1))
+    array = graph.constants[made]
+    assert (str(array.dtype), array.shape, array.strides) == (dtype, (1000, 1000), (0, 0))
+    assert bool((array == 1).all())
