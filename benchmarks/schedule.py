@@ -30,7 +30,12 @@ from ffebm.graph.graph import Graph
 from ffebm.plan.schema import Settle
 from ffebm.plan.summary import engineering
 from ffebm.recipes.paper import RECIPES
-from ffebm.scheduling.bands import FEW_TRAINING_STEPS, MOST_TRAINING_BANDS, MOST_TRAINING_STEPS
+from ffebm.scheduling.bands import (
+    FEW_TRAINING_STEPS,
+    MOST_TRAINING_BANDS,
+    MOST_TRAINING_STEPS,
+    SINGLE_ROWS,
+)
 from ffebm.scheduling.bounds.bounds import bounds_of
 from ffebm.scheduling.in_flight import interval_of, joining, samples_in_flight
 from ffebm.scheduling.list_schedule import Task, ordered
@@ -39,8 +44,6 @@ from ffebm.scheduling.training_bands import FINER
 
 MACHINES = ("reference", "isaac", "hermes", "pimcomp")
 RECORD = Path("out/schedule.json")
-SINGLE_ROWS = 1 << 30
-"""More bands, and steps, than any layer has rows."""
 RUNS = 8
 """In flight, where batches are looked at."""
 DECIDING = ("graph", "hardware", "mapping", "passes", "plan/memory", "scheduling")

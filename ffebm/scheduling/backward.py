@@ -72,6 +72,13 @@ class Backward(Forward):
         """Each node has a step of its own, as it has on the way back."""
         return self.items, streams
 
+    def _worthwhile(self, item: ScheduledItem, bands: Bands | None) -> Bands | None:
+        """All of them: there are few, and higher ones keep more values alive from the one way to the other.
+
+        SqueezeNet on `pimcomp` would take 877 us and not 831: more of them lie in far memories.
+        """
+        return bands
+
     def _joined(self) -> Collection[str]:
         return joining(self.graph)
 

@@ -8,10 +8,14 @@ than `FEW_STEPS`, there are twice as many.
 
 Where the windows of a layer are shared out over replicas, bands end where a read of all of them does: with
 the last row that is whole then.
+
+A band may take longer than its share: on cores whose ports start one product after the other it ends with the
+read of its last one, in which the port could start others. Where bands make a layer longer by more than a
+tenth, it has fewer: the next layer waits for the first of them, and the cores for what all of them add.
 """
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -36,6 +40,11 @@ has 1,241 so and is 6 % shorter on `reference`; deep networks have more steps, a
 FEW_TRAINING_STEPS = 4_500
 """The same of a training step: twice the bands shorten VGG-19's by 5 to 10 %, SqueezeNet's on `hermes` by
 10 %, in 1,416 and 3,380 steps, Inception v1's on `isaac` by 31 % in 3,833: docs/scheduling.md."""
+SINGLE_ROWS = 1 << 30
+"""More bands, and steps, than any item has rows: each row has one, however much longer that makes a layer."""
+LONGER = 0.1
+"""Share by which bands may make a layer longer than it is at once; more is weighed against what the first
+band is earlier. Inception v1 on `pimcomp` takes 411 us so, 481 by all its bands: docs/scheduling.md."""
 
 
 class StepBudget(NamedTuple):
@@ -113,6 +122,29 @@ class Streaming:
         """Steps that it makes by bands of about so many rows."""
         return len(self.bands(height).ends) * (1 + self.further)
 
+    def worthwhile(self, bands: Bands, lasting: Callable[[Rows], float]) -> Bands:
+        """These bands, or fewer where they make the item longer by more than `LONGER`.
+
+        Of these the ones that are least together, the longest band, for which others wait, and all of them.
+
+        Args:
+            bands: Of the item.
+            lasting: How long some rows take as a band, seconds.
+        """
+        seconds = [lasting(rows) for rows in bands.rows()]
+        if sum(seconds) <= (1 + LONGER) * self.seconds:
+            return bands
+        best, least = bands, max(seconds) + sum(seconds)
+        rows = self.stream.rows
+        fewer = (self.bands(-(-rows // count)) for count in reversed(range(1, len(bands.ends))))
+        for found in dict.fromkeys(fewer):
+            if self.seconds / len(found.ends) + self.seconds >= least:  # what so many take at least
+                break
+            seconds = [lasting(some) for some in found.rows()]
+            if max(seconds) + sum(seconds) < least:
+                best, least = found, max(seconds) + sum(seconds)
+        return best
+
 
 class Cutting:
     """The ways to cut items into bands.
@@ -155,6 +187,11 @@ class Cutting:
             for place in range(self._count)
         )
         return [some if some is not None and len(some.ends) > 1 else None for some in bands]
+
+    def worthwhile(self, place: int, bands: Bands, lasting: Callable[[Rows], float]) -> Bands | None:
+        """The bands of one item that are worth what they add; None: it is done at once."""
+        found = self._found[place].worthwhile(bands, lasting)
+        return found if len(found.ends) > 1 else None
 
 
 def _heights(streaming: Sequence[Streaming], most: int, steps: int) -> dict[int, int]:

@@ -18,10 +18,11 @@ from ffebm.graph.graph import Graph
 from ffebm.graph.work import sizes
 from ffebm.hardware.description import DigitalGroup, Hardware
 from ffebm.hardware.groups import DataType
+from ffebm.mapping.block_cost import PhaseCost
 from ffebm.mapping.digital_cost import digital_cost, work_of
 from ffebm.plan.memory.held import Rows
 from ffebm.plan.schema import Settle
-from ffebm.scheduling.bands import USUAL, Bands, Cutting, StepBudget, of_height
+from ffebm.scheduling.bands import SINGLE_ROWS, USUAL, Bands, Cutting, StepBudget, of_height
 from ffebm.scheduling.items import ScheduledItem, items_of
 from ffebm.scheduling.list_schedule import Task
 from ffebm.scheduling.streams import Stream, Streams, fused, streams_of
@@ -148,8 +149,22 @@ class Forward(TaskList):
             self._take(*self._in_one_step(streams))
             self._cutting = self._ways_to_cut()
         few = self.steps(2 * self._most) <= budget.few
+        finest = self._most >= SINGLE_ROWS
         self._most *= 2 if few else 1
         self._bands = self._cutting.bands(self._most, budget.few if few else budget.most)
+        if not finest:
+            self._bands = [self._worthwhile(*both) for both in zip(self.items, self._bands, strict=True)]
+
+    def _worthwhile(self, item: ScheduledItem, bands: Bands | None) -> Bands | None:
+        """The bands of an item, or fewer where ports of cores wait for each; elsewhere reads add up."""
+        block, stream = item.block, self._streams[item.position]
+        if block is None or bands is None or stream is None:
+            return bands
+        if self.hardware.analog_group(block.group).core is None:
+            return bands
+        return self._cutting.worthwhile(
+            item.position, bands, lambda rows: self._band_cost(block, stream, rows).seconds
+        )
 
     def _ways_to_cut(self) -> Cutting:
         """How what streams may be cut into bands."""
@@ -283,8 +298,7 @@ class Forward(TaskList):
     ) -> Task:
         """Some rows of a block of one layer."""
         assert item.block is not None
-        spans = [(0, 0) if drive is None else drive.vectors(rows, stream.rows) for drive in stream.drives]
-        phase = self.costs[item.block.id].band(spans, (rows[1] - rows[0]) / stream.rows)
+        phase = self._band_cost(item.block, stream, rows)
         begun = stream.begun(rows[1])
         return Task(
             "free",
@@ -296,6 +310,11 @@ class Forward(TaskList):
             rows=rows,
             begun=begun if begun > rows[1] else 0,
         )
+
+    def _band_cost(self, block: EnergyBlock, stream: Stream, rows: Rows) -> PhaseCost:
+        """What some rows of a block of one layer take."""
+        spans = [(0, 0) if drive is None else drive.vectors(rows, stream.rows) for drive in stream.drives]
+        return self.costs[block.id].band(spans, (rows[1] - rows[0]) / stream.rows)
 
     # --- what is read --------------------------------------------------------------------------------
 

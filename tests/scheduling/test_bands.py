@@ -1,8 +1,10 @@
 """How many rows each step makes."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ffebm.scheduling.bands import MOST_BANDS, MOST_STEPS, Bands, Cutting, of_height
+from ffebm.scheduling.bands import LONGER, MOST_BANDS, MOST_STEPS, Bands, Cutting, Streaming, of_height
 from ffebm.scheduling.rows.drive import IDLE, Drive, Reach
 from ffebm.scheduling.rows.row_window import same_rows
 from ffebm.scheduling.streams import Stream
@@ -85,3 +87,39 @@ def test_steps_are_told_before_anything_is_cut(most: int) -> None:
     bands = cutting.bands(most, most_steps=10**6)
     counts = [1 if some is None else len(some.ends) for some in bands]
     assert cutting.steps(most) == 1 + sum(n * (1 + f) for n, f in zip(counts[1:], further[1:], strict=True))
+
+
+# --- what bands add ----------------------------------------------------------------------------------
+
+
+@given(st.integers(2, 40), st.integers(1, 32), st.floats(0, 1))
+def test_bands_that_make_a_layer_longer_are_as_many_as_are_worth_it(
+    rows: int, most: int, each: float
+) -> None:
+    """Each band takes a time of its own: the best of all numbers of bands, or all that add a tenth."""
+
+    def lasting(some: tuple[int, int]) -> float:
+        return each + (1 - each) * (some[1] - some[0]) / rows
+
+    def lost(bands: Bands) -> float:
+        seconds = [lasting(some) for some in bands.rows()]
+        return max(seconds) + sum(seconds)
+
+    one = Streaming(stream(rows), 0, 1.0)
+    given_bands = one.bands(-(-rows // most))
+    found = one.worthwhile(given_bands, lasting)
+    if sum(map(lasting, given_bands.rows())) <= 1 + LONGER:
+        assert found == given_bands
+        return
+    fewer = [one.bands(height) for height in range(1, rows + 1)]
+    fewer = [bands for bands in fewer if len(bands.ends) <= len(given_bands.ends)]
+    assert found in fewer
+    assert lost(found) == pytest.approx(min(map(lost, fewer)), rel=1e-12)
+
+
+def test_what_no_band_is_worth_is_done_at_once() -> None:
+    cutting = Cutting([None, stream(12)], [1, 1], [1.0, 1.0])
+    (_, bands) = cutting.bands()
+    assert bands == of_height(12, 1)
+    assert cutting.worthwhile(1, bands, lambda rows: 1.0) is None
+    assert cutting.worthwhile(1, bands, lambda rows: (rows[1] - rows[0]) / 12) == bands

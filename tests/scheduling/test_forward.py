@@ -2,10 +2,13 @@
 
 import pytest
 
-from ffebm.plan.schema import Settle
-from ffebm.scheduling.bands import MOST_STEPS, StepBudget
+from ffebm.hardware.description import Core
+from ffebm.plan.schema import Options, Settle
+from ffebm.scheduling.backward import Backward
+from ffebm.scheduling.bands import MOST_STEPS, SINGLE_ROWS, StepBudget
 from ffebm.scheduling.forward import Forward
 from ffebm.scheduling.list_schedule import Task, list_schedule
+from tests.machines import round_numbers, seconds, with_tiles
 from tests.scheduling.graphs import REFERENCE, activated_first, placed, two_convolutions
 
 ROWS = 8
@@ -124,3 +127,25 @@ def test_nodes_share_steps_before_layers_are_cut_less_finely() -> None:
     assert sum(t.cost.energy for t in together) == pytest.approx(sum(t.cost.energy for t in apart), rel=1e-12)
     shares = [sum(task.seconds for task in apart if task.name == name) for name in together[0].nodes]
     assert together[0].shares == pytest.approx([share / sum(shares) for share in shares])
+
+
+@pytest.mark.parametrize(("most", "expected"), [(ROWS, 4), (2, 2), (1, 0), (SINGLE_ROWS, ROWS)])
+def test_layers_have_fewer_bands_where_ports_wait_for_each(most: int, expected: int) -> None:
+    """64 products by four copies, one each 2.5 s, each read for 10: 167.5 s at once, and a band adds 7.5.
+
+    Four bands take 190 s, and others wait for 47.5 of them; eight rows 220 and 27.5, which is more together;
+    three bands 182.5 and 67.5. Single rows are what a bound of all cuts asks for; training steps keep theirs.
+    """
+    machine = with_tiles(round_numbers(16, 64, 64), core=Core(tiles=16, issue=seconds(2.5)))
+    graph = placed(two_convolutions(), machine, Options(replicas=4))
+    made = Forward(graph, machine, Settle(), "fp32", most)
+    made.forward()
+    for block in graph.blocks[:2]:
+        found = bands(made, block.id)
+        assert len(found) == expected
+        took = [made.tasks[number].seconds for number in found.values()]
+        assert took == pytest.approx([160 / max(1, expected) + 7.5] * expected)
+
+    step = Backward(graph, machine, Settle(), "fp32", most)
+    step.forward()
+    assert len(bands(step, graph.blocks[0].id)) == (min(most, ROWS) if most > 1 else 0)
