@@ -13,7 +13,7 @@ from ffebm.plan.checks.blocks import block_problems
 from ffebm.plan.checks.memory import memory_problems
 from ffebm.plan.checks.options import option_problems
 from ffebm.plan.checks.programs import program_problems
-from ffebm.plan.checks.schedules import band_problems, schedule_problems
+from ffebm.plan.checks.schedules import band_problems, begun_problems, schedule_problems
 from ffebm.plan.checks.source import source_problems
 from ffebm.plan.checks.tiles import tile_problems
 from ffebm.plan.mapping import mapping_problems
@@ -227,5 +227,6 @@ def _forward_problems(plan: PlanData, schedule: Schedule) -> Iterator[str]:
         if step.rows is not None and any(step.rows[1] not in (shape or ()) for shape in made):
             yield f"step {step.id} makes the last rows {step.rows} of {step.name!r}, which has others"
     yield from band_problems(schedule)
+    yield from begun_problems(plan.blocks, schedule)
     if left:
         yield f"no step runs {min(str(runner.name) for runner in left.values())!r}"

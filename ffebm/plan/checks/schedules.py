@@ -1,8 +1,10 @@
 """Contradictions of a schedule: times, units, who waits for whom, rows, samples."""
 
 import math
-from collections.abc import Collection, Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
 
+from ffebm.graph.energy_block import EnergyBlock
 from ffebm.plan.schedule import Schedule, Step
 
 PHASES = frozenset({"free", "nudged", "contrast"})
@@ -62,6 +64,50 @@ def band_problems(schedule: Schedule) -> Iterator[str]:
         until = done[kind, name, sample]
         if until is not None and behind > until:
             yield f"rows up to {behind} of {name!r} are begun, of which there are {until}"
+
+
+def begun_problems(blocks: Sequence[EnergyBlock], schedule: Schedule) -> Iterator[str]:
+    """Bands whose reads make a part of further rows, which they do not say, as text.
+
+    Vectors of a linear map are read row by row, each with as many conversions. So those that bands are billed
+    tell how many vectors they have read, and how many rows have one among these. Where several maps drive a
+    layer, or a transposed convolution, conversions do not tell whose rows they are of.
+
+    Args:
+        blocks: Of the plan, which hold.
+        schedule: Bands of it follow each other.
+    """
+    bands: dict[tuple[int, int], list[Step]] = defaultdict(list)
+    for step in schedule.steps:
+        if step.kind == "free" and step.rows is not None and step.block is not None:
+            bands[step.block, step.sample].append(step)
+    for (block, _), steps in bands.items():
+        yield from _begun_in_block(blocks[block], steps)
+
+
+def _begun_in_block(block: EnergyBlock, bands: Sequence[Step]) -> Iterator[str]:
+    """The same of the bands of a block for one sample, in order."""
+    driving = [interaction for layer in block.layers for interaction in layer.interactions]
+    linear = driving[0].linear if len(driving) == 1 else None
+    if linear is None or linear.op == "ConvTranspose":
+        return
+    pool, shape = driving[0].pool, driving[0].linear_shape
+    rows = shape[0] if linear.op == "MatMul" else shape[1]
+    stride, pad = (1, 0) if pool is None else (pool.strides[0], pool.pads[0])
+    whole, read = sum(_conversions(step) for step in bands), 0
+    ends = [step.rows[1] for step in bands if step.rows is not None]
+    for step, end in zip(bands, ends, strict=True):
+        read += _conversions(step)
+        behind = end
+        while behind < ends[-1] and max(0, behind * stride - pad) * whole < read * rows:  # one of its vectors
+            behind += 1
+        if max(step.begun, end) < behind:
+            told = f"up to {step.begun}" if step.begun else "of its own"
+            yield f"step {step.id} reads for rows of {step.name!r} up to {behind}, and says {told}"
+
+
+def _conversions(step: Step) -> int:
+    return step.cost.dac_count or step.cost.adc_count
 
 
 def _step_problems(step: Step, n_blocks: int) -> Iterator[str]:

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +13,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from onnx import ModelProto
 
-from ffebm import Plan
+from ffebm import Plan, load_plan
 from ffebm.compiler.driver import compile_model as compile_any
-from ffebm.errors import UsageError
+from ffebm.errors import PlanError, UsageError
 from ffebm.hardware.description import Capacity, Hardware, load_hardware
 from ffebm.hardware.groups import Memory
 from ffebm.plan.memory.held import Rows
@@ -523,6 +524,27 @@ def test_bands_that_do_not_say_what_they_read_early_are_found() -> None:
     silent = replace(plan.inference, steps=tuple(replace(step, begun=0) for step in steps))
     first = next(step for step in steps if step.begun)
     assert f"step {first.id} reads for rows up to {first.begun}, and says 0" in problems(plan, silent)
+
+
+@pytest.mark.parametrize(("copies", "block", "row"), [(7, 0, 2), (1, 1, 2)])
+def test_plans_that_are_silent_of_rows_that_reads_begin_are_refused(
+    copies: int, block: int, row: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that is begun is taken out, with its buffers: seven copies, and windows that a pooling shares."""
+    plan = compile_model(pooled(), hardware="reference", settle=SETTLE, replicas=copies)
+    plan.save(tmp_path / "whole")
+    assert load_plan(tmp_path / "whole") == plan
+    monkeypatch.setattr(Stream, "begun", lambda _, row: row)
+    plan = compile_model(pooled(), hardware="reference", settle=SETTLE, replicas=copies)
+    plan.save(tmp_path / "silent")
+    name = plan.blocks[block].name
+    step = next(s for s in plan.inference.steps if s.name == name and s.rows == (row - 2, row - 1))
+    with pytest.raises(PlanError) as refused:
+        load_plan(tmp_path / "silent")
+    assert str(refused.value) == (
+        f"{tmp_path / 'silent'}: step {step.id} reads for rows of {name!r} up to {row}, and says of its own\n"
+        "  hint: compile the model again"
+    )
 
 
 def test_what_is_read_early_is_billed_once() -> None:
