@@ -1,9 +1,13 @@
+import math
+
+import pytest
 import torch
 from torch import Tensor
 
 from ffebm.graph.energy_block import Activation
 from ffebm.plan.schema import Settle
 from ffebm.runtime.blocks.circuit import Circuit
+from ffebm.runtime.blocks.estimators.adjoint import _minres as minres
 from ffebm.runtime.blocks.estimators.adjoint import solve_adjoint
 from ffebm.runtime.blocks.estimators.gradient import EP, Implicit
 from ffebm.runtime.blocks.settling.phase import Phase
@@ -81,3 +85,35 @@ def test_layers_that_nothing_joins_have_their_own_current_alone() -> None:
     assert equilibrium.backward is not None
     assert bool(equilibrium.backward.converged.all())
     assert all(torch.allclose(exact[name], g, atol=1e-7) for name, g in nudged.items())
+
+
+def of_condition(condition: float, n: int, definite: bool) -> Tensor:
+    """Symmetric matrices with eigenvalues from 1 down to 1 over the condition, [4, n, n]."""
+    maker = torch.Generator().manual_seed(7)
+    axes, _ = torch.linalg.qr(torch.randn(4, n, n, generator=maker, dtype=torch.float64))
+    sizes = torch.logspace(0, -math.log10(condition), n, dtype=torch.float64)
+    sizes[1::2] *= 1 if definite else -1
+    matrices: Tensor = (axes * sizes) @ axes.mT
+    return matrices
+
+
+@pytest.mark.parametrize("definite", [True, False])
+@pytest.mark.parametrize("condition", [1.5, 10, 100, 1e3, 1e4])
+@pytest.mark.parametrize("tol", [1e-2, 1e-3])
+def test_what_counts_as_solved_in_single_precision_is(tol: float, condition: float, definite: bool) -> None:
+    matrices = of_condition(condition, 60, definite)
+    right = torch.cos(torch.arange(240.0)).view(4, 60)
+    products = []
+
+    def product(v: Tensor) -> Tensor:
+        products.append(v)
+        return torch.einsum("rij,rj->ri", matrices.float(), v)
+
+    x, outcome = minres(product, right, right.norm(dim=1), (tol, 400))
+    missing = right.double() - torch.einsum("rij,rj->ri", matrices, x.double())
+    relative = missing.norm(dim=1) / right.norm(dim=1)
+    assert bool((relative[outcome.converged] <= 1.1 * tol).all())
+    assert condition > 100 or bool(outcome.converged.all())
+    if condition == 1.5:  # the recurrence is enough: nothing is spent on a look
+        assert len(products) == int(outcome.sweeps.max())
+        assert bool((relative > 0.1 * tol).any())
