@@ -132,6 +132,7 @@ class Graph:
         blocks: Energy blocks, from stage BLOCKED on.
         parts: Parts of each weight on tiles, by source name, from stage TILED on.
         places: Where each part lies, from stage PLACED on.
+        scattered: Where tiles are shared, parts of equal size come from blocks that are far apart.
         notes: What the user should know, in the order it was found.
         source: How the user named the model.
     """
@@ -146,6 +147,7 @@ class Graph:
     blocks: list[EnergyBlock] = field(default_factory=list)
     parts: dict[str, tuple[Part, ...]] = field(default_factory=dict)
     places: dict[Part, Place] = field(default_factory=dict)
+    scattered: bool = False
     notes: list[str] = field(default_factory=list)
     stage: Stage = Stage.IMPORTED
     source: str = ""
@@ -183,7 +185,9 @@ class Graph:
         """The same nodes, constants and decisions; types of values that nothing makes do not count."""
         if not isinstance(other, Graph):
             return NotImplemented
-        alike = ("name", "inputs", "outputs", "blocks", "parts", "places", "notes", "stage", "source")
+        alike = (
+            "name", "inputs", "outputs", "blocks", "parts", "places", "scattered", "notes", "stage", "source",
+        )  # fmt: skip
         values, weights = self.values(), self.trainable & self.constants.keys()
         return (
             all(getattr(self, name) == getattr(other, name) for name in alike)
@@ -252,7 +256,8 @@ def graph_text(graph: Graph, shown: int = SHOWN) -> str:
 def _graph_lines(graph: Graph, end: str, shown: int) -> Iterator[str]:
     head = f"graph {name_text(graph.name)} {names_text(graph.inputs)} -> {names_text(graph.outputs)}"
     source = f" from {json.dumps(graph.source)}" if graph.source else ""
-    yield f"{head} at {graph.stage.name}{source}{end}"
+    scattered = " scattered" if graph.scattered else ""
+    yield f"{head} at {graph.stage.name}{scattered}{source}{end}"
 
     for note in graph.notes:
         yield f"  note {json.dumps(note)}"

@@ -228,6 +228,7 @@ class _Parser:
         if stage not in Stage.__members__:
             self.fail(f"a stage, one of {', '.join(Stage.__members__)}")
         graph.stage = Stage[stage]
+        graph.scattered = self.has("scattered")
         graph.source = self.string() if self.has("from") else ""
         self.has("{")
 

@@ -6,6 +6,10 @@ all boxes are packed together, large ones first: a box takes the free rectangle 
 left of that is cut in two (a guillotine cut). Free rectangles are kept by height and width, so the time grows
 nearly as the number of boxes.
 
+Boxes of one size come in the order of the graph, so neighbours share an array. These work at the same time,
+on rows of one sample, and wait for each other. Boxes may be scattered instead: as many of one size as an
+array holds come one after the other from blocks that are as far apart as can be.
+
 Circuits that settle at once share no line: their boxes lie in a diagonal of each array, a box behind the last
 one on word lines and on bit lines. Long boxes come first, each to the first array with room.
 
@@ -13,8 +17,9 @@ Source: Jylänki, "A thousand ways to pack the bin" (2010): guillotine, best sho
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby, zip_longest
 
 from ffebm.graph.graph import Place
 from ffebm.mapping.layout import Size
@@ -87,7 +92,12 @@ DIAGONAL = (Way(_long, apart=False, diagonal=True),)
 
 
 def pack(
-    boxes: Sequence[Box], count: int, size: Size | None, ways: Sequence[Way] | None = None
+    boxes: Sequence[Box],
+    count: int,
+    size: Size | None,
+    ways: Sequence[Way] | None = None,
+    *,
+    scattered: bool = False,
 ) -> tuple[Place, ...] | None:
     """Lay boxes on arrays, those of a block apart if that goes.
 
@@ -96,6 +106,8 @@ def pack(
         count: How many arrays there are.
         size: Word lines and bit-line pairs of each; None for arrays that hold anything.
         ways: Tried one after the other; None for all.
+        scattered: Boxes that share an array come from far apart, if they are made to fit so; in a diagonal
+            they come in order.
 
     Returns:
         A place for each box; None if they were not made to fit.
@@ -104,7 +116,8 @@ def pack(
         return tuple(Place(number, 0, 0) for number in range(len(boxes)))
     if size is not None and sum(box.height * box.width for box in boxes) > count * size[0] * size[1]:
         return None
-    tries = (_filled(boxes, count, size, way) for way in ways or WAYS)
+    orders = (True, False) if scattered else (False,)  # of others some fit only so
+    tries = (_filled(boxes, count, size, way, scattered=order) for order in orders for way in ways or WAYS)
     return next((places for places in tries if places is not None), None)
 
 
@@ -114,16 +127,28 @@ def arrays_needed(boxes: Sequence[Box], size: Size | None, ways: Sequence[Way] =
     return min(1 + max((place.tile for place in places), default=-1) for places in tries)
 
 
-def _filled(boxes: Sequence[Box], count: int, size: Size | None, way: Way) -> tuple[Place, ...] | None:
+def _filled(
+    boxes: Sequence[Box], count: int, size: Size | None, way: Way, *, scattered: bool = False
+) -> tuple[Place, ...] | None:
     whole = size or (ENDLESS, ENDLESS)
     arrays = _Diagonals(count, whole) if way.diagonal else _Arrays(count, whole, way)
     places: dict[int, Place] = {}
-    for index in sorted(range(len(boxes)), key=lambda index: (way.order(boxes[index]), index)):
+    order: Iterable[int] = sorted(range(len(boxes)), key=lambda index: (way.order(boxes[index]), index))
+    for index in _scattered(boxes, order, whole) if scattered and not way.diagonal else order:
         place = arrays.put(boxes[index])
         if place is None:
             return None
         places[index] = place
     return tuple(places[index] for index in range(len(boxes)))
+
+
+def _scattered(boxes: Sequence[Box], order: Iterable[int], size: Size) -> Iterator[int]:
+    """Boxes in order, those of one size from as many equal shares of their run as an array holds in turn."""
+    for (height, width), alike in groupby(order, key=lambda index: (boxes[index].height, boxes[index].width)):
+        run = list(alike)
+        count = min(len(run), max(1, (size[0] // height) * (size[1] // width)))
+        shares = [run[n * len(run) // count : (n + 1) * len(run) // count] for n in range(count)]
+        yield from (index for turn in zip_longest(*shares) for index in turn if index is not None)
 
 
 @dataclass

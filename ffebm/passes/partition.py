@@ -8,6 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import msgspec
 
@@ -30,6 +31,9 @@ from ffebm.plan.summary import engineering
 
 NOTES = SHORT, PRICED, LIMITED = "because the tiles ran out", "by price", "to keep the limits"
 """Why blocks are digital, for notes that count them."""
+SCATTERED = (
+    "blocks that share tiles are far apart in the graph, not neighbours: so they wait less for each other"
+)
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,9 @@ class Partition:
         if self.tell is not None and chooses:
             self.tell(_record(graph, self.goal, best.everything, best.options, best.searched))
         _apply(graph, hardware, best.machine, self.goal, best.choosing, best.options)
+        graph.scattered = best.searched.found.scattered
+        if graph.scattered:
+            graph.notes.append(SCATTERED)
         _note(graph)
 
     def without_tiles(self, graph: Graph, hardware: Hardware) -> dict[str, str]:
@@ -174,10 +181,11 @@ class Partition:
         known = self._known(graph, machine)
         choosing = known.choosing
 
-        def measure(options: Sequence[Option], most: AtMost) -> Measured | None:
-            return self.measured(graph, hardware, choosing, options, most, machine)
+        def measure(placed: Graph, options: Sequence[Option], most: AtMost) -> Measured | None:
+            return self.measured(placed, hardware, choosing, options, most, machine)
 
-        search = Search(graph, machine, choosing, self.goal, measure, known.searched)
+        near, far = partial(measure, graph), partial(measure, replace(graph, scattered=True))
+        search = Search(graph, machine, choosing, self.goal, near, far, known.searched)
         searched = search.best()
         return _Found(machine, known.everything, choosing, searched, search.trials.key(searched.found))
 
@@ -215,7 +223,7 @@ class Partition:
         """One inference of a mapping as it is scheduled; the graph stays as it is.
 
         Args:
-            graph: With energy blocks.
+            graph: With energy blocks; says whether those that share tiles are far apart.
             hardware: The machine.
             choosing: What each block could be.
             options: What each is.

@@ -40,9 +40,10 @@ class Placement:
         counts = tile_counts(hardware, boxed, self.tiles, self.area)
         for name, (bundles, boxes) in found.items():
             group = hardware.analog_group(name)
-            corners = (
-                pack(boxes, counts[name], group.tile.size, ways_of(group)) if counts is not None else None
-            )
+            corners = None
+            if counts is not None:
+                size, ways = group.tile.size, ways_of(group)
+                corners = pack(boxes, counts[name], size, ways, scattered=graph.scattered)
             if corners is None:
                 raise InternalError(f"the blocks fitted the {name} in the partition, and do not now")
             first = hardware.tile_numbers(name).start

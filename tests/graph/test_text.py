@@ -91,6 +91,7 @@ def interactions(draw: st.DrawFn) -> Interaction:
 def graphs(draw: st.DrawFn, depth: int = 1) -> Graph:
     graph = Graph(draw(names), source=draw(st.text(st.characters(codec="utf-8"), max_size=4)))
     graph.stage = draw(st.sampled_from(list(Stage)))
+    graph.scattered = draw(st.booleans())
     graph.notes = draw(st.lists(st.text(st.characters(codec="utf-8"), max_size=9), max_size=2))
     values = draw(st.lists(names, min_size=4, max_size=9, unique=True))
     graph.inputs, made = values[:1], values[2:]
@@ -164,7 +165,8 @@ def test_an_output_that_is_left_out_is_read_back(outputs: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", ["attrs", "types", "blocks", "places", "trainable", "constants", "notes", "nodes"]
+    "change",
+    ["attrs", "types", "blocks", "places", "scattered", "trainable", "constants", "notes", "nodes"],
 )
 def test_graphs_that_differ_are_not_equal(change: str) -> None:
     graph, other = compiled(), compiled()
@@ -173,6 +175,8 @@ def test_graphs_that_differ_are_not_equal(change: str) -> None:
         other.nodes[0].attrs["strides"] = (2, 2)
     elif change == "constants":
         other.constants["c1"] = other.constants["c1"] + 1
+    elif change == "scattered":
+        other.scattered = True
     elif change == "notes":
         other.notes.append("more")
     else:

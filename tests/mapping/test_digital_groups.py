@@ -97,7 +97,7 @@ class Case:
 
     def everything(self) -> list[Measured]:
         """All mappings that pack; none if there are too many."""
-        one = Search(self.graph, self.hardware, self.choosing, Goal(), lambda *_: None)
+        one = Search(self.graph, self.hardware, self.choosing, Goal(), lambda *_: None, lambda *_: None)
         blocks = [some for some in self.choosing if some.blocks]
         kept = []
         for picked in itertools.product(*(range(len(some.options)) for some in self.choosing)):

@@ -1,10 +1,11 @@
+import itertools
 import time
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ffebm.graph.graph import Place
-from ffebm.mapping.packing import APART, DIAGONAL, Box, arrays_needed, pack
+from ffebm.mapping.packing import APART, CLOSE, DIAGONAL, Box, arrays_needed, pack
 
 ROWS, COLS = 12, 8
 
@@ -43,6 +44,54 @@ def test_boxes_of_a_block_lie_apart_where_that_is_asked(boxes: list[Box], count:
         return
     found = [(place.tile, box.owners) for box, place in zip(boxes, places, strict=True)]
     assert len(found) == len(set(found))
+
+
+def least_gap(boxes: list[Box], places: tuple[Place, ...]) -> int:
+    """How far apart, in the order of the boxes, the nearest two are that share an array."""
+    return min(
+        abs(one - other)
+        for one, other in itertools.combinations(range(len(boxes)), 2)
+        if places[one].tile == places[other].tile
+    )
+
+
+@given(boxes=BOXES, count=st.integers(1, 30), apart=st.booleans())
+def test_scattered_boxes_fit_wherever_others_do(boxes: list[Box], count: int, *, apart: bool) -> None:
+    ways = APART if apart else None
+    usual, places = (
+        pack(boxes, count, (ROWS, COLS), ways, scattered=scattered) for scattered in (False, True)
+    )
+    if usual is not None:
+        assert places is not None
+    if places is not None:
+        taken = cells(boxes, places)
+        assert len(taken) == len(set(taken))
+        assert all(0 <= t < count and 0 <= r < ROWS and 0 <= c < COLS for t, r, c in taken)
+        found = [(place.tile, box.owners) for box, place in zip(boxes, places, strict=True)]
+        assert not apart or len(boxes) <= count or len(found) == len(set(found))
+
+
+@given(blocks=st.integers(2, 40), rows=st.integers(1, 3), cols=st.integers(1, 3))
+def test_scattered_boxes_of_one_size_are_as_far_apart_as_can_be(blocks: int, rows: int, cols: int) -> None:
+    """Of n boxes, k to an array, those that share one lie n / k apart."""
+    boxes = [Box(ROWS // rows, COLS // cols, (number,)) for number in range(blocks)]
+    together = (ROWS // boxes[0].height) * (COLS // boxes[0].width)
+    count = -(-blocks // together)
+    if together == 1 or count == 1:
+        return
+    for ways in (APART[1:], CLOSE):  # the first one takes empty arrays as long as there are some
+        usual, far = (pack(boxes, count, (ROWS, COLS), ways, scattered=apart) for apart in (False, True))
+        assert usual is not None
+        assert far is not None
+        assert least_gap(boxes, usual) == 1
+        assert least_gap(boxes, far) >= blocks // together
+
+
+def test_circuits_and_arrays_that_hold_anything_are_not_scattered() -> None:
+    boxes = [Box(4, 4, (number,)) for number in range(12)]
+    for size, ways in (((ROWS, COLS), DIAGONAL), (None, None)):
+        assert pack(boxes, 6, size, ways) is not None
+        assert pack(boxes, 6, size, ways, scattered=True) == pack(boxes, 6, size, ways)
 
 
 @given(boxes=BOXES)

@@ -2,12 +2,13 @@
 
 import math
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
 from ffebm.errors import UsageError
-from ffebm.hardware.description import Hardware
+from ffebm.hardware.description import AnalogGroup, Hardware
 from ffebm.mapping.options import Choosing, Option
 from ffebm.mapping.packing import APART, Box, pack
 from ffebm.mapping.search.goal import Goal
@@ -25,6 +26,13 @@ SLOWER = (1.0, 1.5, 2.0, 3.0)
 Copies that are fewer are less idle, wait for fewer rows ahead of theirs, and share fewer tiles and cores.
 ResNet-50 on `isaac` takes 2.24 ms by 1, 1.98 by 1.5, and no less than 2.11 by 2; DenseNet-121 there 4.33,
 4.92, 5.54 and 3.55 ms by the four (docs/scheduling.md)."""
+
+
+BUSIER = 1.15
+"""Times the work of the busiest tile up to which blocks on shared tiles may be far apart.
+
+Where it is more, ResNet-50 and SqueezeNet take 1.04 to 5.5 times as long so. Mappings of ShuffleNet and
+DenseNet-121 that take least have 0.45 to 1.04 times that work (docs/mapping.md)."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +58,55 @@ class Filling:
             packed[key] = self._packs(picked, apart=apart)
         return packed[key]
 
-    def _packs(self, picked: Sequence[int], *, apart: bool) -> bool:
+    def scattered(self, picked: tuple[int, ...]) -> float:
+        """What the busiest of shared tiles has to do by prices if blocks on each are far apart, seconds.
+
+        Infinite if that is much more than otherwise, in each group, or no tiles are shared.
+        """
+        known = self.known.busiest
+        if picked not in known:
+            boxes = self._all_boxes(picked)
+            counts = tile_counts(self.hardware, boxes, self.goal.tiles, self.goal.area) or {}
+            shared = [
+                self._scattered(picked, group, boxes[group.name], counts[group.name])
+                for group in self.hardware.analog
+                if group.settling == "clocked" and len(boxes.get(group.name, [])) > counts.get(group.name, 0)
+            ]
+            known[picked] = min(shared, default=math.inf)
+        return known[picked]
+
+    def _scattered(
+        self, picked: Sequence[int], group: AnalogGroup, boxes: Sequence[Box], count: int
+    ) -> float:
+        """The same for the tiles of a group."""
+        seconds = [
+            math.fsum(price.interval for price in option.prices)
+            for option in self.options(picked)
+            if option.group == group.name
+            for _ in range(option.bundles)
+        ]
+
+        def busiest(*, scattered: bool) -> float:
+            places = pack(boxes, count, group.tile.size, ways_of(group), scattered=scattered)
+            assert places is not None  # what is scheduled packs
+            busy: defaultdict[int, float] = defaultdict(float)
+            for place, taken in zip(places, seconds, strict=True):
+                busy[place.tile] += taken
+            return max(busy.values())
+
+        near, far = busiest(scattered=False), busiest(scattered=True)
+        return far if far <= BUSIER * near else math.inf
+
+    def _all_boxes(self, picked: Sequence[int]) -> dict[str, list[Box]]:
+        """The boxes of a mapping, by group of tiles."""
         boxes: dict[str, list[Box]] = {}
         for place, number in enumerate(picked):
             for group, own in self._boxes(place, number).items():
                 boxes.setdefault(group, []).extend(own)
+        return boxes
+
+    def _packs(self, picked: Sequence[int], *, apart: bool) -> bool:
+        boxes = self._all_boxes(picked)
         counts = tile_counts(self.hardware, boxes, self.goal.tiles, self.goal.area)
         return counts is not None and all(
             pack(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from ffebm.mapping.options import Choosing, Option
 from ffebm.mapping.search.goal import FOR_TIME, SLACK, AtMost, Goal, Measure, Measured, value_of
-from ffebm.mapping.search.known import Known
+from ffebm.mapping.search.known import Schedules
 from ffebm.mapping.solver.program import Criterion
 from ffebm.plan.mapping import Objective
 
@@ -22,11 +22,13 @@ class Tried:
         picked: The option that each of the choosing takes.
         measured: Its schedule.
         work: Multiply-accumulates on tiles.
+        scattered: Blocks that share tiles are far apart.
     """
 
     picked: tuple[int, ...]
     measured: Measured
     work: float
+    scattered: bool = False
 
 
 @dataclass
@@ -38,6 +40,7 @@ class Trials:
         goal: What is wanted.
         measure: Schedules a mapping.
         known: What other searches have scheduled.
+        scattered: Blocks that share tiles are far apart.
         seen: Mappings that were scheduled.
         above: What mappings have more of than that, by a bound.
     """
@@ -45,7 +48,8 @@ class Trials:
     choosing: tuple[Choosing, ...]
     goal: Goal
     measure: Measure
-    known: Known
+    known: Schedules
+    scattered: bool = False
     seen: dict[tuple[int, ...], Tried] = field(default_factory=dict)
     above: dict[tuple[int, ...], float] = field(default_factory=dict)
 
@@ -67,7 +71,7 @@ class Trials:
             measured = self._measured(picked, AtMost(self.goal.objective, most, doubtful))
             if measured is None:
                 return None
-            self.seen[picked] = Tried(picked, measured, self.work(picked))
+            self.seen[picked] = Tried(picked, measured, self.work(picked), self.scattered)
         return self.seen[picked]
 
     def _measured(self, picked: tuple[int, ...], most: AtMost) -> Measured | None:

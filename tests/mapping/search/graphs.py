@@ -3,6 +3,7 @@
 import itertools
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 from msgspec.structs import replace as changed
 from onnx import ModelProto
@@ -67,7 +68,10 @@ def search_of(model: ModelProto, hardware: Hardware, goal: Goal) -> Search:
     def measure(options: Sequence[Option], most: AtMost) -> Measured | None:
         return partition.measured(graph, hardware, choosing, options, most)
 
-    return Search(graph, hardware, choosing, goal, measure)
+    def scatter(options: Sequence[Option], most: AtMost) -> Measured | None:
+        return partition.measured(replace(graph, scattered=True), hardware, choosing, options, most)
+
+    return Search(graph, hardware, choosing, goal, measure, scatter)
 
 
 def every_mapping(one: Search) -> list[Tried]:

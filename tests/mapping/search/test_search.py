@@ -1,7 +1,10 @@
 """The search against brute force: every mapping of small graphs, each scheduled."""
 
 import itertools
+import math
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from msgspec.structs import replace as changed
@@ -13,13 +16,19 @@ from ffebm.errors import UsageError
 from ffebm.hardware.crossbar import Crossbar
 from ffebm.hardware.description import Hardware
 from ffebm.mapping.digital_cost import digital_cost, work_of
-from ffebm.mapping.search.goal import Goal, value_of
+from ffebm.mapping.options import Option
+from ffebm.mapping.search.filling import Filling
+from ffebm.mapping.search.goal import AtMost, Goal, Measured, value_of
+from ffebm.mapping.search.known import Known
 from ffebm.mapping.search.search import A_MAPPING, CHOICES, TRIES, Search
 from ffebm.mapping.search.trials import Trials, Tried
+from ffebm.passes.partition import SCATTERED
 from ffebm.plan.mapping import Objective
 from ffebm.plan.summary import engineering
+from tests.machines import crossbars
 from tests.mapping.search.graphs import every_mapping, random_model, search
 from tests.models import Builder
+from tests.plan_checker import check
 
 OBJECTIVES: tuple[Objective, ...] = ("analog", "latency", "throughput", "energy", "edp")
 
@@ -47,9 +56,10 @@ def test_the_scheduled_figure_is_that_of_the_best_mapping() -> None:
     assert compared(range(3)) >= 5
 
 
-def looked_at(one: Search) -> set[tuple[int, ...]]:
+def looked_at(one: Search, *, scattered: bool = False) -> set[tuple[int, ...]]:
     """Mappings that were scheduled, and those that a bound had rejected."""
-    return set(one.known.measured) | {picked for _, picked in one.known.above}
+    known = one.known.scattered if scattered else one.known.schedules
+    return set(known.measured) | {picked for _, picked in known.above}
 
 
 @pytest.mark.parametrize("effort", [0, 50, 1000])
@@ -84,6 +94,61 @@ def test_little_effort_on_a_small_graph_is_never_beaten_by_no_tiles_or_the_fewes
     packed = {picked for picked in plain if one.filling.packs(picked, apart=False)}
     assert packed <= looked_at(one)
     assert all(value <= value_of("edp", one.trials.tried(picked).measured) for picked in packed)
+
+
+def never(options: Sequence[Option], most: AtMost) -> Measured | None:
+    """Of blocks that are far apart on shared tiles nothing is known."""
+    return None
+
+
+def test_blocks_that_are_far_apart_on_tiles_never_make_a_mapping_worse() -> None:
+    for seed in range(2):
+        for objective in OBJECTIVES:
+            one = search(seed, Goal(objective))
+            found, usual = one.best(), replace(one, known=Known(), scatter=never).best()
+            assert one.trials.key(found.found) <= one.trials.key(usual.found)
+            assert found.found.scattered or found.value == usual.value
+
+
+def long_chain() -> tuple[ModelProto, Hardware]:
+    """Twelve convolutions, four to a tile, beside a digital unit that is slower."""
+    b = Builder()
+    x = b.input("x", 1, 4, 16, 16)
+    for _ in range(12):
+        x = b.node("Relu", b.conv(x, 4, 4))
+    machine = crossbars(3, 72, 16)
+    (units,) = machine.digital
+    slow = changed(units.fp32, mac_rate=changed(units.fp32.mac_rate, value=units.fp32.mac_rate.value / 2000))
+    return b.model(x), changed(machine, digital=(changed(units, fp32=slow),))
+
+
+def test_neighbours_in_a_chain_do_not_wait_for_one_tile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plans say so, are made again alike, and each objective has the least of its own figure."""
+    model, machine = long_chain()
+
+    def made() -> dict[Objective, ffebm.Plan]:
+        return {one: ffebm.compile(model, hardware=machine, objective=one, replicas=1) for one in OBJECTIVES}
+
+    def figure(objective: Objective, plan: ffebm.Plan) -> float:
+        one = plan.inference
+        return value_of(objective, Measured(one.makespan_s, one.cost.energy, one.busiest_s))
+
+    plans = made()
+    assert any(SCATTERED in plan.notes for plan in plans.values())
+    for objective, again in made().items():
+        plan = plans[objective]
+        check(plan)
+        assert [tile.pieces for tile in plan.tiles] == [tile.pieces for tile in again.tiles]
+        assert plan.inference == again.inference
+        if objective != "analog":  # which has more on tiles
+            assert figure(objective, plan) <= min(figure(objective, other) for other in plans.values())
+    monkeypatch.setattr(Filling, "scattered", lambda *_: math.inf)
+    for objective, usual in made().items():
+        assert SCATTERED not in usual.notes
+        least = figure(objective, usual)
+        assert figure(objective, plans[objective]) <= least * (
+            0.95 if SCATTERED in plans[objective].notes else 1
+        )
 
 
 @pytest.mark.slow
@@ -291,7 +356,9 @@ def test_in_large_graphs_all_objectives_look_at_the_same_mappings(
         searches = {one: search(seed, Goal(one, effort=effort)) for one in by_price}
         best = {one: searched.best().found.measured for one, searched in searches.items()}
         for ours, theirs in itertools.permutations(by_price, 2):
-            assert looked_at(searches[ours]) == looked_at(searches[theirs])
+            for scattered in (False, True):
+                seen = (looked_at(searches[name], scattered=scattered) for name in (ours, theirs))
+                assert next(seen) == next(seen)
             assert {*(searches[ours].known.streamed or ())} <= looked_at(searches[ours])
             assert value_of(ours, best[ours]) <= value_of(ours, best[theirs]) * (1 + 1e-9)
 
@@ -325,7 +392,9 @@ def test_of_a_large_graph_bounds_reject_no_mapping_that_is_best(
     for seed in range(4):
         one, other = (search(seed, Goal(objective)) for _ in range(2))
         best = one.best().found
-        least = min(other.trials.key(other.trials.tried(picked)) for picked in looked_at(one))
+        tried = [other.trials.tried(picked) for picked in looked_at(one)]
+        tried += [other.apart.tried(picked) for picked in looked_at(one, scattered=True)]
+        least = min(map(other.trials.key, tried))
         assert one.trials.key(best)[0] == least[0]
         assert value_of(objective, best.measured) == pytest.approx(least[1], rel=1e-9)
 
