@@ -36,7 +36,7 @@ FRONT = ("inference_s", "inference_j", "area_mm2")
 SHOWN = 40
 """Rows of the front that the terminal shows."""
 FEW_COLUMNS = 6
-"""With more knobs and figures, names of figures take two lines, so that 80 columns hold the table."""
+"""With more knobs and figures their names take several lines, so that 80 columns hold the table."""
 
 
 @dataclass(frozen=True)
@@ -282,11 +282,11 @@ def _shown(request: "Request", rows: "list[ExploredPoint]") -> list[RenderableTy
     title = f"front: {count} of {len(rows) - len(refused)} points"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("point", no_wrap=True)
+    heading = _in_lines if len(request.knobs) + len(request.front) > FEW_COLUMNS else str
     for knob in request.knobs:
-        table.add_column(_short(knob.key), overflow="fold")
-    many = len(request.knobs) + len(request.front) > FEW_COLUMNS
+        table.add_column(heading(_short(knob.key)), overflow="fold")
     for name in request.front:  # no number is parted from its unit
-        table.add_column(name.replace("_", "\n_") if many else name, justify="right", no_wrap=True)
+        table.add_column(heading(name), justify="right", no_wrap=True)
     for _, (row, *others) in best[:SHOWN]:
         knobs = [Text(_said(row.point[knob.key])) for knob in request.knobs]
         figures = [_figure(row, name) for name in request.front]
@@ -306,6 +306,11 @@ def _short(key: str) -> str:
     """A knob in few columns: the end of its first name, and how many it has besides."""
     first, *others = key.split("+")
     return visible(".".join(first.split(".")[-2:]) + (f"+{len(others)}" if others else ""))
+
+
+def _in_lines(name: str) -> str:
+    """A name as narrow as its longest part."""
+    return name.replace("_", "\n_").replace(".", "\n.")
 
 
 def _said(value: "Value") -> str:

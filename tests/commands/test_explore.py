@@ -41,6 +41,24 @@ def test_many_knobs_part_no_number_from_its_unit(run: Run, monkeypatch: pytest.M
     assert all(float(number) > 0 for number in (time, energy, area))
 
 
+def test_no_word_is_parted_at_five_knobs(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    joined = "analog.tiles.tile.rows+analog.tiles.tile.cols"
+    few = (f"{joined}=64,128", f"{BITS}=4", "analog.tiles.count=16")
+    five = (*few, "objective=analog,latency", "block_size=1")
+    code, out, err = run(*(word for knob in five for word in ("--vary", knob)))
+    assert (code, err.strip()) == (0, "")
+    lines = out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line.split() for line in lines[2:4]] == [
+        ["tile", "adc", "tiles", "block", "inference", "inference", "area"],
+        ["point", ".rows+1", ".bits", ".count", "objective", "_size", "_s", "_j", "_mm2"],
+    ]
+    words = {row.split()[-7] for row in lines[5:] if row.startswith(" ")}
+    assert words <= {"analog", "latency"}
+    assert words
+
+
 def test_the_front_is_a_table_of_80_columns(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
     joined = "analog.tiles.tile.rows+analog.tiles.tile.cols"
