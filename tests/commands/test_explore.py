@@ -253,6 +253,11 @@ def test_another_exploration_is_left_alone(run: Run) -> None:
             "objective = ['analog', 'latency'], not ['analog', 'energy']",
         ),
         (["--vary", "objective=analog,latency", "--batch", "2"], "batch = 1, not 2"),
+        (["--vary", "objective=analog,latency", "--effort", "24"], "effort = 1000, not 24"),
+        (
+            ["--vary", "objective=analog,latency", "--figures", "inference"],
+            "figures inference,training, not inference",
+        ),
         (["--vary", "objective=analog,latency", "--hardware", "hermes"], "another machine reference"),
     ):
         wanted = f"error: model.explore/study.jsonl: it holds an exploration with {difference}\n  {told}"
