@@ -53,10 +53,12 @@ class StepBudget(NamedTuple):
     Attributes:
         most: For which they are cut less finely.
         few: Where no more are made so, they are cut twice as finely.
+        weighed: Where bands make an item longer, it may have fewer.
     """
 
     most: int
     few: int = 0
+    weighed: bool = True
 
 
 USUAL = StepBudget(MOST_STEPS)

@@ -72,6 +72,9 @@ class Forward(TaskList):
         dtype: In which digital units compute.
         most_bands: Bands of an item; 1: nothing streams.
         budget: Steps of all.
+
+    Attributes:
+        fewer: Some items have fewer bands than they might, as these make them longer.
     """
 
     def __init__(
@@ -91,6 +94,7 @@ class Forward(TaskList):
         self._moved: dict[tuple[str, str], Coming] = {}
         self._most = most_bands
         self._cutting = Cutting([], [], [])
+        self.fewer = False
         self._take(self.items, Streams([None] * len(self.items)))
         self._bands: list[Bands | None] = [None] * len(self.items)
         if most_bands > 1 and self._several_units():
@@ -149,11 +153,12 @@ class Forward(TaskList):
             self._take(*self._in_one_step(streams))
             self._cutting = self._ways_to_cut()
         few = self.steps(2 * self._most) <= budget.few
-        finest = self._most >= SINGLE_ROWS
+        weighed = budget.weighed and self._most < SINGLE_ROWS
         self._most *= 2 if few else 1
         self._bands = self._cutting.bands(self._most, budget.few if few else budget.most)
-        if not finest:
-            self._bands = [self._worthwhile(*both) for both in zip(self.items, self._bands, strict=True)]
+        if weighed:
+            bands = [self._worthwhile(*both) for both in zip(self.items, self._bands, strict=True)]
+            self.fewer, self._bands = bands != self._bands, bands
 
     def _worthwhile(self, item: ScheduledItem, bands: Bands | None) -> Bands | None:
         """The bands of an item, or fewer where ports of cores wait for each; elsewhere reads add up."""

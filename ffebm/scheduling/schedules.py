@@ -24,7 +24,7 @@ from ffebm.scheduling.bands import (
     StepBudget,
 )
 from ffebm.scheduling.forward import Forward
-from ffebm.scheduling.list_schedule import Task
+from ffebm.scheduling.list_schedule import Task, least_of
 from ffebm.scheduling.task_list import batch_of, repriced
 
 __all__ = ["TaskLists", "batch_of", "inference_tasks", "training_tasks"]
@@ -52,7 +52,14 @@ def inference_tasks(
     budget = StepBudget(most_steps, FEW_STEPS if most_bands is None else 0)
     tasks = Forward(graph, hardware, settle, dtype, most_bands or MOST_BANDS, budget)
     tasks.forward()
-    return tasks.tasks
+    if not tasks.fewer:
+        return tasks.tasks
+    # fewer bands save time of units and lengthen chains, whichever is longer
+    all_bands = Forward(
+        graph, hardware, settle, dtype, most_bands or MOST_BANDS, budget._replace(weighed=False)
+    )
+    all_bands.forward()
+    return min(tasks.tasks, all_bands.tasks, key=least_of)
 
 
 def training_tasks(
