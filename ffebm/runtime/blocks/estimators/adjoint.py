@@ -274,10 +274,10 @@ def _lanczos_pass(
 ) -> _Pass:
     """MINRES from zero; a row stops changing when its residual is at most its `limit`.
 
-    What rounding adds to the recurrence's residual goes with eps K^2 |right|, K being the condition (Sleijpen
-    et al.); after k products 3 sqrt(3 k) times that is assumed, and `_CAUTION` times as much allowed for, since
-    the diagonal that the rotations leave tells less than K. Where it is more than half of the limit, a row
-    stops at half of that, to be looked at.
+    What rounding adds to the recurrence's residual goes with eps K^2 |right|, K being the condition
+    (Sleijpen et al.). After k products 3 sqrt(3 k) times that is assumed, and `_CAUTION` times as much
+    allowed for, since the diagonal that the rotations leave tells less than K. Where it is more than half of
+    the limit, a row stops at half of that, to be looked at.
     """
     norm = torch.linalg.vector_norm(right, dim=1, keepdim=True)
     limit = limit[:, None]
