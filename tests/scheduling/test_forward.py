@@ -7,7 +7,8 @@ from ffebm.plan.schema import Options, Settle
 from ffebm.scheduling.backward import Backward
 from ffebm.scheduling.bands import MOST_STEPS, SINGLE_ROWS, StepBudget
 from ffebm.scheduling.forward import Forward
-from ffebm.scheduling.list_schedule import Task, list_schedule
+from ffebm.scheduling.list_schedule import Task, least_of, list_schedule
+from ffebm.scheduling.schedules import inference_tasks
 from tests.machines import round_numbers, seconds, with_tiles
 from tests.scheduling.graphs import REFERENCE, activated_first, placed, two_convolutions
 
@@ -149,3 +150,18 @@ def test_layers_have_fewer_bands_where_ports_wait_for_each(most: int, expected: 
     step = Backward(graph, machine, Settle(), "fp32", most)
     step.forward()
     assert len(bands(step, graph.blocks[0].id)) == (min(most, ROWS) if most > 1 else 0)
+
+
+@pytest.mark.parametrize("issue", [0.1, 0.6, 2.5])
+def test_an_inference_has_the_bands_by_which_what_is_longest_is_shortest(issue: float) -> None:
+    """Fewer bands, or all of them, by the longer of chain and busiest unit."""
+    machine = with_tiles(round_numbers(16, 64, 64), core=Core(tiles=16, issue=seconds(issue)))
+    graph = placed(two_convolutions(), machine, Options(replicas=4))
+    listed = []
+    for weighed in (True, False):
+        made = Forward(graph, machine, Settle(), "fp32", ROWS, StepBudget(MOST_STEPS, 0, weighed))
+        made.forward()
+        listed.append(made.tasks)
+    taken = inference_tasks(graph, machine, Settle(), most_bands=ROWS)
+    assert taken in listed
+    assert least_of(taken) == min(map(least_of, listed))
