@@ -18,6 +18,7 @@ from ffebm.errors import ModelError
 from ffebm.graph.graph import Graph, Node, Stage
 from ffebm.graph.monotone import activation_of
 from ffebm.graph.tensor import TensorType
+from ffebm.graph.windows import n_windows
 from ffebm.hardware.description import Hardware
 from ffebm.passes.open_rows import flatten_open_rows
 
@@ -114,6 +115,28 @@ def _say_window(graph: Graph, node: Node) -> None:
     if pads is not None:
         attrs["pads"] = pads
         attrs.pop("auto_pad", None)
+    if node.op != "ConvTranspose" and pads is not None:
+        _check_fits(graph, node, pads)
+
+
+def _check_fits(graph: Graph, node: Node, pads: tuple[int, ...]) -> None:
+    """Refuse windows of which none lies in the padded input; onnx divides towards 0 and counts one."""
+    shape = graph.shape(node.inputs[0])
+    if shape is None:
+        return
+    kernel, strides, dilations = (
+        tuple(_int(node.attrs[name], axis) for axis in range(len(pads) // 2))
+        for name in ("kernel_shape", "strides", "dilations")
+    )
+    ceil = bool(node.attrs.get("ceil_mode", 0))
+    axes = zip(kernel, strides, dilations, pads[: len(kernel)], pads[len(kernel) :], strict=True)
+    for size, numbers in zip(shape[2:], axes, strict=False):
+        if isinstance(size, int) and n_windows(size, *numbers, ceil=ceil) < 1:
+            raise ModelError(
+                f"no window of {list(kernel)}, dilated by {list(dilations)}, lies in an input of "
+                f"{list(shape[2:])} with pads {list(pads)}",
+                location=node.location,
+            )
 
 
 def _kernel(graph: Graph, node: Node) -> tuple[int, ...]:

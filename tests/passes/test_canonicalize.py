@@ -79,6 +79,46 @@ def test_a_kernel_of_unknown_size() -> None:
     )
 
 
+@pytest.mark.parametrize("op", ["Conv", "MaxPool", "AveragePool"])
+@pytest.mark.parametrize(
+    ("kernel", "attrs", "said"),
+    [
+        (
+            5,
+            {"strides": [2, 2]},
+            "[5, 5], dilated by [1, 1], lies in an input of [4, 4] with pads [0, 0, 0, 0]",
+        ),
+        (
+            3,
+            {"strides": [3, 3], "dilations": [2, 2], "auto_pad": "VALID"},
+            "[3, 3], dilated by [2, 2], lies in an input of [4, 4] with pads [0, 0, 0, 0]",
+        ),
+        (
+            7,
+            {"strides": [3, 3], "pads": [0, 1, 2, 1]},
+            "[7, 7], dilated by [1, 1], lies in an input of [4, 4] with pads [0, 1, 2, 1]",
+        ),
+    ],
+)
+def test_windows_that_lie_nowhere_are_refused(op: str, kernel: int, attrs: dict[str, Any], said: str) -> None:
+    """Shape inference counts one, as -1 // 2 is 0 where division goes towards 0."""
+    b = Builder()
+    inputs = [b.input("x", "N", 2, 4, 4), *([b.weight(3, 2, kernel, kernel)] if op == "Conv" else [])]
+    with pytest.raises(ModelError) as caught:
+        compile_plan(b.model(b.node(op, *inputs, kernel_shape=[kernel, kernel], name="node", **attrs)))
+    assert str(caught.value) == f"model:node: no window of {said}"
+
+
+@pytest.mark.parametrize("op", ["MaxPool", "AveragePool"])
+def test_a_window_may_lie_over_the_end_in_ceil_mode(op: str) -> None:
+    b = Builder()
+    y = b.node(op, b.input("x", 1, 2, 4, 4), kernel_shape=[5, 5], strides=[2, 2], ceil_mode=1)
+    model = b.model(y)
+    feeds = random_feeds(model)
+    plan = compile_plan(model, hardware="ideal")
+    assert relative_error(as_tuple(Executor(plan)(**tensors(feeds))), oracle(model, feeds)) < 1e-6
+
+
 @pytest.mark.parametrize("op", ["Gemm", "MatMul"])
 def test_only_the_second_operand_of_a_product_is_read_turned(op: str) -> None:
     """Gemm has an attribute that turns a weight, and none that would turn what it adds."""
