@@ -326,6 +326,7 @@ class _Reading:
         values = [value for value in node.reads if value not in self.flow.constants]
         source = self.flow.views.get(node.makes[0]) if node.makes else None
         if source is not None:  # it shares the bytes of what it reads
+            self.read(step, [self.on_host(value) for value in values if value != source])
             seen = self.found(step, self.on_host(source))
             self.access.needs += seen
             self.there.setdefault(("value", node.makes[0], HOST), {})[self.number] = seen

@@ -235,6 +235,18 @@ def test_a_view_has_no_bytes_of_its_own() -> None:
     check(plan)
 
 
+def test_a_shape_that_is_computed_lives_until_it_is_read() -> None:
+    """As where a Softmax over channels has been written by an exporter that flattens for it."""
+    b = Builder()
+    x = b.input("x", "N", 4, 1, 1)
+    shape = b.node("Shape", x)
+    flat = b.node("Softmax", b.node("Flatten", x))
+    plan = compile_model(b.model(b.node("Reshape", flat, shape, name="back")), hardware=levels(ROOM))
+    last = next(s.id for s in plan.inference.steps if "back" in {s.name, *s.fused})
+    assert buffers(plan)[shape].last == last
+    check(plan)
+
+
 # --- what does not fit --------------------------------------------------------------------------------
 
 
