@@ -24,10 +24,24 @@ def inlined(model: ModelProto, name: str) -> ModelProto:
     where = Location(name)
     _check_growth(model, where)
     try:
-        return onnx.inliner.inline_local_functions(model)
+        return onnx.inliner.inline_local_functions(_with_defaults(model))
     except (RuntimeError, ValueError) as error:
         text = " ".join(str(error).split())
         raise ModelError(f"its functions cannot be inlined: {text}", location=where) from None
+
+
+def _with_defaults(model: ModelProto) -> ModelProto:
+    """A model whose calls say what their functions give as defaults, which onnx's inliner drops."""
+    if not any(function.attribute_proto for function in model.functions):
+        return model
+    explicit = ModelProto()
+    explicit.CopyFrom(model)
+    defaults = {_key(function): function.attribute_proto for function in explicit.functions}
+    for part in (explicit.graph, *explicit.functions):
+        for key, node in _called(part.node):
+            given = {attr.name for attr in node.attribute}
+            node.attribute.extend(attr for attr in defaults.get(key, ()) if attr.name not in given)
+    return explicit
 
 
 def _check_growth(model: ModelProto, where: Location) -> None:

@@ -186,6 +186,24 @@ def test_functions_are_inlined(tmp_path: Path, opset: int) -> None:
     assert relative_error(as_tuple(net(**tensors(feeds))), expected) < 1e-5
 
 
+def test_attributes_that_a_call_leaves_out_are_what_its_function_says() -> None:
+    imports = [helper.make_opsetid("", 20), helper.make_opsetid("my", 1)]
+    leaky = helper.make_node("LeakyRelu", ["a"], ["out"])
+    kind = onnx.AttributeProto.FLOAT
+    leaky.attribute.append(onnx.AttributeProto(name="alpha", ref_attr_name="slope", type=kind))
+    default = [helper.make_attribute("slope", 0.5)]
+    body = [helper.make_node("Leaky", ["a"], ["m"], domain="my"), helper.make_node("Exp", ["m"], ["out"])]
+    b = Builder()
+    b.functions.append(
+        helper.make_function("my", "Leaky", ["a"], ["out"], [leaky], imports, attribute_protos=default)
+    )
+    b.functions.append(helper.make_function("my", "Outer", ["a"], ["out"], body, imports))
+    y = b.node("Leaky", b.input("x", 2, 3), domain="my")
+    y = b.node("Leaky", b.node("Outer", y, domain="my"), domain="my", slope=0.25)
+    y = b.node("Leaky", b.node("Neg", y), domain="my", slope=0.25)
+    assert error(b.model(y, opset=20, ir=8)) < 1e-6
+
+
 def branch(name: str, shift: float, inner: list[onnx.NodeProto] | None = None) -> onnx.GraphProto:
     constant = numpy_helper.from_array(np.array([shift], np.float32), "shift")
     nodes = inner or [helper.make_node("Add", ["y", "shift"], [f"{name}_out"], f"{name}_add")]
