@@ -45,6 +45,9 @@ _SINGLE = 1e-6
 _CAUTION = 10
 """Assumed: so many times the estimate of what rounding has done to a residual is taken for its bound."""
 
+_EXPONENTS = 120
+"""Powers of two that have an inverse in single precision, with room to spare."""
+
 
 @dataclass(frozen=True)
 class Adjoint:
@@ -85,6 +88,8 @@ def solve_adjoint(
         for layer, drive, load in zip(phase.circuit.layers, drives, phase.drives.loads, strict=True)
     ]
     right = [roots[i] * delta[i] if i in delta else torch.zeros_like(s) for i, s in enumerate(state)]
+    units = _units(right)  # the norm of a faint current would be 0, and nothing left to solve
+    right = [_times(r, 1 / units) for r in right]
     if among:
         mu, ties, outcome = _solve_with_ties(phase, (roots, right), among, tol, max_iterations)
     elif len(phase.circuit.colours) == 2:
@@ -92,7 +97,19 @@ def solve_adjoint(
         ties = {}
     else:
         mu, ties, outcome = _solve_with_ties(phase, (roots, right), {}, tol, max_iterations)
-    return Adjoint([root * m for root, m in zip(roots, mu, strict=True)], ties), outcome
+    layers = [_times(root * m, units) for root, m in zip(roots, mu, strict=True)]
+    return Adjoint(layers, {index: _times(nu, units) for index, nu in ties.items()}), outcome
+
+
+def _units(right: Sequence[Tensor]) -> Tensor:
+    """The power of two just above the largest number of each sample, [batch]; no rounding comes of it."""
+    largest = _join([r.detach() for r in right]).abs().amax(1)
+    exponent = torch.frexp(largest).exponent.clamp(-_EXPONENTS, _EXPONENTS)
+    return torch.where(largest.isfinite() & (largest > 0), torch.exp2(exponent.to(largest.dtype)), 1.0)
+
+
+def _times(values: Tensor, units: Tensor) -> Tensor:
+    return values * units.view(-1, *[1] * (values.ndim - 1))
 
 
 _System = tuple[list[Tensor], list[Tensor]]

@@ -87,6 +87,28 @@ def test_layers_that_nothing_joins_have_their_own_current_alone() -> None:
     assert all(torch.allclose(exact[name], g, atol=1e-7) for name, g in nudged.items())
 
 
+@pytest.mark.parametrize("size", [1e-36, 1e-25, 1e25, 1e36])
+@pytest.mark.parametrize("whole", [False, True])
+def test_the_adjoint_goes_with_the_current_however_faint_it_is_in_single_precision(
+    size: float, whole: bool
+) -> None:
+    case = chain((12, 10, 4), 0.7)
+    single = {name: w.float() for name, w in case.weights.items()}
+    phase = settled(Case(case.block, single, {name: x.float() for name, x in case.inputs.items()}))
+    if whole:
+        phase.circuit.colours = [[layer] for layer in range(len(phase.state))]
+    top = phase.settled_state()[-1]
+    current = torch.cos(torch.arange(top.numel(), dtype=top.dtype)).view(top.shape)
+    unit, _ = solve_adjoint(phase, {2: current}, 1e-5, 200)
+    found, outcome = solve_adjoint(phase, {2: size * current}, 1e-5, 200)
+    assert bool(outcome.converged.all())
+    assert all(
+        torch.allclose(s.double() / size, u.double(), atol=1e-4)
+        for s, u in zip(found.layers, unit.layers, strict=True)
+    )
+    assert any(bool((u != 0).any()) for u in unit.layers)
+
+
 def of_condition(condition: float, n: int, definite: bool) -> Tensor:
     """Symmetric matrices with eigenvalues from 1 down to 1 over the condition, [4, n, n]."""
     maker = torch.Generator().manual_seed(7)
