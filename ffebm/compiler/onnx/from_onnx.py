@@ -13,6 +13,7 @@ import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, numpy_helper
 
 from ffebm.compiler.isolated import isolated
+from ffebm.compiler.onnx import old_resize
 from ffebm.compiler.onnx.contributed import adopted, move_inside
 from ffebm.compiler.onnx.functions import inlined
 from ffebm.compiler.onnx.fused import write_out
@@ -258,7 +259,7 @@ def _convert(model: ModelProto, name: str) -> ModelProto:
 
     errors = (RuntimeError, ValueError, converter.ConvertError, onnx.shape_inference.InferenceError)
     try:
-        return onnx.load_from_string(isolated(convert, model.SerializeToString(), errors))
+        converted = onnx.load_from_string(isolated(convert, model.SerializeToString(), errors))
     except ModelError as error:
         raise ModelError(
             f"opset {opset} cannot be converted to {OPSET}: {' '.join(error.found.split())}",
@@ -266,6 +267,9 @@ def _convert(model: ModelProto, name: str) -> ModelProto:
             hint=error.hint or "export the model with a newer opset",
             location=Location(name),
         ) from None
+    if opset < old_resize.FIRST:
+        old_resize.say_places(converted.graph)
+    return converted
 
 
 def _infer_own(model: ModelProto, name: str) -> list[ModelProto]:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil, floor
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -33,11 +34,19 @@ class ResizedAxis:
     end: float
 
     def positions(self, mode: str) -> Tensor:
-        """Where each new element lies on the old axis."""
-        at = torch.arange(self.n_out, dtype=torch.float64)
+        """Where each new element lies on the old axis.
+
+        In single precision, as onnxruntime has it, which decides what is nearest: element 8 of an axis that
+        grows by 1.6 lies on element 5, not before it.
+        """
+        at = torch.arange(self.n_out, dtype=torch.float32)
+        scale = torch.tensor(self.scale, dtype=torch.float32)
+        return self._positions(mode, at, scale).double()
+
+    def _positions(self, mode: str, at: Tensor, scale: Tensor) -> Tensor:
         length = self.scale * self.n
         if mode == "asymmetric":
-            return at / self.scale
+            return at / scale
         if mode == "align_corners":
             return at * (self.n - 1) / (length - 1) if self.n_out > 1 else at * 0
         if mode == "tf_crop_and_resize":
@@ -48,7 +57,7 @@ class ResizedAxis:
         if mode == "pytorch_half_pixel" and self.n_out == 1:
             return at * 0
         shift = self.n / 2 * (1 - self.n_out / length) if mode == "half_pixel_symmetric" else 0.0
-        return shift + (at + 0.5) / self.scale - 0.5
+        return shift + ((at + 0.5) / scale - 0.5)
 
 
 _NEAREST: dict[str, Callable[[Tensor], Tensor]] = {
@@ -98,7 +107,7 @@ def _axes(
     old = [x.shape[axis] for axis in chosen]
     if scales is not None and scales.numel():
         factors = [float(factor) for factor in scales.tolist()]
-        new = [floor(n * factor) for n, factor in zip(old, factors, strict=True)]
+        new = [floor(np.float32(n) * np.float32(factor)) for n, factor in zip(old, factors, strict=True)]
     else:
         new = [] if target is None else sizes(target)
         factors = [want / n for want, n in zip(new, old, strict=True)]
