@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -155,7 +155,16 @@ def _by_reference(graph: Graph, node: Node, feeds: Mapping[str, Array]) -> dict[
         known = graph.types.get(name)
         if known is not None and known.dtype not in {"unknown", str(array.dtype)}:
             raise TypeError(f"{name!r} is {array.dtype}, not {known.dtype}")
+        sizes = None if known is None else known.shape
+        if sizes is not None and not _fits(array.shape, sizes):
+            raise TypeError(f"{name!r} is {list(array.shape)}, not {list(sizes)}")
     return arrays
+
+
+def _fits(found: tuple[int, ...], known: Sequence[object]) -> bool:
+    """A shape is the one that inference has found, where that says a size."""
+    same = (n == size or not isinstance(size, int) for n, size in zip(found, known, strict=False))
+    return len(found) == len(known) and all(same)
 
 
 def _constant(graph: Graph, node: Node) -> Array:

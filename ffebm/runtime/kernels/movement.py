@@ -100,9 +100,11 @@ def slice_(
 
 
 def _sliced(x: Tensor, axis: int, cut: slice) -> Tensor:
-    start, end, step = cut.indices(x.shape[axis])
+    n = x.shape[axis]
+    start, end, step = cut.indices(n)
     if step > 0:
         return x[(slice(None),) * axis + (slice(start, max(start, end), step),)]
+    start = min(max(start, 0), n - 1)  # backwards, ONNX begins within the axis, where Python begins before it
     # An end before the first element is -1 here, which must not count from the back.
     return x.index_select(axis, torch.arange(start, min(start, end), step, device=x.device))
 

@@ -56,10 +56,21 @@ class ResizedAxis:
             return self.start * (self.n - 1) + at * step
         if mode == "pytorch_half_pixel" and self.n_out == 1:
             return at * 0
+        if mode == "tf_half_pixel_for_nn":  # of opset 11 alone
+            return (at + 0.5) / scale
         shift = self.n / 2 * (1 - self.n_out / length) if mode == "half_pixel_symmetric" else 0.0
         return shift + ((at + 0.5) / scale - 0.5)
 
 
+_PLACES = (
+    "half_pixel",
+    "half_pixel_symmetric",
+    "pytorch_half_pixel",
+    "align_corners",
+    "asymmetric",
+    "tf_crop_and_resize",
+    "tf_half_pixel_for_nn",
+)
 _NEAREST: dict[str, Callable[[Tensor], Tensor]] = {
     "ceil": torch.ceil,
     "floor": torch.floor,
@@ -77,6 +88,8 @@ def resize(
 ) -> Tensor:
     """Resizes axes by nearest, linear or cubic interpolation, one after the other."""
     mode = call.text("coordinate_transformation_mode", "half_pixel")
+    if mode not in _PLACES:
+        raise call.unusable("coordinate_transformation_mode", mode, f"one of {', '.join(_PLACES)}")
     nearest = call.text("mode", "nearest") == "nearest"
     y = x if x.is_floating_point() or nearest else x.float()
     resized = _axes(call, x, roi, scales, target)

@@ -185,7 +185,7 @@ def _resize(graph: Graph, node: Node, axis: int) -> Windows | None:
     else:
         step, shift = 1 / scale, Fraction(0)
         if where != "asymmetric":
-            shift = step / 2 - Fraction(1, 2)
+            shift = step / 2 - (Fraction(0) if where == "tf_half_pixel_for_nn" else Fraction(1, 2))
         if where == "half_pixel_symmetric":
             shift += Fraction(n, 2) * (1 - n_out / (scale * n))
         if where == "pytorch_half_pixel" and n_out == 1:

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
+import torch
 
 from ffebm import Executor
 from ffebm import compile as compile_plan
+from ffebm.errors import ModelError
 from tests.models import Builder, as_tuple, oracle, random_feeds, relative_error, tensors
 
 
@@ -27,3 +29,16 @@ def test_sizes_and_places_are_those_of_single_precision(
     feeds = random_feeds(model)
     found = as_tuple(Executor(compile_plan(model, hardware="ideal"))(**tensors(feeds)))
     assert relative_error(found, oracle(model, feeds)) < 1e-5
+
+
+def test_places_that_are_unknown_are_refused() -> None:
+    b = Builder()
+    scales = b.constant([1.0, 1.0, 2.0, 2.0])
+    y = b.node(
+        "Resize", b.input("x", 1, 1, 2, 2), "", scales, name="r", coordinate_transformation_mode="middle"
+    )
+    with pytest.raises(ModelError) as caught:
+        Executor(compile_plan(b.model(y), hardware="ideal"))(torch.zeros(1, 1, 2, 2))
+    assert "Resize: attribute coordinate_transformation_mode is 'middle'; one of half_pixel, " in str(
+        caught.value
+    )

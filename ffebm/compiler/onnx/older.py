@@ -1,10 +1,11 @@
-"""Resizing as opsets before 11 mean it, which onnx's converter takes for the defaults of later ones.
+"""What ops of old opsets mean where onnx's converter takes them for those of later ones.
 
 `Upsample`, and `Resize` of opset 10, have no attributes for it: element i of the output lies at i / scale of
 the input; the nearest element is the one before that place where an axis grows, the one behind where it
-shrinks.
+shrinks. `Hardmax` before opset 13 takes all axes from one on together.
 
-Source: onnxruntime, which keeps that meaning for models of these opsets; their text is silent of the nearest.
+Source: onnxruntime, which keeps that meaning for models of these opsets; the text of `Resize` is silent of
+    the nearest.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,20 +15,27 @@ from onnx import AttributeProto, GraphProto, NodeProto, helper, numpy_helper
 
 from ffebm.graph.tensor import Array
 
-FIRST = 11
-"""The opset whose `Resize` says how."""
 
+def say_meaning(graph: GraphProto, opset: int) -> None:
+    """Write the meaning of an old opset into the nodes of a converted graph, subgraphs included.
 
-def say_places(graph: GraphProto) -> None:
-    """Write the meaning of old opsets into the `Resize` nodes of a converted graph, subgraphs included."""
+    Args:
+        graph: As onnx's converter has left it.
+        opset: That of the model before.
+    """
     known = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     nodes: list[NodeProto] = []
     for node in graph.node:
         for inner in _graphs(node):
-            say_places(inner)
+            say_meaning(inner, opset)
         if node.op_type == "Constant" and node.attribute[0].name == "value":
             known[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
-        nodes += _resized(node, known) if node.op_type == "Resize" and not node.domain else [node]
+        if node.op_type == "Resize" and not node.domain and opset < 11:
+            nodes += _resized(node, known)
+        elif node.op_type == "Hardmax" and not node.domain and opset < 13:
+            nodes += _flattened(node)
+        else:
+            nodes.append(node)
     del graph.node[:]
     graph.node.extend(nodes)
 
@@ -72,3 +80,13 @@ def _growing_and_shrinking(node: NodeProto) -> Iterator[NodeProto]:
         resize.name = node.name if made == result else f"{node.name}.grown" if node.name else ""
         resize.attribute.append(helper.make_attribute("nearest_mode", choice))
         yield resize
+
+
+def _flattened(node: NodeProto) -> Iterator[NodeProto]:
+    """The node over all axes from its own on, as if they were one."""
+    x, y = node.input[0], node.output[0]
+    axis = next((attr.i for attr in node.attribute if attr.name == "axis"), 1)
+    yield helper.make_node("Shape", [x], [f"{y}.shape"])
+    yield helper.make_node("Flatten", [x], [f"{y}.flat"], axis=axis)
+    yield helper.make_node("Hardmax", [f"{y}.flat"], [f"{y}.one"], node.name, axis=-1)
+    yield helper.make_node("Reshape", [f"{y}.one", f"{y}.shape"], [y])
