@@ -69,7 +69,7 @@ def test_scales_that_are_computed_may_grow_and_shrink(op: str, opset: int, scale
     ("opset", "axis"), [*product((7, 11, 12, 13), (None, 0, 1, 2)), *product((11, 12, 13), (-1, -2))]
 )
 def test_hardmax_of_old_opsets_takes_several_axes_together(opset: int, axis: int | None) -> None:
-    attrs = {} if axis is None else {"axis": axis}
+    attrs: dict[str, Any] = {} if axis is None else {"axis": axis}
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 3, 4]) for name in "xy")
     graph = helper.make_graph([helper.make_node("Hardmax", ["x"], ["y"], **attrs)], "g", [x], [y])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=4)
@@ -80,7 +80,10 @@ def test_hardmax_of_old_opsets_takes_several_axes_together(opset: int, axis: int
 
 @pytest.mark.parametrize("nearest", ["floor", "ceil", "round_prefer_floor"])
 def test_places_of_opset_11_alone(nearest: str) -> None:
-    attrs = {"nearest_mode": nearest, "coordinate_transformation_mode": "tf_half_pixel_for_nn"}
+    attrs: dict[str, Any] = {
+        "nearest_mode": nearest,
+        "coordinate_transformation_mode": "tf_half_pixel_for_nn",
+    }
     places = {"roi": np.zeros(0, np.float32), "s": np.array([1, 1, 1.7, 2.2], np.float32)}
     held = [numpy_helper.from_array(array, name) for name, array in places.items()]
     node = helper.make_node("Resize", ["x", "roi", "s"], ["y"], mode="nearest", **attrs)
