@@ -33,7 +33,7 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("cli",),
         ("__main__",),
     ),
-    "ffebm.compiler": (("isolated", "options", "own_passes"), ("onnx", "torch"), ("driver",)),
+    "ffebm.compiler": (("isolated", "old_opsets", "options", "own_passes"), ("onnx", "torch"), ("driver",)),
     "ffebm.passes": (("forming",),),
     "ffebm.passes.forming": (("linear_maps",), ("terms",), ("grouping",), ("reading",)),
     "ffebm.runtime": (("uncompiled",), ("tiles", "kernels"), ("blocks",)),

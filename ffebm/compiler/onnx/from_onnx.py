@@ -13,11 +13,11 @@ import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, numpy_helper
 
 from ffebm.compiler.isolated import isolated
+from ffebm.compiler.old_opsets import say_meaning
 from ffebm.compiler.onnx.contributed import adopted, move_inside
 from ffebm.compiler.onnx.functions import inlined
 from ffebm.compiler.onnx.fused import write_out
 from ffebm.compiler.onnx.labels import numbered
-from ffebm.compiler.onnx.older import say_meaning
 from ffebm.compiler.onnx.reading import HeldArrays, array_of, read_model, read_source
 from ffebm.compiler.onnx.roles import apart
 from ffebm.compiler.onnx.schema import check_nodes
