@@ -23,17 +23,22 @@ def say_meaning(graph: GraphProto, opset: int) -> None:
         graph: As onnx's converter has left it.
         opset: That of the model before.
     """
+    _write(graph, opset, _names(graph))
+
+
+def _write(graph: GraphProto, opset: int, taken: set[str]) -> None:
     known = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     nodes: list[NodeProto] = []
     for node in graph.node:
         for inner in _graphs(node):
-            say_meaning(inner, opset)
+            _write(inner, opset, taken)
         if node.op_type == "Constant" and node.attribute[0].name == "value":
             known[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
-        if node.op_type == "Resize" and not node.domain and opset < 11:
-            nodes += _resized(node, known)
-        elif node.op_type == "Hardmax" and not node.domain and opset < 13:
-            nodes += _flattened(node)
+        own = node.domain in {"", "ai.onnx"}
+        if own and node.op_type == "Resize" and opset < 11:
+            nodes += _resized(node, known, taken)
+        elif own and node.op_type == "Hardmax" and opset < 13:
+            nodes += _flattened(node, taken)
         else:
             nodes.append(node)
     del graph.node[:]
@@ -47,7 +52,24 @@ def _graphs(node: NodeProto) -> Iterator[GraphProto]:
         yield from attr.graphs
 
 
-def _resized(node: NodeProto, known: dict[str, Array]) -> Iterable[NodeProto]:
+def _names(graph: GraphProto) -> set[str]:
+    """Of all values, those of subgraphs too."""
+    found = {entry.name for entry in (*graph.input, *graph.initializer)}
+    for node in graph.node:
+        found.update(node.output)
+        found.update(*(_names(inner) for inner in _graphs(node)))
+    return found
+
+
+def _new(name: str, taken: set[str]) -> str:
+    """A name that no value has."""
+    while name in taken:
+        name += "_"
+    taken.add(name)
+    return name
+
+
+def _resized(node: NodeProto, known: dict[str, Array], taken: set[str]) -> Iterable[NodeProto]:
     """The node with its attributes; where axes may grow and shrink by the nearest, one after the other."""
     mode = next((attr.s for attr in node.attribute if attr.name == "mode"), b"nearest")
     node.attribute.append(helper.make_attribute("coordinate_transformation_mode", "asymmetric"))
@@ -57,20 +79,20 @@ def _resized(node: NodeProto, known: dict[str, Array]) -> Iterable[NodeProto]:
     held = known.get(node.input[2])
     scales = None if held is None else held.astype(np.float64)
     if scales is None or scales.min(initial=1) < 1 < scales.max(initial=1):
-        return list(_growing_and_shrinking(node))
+        return list(_growing_and_shrinking(node, taken))
 
     choice = "ceil" if scales.min(initial=1) < 1 else "floor"
     node.attribute.append(helper.make_attribute("nearest_mode", choice))
     return [node]
 
 
-def _growing_and_shrinking(node: NodeProto) -> Iterator[NodeProto]:
+def _growing_and_shrinking(node: NodeProto, taken: set[str]) -> Iterator[NodeProto]:
     """Two nodes for one: an axis that grows in the first keeps its size in the second."""
     result, scales = node.output[0], node.input[2]
-    one, grown = f"{result}.one", f"{result}.grown"
+    one, grown = _new(f"{result}.one", taken), _new(f"{result}.grown", taken)
     yield helper.make_node("Constant", [], [one], value=numpy_helper.from_array(np.ones(1, np.float32)))
     for op, choice, source, made in (("Max", "floor", node.input[0], grown), ("Min", "ceil", grown, result)):
-        factors = f"{made}.{op.lower()}"
+        factors = _new(f"{made}.{op.lower()}", taken)
         yield helper.make_node(op, [scales, one], [factors])
         resize = NodeProto()
         resize.CopyFrom(node)
@@ -82,11 +104,12 @@ def _growing_and_shrinking(node: NodeProto) -> Iterator[NodeProto]:
         yield resize
 
 
-def _flattened(node: NodeProto) -> Iterator[NodeProto]:
+def _flattened(node: NodeProto, taken: set[str]) -> Iterator[NodeProto]:
     """The node over all axes from its own on, as if they were one."""
     x, y = node.input[0], node.output[0]
     axis = next((attr.i for attr in node.attribute if attr.name == "axis"), 1)
-    yield helper.make_node("Shape", [x], [f"{y}.shape"])
-    yield helper.make_node("Flatten", [x], [f"{y}.flat"], axis=axis)
-    yield helper.make_node("Hardmax", [f"{y}.flat"], [f"{y}.one"], node.name, axis=-1)
-    yield helper.make_node("Reshape", [f"{y}.one", f"{y}.shape"], [y])
+    shape, flat, one = (_new(f"{y}.{name}", taken) for name in ("shape", "flat", "one"))
+    yield helper.make_node("Shape", [x], [shape])
+    yield helper.make_node("Flatten", [x], [flat], axis=axis)
+    yield helper.make_node("Hardmax", [flat], [one], node.name, axis=-1)
+    yield helper.make_node("Reshape", [one, shape], [y])

@@ -94,3 +94,19 @@ def test_places_of_opset_11_alone(nearest: str) -> None:
         helper.make_graph([node], "g", [x], [y], held), opset_imports=opsets, ir_version=6
     )
     assert error(model) == 0
+
+
+def test_values_that_are_added_have_names_of_their_own() -> None:
+    """The model has values of the names that would be given first."""
+    nodes = [
+        helper.make_node("Neg", ["x"], ["y.flat"]),
+        helper.make_node("Relu", ["x"], ["y.shape"]),
+        helper.make_node("Hardmax", ["x"], ["y"], domain="ai.onnx"),
+        helper.make_node("Sum", ["y", "y.flat", "y.shape"], ["z"]),
+    ]
+    x, z = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, 3, 4]) for name in "xz")
+    opsets = [helper.make_opsetid("ai.onnx", 12)]
+    model = helper.make_model(helper.make_graph(nodes, "g", [x], [z]), opset_imports=opsets, ir_version=6)
+    feeds: dict[str, Array] = {"x": np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)}
+    found = as_tuple(Executor(compile_plan(model, hardware="ideal"))(**tensors(feeds)))
+    assert relative_error(found, oracle(model, feeds)) < 1e-6

@@ -65,9 +65,8 @@ def _schema(op: str, opset: int, domain: str) -> OpSchema | None:
         return None
     if schema.deprecated and domain == LEARNING:  # onnxruntime runs them still
         return onnx.defs.get_schema(op, schema.since_version - 1, domain)
-    gone = (
-        schema.deprecated and onnx.defs.get_schema(op, domain).deprecated
-    )  # not for good: GroupNormalization
+    # GroupNormalization was deprecated until it came back with another meaning
+    gone = schema.deprecated and onnx.defs.get_schema(op, domain).deprecated
     return None if gone else schema
 
 
