@@ -19,13 +19,13 @@ from ffebm.hardware.description import Hardware
 from ffebm.mapping.layout import Layout, even_cuts
 from ffebm.mapping.options import Choosing, Option, Run, choosing_of
 from ffebm.mapping.packing import Box
-from ffebm.mapping.search.goal import UNBOUNDED, AtMost, Goal, Measured
+from ffebm.mapping.search.goal import BY_PRICE, UNBOUNDED, AtMost, Goal, Measured
 from ffebm.mapping.search.known import Known
 from ffebm.mapping.search.search import Search, Searched
 from ffebm.mapping.solver.program import BeyondError, gap_of
 from ffebm.mapping.tile_counts import boxes_of, tile_counts, tiles_needed
 from ffebm.passes.placement import Placement
-from ffebm.plan.mapping import MappedBlocks, PricedOption
+from ffebm.plan.mapping import MappedBlocks, Objective, PricedOption
 from ffebm.plan.mapping import Mapping as Mapped
 from ffebm.plan.summary import engineering
 
@@ -119,8 +119,9 @@ class Partition:
 
         A choice that may use a group can be worse than one that may not: prices bill what digital units leak
         only while these work, each op has the first group that runs it, and the solver counts tiles that may
-        not pack. So groups that are in use are left off, one by one, as long as the best gets better. Where
-        the whole machine keeps no limits, each of its groups is left off first.
+        not pack. So groups that are in use are left off, one by one, as long as the best gets better, by
+        each objective that searches look for. Where the whole machine keeps no limits, each of its groups is
+        left off first.
 
         Returns:
             The best, and that on the whole machine, if there is one.
@@ -138,19 +139,47 @@ class Partition:
             if not found:
                 raise min((error, *errors), key=lambda one: one.excess) from None
             best = min(found, key=lambda one: one.key)
-        while self.goal.objective != "analog":
-            fewer, _ = self._each(graph, hardware, best.smaller(graph))
-            found += fewer
-            better = min(fewer, key=lambda one: one.key, default=best)
-            if better.key >= best.key:
-                break
-            best = better
+        if self.goal.objective != "analog":
+            found += self._fewer(graph, hardware, found)
+            best = min(found, key=lambda one: one.key)
         least = min((one.searched for one in found), key=lambda searched: searched.solved)
         bound = min(one.searched.bound for one in found)
         gap = least.gap if bound == least.bound else gap_of(least.solved, bound)
         return replace(
             best, searched=replace(best.searched, solved=least.solved, bound=bound, gap=gap)
         ), whole
+
+    def _fewer(self, graph: Graph, hardware: Hardware, first: "Sequence[_Found]") -> "list[_Found]":
+        """The best mapping on machines with fewer groups, each of which is searched once.
+
+        Args:
+            graph: With energy blocks.
+            hardware: The machine.
+            first: The best mapping on the whole machine, or on machines to begin with.
+        """
+        begun = {msgspec.json.encode(one.machine) for one in first}
+        known: dict[bytes, list[_Found]] = {}
+
+        def path(objective: Objective) -> None:
+            """Leave off groups as long as the best for an objective gets better."""
+
+            def key(one: _Found) -> tuple[float, float, float, int]:
+                return one.searched.tops[objective].key
+
+            best: _Found | None = None
+            found = [one for one in first if objective in one.searched.tops]
+            while found and (best is None or min(map(key, found)) < key(best)):
+                best = min(found, key=key)
+                found = []
+                for machine in _smaller(graph, best.machine, best.searched.tops[objective].groups):
+                    name = msgspec.json.encode(machine)
+                    if name not in known and name not in begun:
+                        known[name], _ = self._each(graph, hardware, [machine])
+                    found += (one for one in known.get(name, []) if objective in one.searched.tops)
+
+        for objective in BY_PRICE:
+            path(objective)
+        return [one for found in known.values() for one in found]
 
     def _each(
         self, graph: Graph, hardware: Hardware, machines: Iterable[Hardware]
@@ -263,10 +292,6 @@ class _Found:
     def options(self) -> tuple[Option, ...]:
         """What each block is."""
         return self.searched.options(self.choosing)
-
-    def smaller(self, graph: Graph) -> Iterator[Hardware]:
-        """The machine without one group of tiles in use, or one of digital units whose ops others run."""
-        return _smaller(graph, self.machine, {option.group for option in self.options})
 
 
 def _smaller(graph: Graph, machine: Hardware, used: Collection[str]) -> Iterator[Hardware]:

@@ -41,7 +41,7 @@ class Climbing:
     filling: Filling
     trials: Trials
 
-    def best(self, kept: Sequence[Tried], tries: int) -> Tried:
+    def best(self, kept: Sequence[Tried], tries: float) -> Tried:
         """The best mapping by changes of one option from each start, and of two around what these lead to."""
         until = self.trials.spent() + tries
         starts = self._starts(kept)

@@ -11,6 +11,8 @@ from ffebm.plan.mapping import Objective
 
 OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
 """What a mapping may make small."""
+BY_PRICE: tuple[Objective, ...] = tuple(one for one in OBJECTIVES if one != "analog")
+"""Those that make a figure small, whatever lies on tiles."""
 FOR_TIME: tuple[Objective, ...] = ("analog", "latency")
 """Objectives for which the least time counts."""
 SLACK = 1e-9

@@ -3,7 +3,8 @@
 The solver adds up prices; the schedule knows more: which transfers wait for each other, what runs side by
 side. So what the solver chooses is scheduled, and so are the digital twin and others. In small graphs each
 of them is changed, one option or two at a time, as long as the schedule gets better and the effort lasts;
-for the default objective, with which all plans are made that ask for no figure, that is 0.15 of it.
+for the default objective, with which all plans are made that ask for no figure, that is 0.15 of it. The
+others look at the same mappings, so that none has more of its figure than another's mapping.
 """
 
 import math
@@ -17,7 +18,7 @@ from ffebm.hardware.description import Hardware
 from ffebm.mapping.options import Choosing, Option
 from ffebm.mapping.search.climbing import Climbing
 from ffebm.mapping.search.filling import Filling
-from ffebm.mapping.search.goal import OBJECTIVES, SLACK, Goal, Measure, value_of
+from ffebm.mapping.search.goal import BY_PRICE, OBJECTIVES, SLACK, Goal, Measure, value_of
 from ffebm.mapping.search.known import Known
 from ffebm.mapping.search.solving import Solving
 from ffebm.mapping.search.trials import Trials, Tried
@@ -31,6 +32,8 @@ ROUNDS = 8
 """Most times that the solver is asked again, with less, because its choice does not pack or is too slow."""
 TRIES: dict[Objective, int] = dict.fromkeys(OBJECTIVES, 2000) | {"analog": 300}
 """Nodes of graphs in schedules that are tried for 1,000 of effort; fewer where no figure was asked for."""
+EACH = 1.5
+"""Times that for objectives by price, each of which is climbed for, whichever is asked for."""
 A_MAPPING = 7
 """Effort for a mapping of a large graph: at 1,000 all are looked at, 14 choices with up to nine of each."""
 CHOICES = 2 + 2 * (len(OBJECTIVES) + 1)
@@ -45,11 +48,25 @@ the best so."""
 
 
 @dataclass(frozen=True)
+class Top:
+    """The best mapping for an objective.
+
+    Attributes:
+        key: Smaller is better.
+        groups: Of tiles in use.
+    """
+
+    key: tuple[float, float, float, int]
+    groups: frozenset[str]
+
+
+@dataclass(frozen=True)
 class Searched:
     """What a search came to.
 
     Attributes:
         found: The mapping.
+        tops: For each objective that was looked for; of a small graph these are all by price.
         value: What the objective makes small, as scheduled.
         priced: The same as prices add up.
         solved: The same for the solver's own choice, which need not pack, nor be the best by the schedule.
@@ -58,6 +75,7 @@ class Searched:
     """
 
     found: Tried
+    tops: dict[Objective, Top]
     value: float
     priced: float
     solved: float
@@ -114,10 +132,10 @@ class Search:
         within = [found for found in kept if not self.trials.excess(found)]
         if not within:
             raise self._beyond(min(kept, key=lambda found: max(self.trials.excess(found).values())))
-        best = self._climbed(within)
+        best, tops = self._climbed(within)
         value = value_of(self.goal.objective, best.measured)
         priced = value_of(self.goal.objective, whole.figures(best.picked))
-        return Searched(best, value, priced, choice.value, choice.bound, choice.gap)
+        return Searched(best, tops, value, priced, choice.value, choice.bound, choice.gap)
 
     def _kept(self, solving: Solving) -> tuple[Choice, list[Tried]]:
         """The solver's choice and mappings to choose from, one of them within the limits if any was found."""
@@ -254,19 +272,55 @@ class Search:
             packed = [*packed, *solving.packed("energy", Limits())[1]]
         return choice, packed
 
-    def _climbed(self, kept: Sequence[Tried]) -> Tried:
-        """The best mapping by changes of those that were kept; of a large graph the best of these."""
-        tries = self.tries()
-        if tries is None:
-            return min(kept, key=self.trials.key)
+    def _climbed(self, kept: Sequence[Tried]) -> tuple[Tried, dict[Objective, Top]]:
+        """The best mapping by changes of those that were kept; of a large graph the best of these.
+
+        And that for each objective that was looked for.
+        """
+        objective, tries = self.goal.objective, self.tries()
         near = [found for found in kept if not found.scattered]
-        if not near:
-            return min(kept, key=self.trials.key)
-        best = Climbing(self.choosing, self.goal, self.filling, self.trials).best(near, tries)
-        far = self._scattered([best.picked], [best])
-        return min(
-            (best, *kept, *(found for found in far if not self.apart.excess(found))), key=self.trials.key
-        )
+        if tries is None or not near:
+            best = min(kept, key=self.trials.key)
+            return best, {objective: self._top(self.trials, best)}
+        tops: dict[Objective, Top]
+        if objective == "analog":
+            own = Climbing(self.choosing, self.goal, self.filling, self.trials).best(near, tries)
+            each, tops = [own], {objective: self._top(self.trials, own)}
+        else:
+            each, tops = self._for_each(near, EACH * tries)
+
+        best = min(each, key=self.trials.key)
+        far = self._scattered([found.picked for found in each], [best])
+        within = (found for found in far if not self.apart.excess(found))
+        return min((best, *kept, *within), key=self.trials.key), tops
+
+    def _for_each(self, near: Sequence[Tried], tries: float) -> tuple[list[Tried], dict[Objective, Top]]:
+        """The best mapping for each objective by price, of all that are looked at for any of these.
+
+        Each is climbed for alike whatever is asked for, so that none has less of what another makes small.
+
+        Args:
+            near: Mappings to change.
+            tries: Of all of them; what one leaves is there for the next.
+        """
+        every: list[Trials] = []
+        for number, objective in enumerate(BY_PRICE, 1):
+            goal = replace(self.goal, objective=objective)
+            trials = Trials(self.choosing, goal, self.measure, self.known.schedules, before=tuple(every))
+            every.append(trials)
+            starts = [trials.tried(found.picked) for found in near]
+            until = len(near) + tries * number / len(BY_PRICE)
+            Climbing(self.choosing, goal, self.filling, trials).best(starts, until - trials.spent())
+
+        seen = [found for trials in every for found in trials.seen.values() if not trials.excess(found)]
+        each = [min(seen, key=trials.key) for trials in every]
+        tops = zip(every, each, strict=True)
+        return each, {trials.goal.objective: self._top(trials, found) for trials, found in tops}
+
+    def _top(self, trials: Trials, found: Tried) -> Top:
+        """The best mapping for the objective of trials."""
+        groups = (option.group for option in trials.options(found.picked))
+        return Top(trials.key(found), frozenset(group for group in groups if group))
 
     @property
     def little(self) -> bool:

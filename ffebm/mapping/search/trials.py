@@ -41,6 +41,7 @@ class Trials:
         measure: Schedules a mapping.
         known: What other searches have scheduled.
         scattered: Blocks that share tiles are far apart.
+        before: Others with the same effort, which schedule earlier.
         seen: Mappings that were scheduled.
         above: What mappings have more of than that, by a bound.
     """
@@ -50,6 +51,7 @@ class Trials:
     measure: Measure
     known: Schedules
     scattered: bool = False
+    before: "tuple[Trials, ...]" = ()
     seen: dict[tuple[int, ...], Tried] = field(default_factory=dict)
     above: dict[tuple[int, ...], float] = field(default_factory=dict)
 
@@ -120,5 +122,7 @@ class Trials:
         return {name: excess for name, excess in times.items() if excess > 1 + SLACK}
 
     def spent(self) -> float:
-        """Schedules that mappings have cost so far."""
-        return len(self.seen) + REJECTED * len(self.above)
+        """Schedules that mappings have cost so far, each mapping once."""
+        every = (*self.before, self)
+        scheduled = set().union(*(trials.seen for trials in every))
+        return len(scheduled) + REJECTED * sum(len(trials.above) for trials in every)
