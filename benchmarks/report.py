@@ -58,6 +58,7 @@ def repeated(schedule: Schedule, times: int) -> Schedule:
             id=step.id + n * count,
             start_s=step.start_s + n * lasts,
             end_s=step.end_s + n * lasts,
+            freed_s=None if step.freed_s is None else step.freed_s + n * lasts,
             after=tuple(before + n * count for before in step.after),
             sample=n,
         )

@@ -14,7 +14,7 @@ work at the block's edge only.
 import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ffebm.graph.admission import admission_of
 from ffebm.graph.energy_block import EnergyBlock, Interaction, Layer, Linear, PhaseKind
@@ -27,18 +27,30 @@ from ffebm.mapping.layout import Bundle, bundles_of
 from ffebm.mapping.read_cost import addition, cells_of, crossing, partial_sums, read_cost, sums_cost
 from ffebm.plan.schedule import Cost
 
+ROUNDING = 1e-9
+"""Part of a time that is no difference: sums in another order differ in their last digits."""
+
 
 @dataclass(frozen=True)
 class PhaseCost:
     """Time and cost of one phase.
 
     Attributes:
-        seconds: How long the block's tiles are busy.
+        seconds: Until all is read.
         cost: Energy and conversions.
+        rounds: Seconds after which more reads of the block may begin, if all are in rounds (`Homes.rounds`);
+            infinite where they are in none.
     """
 
     seconds: float
     cost: Cost
+    rounds: float = math.inf
+
+    @property
+    def lag(self) -> float:
+        """Seconds at its end in which more reads may begin; below 0 if rounds do not keep to its time."""
+        lag = self.seconds - self.rounds
+        return 0.0 if abs(lag) <= ROUNDING * self.seconds else lag
 
 
 class BlockCost:
@@ -95,7 +107,8 @@ class BlockCost:
             kind: PhaseKind = "before nudge" if before_nudge else "free"
             return self._relaxes(relaxation, kind, sum(inputs.values()), outputs)
         drive = self._reads([(i, False) for _, i in self.clamped])
-        return _sum([drive, *self._sweeps(sweeps if self.internal else 1)])
+        whole = _sum([drive, *self._sweeps(sweeps if self.internal else 1)])
+        return whole if self.internal else replace(whole, rounds=drive.rounds)
 
     def band(self, spans: Sequence[tuple[int, int]], share: float) -> PhaseCost:
         """Some of the free phase of a block of one layer, which no layer of the block feels.
@@ -107,7 +120,8 @@ class BlockCost:
         key = ("free", share, *self._alike(spans))
         if key not in self._phases:
             reads = self._reads([(i, False) for _, i in self.clamped], spans, share)
-            self._phases[key] = _sum([reads, self._activations(list(self.block.layers), share)])
+            whole = _sum([reads, self._activations(list(self.block.layers), share)])
+            self._phases[key] = replace(whole, rounds=reads.rounds)  # activations hide behind the reads
         return self._phases[key]
 
     def _alike(self, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -345,7 +359,8 @@ class BlockCost:
                 vectors = self._vectors(interaction, span, replica)
                 total += sums_cost(self.hardware, self.group, sums, vectors)
         issuing = self.homes.issuing(products, self.group.tile.read_seconds, more=spans is not None)
-        return PhaseCost(max(issuing, *busy.values(), 0.0), total)
+        rounds = self.homes.rounds(products, self.group.tile.read_seconds)
+        return PhaseCost(max(issuing, *busy.values(), 0.0), total, rounds)
 
     def _vectors(self, interaction: Interaction, span: tuple[int, int], replica: int) -> int:
         """Vectors of a span that a replica takes: of each sample, every one that its number comes to."""

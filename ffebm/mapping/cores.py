@@ -12,6 +12,7 @@ weights share, those first that have least to do.
 """
 
 import heapq
+import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -72,6 +73,40 @@ class Homes:
         """
         if self._core is None:
             return 0.0
+        counts = self._started(products).values()
+        most = max((sum(held.values()) for held in counts), default=0)
+        ready = most * self._core.issue.value if more else 0.0
+        return max(ready, self._until_read(self._core, most, read))
+
+    def rounds(self, products: Sequence[tuple[Bundle, int, bool]], read: float) -> float:
+        """How long a read in rounds keeps its cores, seconds; infinite if it cannot be in rounds.
+
+        In a round a core starts, in a fixed order and `issue` apart, one product for each range of inputs of
+        each copy, whether or not the copy has a vector left; a round takes as long as that, and at least one
+        read. So if all reads of a block are in rounds, they may follow each other at once, some rows or
+        others, of this sample or another: each array is read again a whole round later at the earliest, when
+        its product is done, and the port has started all others before. Behind its rounds a read needs no
+        more of the core than the ends of its last products.
+
+        An array that several products of a round read would have no whole round between them.
+
+        Args:
+            products: All bundles of a block, with the vectors that each takes, and how these come.
+            read: Seconds of one read.
+        """
+        tiles = [self.tile(bundle.parts[0]) for bundle, _, _ in products]
+        if self._core is None or len(set(tiles)) < len(tiles):
+            return math.inf
+        issue = self._core.issue.value
+        return max(
+            (max(held.values()) * max(len(held) * issue, read) for held in self._started(products).values()),
+            default=0.0,
+        )
+
+    def _started(
+        self, products: Iterable[tuple[Bundle, int, bool]]
+    ) -> dict[Home, dict[tuple[object, ...], int]]:
+        """How often each core starts each of its products."""
         counts: dict[Home, dict[tuple[object, ...], int]] = defaultdict(dict)
         for bundle, vectors, transposed in products:
             first = bundle.parts[0]
@@ -81,9 +116,7 @@ class Homes:
             driven = (first.weight, first.replica, transposed, *alone)
             held = counts[self.sums(first)]
             held[driven] = max(held.get(driven, 0), vectors * bundle.turns)
-        most = max((sum(held.values()) for held in counts.values()), default=0)
-        ready = most * self._core.issue.value if more else 0.0
-        return max(ready, self._until_read(self._core, most, read))
+        return counts
 
     @staticmethod
     def _until_read(core: Core, products: int, read: float) -> float:

@@ -86,6 +86,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         sample: Which of several samples in flight it works for, from 0.
         fused: Digital nodes that it does before the one that it names, rows for rows, in order.
         begun: Row behind the last one of which it makes a part, where reads go beyond its own rows; else 0.
+        freed_s: When its units are free for others, seconds, where that is before it ends; else None. A core
+            starts products for another step while the last ones of this one are read.
     """
 
     id: int
@@ -101,6 +103,22 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     sample: int = 0
     fused: tuple[str, ...] = ()
     begun: int = 0
+    freed_s: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """How long it takes."""
+        return self.end_s - self.start_s
+
+    @property
+    def free_s(self) -> float:
+        """When its units are free for others, seconds."""
+        return self.end_s if self.freed_s is None else self.freed_s
+
+    @property
+    def lag(self) -> float:
+        """Seconds at its end in which its units are free already, while what it makes is not there yet."""
+        return self.end_s - self.free_s
 
     @property
     def nodes(self) -> tuple[str, ...]:

@@ -43,7 +43,12 @@ def learning(graph: Graph) -> set[str]:
 
 
 class Backward(Forward):
-    """Tasks of one training step; the arguments are those of `Forward`."""
+    """Tasks of one training step; the arguments are those of `Forward`.
+
+    Arrays are read forwards and backwards there, and written: none is free before its last read has ended.
+    """
+
+    reads_alike = False
 
     def __init__(
         self,

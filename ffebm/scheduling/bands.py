@@ -9,8 +9,8 @@ than `FEW_STEPS`, there are twice as many.
 Where the windows of a layer are shared out over replicas, bands end where a read of all of them does: with
 the last row that is whole then.
 
-A band may take longer than its share: on cores whose ports start one product after the other it ends with the
-read of its last one, in which the port could start others. Where bands make a layer longer by more than a
+A band may keep its units for longer than its share: where layers share arrays of a core, each keeps it until
+its last product is read, in which the port could start others. Where bands make a layer longer by more than a
 tenth, it has fewer: the next layer waits for the first of them, and the cores for what all of them add.
 """
 
@@ -44,7 +44,7 @@ SINGLE_ROWS = 1 << 30
 """More bands, and steps, than any item has rows: each row has one, however much longer that makes a layer."""
 LONGER = 0.1
 """Share by which bands may make a layer longer than it is at once; more is weighed against what the first
-band is earlier. Inception v1 on `pimcomp` takes 411 us so, 481 by all its bands: docs/scheduling.md."""
+band is earlier. ShuffleNet on `pimcomp` takes 431 us so, 446 by all its bands: docs/scheduling.md."""
 
 
 class StepBudget(NamedTuple):

@@ -8,7 +8,7 @@ own, and reads where rows leave few replicas idle. Where reads take vectors of t
 for what these need.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
@@ -75,7 +75,10 @@ class Forward(TaskList):
 
     Attributes:
         fewer: Some items have fewer bands than they might, as these make them longer.
+        reads_alike: Blocks are read in one way only.
     """
+
+    reads_alike = True
 
     def __init__(
         self,
@@ -161,11 +164,13 @@ class Forward(TaskList):
             self.fewer, self._bands = bands != self._bands, bands
 
     def _worthwhile(self, item: ScheduledItem, bands: Bands | None) -> Bands | None:
-        """The bands of an item, or fewer where ports of cores wait for each; elsewhere reads add up."""
+        """The bands of an item, or fewer where cores wait for the last read of each."""
         block, stream = item.block, self._streams[item.position]
         if block is None or bands is None or stream is None:
             return bands
         if self.hardware.analog_group(block.group).core is None:
+            return bands
+        if self._in_rounds(block, self._band_costs(block, stream, bands)):
             return bands
         return self._cutting.worthwhile(
             item.position, bands, lambda rows: self._band_cost(block, stream, rows).seconds
@@ -269,12 +274,17 @@ class Forward(TaskList):
         if item.block is None:
             return self._node_run(item).task("digital", item.name, after)
         phase = self.costs[item.block.id].free(self.settle.free_sweeps)
-        return Task("free", item.block.name, self.tiles(item.block), phase.seconds, after, phase.cost)
+        lag = phase.lag if self._in_rounds(item.block, [phase]) else 0.0
+        units = self.tiles(item.block)
+        return Task("free", item.block.name, units, phase.seconds, after, phase.cost, lag=lag)
 
     def _in_bands(self, item: ScheduledItem, stream: Stream, bands: Bands) -> tuple[int, ...]:
         """One task a band; each waits for the one before."""
         run = self._node_run(item) if item.block is None else None
         units = () if item.block is None else self.tiles(item.block)
+        in_rounds = item.block is not None and self._in_rounds(
+            item.block, self._band_costs(item.block, stream, bands)
+        )
         tasks: list[int] = []
         reads = [(value, self.coming(value, self.seat(item))) for value in item.reads]
         for rows in bands.rows():
@@ -284,7 +294,7 @@ class Forward(TaskList):
             if run is not None:
                 task = run.task("digital", item.name, after, rows, share)
             else:
-                task = self._block_band(item, stream, rows, units, after)
+                task = self._block_band(item, stream, rows, units, after, in_rounds=in_rounds)
             tasks.append(self.append(task, item.block))
         return tuple(tasks)
 
@@ -299,7 +309,14 @@ class Forward(TaskList):
         return replace(run, fused=tuple(names[:-1]), shares=shares)
 
     def _block_band(
-        self, item: ScheduledItem, stream: Stream, rows: Rows, units: tuple[str, ...], after: tuple[int, ...]
+        self,
+        item: ScheduledItem,
+        stream: Stream,
+        rows: Rows,
+        units: tuple[str, ...],
+        after: tuple[int, ...],
+        *,
+        in_rounds: bool,
     ) -> Task:
         """Some rows of a block of one layer."""
         assert item.block is not None
@@ -314,7 +331,19 @@ class Forward(TaskList):
             phase.cost,
             rows=rows,
             begun=begun if begun > rows[1] else 0,
+            lag=phase.lag if in_rounds else 0.0,
         )
+
+    def _in_rounds(self, block: EnergyBlock, phases: Sequence[PhaseCost]) -> bool:
+        """Whether a block is read in rounds, so that its cores are free when these are over.
+
+        That needs all of its reads, and nothing else on its arrays: other blocks have rounds of their own.
+        """
+        return self.reads_alike and all(phase.lag >= 0.0 for phase in phases) and self.alone(block)
+
+    def _band_costs(self, block: EnergyBlock, stream: Stream, bands: Bands) -> list[PhaseCost]:
+        """The same of each band."""
+        return [self._band_cost(block, stream, rows) for rows in bands.rows()]
 
     def _band_cost(self, block: EnergyBlock, stream: Stream, rows: Rows) -> PhaseCost:
         """What some rows of a block of one layer take."""

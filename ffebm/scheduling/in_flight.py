@@ -134,7 +134,7 @@ def interval_of(tasks: Sequence[Task], joined: Collection[str] = ()) -> Interval
     work: list[list[tuple[int, int, float]]] = [[] for _ in names]
     for n, (task, once) in enumerate(zip(tasks, _once(tasks), strict=True)):
         for unit in numbers[n]:
-            seconds = task.seconds if not once or _comes_for_each(task) else 0.0
+            seconds = task.busy_s if not once or _comes_for_each(task) else 0.0
             work[unit].append((first[n], last[n], seconds))
     most, busiest = _most_inside(work, len(barriers) + 1)
     seconds, shares = _longest(most, busiest, len(names))

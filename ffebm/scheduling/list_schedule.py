@@ -18,6 +18,7 @@ import numpy as np
 from msgspec import structs
 
 from ffebm.mapping.digital_cost import DigitalWork
+from ffebm.plan.memory.work import waits_for_units
 from ffebm.plan.schedule import Cost, Schedule, Step, StepKind
 from ffebm.scheduling.kernels.spent import Spent
 from ffebm.scheduling.serial_schedule import serial_starts
@@ -71,6 +72,8 @@ class Task(msgspec.Struct, frozen=True):
         fused: Digital nodes that it does before the one that it names, rows for rows, in order.
         shares: Part of its seconds that each of its nodes takes, the named one last.
         begun: Row behind the last one of which it makes a part, where reads go beyond its own rows; else 0.
+        lag: Seconds at its end in which its units are free already, while what it makes is not there yet;
+            less than all of them.
     """
 
     kind: StepKind
@@ -88,6 +91,12 @@ class Task(msgspec.Struct, frozen=True):
     fused: tuple[str, ...] = ()
     shares: tuple[float, ...] = (1.0,)
     begun: int = 0
+    lag: float = 0.0
+
+    @property
+    def busy_s(self) -> float:
+        """How long it occupies its units, seconds."""
+        return self.seconds - self.lag
 
     @property
     def nodes(self) -> tuple[str, ...]:
@@ -109,19 +118,22 @@ def list_schedule(tasks: list[Task]) -> Schedule:
 
 def ordered(tasks: list[Task]) -> tuple[Schedule, list[int]]:
     """The schedule of tasks, and the position of each step's task in the list."""
-    behind = chains_behind(tasks)
+    parted = _Parted.of(tasks)
+    behind = chains_behind(parted.tasks)
     busy = work_of_units(tasks)
     busiest = max(sorted(busy), key=lambda unit: busy[unit], default="")
     chain, most = max(behind, default=0.0), busy.get(busiest, 0.0)
-    starts = _starts(tasks, behind, max(chain, most))
+    found = _starts(parted.tasks, behind, max(chain, most))
+    starts = [found[number] for number in parted.busy]
+    ends = [found[number] + parted.tasks[number].seconds for number in parted.made]
     # A step that takes no time goes before those that start with it.
-    begins = np.array(starts)
-    order = np.lexsort((begins + np.array([task.seconds for task in tasks]), begins)).tolist()
+    order = np.lexsort((np.array(ends), np.array(starts))).tolist()
     number = [0] * len(tasks)
     for position, index in enumerate(order):
         number[index] = position
     steps = tuple(
-        _step(tasks[index], starts[index], position, number) for position, index in enumerate(order)
+        _step(tasks[index], (starts[index], ends[index]), position, number)
+        for position, index in enumerate(order)
     )
     makespan = max((step.end_s for step in steps), default=0.0)
     schedule = Schedule(
@@ -138,15 +150,16 @@ def ordered(tasks: list[Task]) -> tuple[Schedule, list[int]]:
     return schedule, order
 
 
-def _step(task: Task, start: float, position: int, number: list[int]) -> Step:
-    """A task at its time; `number` is the step of each task."""
+def _step(task: Task, times: tuple[float, float], position: int, number: list[int]) -> Step:
+    """A task at its times, start and end; `number` is the step of each task."""
+    start, end = times
     return Step(
         id=position,
         kind=task.kind,
         name=task.name,
         units=task.units,
         start_s=start,
-        end_s=start + task.seconds,
+        end_s=end,
         after=tuple(sorted(number[before] for before in task.after)),
         cost=task.cost,
         block=task.block,
@@ -154,24 +167,59 @@ def _step(task: Task, start: float, position: int, number: list[int]) -> Step:
         sample=task.sample,
         fused=task.fused,
         begun=task.begun,
+        freed_s=start + task.busy_s if task.lag else None,
     )
+
+
+@dataclass(frozen=True)
+class _Parted:
+    """Tasks of which none has a lag: it is a task of its own, on no unit, which starts as soon as it may.
+
+    Attributes:
+        tasks: In an order in which each waits only for earlier ones.
+        busy: Of each task that there was, the one that occupies its units.
+        made: The one with whose end it has ended.
+    """
+
+    tasks: list[Task]
+    busy: Sequence[int]
+    made: Sequence[int]
+
+    @classmethod
+    def of(cls, tasks: list[Task]) -> "_Parted":
+        """Of any tasks."""
+        if not any(task.lag for task in tasks):
+            return cls(tasks, range(len(tasks)), range(len(tasks)))
+        parts: list[Task] = []
+        busy: list[int] = []
+        made: list[int] = []
+        for task in tasks:
+            after = tuple(busy[n] if waits_for_units(task, tasks[n]) else made[n] for n in task.after)
+            busy.append(len(parts))
+            parts.append(structs.replace(task, after=after, seconds=task.busy_s, lag=0.0))
+            if task.lag:
+                last = (len(parts) - 1,)
+                parts.append(structs.replace(task, after=last, units=(), seconds=task.lag, lag=0.0))
+            made.append(len(parts) - 1)
+        return cls(parts, busy, made)
 
 
 def filling_chain(schedule: Schedule) -> list[int]:
     """Ids of steps without a gap between them that fill the makespan, the last first.
 
-    Each starts when one that it waits for ends, or when the step before it on one of its units does.
+    Each starts when one that it waits for ends, or when a step before it leaves one of its units.
     """
     before: dict[int, list[int]] = {}
     latest: dict[str, int] = {}
     for step in schedule.steps:
-        before[step.id] = [*step.after, *(latest[unit] for unit in step.units if unit in latest)]
+        ended = [n for n in step.after if schedule.steps[n].end_s == step.start_s]
+        earlier = (*step.after, *(latest[unit] for unit in step.units if unit in latest))
+        before[step.id] = [*ended, *(n for n in earlier if schedule.steps[n].free_s == step.start_s)]
         latest.update((unit, step.id) for unit in step.units)
     ends = [step.id for step in schedule.steps if step.end_s == schedule.makespan_s]
     chain = ends[-1:]
     while chain:
-        start = schedule.steps[chain[-1]].start_s
-        reached = [n for n in before[chain[-1]] if schedule.steps[n].end_s == start]
+        reached = before[chain[-1]]
         if not reached:
             break
         chain.append(reached[0])
@@ -181,11 +229,14 @@ def filling_chain(schedule: Schedule) -> list[int]:
 def chains_behind(tasks: list[Task]) -> list[float]:
     """Seconds of the longest chain that starts with each task."""
     seconds = [task.seconds for task in tasks]
+    lags = [task.lag for task in tasks]
     behind = [*seconds]
     for index in reversed(range(len(tasks))):
         here = behind[index]
         for before in tasks[index].after:
             chain = seconds[before] + here
+            if lags[before] and waits_for_units(tasks[index], tasks[before]):
+                chain -= lags[before]
             if chain > behind[before]:
                 behind[before] = chain
     return behind
@@ -196,7 +247,7 @@ def work_of_units(tasks: list[Task]) -> dict[str, float]:
     # most tasks of a layer occupy the same units: they are added up together
     together: dict[tuple[str, ...], float] = {}
     for task in tasks:
-        together[task.units] = together.get(task.units, 0.0) + task.seconds
+        together[task.units] = together.get(task.units, 0.0) + task.busy_s
     busy: dict[str, float] = {}
     for units, seconds in together.items():
         for unit in units:

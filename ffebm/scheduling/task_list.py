@@ -1,5 +1,6 @@
 """Tasks as they come: what a step costs, on which units, after which others."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -272,6 +273,16 @@ class TaskList:
     def tiles(self, block: EnergyBlock) -> tuple[str, ...]:
         """What a block keeps busy."""
         return self.units(self.costs[block.id].tiles)
+
+    def alone(self, block: EnergyBlock) -> bool:
+        """Whether no other block has a part on a tile of a block."""
+        return not self._shared.intersection(self.costs[block.id].tiles)
+
+    @cached_property
+    def _shared(self) -> frozenset[int]:
+        """Tiles that hold parts of several blocks."""
+        blocks = Counter(tile for cost in self.costs.values() for tile in cost.tiles)
+        return frozenset(tile for tile, count in blocks.items() if count > 1)
 
     def units(self, tiles: tuple[int, ...]) -> tuple[str, ...]:
         """Tiles, and the cores whose port and adders they take, if they lie in some."""

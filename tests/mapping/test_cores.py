@@ -1,16 +1,23 @@
 """Tiles in cores: products of a core start one after the other, partial sums of a core stay in it."""
 
+import random
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from ffebm import Plan, load_hardware
 from ffebm import compile as compile_plan
 from ffebm.errors import HardwareError
 from ffebm.hardware.description import Core, Hardware
+from ffebm.mapping.block_cost import BlockCost
 from ffebm.mapping.cores import Occupant, spread
 from ffebm.plan.schedule import Cost, Step
+from ffebm.plan.schema import Options
 from tests.machines import round_numbers, seconds, with_tiles
 from tests.models import Builder
+from tests.scheduling.graphs import placed
 
 
 def cored(tiles: int, issue: float, count: int = 16) -> Hardware:
@@ -181,3 +188,76 @@ def copied(cores: int) -> Plan:
     y = b.node("Relu", b.conv(b.input("x", 1, 1, 2, 4), 1, 4, kernel=1))
     machine = with_tiles(round_numbers(count=4 * cores), core=Core(tiles=4, issue=seconds(20.0)))
     return compile_plan(b.model(y), hardware=machine, replicas=4)
+
+
+def test_a_core_may_go_on_a_round_before_its_last_product_is_read() -> None:
+    """Five rounds of two products, 5 s apart, take 10 s each, and the last read ends 5 s later."""
+    step = free(dense(cored(4, 5.0, count=4), 8, 8))
+    assert (step.seconds, step.lag) == (55.0, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("tiles", "issue"),
+    [
+        (4, 1.0),  # two products a round, which is a read: 50 s, by which all counts as read
+        (4, 20.0),  # a round takes 40 s, which is longer than until the last product of all is read
+        (2, 20.0),  # the port starts the next product after a read has ended
+    ],
+)
+def test_other_cores_are_free_when_all_is_read(tiles: int, issue: float) -> None:
+    assert free(dense(cored(tiles, issue, count=4), 8, 8)).freed_s is None
+
+
+def cut_at_random(rng: random.Random, rows: int) -> list[tuple[int, int]]:
+    """Some rows, cut at random and in any order."""
+    ends = sorted({rows, *(rng.randint(1, rows) for _ in range(4))})
+    spans = list(zip([0, *ends[:-1]], ends, strict=True))
+    rng.shuffle(spans)
+    return spans
+
+
+@given(
+    st.integers(0, 10**6),
+    st.sampled_from([4, 8, 12]),
+    st.sampled_from([1, 2, 3, 4, 6]),
+    st.sampled_from([1, 2, 4, 8]),
+    st.sampled_from([1.0, 2.5, 4.0, 10.0, 12.0]),
+)
+@settings(max_examples=60, deadline=None)
+def test_no_array_has_two_products_at_once_in_whatever_order_reads_follow(
+    seed: int, n_in: int, copies: int, tiles: int, issue: float
+) -> None:
+    """Each begins when the rounds of the one before are over, and starts its products in rounds.
+
+    A product is a vector for a range of inputs of a copy; vector v goes to copy v modulo their number.
+    """
+    b = Builder()
+    y = b.node("Relu", b.node("MatMul", b.input("x", 1, 12, n_in), b.weight(n_in, 8)))
+    machine = cored(tiles, issue, count=64)
+    graph = placed(b.model(y), machine, Options(replicas=copies))
+    (block,) = graph.blocks
+    cost = BlockCost(graph, machine, block, 1)
+    (parts,) = graph.parts.values()
+    found = 1 + max(part.replica for part in parts)
+    begin, read_until, ready = 0.0, dict[int, float](), dict[int, float]()
+    for first, behind in cut_at_random(random.Random(seed), 12):
+        band, last = cost.band([(first, behind)], (behind - first) / 12), begin
+        for core in {graph.places[part].tile // tiles for part in parts}:
+            here = [part for part in parts if graph.places[part].tile // tiles == core]
+            products = sorted({(part.replica, part.inputs) for part in here})
+            pitch = max(len(products) * issue, 10.0)
+            starts = sorted(
+                (begin + number * pitch + slot * issue, replica, inputs)
+                for slot, (replica, inputs) in enumerate(products)
+                for number in range(sum(v % found == replica for v in range(first, behind)))
+            )
+            for start, replica, inputs in starts:
+                assert start >= ready.get(core, 0.0) - 1e-9
+                ready[core], last = start + issue, max(last, start + issue)
+                for part in here:
+                    if (part.replica, part.inputs) == (replica, inputs):
+                        tile = graph.places[part].tile
+                        assert start >= read_until.get(tile, 0.0) - 1e-9
+                        read_until[tile] = start + 10.0
+        begin += band.rounds
+        assert last <= begin + 1e-9

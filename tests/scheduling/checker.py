@@ -32,38 +32,59 @@ def problems(plan: Plan, schedule: Schedule) -> Iterator[str]:
 
 
 def _events(schedule: Schedule) -> list[tuple[float, int, int]]:
-    """Time, what happens (0 an end, 1 all of a step that takes no time, 2 a start) and to which step."""
+    """Time, what happens and to which step.
+
+    What happens is 0 an end, 1 that units are free, 2 all of a step that takes no time, 3 a start.
+    """
     events = []
     for step in schedule.steps:
         if step.start_s == step.end_s:
-            events.append((step.start_s, 1, step.id))
+            events.append((step.start_s, 2, step.id))
         else:
-            events += [(step.end_s, 0, step.id), (step.start_s, 2, step.id)]
+            free = step.end_s if step.freed_s is None else step.freed_s
+            events += [(step.end_s, 0, step.id), (free, 1, step.id), (step.start_s, 3, step.id)]
     return sorted(events)
 
 
 def running_problems(schedule: Schedule) -> Iterator[str]:
-    """Units that would do two things at once; steps that start before what they wait for has ended."""
+    """Units that would do two things at once; steps that start before what they wait for has ended.
+
+    Of the band before it a step waits for the units alone, and must not end before that one has.
+    """
     works_for: dict[str, int] = {}
     ended: set[int] = set()
+    left: set[int] = set()
     for now, what, number in _events(schedule):
         step = schedule.steps[number]
-        if what != 0:
-            missing = [before for before in step.after if before not in ended]
+        if what >= 2:
+            done = ended | {n for n in step.after if n in left and _continues(step, schedule.steps[n])}
+            missing = [before for before in step.after if before not in done]
             if missing:
                 yield f"at {now} s step {number} starts, but {missing} have not ended"
             busy = {unit: works_for[unit] for unit in step.units if unit in works_for}
             if busy:
                 yield f"at {now} s step {number} starts on units that work for others: {busy}"
-        if what == 2:
+        if what == 3:
             works_for.update(dict.fromkeys(step.units, number))
-        else:
-            ended.add(number)
-        if what == 0:
+        elif what == 1:
+            left.add(number)
             for unit in step.units:
                 works_for.pop(unit, None)
+        else:
+            ended.add(number)
+            early = [n for n in step.after if n not in ended]
+            if early:
+                yield f"at {now} s step {number} ends, but {early} have not ended"
     if len(ended) != len(schedule.steps):
         yield f"{len(schedule.steps) - len(ended)} steps never end"
+
+
+def _continues(step: Step, before: Step) -> bool:
+    """Whether a step makes the rows behind those of another one, of the same block and sample."""
+    if step.rows is None or before.rows is None or step.block is None:
+        return False
+    one, other = ((s.kind, s.name, s.block, s.sample, s.units) for s in (step, before))
+    return one == other and step.rows[0] == before.rows[1]
 
 
 def data_problems(plan: Plan, schedule: Schedule) -> Iterator[str]:
@@ -205,7 +226,7 @@ def bill_problems(schedule: Schedule) -> Iterator[str]:
     busy: dict[str, float] = defaultdict(float)
     for step in schedule.steps:
         for unit in step.units:
-            busy[unit] += step.end_s - step.start_s
+            busy[unit] += (step.end_s if step.freed_s is None else step.freed_s) - step.start_s
     most = max(busy.values(), default=0.0)
     if not math.isclose(most, schedule.busiest_s, rel_tol=1e-9):
         yield f"a unit is busy for {most} s, the schedule says {schedule.busiest_s} s"

@@ -22,11 +22,22 @@ def shortest(tasks: Sequence[Task]) -> int:
         assert seconds == task.seconds
         start = model.new_int_var(0, horizon, f"start{number}")
         for before in task.after:
-            model.add(start >= ends[before])
+            # the next rows of a layer follow when the units are free, if they are there no sooner
+            other = tasks[before]
+            follows = (
+                (task.kind, task.name, task.sample) == (other.kind, other.name, other.sample)
+                and task.rows is not None
+                and other.rows is not None
+                and task.rows[0] == other.rows[1]
+                and task.seconds >= other.lag
+            )
+            model.add(start >= ends[before] - (int(other.lag) if follows else 0))
         ends.append(start + seconds)
-        # what takes no time needs no unit for itself
+        # what takes no time needs no unit for itself; units may be free before the end
+        lag = int(task.lag)
+        assert lag == task.lag < max(1, seconds)
         if seconds:
-            interval = model.new_fixed_size_interval_var(start, seconds, f"task{number}")
+            interval = model.new_fixed_size_interval_var(start, seconds - lag, f"task{number}")
             for unit in task.units:
                 on_unit.setdefault(unit, []).append(interval)
     for intervals in on_unit.values():

@@ -4,13 +4,17 @@ import random
 import statistics
 
 import pytest
+from msgspec.structs import replace
 
 from ffebm.plan.schedule import Cost
 from ffebm.scheduling import list_schedule as list_schedule_module
+from ffebm.scheduling.bounds.bounds import bounds_of
 from ffebm.scheduling.in_flight import samples_in_flight
 from ffebm.scheduling.list_schedule import Task, chains_behind, list_schedule, numbered_units, ordered
 from ffebm.scheduling.list_schedule import _Work as Work
+from tests.scheduling.checker import running_problems
 from tests.scheduling.exact import shortest
+from tests.scheduling.lagging import lagging_tasks
 
 
 def random_tasks(rng: random.Random) -> list[Task]:
@@ -55,6 +59,31 @@ def test_no_bound_exceeds_the_shortest_schedule_and_ours_is_near() -> None:
     ratios = compared(40, seed=1)
     assert statistics.mean(ratios) < 1.05
     assert max(ratios) < 1.5
+
+
+def test_units_that_are_free_early_by_hand() -> None:
+    """Bands of 3 s that free their unit after 1 s start a second apart; readers wait for their ends."""
+    first = Task("free", "l", ("a",), 3.0, (), Cost(), block=0, rows=(0, 1), lag=2.0)
+    second = replace(first, after=(0,), rows=(1, 2))
+    tasks = [first, second, Task("digital", "d", ("b",), 1.0, (0,), Cost())]
+    assert shortest(tasks) == 4
+    assert shortest([*tasks, Task("digital", "other", ("a",), 1.0, (), Cost())]) == 4
+    soon = replace(second, seconds=1.0, lag=0.0)  # it would be there before the first: it waits for that
+    assert shortest([first, soon]) == 4
+    assert shortest([first, replace(soon, seconds=2.0)]) == 3
+
+
+def test_no_bound_exceeds_the_shortest_schedule_where_units_are_free_early() -> None:
+    rng = random.Random(5)
+    ratios = []
+    for _ in range(60):
+        tasks = lagging_tasks(rng)
+        least, schedule = shortest(tasks), list_schedule(tasks)
+        assert list(running_problems(schedule)) == []
+        assert all(bound.seconds <= least * (1 + 1e-12) for bound in bounds_of(tasks)), tasks
+        assert schedule.lower_bound_s <= least * (1 + 1e-12) <= schedule.makespan_s * (1 + 2e-12)
+        ratios.append(schedule.makespan_s / least if least else 1.0)
+    assert statistics.mean(ratios) < 1.05
 
 
 @pytest.mark.slow

@@ -1,8 +1,9 @@
 """Tasks of one inference, in bands of rows and at once."""
 
 import pytest
+from msgspec.structs import replace
 
-from ffebm.hardware.description import Core
+from ffebm.hardware.description import Core, Hardware
 from ffebm.plan.schema import Options, Settle
 from ffebm.scheduling.backward import Backward
 from ffebm.scheduling.bands import MOST_STEPS, SINGLE_ROWS, StepBudget
@@ -130,26 +131,58 @@ def test_nodes_share_steps_before_layers_are_cut_less_finely() -> None:
     assert together[0].shares == pytest.approx([share / sum(shares) for share in shares])
 
 
+def in_a_core(arrays: int) -> Hardware:
+    """As many arrays in a core, which starts a product each 2.5 s; a read takes 10."""
+    return with_tiles(round_numbers(arrays, 64, 64), core=Core(tiles=arrays, issue=seconds(2.5)))
+
+
 @pytest.mark.parametrize(("most", "expected"), [(ROWS, 4), (2, 2), (1, 0), (SINGLE_ROWS, ROWS)])
 def test_layers_have_fewer_bands_where_ports_wait_for_each(most: int, expected: int) -> None:
     """64 products by four copies, one each 2.5 s, each read for 10: 167.5 s at once, and a band adds 7.5.
 
-    Four bands take 190 s, and others wait for 47.5 of them; eight rows 220 and 27.5, which is more together;
-    three bands 182.5 and 67.5. Single rows are what a bound of all cuts asks for; training steps keep theirs.
+    Both layers lie on the same four arrays, so each keeps these to its end. Four bands take 190 s, and others
+    wait for 47.5 of them; eight rows 220 and 27.5, which is more together; three bands 182.5 and 67.5. Single
+    rows are what a bound of all cuts asks for; training steps keep theirs.
     """
-    machine = with_tiles(round_numbers(16, 64, 64), core=Core(tiles=16, issue=seconds(2.5)))
-    graph = placed(two_convolutions(), machine, Options(replicas=4))
+    graph, machine = placed(two_convolutions(), in_a_core(4), Options(replicas=4)), in_a_core(4)
     made = Forward(graph, machine, Settle(), "fp32", most)
     made.forward()
     for block in graph.blocks[:2]:
         found = bands(made, block.id)
         assert len(found) == expected
-        took = [made.tasks[number].seconds for number in found.values()]
-        assert took == pytest.approx([160 / max(1, expected) + 7.5] * expected)
+        took = [made.tasks[number] for number in found.values()]
+        assert [task.seconds for task in took] == pytest.approx([160 / max(1, expected) + 7.5] * expected)
+        assert all(task.lag == 0.0 for task in took)
 
     step = Backward(graph, machine, Settle(), "fp32", most)
     step.forward()
     assert len(bands(step, graph.blocks[0].id)) == (min(most, ROWS) if most > 1 else 0)
+
+
+def test_rows_cost_nothing_where_ports_start_the_next_ones() -> None:
+    """The same on arrays of their own: a row takes 8 products, 27.5 s, and its core is free after 20.
+
+    Four copies start one round each 10 s, as long as a read; so the last row ends after 167.5 s, as all do at
+    once. In training, where arrays are read backwards too, they keep their core.
+    """
+    machine = in_a_core(16)
+    graph = placed(two_convolutions(), machine, Options(replicas=4))
+    for forward, lag in ((Forward, 7.5), (Backward, 0.0)):
+        made = forward(graph, machine, Settle(), "fp32", ROWS)
+        made.forward()
+        rows = [made.tasks[number] for number in bands(made, graph.blocks[0].id).values()]
+        assert [(task.seconds, task.lag) for task in rows] == [(27.5, lag)] * ROWS
+    rows = [
+        task for task in inference_tasks(graph, machine, Settle(), most_bands=ROWS) if task.kind == "free"
+    ]
+    only = [replace(task, after=(n - 1,) if n else ()) for n, task in enumerate(rows[:ROWS])]
+    assert {task.name for task in only} == {graph.blocks[0].name}
+    steps = list_schedule(only).steps
+    assert [(step.start_s, step.freed_s, step.end_s) for step in steps] == [
+        (20.0 * n, 20.0 * n + 20.0, 20.0 * n + 27.5) for n in range(ROWS)
+    ]
+    (whole,) = [t for t in inference_tasks(graph, machine, Settle(), most_bands=1) if t.name == only[0].name]
+    assert (whole.seconds, whole.lag) == (167.5, 7.5)
 
 
 @pytest.mark.parametrize("issue", [0.1, 0.6, 2.5])

@@ -21,6 +21,14 @@ def task(name: str, unit: str, seconds: float, *after: int, kind: StepKind = "di
     return Task(kind, name, (unit,), seconds, after, Cost(digital=1.0))
 
 
+def test_a_further_sample_takes_what_units_are_busy_for() -> None:
+    """Two bands of 5 s free their unit after 2 each: samples follow 4 s apart, 3 s are read at the end."""
+    band = replace(task("l", "a", 5.0, kind="free"), block=0, rows=(0, 1), lag=3.0)
+    tasks = [band, replace(band, after=(0,), rows=(1, 2))]
+    assert interval_of(tasks).seconds == 4.0
+    assert list_schedule(samples_in_flight(tasks, 4)).makespan_s == 4 * 4.0 + 3.0
+
+
 def test_samples_follow_each_other_at_the_pace_of_the_busiest_unit() -> None:
     """1 s on a, 5 s on b, 2 s on c: 8 s for the first, 5 for each further one."""
     tasks = [task("in", "a", 1.0), task("work", "b", 5.0, 0), task("out", "c", 2.0, 1)]

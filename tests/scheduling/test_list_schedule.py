@@ -1,11 +1,23 @@
-from itertools import permutations
+import random
+from itertools import pairwise, permutations
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ffebm.plan.checks.schedules import schedule_problems
 from ffebm.plan.schedule import Cost
-from ffebm.scheduling.list_schedule import Task, list_schedule
+from ffebm.scheduling.in_flight import samples_in_flight
+from ffebm.scheduling.list_schedule import (
+    Task,
+    chains_behind,
+    filling_chain,
+    list_schedule,
+    ordered,
+    work_of_units,
+)
+from tests.scheduling.checker import running_problems
+from tests.scheduling.lagging import lagging_tasks
 
 UNITS = ("tile0", "tile1", "digital0", "network")
 
@@ -142,6 +154,49 @@ def test_what_is_long_and_has_time_does_not_hold_up_what_is_urgent() -> None:
     found = starts(tasks)
     assert dict(found) == {"first": 0.0, "urgent": 1.0, "long": 2.0, "behind": 2.0}
     assert list_schedule(tasks).makespan_s == 12.0
+
+
+@given(st.integers(0, 10**6), st.integers(1, 3))
+def test_units_are_free_early_and_nothing_starts_before_what_it_reads_is_there(
+    seed: int, samples: int
+) -> None:
+    tasks = samples_in_flight(lagging_tasks(random.Random(seed)), samples)
+    schedule, order = ordered(tasks)
+    assert list(running_problems(schedule)) == []
+    assert list(schedule_problems(schedule, set("abc"), 3)) == []
+    for step, index in zip(schedule.steps, order, strict=True):
+        task = tasks[index]
+        assert (step.seconds, step.lag, step.freed_s is None) == (task.seconds, task.lag, not task.lag)
+    chain = filling_chain(schedule)
+    starts = [schedule.steps[number].start_s for number in chain]
+    assert starts == sorted(starts, reverse=True)
+    assert not chain or starts[-1] == 0.0
+    for later, number in pairwise(chain):
+        step = schedule.steps[number]
+        assert schedule.steps[later].start_s in (step.free_s, step.end_s)
+
+
+def test_bands_follow_when_ports_are_free_and_readers_when_reads_are_done() -> None:
+    """Three bands start 2 s apart and are read for 5; each reader takes 1 s."""
+    bands = [
+        Task("free", "l", ("core",), 5.0, (n - 1,) if n else (), Cost(), block=0, rows=(n, n + 1), lag=3.0)
+        for n in range(3)
+    ]
+    readers = [task(("b",), 1.0, n) for n in range(3)]
+    schedule = list_schedule([*bands, *readers])
+    assert [(s.start_s, s.free_s, s.end_s) for s in schedule.steps if s.kind == "free"] == [
+        (0.0, 2.0, 5.0),
+        (2.0, 4.0, 7.0),
+        (4.0, 6.0, 9.0),
+    ]
+    assert [s.start_s for s in schedule.steps if s.kind == "digital"] == [5.0, 7.0, 9.0]
+    assert (schedule.makespan_s, schedule.critical_path_s, schedule.lower_bound_s) == (10.0, 10.0, 10.0)
+    assert chains_behind([*bands, *readers]) == [10.0, 8.0, 6.0, 1.0, 1.0, 1.0]
+    assert work_of_units([*bands, *readers]) == {"core": 6.0, "b": 3.0}
+    between = list_schedule([*bands, *readers, task(("core",), 1.0), task(("c",), 9.0, 6)])
+    assert (
+        between.makespan_s == 11.0
+    )  # before the bands, whose unit has 7 s to do, a read and a reader follow
 
 
 def test_an_empty_schedule() -> None:

@@ -13,7 +13,12 @@ from ffebm.plan.checks.blocks import block_problems
 from ffebm.plan.checks.memory import memory_problems
 from ffebm.plan.checks.options import option_problems
 from ffebm.plan.checks.programs import program_problems
-from ffebm.plan.checks.schedules import band_problems, begun_problems, schedule_problems
+from ffebm.plan.checks.schedules import (
+    band_problems,
+    begun_problems,
+    lag_problems,
+    schedule_problems,
+)
 from ffebm.plan.checks.source import source_problems
 from ffebm.plan.checks.tiles import tile_problems
 from ffebm.plan.mapping import mapping_problems
@@ -52,6 +57,7 @@ def plan_problems(plan: PlanData) -> Iterator[str]:
         leakage = watts(plan.hardware, schedule.units) * schedule.makespan_s
         if not math.isclose(schedule.leakage, leakage, rel_tol=1e-9):
             yield f"a schedule leaks {schedule.leakage:g} J; what it powers leaks {leakage:g} J"
+    yield from lag_problems(plan)
     yield from memory_problems(plan)
     if plan.mapping is not None:
         yield from mapping_problems(plan.mapping, {node.name for node in plan.nodes})

@@ -5,7 +5,9 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 
 from ffebm.graph.energy_block import EnergyBlock
+from ffebm.plan.memory.work import waits_for_units
 from ffebm.plan.schedule import Schedule, Step
+from ffebm.plan.schema import PlanData
 
 PHASES = frozenset({"free", "nudged", "contrast"})
 """What a step does that works for a block."""
@@ -33,8 +35,8 @@ def schedule_problems(schedule: Schedule, units: Collection[str], n_blocks: int)
                 yield f"step {step.id} runs on unknown unit {unit!r}"
             if free.get(unit, 0.0) > step.start_s:
                 yield f"step {step.id} starts before {unit} is free"
-            free[unit] = step.end_s
-        if any(schedule.steps[before].end_s > step.start_s for before in step.after):
+            free[unit] = step.free_s
+        if not all(_has_waited(step, schedule.steps[before]) for before in step.after):
             yield f"step {step.id} starts before a step that it waits for has ended"
     if schedule.makespan_s != max((step.end_s for step in schedule.steps), default=0.0):
         yield f"a schedule takes {schedule.makespan_s} s, which is not when its last step ends"
@@ -110,10 +112,49 @@ def _conversions(step: Step) -> int:
     return step.cost.dac_count or step.cost.adc_count
 
 
+def lag_problems(plan: PlanData) -> Iterator[str]:
+    """Steps that free their units before they have ended, where the machine does not allow it, as text.
+
+    Arrays in cores are read again after their read, so for less than one; where blocks have an array in
+    common, or read it backwards too, as in training, not before the end.
+
+    Args:
+        plan: Each of its schedules holds.
+    """
+    lagging = [(plan.inference, step) for step in plan.inference.steps if step.freed_s is not None]
+    lagging += [(plan.training, step) for step in plan.training.steps if step.freed_s is not None]
+    held: dict[str, set[int]] = defaultdict(set)
+    if lagging:
+        users: dict[str, list[int]] = defaultdict(list)
+        for block in plan.blocks:
+            for weight in block.weights():
+                users[weight].append(block.id)
+        for tile, piece in plan.pieces():
+            held[f"tile{tile.id}"].update(users[piece.weight])
+    for schedule, step in lagging:
+        group = plan.hardware.analog_group(plan.blocks[step.block or 0].group)
+        common = [unit for unit in step.units if len(held[unit]) > 1]
+        if group.core is None or schedule is plan.training or common:
+            yield f"step {step.id} frees its units before it ends; only arrays of one block in cores are free"
+        elif step.lag > group.tile.read_seconds * (1 + ROUNDING):
+            yield f"step {step.id} frees its units {step.lag} s before it ends, longer than a read"
+
+
+def _has_waited(step: Step, before: Step) -> bool:
+    """Whether a step starts no earlier than another one lets it."""
+    return (before.free_s if waits_for_units(step, before) else before.end_s) <= step.start_s
+
+
 def _step_problems(step: Step, n_blocks: int) -> Iterator[str]:
     """Contradictions of a step alone."""
     if not step.start_s <= step.end_s:
         yield f"step {step.id} runs from {step.start_s} s to {step.end_s} s"
+    if step.freed_s is not None:
+        if not step.start_s < step.freed_s < step.end_s:
+            times = f"from {step.start_s} s to {step.end_s} s"
+            yield f"step {step.id} runs {times} and frees its units at {step.freed_s} s, which is not between"
+        if step.kind != "free":
+            yield f"step {step.id} is no free phase, and frees its units before it ends"
     known = step.block in range(n_blocks) if step.block is not None else step.kind not in PHASES
     if not known:
         yield f"step {step.id} works for block {step.block}, which there is not"

@@ -40,3 +40,27 @@ class Work(Protocol):
     @property
     def nodes(self) -> tuple[str, ...]:
         """What it is done to: the digital nodes that it does, or its name alone."""
+
+
+class Timed(Work, Protocol):
+    """The same with how long it takes."""
+
+    @property
+    def seconds(self) -> float:
+        """Until what it makes is there."""
+
+    @property
+    def lag(self) -> float:
+        """Seconds at its end in which its units are free already."""
+
+
+def waits_for_units(step: Timed, before: Timed) -> bool:
+    """Whether something that waits for something else may start when the units of that are free.
+
+    The next band of a layer may, unless it is done with so soon, as where earlier bands have read all that it
+    needs, that its rows would be there before those of the other one.
+    """
+    if not before.lag or step.seconds < before.lag or step.rows is None or before.rows is None:
+        return False
+    alike = (step.kind, step.name, step.sample) == (before.kind, before.name, before.sample)
+    return alike and step.rows[0] == before.rows[1]

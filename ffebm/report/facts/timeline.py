@@ -10,6 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from ffebm.plan.memory.held import Rows
+from ffebm.plan.memory.work import waits_for_units
 from ffebm.plan.schedule import Cost, Schedule, Step, StepKind
 from ffebm.scheduling.list_schedule import filling_chain
 
@@ -58,6 +59,9 @@ class Timeline(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         start_s: Start of each step, seconds, to a millionth of the shortest step.
         lengths_s: Seconds that steps take, each once, rounded in the same way; `length` counts into it.
         length: How long each takes.
+        lags_s: Seconds at the end of steps in which their units are free already, each once; `lag` counts
+            into it.
+        lag: Of each step.
         fused: The digital nodes that steps do before the one that they name, by that one's name.
         after: Steps that each step waits for.
         cost: Of each step.
@@ -90,6 +94,8 @@ class Timeline(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     start_s: tuple[float, ...]
     lengths_s: tuple[float, ...]
     length: tuple[int, ...]
+    lags_s: tuple[float, ...]
+    lag: tuple[int, ...]
     fused: dict[str, tuple[str, ...]]
     after: tuple[tuple[int, ...], ...]
     cost: tuple[int, ...]
@@ -113,6 +119,18 @@ class Timeline(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         taken = (self.lengths_s[length] for length in self.length)
         return tuple(start + length for start, length in zip(self.start_s, taken, strict=True))
 
+    @cached_property
+    def free_s(self) -> tuple[float, ...]:
+        """When the units of each step are free, seconds."""
+        return tuple(end - self.lags_s[lag] for end, lag in zip(self.end_s, self.lag, strict=True))
+
+    def waited_for(self, chain: Sequence[int]) -> Iterator[tuple[int, float]]:
+        """Steps of a chain, and how long the next one waits for each: to its end, or for its units."""
+        for step, behind in zip(chain, [*chain[1:], None], strict=True):
+            lag = self.lags_s[self.lag[step]]
+            early = lag > 0.0 and behind is not None and self.start_s[behind] < self.end_s[step] - lag / 2
+            yield step, self.end_s[step] - self.start_s[step] - (lag if early else 0.0)
+
 
 def timeline(schedule: Schedule) -> Timeline:
     """A schedule as columns."""
@@ -126,10 +144,12 @@ def timeline(schedule: Schedule) -> Timeline:
     busy = [0.0] * len(units)
     for step in steps:
         for unit in step.units:
-            busy[units[unit]] += step.end_s - step.start_s
+            busy[units[unit]] += step.free_s - step.start_s
     decimals = _decimals(steps)
     lengths = _rounded([step.end_s - step.start_s for step in steps], decimals)
     different = _numbers(list(lengths))
+    lags = _rounded([step.lag for step in steps], decimals)
+    different_lags = _numbers(list(lags))
     total = schedule.cost
     return Timeline(
         kinds=tuple(kinds),
@@ -146,6 +166,8 @@ def timeline(schedule: Schedule) -> Timeline:
         start_s=_rounded([step.start_s for step in steps], decimals),
         lengths_s=tuple(different),
         length=tuple(different[length] for length in lengths),
+        lags_s=tuple(different_lags),
+        lag=tuple(different_lags[lag] for lag in lags),
         fused={step.name: step.fused for step in steps if step.fused},
         after=tuple(step.after for step in steps),
         cost=tuple(costs[step.cost] for step in steps),
@@ -172,8 +194,8 @@ def layer_bands(line: Timeline) -> Iterator[LayerBands]:
         if line.kinds[kind] in {"digital", "free"} and not line.sample[step]:
             forward.setdefault(_layer(line, step), []).append(step)
     limits: dict[tuple[bool, str], float] = defaultdict(float)
-    for step in line.filling:
-        limits[_layer(line, step)] += line.end_s[step] - line.start_s[step]
+    for step, seconds in line.waited_for(line.filling):
+        limits[_layer(line, step)] += seconds
     for layer, steps in forward.items():
         rows = [line.bands[line.band[step]] for step in steps]
         yield LayerBands(
@@ -205,15 +227,21 @@ def critical_path(schedule: Schedule) -> tuple[int, ...]:
     length: dict[int, float] = {}
     before: dict[int, int] = {}
     for step in sorted(schedule.steps, key=lambda step: (step.start_s, step.end_s, step.id)):
-        best = max(step.after, key=lambda other: (length.get(other, 0.0), -other), default=-1)
+        ready = {other: _until(schedule.steps[other], step, length) for other in step.after}
+        best = max(ready, key=lambda other: (ready[other], -other), default=-1)
         before[step.id] = best
-        length[step.id] = length.get(best, 0.0) + step.end_s - step.start_s
+        length[step.id] = ready.get(best, 0.0) + step.seconds
     last = max(length, key=lambda step: (length[step], -step), default=-1)
     chain = []
     while last >= 0:
         chain.append(last)
         last = before[last]
     return tuple(reversed(chain))
+
+
+def _until(before: Step, step: Step, length: dict[int, float]) -> float:
+    """Length of the longest chain up to when a step lets another one start."""
+    return length.get(before.id, 0.0) - (before.lag if waits_for_units(step, before) else 0.0)
 
 
 def _decimals(steps: Sequence[Step]) -> int | None:

@@ -62,7 +62,7 @@ def _busy(plan: Plan, schedule: Schedule, part: Powered) -> float | None:
     if not part.used or not schedule.makespan_s:
         return 0.0
     units = _units(plan, part, plan.inference.units | plan.training.units)
-    busy = sum((step.end_s - step.start_s) * len(units & {*step.units}) for step in schedule.steps)
+    busy = sum((step.free_s - step.start_s) * len(units & {*step.units}) for step in schedule.steps)
     return busy / (len(units) * schedule.makespan_s)
 
 

@@ -140,8 +140,12 @@ class Detail {
       const own = [...line.kind.keys()].filter((step) => kind(step) === forward && line.names[line.name[step]] === name && !line.sample[step]);
       if (!own.length) return [];
       const rows = Math.max(...own.map((step) => line.bands[line.band[step]]).map((band) => (band ? band[1] - band[0] : 0)));
-      const filling = line.filling.filter((step) => kinds.includes(kind(step)) && line.names[line.name[step]].replace(/ [+-]beta$/, "") === name);
-      const limits = filling.reduce((sum, step) => sum + line.end_s[step] - line.start_s[step], 0);
+      const here = (step) => kinds.includes(kind(step)) && line.names[line.name[step]].replace(/ [+-]beta$/, "") === name;
+      const until = (step, at) => { // the next one waits until it ends, or its units are free
+        const lag = line.lags_s[line.lag[step]], early = lag && line.start_s[line.filling[at + 1]] < line.end_s[step] - lag / 2;
+        return early ? line.free_s[step] : line.end_s[step];
+      };
+      const limits = line.filling.reduce((sum, step, at) => sum + (here(step) ? until(step, at) - line.start_s[step] : 0), 0);
       const cut = rows ? `${count(own.length)} of ${rows > 1 ? "up to " : ""}${plural(rows, "row")}` : "none, done at once";
       return [[head, `${cut}, ${quantity(line.start_s[own[0]], "s")} to ${quantity(Math.max(...own.map((step) => line.end_s[step])), "s")}`,
         el("span", { class: "muted" }, limits ? `; limits ${share(limits, line.makespan_s)} of the time` : "")]];

@@ -5,7 +5,10 @@ class Model {
     this.facts = facts;
     this.nodes = facts.nodes;
     this.frames = facts.frames;
-    for (const line of [facts.inference, facts.training]) line.end_s = line.start_s.map((start, step) => start + line.lengths_s[line.length[step]]);
+    for (const line of [facts.inference, facts.training]) {
+      line.end_s = line.start_s.map((start, step) => start + line.lengths_s[line.length[step]]);
+      line.free_s = line.end_s.map((end, step) => end - line.lags_s[line.lag[step]]);
+    }
     this.together = new Map(Object.entries(facts.inference.fused).flatMap(([last, names]) => names.map((name) => [name, last])));
     constantSets.set("", new Map(facts.constants.map((constant) => [constant.name, constant])));
     this.makers = new Map();

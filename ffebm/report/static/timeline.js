@@ -68,13 +68,13 @@ class TimelineView {
     const [name, steps] = this.lanes[number], pen = this.pen;
     pen.fillStyle = colour(number % 2 ? "panel" : "sunken");
     pen.fillRect(0, y, width, this.high);
-    const { start_s, end_s } = this.t;
+    const { start_s, free_s } = this.t;
     let low = 0, high = steps.length;
-    while (low < high) { const middle = (low + high) >> 1; if (end_s[steps[middle]] < this.from) low = middle + 1; else high = middle; }
+    while (low < high) { const middle = (low + high) >> 1; if (free_s[steps[middle]] < this.from) low = middle + 1; else high = middle; }
     let right = -1;
     for (let at = low; at < steps.length && start_s[steps[at]] <= this.to; at++) {
       const step = steps[at];
-      const x0 = Math.max(LABEL, this.x(start_s[step])), x1 = Math.min(width, this.x(end_s[step]));
+      const x0 = Math.max(LABEL, this.x(start_s[step])), x1 = Math.min(width, this.x(free_s[step]));
       if (x1 <= right && step !== this.step) continue;
       this.bar(step, number, x0, Math.max(x1, x0 + 1), y);
       right = Math.max(x1, x0 + 1);
@@ -158,6 +158,7 @@ class TimelineView {
       ...(rows ? [["Rows", `${count(rows[0])} to ${count(rows[1] - 1)}`]] : []),
       ["Starts", quantity(t.start_s[step], "s")],
       ["Takes", el("span", basis(this.model.facts.time_basis[kind], `Time of a step of kind ${KIND_NAMES[kind]}`), quantity(t.end_s[step] - t.start_s[step], "s"))],
+      ...(t.lags_s[t.lag[step]] ? [["Leaves units", `${quantity(t.lags_s[t.lag[step]], "s")} before it ends`]] : []),
       ["Critical", this.critical.has(step) ? "yes" : "no"],
       ["Waits for", names(t.after[step]) || "nothing"],
       ["Energy", el("span", basis(energies.flatMap((key) => this.model.facts.energy_basis[key]), "Energy of the step"), quantity(all, "J"))],
@@ -201,8 +202,8 @@ class TimelineView {
   pick(event) {
     const { seconds, lane } = this.at(event), slack = 2 / this.scale;
     if (!this.lanes[lane]) return;
-    const near = this.lanes[lane][1].filter((step) => this.t.start_s[step] - slack <= seconds && this.t.end_s[step] + slack >= seconds);
-    const off = (step) => Math.max(this.t.start_s[step] - seconds, seconds - this.t.end_s[step], 0);
+    const near = this.lanes[lane][1].filter((step) => this.t.start_s[step] - slack <= seconds && this.t.free_s[step] + slack >= seconds);
+    const off = (step) => Math.max(this.t.start_s[step] - seconds, seconds - this.t.free_s[step], 0);
     near.sort((a, b) => off(a) - off(b));
     this.row = lane;
     this.step = near.length ? near[0] : null;

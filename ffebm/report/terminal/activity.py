@@ -30,7 +30,7 @@ def activity(line: Timeline, columns: int) -> list[str]:
     """
     work: list[list[dict[StepKind, float]]] = [[{} for _ in range(columns)] for _ in line.units]
     width = line.makespan_s / columns
-    for start, end, kind, place in zip(line.start_s, line.end_s, line.kind, line.unit, strict=True):
+    for start, end, kind, place in zip(line.start_s, line.free_s, line.kind, line.unit, strict=True):
         if end <= start:
             continue
         first = min(columns - 1, int(start / width))

@@ -289,6 +289,10 @@ def _units(view: View, line: Timeline) -> Iterator[RenderableType]:
         table.add_row(line.units[unit], busy[unit], share(line.busy_s[unit], line.makespan_s), bar)
     yield table
     yield Text(legend(line.kinds))
+    lagging = sum(line.lags_s[lag] > 0 for lag in line.lag)
+    if lagging:
+        until = f"up to {quantity(max(line.lags_s), 's')} before they end"
+        yield Text(f"units of {_count(lagging)} steps are free {until}, while cores read their last products")
     if len(shown) < len(order):
         most = quantity(line.busy_s[order[ROWS]], "s")
         yield Text(f"{len(order) - ROWS} more units, each busy for at most {most}: --all")
@@ -296,7 +300,7 @@ def _units(view: View, line: Timeline) -> Iterator[RenderableType]:
 
 def _critical(view: View, line: Timeline) -> Iterator[RenderableType]:
     """What the longest chain is made of: by kind, and its longest steps in order."""
-    lengths = {step: line.end_s[step] - line.start_s[step] for step in line.critical}
+    lengths = dict(line.waited_for(line.critical))
     yield Text()
     table = view.table("critical path", "steps", "time", "share")
     chains: dict[str, list[float]] = {}

@@ -1,7 +1,8 @@
 """Schedules in the trace event format that Perfetto (ui.perfetto.dev) and chrome://tracing open.
 
-One process a schedule, one thread a unit, one slice for a step on a unit, arrows where a transfer brings
-something. Times are whole nanoseconds, the resolution of the format's readers; arguments have them in full.
+One process a schedule, one thread a unit, one slice for a step on a unit, as long as it occupies that, arrows
+where a transfer brings something. Times are whole nanoseconds, the resolution of the format's readers;
+arguments have them in full.
 """
 
 from collections.abc import Iterator, Mapping
@@ -78,7 +79,7 @@ def _slices(plan: Plan, process: int, schedule: Schedule) -> Iterator[Event]:
     names: dict[int | None, str] = {block.id: block.name for block in plan.blocks}
     for step in schedule.steps:
         block = names.get(_block_of(step, makers))
-        start, end = nanoseconds(step.start_s), nanoseconds(step.end_s)
+        start, end = nanoseconds(step.start_s), nanoseconds(step.free_s)
         for position, unit in enumerate(step.units):
             yield {
                 "ph": "X",
@@ -117,6 +118,8 @@ def _arguments(step: Step, block: str | None, *, first: bool) -> dict[str, Argum
     if block is not None:
         found["block"] = block
     found |= {"start_s": _rounded(step.start_s), "end_s": _rounded(step.end_s)}
+    if step.freed_s is not None:
+        found["freed_s"] = _rounded(step.freed_s)
     if not first:
         return found | {"cost": f"counted on {step.units[0]}"}
     cost = step.cost

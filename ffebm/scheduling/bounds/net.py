@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from ffebm.plan.memory.work import waits_for_units
 from ffebm.scheduling.bounds.turns import taking_turns
 from ffebm.scheduling.list_schedule import Task, numbered_units
 
@@ -24,7 +25,8 @@ class Net:
     straight line with its rows, each row has a share of it, which any cut takes too. Parts follow each other,
     and what each takes beside its rows (a latency, copies of a weight that wait) counts once for each band
     that they may be in: all the way through some parts leads a chain of their shares, or, where these are not
-    known, of all that they take less what cutting may have added to the whole.
+    known, of all that they take less what cutting may have added to the whole. Units that are free before a
+    task has ended work for the time before; the rest follows, on no unit.
 
     Attributes:
         seconds: How long each takes.
@@ -55,16 +57,17 @@ class Net:
         parts = [keys.setdefault(_key(task) if uncut else n, len(keys)) for n, task in enumerate(tasks)]
         cut_s, uncut_s, growing = ([0.0] * len(keys) for _ in range(3))
         for task, part in zip(tasks, parts, strict=True):
-            cut_s[part] += task.seconds
-            growing[part] += task.seconds - task.fixed_s
+            cut_s[part] += task.busy_s
+            growing[part] += task.busy_s - task.fixed_s
         for task in uncut:
             if _key(task) in keys:
                 part = keys[_key(task)]
-                uncut_s[part] += task.seconds
+                uncut_s[part] += task.busy_s
                 growing[part] += task.fixed_s
         ratios = _ratios(cut_s, uncut_s, growing) if uncut else [1.0] * len(keys)
         net = cls([], [], [], [], [], uncut_s if uncut else cut_s, cut_s, names)
         place: list[int] = []
+        freed: list[int] = []
         rows: dict[int, int] = {}
         joint: dict[tuple[int, ...], int] = {}
 
@@ -77,20 +80,26 @@ class Net:
 
         several = Counter(parts)
         for number, (task, on, part) in enumerate(zip(tasks, numbers, parts, strict=True)):
-            on, share = on if task.seconds else (), ratios[part] * task.seconds
-            before = joined(tuple(place[n] for n in task.after if parts[n] != part), part)
+            on, share = on if task.seconds else (), ratios[part] * task.busy_s
+            waits = (freed[n] if waits_for_units(task, tasks[n]) else place[n] for n in task.after)
+            before = joined(
+                tuple(w for w, n in zip(waits, task.after, strict=True) if parts[n] != part), part
+            )
             if several[part] == 1:
-                place.append(net._add(task.seconds, before, on, part, share))
+                freed.append(net._add(task.busy_s, before, on, part, share))
+                place.append(net._read(task, freed[-1], part))
                 continue
 
             # one band alone, and as far as it may be one with the bands before it
             inside = [n for n in task.after if parts[n] == part]
-            alone = net._add(task.seconds, before, () if share else on, part, 0.0)
+            alone = net._read(task, net._add(task.busy_s, before, () if share else on, part, 0.0), part)
             added = 0.0 if share else max(0.0, cut_s[part] - uncut_s[part])
             entry = net._add(-added, before, (), part, 0.0)
             follows = joined((entry, *(rows[n] for n in inside)), part)
-            rows[number] = net._add(share or task.seconds, follows, on if share else (), part, share)
+            # with others in one band it may be there when the units are free
+            rows[number] = net._add(share or task.busy_s, follows, on if share else (), part, share)
             place.append(net._add(0.0, (alone, rows[number], *(place[n] for n in inside)), (), part, 0.0))
+            freed.append(place[-1])
         return net
 
     def _add(
@@ -102,6 +111,10 @@ class Net:
         self.part_of.append(part)
         self.share.append(share)
         return len(self.seconds) - 1
+
+    def _read(self, task: Task, busy: int, part: int) -> int:
+        """What follows what units do for a task, on none of them, until it has ended."""
+        return self._add(task.lag, (busy,), (), part, 0.0) if task.lag else busy
 
     def mirrored(self) -> "Net":
         """The same tasks with time running backwards: the last is the first."""
@@ -150,7 +163,7 @@ def _with_turns(
     """Units of each task with those that tasks take turns on, and names of all."""
     work: dict[tuple[int, ...], float] = {}
     for units, task in zip(numbers, tasks, strict=True):
-        work[units] = work.get(units, 0.0) + task.seconds
+        work[units] = work.get(units, 0.0) + task.busy_s
     more = {units: units for units in work}
     named = [*names]
     for clique in taking_turns(work):

@@ -99,7 +99,9 @@ class Pricing:
         passing = [max(self._passing(part).values(), default=0.0) for part in parts]
         own = (share * task.seconds for share in task.shares)
         seconds = sum(max(both) for both in zip(own, passing, strict=True))
-        priced = structs.replace(task, seconds=seconds, cost=cost)
+        # what memories pass for it lasts to its end
+        lag = task.lag if seconds <= task.seconds else 0.0
+        priced = structs.replace(task, seconds=seconds, cost=cost, lag=lag)
         if task.kind == "update":  # once, whatever the batch
             return structs.replace(priced, fixed_s=seconds, fixed_j=priced.cost.energy)
         return priced

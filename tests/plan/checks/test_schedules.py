@@ -1,13 +1,20 @@
 """Schedules that contradict themselves or the machine are refused, each with one message."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec import structs
 
-from ffebm.plan.checks.schedules import band_problems, schedule_problems
+from ffebm import Plan, load_plan
+from ffebm import compile as compile_plan
+from ffebm.hardware.description import Core
+from ffebm.plan.checks.schedules import band_problems, lag_problems, schedule_problems
 from ffebm.plan.schedule import Cost, Schedule, Step
+from tests.machines import round_numbers, seconds, with_tiles
+from tests.plan.folders import refused, set_at
+from tests.scheduling.graphs import two_convolutions
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,10 @@ CHANGES = [
     Change("unknown unit 'tile9'", step={"units": ("tile9",)}),
     Change("waits for an unknown step", step={"after": (2,)}),
     Change("before a step that it waits for has ended", step={"start_s": 0}),
+    Change("frees its units at 1 s, which is not between", step={"freed_s": 1}),
+    Change("frees its units at 3 s, which is not between", step={"freed_s": 3}),
+    Change("frees its units at nan s, which is not between", step={"freed_s": float("nan")}),
+    Change("is no free phase, and frees its units before it ends", step={"freed_s": 2, "kind": "nudged"}),
     Change("costs nan in array", step={"cost": Cost(array=float("nan"))}),
     Change("takes 4 s, which is not when its last step ends", whole={"makespan_s": 4}),
     Change("less than its bound of 4 s", whole={"lower_bound_s": 4}),
@@ -83,6 +94,67 @@ def test_contradictions_are_named(change: Change) -> None:
         last = structs.replace(schedule.steps[1], **change.step)
         schedule = structs.replace(schedule, steps=(schedule.steps[0], last))
     assert any(change.said in text for text in schedule_problems(schedule, {"network", "tile0"}, 1))
+
+
+def test_the_next_band_waits_for_units_and_others_for_the_end() -> None:
+    schedule = two_steps()
+    moves, settles = schedule.steps
+    settles = structs.replace(settles, freed_s=2)
+    band = structs.replace(settles, id=2, start_s=2, end_s=4, freed_s=None, after=(1,), rows=(4, 8))
+    for change, said in (
+        ({}, []),
+        ({"start_s": 1.5}, ["step 2 starts before tile0 is free", "step 2 starts before a step that it"]),
+        ({"rows": (5, 8)}, ["step 2 starts before a step that it"]),
+        ({"sample": 1}, ["step 2 starts before a step that it"]),
+        ({"end_s": 2.5}, ["step 2 starts before a step that it"]),  # there before the band before it
+    ):
+        last = structs.replace(band, **change)
+        whole = structs.replace(schedule, steps=(moves, settles, last), makespan_s=max(3, last.end_s))
+        found = list(schedule_problems(whole, {"network", "tile0"}, 1))
+        assert len(found) == len(said)
+        assert all(text.startswith(one) for text, one in zip(found, said, strict=True))
+
+
+def cored(tiles: int) -> Plan:
+    """Two layers of four copies in a core, which starts a product each 2.5 s; a read takes 10."""
+    machine = with_tiles(round_numbers(tiles, 64, 64), core=Core(tiles=tiles, issue=seconds(2.5)))
+    return compile_plan(two_convolutions(), hardware=machine, replicas=4)
+
+
+def test_arrays_in_cores_are_free_for_less_than_a_read() -> None:
+    """As a plan is loaded: a lag that its machine does not allow is refused."""
+    plan = cored(16)
+    first = next(step for step in plan.inference.steps if step.freed_s is not None)
+    assert first.lag == 7.5
+    assert list(lag_problems(plan)) == []
+    long = structs.replace(first, freed_s=first.start_s + 1)
+    steps = (*plan.inference.steps[: first.id], long, *plan.inference.steps[first.id + 1 :])
+    damaged = structs.replace(plan, inference=structs.replace(plan.inference, steps=steps))
+    said = f"step {first.id} frees its units 26.5 s before it ends, longer than a read"
+    assert list(lag_problems(damaged)) == [said]
+
+
+def test_arrays_of_several_blocks_and_of_training_are_not_free_early() -> None:
+    plan, shared = cored(16), cored(4)
+    assert all(step.freed_s is None for step in (*shared.inference.steps, *plan.training.steps))
+    steps = list(shared.inference.steps)
+    number = next(step.id for step in steps if step.kind == "free")
+    steps[number] = structs.replace(steps[number], freed_s=steps[number].end_s - 1)
+    damaged = structs.replace(shared, inference=structs.replace(shared.inference, steps=tuple(steps)))
+    said = f"step {number} frees its units before it ends; only arrays of one block in cores are free"
+    assert list(lag_problems(damaged)) == [said]
+    training = structs.replace(plan, training=structs.replace(plan.inference))
+    assert len(list(lag_problems(training))) == sum(s.freed_s is not None for s in plan.inference.steps)
+
+
+def test_a_damaged_plan_is_refused_by_a_lag_that_is_out_of_range(tmp_path: Path) -> None:
+    plan = cored(16)
+    number = next(step.id for step in plan.inference.steps if step.freed_s is not None)
+    step = plan.inference.steps[number]
+    plan.save(tmp_path / "plan")
+    assert load_plan(tmp_path / "plan").inference == plan.inference
+    found = refused(tmp_path / "plan", set_at("inference", "steps", number, "freed_s", to=step.end_s + 1))
+    assert f"step {number} runs from {step.start_s} s to {step.end_s} s and frees its units at" in found
 
 
 def test_rows_that_are_begun_are_some_that_there_are() -> None:

@@ -45,6 +45,23 @@ def test_letters_stand_where_steps_do() -> None:
     assert activity(line, 8) == ["D.......", "..FFFtcN"]
 
 
+def test_units_that_are_free_before_a_step_ends_do_nothing() -> None:
+    """Two bands of 4 s that free their unit after 2: the chain of both waits for 2 s of the first."""
+    made = schedule(
+        ("free", "tile0", 0.0, 4.0), ("free", "tile0", 2.0, 6.0), ("digital", "digital0", 6.0, 8.0)
+    )
+    first, second, last = made.steps
+    first = replace(first, freed_s=2.0, rows=(0, 1))
+    second = replace(second, freed_s=4.0, rows=(1, 2), after=(0,))
+    line = timeline(replace(made, steps=(first, second, replace(last, after=(1,)))))
+    assert (line.free_s, line.end_s) == ((2.0, 4.0, 8.0), (4.0, 6.0, 8.0))
+    assert activity(line, 8) == ["......DD", "FFFF...."]
+    assert line.busy_s == (2.0, 4.0)
+    assert (line.critical, line.filling) == ((0, 1, 2), (0, 1, 2))
+    assert list(line.waited_for(line.critical)) == [(0, 2.0), (1, 4.0), (2, 2.0)]
+    assert sum(layer.limits_s for layer in layer_bands(line)) == line.makespan_s == 8.0
+
+
 def test_a_step_of_no_length_is_no_work() -> None:
     line = timeline(schedule(("digital", "digital0", 0.0, 0.0), ("free", "tile0", 0.0, 1.0)))
     assert activity(line, 4) == ["....", "FFFF"]

@@ -163,6 +163,29 @@ def test_bounds_of_the_finest_bands_and_the_whole_hold_for_every_cut(
     assert bound * (1 + 1e-12) >= max(sum(t.seconds for t in whole if unit in t.units) for unit in "abc")
 
 
+@given(layers(), st.lists(st.integers(0, 2), min_size=3, max_size=3))
+def test_so_do_they_where_units_are_free_early(
+    chosen: tuple[list[Layer], list[int]], lags: list[int]
+) -> None:
+    """Bands whose copies have as much to do each free their units early, others do not."""
+    chain, bands = chosen
+    first, whole, any_cut = (
+        [_lagging(one, chain, lags) for one in cut(chain, sizes)]
+        for sizes in ([1] * len(chain), [layer[1] for layer in chain], bands)
+    )
+    bound = bounds_of(first, whole)[0].seconds
+    for tasks in (first, whole, any_cut):
+        assert bound <= list_schedule(tasks).makespan_s * (1 + 1e-12)
+        assert bounds_of(tasks)[0].seconds <= list_schedule(tasks).makespan_s * (1 + 1e-12)
+
+
+def _lagging(task: Task, chain: list[Layer], lags: list[int]) -> Task:
+    number = int(task.name.removeprefix("layer"))
+    first, behind = task.rows or (0, 0)
+    even = (behind - first) % chain[number][4] == 0
+    return replace(task, seconds=task.seconds + lags[number], lag=float(lags[number]) if even else 0.0)
+
+
 def test_rows_stream_through_two_layers() -> None:
     """Six rows of 2 s on a, then of 1 s on b: 12 s and the last row of b; cut as a whole it takes 18."""
     chain = [("a", 6, 2, 0, 1), ("b", 6, 1, 0, 1)]

@@ -13,9 +13,11 @@ from ffebm.plan.schedule import Cost, StepKind
 from ffebm.scheduling import list_schedule
 from ffebm.scheduling.bounds import bounds
 from ffebm.scheduling.bounds.net import Net
+from ffebm.scheduling.in_flight import samples_in_flight
 from ffebm.scheduling.kernels.spent import Spent
 from ffebm.scheduling.list_schedule import Task, ordered
 from ffebm.scheduling.memory import offsets
+from tests.scheduling.lagging import lagging_tasks
 
 ALWAYS, NEVER = Spent(-1), Spent(1 << 62)
 KINDS: tuple[StepKind, ...] = ("digital", "update")
@@ -35,6 +37,19 @@ def task_lists(draw: st.DrawFn) -> list[Task]:
             Task(kind, name, tuple(sorted(units)), seconds, tuple(sorted(after)), Cost(), sample=sample)
         )
     return tasks
+
+
+@given(st.integers(0, 10**6), st.integers(1, 3))
+@settings(deadline=None)
+def test_schedules_of_units_that_are_free_early_are_the_same(seed: int, samples: int) -> None:
+    tasks = samples_in_flight(lagging_tasks(random.Random(seed)), samples)
+    found: list[object] = []
+    with pytest.MonkeyPatch.context() as patch:
+        for spent in (NEVER, ALWAYS):
+            patch.setattr(list_schedule, "_SPENT", spent)
+            patch.setattr(bounds, "_SPENT", spent)
+            found.append((ordered(tasks), bounds.bounds_of(tasks, tasks)))
+    assert found[0] == found[1]
 
 
 @given(task_lists())
