@@ -6,10 +6,14 @@ from collections.abc import Callable
 import pytest
 
 from ffebm import Plan
+from ffebm import compile as compile_plan
+from ffebm.hardware.description import Core
 from ffebm.plan.schedule import Schedule
 from ffebm.report.viewers.perfetto import nanoseconds, schedules, trace, transfers, unit_order
 from ffebm.visible import visible
+from tests.machines import round_numbers, seconds, with_tiles
 from tests.report.conftest import Query
+from tests.scheduling.graphs import two_convolutions
 
 Load = Callable[[bytes], Query]
 SLICES = """
@@ -34,6 +38,20 @@ def expected(process: int, schedule: Schedule) -> list[tuple[int, str, int, int,
         for step in schedule.steps
         for unit in step.units
     )
+
+
+def test_a_slice_is_as_long_as_its_unit_is_busy(load_trace: Load) -> None:
+    """Rows of 27.5 s that free their core after 20: slices of one unit follow each other."""
+    machine = with_tiles(round_numbers(16, 64, 64), core=Core(tiles=16, issue=seconds(2.5)))
+    plan = compile_plan(two_convolutions(), hardware=machine, replicas=4)
+    rows = load_trace(trace(plan))(SLICES)
+    lagging = {step.start_s: step for step in plan.inference.steps if step.freed_s is not None}
+    found = [row for row in rows if (row["pid"], row["unit"], row["kind"]) == (1, "core0", "free")]
+    assert len(lagging) > 8
+    for row in found:
+        step = lagging[row["start"] / 1e9]
+        assert (row["length"], step.lag) == (nanoseconds(step.seconds - 7.5), 7.5)
+    assert {row["depth"] for row in rows if row["length"]} == {0}
 
 
 def arguments(ask: Query) -> dict[int, dict[str, object]]:
