@@ -114,8 +114,9 @@ def _measured(
     schedule = inference_of(graph, hardware, settle, tried, most)
     if schedule is None:
         return None
-    leakage = watts(hardware, schedule.units) * schedule.makespan_s
-    return Measured(schedule.makespan_s, schedule.cost.energy + leakage, schedule.busiest_s)
+    power = watts(hardware, schedule.units)
+    joules = schedule.cost.energy + power * schedule.makespan_s
+    return Measured(schedule.makespan_s, joules, schedule.busiest_s, leakage=power)
 
 
 def _by_kernels(node: Node, constants: Mapping[str, Array]) -> Mapping[str, Array]:
@@ -214,7 +215,7 @@ def compile_model(  # noqa: PLR0913 - the public entry point; every option has a
         effort: How long to look for the mapping: most nodes of each search of the solver. How many mappings
             are scheduled follows from it.
         batch: Runs of the model that each schedule has in flight, one after the other as units come free; a
-            training step updates once after all of them. The mapping is that of one run.
+            training step updates once after all of them. The mapping is that which suits so many.
         no_weights: The plan is for cost and schedules alone: it says what a plan with weights says, holds
             none of more than 1,024 elements and nothing of what cells hold, and cannot run.
         mapped: Map the weights of an ONNX file instead of reading them, for less memory: the files may not

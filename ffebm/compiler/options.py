@@ -96,7 +96,17 @@ def goal_of(options: Options) -> Goal:
     limits = (options.max_latency, options.max_energy, options.max_area, options.slowdown)
     seconds, joules, area, slowdown = (math.inf if limit is None else limit for limit in limits)
     replicas = math.inf if options.replicas is None else options.replicas
-    return Goal(options.objective, options.tiles, seconds, joules, area, slowdown, options.effort, replicas)
+    return Goal(
+        options.objective,
+        options.tiles,
+        seconds,
+        joules,
+        area,
+        slowdown,
+        options.effort,
+        replicas,
+        options.batch,
+    )
 
 
 def _check_parts(settings: Settings) -> None:

@@ -106,7 +106,7 @@ class Partition:
         """
         nodes = [replace(node, unit="digital", block=None) for node in graph.nodes]
         alone = replace(graph, nodes=nodes, blocks=[], parts={}, places={}, notes=[])
-        free = Goal(self.goal.objective, effort=self.goal.effort)
+        free = Goal(self.goal.objective, effort=self.goal.effort, runs=self.goal.runs)
         replace(self, goal=free, tell=None, known=None, reasons=False).run(alone, hardware)
         return {node.name: node.group for node in alone.nodes}
 
@@ -476,9 +476,10 @@ def _compared(goal: Goal, best: _Found, whole: _Found | None) -> str:
     if whole is None:
         return "with all groups no mapping was found within the limits"
     unit = {"energy": "J", "edp": "J s"}.get(goal.objective, "s")
-    here, there = (engineering(one.searched.value, unit) for one in (best, whole))
+    here, there = (engineering(goal.value(one.searched.found.measured), unit) for one in (best, whole))
     room = " on less of the tiles" if here == there else ""
-    return f"{goal.objective} {here}{room}, with all groups {there}"
+    runs = f" of {goal.runs:,} runs" if goal.runs > 1 else ""
+    return f"{goal.objective}{runs} {here}{room}, with all groups {there}"
 
 
 def _free(hardware: Hardware, goal: Goal, boxes: Mapping[str, Sequence[Box]]) -> dict[str, int]:

@@ -142,7 +142,9 @@ def _mapping_lines(plan: PlanData) -> Iterator[str]:
     value, priced, solved, bound = (
         engineering(v, unit) for v in (mapping.value, mapping.priced, mapping.solved, mapping.bound)
     )
-    yield f"mapping     for {mapping.objective}: {value} scheduled, {priced} as prices add up"
+    runs = plan.options.batch
+    alone = f" of {runs:,} runs together; one alone" if runs > 1 else ""
+    yield f"mapping     for {mapping.objective}{alone}: {value} scheduled, {priced} as prices add up"
     least = f"at least {bound} (gap {100 * mapping.gap:.2f} %)"
     if priced == solved:
         yield f"  solver    {least}"

@@ -287,10 +287,10 @@ def inference_of(
     if bounded and (most.doubtful or most.objective != "analog"):
         # other objectives look at mappings that have little in common: uncut layers tell most of them apart
         uncut = inference_tasks(graph, hardware, settle, most_bands=1)
-        if least_value(most.objective, uncut, hardware, chains=False) > most.value:
+        if least_value(most.objective, uncut, hardware, chains=False, runs=most.runs) > most.value:
             return None
     tasks = inference_tasks(graph, hardware, settle)
-    if bounded and least_value(most.objective, tasks, hardware) > most.value:
+    if bounded and least_value(most.objective, tasks, hardware, runs=most.runs) > most.value:
         return None
     return timed(flow_of(graph), hardware, tasks, ordered, tried)
 

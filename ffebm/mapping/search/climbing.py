@@ -7,7 +7,7 @@ from itertools import combinations, product
 
 from ffebm.mapping.options import Choosing
 from ffebm.mapping.search.filling import WORTHS, Filling
-from ffebm.mapping.search.goal import SLACK, Goal, value_of
+from ffebm.mapping.search.goal import SLACK, Goal
 from ffebm.mapping.search.trials import Trials, Tried
 from ffebm.plan.mapping import Objective
 
@@ -86,7 +86,7 @@ class Climbing:
 
         Without what has more of what is to be small than a rival, by a bound.
         """
-        least = value_of(self.goal.objective, rival.measured) * (1 + SLACK)
+        least = self.goal.value(rival.measured) * (1 + SLACK)
         for picked in near(base.picked):
             # a mapping with more work on tiles is better however long it takes
             alike = self.goal.objective != "analog" or self.trials.work(picked) <= rival.work

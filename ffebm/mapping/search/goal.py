@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
 from ffebm.mapping.options import Option
@@ -32,6 +32,7 @@ class Goal:
         slowdown: A block that is more than so many times slower on tiles is digital.
         effort: Most nodes of each search of the solver; and most schedules that are tried.
         replicas: Most copies of a weight.
+        runs: Inferences in flight of which time and energy are to be small together; limits are of one.
     """
 
     objective: Objective = "analog"
@@ -42,11 +43,16 @@ class Goal:
     slowdown: float = math.inf
     effort: int = 1000
     replicas: float = math.inf
+    runs: int = 1
 
     @property
     def limited(self) -> bool:
         """Latency, energy or area has a limit."""
         return min(self.seconds, self.joules, self.area) < math.inf
+
+    def value(self, measured: "Measured") -> float:
+        """What is to be small: s, J or J s."""
+        return value_of(self.objective, measured.together(self.runs))
 
 
 @dataclass(frozen=True)
@@ -58,12 +64,25 @@ class Measured:
         joules: Its energy.
         interval: What the busiest unit has to do, seconds.
         area: Of the tiles in use, each of them whole, mm2.
+        leakage: Its power while it lasts, W; in its energy.
     """
 
     seconds: float
     joules: float
     interval: float
     area: float = 0.0
+    leakage: float = 0.0
+
+    def together(self, runs: int) -> "Measured":
+        """Several inferences in flight: each further one adds the work of the busiest unit to the time.
+
+        Shared tiles may make it more: docs/scheduling.md.
+        """
+        if runs == 1:
+            return self
+        seconds = self.seconds + (runs - 1) * self.interval
+        dynamic = runs * (self.joules - self.leakage * self.seconds)
+        return replace(self, seconds=seconds, joules=dynamic + self.leakage * seconds)
 
 
 @dataclass(frozen=True)
@@ -74,11 +93,13 @@ class AtMost:
         objective: What is to be small.
         value: Its figure, s, J or J s.
         doubtful: By its prices it takes more.
+        runs: Inferences in flight that take it together.
     """
 
     objective: Objective
     value: float = math.inf
     doubtful: bool = False
+    runs: int = 1
 
 
 UNBOUNDED = AtMost("latency")

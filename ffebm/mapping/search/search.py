@@ -131,6 +131,9 @@ class Search:
         choice, kept = self._kept(solving)
         within = [found for found in kept if not self.trials.excess(found)]
         if not within:
+            kept = [*kept, *self._least_of_limits()]
+            within = [found for found in kept if not self.trials.excess(found)]
+        if not within:
             raise self._beyond(min(kept, key=lambda found: max(self.trials.excess(found).values())))
         best, tops = self._climbed(within)
         value = value_of(self.goal.objective, best.measured)
@@ -205,7 +208,8 @@ class Search:
         best = min(within, key=self.trials.key, default=None)
         most, waiting = math.inf, 1.0
         if best is not None and self.goal.objective == "analog":
-            most, waiting = best.measured.seconds, WAITING
+            most, waiting = self.goal.value(best.measured), WAITING
+        waiting += self.goal.runs - 1
         hopes = {
             picked: self._hope(picked) for picked in pool if waiting * self.filling.scattered(picked) < most
         }
@@ -214,9 +218,10 @@ class Search:
 
     def _hope(self, picked: tuple[int, ...]) -> float:
         """What a mapping may take of what is to be small, by its prices: layers mostly work side by side."""
-        figures = self.whole.figures(picked)
-        seconds = figures.interval + APART_SHARE * figures.seconds
-        return value_of(self.goal.objective, replace(figures, seconds=seconds))
+        figures, runs = self.whole.figures(picked), self.goal.runs
+        seconds = runs * figures.interval + APART_SHARE * figures.seconds
+        together = replace(figures, seconds=seconds, joules=runs * figures.joules)
+        return value_of(self.goal.objective, together)
 
     def _most(self, picked: tuple[int, ...], best: Tried | None) -> float:
         """What a mapping may take of what is to be small to be better than the best one.
@@ -226,7 +231,7 @@ class Search:
         if best is None or (self.goal.objective == "analog" and self.trials.work(picked) > best.work):
             return math.inf
         smaller = self.trials.room(picked) < self.trials.room(best.picked)
-        least = value_of(self.goal.objective, best.measured)
+        least = self.goal.value(best.measured)
         return least * (1 + SLACK if smaller else 1 - SLACK)
 
     @property
@@ -271,6 +276,25 @@ class Search:
         if self.goal.joules < math.inf:
             packed = [*packed, *solving.packed("energy", Limits())[1]]
         return choice, packed
+
+    def _least_of_limits(self) -> Iterator[Tried]:
+        """What a small graph comes to for time, for energy and for both, as if these were asked for."""
+        limited: dict[Objective, bool] = {
+            "latency": self.goal.seconds < math.inf,
+            "energy": self.goal.joules < math.inf,
+            "edp": max(self.goal.seconds, self.goal.joules) < math.inf,
+        }
+        for objective in (one for one, counts in limited.items() if counts):
+            goal = replace(self.goal, objective=objective, seconds=math.inf, joules=math.inf, runs=1)
+            other = Search(
+                self.graph, self.hardware, self.choosing, goal, self.measure, self.scatter, self.known
+            )
+            if other.tries() is None:
+                continue
+            try:
+                yield other.best().found
+            except UsageError:  # too little area, or none of the solver's choices packs
+                continue
 
     def _climbed(self, kept: Sequence[Tried]) -> tuple[Tried, dict[Objective, Top]]:
         """The best mapping by changes of those that were kept; of a large graph the best of these.

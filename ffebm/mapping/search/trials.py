@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ffebm.mapping.options import Choosing, Option
-from ffebm.mapping.search.goal import FOR_TIME, SLACK, AtMost, Goal, Measure, Measured, value_of
+from ffebm.mapping.search.goal import FOR_TIME, SLACK, AtMost, Goal, Measure, Measured
 from ffebm.mapping.search.known import Schedules
 from ffebm.mapping.solver.program import Criterion
 from ffebm.plan.mapping import Objective
@@ -70,7 +70,7 @@ class Trials:
             doubtful: By its prices it has more.
         """
         if picked not in self.seen:
-            measured = self._measured(picked, AtMost(self.goal.objective, most, doubtful))
+            measured = self._measured(picked, AtMost(self.goal.objective, most, doubtful, self.goal.runs))
             if measured is None:
                 return None
             self.seen[picked] = Tried(picked, measured, self.work(picked), self.scattered)
@@ -83,7 +83,7 @@ class Trials:
         if most.value <= known.above.get((bounded, picked), 0.0):
             return None
         found = known.measured.get(picked)
-        if found is not None and value_of(objective, found) <= most.value * (1 - SLACK):
+        if found is not None and self.goal.value(found) <= most.value * (1 - SLACK):
             return found  # no bound rejects it
         found = self.measure(self.options(picked), most)
         if found is None:
@@ -103,7 +103,7 @@ class Trials:
     def key(self, found: Tried) -> tuple[float, float, float, int]:
         """Smaller is better: what is wanted, then fewer tiles, in fewer pieces."""
         work = -found.work if self.goal.objective == "analog" else 0.0
-        return work, value_of(self.goal.objective, found.measured), *self.room(found.picked)
+        return work, self.goal.value(found.measured), *self.room(found.picked)
 
     def room(self, picked: Sequence[int]) -> tuple[float, int]:
         """Area of the tiles that a mapping takes, parts of them counted as such, mm2; and its pieces."""

@@ -9,7 +9,9 @@ from ffebm.plan.mapping import Objective
 from ffebm.scheduling.list_schedule import Task, chains_behind, work_of_units
 
 
-def least_value(objective: Objective, tasks: list[Task], hardware: Hardware, *, chains: bool = True) -> float:
+def least_value(
+    objective: Objective, tasks: list[Task], hardware: Hardware, *, chains: bool = True, runs: int = 1
+) -> float:
     """What no schedule of some tasks has less of, wherever values lie: s, J or J s.
 
     Far memories only add to time and energy, but that a transfer which passes none of the memories beside
@@ -22,6 +24,7 @@ def least_value(objective: Objective, tasks: list[Task], hardware: Hardware, *, 
         chains: Tasks that wait for each other take their sum. Not so of uncut layers, whose bands may overlap
             in a schedule; what these have to do, and take, is no less in bands. Units of a group may share it
             out otherwise there, where several nodes are done in one step.
+        runs: Inferences in flight that are taken together.
     """
     busy = work_of_units(tasks)
     if not chains:
@@ -31,11 +34,12 @@ def least_value(objective: Objective, tasks: list[Task], hardware: Hardware, *, 
         return interval
     seconds = max(max(chains_behind(tasks), default=0.0), interval) if chains else interval
     if objective in FOR_TIME:
-        return seconds
+        return seconds + (runs - 1) * interval
     billed = math.fsum(task.cost.energy for task in tasks)
     unpaid = math.fsum(task.cost.memory for task in tasks if task.kind == "transfer")
-    joules = billed - unpaid + watts(hardware, frozenset(busy)) * seconds
-    return value_of(objective, Measured(seconds, joules, interval))
+    power = watts(hardware, frozenset(busy))
+    least = Measured(seconds, billed - unpaid + power * seconds, interval, leakage=power)
+    return value_of(objective, least.together(runs))
 
 
 def _however_shared(busy: dict[str, float], hardware: Hardware) -> dict[str, float]:

@@ -440,6 +440,32 @@ def test_of_a_large_graph_bounds_reject_no_mapping_that_is_best(
         assert value_of(objective, best.measured) == pytest.approx(least[1], rel=1e-9)
 
 
+@pytest.mark.parametrize("objective", ["analog", "energy"])
+def test_a_limit_that_another_objective_keeps_is_kept(objective: Objective) -> None:
+    for seed in (2, 9):  # what the solver chooses, without changes of it, takes longer
+        least = search(seed, Goal("latency")).best().found.measured.seconds * (1 + 1e-9)
+        found = search(seed, Goal(objective, seconds=least)).best().found
+        assert found.measured.seconds <= least
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_of_several_runs_the_mapping_that_takes_least_together(
+    large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may take longer alone; limits are of one."""
+    if large:
+        monkeypatch.setitem(TRIES, "latency", 0)
+    longer = 0
+    for seed in (1, 2, 5):
+        one, several = (search(seed, Goal("latency", runs=runs)) for runs in (1, 16))
+        alone, together = (some.best().found.measured for some in (one, several))
+        assert several.goal.value(together) <= several.goal.value(alone) * (1 + 1e-9)
+        limited = search(seed, Goal("latency", seconds=1.05 * alone.seconds, runs=16)).best()
+        assert limited.found.measured.seconds <= 1.05 * alone.seconds
+        longer += together.seconds > alone.seconds * (1 + 1e-9)
+    assert longer > 0
+
+
 def test_what_prices_add_up_to_is_that_of_the_mapping_that_stands() -> None:
     """Beside it the solver's own choice, which is the same where all packs with blocks apart."""
     roomy = ffebm.compile(residual(), objective="latency").mapping
