@@ -34,9 +34,9 @@ MOST_STEPS = 10_000
 had a step: docs/scheduling.md."""
 MOST_TRAINING_STEPS = 2_000
 """Steps of a training step: the page of DenseNet-121, with 8,800 of an inference, stays below 3 MB so."""
-FEW_STEPS = 2_000
+FEW_STEPS = MOST_STEPS
 """Steps of an inference up to which layers are cut twice as finely: VGG-19, whose first images have 224 rows,
-has 1,241 so and is 6 % shorter on `reference`; deep networks have more steps, and layers of few rows."""
+has 1,241 so and is 6 % shorter on `reference`, DenseNet-121 9,904 and 5 %."""
 FEW_TRAINING_STEPS = 4_500
 """The same of a training step: twice the bands shorten VGG-19's by 5 to 10 %, SqueezeNet's on `hermes` by
 10 %, in 1,416 and 3,380 steps, Inception v1's on `isaac` by 31 % in 3,833: docs/scheduling.md."""
