@@ -89,10 +89,16 @@ def test_it_finds_what_is_billed_wrong() -> None:
         check_bill(_on(plan, machine))
 
 
+@pytest.fixture(scope="module")
+def banded_plan() -> Plan:
+    """Layers in bands, of an inference and of a training step."""
+    return compile_plan(skips(), hardware="reference", effort=7000)
+
+
 @pytest.mark.parametrize("kind", ["transfer", "free", "digital", "nudged", "contrast", "digital_backward"])
-def test_it_finds_a_band_that_is_billed_wrong(kind: str) -> None:
+def test_it_finds_a_band_that_is_billed_wrong(kind: str, banded_plan: Plan) -> None:
     """A band that makes one row more, and the next one less, no longer costs what its rows do."""
-    plan = compile_plan(skips(), hardware="reference", effort=7000)
+    plan = banded_plan
     check_bill(plan)
     way = "inference" if kind in {"transfer", "free", "digital"} else "training"
     schedule = getattr(plan, way)
