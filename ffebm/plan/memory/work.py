@@ -42,8 +42,24 @@ class Work(Protocol):
         """What it is done to: the digital nodes that it does, or its name alone."""
 
 
-class Timed(Work, Protocol):
-    """The same with how long it takes."""
+class Timed(Protocol):
+    """A step of a schedule, or what is to be one, with how long it takes."""
+
+    @property
+    def kind(self) -> StepKind:
+        """What is done."""
+
+    @property
+    def name(self) -> str:
+        """To what."""
+
+    @property
+    def rows(self) -> Rows | None:
+        """The band of output rows that it makes or moves; None: all of them."""
+
+    @property
+    def sample(self) -> int:
+        """Which of several samples in flight it works for."""
 
     @property
     def seconds(self) -> float:

@@ -124,12 +124,42 @@ class Timeline(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         """When the units of each step are free, seconds."""
         return tuple(end - self.lags_s[lag] for end, lag in zip(self.end_s, self.lag, strict=True))
 
-    def waited_for(self, chain: Sequence[int]) -> Iterator[tuple[int, float]]:
-        """Steps of a chain, and how long the next one waits for each: to its end, or for its units."""
-        for step, behind in zip(chain, [*chain[1:], None], strict=True):
+    def along_critical(self) -> Iterator[tuple[int, float]]:
+        """Steps of the longest chain, and how long the next one has to wait: for its end, or its units."""
+        for step, behind in zip(self.critical, [*self.critical[1:], None], strict=True):
+            here = self._timed(step)
+            early = behind is not None and waits_for_units(self._timed(behind), here)
+            yield step, here.seconds - (here.lag if early else 0.0)
+
+    def along_filling(self) -> Iterator[tuple[int, float]]:
+        """Steps of the chain without a gap, and how long the next one waits for each."""
+        for step, behind in zip(self.filling, [*self.filling[1:], None], strict=True):
             lag = self.lags_s[self.lag[step]]
             early = lag > 0.0 and behind is not None and self.start_s[behind] < self.end_s[step] - lag / 2
             yield step, self.end_s[step] - self.start_s[step] - (lag if early else 0.0)
+
+    def _timed(self, step: int) -> "_Timed":
+        """One step."""
+        return _Timed(
+            kind=self.kinds[self.kind[step]],
+            name=self.names[self.name[step]],
+            rows=self.bands[self.band[step]],
+            sample=self.sample[step],
+            seconds=self.end_s[step] - self.start_s[step],
+            lag=self.lags_s[self.lag[step]],
+        )
+
+
+@dataclass(frozen=True)
+class _Timed:
+    """A step, as far as it says what waits for it, and how long."""
+
+    kind: StepKind
+    name: str
+    rows: Rows | None
+    sample: int
+    seconds: float
+    lag: float
 
 
 def timeline(schedule: Schedule) -> Timeline:
@@ -194,7 +224,7 @@ def layer_bands(line: Timeline) -> Iterator[LayerBands]:
         if line.kinds[kind] in {"digital", "free"} and not line.sample[step]:
             forward.setdefault(_layer(line, step), []).append(step)
     limits: dict[tuple[bool, str], float] = defaultdict(float)
-    for step, seconds in line.waited_for(line.filling):
+    for step, seconds in line.along_filling():
         limits[_layer(line, step)] += seconds
     for layer, steps in forward.items():
         rows = [line.bands[line.band[step]] for step in steps]

@@ -300,7 +300,7 @@ def _units(view: View, line: Timeline) -> Iterator[RenderableType]:
 
 def _critical(view: View, line: Timeline) -> Iterator[RenderableType]:
     """What the longest chain is made of: by kind, and its longest steps in order."""
-    lengths = dict(line.waited_for(line.critical))
+    lengths = dict(line.along_critical())
     yield Text()
     table = view.table("critical path", "steps", "time", "share")
     chains: dict[str, list[float]] = {}

@@ -58,8 +58,24 @@ def test_units_that_are_free_before_a_step_ends_do_nothing() -> None:
     assert activity(line, 8) == ["......DD", "FFFF...."]
     assert line.busy_s == (2.0, 4.0)
     assert (line.critical, line.filling) == ((0, 1, 2), (0, 1, 2))
-    assert list(line.waited_for(line.critical)) == [(0, 2.0), (1, 4.0), (2, 2.0)]
+    assert list(line.along_critical()) == list(line.along_filling()) == [(0, 2.0), (1, 4.0), (2, 2.0)]
     assert sum(layer.limits_s for layer in layer_bands(line)) == line.makespan_s == 8.0
+
+
+def test_the_longest_chain_waits_for_units_also_where_other_work_has_them() -> None:
+    """The second band might start after 2 s, and starts after 5, when another step is done."""
+    made = schedule(
+        ("free", "tile0", 0.0, 4.0),
+        ("nudged", "tile0", 2.0, 5.0),
+        ("free", "tile0", 5.0, 9.0),
+    )
+    first, other, second = made.steps
+    first = replace(first, freed_s=2.0, rows=(0, 1))
+    second = replace(second, freed_s=7.0, rows=(1, 2), after=(0,))
+    line = timeline(replace(made, steps=(first, other, second)))
+    assert line.critical == (0, 2)
+    assert list(line.along_critical()) == [(0, 2.0), (2, 4.0)]
+    assert list(line.along_filling()) == [(0, 2.0), (1, 3.0), (2, 4.0)]
 
 
 def test_a_step_of_no_length_is_no_work() -> None:
