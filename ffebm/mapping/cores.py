@@ -73,10 +73,10 @@ class Homes:
         """
         if self._core is None:
             return 0.0
-        counts = self._started(products).values()
+        issue, counts = self._core.issue.value, self._started(products).values()
         most = max((sum(held.values()) for held in counts), default=0)
-        ready = most * self._core.issue.value if more else 0.0
-        return max(ready, self._until_read(self._core, most, read))
+        ready = most * issue if more else 0.0
+        return max(ready, *(_until_read(held.values(), issue, read) for held in counts), 0.0)
 
     def rounds(self, products: Sequence[tuple[Bundle, int, bool]], read: float) -> float:
         """How long a read in rounds keeps its cores, seconds; infinite if it cannot be in rounds.
@@ -118,9 +118,23 @@ class Homes:
             held[driven] = max(held.get(driven, 0), vectors * bundle.turns)
         return counts
 
-    @staticmethod
-    def _until_read(core: Core, products: int, read: float) -> float:
-        return (products - 1) * core.issue.value + read if products else 0.0
+
+def _until_read(starts: Iterable[int], issue: float, read: float) -> float:
+    """When the last product of a core is read, seconds.
+
+    The port starts them one after the other. An array starts its next product when it has read the last one;
+    of those with at least n products each the last one is started behind all others, and then has n to read.
+    Where a read takes a whole number of starts, or the other way round, some order takes no longer.
+
+    Args:
+        starts: How often each product is started.
+        issue: Seconds from one start to the next.
+        read: Seconds of one read.
+    """
+    often = sorted(starts, reverse=True)
+    by_port = (sum(often) - 1) * issue + read if any(often) else 0.0
+    by_arrays = (n * issue + count * read for n, count in enumerate(often) if count)
+    return max(by_port, *by_arrays, 0.0)
 
 
 def _first(bundle: Bundle) -> Part:

@@ -1,5 +1,6 @@
 """Tiles in cores: products of a core start one after the other, partial sums of a core stay in it."""
 
+import itertools
 import random
 
 import pytest
@@ -12,7 +13,7 @@ from ffebm import compile as compile_plan
 from ffebm.errors import HardwareError
 from ffebm.hardware.description import Core, Hardware
 from ffebm.mapping.block_cost import BlockCost
-from ffebm.mapping.cores import Occupant, spread
+from ffebm.mapping.cores import Occupant, _until_read, spread
 from ffebm.plan.schedule import Cost, Step
 from ffebm.plan.schema import Options
 from tests.machines import round_numbers, seconds, with_tiles
@@ -47,7 +48,7 @@ def bands(plan: Plan) -> tuple[float, Cost]:
 @pytest.mark.parametrize(
     ("tiles", "issue", "expected"),
     [
-        (4, 1.0, 50.0),  # the tiles are slower: 5 reads of 10 s
+        (4, 1.0, 51.0),  # the tiles are slower: 5 reads of 10 s, of one range 1 s later than of the other
         (4, 20.0, 9 * 20 + 10),  # 5 vectors to each of two ranges of inputs, 20 s apart, and the last read
         (2, 20.0, 4 * 20 + 10),  # a range a core
         (1, 20.0, 4 * 20 + 10),  # a tile a core: each starts its own
@@ -104,7 +105,8 @@ def test_pimcomp_starts_a_product_of_a_core_every_200_ns() -> None:
     step = free(plan)
     assert len(plan.tiles) == 4
     assert step.units[:2] == ("core0", "tile0")
-    assert step.end_s - step.start_s == pytest.approx(max(8 * 0.8e-6, (2 * 8 - 1) * 0.2e-6 + 0.8e-6))
+    # two ranges of inputs in four arrays: 8 reads of each, those of the second begin behind a first one
+    assert step.end_s - step.start_s == pytest.approx(0.2e-6 + 8 * 0.8e-6)
 
 
 CORE = Core(tiles=4, issue=seconds(1.0))
@@ -196,10 +198,52 @@ def test_a_core_may_go_on_a_round_before_its_last_product_is_read() -> None:
     assert (step.seconds, step.lag) == (55.0, 5.0)
 
 
+def test_where_rounds_are_reads_the_last_products_of_one_end_behind_it() -> None:
+    """Two ranges of inputs 1 s apart, five rounds of a read of 10 s: the second range is read 1 s later."""
+    step = free(dense(cored(4, 1.0, count=4), 8, 8))
+    assert (step.seconds, step.lag) == (51.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("starts", "issue", "expected"),
+    [
+        ([5, 5, 5], 1.0, 2 + 5 * 10),  # the third begins 2 s behind the first
+        ([5, 2, 1], 1.0, 5 * 10),  # those with fewer are done before
+        ([2, 5, 5], 1.0, 1 + 5 * 10),
+        ([5, 5, 5], 4.0, 14 * 4 + 10),  # a round of 12 s is longer than a read
+        ([1, 1, 1], 4.0, 2 * 4 + 10),
+        ([0, 0], 4.0, 0.0),
+    ],
+)
+def test_when_the_last_product_is_read(starts: list[int], issue: float, expected: float) -> None:
+    assert _until_read(starts, issue, 10.0) == expected
+
+
+def test_no_order_of_products_reads_the_last_one_sooner() -> None:
+    """All orders of a few products, each started when port and array are free.
+
+    One ends as soon as said, if products start at parts of a read or whole ones.
+    """
+    for starts, issue in itertools.product(
+        [(2, 1), (2, 2), (3, 1), (2, 1, 1), (2, 2, 1)], (1.0, 2.5, 3.0, 5.0, 6.0, 10.0, 20.0)
+    ):
+        products = [number for number, count in enumerate(starts) for _ in range(count)]
+        ends = []
+        for order in set(itertools.permutations(products)):
+            port, array = 0.0, [0.0] * len(starts)
+            for number in order:
+                begin = max(port, array[number])
+                port, array[number] = begin + issue, begin + 10.0
+            ends.append(max(array))
+        least = _until_read(starts, issue, 10.0)
+        assert min(ends) >= least
+        assert min(ends) == least or issue in {3.0, 6.0}
+
+
 @pytest.mark.parametrize(
     ("tiles", "issue"),
     [
-        (4, 1.0),  # two products a round, which is a read: 50 s, by which all counts as read
+        (1, 1.0),  # a product a round, which is a read
         (4, 20.0),  # a round takes 40 s, which is longer than until the last product of all is read
         (2, 20.0),  # the port starts the next product after a read has ended
     ],
