@@ -1,6 +1,7 @@
 """A schedule: steps with times, energies and conversions."""
 
 import math
+from collections.abc import Iterable
 from typing import Literal
 
 import msgspec
@@ -66,6 +67,19 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 StepKind = Literal["transfer", "digital", "free", "nudged", "loss", "digital_backward", "contrast", "update"]
 """`nudged` is one of the two nudged phases; `contrast` makes weight gradients from the nudged states."""
+
+
+def one_after_the_other(bands: Iterable[tuple[float, float]]) -> float:
+    """Seconds from the start of a layer's first band to its end, each starting when its units are free.
+
+    Args:
+        bands: For how many seconds each occupies its units, and how many later it ends.
+    """
+    left = ended = 0.0
+    for busy, lag in bands:
+        left += busy
+        ended = max(ended, left + lag)
+    return ended
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

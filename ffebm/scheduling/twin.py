@@ -26,7 +26,7 @@ from ffebm.mapping.search.goal import UNBOUNDED, AtMost
 from ffebm.plan.mapping import Objective
 from ffebm.plan.memory.dataflow import Dataflow
 from ffebm.plan.memory.memory_plan import Memories
-from ffebm.plan.schedule import Schedule
+from ffebm.plan.schedule import Schedule, Step, one_after_the_other
 from ffebm.plan.schema import Settle
 from ffebm.plan.twin import Batches, DigitalTwin, Total
 from ffebm.scheduling.bands import MOST_STEPS, MOST_TRAINING_BANDS
@@ -451,11 +451,17 @@ def _digital_work(graph: Graph, schedule: Schedule) -> dict[int, tuple[float, fl
 
 def _losing(graph: Graph, ours: Schedule, digital: dict[int, tuple[float, float]]) -> tuple[str, ...]:
     """Blocks whose settling takes more time and more energy than their nodes do digitally."""
-    settling = {block.id: (0.0, 0.0) for block in graph.blocks}
+    bands: dict[int, list[Step]] = {block.id: [] for block in graph.blocks}
     for step in ours.steps:
         if step.kind == "free" and step.block is not None and not step.sample:
-            seconds, joules = settling[step.block]
-            settling[step.block] = seconds + step.end_s - step.start_s, joules + step.cost.energy
+            bands[step.block].append(step)
+    settling = {
+        block: (
+            one_after_the_other((step.free_s - step.start_s, step.lag) for step in steps),
+            math.fsum(step.cost.energy for step in steps),
+        )
+        for block, steps in bands.items()
+    }
     return tuple(
         block.name
         for block in graph.blocks

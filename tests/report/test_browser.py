@@ -15,6 +15,7 @@ from ffebm.report.facts.timeline import layer_bands
 from ffebm.report.page import comparison_page
 from tests.models import Builder
 from tests.report.digits import digits_model
+from tests.scheduling.lagging import four_copies_in_a_core
 
 Open = Callable[..., Page]
 HOSTILE = [
@@ -481,3 +482,14 @@ def test_constants_that_differ_show_their_sources(digits: Plan, show: Open) -> N
     assert "rows x 1 ns, rows = 256: Aayush-Ankit/puma-simulator" in tab.inner_text("#tip")
     tab.focus("#settings tr:has(th:text-is('analog.tiles.tile.read_time')) [data-plan=b]")
     assert "analog.tiles.tile.read_time of B" in tab.inner_text("#tip")
+
+
+def test_what_a_block_takes_is_of_one_run_in_flight(show: Open) -> None:
+    """Beside what its own work takes digitally; eight bands of 2.2 us each start 1.6 us behind another."""
+    plan = four_copies_in_a_core(batch=3)
+    frame = next(f"f{one.id}" for one in facts(plan).frames if one.name == "block0")
+    joules = sum(s.cost.energy for s in plan.inference.steps if s.kind == "free" and not s.sample)
+    tab = show(plan)
+    tab.click("#fit")
+    tab.dispatch_event(f"#graph .item[data-ref={frame}]", "click")
+    assert f"13.4 µs, {quantity(joules, 'J')}" in tab.inner_text("#detail")

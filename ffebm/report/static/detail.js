@@ -155,7 +155,8 @@ class Detail {
   /* What the block's own work would take on digital units, beside what settling takes. */
   digital(name) {
     const facts = this.model.facts, line = facts.inference;
-    const bands = [...line.kind.keys()].filter((at) => line.kinds[line.kind[at]] === "free" && line.names[line.name[at]] === name);
+    const free = (at) => line.kinds[line.kind[at]] === "free" && !line.sample[at];
+    const bands = [...line.kind.keys()].filter((at) => free(at) && line.names[line.name[at]] === name);
     const rows = Object.entries(facts.twin).map(([dtype, twin]) => {
       const [seconds, joules] = twin.blocks[name], loses = twin.losing.includes(name) ? ": better in both" : "";
       return [`Digital, ${dtype}`, `${quantity(seconds, "s")}, ${quantity(joules, "J")}${loses}`];
@@ -163,7 +164,12 @@ class Detail {
     if (!rows.length || !bands.length) return [];
     const together = (of) => bands.reduce((sum, at) => sum + of(at), 0);
     const joules = together((at) => Object.keys(facts.energy_basis).reduce((sum, kind) => sum + line.costs[line.cost[at]][kind], 0));
-    const settles = [quantity(together((at) => line.end_s[at] - line.start_s[at]), "s"), quantity(joules, "J")];
+    let left = 0, ended = 0;
+    for (const at of bands) { // each starts when its units are free
+      ended = Math.max(ended, left + line.end_s[at] - line.start_s[at]);
+      left += line.free_s[at] - line.start_s[at];
+    }
+    const settles = [quantity(ended, "s"), quantity(joules, "J")];
     return [el("h3", {}, `${name} in an inference, here and there`), this.rows(["On tiles", settles.join(", ")], ...rows)];
   }
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ffebm.plan.memory.held import Content
-from ffebm.plan.schedule import Cost
+from ffebm.plan.schedule import Cost, one_after_the_other
 from ffebm.plan.summary import binary, share
 from ffebm.plan.twin import COMPUTED
 from ffebm.report.facts.bill import Bill, Row
@@ -392,7 +392,8 @@ def _here_and_there(view: View) -> Iterator[RenderableType]:
     for name in names:
         seconds, joules = computed.blocks[name]
         bands = free[name]
-        ours = view.marks.seconds(sum(line.end_s[n] - line.start_s[n] for n in bands), ["free"])
+        times = [(line.free_s[n] - line.start_s[n], line.end_s[n] - line.free_s[n]) for n in bands]
+        ours = view.marks.seconds(one_after_the_other(times), ["free"])
         spent = view.marks.joules(sum((line.costs[line.cost[n]] for n in bands), Cost()))
         loses = "both" if name in computed.losing else ""
         table.add_row(name, ours, quantity(seconds, "s"), spent, quantity(joules, "J"), loses)

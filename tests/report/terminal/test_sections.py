@@ -13,6 +13,7 @@ from ffebm.report.facts.facts import facts, quantity
 from ffebm.report.terminal.sections import ROWS, SECTIONS, View
 from ffebm.visible import visible
 from tests.report.conftest import WICKED
+from tests.scheduling.lagging import four_copies_in_a_core
 
 
 def printed(
@@ -150,3 +151,10 @@ def test_the_timeline_takes_the_terminals_width(digits: Plan) -> None:
     for width in (80, 120, 200):
         bars = [line for line in printed(digits, ["time"], width).splitlines() if line.startswith("tile0")]
         assert all(width - 2 <= len(bar) <= width for bar in bars)
+
+
+def test_a_block_lasts_as_long_as_its_bands_one_after_the_other() -> None:
+    """Of one run of several; eight bands of 2.2 us, of which each starts 1.6 us behind the one before."""
+    plan = four_copies_in_a_core(batch=3)
+    row, *_ = cells(printed(plan, ["costs"]), "block, settling")
+    assert row[:3] == ["block0", "13.4", "µs"]
