@@ -122,13 +122,23 @@ class _Reading:
         self.back = self._backwards()
         self.forth, self.cut = self._forwards()
         self.parts = Parts(flow, steps)
-        self.in_place = {step.block for step in steps if self._pulses(step)}
+        self.in_place = {block.id for step in steps for block in self._pulsed(step)}
         self.number = 0
         self.access = Access()
 
-    def _pulses(self, step: Work) -> bool:
-        """An update in place: cells take the states of their block."""
-        return step.kind == "update" and any(self.steps[before].kind == "nudged" for before in step.after)
+    def _pulsed(self, step: Work) -> list[EnergyBlock]:
+        """The blocks whose states cells take: an update in place waits for their nudged phases alone.
+
+        One of a weight that several blocks read waits for these too, beside what makes its gradients.
+        """
+        before = [self.steps[number] for number in step.after]
+        if step.kind != "update" or any(one.kind != "nudged" for one in before):
+            return []
+        return [
+            self.flow.blocks[number]
+            for number in dict.fromkeys(one.block for one in before)
+            if number is not None
+        ]
 
     def _backwards(self) -> list[bool]:
         """Whether each step belongs to the way back of a training step."""
@@ -423,12 +433,10 @@ class _Reading:
         self.collect(step, self._gradients(node.reads))
 
     def _update(self, step: Work) -> None:
-        if self._pulses(step):
-            block = self._block(step)
+        for block in self._pulsed(step):
             states = [self.at(c, layer.value, block) for c in NUDGED for layer in block.layers]
             for place in (*states, *self._inputs(block)):  # of all samples
                 self.access.reads += [held for helds in self.there.get(place, {}).values() for held in helds]
-            return
         for before in step.after:
             source = self.steps[before]
             if source.kind == "contrast":

@@ -31,11 +31,12 @@ from ffebm.scheduling.memory.planned import Remembered, planned, priced, settled
 from ffebm.scheduling.memory.pricing import Pricing
 from ffebm.scheduling.schedules import inference_tasks, training_tasks
 from ffebm.scheduling.streams import Stream
-from tests.machines import joules, rate, round_numbers, with_signs
+from tests.machines import joules, rate, round_numbers, with_signs, with_tiles
 from tests.models import Builder, random_models
 from tests.scheduling.checker import problems
 from tests.scheduling.graphs import activated_first, few_steps, placed, two_convolutions
 from tests.scheduling.memory.replay import faults, over_capacity
+from tests.scheduling.test_schedules import learning
 
 SETTLE = Settle(free_sweeps=4, nudged_sweeps=2)
 ROOM = 10**6
@@ -625,6 +626,51 @@ def test_several_runs_in_flight_replayed(machine: str) -> None:
             states = [b for b in plan.memory.training.buffers if b.content == "minus" and b.name in layers]
             assert {b.sample for b in states} == {0, 1, 2}
             assert all(b.last >= update.id for b in states)
+
+
+def shared_weight() -> ModelProto:
+    """Three layers, two of which have one weight."""
+    b = Builder()
+    shared = b.weight(8, 8, 3, 3)
+    y = b.node("Relu", b.conv(b.input("x", 1, 8, 6, 6), 8, 8))
+    for _ in range(2):
+        y = b.node("Relu", b.node("Conv", y, shared, pads=[1] * 4))
+    return b.model(y)
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+@pytest.mark.parametrize("machine", ["reference", "scratchpads", "pimcomp"])
+def test_the_gradient_of_a_weight_of_several_blocks_replayed(machine: str, runs: int) -> None:
+    """It is added to by the contrasts of both, and stays until its one update."""
+    plan = compile_model(shared_weight(), hardware=machine, settle=SETTLE, replicas=1, batch=runs)
+    check(plan)
+    (weight,) = plan.blocks[1].weights()
+    assert [weight in block.weights() for block in plan.blocks] == [False, True, True]
+    (buffer,) = [b for b in plan.memory.training.buffers if (b.content, b.name) == ("gradient", weight)]
+    contrasts = [s.id for s in plan.training.steps if s.kind == "contrast" and s.block in {1, 2}]
+    assert buffer.first == min(contrasts)
+    assert buffer.last > max(contrasts)
+    assert plan.training.steps[buffer.last].kind == "update"
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+def test_cells_in_place_take_the_states_of_all_blocks_of_their_weight(runs: int) -> None:
+    b = Builder()
+    shared = b.weight(3, 3)
+    y = b.node("Relu", b.node("MatMul", b.input("x", 1, 3), b.weight(3, 3)))
+    for _ in range(2):
+        y = b.node("Relu", b.node("MatMul", y, shared))
+    tile = replace(round_numbers().analog[0].tile, update=learning(None, "differences"))
+    machine = with_tiles(round_numbers(), tile=tile)
+    plan = compile_model(b.model(y), hardware=machine, settle=SETTLE, replicas=1, batch=runs)
+    check(plan)
+    steps, buffers = plan.training.steps, plan.memory.training.buffers
+    (update,) = (s for s in steps if s.kind == "update" and {steps[n].block for n in s.after} == {1, 2})
+    assert {steps[n].kind for n in update.after} == {"nudged"}
+    states = {layer.value for block in plan.blocks[1:3] for layer in block.layers}
+    held = [buffer for buffer in buffers if buffer.content == "minus" and buffer.name in states]
+    assert len(held) == 2 * runs
+    assert all(buffer.last >= update.id for buffer in held)
 
 
 @pytest.mark.parametrize(("bare", "padded"), [("reference", "scratchpads"), ("isaac", "isaac-edram")])
