@@ -134,6 +134,7 @@ class _Growing:
         self.b = Builder(draw(st.integers(0, 1000)))
         self.values: list[tuple[str, Sizes]] = []
         self.read: set[str] = set()
+        self.shared: dict[Sizes, str] = {}
         for index in range(draw(st.integers(1, 2))):
             rank = draw(st.sampled_from(ranks))
             sizes = (CHANNELS, SIDE, SIDE) if rank == 4 else (FEATURES,)
@@ -176,6 +177,23 @@ class _Growing:
         bias = self.b.weight(CHANNELS)
         y = self.b.node("ConvTranspose", x, weight, bias, strides=[stride] * 2, group=group)
         self.add(y, (CHANNELS, (h - 1) * stride + 2, (w - 1) * stride + 2))
+
+    def sharing(self) -> None:
+        """A product or convolution with the one weight of its sizes."""
+        picked = self.pick()
+        assert picked is not None
+        x, sizes = picked
+        n = sizes[0] if len(sizes) == 3 else sizes[-1]
+        kernel = (n, n, 3, 3) if len(sizes) == 3 else (n, n)
+        if kernel not in self.shared:
+            self.shared[kernel] = self.b.weight(*kernel)
+        weight = self.shared[kernel]
+        y = (
+            self.b.node("Conv", x, weight, pads=[1] * 4)
+            if len(sizes) == 3
+            else self.b.node("MatMul", x, weight)
+        )
+        self.add(y, sizes)
 
     def pool(self) -> None:
         picked = self.pick(4)
@@ -281,6 +299,21 @@ def random_models(draw: st.DrawFn, most_nodes: int = 14) -> ModelProto:
         growing.layout,
     ]
     return _grown(growing, kinds, draw(st.integers(2, most_nodes)))
+
+
+@st.composite
+def random_sharing_models(draw: st.DrawFn, most_nodes: int = 14) -> ModelProto:
+    """Products and convolutions of which several have one weight, with activations, sums and poolings."""
+    growing = _Growing(draw, [4, 2])
+    kinds = [
+        growing.sharing,
+        growing.sharing,
+        growing.activation,
+        growing.activation,
+        growing.join,
+        growing.pool,
+    ]
+    return _grown(growing, kinds, draw(st.integers(4, most_nodes)))
 
 
 @st.composite

@@ -32,7 +32,7 @@ from ffebm.scheduling.memory.pricing import Pricing
 from ffebm.scheduling.schedules import inference_tasks, training_tasks
 from ffebm.scheduling.streams import Stream
 from tests.machines import joules, rate, round_numbers, with_signs, with_tiles
-from tests.models import Builder, random_models
+from tests.models import Builder, random_models, random_sharing_models
 from tests.scheduling.checker import problems
 from tests.scheduling.graphs import activated_first, few_steps, placed, two_convolutions
 from tests.scheduling.memory.replay import faults, over_capacity
@@ -113,6 +113,23 @@ SLOW = [HealthCheck.too_slow]
 @settings(max_examples=8, derandomize=True, suppress_health_check=SLOW)
 @given(**cases)
 def test_random_models_replayed(
+    model: ModelProto, near: int, pads: int, block_size: int, copies: int
+) -> None:
+    replayed(model, near, pads, block_size, copies)
+
+
+@settings(max_examples=8, derandomize=True, suppress_health_check=SLOW)
+@given(**cases | {"model": random_sharing_models()})
+def test_random_models_with_shared_weights_replayed(
+    model: ModelProto, near: int, pads: int, block_size: int, copies: int
+) -> None:
+    replayed(model, near, pads, block_size, copies)
+
+
+@pytest.mark.slow
+@settings(max_examples=200, suppress_health_check=SLOW)
+@given(**cases | {"model": random_sharing_models()})
+def test_many_random_models_with_shared_weights_replayed(
     model: ModelProto, near: int, pads: int, block_size: int, copies: int
 ) -> None:
     replayed(model, near, pads, block_size, copies)
