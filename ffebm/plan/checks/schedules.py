@@ -134,7 +134,9 @@ def lag_problems(plan: PlanData) -> Iterator[str]:
     for schedule, step in lagging:
         group = plan.hardware.analog_group(plan.blocks[step.block or 0].group)
         common = [unit for unit in step.units if len(held[unit]) > 1]
-        if group.core is None or schedule is plan.training or common:
+        if schedule is plan.training:
+            yield f"step {step.id} of a training step frees its units before it ends; there none does"
+        elif group.core is None or common:
             yield f"step {step.id} frees its units before it ends; only arrays of one block in cores are free"
         elif step.lag > group.tile.read_seconds * (1 + ROUNDING):
             yield f"step {step.id} frees its units {step.lag} s before it ends, longer than a read"
