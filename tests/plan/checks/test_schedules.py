@@ -147,7 +147,8 @@ def test_arrays_of_several_blocks_and_of_training_are_not_free_early() -> None:
     early = [step.id for step in plan.inference.steps if step.freed_s is not None]
     told = [n for n in lag_problems(training) if "of a training step" in n]
     assert told == [
-        f"step {number} of a training step frees its units before it ends; there none does" for number in early
+        f"step {number} of a training step frees its units before it ends; there none does"
+        for number in early
     ]
 
 
