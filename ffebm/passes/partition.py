@@ -21,11 +21,11 @@ from ffebm.mapping.options import Choosing, Option, Run, choosing_of
 from ffebm.mapping.packing import Box
 from ffebm.mapping.search.goal import BY_PRICE, UNBOUNDED, AtMost, Goal, Measured
 from ffebm.mapping.search.known import Known
-from ffebm.mapping.search.search import Search, Searched
+from ffebm.mapping.search.search import Search, Searched, Top
 from ffebm.mapping.solver.program import BeyondError, gap_of
 from ffebm.mapping.tile_counts import boxes_of, tile_counts, tiles_needed
 from ffebm.passes.placement import Placement
-from ffebm.plan.mapping import MappedBlocks, Objective, PricedOption
+from ffebm.plan.mapping import MappedBlocks, PricedOption
 from ffebm.plan.mapping import Mapping as Mapped
 from ffebm.plan.summary import engineering
 
@@ -159,26 +159,20 @@ class Partition:
         """
         begun = {msgspec.json.encode(one.machine) for one in first}
         known: dict[bytes, list[_Found]] = {}
-
-        def path(objective: Objective) -> None:
-            """Leave off groups as long as the best for an objective gets better."""
-
-            def key(one: _Found) -> tuple[float, float, float, int]:
-                return one.searched.tops[objective].key
-
-            best: _Found | None = None
-            found = [one for one in first if objective in one.searched.tops]
-            while found and (best is None or min(map(key, found)) < key(best)):
-                best = min(found, key=key)
-                found = []
-                for machine in _smaller(graph, best.machine, best.searched.tops[objective].groups):
+        for objective in BY_PRICE:
+            tops = [(one.searched.tops[objective], one) for one in first if objective in one.searched.tops]
+            least: Top | None = None
+            while tops:
+                top, best = min(tops, key=lambda pair: pair[0].key)
+                if least is not None and top.key >= least.key:
+                    break
+                least, tops = top, []
+                for machine in _smaller(graph, best.machine, top.groups):
                     name = msgspec.json.encode(machine)
                     if name not in known and name not in begun:
                         known[name], _ = self._each(graph, hardware, [machine])
-                    found += (one for one in known.get(name, []) if objective in one.searched.tops)
-
-        for objective in BY_PRICE:
-            path(objective)
+                    found = (one for one in known.get(name, ()) if objective in one.searched.tops)
+                    tops += ((one.searched.tops[objective], one) for one in found)
         return [one for found in known.values() for one in found]
 
     def _each(

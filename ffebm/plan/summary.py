@@ -143,8 +143,12 @@ def _mapping_lines(plan: PlanData) -> Iterator[str]:
         engineering(v, unit) for v in (mapping.value, mapping.priced, mapping.solved, mapping.bound)
     )
     runs = plan.options.batch
-    alone = f" of {runs:,} runs together; one alone" if runs > 1 else ""
-    yield f"mapping     for {mapping.objective}{alone}: {value} scheduled, {priced} as prices add up"
+    figures = f"{value} scheduled, {priced} as prices add up"
+    if runs > 1:
+        yield f"mapping     for {mapping.objective} of {runs:,} runs together"
+        yield f"  one run   {figures}"
+    else:
+        yield f"mapping     for {mapping.objective}: {figures}"
     least = f"at least {bound} (gap {100 * mapping.gap:.2f} %)"
     if priced == solved:
         yield f"  solver    {least}"

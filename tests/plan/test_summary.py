@@ -55,3 +55,12 @@ def test_the_bound_is_named_and_the_interval_has_its_unit(plan: Plan) -> None:
     bound = "time 6 s; lower bound 4 s (work of tile7 between heads and tails); ratio 1.500"
     assert bound in " ".join(" ".join(lines).split())
     assert "  interval  500 ms between runs in flight (tile9); 16 samples/s" in lines
+
+
+def test_a_mapping_for_several_runs_says_what_one_takes(plan: Plan) -> None:
+    """On a line of its own, within 80 columns."""
+    (one,) = [line for line in plan.summary().splitlines() if line.startswith("mapping ")]
+    together = replace(plan, options=replace(plan.options, batch=1000)).summary().splitlines()
+    at = together.index("mapping     for analog of 1,000 runs together")
+    assert one == f"mapping     for analog: {together[at + 1].removeprefix('  one run   ')}"
+    assert len(together[at + 1]) <= 80

@@ -6,8 +6,8 @@ from ffebm.plan.memory.held import Rows
 from ffebm.plan.schedule import StepKind
 
 
-class Work(Protocol):
-    """A step of a schedule, or what is to be one: times and units do not count for what it reads."""
+class Banded(Protocol):
+    """What makes or moves a band of rows."""
 
     @property
     def kind(self) -> StepKind:
@@ -16,6 +16,18 @@ class Work(Protocol):
     @property
     def name(self) -> str:
         """To what."""
+
+    @property
+    def rows(self) -> Rows | None:
+        """The band of output rows that it makes or moves; None: all of them."""
+
+    @property
+    def sample(self) -> int:
+        """Which of several samples in flight it works for."""
+
+
+class Work(Banded, Protocol):
+    """A step of a schedule, or what is to be one: times and units do not count for what it reads."""
 
     @property
     def after(self) -> tuple[int, ...]:
@@ -26,14 +38,6 @@ class Work(Protocol):
         """Id of the energy block that it works for, if it is one."""
 
     @property
-    def rows(self) -> Rows | None:
-        """The band of output rows that it makes or moves; None: all of them."""
-
-    @property
-    def sample(self) -> int:
-        """Which of several samples in flight it works for."""
-
-    @property
     def begun(self) -> int:
         """Row behind the last one of which it makes a part, where reads go beyond its own rows; else 0."""
 
@@ -42,24 +46,8 @@ class Work(Protocol):
         """What it is done to: the digital nodes that it does, or its name alone."""
 
 
-class Timed(Protocol):
-    """A step of a schedule, or what is to be one, with how long it takes."""
-
-    @property
-    def kind(self) -> StepKind:
-        """What is done."""
-
-    @property
-    def name(self) -> str:
-        """To what."""
-
-    @property
-    def rows(self) -> Rows | None:
-        """The band of output rows that it makes or moves; None: all of them."""
-
-    @property
-    def sample(self) -> int:
-        """Which of several samples in flight it works for."""
+class Timed(Banded, Protocol):
+    """The same with how long it takes."""
 
     @property
     def seconds(self) -> float:
