@@ -32,11 +32,15 @@ if TYPE_CHECKING:
 
 NEEDED = ("optuna", "arro3.core", "arro3.io")
 """What the extra `explore` installs."""
-FRONT = ("inference_s", "inference_j", "area_mm2")
+BATCHES = (
+    "inference_s and inference_j are of a whole batch; time_per_inference_s and\n"
+    "energy_per_inference_j, what each of its inferences takes, compare batches"
+)
+"""Below a front of several batches."""
 SHOWN = 40
 """Rows of the front that the terminal shows."""
-FEW_COLUMNS = 6
-"""With more knobs and figures their names take several lines, so that 80 columns hold the table."""
+GAP = 2
+"""Blanks between columns, and beside the outer ones."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +141,8 @@ def explore(  # noqa: PLR0913 - a command's options are its arguments
         str | None,
         Option(
             help="Figures whose Pareto front is shown, separated by commas. [default: inference_s, "
-            "inference_j, area_mm2, and the metric]"
+            "inference_j, area_mm2, and the metric; where the batch is varied, inference_s, "
+            "time_per_inference_s, energy_per_inference_j, area_mm2]"
         ),
     ] = None,
     figures: Annotated[
@@ -178,22 +183,31 @@ def explore(  # noqa: PLR0913 - a command's options are its arguments
         sampler=searching.sampler_asked(),
         trials=searching.trials,
         seed=searching.seed or 0,
-        front=_front(front, measured),
+        front=_front(front, knobs, measured),
         metric=measured,
         training=training_of(figures),
     )
     request.check()
     rows = _explored(request, jobs or len(os.sched_getaffinity(0)))
-    print_tables(tables(), _shown(request, rows))
+    console = tables()
+    print_tables(console, _shown(request, rows, console.width))
     out.print(f"table written to {folder / 'table.csv'} and {folder / 'table.parquet'}", markup=False)
     out.print(f"page written to {folder / 'explore.html'}", markup=False)
 
 
-def _front(text: str | None, metric: "Metric | None") -> tuple[str, ...]:
+def _front(text: str | None, knobs: "tuple[Knob, ...]", metric: "Metric | None") -> tuple[str, ...]:
     """What `--front` says."""
+    from ffebm.exploration.figures import FRONT, FRONT_OF_BATCHES
+
     if text is None:
-        return (*FRONT, *([] if metric is None else [metric.figure]))
+        usual = FRONT_OF_BATCHES if _varies_batch(knobs) else FRONT
+        return (*usual, *([] if metric is None else [metric.figure]))
     return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+def _varies_batch(knobs: "tuple[Knob, ...]") -> bool:
+    """Points are batches of several sizes."""
+    return any("batch" in knob.key.split("+") and len(knob.values) > 1 for knob in knobs)
 
 
 def _check_installed() -> None:
@@ -264,8 +278,14 @@ def _explored(request: "Request", jobs: int) -> "list[ExploredPoint]":
     return rows
 
 
-def _shown(request: "Request", rows: "list[ExploredPoint]") -> list[RenderableType]:
-    """The front as a table, best first by its first figure; points with equal figures are one row."""
+def _shown(request: "Request", rows: "list[ExploredPoint]", width: int) -> list[RenderableType]:
+    """The front as a table, best first by its first figure; points with equal figures are one row.
+
+    Args:
+        request: What was asked for.
+        rows: What was found.
+        width: Columns that there are; names that need more take several lines.
+    """
     from ffebm.exploration.figures import FIGURES
     from ffebm.exploration.table import idle_knobs
 
@@ -282,7 +302,8 @@ def _shown(request: "Request", rows: "list[ExploredPoint]") -> list[RenderableTy
     title = f"front: {count} of {len(rows) - len(refused)} points"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("point", no_wrap=True)
-    heading = _in_lines if len(request.knobs) + len(request.front) > FEW_COLUMNS else str
+    names = ["point", *(_short(knob.key) for knob in request.knobs), *request.front]
+    heading = str if sum(len(name) + GAP for name in names) <= width else _in_lines
     for knob in request.knobs:
         table.add_column(heading(_short(knob.key)), overflow="fold")
     for name in request.front:  # no number is parted from its unit
@@ -292,6 +313,8 @@ def _shown(request: "Request", rows: "list[ExploredPoint]") -> list[RenderableTy
         figures = [_figure(row, name) for name in request.front]
         table.add_row(f"{row.number}{f' +{len(others)}' if others else ''}", *knobs, *figures)
     parts: list[RenderableType] = [table]
+    if _varies_batch(request.knobs):
+        parts.append(Text(BATCHES))
     if len(best) > SHOWN:
         parts.append(Text(f"and {len(best) - SHOWN} more in the table"))
     for knob in idle_knobs(request.knobs, rows):

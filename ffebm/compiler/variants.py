@@ -92,7 +92,8 @@ class PricedVariant:
         inference: The schedule of one inference, without its bound.
         training: That of one training step; None where it was not asked for.
         twin: What the machine takes without tiles; None if no digital unit runs some op.
-        samples: Samples of each schedule.
+        runs: Runs of the model that each schedule has in flight, its batch.
+        samples: Samples of each schedule, those of each run times its runs.
         tiles: Tiles in use, a number.
         area: Of what is powered for either schedule, mm2.
         blocks: Energy blocks on tiles, a number.
@@ -104,6 +105,7 @@ class PricedVariant:
     inference: Schedule
     training: Schedule | None
     twin: dict[Total, float] | None
+    runs: int
     samples: int
     tiles: int
     area: float
@@ -181,6 +183,7 @@ class Variants:
             inference=inference,
             training=training if variant.training else None,
             twin=self._twin(graph, variant),
+            runs=wanted.runs,
             samples=batch_of(graph) * wanted.runs,
             tiles=len({place.tile for place in graph.places.values()}),
             area=sum(part.area * part.used for part in powered(hardware, units)),

@@ -30,8 +30,14 @@ class FigureKind(msgspec.Struct, frozen=True, kw_only=True):
 FIGURES: dict[str, FigureKind] = {
     figure.name: figure
     for figure in (
-        FigureKind(name="inference_s", unit="s", meaning="time of one inference"),
-        FigureKind(name="inference_j", unit="J", meaning="energy of one inference"),
+        FigureKind(
+            name="inference_s", unit="s", meaning="time of one inference, or of a whole batch of them"
+        ),
+        FigureKind(
+            name="inference_j", unit="J", meaning="energy of one inference, or of a whole batch of them"
+        ),
+        FigureKind(name="time_per_inference_s", unit="s", meaning="time of a batch over its inferences"),
+        FigureKind(name="energy_per_inference_j", unit="J", meaning="energy of a batch over its inferences"),
         FigureKind(name="interval_s", unit="s", meaning="what a further inference in flight adds"),
         FigureKind(name="training_s", unit="s", meaning="time of one training step"),
         FigureKind(name="training_j", unit="J", meaning="energy of one training step"),
@@ -65,6 +71,13 @@ PARTS = ("inference", "training")
 OF_TRAINING = ("training_s", "training_j", "training_s_ratio", "training_j_ratio", "sample_s", "sample_j")
 """Those of a training step, which may be left out."""
 
+FRONT = ("inference_s", "inference_j", "area_mm2")
+"""Those whose front is shown unless others are asked for."""
+FRONT_OF_BATCHES = ("inference_s", "time_per_inference_s", "energy_per_inference_j", "area_mm2")
+"""The same where the batch is varied: a larger batch takes longer, and may take less of each inference."""
+DIGITS = 12
+"""Of what an inference of a batch takes; sums of seconds and joules are right to some more."""
+
 
 def figures_of(price: PricedVariant) -> dict[str, float | None]:
     """The figures of a price; a ratio is None where the machine has no digital twin."""
@@ -88,6 +101,26 @@ def figures_of(price: PricedVariant) -> dict[str, float | None]:
     for total, value in totals.items():
         digital = twin.get(total)
         found |= {total: value, f"{total}_ratio": value / digital if digital else None}
+    return with_each(found, price.runs)
+
+
+def with_each(figures: Mapping[str, float | None], runs: int) -> dict[str, float | None]:
+    """Figures of a batch, and what each of its inferences takes of them.
+
+    These are rounded to `DIGITS`: sums over batches differ by roundings, by which none is to beat another.
+
+    Args:
+        figures: By name, of all runs together.
+        runs: Of the model in a batch, a number.
+
+    >>> with_each({"inference_s": 8.0, "inference_j": 2.0}, 4)["time_per_inference_s"]
+    2.0
+    """
+    each = {"time_per_inference_s": figures["inference_s"], "energy_per_inference_j": figures["inference_j"]}
+    rounded = {
+        name: None if whole is None else float(f"{whole / runs:.{DIGITS}g}") for name, whole in each.items()
+    }
+    found = {**figures, **rounded}
     return {name: found[name] for name in FIGURES if name in found}
 
 
@@ -114,6 +147,12 @@ def summary_of(price: PricedVariant) -> list[str]:
         interval = f"interval {engineering(schedule.interval_s, 's')} ({schedule.interval_unit or '-'})"
         lines.append(f"{name}: {time}, {interval}")
         lines.append(f"{name}: {_beside_twin(price.twin, f'{name}_j', cost.energy, 'J')}: {told}")
+        if name == "inference" and price.runs > 1:
+            each = [
+                engineering(whole / price.runs, unit)
+                for whole, unit in ((schedule.makespan_s, "s"), (cost.energy, "J"))
+            ]
+            lines.append(f"inference: {price.runs:,} in a batch, {each[0]} and {each[1]} each")
     return lines
 
 

@@ -350,9 +350,16 @@ def _check_same(held: dict[str, Any], asked: ExplorationSetup, path: Path) -> No
         if held.get(name) != wanted[name]:
             raise UsageError(
                 f"it holds an exploration with {_difference(name, held.get(name), wanted[name])}",
-                hint="ask for the same to continue it, or name another folder with -o",
+                hint=f"ask for {_again(name, held.get(name))} to continue it, or name another folder with -o",
                 location=Location(str(path)),
             )
+
+
+def _again(name: str, held: Any) -> str:
+    """What continues an exploration; its front may be what was usual in an earlier version."""
+    if name == "front" and isinstance(held, list):
+        return f"--front {','.join(map(str, held))}"
+    return "the same"
 
 
 def _difference(name: str, held: Any, wanted: Any) -> str:

@@ -96,6 +96,15 @@ class Request:
         left_out = {name for name in MEASURED if name != asked} | set(() if self.training else OF_TRAINING)
         return tuple(name for name in FIGURES if name not in left_out)
 
+    def runs(self, point: Point) -> int:
+        """Runs of the model that each schedule of a point has in flight.
+
+        Raises:
+            UsageError: If there cannot be so many.
+        """
+        batch: Any = settings_of(point).get("batch", self.batch)
+        return checked_batch(batch)
+
     def machine(self, point: Point) -> Hardware:
         """The machine of a point, whose parts may contradict each other.
 
@@ -126,8 +135,7 @@ class Request:
         asked |= {name: settings[name] for name in OPTIONS if name in asked and name in settings}
         settling = msgspec.structs.asdict(self.settle)
         settling |= {name: settings[name] for name in SETTLING if name in settings}
-        batch: Any = settings.get("batch", self.batch)
-        options = msgspec.structs.replace(options_from(asked), batch=checked_batch(batch), passes=passes)
+        options = msgspec.structs.replace(options_from(asked), batch=self.runs(point), passes=passes)
         return Variant(options, checked_settle(_settle(settling)), machine, self.training)
 
     def check(self) -> None:

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
@@ -17,7 +17,7 @@ import msgspec
 from ffebm.collection import collecting_later
 from ffebm.compiler.variants import Variant, Variants
 from ffebm.errors import FfebmError, HardwareError, InternalError, UsageError
-from ffebm.exploration.figures import figures_of, summary_of
+from ffebm.exploration.figures import figures_of, summary_of, with_each
 from ffebm.exploration.ledger import Claim, Entry, ExplorationSetup, Ledger
 from ffebm.exploration.machine import located
 from ffebm.exploration.metric import Metric
@@ -135,7 +135,13 @@ class Exploration:
             raise UsageError(
                 f"none of {len(entries)} points could be compiled; the first one says: {entries[0].refused}"
             )
-        return entries
+        return [self._whole(entry) for entry in entries]
+
+    def _whole(self, entry: Entry) -> Entry:
+        """An entry with the figures that ledgers did not hold before there were any of each inference."""
+        if entry.figures is None:
+            return entry
+        return replace(entry, figures=with_each(entry.figures, self.request.runs(entry.point)))
 
 
 def _plain(metric: Metric | None) -> dict[str, Any] | None:

@@ -79,6 +79,42 @@ def test_the_front_is_a_table_of_80_columns(run: Run, monkeypatch: pytest.Monkey
     ]
 
 
+def test_a_front_of_batches_is_of_each_inference_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all runs together a batch of 8 takes more time and energy than one, and was never shown."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    code, out, err = run("--vary", "batch=1,8")
+    assert (code, err.strip()) == (0, "")
+    lines = out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line.split() for line in lines[2:6]] == [
+        ["time", "energy"],
+        ["_per", "_per"],
+        ["inference", "_inference", "_inference", "area"],
+        ["point", "batch", "_s", "_s", "_j", "_mm2"],
+    ]
+    with open("model.explore/table.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["batch"], row["front"]) for row in rows] == [("1", "true"), ("8", "true")]
+    one, eight = ([float(row[f"inference_{unit}"]) for unit in "sj"] for row in rows)
+    assert all(whole < together < 8 * whole for whole, together in zip(one, eight, strict=True))
+    assert lines[-4:-2] == [
+        "inference_s and inference_j are of a whole batch; time_per_inference_s and",
+        "energy_per_inference_j, what each of its inferences takes, compare batches",
+    ]
+
+
+def test_a_folder_with_the_usual_front_of_an_earlier_version_says_what_continues_it(run: Run) -> None:
+    """Where the batch was varied, its front was that of all runs together."""
+    usual = "inference_s,inference_j,area_mm2"
+    vary = ("--vary", "batch=1,2", "--figures", "inference")
+    code, before, _ = run(*vary, "--front", usual)
+    assert (code, before[:9]) == (0, "front: 1 ")
+    code, out, err = run(*vary)
+    assert (code, out) == (2, "")
+    assert err.endswith(f"hint: ask for --front {usual} to continue it, or name another folder with -o\n")
+    assert run(*vary, "--front", usual)[:2] == (0, before)
+
+
 def test_a_row_says_how_its_plan_is_made_again(run: Run) -> None:
     run(
         "--vary", f"{BITS}=4,6", "--vary", "block_size=1,2", "--vary", "nudged_sweeps=5,20", "--replicas", "1"

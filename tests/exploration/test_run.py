@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -71,6 +72,23 @@ def test_a_folder_from_before_figures_could_be_left_out_goes_on(tmp_path: Path) 
     with pytest.raises(UsageError) as refused:
         explored(request_of(tmp_path, "objective=analog,latency", training=False))
     assert "it holds an exploration with figures inference,training, not inference\n" in str(refused.value)
+
+
+def test_a_folder_from_before_figures_of_each_inference_goes_on(tmp_path: Path) -> None:
+    """What an earlier version wrote has them too, of its own batch; so have points that are done now."""
+    request = request_of(tmp_path, "batch=1,4")
+    wanted = explored(request).entries()
+    journal = tmp_path / "out" / JOURNAL
+    lines = journal.read_text(encoding="utf-8").splitlines(keepends=True)
+    last = next(place for place, line in enumerate(lines) if '"trial_id":1' in line)
+    older = re.sub(r'"(time_per_inference_s|energy_per_inference_j)":[^,}]+,', "", "".join(lines[:last]))
+    assert older != "".join(lines[:last])
+    journal.write_text(older, encoding="utf-8")
+
+    resumed = explored(request)
+    held = [trial.user_attrs["figures"] for trial in trials(tmp_path) if trial.state.name == "COMPLETE"]
+    assert ["time_per_inference_s" in figures for figures in held] == [False, True]
+    assert resumed.entries() == wanted
 
 
 def test_the_journal_is_plain_text_without_locks_left(tmp_path: Path) -> None:
