@@ -2,7 +2,7 @@
 
 The busiest unit bounds the interval of samples. Where copies of weights lie across each other it is not
 reached: a read needs all tiles of its layer at once, and of three layers that share tiles pairwise only one
-works at a time. What can work together is a set of layers of which no two share a unit; each such set is
+works at a time. Plans count cliques of such layers (`ffebm/scheduling/bounds/turns.py`). What can work together is a set of layers of which no two share a unit; each such set is
 given a time, so that every layer has as much as it needs. The shortest sum is the weighted fractional
 chromatic number of the graph of what meets, found from its dual, set by set (Mehrotra and Trick, "A column
 generation approach for graph coloring", INFORMS Journal on Computing 8, 1996). No schedule has a shorter
@@ -20,7 +20,7 @@ import schedule
 from ffebm.mapping.solver.linear_program import LinearProgram
 from ffebm.plan.summary import engineering
 from ffebm.scheduling.in_flight import interval_of, samples_in_flight
-from ffebm.scheduling.list_schedule import Task, ordered
+from ffebm.scheduling.list_schedule import Task, ordered, work_of_units
 from ffebm.scheduling.schedules import inference_tasks
 
 NODES = 100_000
@@ -37,8 +37,8 @@ def turns(tasks: Sequence[Task]) -> float:
     """
     work: dict[frozenset[str], float] = defaultdict(float)
     for task in tasks:
-        if task.seconds and task.units:
-            work[frozenset(task.units)] += task.seconds
+        if task.busy_s and task.units:
+            work[frozenset(task.units)] += task.busy_s
     if not work:
         return 0.0
     most = max(work.values())
@@ -64,11 +64,15 @@ def measured(network: str, machine: str) -> str:
     """A network's line."""
     plan, graph, settle = schedule.placed(schedule.NETWORKS[network](), machine)
     one = inference_tasks(graph, plan.hardware, settle)
-    latency, busiest, least = ordered(one)[0].makespan_s, interval_of(one).seconds, turns(one)
-    usual = latency + (schedule.RUNS - 1) * busiest
+    latency, interval, least = ordered(one)[0].makespan_s, interval_of(one).seconds, turns(one)
+    busiest = max(work_of_units(one).values())
+    usual = latency + (schedule.RUNS - 1) * interval
     several = ordered(samples_in_flight(one, schedule.RUNS))[0].makespan_s
     by_turns = schedule.RUNS * least / usual, (latency + (schedule.RUNS - 1) * least) / usual
-    paces = f"{engineering(busiest, 's')} by the busiest unit, {engineering(least, 's')} by turns"
+    paces = (
+        f"{engineering(busiest, 's')} by the busiest unit, {engineering(interval, 's')} by one clique, "
+        f"{engineering(least, 's')} by turns"
+    )
     return (
         f"{network} on {machine}: {paces}; {schedule.RUNS} samples take {several / usual:.3f} of one and "
         f"further intervals, by turns no less than {by_turns[0]:.3f}, and {by_turns[1]:.3f} at their pace"

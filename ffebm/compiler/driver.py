@@ -46,6 +46,7 @@ from ffebm.plan.mapping import Objective
 from ffebm.plan.plan import Plan
 from ffebm.plan.schema import SCHEMA, Options, PlanNode, Port, Settle, Source, checked_settle
 from ffebm.plan.twin import losing_notes
+from ffebm.scheduling.in_flight import pace_of
 from ffebm.scheduling.memory.planned import Remembered
 from ffebm.scheduling.schedules import batch_of
 from ffebm.scheduling.twin import inference_of, schedules_of, twins_of
@@ -116,7 +117,7 @@ def _measured(
         return None
     power = watts(hardware, schedule.units)
     joules = schedule.cost.energy + power * schedule.makespan_s
-    return Measured(schedule.makespan_s, joules, schedule.busiest_s, leakage=power)
+    return Measured(schedule.makespan_s, joules, pace_of(schedule), leakage=power)
 
 
 def _by_kernels(node: Node, constants: Mapping[str, Array]) -> Mapping[str, Array]:

@@ -144,7 +144,7 @@ def summary_of(price: PricedVariant) -> list[str]:
         kinds = {kind: getattr(cost, kind) for kind in ENERGY_KINDS}
         told = ", ".join(f"{kind} {engineering(joules, 'J')}" for kind, joules in kinds.items() if joules)
         time = _beside_twin(price.twin, f"{name}_s", schedule.makespan_s, "s")
-        interval = f"interval {engineering(schedule.interval_s, 's')} ({schedule.interval_unit or '-'})"
+        interval = f"interval {engineering(schedule.interval_s, 's')} ({schedule.interval_limit or '-'})"
         lines.append(f"{name}: {time}, {interval}")
         lines.append(f"{name}: {_beside_twin(price.twin, f'{name}_j', cost.energy, 'J')}: {told}")
         if name == "inference" and price.runs > 1:

@@ -140,6 +140,15 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return (*self.fused, self.name)
 
 
+def in_turns(unit: str) -> str:
+    """Units that tasks take turns on, as each two of them share one, though none does all of them.
+
+    Args:
+        unit: One of them.
+    """
+    return f"{unit} and units that share its tasks"
+
+
 class Schedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Steps with their times.
 
@@ -153,6 +162,8 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         lower_bound: What that bound is, in words.
         interval_s: At which samples can follow each other, seconds; the makespan if each waits for the last.
         interval_unit: The unit that limits it.
+        interval_turns: Where steps limit it of which each two share a unit, though no unit does all, what
+            they are done to; `interval_unit` is one of those that they share then.
         leakage: What powered units take over the makespan beside their steps, joules.
     """
 
@@ -165,6 +176,7 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     lower_bound: str
     interval_s: float
     interval_unit: str
+    interval_turns: tuple[str, ...] = ()
     leakage: float = 0.0
 
     @property
@@ -186,6 +198,11 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             for step in ending
             for name in step.nodes
         )
+
+    @property
+    def interval_limit(self) -> str:
+        """What limits how fast samples can follow each other, in words."""
+        return in_turns(self.interval_unit) if self.interval_turns else self.interval_unit
 
     @property
     def ratio(self) -> float:

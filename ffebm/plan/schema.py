@@ -22,7 +22,7 @@ from ffebm.plan.schedule import Schedule
 from ffebm.plan.structure import Structure
 from ffebm.plan.twin import DigitalTwin
 
-SCHEMA = 8
+SCHEMA = 9
 """Version of the plan format; another version is refused."""
 
 

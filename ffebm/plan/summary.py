@@ -166,10 +166,11 @@ def _schedule_lines(name: str, schedule: Schedule, plan: PlanData) -> Iterator[s
     yield textwrap.fill(time, 80, initial_indent="  time      ", subsequent_indent=" " * 12)
     rate = plan.batch / schedule.interval_s if schedule.interval_s else 0.0
     between = "between runs in flight" if name == "inference" else "for each further run in the step"
-    yield (
-        f"  interval  {engineering(schedule.interval_s, 's')} {between} ({schedule.interval_unit or '-'}); "
+    pace = (
+        f"{engineering(schedule.interval_s, 's')} {between} ({schedule.interval_limit or '-'}); "
         f"{rate:,.4g} samples/s"
     )
+    yield textwrap.fill(pace, 80, initial_indent="  interval  ", subsequent_indent=" " * 12)
     yield f"  energy    {engineering(cost.energy, 'J')}"
     for first in range(0, len(ENERGY_KINDS), 3):
         kinds = ENERGY_KINDS[first : first + 3]

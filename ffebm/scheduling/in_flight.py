@@ -5,8 +5,9 @@ step of several samples each has phases, contrasts and backward passes of its ow
 once, after the gradients of all, and so after the last read of those weights by anyone. What normalises by
 statistics of the batch joins the samples: none goes on before all are there.
 
-In the long run a further sample takes what the busiest unit has to do for it. Between two joins all samples
-need all units that work there, so there the busiest unit counts, which may be another between the next two.
+In the long run a further sample takes what the busiest unit has to do for it, or tasks of which each two
+share a unit: these take turns, though no unit does all of them. Between two joins all samples need all units
+that work there, so there the busiest unit counts, which may be another between the next two.
 """
 
 from collections.abc import Collection, Sequence
@@ -17,6 +18,8 @@ import numpy.typing as npt
 from msgspec import structs
 
 from ffebm.graph.graph import Graph
+from ffebm.plan.schedule import Schedule
+from ffebm.scheduling.bounds.turns import with_turns
 from ffebm.scheduling.list_schedule import Task, list_schedule, numbered_units
 
 Seconds = npt.NDArray[np.float64]
@@ -30,10 +33,12 @@ class Interval:
     Attributes:
         seconds: What a further sample adds, in the long run.
         unit: The unit that limits it; of several joined parts the one with the most to do where it limits.
+        turns: What takes turns on it and on further units, where no unit alone has that much to do.
     """
 
     seconds: float
     unit: str
+    turns: tuple[str, ...] = ()
 
 
 def joining(graph: Graph) -> frozenset[str]:
@@ -117,7 +122,7 @@ def first_of(tasks: Sequence[Task]) -> list[Task]:
 
 
 def interval_of(tasks: Sequence[Task], joined: Collection[str] = ()) -> Interval:
-    """What each further sample adds at least, in the long run, and the unit that limits it.
+    """What each further sample adds at least, in the long run, and what limits it.
 
     Joins that follow one another are barriers: all that leads to one comes before all that needs it. So the
     times between barriers add up. Of all joins the longest chain of them counts.
@@ -129,17 +134,38 @@ def interval_of(tasks: Sequence[Task], joined: Collection[str] = ()) -> Interval
     numbers, names = numbered_units([task.units for task in tasks])
     if not names:
         return Interval(0.0, "")
+    each = [
+        task.busy_s if not once or _comes_for_each(task) else 0.0
+        for task, once in zip(tasks, _once(tasks), strict=True)
+    ]
+    on, turns = with_turns(numbers, each, len(names))
     barriers = _longest_chain(tasks, joined)
     first, last = _between(tasks, barriers)
-    work: list[list[tuple[int, int, float]]] = [[] for _ in names]
-    for n, (task, once) in enumerate(zip(tasks, _once(tasks), strict=True)):
-        for unit in numbers[n]:
-            seconds = task.busy_s if not once or _comes_for_each(task) else 0.0
+    work: list[list[tuple[int, int, float]]] = [[] for _ in range(len(names) + len(turns))]
+    for n, seconds in enumerate(each):
+        for unit in on[n]:
             work[unit].append((first[n], last[n], seconds))
     most, busiest = _most_inside(work, len(barriers) + 1)
-    seconds, shares = _longest(most, busiest, len(names))
-    unit = max(range(len(names)), key=lambda number: (shares[number], -number))
-    return Interval(seconds, names[unit])
+    interval, shares = _longest(most, busiest, len(work))
+    limits = max(range(len(work)), key=lambda unit: (shares[unit], -unit))
+    if limits < len(names):
+        return Interval(interval, names[limits])
+    taking = dict.fromkeys(
+        task.name for task, seconds, some in zip(tasks, each, on, strict=True) if seconds and limits in some
+    )
+    return Interval(interval, names[turns[limits - len(names)]], tuple(taking))
+
+
+def pace_of(schedule: Schedule) -> float:
+    """What each further inference adds at least, in the long run, seconds: `interval_of`, of steps of one."""
+    numbers, names = numbered_units([step.units for step in schedule.steps])
+    busy = [step.free_s - step.start_s for step in schedule.steps]
+    on, turns = with_turns(numbers, busy, len(names))
+    work = [0.0] * (len(names) + len(turns))
+    for units, seconds in zip(on, busy, strict=True):
+        for unit in units:
+            work[unit] += seconds
+    return max(work, default=0.0)
 
 
 def _longest_chain(tasks: Sequence[Task], joined: Collection[str]) -> list[int]:

@@ -296,7 +296,9 @@ def inference_of(
 
 
 def _following(schedule: Schedule, interval: Interval) -> Schedule:
-    return structs.replace(schedule, interval_s=interval.seconds, interval_unit=interval.unit)
+    return structs.replace(
+        schedule, interval_s=interval.seconds, interval_unit=interval.unit, interval_turns=interval.turns
+    )
 
 
 def _leaking(schedule: Schedule, leakage: float) -> Schedule:

@@ -142,7 +142,7 @@ def test_an_older_plan_is_replaced(plan: Plan, folder: Path) -> None:
 
 def test_an_unknown_version(folder: Path) -> None:
     assert refused(folder, set_at("schema", to=1)) == (
-        "the plan is of version 1; this ffebm reads version 8\n"
+        "the plan is of version 1; this ffebm reads version 9\n"
         "  hint: compile the model again with this version"
     )
 

@@ -55,6 +55,10 @@ def test_the_bound_is_named_and_the_interval_has_its_unit(plan: Plan) -> None:
     bound = "time 6 s; lower bound 4 s (work of tile7 between heads and tails); ratio 1.500"
     assert bound in " ".join(" ".join(lines).split())
     assert "  interval  500 ms between runs in flight (tile9); 16 samples/s" in lines
+    turns = replace(inference, interval_unit="digital9", interval_turns=("x", "y", "z"))
+    lines = replace(plan, inference=turns, batch=8).summary().splitlines()
+    assert "  interval  500 ms between runs in flight (digital9 and units that share its" in lines
+    assert "            tasks); 16 samples/s" in lines
 
 
 def test_a_mapping_for_several_runs_says_what_one_takes(plan: Plan) -> None:

@@ -10,7 +10,14 @@ from ffebm import compile as compile_plan
 from ffebm.plan.schedule import Cost, Schedule, StepKind
 from ffebm.scheduling import twin
 from ffebm.scheduling.bounds.bounds import bounds_of, with_bound
-from ffebm.scheduling.in_flight import first_of, interval_of, samples_in_flight, simulated_interval
+from ffebm.scheduling.in_flight import (
+    Interval,
+    first_of,
+    interval_of,
+    pace_of,
+    samples_in_flight,
+    simulated_interval,
+)
 from ffebm.scheduling.list_schedule import Task, list_schedule
 from tests.models import Builder
 from tests.scheduling.test_exact import random_tasks
@@ -27,6 +34,28 @@ def test_a_further_sample_takes_what_units_are_busy_for() -> None:
     tasks = [band, replace(band, after=(0,), rows=(1, 2))]
     assert interval_of(tasks).seconds == 4.0
     assert list_schedule(samples_in_flight(tasks, 4)).makespan_s == 4 * 4.0 + 3.0
+
+
+def test_what_takes_turns_limits_samples_though_no_unit_does_all_of_it() -> None:
+    """Each unit has 4 s to do; of three tasks that share units pairwise one works at a time."""
+    pairs = {"x": ("a", "b"), "y": ("b", "c"), "z": ("a", "c")}
+    tasks = [replace(task(name, "", 2.0), units=units) for name, units in pairs.items()]
+    aside = task("w", "d", 5.0)
+    found = interval_of([*tasks, aside])
+    assert found == Interval(6.0, "a", ("x", "y", "z"))
+    assert interval_of([*tasks, replace(aside, seconds=7.0)]) == Interval(7.0, "d")
+    assert list_schedule(samples_in_flight(tasks, 4)).makespan_s == 4 * 6.0
+    assert pace_of(list_schedule([*tasks, aside])) == 6.0
+
+
+def test_turns_between_joins() -> None:
+    """Updates come once: what is left of turns is less. Joined samples take 6 s before, 3 s behind."""
+    pairs = {"x": ("a", "b"), "y": ("b", "c"), "z": ("a", "c")}
+    tasks = [replace(task(name, "", 2.0), units=units) for name, units in pairs.items()]
+    tasks += [task("norm", "n", 1.0, 0, 1, 2), task("last", "a", 3.0, 3)]
+    assert interval_of(tasks, {"norm"}) == Interval(9.0, "a", ("x", "y", "z"))
+    once = replace(task("u", "", 9.0, 0, kind="update"), units=("a", "b"), fixed_s=9.0)
+    assert interval_of([*tasks[:3], once]) == Interval(6.0, "a", ("x", "y", "z"))
 
 
 def test_samples_follow_each_other_at_the_pace_of_the_busiest_unit() -> None:
@@ -112,10 +141,11 @@ def test_the_interval_is_never_more_than_a_schedule_adds_in_the_long_run() -> No
         joined = {t.name for t in tasks if rng.random() < 0.2}
         for joins in (frozenset[str](), joined):
             interval = interval_of(tasks, joins)
+            alone = list_schedule(tasks)
+            assert joins or pace_of(alone) == pytest.approx(interval_of(tasks).seconds, rel=1e-12)
             six = samples_in_flight(tasks, 6, joins)
             assert list_schedule(six).makespan_s >= 6 * interval.seconds * (1 - 1e-12)
-            one = list_schedule(tasks).makespan_s
-            assert interval.seconds <= one * (1 + 1e-12)
+            assert interval.seconds <= alone.makespan_s * (1 + 1e-12)
 
 
 def test_the_first_of_several_samples() -> None:

@@ -62,7 +62,8 @@ class Measured:
     Attributes:
         seconds: When it ends.
         joules: Its energy.
-        interval: What the busiest unit has to do, seconds.
+        interval: What a further one in flight adds at least: what the busiest unit has to do, or tasks of
+            which each two share a unit, seconds.
         area: Of the tiles in use, each of them whole, mm2.
         leakage: Its power while it lasts, W; in its energy.
     """
@@ -74,7 +75,7 @@ class Measured:
     leakage: float = 0.0
 
     def together(self, runs: int) -> "Measured":
-        """Several inferences in flight: each further one adds the work of the busiest unit to the time.
+        """Several inferences in flight: each further one adds the interval to the time.
 
         Shared tiles may make it more: docs/scheduling.md.
         """

@@ -176,6 +176,10 @@ def _interval_problems(schedule: Schedule, units: Collection[str]) -> Iterator[s
         yield f"samples follow each other after {interval} s, and one takes {makespan} s"
     if schedule.steps and schedule.interval_unit not in units:
         yield f"unknown unit {schedule.interval_unit!r} limits how fast samples follow each other"
+    done = {name for step in schedule.steps for name in step.nodes}
+    for name in schedule.interval_turns:
+        if name not in done:
+            yield f"{name!r} limits how fast samples follow each other, and no step does anything to it"
 
 
 def number_problems(schedule: Schedule) -> Iterator[str]:

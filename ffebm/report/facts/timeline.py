@@ -74,7 +74,8 @@ class Timeline(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         lower_bound_s: No schedule is shorter, seconds.
         lower_bound: What makes it so long, in words.
         interval_s: At which samples can follow each other, seconds.
-        interval_unit: The unit that limits it.
+        interval_limit: What limits it, in words.
+        interval_turns: What takes turns on units that it shares, where that limits it.
         ratio: Makespan over lower bound.
         total: Cost of all steps.
         energy: Its joules.
@@ -108,7 +109,8 @@ class Timeline(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     lower_bound_s: float
     lower_bound: str
     interval_s: float
-    interval_unit: str
+    interval_limit: str
+    interval_turns: tuple[str, ...]
     ratio: float
     total: Cost
     energy: float
@@ -210,7 +212,8 @@ def timeline(schedule: Schedule) -> Timeline:
         lower_bound_s=schedule.lower_bound_s,
         lower_bound=schedule.lower_bound,
         interval_s=schedule.interval_s,
-        interval_unit=schedule.interval_unit,
+        interval_limit=schedule.interval_limit,
+        interval_turns=schedule.interval_turns,
         ratio=schedule.ratio,
         total=total,
         energy=total.energy,

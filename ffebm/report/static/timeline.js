@@ -34,7 +34,8 @@ class TimelineView {
     const t = this.t;
     byId("timeline-facts").textContent = `${plural(t.kind.length, "step")}, ${quantity(t.makespan_s, "s")}; lower bound `
       + `${quantity(t.lower_bound_s, "s")} (${t.lower_bound}), ratio ${t.ratio.toFixed(3)}; `
-      + `batch of ${this.model.facts.batch}; a further one takes ${quantity(t.interval_s, "s")} (${t.interval_unit || "-"})`;
+      + `batch of ${this.model.facts.batch}; a further one takes ${quantity(t.interval_s, "s")} (${t.interval_limit || "-"})`
+      + (t.interval_turns.length ? `: ${t.interval_turns.join(", ")} take turns` : "");
   }
 
   draw() {

@@ -216,7 +216,9 @@ def _time(view: View) -> Iterator[RenderableType]:
             f"{line.ratio:.3f} × lower bound {bound} ({line.lower_bound})"
         )
         between = "between runs in flight" if line is view.facts.inference else "for each further run in it"
-        yield Text(f"{interval} {between}, limited by {line.interval_unit or '-'}")
+        yield Text(f"{interval} {between}, limited by {line.interval_limit or '-'}")
+        if line.interval_turns:
+            yield _name(f"no unit does all of that: {', '.join(line.interval_turns)} take turns")
         yield Text()
         yield from _units(view, line)
         yield from _critical(view, line)

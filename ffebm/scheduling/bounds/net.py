@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ffebm.plan.memory.work import waits_for_units
-from ffebm.scheduling.bounds.turns import taking_turns
+from ffebm.plan.schedule import in_turns
+from ffebm.scheduling.bounds.turns import with_turns
 from ffebm.scheduling.list_schedule import Task, numbered_units
 
 ROUNDING = 1e-9
@@ -32,7 +33,7 @@ class Net:
         seconds: How long each takes.
         before: What each waits for.
         units: Numbers of the units of each; units that always work together are one, and so are those of
-            tasks that take turns (`taking_turns`).
+            tasks that take turns (`with_turns`).
         share: What each takes at least in any cut; 0 if that is not known of it alone.
         part_of: The uncut task of each, as a number.
         uncut_s: How long each uncut task takes.
@@ -52,7 +53,9 @@ class Net:
     @classmethod
     def of(cls, tasks: Sequence[Task], uncut: Sequence[Task] = ()) -> "Net":
         """Of tasks. Several that wait for the same several tasks wait for one that takes no time instead."""
-        numbers, names = _with_turns(tasks, *numbered_units([task.units for task in tasks]))
+        numbers, names = numbered_units([task.units for task in tasks])
+        numbers, turns = with_turns(numbers, [task.busy_s for task in tasks], len(names))
+        names += [in_turns(names[unit]) for unit in turns]
         keys: dict[object, int] = {}
         parts = [keys.setdefault(_key(task) if uncut else n, len(keys)) for n, task in enumerate(tasks)]
         cut_s, uncut_s, growing = ([0.0] * len(keys) for _ in range(3))
@@ -155,22 +158,6 @@ class Net:
             head, tail = min(head for _, head, _ in reached), min(tail for _, _, tail in reached)
             jobs.setdefault(unit, []).append((head, work, tail))
         yield from jobs.items()
-
-
-def _with_turns(
-    tasks: Sequence[Task], numbers: Sequence[tuple[int, ...]], names: Sequence[str]
-) -> tuple[list[tuple[int, ...]], list[str]]:
-    """Units of each task with those that tasks take turns on, and names of all."""
-    work: dict[tuple[int, ...], float] = {}
-    for units, task in zip(numbers, tasks, strict=True):
-        work[units] = work.get(units, 0.0) + task.busy_s
-    more = {units: units for units in work}
-    named = [*names]
-    for clique in taking_turns(work):
-        for units in clique:
-            more[units] = (*more[units], len(named))
-        named.append(f"{names[clique[0][0]]} and units that share its tasks")
-    return [more[units] for units in numbers], named
 
 
 def _key(task: Task) -> object:

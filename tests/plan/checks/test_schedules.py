@@ -79,6 +79,7 @@ CHANGES = [
     Change("follow each other after 0 s", whole={"interval_s": 0}),
     Change("follow each other after 4 s", whole={"interval_s": 4}),
     Change("unknown unit 'tile9' limits", whole={"interval_unit": "tile9"}),
+    Change("'y' limits how fast samples follow each other", whole={"interval_turns": ("y",)}),
     Change("interval_s of inf", whole={"interval_s": float("inf")}),
 ]
 
