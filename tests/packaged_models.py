@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from itertools import chain, zip_longest
+from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -107,11 +107,16 @@ def file_ends(count: int) -> Data:
     folders = [Path(sysconfig.get_path("stdlib")), *packages]
     kinds: dict[str, list[Path]] = defaultdict(list)
     for file in sorted(f for folder in folders for f in folder.rglob("*")):
-        if file.is_file() and file.stat().st_size:
-            kinds[file.suffix].append(file)
-    in_turn = chain.from_iterable(zip_longest(*(kinds[kind] for kind in sorted(kinds))))
-    chosen = [file for file in in_turn if file is not None][:count]
+        kinds[file.suffix].append(file)
+    held = (filter(_is_held, kinds[kind]) for kind in sorted(kinds))  # those that are taken are looked at
+    in_turn = chain.from_iterable(zip_longest(*held))
+    chosen = [*islice((file for file in in_turn if file is not None), count)]
     return np.stack([_ends(file.read_bytes()) for file in chosen])
+
+
+def _is_held(file: Path) -> bool:
+    """It is a file with contents."""
+    return file.is_file() and file.stat().st_size > 0
 
 
 def _ends(content: bytes, size: int = 1024) -> Data:

@@ -140,7 +140,7 @@ def test_cells_learn_in_place(remedy: str) -> None:
 @pytest.mark.parametrize("remedy", [None, REMEDIES["transfer"]])
 def test_cells_learn_by_outer_products(pulsed_by: PulsedBy, remedy: Transfer | None) -> None:
     plan = tiny(in_place(remedy, pulsed_by=pulsed_by), 2)
-    training = replace(TRAINING, epochs=20, optimizer="SGD", lr=0.1, beta=0.5, batch=5, accumulate=2)
+    training = replace(TRAINING, epochs=6, optimizer="SGD", lr=0.1, beta=0.5, batch=5, accumulate=2)
     trainer = run(plan, training)
     assert trainer.epochs[-1].loss < 0.8 * trainer.epochs[0].loss
     (matrix, *_) = [w for w in trainer.net.weights().values() if w.shape == (32, 6)]

@@ -1,5 +1,6 @@
 """The bill of a schedule, and the constants that are named behind its figures."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -9,8 +10,14 @@ from onnx import ModelProto
 
 from ffebm import Plan, Settle, load_hardware
 from ffebm import compile as compile_plan
-from ffebm.hardware.description import Capacity, Hardware
-from ffebm.plan.schedule import Schedule
+from ffebm.compiler.variants import Variant, Variants
+from ffebm.graph.energy_block import EnergyBlock, Relaxed
+from ffebm.graph.tensor import Array
+from ffebm.hardware.description import AnalogGroup, Capacity, Hardware
+from ffebm.mapping.circuit.needs import relaxed
+from ffebm.passes import tiling
+from ffebm.plan.schedule import ENERGY_KINDS, Schedule
+from ffebm.plan.schema import Options
 from ffebm.report.facts.bill import bill, energy_basis, time_basis
 from ffebm.scheduling.memory.pricing import pricing_of
 from tests.machines import joules, rate, round_numbers, with_signs
@@ -51,14 +58,21 @@ def compiled(hardware: Hardware) -> Plan:
     return compile_plan(model(), hardware=hardware, block_size=2, settle=SETTLE)
 
 
-def figures(plan: Plan) -> dict[str, dict[str, float]]:
+def priced(variants: Variants, hardware: Hardware, options: Options) -> tuple[Schedule, Schedule]:
+    """The schedules of a plan, which need neither twins nor programs; `test_variants` holds that they are."""
+    price = variants.price(Variant(options, SETTLE, hardware))
+    assert price.training is not None
+    return price.inference, price.training
+
+
+def figures(schedules: tuple[Schedule, Schedule]) -> dict[str, dict[str, float]]:
     """Seconds by kind of step and joules by kind of energy, of an inference and a training step together.
 
     Leakage is counted for a second: how long a schedule takes is a figure of its own.
     """
     seconds: dict[str, float] = {}
-    joules = dict.fromkeys(energy_basis(plan), 0.0)
-    for schedule in (plan.inference, plan.training):
+    joules = dict.fromkeys(ENERGY_KINDS, 0.0)
+    for schedule in schedules:
         for step in schedule.steps:
             seconds[step.kind] = seconds.get(step.kind, 0.0) + step.end_s - step.start_s
         for kind in joules:
@@ -71,6 +85,21 @@ def moved(before: dict[str, float], after: dict[str, float]) -> set[str]:
     return {kind for kind, value in before.items() if abs(after[kind] - value) > 1e-9 * max(value, 1e-30)}
 
 
+@pytest.fixture
+def circuits_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A circuit of the same weights settles once for each group that differs in anything."""
+    known: dict[tuple[str, bytes], Relaxed | None] = {}
+
+    def once(block: EnergyBlock, weights: Mapping[str, Array], group: AnalogGroup) -> Relaxed | None:
+        key = repr(block), msgspec.json.encode(group)
+        if key not in known:
+            known[key] = relaxed(block, weights, group)
+        return known[key]
+
+    monkeypatch.setattr(tiling, "relaxed", once)
+
+
+@pytest.mark.usefixtures("circuits_once")
 @pytest.mark.parametrize("name", with_signs())
 def test_the_constants_behind_a_figure_are_those_that_change_it(name: str) -> None:
     hardware = load_hardware(name)
@@ -78,12 +107,15 @@ def test_the_constants_behind_a_figure_are_those_that_change_it(name: str) -> No
         # a slow port: arrays are over as many cores as help, so that no constant moves them
         hardware = changed(hardware, constant.split("."), 512.0 if constant.endswith(".core.issue") else 1.0)
     plan = compiled(hardware)
-    base, schedules = figures(plan), (plan.inference, plan.training)
+    variants, schedules = Variants(model()), (plan.inference, plan.training)
+    base = figures(schedules)
+    assert base == figures(priced(variants, hardware, plan.options))
     bases = {"seconds": time_basis(plan, *schedules), "joules": energy_basis(plan, *schedules)}
     for constant, _ in hardware.quantities():
         path = constant.split(".")
         # a larger conductance than the devices are measured at is refused
-        found = figures(compiled(changed(hardware, path, 0.73 if path[-1] == "g_max" else 1.37)))
+        other = changed(hardware, path, 0.73 if path[-1] == "g_max" else 1.37)
+        found = figures(priced(variants, other, plan.options))
         for what, basis in bases.items():
             named = {kind for kind in base[what] if constant in basis[kind]}
             kinds = moved(base[what], found[what])

@@ -137,7 +137,8 @@ def saved(plan: Plan, folder: Path) -> ModelProto:
 @pytest.mark.parametrize("name", MODELS)
 def test_annotated_and_unchanged(name: str, tmp_path: Path) -> None:
     source = MODELS[name]()  # type: ignore[no-untyped-call] # an untyped maker of models
-    plan = compile_plan(source, hardware="reference", block_size=2)
+    # how well it is mapped does not count here
+    plan = compile_plan(source, hardware="reference", block_size=2, replicas=1, effort=0)
     model = saved(plan, tmp_path)
     feeds = random_feeds(source)
     for found, wanted in zip(oracle(model, feeds), oracle(source, feeds), strict=True):

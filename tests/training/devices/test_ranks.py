@@ -97,7 +97,7 @@ def test_batch_statistics_are_those_of_the_whole_batch(
     plan, runs = normalised(tmp_path / "net.plan"), {}
     held = np.load(data)
     np.savez(data, x=held["x"][:25], y=held["y"][:25], x_test=held["x"][25:], y_test=held["y"][25:])
-    asked = ("train", plan, "--data", data, *TRAIN, "--gradient", gradient, "--epochs", "3")
+    asked = ("train", plan, "--data", data, *TRAIN, "--gradient", gradient, "--epochs", "1")
     for name, options in {"one": (), "two": ("--devices", "2", SYNC), "own": ("--devices", "2")}.items():
         runs[name] = tmp_path / f"{name}.run"
         code, _, err = run(*asked, *options, "--run", runs[name])
