@@ -1,7 +1,5 @@
 """Serial scheduling as `serial_schedule` has it, compiled."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from ffebm.graph.tensor import Floats
@@ -11,21 +9,19 @@ from ffebm.scheduling.kernels.jit import compiled
 from ffebm.scheduling.kernels.task_arrays import TaskArrays
 
 
-def placed_in_turn(tasks: TaskArrays, keys: Sequence[float]) -> list[float]:
-    """Start of every task, seconds.
+def placed_in_turn(tasks: TaskArrays, keys: Floats) -> Floats:
+    """Start of every task, seconds, [n].
 
     Args:
         tasks: The tasks.
         keys: Of what may be placed next, the least is, [n].
     """
-    room = np.zeros(tasks.n_units + 1, dtype=np.int64)
-    np.cumsum(np.bincount(tasks.units.items, minlength=tasks.n_units), out=room[1:])
-    found: list[float] = _run(
+    found: Floats = _run(
         tasks.seconds,
-        (tasks.units.ends, tasks.units.items, room),
+        (tasks.units.ends, tasks.units.items, tasks.room),
         (tasks.readers.ends, tasks.readers.items, tasks.waits),
-        np.array(keys),
-    ).tolist()
+        np.ascontiguousarray(keys),
+    )
     return found
 
 

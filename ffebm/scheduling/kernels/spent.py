@@ -28,3 +28,7 @@ class Spent:
         self.done += rounds
         self.over = self.over or self.done + self.again * rounds > self.most
         return self.over
+
+    def foresee(self, rounds: int) -> None:
+        """So much is to come."""
+        self.over = self.over or self.done + rounds > self.most

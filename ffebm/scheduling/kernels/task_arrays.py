@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 
 import numpy as np
@@ -55,6 +56,13 @@ class TaskArrays:
     readers: Lists
     waits: Integers
     n_units: int
+
+    @cached_property
+    def room(self) -> Integers:
+        """Where the tasks of each unit begin in a list unit by unit, and where that ends, [n_units + 1]."""
+        found = np.zeros(self.n_units + 1, dtype=np.int64)
+        np.cumsum(np.bincount(self.units.items, minlength=self.n_units), out=found[1:])
+        return found
 
     @classmethod
     def of(

@@ -130,3 +130,12 @@ def test_compiled_loops_take_over_when_plain_ones_have_done_enough() -> None:
 def test_what_comes_again_is_foreseen() -> None:
     spent = Spent(10, again=2)
     assert [spent.is_much(rounds) for rounds in (3, 1, 3, 0)] == [False, False, True, True]
+
+
+def test_what_is_said_to_come_is_foreseen() -> None:
+    spent = Spent(10)
+    spent.is_much(4)
+    spent.foresee(6)
+    assert not spent.is_much(0)
+    spent.foresee(7)
+    assert spent.is_much(0)

@@ -5,7 +5,7 @@ from itertools import combinations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ffebm.scheduling.serial_schedule import serial_starts
+from ffebm.scheduling.order.serial_schedule import serial_starts
 
 
 def test_a_gap_that_is_long_enough_is_filled() -> None:
