@@ -120,7 +120,7 @@ REMEDIES = {"plain": None, "accumulate": Accumulate(), "transfer": Transfer(ever
 @pytest.mark.parametrize("remedy", REMEDIES)
 def test_cells_learn_in_place(remedy: str) -> None:
     plan = tiny(in_place(REMEDIES[remedy]), 1)
-    trainer = run(plan, replace(TRAINING, epochs=20, optimizer="SGD", lr=0.2))
+    trainer = run(plan, replace(TRAINING, epochs=8, optimizer="SGD", lr=0.2))
     assert trainer.epochs[-1].loss < 0.7 * trainer.epochs[0].loss
     weights = trainer.net.weights()
     for name, held in trainer.net.machine.cells().items():
@@ -183,7 +183,9 @@ def test_a_resumed_run_in_place_ends_with_the_same_bits(
     tmp_path: Path, remedy: str, pulsed_by: PulsedBy
 ) -> None:
     plan = tiny(in_place(REMEDIES[remedy], pulsed_by=pulsed_by))
-    training = TRAINING if pulsed_by == "matrix" else replace(TRAINING, optimizer="SGD")
+    training = replace(TRAINING, epochs=3)
+    if pulsed_by != "matrix":
+        training = replace(training, optimizer="SGD")
     whole = run(plan, training, tmp_path / "whole")
     part = Trainer(Executor(plan), samples(), training, tmp_path / "part")
     epochs = part.run()
