@@ -30,17 +30,12 @@ from ffebm.graph.graph import Graph
 from ffebm.plan.schema import Settle
 from ffebm.plan.summary import engineering
 from ffebm.recipes.paper import RECIPES
-from ffebm.scheduling.bands import (
-    FEW_TRAINING_STEPS,
-    MOST_TRAINING_BANDS,
-    MOST_TRAINING_STEPS,
-    SINGLE_ROWS,
-)
+from ffebm.scheduling.bands import MOST_TRAINING_BANDS, MOST_TRAINING_STEPS, SINGLE_ROWS
 from ffebm.scheduling.bounds.bounds import bounds_of
 from ffebm.scheduling.in_flight import interval_of, joining, samples_in_flight
 from ffebm.scheduling.list_schedule import Task, ordered
 from ffebm.scheduling.schedules import TaskLists, inference_tasks, training_tasks
-from ffebm.scheduling.training_bands import FINER
+from ffebm.scheduling.training_bands import FINER, cuts_to_try
 
 MACHINES = ("reference", "isaac", "hermes", "pimcomp")
 RECORD = Path("out/schedule.json")
@@ -244,9 +239,9 @@ def first_cut(
     """Tasks of a training step, as `training_tasks`; by default in the bands that are tried first."""
     bands, steps = most_bands, most_steps or MOST_TRAINING_STEPS
     if not bands:
-        deciding = FINER if joining(graph) else MOST_TRAINING_BANDS
-        fine = TaskLists(graph, hardware, settle).training_steps(deciding) <= FEW_TRAINING_STEPS
-        bands, steps = (FINER, FEW_TRAINING_STEPS) if fine else (MOST_TRAINING_BANDS, steps)
+        joined = bool(joining(graph))
+        few = TaskLists(graph, hardware, settle).training_steps(FINER if joined else MOST_TRAINING_BANDS)
+        bands, steps = cuts_to_try("analog", joined=joined, left=0, finer_steps=few)[0]
     return training_tasks(graph, hardware, settle, most_bands=bands, most_steps=steps)
 
 

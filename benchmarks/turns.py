@@ -2,11 +2,12 @@
 
 The busiest unit bounds the interval of samples. Where copies of weights lie across each other it is not
 reached: a read needs all tiles of its layer at once, and of three layers that share tiles pairwise only one
-works at a time. Plans count cliques of such layers (`ffebm/scheduling/bounds/turns.py`). What can work together
-is a set of layers of which no two share a unit; each such set is given a time, so that every layer has as
-much as it needs. The shortest sum is the weighted fractional chromatic number of the graph of what meets,
-found from its dual, set by set (Mehrotra and Trick, "A column generation approach for graph coloring",
-INFORMS Journal on Computing 8, 1996). No schedule has a shorter
+works at a time. Plans count cliques of such layers (`ffebm/scheduling/bounds/turns.py`).
+
+What can work together is a set of layers of which no two share a unit; each such set is given a time, so that
+every layer has as much as it needs. The shortest sum is the weighted fractional chromatic number of the graph
+of what meets, found from its dual, set by set (Mehrotra and Trick, "A column generation approach for graph
+coloring", INFORMS Journal on Computing 8, 1996). No schedule has a shorter
 interval, whatever its order, interrupted or not.
 
 python benchmarks/turns.py shufflenet:reference bvlc_alexnet:reference

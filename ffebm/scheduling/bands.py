@@ -28,7 +28,7 @@ MOST_BANDS = 32
 16 it takes 24 %: docs/scheduling.md."""
 MOST_TRAINING_BANDS = 8
 """Bands of an item in a training step, where each has up to five further steps on the way back, and buffers
-that live long. SqueezeNet on `reference` takes 6.4 ms so, by 16 bands 5.5, by 32 5.1: docs/scheduling.md."""
+that live long; up to four times as many are tried (`training_bands.py`)."""
 MOST_STEPS = 10_000
 """Steps of an inference: DenseNet-121 by 32 bands a layer would have half as many again if each digital node
 had a step: docs/scheduling.md."""

@@ -3,9 +3,12 @@
 More bands let more layers work at once, which shortens a step. They also keep more values alive at once, of
 which more lie in far memories where near ones are small: these take energy, and their bandwidth keeps units
 busy. So steps of fewer bands are tried too, and the best one is taken with all that memories add.
+
+Where statistics of a batch join samples, layers wait for all rows, and many bands help little.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Generic
@@ -16,7 +19,12 @@ from ffebm.hardware.silicon import watts
 from ffebm.mapping.search.goal import FOR_TIME, Measured, value_of
 from ffebm.plan.mapping import Objective
 from ffebm.plan.summary import engineering
-from ffebm.scheduling.bands import FEW_TRAINING_STEPS, MOST_TRAINING_BANDS, MOST_TRAINING_STEPS
+from ffebm.scheduling.bands import (
+    FEW_TRAINING_STEPS,
+    MOST_STEPS,
+    MOST_TRAINING_BANDS,
+    MOST_TRAINING_STEPS,
+)
 from ffebm.scheduling.in_flight import Interval, first_of, interval_of
 from ffebm.scheduling.list_schedule import Task
 from ffebm.scheduling.memory.planned import Found
@@ -24,8 +32,12 @@ from ffebm.scheduling.memory.planned import Found
 NUMBERS = tuple(MOST_TRAINING_BANDS >> halved for halved in range(MOST_TRAINING_BANDS.bit_length()))
 """Bands of a layer that are tried, most first; 1 is layer by layer."""
 FINER = 2 * MOST_TRAINING_BANDS
-"""Bands of a layer that are tried first where they make few steps, or where latency is asked for and steps
-are left. Compiling takes longer, so the default objective does without where they make many."""
+"""Bands of a layer that are tried where they make few steps, or where latency is asked for and steps are
+left. Compiling takes longer, so the default objective does without where they make many."""
+FINEST = 4 * MOST_TRAINING_BANDS
+"""Bands of a layer that are tried first where nothing joins samples, in as many steps as an inference may
+have: they shorten the steps of ViT-B/16 on `pimcomp` by 23 %, of Inception v1 on `hermes` by 10 %:
+docs/scheduling.md."""
 DIGITS = 9
 """Of a figure that count: sums in another order differ in their last ones."""
 
@@ -52,6 +64,16 @@ class BandedStep(Generic[Found]):
     def streams(self) -> bool:
         """Whether anything is cut."""
         return any(task.rows is not None for task in self.tasks)
+
+    @cached_property
+    def used(self) -> int:
+        """Bands of the layer that has most."""
+        made = {
+            (task.kind, task.name, task.rows)
+            for task in self.tasks
+            if task.rows is not None and task.kind != "transfer"
+        }
+        return max(Counter((kind, name) for kind, name, _ in made).values(), default=1)
 
     @property
     def slowed(self) -> bool:
@@ -113,10 +135,33 @@ def _words(cut: BandedStep[Found]) -> str:
     return f"{bands} {figures}, a further sample {engineering(measured.interval, 's')}"
 
 
+def cuts_to_try(
+    objective: Objective, *, joined: bool, left: int, finer_steps: int, runs: int = 1
+) -> list[tuple[int, int]]:
+    """The cuts of a training step among which an objective chooses, finest first: bands of a layer, steps.
+
+    Args:
+        objective: What is to be small.
+        joined: Something joins the samples.
+        left: Steps that an inference leaves of those of a plan.
+        finer_steps: About how many `FINER` bands would make, or half as many bands where nothing joins
+            samples: up to `FEW_TRAINING_STEPS` all objectives try finer ones.
+        runs: In flight, which have so many steps together.
+    """
+    cuts: list[tuple[int, int]] = []
+    if not joined and MOST_STEPS // runs > FEW_TRAINING_STEPS:
+        cuts.append((FINEST, MOST_STEPS // runs))
+    asked = objective == "latency" and left > MOST_TRAINING_STEPS
+    room = left if asked else FEW_TRAINING_STEPS
+    if asked or finer_steps <= room:
+        cuts.append((FINER, room))
+    return [*cuts, *((bands, MOST_TRAINING_STEPS) for bands in NUMBERS)]
+
+
 def tried_cuts(
-    objective: Objective, cut: Callable[[int, int], BandedStep[Found]], left: int, finer_steps: int
+    objective: Objective, cut: Callable[[int, int], BandedStep[Found]], cuts: Sequence[tuple[int, int]]
 ) -> BandChoice[Found]:
-    """The cuts of a training step among which an objective chooses; what fits in no memory is left out.
+    """The best cut of a training step; what fits in no memory is left out, and what is a cut once more.
 
     Where time is to be small, fewer bands are tried only where far memories make steps longer, and as long as
     that helps: without these memories, what waits for a band has no reason to wait for a higher one (an
@@ -125,31 +170,28 @@ def tried_cuts(
     Args:
         objective: What is to be small.
         cut: Makes a training step whose layers have up to so many bands, in up to so many steps.
-        left: Steps that an inference leaves of those of a plan.
-        finer_steps: About how many `FINER` bands would make, or half as many bands where nothing joins
-            samples: up to `FEW_TRAINING_STEPS` all objectives try finer ones.
+        cuts: What to try, finest first.
 
     Raises:
         ModelError: If that takes more steps than a schedule may have, layer by layer too.
         UsageError: If something fits in no memory, layer by layer too.
     """
-    cuts: list[BandedStep[Found]] = []
-    asked = objective == "latency" and left > MOST_TRAINING_STEPS
-    room = left if asked else FEW_TRAINING_STEPS
-    finer = [(FINER, room)] if asked or finer_steps <= room else []
-    for bands, steps in [*finer, *((bands, MOST_TRAINING_STEPS) for bands in NUMBERS)]:
-        last = cuts[-1] if cuts else None
+    found: list[BandedStep[Found]] = []
+    for bands, steps in cuts:
+        last = found[-1] if found else None
         if last is not None and (not last.streams or (objective in FOR_TIME and not last.slowed)):
             break
+        if last is not None and last.used <= bands and len(last.tasks) <= steps:
+            continue
         try:
-            cuts.append(cut(bands, steps))
+            found.append(cut(bands, steps))
         except (ModelError, UsageError):
-            if bands == NUMBERS[-1] and not cuts:
+            if (bands, steps) == cuts[-1] and not found:
                 raise
             continue
-        if last is not None and objective in FOR_TIME and _as_good(last, cuts[-1], objective):
+        if last is not None and objective in FOR_TIME and _as_good(last, found[-1], objective):
             break
-    return BandChoice(objective, tuple(cuts))
+    return BandChoice(objective, tuple(found))
 
 
 def _as_good(one: BandedStep[Found], other: BandedStep[Found], objective: Objective) -> bool:

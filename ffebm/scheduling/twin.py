@@ -38,7 +38,7 @@ from ffebm.scheduling.list_schedule import Task, filling_chain, ordered
 from ffebm.scheduling.memory.flow_of import flow_of
 from ffebm.scheduling.memory.planned import Fit, Found, Priced, Remembered, planned, priced, settled, timed
 from ffebm.scheduling.schedules import TaskLists, batch_of, inference_tasks
-from ffebm.scheduling.training_bands import FINER, BandChoice, BandedStep, tried_cuts
+from ffebm.scheduling.training_bands import FINER, BandChoice, BandedStep, cuts_to_try, tried_cuts
 
 DTYPES: tuple[DataType, ...] = ("fp32", "bf16", "int8")
 TIMES: tuple[Objective, ...] = ("analog", "latency", "throughput")
@@ -118,9 +118,14 @@ class _Job(Generic[Found]):
             tasks = _in_flight(self.lists.training(self.dtype, bands, steps), self.runs, joined)
             return BandedStep(bands, tasks, self._fitted(flow, tasks), self.hardware, joined)
 
-        left = MOST_STEPS - len(inference.tasks) // self.runs
-        deciding = FINER if joined else MOST_TRAINING_BANDS
-        return tried_cuts(self.objective, cut, left, self.lists.training_steps(deciding))
+        cuts = cuts_to_try(
+            self.objective,
+            joined=bool(joined),
+            left=MOST_STEPS - len(inference.tasks) // self.runs,
+            finer_steps=self.lists.training_steps(FINER if joined else MOST_TRAINING_BANDS),
+            runs=self.runs,
+        )
+        return tried_cuts(self.objective, cut, cuts)
 
     def _fitted(self, flow: Dataflow, tasks: list[Task]) -> Found:
         return self.fit(flow, self.hardware, tasks, ordered, self.dtype)

@@ -19,7 +19,15 @@ from ffebm.scheduling.list_schedule import ordered
 from ffebm.scheduling.memory.flow_of import flow_of
 from ffebm.scheduling.memory.planned import Priced, priced
 from ffebm.scheduling.schedules import training_tasks
-from ffebm.scheduling.training_bands import FINER, NUMBERS, BandChoice, BandedStep, tried_cuts
+from ffebm.scheduling.training_bands import (
+    FINER,
+    FINEST,
+    NUMBERS,
+    BandChoice,
+    BandedStep,
+    cuts_to_try,
+    tried_cuts,
+)
 from ffebm.scheduling.twin import Wanted, priced_schedules, schedules_of, twins_of
 from tests.machines import joules
 from tests.models import Builder
@@ -59,8 +67,12 @@ def cut(room: int, bands: int, steps: int = MOST_TRAINING_STEPS) -> BandedStep[P
     return BandedStep(bands, tasks, found, hardware, joining(graph))
 
 
-def tried(objective: Objective, room: int, left: int = 0, finer_steps: int = MANY) -> BandChoice[Priced]:
-    return tried_cuts(objective, lambda bands, steps: cut(room, bands, steps), left, finer_steps)
+def tried(
+    objective: Objective, room: int, left: int = 0, finer_steps: int = MANY, *, joined: bool = True
+) -> BandChoice[Priced]:
+    """Cuts of the chain, as if samples were joined unless said otherwise."""
+    cuts = cuts_to_try(objective, joined=joined, left=left, finer_steps=finer_steps)
+    return tried_cuts(objective, lambda bands, steps: cut(room, bands, steps), cuts)
 
 
 def figure(objective: Objective) -> Callable[[Measured], float]:
@@ -115,26 +127,46 @@ def test_finer_bands_are_tried_first_where_they_make_few_steps(objective: Object
     assert [one.bands for one in choice.cuts][:2] == [FINER, NUMBERS[0]]
 
 
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_the_finest_bands_are_tried_first_where_nothing_joins_samples(objective: Objective) -> None:
+    """Layers of sixteen rows have no more than sixteen bands: half as many is what comes next."""
+    choice = tried(objective, SMALL, finer_steps=0, joined=False)
+    assert [one.bands for one in choice.cuts][:2] == [FINEST, NUMBERS[0]]
+    assert choice.cuts[0].used == 16
+    found = figure(objective)
+    assert found(choice.best.measured) <= found(tried(objective, SMALL).best.measured) * (1 + 1e-9)
+
+
+def test_runs_in_flight_have_so_many_steps_together() -> None:
+    cuts = [
+        cuts_to_try("analog", joined=joined, left=0, finer_steps=MANY, runs=runs)
+        for joined, runs in ((False, 1), (False, 2), (False, 3), (True, 1))
+    ]
+    usual = [(bands, MOST_TRAINING_STEPS) for bands in NUMBERS]
+    assert cuts == [[(FINEST, MOST_STEPS), *usual], [(FINEST, MOST_STEPS // 2), *usual], usual, usual]
+
+
 def test_what_fits_in_no_memory_is_left_out() -> None:
     def only_whole(bands: int, steps: int) -> BandedStep[Priced]:
         if bands > 1:
             raise UsageError("no room")
         return cut(SMALL, bands, steps)
 
-    assert [one.bands for one in tried_cuts("latency", only_whole, 0, MANY).cuts] == [1]
+    cuts = cuts_to_try("latency", joined=False, left=0, finer_steps=MANY)
+    assert [one.bands for one in tried_cuts("latency", only_whole, cuts).cuts] == [1]
 
     def none(bands: int, steps: int) -> BandedStep[Priced]:
         raise UsageError(f"no room for {bands}")
 
     with pytest.raises(UsageError, match="no room for 1"):
-        tried_cuts("latency", none, 0, MANY)
+        tried_cuts("latency", none, cuts)
 
 
 def test_a_plan_says_what_was_chosen_and_holds_it() -> None:
     hardware = with_near(SMALL)
     found = schedules_of(chain(), hardware, Settle(), objective="energy")
     quick = priced_schedules(chain(), hardware, Settle(), Wanted(objective="energy"))
-    cuts = tried("energy", SMALL, finer_steps=0).best
+    cuts = tried("energy", SMALL, finer_steps=0, joined=False).best
     best = cuts.measured
     assert quick[1] is not None
     assert found.training.makespan_s == quick[1].makespan_s == best.seconds
@@ -142,7 +174,7 @@ def test_a_plan_says_what_was_chosen_and_holds_it() -> None:
     assert found.training.interval_s == best.interval
     (note,) = found.notes
     assert note.startswith(f"training step cut for energy: up to {cuts.bands} bands a layer ")
-    assert note.count("a further sample") == len((FINER, *NUMBERS))
+    assert note.count("a further sample") == len((FINEST, *NUMBERS))
 
 
 def test_the_twin_is_cut_by_the_same_rule() -> None:
