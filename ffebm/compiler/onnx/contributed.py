@@ -119,6 +119,8 @@ def move_inside(model: ModelProto) -> None:
 @cache
 def register() -> None:
     """Tell onnx of our two domains."""
+    import onnx.reference.op_run  # it can be loaded only while no two domains have an op of one name
+
     for op, (signature, attributes) in SIGNATURES.items():
         _register(op, MICROSOFT, *_ports(signature), _attributes(attributes))
     for schema in onnx.defs.get_all_schemas():
