@@ -488,7 +488,7 @@ def test_what_does_not_fit_is_said(example: Example, message: str) -> None:
 
 
 def test_what_folds_constants_can_still_be_loaded() -> None:
-    """onnx's reference evaluator refuses to load where two domains have an op of one name: in a new process."""
+    """In a new process: the reference evaluator refuses to load where two domains have an op of one name."""
     code = "from ffebm.compiler.onnx.contributed import register; register(); import onnx.reference"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
