@@ -27,6 +27,7 @@ from mapping_bound import mapping_bound
 import ffebm
 from ffebm.files.write_file import write_file
 from ffebm.graph.graph import Graph
+from ffebm.plan.schedule import Schedule
 from ffebm.plan.schema import Settle
 from ffebm.plan.summary import engineering
 from ffebm.recipes.paper import RECIPES
@@ -245,6 +246,11 @@ def first_cut(
     return training_tasks(graph, hardware, settle, most_bands=bands, most_steps=steps)
 
 
+def limit(schedule: Schedule) -> str:
+    """What limits how fast runs follow each other: a unit, or turns on one and others."""
+    return f"turns on {schedule.interval_unit}" if schedule.interval_turns else schedule.interval_unit
+
+
 def fullest(plan: ffebm.Plan) -> float:
     """The largest peak of a memory over its bound, in inference and training; 1 where nothing lies in any."""
     uses = (*plan.memory.inference.uses, *plan.memory.training.uses)
@@ -282,13 +288,13 @@ def measured(network: str, machine: str) -> Row:
         mappings=mapping_bound(graph, plan.hardware, settle),
         steps=len(plan.inference.steps),
         interval=plan.inference.interval_s,
-        unit=plan.inference.interval_unit,
+        unit=limit(plan.inference),
         training=plan.training.makespan_s,
         training_near=training.near,
         training_bound=training.bound,
         training_batch=training.batch,
         training_interval=plan.training.interval_s,
-        training_unit=plan.training.interval_unit,
+        training_unit=limit(plan.training),
         tiles=len(plan.tiles),
         memory=fullest(plan),
         cpu=time.process_time() - start,
