@@ -10,7 +10,7 @@ of what meets, found from its dual, set by set (Mehrotra and Trick, "A column ge
 coloring", INFORMS Journal on Computing 8, 1996). No schedule has a shorter
 interval, whatever its order, interrupted or not.
 
-python benchmarks/turns.py shufflenet:reference bvlc_alexnet:reference
+python benchmarks/turns.py shufflenet:reference bvlc_alexnet:reference --batch 8
 """
 
 import argparse
@@ -62,9 +62,10 @@ def turns(tasks: Sequence[Task]) -> float:
         worths.row(dict.fromkeys(some, 1.0), upper=1.0)
 
 
-def measured(network: str, machine: str) -> str:
-    """A network's line."""
-    plan, graph, settle = schedule.placed(schedule.NETWORKS[network](), machine)
+def measured(network: str, machine: str, runs: int) -> str:
+    """A network's line, on the mapping for so many runs in flight."""
+    model, arguments = schedule.NETWORKS[network]()
+    plan, graph, settle = schedule.placed((model, {**arguments, "batch": runs}), machine)
     one = inference_tasks(graph, plan.hardware, settle)
     latency, interval, least = ordered(one)[0].makespan_s, interval_of(one).seconds, turns(one)
     busiest = max(work_of_units(one).values())
@@ -76,7 +77,7 @@ def measured(network: str, machine: str) -> str:
         f"{engineering(least, 's')} by turns"
     )
     return (
-        f"{network} on {machine}: {paces}; {schedule.RUNS} samples take {several / usual:.3f} of one and "
+        f"{network} on {machine}, mapped for {runs}: {paces}; {schedule.RUNS} samples take {several / usual:.3f} of one and "
         f"further intervals, by turns no less than {by_turns[0]:.3f}, and {by_turns[1]:.3f} at their pace"
     )
 
@@ -84,8 +85,11 @@ def measured(network: str, machine: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description="intervals of samples where layers take turns on tiles")
     parser.add_argument("pairs", nargs="+", metavar="NETWORK:MACHINE")
-    for pair in parser.parse_args().pairs:
-        print(measured(*pair.split(":")), flush=True)
+    parser.add_argument("--batch", type=int, default=1, help="runs that the mapping is chosen for")
+    arguments = parser.parse_args()
+    for pair in arguments.pairs:
+        network, machine = pair.split(":")
+        print(measured(network, machine, arguments.batch), flush=True)
 
 
 if __name__ == "__main__":
