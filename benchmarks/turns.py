@@ -78,7 +78,8 @@ def measured(network: str, machine: str, runs: int) -> str:
     )
     return (
         f"{network} on {machine}, mapped for {runs}: {paces}; {schedule.RUNS} samples take "
-        f"{several / usual:.3f} of one and further intervals, by turns no less than {by_turns[0]:.3f}, and {by_turns[1]:.3f} at their pace"
+        f"{several / usual:.3f} of one and further intervals, by turns no less than {by_turns[0]:.3f}, and "
+        f"{by_turns[1]:.3f} at their pace"
     )
 
 
