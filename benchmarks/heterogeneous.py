@@ -26,7 +26,7 @@ NETWORKS: dict[str, Callable[[], Made]] = {**MAPPED, "vgg19": light("vgg19"), "z
 FIGURES: dict[Objective, Callable[[ffebm.Plan], float]] = {
     "analog": lambda plan: plan.inference.makespan_s,
     "latency": lambda plan: plan.inference.makespan_s,
-    "throughput": lambda plan: plan.inference.busiest_s,
+    "throughput": lambda plan: plan.inference.interval_s,
     "energy": lambda plan: plan.inference.cost.energy,
     "edp": lambda plan: plan.inference.makespan_s * plan.inference.cost.energy,
 }

@@ -180,7 +180,7 @@ class Row:
         blocks: All that could be, a number.
         gap: Share by which the solver's choice may be above the best sum of prices.
         cpu: Seconds of a processor that compiling took.
-        busiest: What the busiest unit has to do for one inference, seconds.
+        interval: What a further inference in flight adds at least, seconds.
         work: Multiply-accumulates on tiles.
         revision: That compiled it.
     """
@@ -198,13 +198,13 @@ class Row:
     blocks: int
     gap: float
     cpu: float
-    busiest: float
+    interval: float
     work: int
     revision: str
 
     def figure(self, objective: str) -> float:
         """What an objective makes small: s, J or J s."""
-        figures = {"energy": self.joules, "edp": self.seconds * self.joules, "throughput": self.busiest}
+        figures = {"energy": self.joules, "edp": self.seconds * self.joules, "throughput": self.interval}
         return figures.get(objective, self.seconds)
 
     def text(self) -> str:
@@ -261,7 +261,7 @@ def measured(network: str, made: Made, hardware: ffebm.Hardware, objective: Obje
         blocks=len(choices),
         gap=plan.mapping.gap if plan.mapping else 0.0,
         cpu=cpu,
-        busiest=plan.inference.busiest_s,
+        interval=plan.inference.interval_s,
         work=sum(node.macs for node in plan.nodes if node.unit != "digital"),
         revision=revision(),
     )

@@ -22,7 +22,7 @@ from ffebm.mapping.digital_cost import DigitalWork
 from ffebm.plan.memory.work import waits_for_units
 from ffebm.plan.schedule import Cost, Schedule, Step, StepKind
 from ffebm.scheduling.kernels.spent import Spent
-from ffebm.scheduling.order.local_search import Placing, searched
+from ffebm.scheduling.order.local_search import GAIN, Placing, searched
 from ffebm.scheduling.order.serial_schedule import serial_starts
 
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 LONGEST_CHAIN = "longest chain"
 """Name of the bound that the critical path is."""
-GAIN = 1e-9
-"""Part of a makespan that counts as a difference: sums in another order differ in their last digits."""
 MOST_IN_TURN = 10_000
 """Tasks up to which each is placed for itself too, those of one sample: looking for gaps takes longer than in
 proportion."""

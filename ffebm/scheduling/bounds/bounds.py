@@ -23,7 +23,8 @@ from dataclasses import dataclass
 from msgspec import structs
 
 from ffebm.plan.schedule import Schedule
-from ffebm.scheduling.bounds.net import ROUNDING, Job, Net, Reached
+from ffebm.scheduling.bounds.net import Job, Net, Reached
+from ffebm.scheduling.bounds.turns import ROUNDING
 from ffebm.scheduling.bounds.unit_queue import UnitQueue
 from ffebm.scheduling.kernels.spent import Spent
 from ffebm.scheduling.list_schedule import LONGEST_CHAIN, Task, work_of_units

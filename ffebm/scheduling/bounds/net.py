@@ -6,11 +6,9 @@ from dataclasses import dataclass
 
 from ffebm.plan.memory.work import waits_for_units
 from ffebm.plan.schedule import in_turns
-from ffebm.scheduling.bounds.turns import with_turns
+from ffebm.scheduling.bounds.turns import ROUNDING, with_turns
 from ffebm.scheduling.list_schedule import Task, numbered_units
 
-ROUNDING = 1e-9
-"""Part of a time that is no difference: sums in another order differ in their last digits."""
 Job = tuple[float, float, float]
 """Head, work and tail of what one unit has to do, seconds."""
 Reached = tuple[int, float, float]

@@ -12,7 +12,7 @@ MOST_SETS = 256
 MOST_CLIQUES = 4
 """Cliques that are kept, those with most to do first."""
 ROUNDING = 1e-9
-"""Part of a sum that is no difference: in another order its last digits differ."""
+"""Part of a time that is no difference: sums in another order differ in their last digits."""
 
 UnitSet = tuple[int, ...]
 

@@ -140,7 +140,7 @@ def test_neighbours_in_a_chain_do_not_wait_for_one_tile(monkeypatch: pytest.Monk
 
     def figure(objective: Objective, plan: ffebm.Plan) -> float:
         one = plan.inference
-        return value_of(objective, Measured(one.makespan_s, one.cost.energy, one.busiest_s))
+        return value_of(objective, Measured(one.makespan_s, one.cost.energy, one.interval_s))
 
     plans = made()
     for objective, again in made(("analog", "latency")).items():
@@ -183,7 +183,7 @@ def lost(seeds: range) -> list[tuple[int, Objective, Objective, float]]:
 
 
 def test_no_objective_loses_what_it_makes_small_to_the_mapping_of_another_one() -> None:
-    assert lost(range(3)) == []
+    assert lost(range(4)) == []
 
 
 @pytest.mark.parametrize("seed", [9, 21])
@@ -489,10 +489,6 @@ def test_what_prices_add_up_to_is_that_of_the_mapping_that_stands() -> None:
     assert sum(option.seconds for option in taken) <= scarce.priced
 
 
-FOUND_DIGITAL = {("heterogeneous", "latency", whole) for whole in (0, 1, 3)}
-"""What is all digital with any limit, and takes long to find."""
-
-
 @pytest.mark.parametrize("hardware", ["reference", "heterogeneous"])
 @pytest.mark.parametrize("objective", ["analog", "latency"])
 def test_a_limit_of_area_counts_whole_tiles(objective: Objective, hardware: str) -> None:
@@ -500,8 +496,6 @@ def test_a_limit_of_area_counts_whole_tiles(objective: Objective, hardware: str)
     machine = ffebm.load_hardware(hardware)
     one = max(group.area.value for group in machine.analog)
     for tiles, whole in ((0.9, 0), (1, 1), (2.5, 2), (3, 3)):
-        if (hardware, objective, whole) in FOUND_DIGITAL:
-            continue
         most = tiles * one
         plan = ffebm.compile(residual(), hardware=machine, objective=objective, max_area=most)
         used = {tile.id for tile, _ in plan.pieces()}
