@@ -30,7 +30,7 @@ def row(mapping: Any, objective: str, seconds: float, joules: float, work: int =
         blocks=2,
         gap=gap,
         cpu=0.0,
-        busiest=seconds / 2,
+        interval=seconds / 2,
         work=work,
         revision="abcdef0",
     )
