@@ -25,7 +25,7 @@ from msgspec import structs
 from ffebm.plan.schedule import Schedule
 from ffebm.scheduling.bounds.net import Job, Net, Reached
 from ffebm.scheduling.bounds.turns import ROUNDING
-from ffebm.scheduling.bounds.unit_queue import UnitQueue
+from ffebm.scheduling.bounds.unit_queue import Done, UnitQueue
 from ffebm.scheduling.kernels.spent import Spent
 from ffebm.scheduling.list_schedule import LONGEST_CHAIN, Task, work_of_units
 
@@ -38,8 +38,6 @@ VISITS = 50_000
 BUSIEST = 32
 """Units whose queues raise heads, those with most to do first. With 4 the bounds of Inception v2 and
 DenseNet-121 on `reference` are 2 % lower: docs/scheduling.md."""
-MOST_BITS = 1 << 29
-"""Bits that these may take, one for each task and each task of a unit: 64 MiB."""
 MOST_PLAIN = 20_000
 """Tasks whose heads a process raises by plain loops: that takes about as long as loading the compiled ones,
 which are quicker by ten times."""
@@ -135,7 +133,7 @@ def _heads(net: Net, raised: bool) -> list[float]:
         dominators = _dominators(net.before)
         wide = [index for index, before in enumerate(net.before) if len(before) > 1]
         barriers = set(sorted(wide, key=lambda index: -len(net.before[index]))[:BARRIERS])
-        shares = _busiest(net)
+        chains, shares = _heads(net, raised=False), _busiest(net)
         if _SPENT.is_much(len(net.before)):
             from ffebm.scheduling.kernels.heads import Raising, raised_heads
 
@@ -143,9 +141,9 @@ def _heads(net: Net, raised: bool) -> list[float]:
                 (net.seconds, net.before, net.units),
                 net.share,
                 (net.part_of, net.uncut_s, net.cut_s),
-                Raising(sorted(barriers), dominators, shares, VISITS, 1 + ROUNDING),
+                Raising(sorted(barriers), dominators, shares, chains, VISITS, 1 + ROUNDING),
             )
-        queues = [UnitQueue(share) for share in shares]
+        queues = [UnitQueue(share, chains) for share in shares]
     visits = VISITS
     heads: list[float] = []
     seconds = net.seconds
@@ -154,10 +152,11 @@ def _heads(net: Net, raised: bool) -> list[float]:
         for n in before:
             ready = heads[n] + seconds[n]
             head = ready if ready > head else head
-        done = [queue.before(before) for queue in queues]
-        for leading, until, _, between in done:
-            start = until + between
-            head = start if leading and start > head else head
+        done: list[Done] = []
+        for queue in queues:
+            done.append(queue.before(before, head))
+            start = done[-1].start
+            head = start if done[-1].tasks and start > head else head
         if index in barriers and visits > 0:
             reached = _leading_to(net, index, dominators[index], heads)
             visits -= len(reached)
@@ -170,19 +169,15 @@ def _heads(net: Net, raised: bool) -> list[float]:
 
 def _busiest(net: Net) -> list[list[float]]:
     """What the units with most to do, which heads are raised by, have to do for each task, seconds."""
-    work, tasks = [0.0] * len(net.names), [0] * len(net.names)
+    work = [0.0] * len(net.names)
     for units, share in zip(net.units, net.share, strict=True):
         for unit in units:
             work[unit] += share
-            tasks[unit] += 1
-    found: list[list[float]] = []
-    bits = 0
-    for unit in sorted(range(len(work)), key=lambda number: -work[number])[:BUSIEST]:
-        bits += tasks[unit] * len(net.seconds)
-        if bits <= MOST_BITS:
-            shares = zip(net.units, net.share, strict=True)
-            found.append([share if unit in units else 0.0 for units, share in shares])
-    return found
+    busiest = sorted((number for number, some in enumerate(work) if some), key=lambda number: -work[number])
+    return [
+        [share if unit in units else 0.0 for units, share in zip(net.units, net.share, strict=True)]
+        for unit in busiest[:BUSIEST]
+    ]
 
 
 def _leading_to(net: Net, index: int, stop: int, heads: list[float]) -> list[Reached]:

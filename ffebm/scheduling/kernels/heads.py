@@ -14,10 +14,17 @@ from ffebm.scheduling.kernels.task_arrays import Lists
 
 WORD = 62
 """Tasks of a busy unit in one number, whose sign is left alone."""
-Queues = tuple[Floats, Integers, Integers, Integers, Integers]
+MOST_WORDS = 1 << 24
+"""Such numbers that are kept at most: 128 MiB. Heads of what comes then are raised by chains and barriers."""
+Queues = tuple[Floats, Integers, Integers, Integers]
 """Of busy units what each has to do for each task, [units, n], where a task stands among its own or -1,
-[units, n], its own tasks, [units, n], where its words begin, [units + 1], and of each task the words of all,
-[n, words]."""
+[units, n], its own tasks, [units, n], and how many words these take, [units]."""
+Done = tuple[Floats, Integers, Integers, int]
+"""Of one unit what it must have done before each task: no earlier than when, and the least time between its
+end and the task, seconds, [n, 2]; where the words begin in which these tasks are bits, or 0, [n]; the words
+of all units, and how many of them are in use."""
+UnitTasks = tuple[Integers, Floats, Floats]
+"""Tasks of one busy unit in the order of their bits, what it has to do for each task, and heads."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,7 @@ class Raising:
         barriers: Tasks whose heads are raised by what all units do.
         dominators: Of each task the last one on all paths to it, or -1, [n].
         shares: What each busy unit has to do for each task at least, seconds, [busy units, n].
+        chains: How long the longest chain is that leads to each task, seconds, [n].
         visits: Tasks that raising at barriers may visit.
         rounding: Times a bound that is no difference.
     """
@@ -35,6 +43,7 @@ class Raising:
     barriers: Sequence[int]
     dominators: Sequence[int]
     shares: Sequence[Sequence[float]]
+    chains: Sequence[float]
     visits: int
     rounding: float
 
@@ -74,7 +83,7 @@ def raised_heads(
             _floats(cut_s)[of_group],
         ),
         at,
-        _queues(_floats(raising.shares).reshape(len(raising.shares), len(seconds))),
+        _queues(_floats(raising.shares).reshape(len(raising.shares), len(seconds)), _floats(raising.chains)),
         (1 + int(on.items.max(initial=-1)), raising.visits, raising.rounding),
     ).tolist()
     return found
@@ -84,16 +93,17 @@ def _floats(values: Sequence[float] | Sequence[Sequence[float]]) -> Floats:
     return np.array(values, np.float64)
 
 
-def _queues(shares: Floats) -> Queues:
-    """Of what busy units have to do."""
+def _queues(shares: Floats, chains: Floats) -> Queues:
+    """Of what busy units have to do, and the longest chains to it."""
     place, own = np.full(shares.shape, -1), np.full(shares.shape, -1)
-    words = np.zeros(len(shares) + 1, np.int64)
+    words = np.zeros(len(shares), np.int64)
     for unit, share in enumerate(shares):
         tasks = np.flatnonzero(share > 0)
+        tasks = tasks[np.argsort(chains[tasks], kind="stable")]
         place[unit, tasks] = np.arange(len(tasks))
         own[unit, : len(tasks)] = tasks
-        words[unit + 1] = words[unit] - (-len(tasks) // WORD)
-    return shares, place, own, words, np.zeros((shares.shape[1], int(words[-1])), np.int64)
+        words[unit] = -(-len(tasks) // WORD)
+    return shares, place, own, words
 
 
 @compiled
@@ -117,19 +127,22 @@ def _run(
     """
     seconds, ends, items, _ = links
     n_units, visits, rounding = limits
-    n, n_queues = len(seconds), len(queues[0])
+    n, n_queues, words = len(seconds), len(queues[0]), queues[3]
     heads, between, seen = np.empty(n), np.zeros(n), np.full(n, -1)
-    states = np.zeros((n_queues, n, 4))  # until, since, between, and 1 if the unit has anything to do before
+    states = np.zeros((n_queues, n, 2))  # until, between
+    # where the words of each task begin: the same for those before which the same is done; 0: nothing
+    at_words, bits, used = np.zeros((n_queues, n), np.int64), np.zeros(1 << 10, np.int64), 1
     for index in range(n):
         earlier = items[ends[index] : ends[index + 1]]
         head = -np.inf if len(earlier) else 0.0
         for other in earlier:
             head = max(head, heads[other] + seconds[other])
         for queue in range(n_queues):
-            state = states[queue]
-            _before(index, earlier, queue, queues, state, heads)
-            if state[index, 3]:
-                head = max(head, state[index, 0] + state[index, 2])
+            bits = _with_room(bits, used + 2 * words[queue])
+            known = heads, head
+            used = _before(index, earlier, queue, queues, (states[queue], at_words[queue], bits, used), known)
+            if at_words[queue, index]:
+                head = max(head, states[queue, index, 0] + states[queue, index, 1])
         if at[index] and visits > 0:
             reached = reached_from(links, index, seen, between)
             visits -= len(reached)
@@ -137,49 +150,129 @@ def _run(
             head = most_of_a_unit(times, reached, work, groups, (n_units, rounding), head)
         heads[index] = head
         for queue in range(n_queues):
-            _add(index, queue, queues, states[queue], head, seconds[index])
+            bits = _with_room(bits, used + 2 * words[queue])
+            done = states[queue], at_words[queue], bits, used
+            used = _add(index, queue, queues, done, head, seconds[index])
     return heads
 
 
 @compiled
-def _before(index: int, earlier: Integers, queue: int, queues: Queues, state: Floats, heads: Floats) -> None:
-    """What a unit must have done before a task that waits for earlier ones: `UnitQueue.before`."""
-    share, _, own, words, bits = queues
-    begin, end = words[queue], words[queue + 1]
+def _with_room(bits: Integers, wanted: int) -> Integers:
+    """Words, more of them if so many are wanted and may be kept."""
+    if wanted <= len(bits) or len(bits) >= MOST_WORDS:
+        return bits
+    more = np.zeros(2 * max(len(bits), wanted), np.int64)
+    more[: len(bits)] = bits
+    return more
+
+
+@compiled
+def _before(
+    index: int, earlier: Integers, queue: int, queues: Queues, done: Done, known: tuple[Floats, float]
+) -> int:
+    """What a unit must have done before a task that waits for earlier ones: `UnitQueue.before`.
+
+    Args:
+        index: The task.
+        earlier: The tasks it waits for.
+        queue: The unit.
+        queues: What busy units have to do.
+        done: What it must have done before each task so far; that of the task is written here.
+        known: Heads of earlier tasks, and what is known of its own.
+
+    Returns:
+        How many words are in use.
+    """
+    share, _, own, words = queues
+    state, at_words, bits, used = done
+    heads, head = known
     base = -1
     for other in earlier:
-        if state[other, 3] and (base < 0 or state[other, 0] > state[base, 0]):
+        if at_words[other] and (base < 0 or state[other, 0] > state[base, 0]):
             base = other
     if base < 0:
-        return
-    state[index] = state[base]
-    bits[index, begin:end] = bits[base, begin:end]
+        return used
+    state[index], at_words[index] = state[base], at_words[base]
+    first, count = at_words[base], words[queue]
+    if used + count > len(bits):
+        at_words[index] = 0
+        return used
+    together = bits[used : used + count]
+    together[:] = bits[first : first + count]
     for other in earlier:
-        if other != base and state[other, 3]:
-            bits[index, begin:end] |= bits[other, begin:end]
-            state[index, 2] = min(state[index, 2], state[other, 2])
-    since = state[base, 1]
-    for word in range(end - 1, begin - 1, -1):
-        new = bits[index, word] & ~bits[base, word]
+        place = at_words[other]
+        if place:
+            state[index, 1] = min(state[index, 1], state[other, 1])
+            together |= bits[place : place + count]
+    more = _summed(together, bits[first : first + count], state[base, 0], (own[queue], share[queue], heads))
+    if more > state[base, 0]:
+        at_words[index], used = used, used + count
+    if more + state[index, 1] > head:
+        more = _until(together, (own[queue], share[queue], heads))
+    state[index, 0] = more
+    return used
+
+
+@compiled
+def _summed(bits: Integers, others: Integers, until: float, tasks: UnitTasks) -> float:
+    """When a unit has done some of its tasks at the latest that `_until` may find: others, then the rest.
+
+    Args:
+        bits: Its tasks.
+        others: Some of them.
+        until: The same of these, seconds.
+        tasks: Of the unit.
+    """
+    own, share, heads = tasks
+    latest, work = until, 0.0
+    for word in range(len(bits) - 1, -1, -1):
+        new = bits[word] & ~others[word]
         bit = WORD - 1
         while new:
             if (new >> bit) & 1:
                 new ^= 1 << bit
-                task = own[queue, (word - begin) * WORD + bit]
-                state[index, 0] += share[queue, task] if heads[task] >= since else 0.0
+                task = own[word * WORD + bit]
+                latest, work = max(latest, heads[task]), work + share[task]
             bit -= 1
+    return latest + work
 
 
 @compiled
-def _add(index: int, queue: int, queues: Queues, state: Floats, head: float, seconds: float) -> None:
-    """The next task: `UnitQueue.add`."""
-    share, places, _, words, bits = queues
-    place = places[queue, index]
+def _until(bits: Integers, tasks: UnitTasks) -> float:
+    """When a unit has done some of its tasks at the earliest: `UnitQueue._until`."""
+    own, share, heads = tasks
+    until, work, since = 0.0, 0.0, np.inf
+    for word in range(len(bits) - 1, -1, -1):
+        left = bits[word]
+        bit = WORD - 1
+        while left:
+            if (left >> bit) & 1:
+                left ^= 1 << bit
+                task = own[word * WORD + bit]
+                work, since = work + share[task], min(since, heads[task])
+                until = max(until, since + work)
+            bit -= 1
+    return until
+
+
+@compiled
+def _add(index: int, queue: int, queues: Queues, done: Done, head: float, seconds: float) -> int:
+    """The next task: `UnitQueue.add`. Returns how many words are in use."""
+    share, places, _, words = queues
+    state, at_words, bits, used = done
+    place, count = places[queue, index], words[queue]
     if place < 0:
-        if state[index, 3]:
-            state[index, 2] += seconds
-        return
-    if not (state[index, 3] and head <= state[index, 0]):
-        state[index, 1] = head
-    state[index, 0], state[index, 2], state[index, 3] = head + share[queue, index], 0.0, 1.0
-    bits[index, words[queue] + place // WORD] |= 1 << (place % WORD)
+        if at_words[index]:
+            state[index, 1] += seconds
+        return used
+    first = at_words[index]
+    state[index, 0], state[index, 1], at_words[index] = head + share[queue, index], 0.0, 0
+    if used + count > len(bits):
+        return used
+    if first:
+        bits[used : used + count] = bits[first : first + count]
+    else:
+        bits[used : used + count] = 0
+    bits[used + place // WORD] |= 1 << (place % WORD)
+    at_words[index] = used
+    return used + int(count)

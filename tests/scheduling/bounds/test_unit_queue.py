@@ -8,26 +8,47 @@ from tests.scheduling.exact import shortest
 
 def test_what_leads_to_a_task_along_two_ways_is_done_once() -> None:
     """0 and 1 on the unit, 2 and 3 elsewhere for 4 s and 5 s after both, 4 after these."""
-    queue = UnitQueue([2.0, 3.0, 0.0, 0.0, 0.0])
-    for head, before, seconds in ((0.0, (), 2.0), (0.0, (), 3.0)):
-        assert queue.before(before) == NOTHING
-        queue.add(NOTHING, head, seconds)
+    queue = UnitQueue([2.0, 3.0, 0.0, 0.0, 0.0], [0.0, 0.0, 3.0, 3.0, 8.0])
+    for seconds in (2.0, 3.0):
+        assert queue.before((), 0.0) == NOTHING
+        queue.add(NOTHING, 0.0, seconds)
     for seconds in (4.0, 5.0):
-        both = queue.before((0, 1))
+        both = queue.before((0, 1), 3.0)
         assert (both.tasks, both.until, both.start) == (0b11, 5.0, 5.0)
         queue.add(both, both.start, seconds)
-    last = queue.before((2, 3))
+    last = queue.before((2, 3), 10.0)
     assert (last.tasks, last.until, last.between, last.start) == (0b11, 5.0, 4.0, 9.0)
 
 
-def test_after_a_break_only_what_comes_then_counts() -> None:
-    """The second task cannot start before 10 s: the first is no longer in the way."""
-    queue = UnitQueue([2.0, 3.0, 3.0])
+def test_what_may_start_early_may_be_done_in_a_break() -> None:
+    """The second task cannot start before 10 s: the first, and the third, may be over by then."""
+    queue = UnitQueue([2.0, 3.0, 3.0], [0.0, 10.0, 1.0])
     queue.add(NOTHING, 0.0, 2.0)
-    queue.add(queue.before((0,)), 10.0, 3.0)
+    queue.add(queue.before((0,), 10.0), 10.0, 3.0)
     queue.add(NOTHING, 1.0, 3.0)
-    found = queue.before((1, 2))
-    assert (found.since, found.until) == (10.0, 13.0)
+    assert queue.before((1, 2), 13.0).until == 13.0
+
+
+def test_a_break_too_short_for_what_may_start_early_is_seen() -> None:
+    """After 10 s the unit waits 1 s for the second task; the third, of 5 s, does not fit in there."""
+    tasks = [task("first", "a", 10.0), task("elsewhere", "b", 1.0, 0), task("second", "a", 1.0, 1)]
+    tasks += [task("third", "a", 5.0), task("both", "c", 7.0, 2, 3)]
+    queue = UnitQueue([10.0, 0.0, 1.0, 5.0, 0.0], [0.0, 10.0, 11.0, 0.0, 12.0])
+    queue.add(NOTHING, 0.0, 10.0)
+    queue.add(queue.before((0,), 10.0), 10.0, 1.0)
+    queue.add(queue.before((1,), 11.0), 11.0, 1.0)
+    queue.add(NOTHING, 0.0, 5.0)
+    assert queue.before((2, 3), 12.0).until == 0 + 10 + 1 + 5
+    assert bounds_of(tasks)[0].seconds == shortest(tasks) == 10 + 5 + 1 + 7
+
+
+def test_sums_that_tell_nothing_new_are_not_added_up() -> None:
+    """Of what is known to start at 20 s it is enough that the unit is done by then."""
+    queue = UnitQueue([2.0, 3.0, 3.0], [0.0, 10.0, 1.0])
+    queue.add(NOTHING, 0.0, 2.0)
+    queue.add(queue.before((0,), 10.0), 10.0, 3.0)
+    queue.add(NOTHING, 1.0, 3.0)
+    assert queue.before((1, 2), 20.0).until == 10 + 3 + 3
 
 
 def test_the_last_row_waits_for_all_that_its_unit_has_to_do_before() -> None:
