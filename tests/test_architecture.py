@@ -48,7 +48,7 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
     "ffebm.training": (("settings",), ("data",)),
     "ffebm.studies": (("inference",), ("gradcheck", "sensitivity")),
     "ffebm.report": (
-        ("columns", "plain", "sorting"),
+        ("columns", "plain", "sorting", "units"),
         ("facts",),
         ("pictures", "terminal", "viewers"),
         ("page",),

@@ -113,6 +113,17 @@ def wicked() -> Plan:
     return compile_plan(b.model(value), hardware="reference", block_size=2, replicas=1)
 
 
+def units_in(text: str) -> list[str]:
+    """The names that ranges of units stand for."""
+    found: list[str] = []
+    for run in filter(None, text.split(", ")):
+        first, _, last = run.partition("-")
+        kind = first.rstrip("0123456789")
+        numbers = [int(end.removeprefix(kind) or 0) for end in (first, last or first)]
+        found += [first] if kind == first else [f"{kind}{n}" for n in range(numbers[0], numbers[1] + 1)]
+    return found
+
+
 Query = Callable[[str], list[dict[str, Any]]]
 
 

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Literal
 
 from ffebm.plan.schedule import Cost
@@ -72,14 +71,6 @@ def sources_of_outputs(facts: Facts, found: Iterable[PlanPart]) -> dict[str, str
     """The part, or model input, that makes each of the model's outputs."""
     makers = {value: part.name for part in found for node in part.nodes for value in node.outputs}
     return {port.name: makers.get(port.name, f"input {port.name}") for port in facts.outputs}
-
-
-def ranges(numbers: Iterable[int]) -> str:
-    """Whole numbers in order, runs joined: 0-3, 7."""
-    ordered = sorted(numbers)
-    cuts = [0, *(k + 1 for k, (a, b) in enumerate(pairwise(ordered)) if b != a + 1), len(ordered)]
-    runs = [ordered[start:end] for start, end in pairwise(cuts)]
-    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs if run)
 
 
 def ops(nodes: Iterable[NodeFacts]) -> str:

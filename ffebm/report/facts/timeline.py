@@ -12,6 +12,7 @@ import msgspec
 from ffebm.plan.memory.held import Rows
 from ffebm.plan.memory.work import waits_for_units
 from ffebm.plan.schedule import Cost, Schedule, Step, StepKind
+from ffebm.report.units import unit_order
 from ffebm.scheduling.list_schedule import filling_chain
 
 T = TypeVar("T")
@@ -169,7 +170,7 @@ def timeline(schedule: Schedule) -> Timeline:
     steps = schedule.steps
     kinds = _numbers([step.kind for step in steps])
     names = _numbers([step.name for step in steps])
-    units = {unit: n for n, unit in enumerate(sorted({u for s in steps for u in s.units}, key=_row))}
+    units = {unit: n for n, unit in enumerate(sorted({u for s in steps for u in s.units}, key=unit_order))}
     sets = _numbers([step.units for step in steps])
     costs = _numbers([step.cost for step in steps])
     bands = _numbers([step.rows for step in steps])
@@ -293,9 +294,3 @@ def _rounded(times: Sequence[float], decimals: int | None) -> tuple[float, ...]:
 def _numbers(entries: list[T]) -> dict[T, int]:
     """Different entries with their positions, in order of first use."""
     return {entry: number for number, entry in enumerate(dict.fromkeys(entries))}
-
-
-def _row(unit: str) -> tuple[int, int]:
-    """Digital units first, then the network, then cores and tiles, each by number."""
-    number = unit.lstrip("abcdefghijklmnopqrstuvwxyz")
-    return ("digital", "network", "core", "tile").index(unit.removesuffix(number)), int(number or 0)

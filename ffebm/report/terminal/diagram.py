@@ -11,8 +11,9 @@ from rich.text import Text
 
 from ffebm.plan.schema import Port
 from ffebm.report.facts.facts import Facts, NodeFacts
-from ffebm.report.facts.parts import FEW, PlanPart, ops, parts, ranges, sources_of_outputs
+from ffebm.report.facts.parts import FEW, PlanPart, ops, parts, sources_of_outputs
 from ffebm.report.terminal.marks import Marks
+from ffebm.report.units import ranges
 from ffebm.visible import visible
 
 DASHED = Box("┌╌╌┐\n╎  ╎\n├╌╌┤\n╎  ╎\n├╌╌┤\n├╌╌┤\n╎  ╎\n└╌╌┘\n")

@@ -19,13 +19,13 @@ from ffebm.plan.twin import COMPUTED
 from ffebm.report.facts.bill import Bill, Row
 from ffebm.report.facts.choices import option_text, remarkable
 from ffebm.report.facts.facts import Facts, quantity
-from ffebm.report.facts.parts import ranges
 from ffebm.report.facts.storage import Storage
 from ffebm.report.facts.timeline import Timeline, layer_bands
 from ffebm.report.plain import plain_fields
 from ffebm.report.terminal.activity import activity, legend, words
 from ffebm.report.terminal.diagram import diagram
 from ffebm.report.terminal.marks import ENERGIES, MARK, Marks
+from ffebm.report.units import ranges, unit_ranges, working_together
 from ffebm.visible import visible
 
 ROWS = 24
@@ -34,6 +34,8 @@ MEMORY_ROWS = 8
 """Largest buffers that are shown unless all are asked for."""
 COLUMNS = 6
 """Kinds of energy that stand side by side in 80 columns."""
+UNITS_WIDTH = 24
+"""Characters of names of units that stand in one line beside what they do."""
 WIDE = 180
 """Columns from which the table of parts also holds energies by kind."""
 PLAIN = Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
@@ -278,17 +280,22 @@ HELD: dict[Content, str] = {
 
 
 def _units(view: View, line: Timeline) -> Iterator[RenderableType]:
-    order = sorted(range(len(line.units)), key=lambda unit: (-line.busy_s[unit], unit))
+    """What units do when; those that always work together in one row."""
+    number = {name: unit for unit, name in enumerate(line.units)}
+    groups = working_together([line.units[unit] for unit in some] for some in line.unit_sets)
+    first = [number[group[0]] for group in groups]
+    order = sorted(range(len(groups)), key=lambda group: (-line.busy_s[first[group]], group))
     shown = sorted(order if view.whole else order[:ROWS])
-    busy = {unit: view.marks.seconds(line.busy_s[unit], line.kinds) for unit in shown}
-    # what the other columns, three gaps of three and the ends of the bar leave
-    names, times = (max(4, *map(len, column)) for column in (line.units, busy.values()))
-    taken = names + times + len("100.0 %") + 9 + 2
+    names = {group: unit_ranges(groups[group]) for group in shown}
+    busy = {group: view.marks.seconds(line.busy_s[first[group]], line.kinds) for group in shown}
+    # what the other columns, three gaps of three and the ends of the bar leave; longer names wrap
+    widths = [max(4, *map(len, column)) for column in (names.values(), busy.values())]
+    taken = min(widths[0], UNITS_WIDTH) + widths[1] + len("100.0 %") + 9 + 2
     bars = activity(line, max(16, view.console.width - taken))
     table = view.table("unit", "busy", "share", f"0 to {quantity(line.makespan_s, 's')}")
-    for unit in shown:
-        bar = Text(f"|{bars[unit]}|")
-        table.add_row(line.units[unit], busy[unit], share(line.busy_s[unit], line.makespan_s), bar)
+    for group in shown:
+        part = share(line.busy_s[first[group]], line.makespan_s)
+        table.add_row(names[group], busy[group], part, Text(f"|{bars[first[group]]}|"))
     yield table
     yield Text(legend(line.kinds))
     lagging = sum(line.lags_s[lag] > 0 for lag in line.lag)
@@ -296,8 +303,9 @@ def _units(view: View, line: Timeline) -> Iterator[RenderableType]:
         until = f"up to {quantity(max(line.lags_s), 's')} before they end"
         yield Text(f"units of {_count(lagging)} steps are free {until}, while cores read their last products")
     if len(shown) < len(order):
-        most = quantity(line.busy_s[order[ROWS]], "s")
-        yield Text(f"{len(order) - ROWS} more units, each busy for at most {most}: --all")
+        most = quantity(line.busy_s[first[order[ROWS]]], "s")
+        left = sum(len(groups[group]) for group in order[ROWS:])
+        yield Text(f"{_count(left)} more units, each busy for at most {most}: --all")
 
 
 def _critical(view: View, line: Timeline) -> Iterator[RenderableType]:
@@ -319,7 +327,7 @@ def _critical(view: View, line: Timeline) -> Iterator[RenderableType]:
     table = view.table("its longest steps", "", "on", "starts", "lasts", texts=3)
     for step in (step for step in line.critical if step in shown):
         kind = line.kinds[line.kind[step]]
-        units = ", ".join(line.units[unit] for unit in line.unit_sets[line.unit[step]])
+        units = unit_ranges(line.units[unit] for unit in line.unit_sets[line.unit[step]])
         start, lasts = quantity(line.start_s[step], "s"), view.marks.seconds(lengths[step], [kind])
         table.add_row(_name(line.names[line.name[step]]), words(kind), units, start, lasts)
     if len(shown) < len(longest):

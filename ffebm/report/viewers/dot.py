@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from ffebm.plan.plan import Plan
 from ffebm.plan.schema import PlanNode
+from ffebm.report.units import ranges
 from ffebm.report.viewers.relations import captured, tiles_of_weights
 from ffebm.visible import visible
 
@@ -52,7 +53,7 @@ def _clusters(plan: Plan, ids: dict[str, str]) -> Iterator[str]:
             inside.setdefault(node.block, []).append(node)
     for block in plan.blocks:
         tiles = sorted({tile for weight in block.weights() for tile in held.get(weight, ())})
-        place = f"{block.name}, tiles {', '.join(map(str, tiles))}"
+        place = f"{block.name}, tiles {ranges(tiles)}"
         yield f"  subgraph cluster_{block.name} {{"
         yield f'    label={quoted(place)}; style="rounded,filled"; color="#2470b3"; fillcolor="#eef6ff";'
         yield from (f"    {_node(node, ids)}" for node in inside.get(block.id, ()))

@@ -1,8 +1,8 @@
 """Schedules in the trace event format that Perfetto (ui.perfetto.dev) and chrome://tracing open.
 
-One process a schedule, one thread a unit, one slice for a step on a unit, as long as it occupies that, arrows
-where a transfer brings something. Times are whole nanoseconds, the resolution of the format's readers;
-arguments have them in full.
+One process a schedule, one thread for units that always work together, one slice for a step on these, as long
+as it occupies them, arrows where a transfer brings something. Times are whole nanoseconds, the resolution of the
+format's readers; arguments have them in full.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,6 +12,7 @@ import msgspec
 
 from ffebm.plan.plan import Plan
 from ffebm.plan.schedule import ENERGY_KINDS, Schedule, Step
+from ffebm.report.units import unit_ranges, working_together
 from ffebm.visible import visible
 
 Event: TypeAlias = "dict[str, int | float | str | dict[str, Argument]]"
@@ -23,7 +24,7 @@ FIRST_THREAD = 1_000_000
 def trace(plan: Plan) -> bytes:
     """Both schedules of a plan as a JSON trace.
 
-    Energy and conversions of a step stand on the slice of its first unit, so that sums count them once.
+    Energy and conversions of a step stand on the slice of its first units, so that sums count them once.
     """
     events: list[Event] = []
     for process, (name, schedule) in enumerate(schedules(plan).items(), 1):
@@ -47,12 +48,6 @@ def schedules(plan: Plan) -> dict[str, Schedule]:
     return {"inference": plan.inference, "training": plan.training}
 
 
-def unit_order(unit: str) -> tuple[int, int]:
-    """Digital units first, then the network, then cores and tiles; each by number."""
-    kind = unit.rstrip("0123456789")
-    return ("digital", "network", "core", "tile").index(kind), int(unit.removeprefix(kind) or 0)
-
-
 def nanoseconds(seconds: float) -> int:
     """A time as the trace holds it."""
     return round(seconds * 1e9)
@@ -62,34 +57,41 @@ def _metadata(plan: Plan, process: int, name: str, schedule: Schedule) -> Iterat
     text = f"{visible(plan.hardware.name)}: {name}"
     yield {"ph": "M", "name": "process_name", "pid": process, "args": {"name": text}}
     yield {"ph": "M", "name": "process_sort_index", "pid": process, "args": {"sort_index": process}}
-    for position, (unit, thread) in enumerate(_threads(process, schedule).items()):
+    for position, (thread, units) in enumerate(_threads(process, schedule).items()):
         here: Event = {"ph": "M", "pid": process, "tid": thread}
-        yield here | {"name": "thread_name", "args": {"name": unit}}
+        yield here | {"name": "thread_name", "args": {"name": unit_ranges(units)}}
         yield here | {"name": "thread_sort_index", "args": {"sort_index": position}}
 
 
-def _threads(process: int, schedule: Schedule) -> dict[str, int]:
-    """Thread ids of the units, in the order in which they are shown."""
-    units = {unit for step in schedule.steps for unit in step.units}
-    return {unit: process * FIRST_THREAD + n for n, unit in enumerate(sorted(units, key=unit_order), 1)}
+def _threads(process: int, schedule: Schedule) -> dict[int, tuple[str, ...]]:
+    """Units that always work together by their thread's id, in the order in which they are shown."""
+    groups = working_together(step.units for step in schedule.steps)
+    return {process * FIRST_THREAD + n: units for n, units in enumerate(groups, 1)}
+
+
+def _by_unit(threads: Mapping[int, tuple[str, ...]]) -> dict[str, int]:
+    return {unit: thread for thread, units in threads.items() for unit in units}
 
 
 def _slices(plan: Plan, process: int, schedule: Schedule) -> Iterator[Event]:
     threads, makers = _threads(process, schedule), _makers(plan)
+    thread_of = _by_unit(threads)
     names: dict[int | None, str] = {block.id: block.name for block in plan.blocks}
     for step in schedule.steps:
         block = names.get(_block_of(step, makers))
         start, end = nanoseconds(step.start_s), nanoseconds(step.free_s)
-        for position, unit in enumerate(step.units):
+        taken = list(dict.fromkeys(thread_of[unit] for unit in step.units))
+        counted = unit_ranges(threads[taken[0]])
+        for thread in taken:
             yield {
                 "ph": "X",
                 "name": visible(f"{step.kind} {step.name}"),
                 "cat": step.kind,
                 "pid": process,
-                "tid": threads[unit],
+                "tid": thread,
                 "ts": start / 1000,
                 "dur": (end - start) / 1000,
-                "args": _arguments(step, block, first=position == 0),
+                "args": _arguments(step, block, None if thread == taken[0] else counted),
             }
 
 
@@ -105,8 +107,9 @@ def _block_of(step: Step, makers: Mapping[str, int]) -> int | None:
     return makers.get(step.name) if step.block is None and step.kind == "transfer" else step.block
 
 
-def _arguments(step: Step, block: str | None, *, first: bool) -> dict[str, Argument]:
-    found: dict[str, Argument] = {"step": step.id, "units": ", ".join(step.units)}
+def _arguments(step: Step, block: str | None, counted: str | None) -> dict[str, Argument]:
+    """What a slice tells of its step, whose cost may be `counted` on the slice of other units."""
+    found: dict[str, Argument] = {"step": step.id, "units": unit_ranges(step.units)}
     if step.rows is not None:
         found["rows"] = f"{step.rows[0]} to {step.rows[1] - 1}"
     if step.begun and step.rows is not None:
@@ -120,8 +123,8 @@ def _arguments(step: Step, block: str | None, *, first: bool) -> dict[str, Argum
     found |= {"start_s": _rounded(step.start_s), "end_s": _rounded(step.end_s)}
     if step.freed_s is not None:
         found["freed_s"] = _rounded(step.freed_s)
-    if not first:
-        return found | {"cost": f"counted on {step.units[0]}"}
+    if counted is not None:
+        return found | {"cost": f"counted on {counted}"}
     cost = step.cost
     found["energy_joules"] = _rounded(cost.energy)
     for kind in ENERGY_KINDS:
@@ -141,14 +144,14 @@ def _arrows(process: int, schedule: Schedule) -> Iterator[Event]:
     An arrow belongs to the slice that is open at its time. Of slices that start together readers open the
     longest first, and keep the order of the file otherwise; so arrows stand before slices without a length.
     """
-    threads = _threads(process, schedule)
+    thread_of = _by_unit(_threads(process, schedule))
     number = process * FIRST_THREAD
     for before, after in transfers(schedule):
         number += 1
         end: Event = {"name": "transfer", "cat": "transfer", "id": number, "pid": process}
         for phase, step in (("s", before), ("f", after)):
             time = nanoseconds(step.start_s) / 1000
-            there: Event = {"ph": phase, "tid": threads[step.units[0]], "ts": time}
+            there: Event = {"ph": phase, "tid": thread_of[step.units[0]], "ts": time}
             yield end | there | ({"bp": "e"} if phase == "f" else {})
 
 

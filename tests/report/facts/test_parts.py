@@ -3,12 +3,10 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from ffebm.plan.plan import Plan
 from ffebm.report.facts.facts import facts
-from ffebm.report.facts.parts import FEW, parts, ranges, sources_of_outputs
+from ffebm.report.facts.parts import FEW, parts, sources_of_outputs
 
 
 @pytest.mark.parametrize("which", ["digits", "deep", "wicked"])
@@ -59,14 +57,3 @@ def test_sections_are_blocks_and_segments_together(deep: Plan) -> None:
     assert {part.kind for part in folded} == {"section"}
     assert len(folded) <= FEW
     assert sorted(block for part in folded for block in part.blocks) == [b.id for b in deep.blocks]
-
-
-@given(st.sets(st.integers(0, 40)))
-def test_ranges_hold_the_numbers(numbers: set[int]) -> None:
-    runs = list(filter(None, ranges(numbers).split(", ")))
-    found: list[int] = []
-    for run in runs:
-        first, _, last = run.partition("-")
-        found += range(int(first), int(last or first) + 1)
-    assert found == sorted(numbers)
-    assert len(runs) == sum(number - 1 not in numbers for number in numbers)

@@ -122,6 +122,16 @@ def test_rows_left_out_are_counted(deep: Plan) -> None:
     assert " more" not in printed(deep, ["time", "tiles", "costs"], whole=True)
 
 
+def test_units_that_always_work_together_share_a_row() -> None:
+    """Four copies of a layer and their core are one row of the timeline, and a range beside their steps."""
+    text = printed(four_copies_in_a_core(), ["time"])
+    first = ["digital0", "network", "core0, tile0-tile3"]
+    rows = [row for row in text.splitlines() if row.endswith("|")][:3]
+    assert [row.split("  ")[0] for row in rows] == first
+    steps = cells(text, "its longest steps")[:-1]
+    assert {" ".join(row[3:5]) for row in steps} == {"core0, tile0-tile3"}
+
+
 def test_names_do_no_harm(wicked: Plan) -> None:
     text = printed(wicked)
     assert all(character.isprintable() or character in "\n\u200d" for character in text)

@@ -9,10 +9,10 @@ from ffebm import Plan
 from ffebm import compile as compile_plan
 from ffebm.hardware.description import Core
 from ffebm.plan.schedule import Schedule
-from ffebm.report.viewers.perfetto import nanoseconds, schedules, trace, transfers, unit_order
+from ffebm.report.viewers.perfetto import nanoseconds, schedules, trace, transfers
 from ffebm.visible import visible
 from tests.machines import round_numbers, seconds, with_tiles
-from tests.report.conftest import Query
+from tests.report.conftest import Query, units_in
 from tests.scheduling.graphs import two_convolutions
 
 Load = Callable[[bytes], Query]
@@ -25,7 +25,7 @@ from slice join thread_track on slice.track_id = thread_track.id join thread usi
 
 
 def expected(process: int, schedule: Schedule) -> list[tuple[int, str, int, int, str, str]]:
-    """What a schedule's slices are: one for each step and unit."""
+    """What a schedule's slices tell: what each unit does in each step."""
     return sorted(
         (
             process,
@@ -54,6 +54,12 @@ def test_a_slice_is_as_long_as_its_unit_is_busy(load_trace: Load) -> None:
     assert {row["depth"] for row in rows if row["length"]} == {0}
 
 
+@pytest.fixture(scope="module")
+def replicated() -> Plan:
+    """Two convolutions with four copies each, and a dense layer in parts."""
+    return compile_plan(two_convolutions(), hardware=round_numbers(16, 64, 64), replicas=4)
+
+
 def arguments(ask: Query) -> dict[int, dict[str, object]]:
     """Arguments of slices by their set."""
     found: dict[int, dict[str, object]] = {}
@@ -64,21 +70,25 @@ def arguments(ask: Query) -> dict[int, dict[str, object]]:
     return found
 
 
-@pytest.mark.parametrize("which", ["digits", "wicked"])
+@pytest.mark.parametrize("which", ["digits", "wicked", "replicated"])
 def test_slices_equal_the_schedules(which: str, request: pytest.FixtureRequest, load_trace: Load) -> None:
     plan: Plan = request.getfixturevalue(which)
     ask = load_trace(trace(plan))
     assert ask("select name, value from stats where severity in ('error', 'data_loss') and value > 0") == []
     rows = ask(SLICES)
-    found = sorted((r["pid"], r["unit"], r["start"], r["length"], r["name"], r["kind"]) for r in rows)
+    found = sorted(
+        (r["pid"], unit, r["start"], r["length"], r["name"], r["kind"])
+        for r in rows
+        for unit in units_in(r["unit"])
+    )
     assert found == sorted(
         slice_ for pid, s in enumerate(schedules(plan).values(), 1) for slice_ in expected(pid, s)
     )
     assert {row["depth"] for row in rows if row["length"]} == {0}, "a slice lies inside another"
     processes = ask("select pid, name from process where pid > 0 order by pid")
     assert [(p["pid"], p["name"]) for p in processes] == [
-        (1, "reference: inference"),
-        (2, "reference: training"),
+        (1, f"{plan.hardware.name}: inference"),
+        (2, f"{plan.hardware.name}: training"),
     ]
 
     known = arguments(ask)
@@ -93,6 +103,16 @@ def test_slices_equal_the_schedules(which: str, request: pytest.FixtureRequest, 
         for kind in ("dac", "adc"):
             conversions = sum(int(str(a.get(f"{kind}_conversions", 0))) for a in counted)
             assert conversions == getattr(schedule.cost, f"{kind}_count")
+
+
+def test_tiles_that_always_work_together_share_a_thread(replicated: Plan) -> None:
+    """However many copies a layer has, a step of it is one slice, which names all of them."""
+    events = [e for e in json.loads(trace(replicated))["traceEvents"] if e["pid"] == 1]
+    threads = {e["tid"]: e["args"]["name"] for e in events if e["name"] == "thread_name"}
+    assert [*threads.values()] == ["network", "tile0-tile3", "tile4-tile6", "tile7-tile10"]
+    assert len([e for e in events if e["ph"] == "X"]) == len(replicated.inference.steps)
+    named = {threads[e["tid"]]: e["args"]["units"] for e in events if e["ph"] == "X"}
+    assert named == {name: name for name in threads.values()}
 
 
 def test_blocks_of_slices(digits: Plan, load_trace: Load) -> None:
@@ -127,14 +147,8 @@ def test_arrows_equal_the_transfers_dependencies(digits: Plan, load_trace: Load)
 def test_units_stand_in_order(digits: Plan) -> None:
     events = json.loads(trace(digits))["traceEvents"]
     names = [e["args"]["name"] for e in events if e["name"] == "thread_name" and e["pid"] == 2]
-    assert names == ["digital0", "network", *(f"tile{tile.id}" for tile in digits.tiles)]
-    assert sorted(["tile10", "tile2", "network", "digital1", "digital0"], key=unit_order) == [
-        "digital0",
-        "digital1",
-        "network",
-        "tile2",
-        "tile10",
-    ]
+    units = [unit for name in names for unit in units_in(name)]
+    assert units == ["digital0", "network", *(f"tile{tile.id}" for tile in digits.tiles)]
 
 
 def test_rounding_keeps_the_order_of_a_unit(digits: Plan) -> None:
