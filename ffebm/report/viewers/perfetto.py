@@ -1,8 +1,8 @@
 """Schedules in the trace event format that Perfetto (ui.perfetto.dev) and chrome://tracing open.
 
 One process a schedule, one thread for units that always work together, one slice for a step on these, as long
-as it occupies them, arrows where a transfer brings something. Times are whole nanoseconds, the resolution of the
-format's readers; arguments have them in full.
+as it occupies them, arrows where a transfer brings something. Times are whole nanoseconds, the resolution of
+the format's readers; arguments have them in full.
 """
 
 from collections.abc import Iterator, Mapping
