@@ -66,7 +66,7 @@ LATE = {
     "ffebm.exploration.run": "accuracy and gradients are of tiles: they load torch, which prices do without",
     "ffebm.report.facts.measured.sensitivity_facts": "a study is of tiles: they load torch",
     "ffebm.scheduling.bounds.bounds": "compiled loops load numba, which short schedules do without",
-    "ffebm.scheduling.list_schedule": "compiled loops load numba, which short schedules do without",
+    "ffebm.scheduling.order.workload": "compiled loops load numba, which short schedules do without",
     "ffebm.scheduling.memory.offsets": "compiled loops load numba, which short schedules do without",
     "ffebm.report.page": "facts of explorations load Optuna and the compiler; pages of plans do without",
 }
@@ -340,6 +340,9 @@ TESTED_BY = {
     "scheduling/bounds/net": "scheduling/bounds/test_bounds",
     "scheduling/kernels/*": "scheduling/kernels/test_kernels",
     "scheduling/memory/*": "scheduling/memory/test_planned",
+    "scheduling/order/forwards": "scheduling/kernels/test_kernels",
+    "scheduling/order/paces": "scheduling/test_exact",
+    "scheduling/order/workload": "scheduling/kernels/test_kernels",
     "studies/circuits": "exporters/spice/test_ngspice",
     "studies/passive_circuits": "exporters/spice/test_passive",
     "studies/gradcheck/*": "studies/gradcheck/test_check",

@@ -7,11 +7,8 @@ takes longer than the bounds, further passes from the end of the schedule and ba
 task by task, and where tasks are few a local search.
 """
 
-import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -19,25 +16,18 @@ from msgspec import structs
 
 from ffebm.graph.tensor import Floats
 from ffebm.mapping.digital_cost import DigitalWork
+from ffebm.plan.memory.demand import Integers
 from ffebm.plan.memory.work import waits_for_units
 from ffebm.plan.schedule import Cost, Schedule, Step, StepKind
-from ffebm.scheduling.kernels.spent import Spent
 from ffebm.scheduling.order.local_search import GAIN, Placing, searched
-from ffebm.scheduling.order.serial_schedule import serial_starts
-
-if TYPE_CHECKING:
-    from ffebm.scheduling.kernels.task_arrays import TaskArrays
+from ffebm.scheduling.order.paces import MOST_TOGETHER_IN_TURN, Samples, at_a_pace
+from ffebm.scheduling.order.workload import Workload, foresee
 
 LONGEST_CHAIN = "longest chain"
 """Name of the bound that the critical path is."""
 MOST_IN_TURN = 10_000
 """Tasks up to which each is placed for itself too, those of one sample: looking for gaps takes longer than in
 proportion."""
-MOST_TOGETHER_IN_TURN = 100_000
-"""The same of several samples together, each of no more than that."""
-MOST_PLAIN = 250_000
-"""Tasks that a process places by plain loops, in all passes together: that takes about as long as loading the
-compiled ones, which are quicker by ten times."""
 MOST_SEARCHED = 1_300
 """Tasks up to which a shorter schedule is searched for. Of 3,348 to 8,514 (Inception v2) 150 passes find no
 more than 0.1 %."""
@@ -45,19 +35,6 @@ MOST_PLACED = 200_000
 """Tasks that such a search places, in all passes together."""
 SEARCHES = 10
 """How often one is made at least while a model is compiled that needs any."""
-AHEAD = (0.0, 0.25, 1 / 3, 0.5)
-"""Parts of the pace of samples by which tasks of one are served ahead of those of the next: tried in turn."""
-PACES = (1.0, 1 / 2, 1 / 3, 1 / 4, 1 / 6)
-"""Parts of the work of the busiest unit at which samples are due after each other: tried in turn. The sooner
-they are due, the more there is to choose from where layers wait for each other's tiles."""
-LATER = 1.01
-"""How many times as late results may be on average as where the earlier sample goes first."""
-AGAIN = 45
-"""How often tasks of one model are placed again at least while it is compiled: 45 (DenseNet-121) to 190
-(SqueezeNet) times on `reference`, in passes over an inference, a training step and twins."""
-
-
-_SPENT = Spent(MOST_PLAIN, AGAIN)
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -123,14 +100,24 @@ def list_schedule(tasks: list[Task]) -> Schedule:
     return ordered(tasks)[0]
 
 
-def ordered(tasks: list[Task]) -> tuple[Schedule, list[int]]:
-    """The schedule of tasks, and the position of each step's task in the list."""
+def early_results(tasks: list[Task]) -> tuple[Schedule, list[int]]:
+    """As `ordered`; of several samples the earlier have their results as early as they usually have."""
+    return ordered(tasks, early=True)
+
+
+def ordered(tasks: list[Task], *, early: bool = False) -> tuple[Schedule, list[int]]:
+    """The schedule of tasks, and the position of each step's task in the list.
+
+    Args:
+        tasks: In an order in which each waits only for earlier ones.
+        early: Results of several samples are to be early rather than the last one: `at_a_pace`.
+    """
     parted = _Parted.of(tasks)
     behind = chains_behind(parted.tasks)
     busy = work_of_units(tasks)
     busiest = max(sorted(busy), key=lambda unit: busy[unit], default="")
     chain, most = max(behind, default=0.0), busy.get(busiest, 0.0)
-    found = _starts(parted.tasks, behind, max(chain, most))
+    found = _starts(parted.tasks, behind, max(chain, most), early=early).tolist()
     starts = [found[number] for number in parted.busy]
     ends = [found[number] + parted.tasks[number].seconds for number in parted.made]
     # A step that takes no time goes before those that start with it.
@@ -267,92 +254,8 @@ def least_of(tasks: list[Task]) -> float:
     return max(max(chains_behind(tasks), default=0.0), max(work_of_units(tasks).values(), default=0.0))
 
 
-@dataclass(frozen=True)
-class _Work:
-    """What the simulation needs of tasks.
-
-    Attributes:
-        seconds: How long each takes.
-        after: What each waits for.
-        units: Numbers of the units of each.
-        n_units: How many units there are.
-    """
-
-    seconds: list[float]
-    after: list[tuple[int, ...]]
-    units: list[tuple[int, ...]]
-    n_units: int
-
-    @cached_property
-    def arrays(self) -> "TaskArrays":
-        """The same for compiled loops."""
-        from ffebm.scheduling.kernels.task_arrays import TaskArrays
-
-        return TaskArrays.of(self.seconds, self.after, self.units)
-
-    def backwards(self) -> "_Work":
-        """The same work from its end: the last task is the first, and waits for what waited for it."""
-        last = len(self.seconds) - 1
-        after: list[list[int]] = [[] for _ in self.seconds]
-        for index, earlier in enumerate(self.after):
-            for before in earlier:
-                after[last - before].append(last - index)
-        return _Work(self.seconds[::-1], [tuple(found) for found in after], self.units[::-1], self.n_units)
-
-    @cached_property
-    def chains(self) -> list[float]:
-        """Seconds of the longest chain that ends with each task."""
-        found: list[float] = []
-        for seconds, earlier in zip(self.seconds, self.after, strict=True):
-            start = 0.0
-            for before in earlier:
-                if found[before] > start:
-                    start = found[before]
-            found.append(seconds + start)
-        return found
-
-    def starts(self, keys: Sequence[tuple[float, ...]]) -> list[float]:
-        """Start of every task; what takes no time goes first, as it delays nothing, then the least key."""
-        columns = np.array(keys).T[::-1]
-        order = np.lexsort((*columns, np.array(self.seconds) > 0.0))
-        if _SPENT.is_much(len(order)):
-            from ffebm.scheduling.kernels.simulation import simulated
-
-            return simulated(self.arrays, order)
-        return _Simulation(self, order.tolist()).run()
-
-    def in_turn(self, keys: Sequence[float]) -> list[float]:
-        """Start of every task if each is placed for itself, what has the least key first."""
-        if _SPENT.is_much(len(keys)):
-            from ffebm.scheduling.kernels.serial import placed_in_turn
-
-            found: list[float] = placed_in_turn(self.arrays, np.array(keys)).tolist()
-            return found
-        return serial_starts(self.seconds, self.after, self.units, keys)
-
-    def placed(self, keys: Floats) -> Floats:
-        """The same of arrays, [n] of [n]."""
-        if _SPENT.is_much(len(keys)):
-            from ffebm.scheduling.kernels.serial import placed_in_turn
-
-            return placed_in_turn(self.arrays, keys)
-        return np.array(serial_starts(self.seconds, self.after, self.units, keys.tolist()))
-
-    def shortest(self, found: Sequence[list[float]]) -> list[float]:
-        """The schedule that ends first; of equal ones the first."""
-        best = found[0]
-        for other in found[1:]:
-            if max(self.ends(other)) < max(self.ends(best)) * (1 - GAIN):
-                best = other
-        return best
-
-    def ends(self, starts: list[float]) -> list[float]:
-        """End of every task."""
-        return [start + seconds for start, seconds in zip(starts, self.seconds, strict=True)]
-
-
-def _starts(tasks: Sequence[Task], behind: list[float], least: float) -> list[float]:
-    """Start of every task, seconds.
+def _starts(tasks: Sequence[Task], behind: list[float], least: float, *, early: bool = False) -> Floats:
+    """Start of every task, seconds, [n].
 
     The schedule is first built forwards. Unless it is as short as can be, it is built once more from its end,
     what ends last first, and again forwards in the order that this gives (forward-backward improvement, K. Y.
@@ -360,192 +263,60 @@ def _starts(tasks: Sequence[Task], behind: list[float], least: float) -> list[fl
     56, 1992); so is one that is built from its end at once, what has the longest chain before it first. In
     the end the same is done to the shortest one task by task (`serial_starts`), so that what is long and has
     time does not hold up what is urgent. The shortest of all is taken, and where tasks are few a shorter one
-    is searched for. Samples of an inference keep their order, as each has its own result: `_at_a_pace`.
+    is searched for. Samples of an inference keep their order, as each has its own result: `at_a_pace`.
     """
-    numbers, names = numbered_units([task.units for task in tasks])
-    work = _Work([task.seconds for task in tasks], [task.after for task in tasks], numbers, len(names))
-    starts = work.starts([(task.sample, -chain) for task, chain in zip(tasks, behind, strict=True)])
-    ends = work.ends(starts)
-    makespan = max(ends, default=0.0)
-    results_apart = any(task.sample for task in tasks) and not any(task.kind == "update" for task in tasks)
-    if makespan <= least * (1 + GAIN):
+    numbers, _ = numbered_units([task.units for task in tasks])
+    work = Workload(np.array([task.seconds for task in tasks]), [task.after for task in tasks], numbers)
+    sample = np.array([task.sample for task in tasks])
+    starts = work.served(sample, -np.array(behind))
+    if work.length(starts) <= least * (1 + GAIN):
         return starts
-    if results_apart:
-        return _at_a_pace(tasks, work, starts)
-    back = work.backwards()
+    if sample.any() and not any(task.kind == "update" for task in tasks):
+        samples = _samples(tasks, sample)
+        return starts if samples is None else at_a_pace(work, samples, starts, early=early)
     found = [starts]
-    for urgent in (ends, work.chains):
-        late = back.ends(back.starts([(-end,) for end in urgent[::-1]]))[::-1]
-        found.append(work.starts([(-end,) for end in late]))
+    for urgent in (starts + work.seconds, work.chains):
+        found.append(work.served(work.served_from_end(urgent)))
     if len(tasks) <= MOST_IN_TURN:
         shortest = work.shortest(found)
-        for urgent in (work.ends(shortest), work.chains):
-            late = back.ends(back.in_turn([-end for end in urgent[::-1]]))[::-1]
-            found.append(work.in_turn([-end for end in late]))
-    return _searched(tasks, work, back, work.shortest(found), least)
+        for urgent in (shortest + work.seconds, work.chains):
+            found.append(work.in_turn(work.in_turn_from_end(urgent)))
+    return _searched(tasks, work, work.shortest(found), least)
 
 
-def _searched(
-    tasks: Sequence[Task], work: _Work, back: _Work, starts: list[float], least: float
-) -> list[float]:
+def _searched(tasks: Sequence[Task], work: Workload, starts: Floats, least: float) -> Floats:
     """Starts of a schedule that is no longer, seconds, found by `local_search` where tasks are few."""
     if len(tasks) > MOST_SEARCHED:
         return starts
     passes = min(len(tasks), MOST_PLACED // len(tasks))
-    _SPENT.foresee(SEARCHES * passes * len(tasks))
+    foresee(SEARCHES * passes * len(tasks))
     layers: dict[tuple[str, str, int], list[int]] = {}
     for number, task in enumerate(tasks):
         layers.setdefault((task.kind, task.name, task.sample), []).append(number)
-    placing = Placing(np.array(work.seconds), work.placed, back.placed)
-    found = searched(placing, np.array(starts), list(layers.values()), passes, least)
-    return work.shortest([starts, found.tolist()])
+    placing = Placing(work.seconds, work.in_turn, work.backwards.in_turn)
+    found = searched(placing, starts, list(layers.values()), passes, least)
+    return work.shortest([starts, found])
 
 
-def _at_a_pace(tasks: Sequence[Task], work: _Work, starts: list[float]) -> list[float]:
-    """Start of every task of several samples, each of which has a result of its own, seconds.
-
-    Where the earlier sample always goes first, one that waits for all units of a layer at once leaves some of
-    them idle, which later samples could use. So each sample is also given the times of one alone, later by
-    parts of what the busiest unit does for each sample before it; what is due first goes first. That is
-    improved once from its end and back, by lists and task by task. From the end, what nobody waits for comes
-    late in the earlier samples too, so their tasks are also served ahead of those of later ones by a part of
-    the pace. Of all the shortest is taken that gives results in their order, and on average hardly later than
-    the earlier sample first does.
+def _samples(tasks: Sequence[Task], sample: Integers) -> Samples | None:
+    """What is to be known of samples that follow one another; None if they do not have the same tasks.
 
     Args:
         tasks: Of all samples.
-        work: The same.
-        starts: Where the earlier sample goes first, seconds.
+        sample: Of each of them, [n].
     """
-    samples: list[list[int]] = [[] for _ in range(1 + max(task.sample for task in tasks))]
-    place: list[int] = []
-    for number, task in enumerate(tasks):
-        place.append(len(samples[task.sample]))
-        samples[task.sample].append(number)
-    one = [structs.replace(t, after=tuple(place[n] for n in t.after)) for t in tasks if not t.sample]
-    if any(len(numbers) != len(one) for numbers in samples):
-        return starts
+    order = np.argsort(sample, kind="stable")
+    count = np.bincount(sample)
+    if (count != count[0]).any():
+        return None
+    place = np.empty(len(tasks), np.int64)
+    place[order] = np.arange(len(tasks)) % count[0]
+    places = place.tolist()
+    one = [structs.replace(t, after=tuple(places[n] for n in t.after)) for t in tasks if not t.sample]
     alone = _starts(one, chains_behind(one), least_of(one))
     pace = max(work_of_units(one).values(), default=0.0)
-    sample = [task.sample for task in tasks]
-
-    def results(found: list[float]) -> list[float]:
-        ends = work.ends(found)
-        return [max((ends[number] for number in numbers), default=0.0) for numbers in samples]
-
-    one_by_one = len(one) <= MOST_IN_TURN and len(tasks) <= MOST_TOGETHER_IN_TURN
-    latest = LATER * sum(results(starts))
-    best = starts
-    for part in PACES:
-        due = [alone[at] + n * part * pace for at, n in zip(place, sample, strict=True)]
-        in_order = [
-            found
-            for found in _due(work, due, [n * pace for n in sample], one_by_one=one_by_one)
-            if (ended := results(found)) == sorted(ended) and sum(ended) <= latest
-        ]
-        best = work.shortest([best, *in_order])
-    return best
-
-
-def _due(work: _Work, due: list[float], ahead: list[float], *, one_by_one: bool) -> Iterator[list[float]]:
-    """Starts where what is due first goes first, and what improves them.
-
-    Args:
-        work: Of all samples.
-        due: When each task should start, seconds.
-        ahead: By how much the samples of tasks follow the first one, seconds.
-        one_by_one: Whether each task is placed for itself too.
-    """
-    found = work.starts([(time,) for time in due])
-    yield found
-    ends, back = work.ends(found), work.backwards()
-    late = back.ends(back.starts([(-end,) for end in ends[::-1]]))[::-1]
-    for part in AHEAD:
-        yield work.starts([(part * by - end,) for by, end in zip(ahead, late, strict=True)])
-    if one_by_one:
-        late = back.ends(back.in_turn([-end for end in ends[::-1]]))[::-1]
-        yield work.in_turn([-end for end in late])
-
-
-class _Simulation:
-    """Runs time forward over ends of tasks.
-
-    A task is known by its rank, its place in the order in which tasks are served. It waits in the queue of a
-    busy unit. While tasks are served, each free unit whose queue is not empty has its first task among the
-    candidates.
-    """
-
-    def __init__(self, work: _Work, order: list[int]) -> None:
-        rank = [0] * len(order)
-        for position, index in enumerate(order):
-            rank[index] = position
-        self.order = order
-        self.seconds = [work.seconds[index] for index in order]
-        self.units = [work.units[index] for index in order]
-        self.missing = [len(work.after[index]) for index in order]
-        self.readers: list[list[int]] = [[] for _ in order]
-        for index, earlier in enumerate(work.after):
-            for before in earlier:
-                self.readers[rank[before]].append(rank[index])
-        self.occupied = [False] * work.n_units
-        self.queues: list[list[int]] = [[] for _ in range(work.n_units)]
-        self.queue_of = [-1] * len(order)
-        self.candidates = [number for number, count in enumerate(self.missing) if not count]
-        self.ends: list[tuple[float, int]] = []
-        self.starts = [0.0] * len(order)
-
-    def run(self) -> list[float]:
-        """Start of every task, seconds."""
-        ends, now = self.ends, 0.0
-        self._serve(now)
-        while ends:
-            now = ends[0][0]
-            while ends and ends[0][0] == now:
-                self._finish(heapq.heappop(ends)[1])
-            self._serve(now)
-        starts = [0.0] * len(self.order)
-        for number, index in enumerate(self.order):
-            starts[index] = self.starts[number]
-        return starts
-
-    def _serve(self, now: float) -> None:
-        """Try all candidates in their order."""
-        occupied, candidates, queues = self.occupied, self.candidates, self.queues
-        while candidates:
-            number = heapq.heappop(candidates)
-            units, queue = self.units[number], self.queue_of[number]
-            for unit in units:
-                if occupied[unit]:
-                    heapq.heappush(queues[unit], number)
-                    self.queue_of[number] = unit
-                    break
-            else:
-                self.starts[number] = now
-                seconds = self.seconds[number]
-                if seconds:
-                    for unit in units:
-                        occupied[unit] = True
-                    heapq.heappush(self.ends, (now + seconds, number))
-                else:
-                    self._wake(number)
-            if queue >= 0 and queues[queue] and not occupied[queue]:  # its next one becomes a candidate
-                heapq.heappush(candidates, heapq.heappop(queues[queue]))
-
-    def _finish(self, number: int) -> None:
-        queues = self.queues
-        for unit in self.units[number]:
-            self.occupied[unit] = False
-            if queues[unit]:
-                heapq.heappush(self.candidates, heapq.heappop(queues[unit]))
-        self._wake(number)
-
-    def _wake(self, number: int) -> None:
-        """What waited for a task alone becomes a candidate."""
-        missing = self.missing
-        for reader in self.readers[number]:
-            missing[reader] -= 1
-            if not missing[reader]:
-                heapq.heappush(self.candidates, reader)
+    in_turn = len(one) <= MOST_IN_TURN and len(tasks) <= MOST_TOGETHER_IN_TURN
+    return Samples(sample, alone[place], pace, in_turn)
 
 
 def numbered_units(units: Sequence[tuple[str, ...]]) -> tuple[list[tuple[int, ...]], list[str]]:

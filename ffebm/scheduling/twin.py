@@ -22,7 +22,7 @@ from ffebm.hardware.description import Hardware
 from ffebm.hardware.groups import DataType
 from ffebm.hardware.silicon import NETWORK, powered, watts
 from ffebm.limits import SCHEDULE_STEPS
-from ffebm.mapping.search.goal import UNBOUNDED, AtMost
+from ffebm.mapping.search.goal import UNBOUNDED, AtMost, Measured, value_of
 from ffebm.plan.mapping import Objective
 from ffebm.plan.memory.dataflow import Dataflow
 from ffebm.plan.memory.memory_plan import Memories
@@ -34,7 +34,7 @@ from ffebm.scheduling.bounds.bounds import with_bound
 from ffebm.scheduling.bounds.digital import digital_seconds
 from ffebm.scheduling.bounds.figures import least_value
 from ffebm.scheduling.in_flight import Interval, first_of, interval_of, joining, samples_in_flight
-from ffebm.scheduling.list_schedule import Task, filling_chain, ordered
+from ffebm.scheduling.list_schedule import Task, early_results, filling_chain, ordered
 from ffebm.scheduling.memory.flow_of import flow_of
 from ffebm.scheduling.memory.planned import Fit, Found, Priced, Remembered, planned, priced, settled, timed
 from ffebm.scheduling.schedules import TaskLists, batch_of, inference_tasks
@@ -106,9 +106,24 @@ class _Job(Generic[Found]):
     dtype: DataType = "fp32"
 
     def inference(self, flow: Dataflow) -> Found:
-        """One inference."""
-        tasks = self.lists.inference(self.dtype)
-        return self._fitted(flow, _in_flight(tasks, self.runs, frozenset()))
+        """One inference, or several in flight.
+
+        Several are done sooner where more of them are at work together. Where their values do not fit near by
+        then, the objective chooses between that and results that are early.
+        """
+        tasks = _in_flight(self.lists.inference(self.dtype), self.runs, frozenset())
+        found = self._fitted(flow, tasks)
+        if self.runs == 1 or not found.places.down:
+            return found
+        early = self.fit(flow, self.hardware, tasks, early_results, self.dtype)
+        return min((found, early), key=self._value)
+
+    def _value(self, found: Priced) -> tuple[float, float]:
+        """What is less in better runs in flight: of equal ones the energy counts."""
+        schedule = found.schedule
+        joules = schedule.cost.energy + watts(self.hardware, schedule.units) * schedule.makespan_s
+        measured = Measured(schedule.makespan_s, joules, schedule.makespan_s / self.runs)
+        return value_of(self.objective, measured), joules
 
     def training(self, flow: Dataflow, inference: Priced) -> BandChoice[Found]:
         """One training step beside an inference, in the bands that suit the objective."""

@@ -2,13 +2,18 @@
 
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 from onnx import ModelProto
 
 from ffebm import Plan, compile, load_hardware, load_plan  # noqa: A004 - as users write it
+from ffebm.plan.schedule import Cost
 from ffebm.plan.twin import Batches
+from ffebm.scheduling import twin as twin_module
+from ffebm.scheduling.list_schedule import Task, early_results, ordered
 from ffebm.scheduling.twin import Growth, below
 from tests.machines import round_numbers
 from tests.models import Builder
@@ -183,3 +188,40 @@ def test_no_twin_where_no_digital_unit_runs_some_op() -> None:
     plan = compile(b.model(b.node("Softmax", y)), hardware=machine)
     assert plan.twin == {}
     assert "twin        none: no digital unit runs all ops\n" in plan.summary()
+
+
+@pytest.mark.parametrize(
+    ("objective", "runs", "far", "taken"),
+    [
+        ("analog", 2, True, "ordered"),
+        ("latency", 2, True, "ordered"),
+        ("throughput", 2, True, "ordered"),
+        ("energy", 2, True, "early_results"),
+        ("edp", 2, True, "early_results"),
+        ("energy", 2, False, "ordered"),
+        ("energy", 1, True, "ordered"),
+    ],
+)
+def test_a_batch_in_far_memories_has_early_results_where_the_objective_says_so(
+    objective: Any, runs: int, far: bool, taken: str
+) -> None:
+    """One order takes 2 s and 5 J, the other 3 s and 1 J; nothing is looked at twice where all fits."""
+    looked: list[str] = []
+
+    def fit(flow: Any, hardware: Any, tasks: list[Task], scheduler: Any, dtype: str) -> Any:
+        looked.append("early_results" if scheduler is early_results else "ordered")
+        assert scheduler in (early_results, ordered)
+        assert len(tasks) == runs
+        seconds, joules = (3.0, 1.0) if scheduler is early_results else (2.0, 5.0)
+        schedule = ordered([Task("digital", "a", ("digital0",), seconds, (), Cost(digital=joules))])[0]
+        return SimpleNamespace(
+            schedule=schedule, places=SimpleNamespace(down={"a": 1} if far else {}), by=looked[-1]
+        )
+
+    lists: Any = SimpleNamespace(
+        inference=lambda dtype: [Task("digital", "a", ("digital0",), 1.0, (), Cost())]
+    )
+    graph: Any = None
+    job: Any = twin_module._Job(graph, load_hardware("ideal"), lists, objective, runs, fit)
+    assert job.inference(None).by == taken
+    assert looked == (["ordered", "early_results"] if far and runs > 1 else ["ordered"])

@@ -9,8 +9,8 @@ from ffebm.scheduling.kernels.jit import compiled
 from ffebm.scheduling.kernels.task_arrays import TaskArrays
 
 
-def simulated(tasks: TaskArrays, order: Integers) -> list[float]:
-    """Start of every task, seconds.
+def simulated(tasks: TaskArrays, order: Integers) -> Floats:
+    """Start of every task, seconds, [n].
 
     Args:
         tasks: The tasks.
@@ -18,13 +18,13 @@ def simulated(tasks: TaskArrays, order: Integers) -> list[float]:
     """
     ranks = np.empty(len(order))
     ranks[order] = np.arange(len(order))
-    found: list[float] = _run(
+    found: Floats = _run(
         tasks.seconds,
         (tasks.units.ends, tasks.units.items, tasks.n_units),
         (tasks.readers.ends, tasks.readers.items, tasks.waits),
         ranks,
         order,
-    ).tolist()
+    )
     return found
 
 

@@ -66,9 +66,9 @@ class TaskArrays:
 
     @classmethod
     def of(
-        cls, seconds: Sequence[float], after: Sequence[Sequence[int]], units: Sequence[Sequence[int]]
+        cls, seconds: Floats, after: Sequence[Sequence[int]], units: Sequence[Sequence[int]]
     ) -> "TaskArrays":
         """Of what each takes, waits for and occupies."""
         before, on = Lists.of(after), Lists.of(units)
         n_units = 1 + int(on.items.max(initial=-1))
-        return cls(np.array(seconds), on, before.turned(), np.diff(before.ends), n_units)
+        return cls(seconds, on, before.turned(), np.diff(before.ends), n_units)

@@ -59,15 +59,18 @@ class Remembered:
     """Schedules of mappings that were looked at, of which one is taken in the end.
 
     Attributes:
-        kept: The last of them: the dataflow, the tasks before memories have their price, what was found.
+        kept: The last of them: the dataflow, the tasks before memories have their price, what orders them,
+            and what was found.
     """
 
-    kept: deque[tuple[Dataflow, list[Task], Priced]] = field(default_factory=lambda: deque(maxlen=KEPT))
+    kept: deque[tuple[Dataflow, list[Task], Scheduler, Priced]] = field(
+        default_factory=lambda: deque(maxlen=KEPT)
+    )
 
-    def take(self, flow: Dataflow, tasks: list[Task]) -> Priced | None:
+    def take(self, flow: Dataflow, tasks: list[Task], scheduler: Scheduler) -> Priced | None:
         """What was found for the same tasks; it is not kept, as it may be changed now."""
-        for number, (other, same, found) in enumerate(self.kept):
-            if same == tasks and other == flow:
+        for number, (other, same, by, found) in enumerate(self.kept):
+            if by == scheduler and same == tasks and other == flow:
                 del self.kept[number]
                 return found
         return None
@@ -111,7 +114,7 @@ def _first_found(
     tried: Remembered | None,
 ) -> Priced:
     """What was found before, or what is now."""
-    found = tried.take(flow, tasks) if tried is not None and dtype == "fp32" else None
+    found = tried.take(flow, tasks, scheduler) if tried is not None and dtype == "fp32" else None
     return _fitting(Places(flow, hardware, dtype), tasks, scheduler) if found is None else found
 
 
@@ -156,7 +159,7 @@ def priced(
     while not found.places.fits():
         found = _fitting(found.places, tasks, scheduler)
     if tried is not None and dtype == "fp32" and found is first:  # it is as it was
-        tried.kept.append((flow, tasks, found))
+        tried.kept.append((flow, tasks, scheduler, found))
     return found
 
 
@@ -186,7 +189,7 @@ def timed(
         return scheduler(tasks)[0]
     found = _fitting(Places(flow, hardware, "fp32"), tasks, scheduler)
     if tried is not None:
-        tried.kept.append((flow, tasks, found))
+        tried.kept.append((flow, tasks, scheduler, found))
     return found.schedule
 
 

@@ -10,13 +10,13 @@ from msgspec.structs import replace
 
 from ffebm.plan.memory.demand import Demand, demand
 from ffebm.plan.schedule import Cost, StepKind
-from ffebm.scheduling import list_schedule
 from ffebm.scheduling.bounds import bounds
 from ffebm.scheduling.bounds.net import Net
 from ffebm.scheduling.in_flight import samples_in_flight
 from ffebm.scheduling.kernels.spent import Spent
 from ffebm.scheduling.list_schedule import Task, ordered
 from ffebm.scheduling.memory import offsets
+from ffebm.scheduling.order import workload
 from tests.scheduling.lagging import lagging_tasks
 
 ALWAYS, NEVER = Spent(-1), Spent(1 << 62)
@@ -46,7 +46,7 @@ def test_schedules_of_units_that_are_free_early_are_the_same(seed: int, samples:
     found: list[object] = []
     with pytest.MonkeyPatch.context() as patch:
         for spent in (NEVER, ALWAYS):
-            patch.setattr(list_schedule, "_SPENT", spent)
+            patch.setattr(workload, "_SPENT", spent)
             patch.setattr(bounds, "_SPENT", spent)
             found.append((ordered(tasks), bounds.bounds_of(tasks, tasks)))
     assert found[0] == found[1]
@@ -58,7 +58,7 @@ def test_schedules_are_the_same(tasks: list[Task]) -> None:
     found = []
     with pytest.MonkeyPatch.context() as patch:
         for spent in (NEVER, ALWAYS):
-            patch.setattr(list_schedule, "_SPENT", spent)
+            patch.setattr(workload, "_SPENT", spent)
             found.append(ordered(tasks))
     assert found[0] == found[1]
 

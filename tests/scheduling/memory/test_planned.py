@@ -25,7 +25,7 @@ from ffebm.plan.memory.plan_flow import plan_flow
 from ffebm.plan.schema import Settle
 from ffebm.scheduling.forward import Forward
 from ffebm.scheduling.in_flight import joining, samples_in_flight
-from ffebm.scheduling.list_schedule import Task, ordered
+from ffebm.scheduling.list_schedule import Task, early_results, ordered
 from ffebm.scheduling.memory.flow_of import flow_of
 from ffebm.scheduling.memory.planned import Remembered, planned, priced, settled, timed
 from ffebm.scheduling.memory.pricing import Pricing
@@ -366,9 +366,10 @@ def test_what_was_looked_at_is_taken_up_once() -> None:
     flow, tasks = flow_of(graph), inference_tasks(graph, machine, SETTLE)
     tried = Remembered()
     schedule = timed(flow, machine, tasks, ordered, tried)
-    ((_, kept, looked),) = tried.kept
+    ((_, kept, by, looked),) = tried.kept
     assert kept == tasks != looked.tasks
-    assert tried.take(flow, tasks[:-1]) is None
+    assert tried.take(flow, tasks[:-1], by) is None
+    assert tried.take(flow, tasks, early_results) is None
     found = planned(flow_of(graph), machine, [*tasks], ordered, tried=tried)
     fresh = planned(flow, machine, tasks, ordered)
     assert not tried.kept
