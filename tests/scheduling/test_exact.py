@@ -110,7 +110,8 @@ def earlier_first(tasks: list[Task]) -> list[float]:
     numbers, _ = numbered_units([task.units for task in tasks])
     work = Workload(np.array([task.seconds for task in tasks]), [task.after for task in tasks], numbers)
     samples = np.array([task.sample for task in tasks])
-    return work.served(samples, -np.array(chains_behind(tasks))).tolist()
+    starts: list[float] = work.served(samples, -np.array(chains_behind(tasks))).tolist()
+    return starts
 
 
 def results(tasks: list[Task], starts: list[float]) -> list[float]:
