@@ -40,11 +40,14 @@ class PhaseCost:
         cost: Energy and conversions.
         rounds: Seconds after which more reads of the block may begin, if all are in rounds (`Homes.rounds`);
             infinite where they are in none.
+        share: Seconds that it takes at least of any larger part of the phase that it is in; 0 if that is not
+            known.
     """
 
     seconds: float
     cost: Cost
     rounds: float = math.inf
+    share: float = 0.0
 
     @property
     def lag(self) -> float:
@@ -81,6 +84,7 @@ class BlockCost:
         }
         self._phases: dict[tuple[object, ...], PhaseCost] = {}
         self._homes_of: dict[str, list[Home]] = {}
+        self._paces: dict[tuple[str, bool], float] = {}
         self._sums: dict[tuple[str, bool], dict[int, tuple[int, int]]] = {}
 
     @property
@@ -121,7 +125,8 @@ class BlockCost:
         if key not in self._phases:
             reads = self._reads([(i, False) for _, i in self.clamped], spans, share)
             whole = _sum([reads, self._activations(list(self.block.layers), share)])
-            self._phases[key] = replace(whole, rounds=reads.rounds)  # activations hide behind the reads
+            # activations hide behind the reads
+            self._phases[key] = replace(whole, rounds=reads.rounds, share=reads.share)
         return self._phases[key]
 
     def _alike(self, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -160,7 +165,8 @@ class BlockCost:
             pairs = zip(self.clamped, spans, strict=True)
             back = [(i, span) for (_, i), span in pairs if i.source in to_inputs]
             reads = self._reads([(i, True) for i, _ in back], [span for _, span in back], share)
-            self._phases[key] = _sum([reads, self._activations(list(self.block.layers), share)])
+            whole = _sum([reads, self._activations(list(self.block.layers), share)])
+            self._phases[key] = replace(whole, share=reads.share)
         return self._phases[key]
 
     def state_elements(self) -> int:
@@ -328,6 +334,7 @@ class BlockCost:
             share: Of what is behind the products: biases of theirs and poolings.
         """
         busy: dict[Home, float] = defaultdict(float)
+        evenly = 0.0
         products: list[tuple[Bundle, int, bool]] = []
         behind = share * self.batch * sum(self.behind[read] for read in reads)
         total = Cost(digital=behind * self.hardware.host.fp32.op_energy.value)
@@ -338,6 +345,7 @@ class BlockCost:
             alike: dict[tuple[int, int], Cost] = {}  # in all replicas
             span = spans[number] if spans is not None else (0, positions(interaction, linear))
             shares: dict[int, int] = {}
+            evenly = max(evenly, self.batch * (span[1] - span[0]) * self._pace(linear.weight, transposed))
             for bundle, home in zip(
                 self.bundles[linear.weight], self._bundle_homes(linear.weight), strict=True
             ):
@@ -347,8 +355,7 @@ class BlockCost:
                 if replica not in shares:
                     shares[replica] = self._vectors(interaction, span, replica)
                 vectors = shares[replica]
-                turns = bundle.turns if self.group.tile.has_cells else 1
-                busy[home] += vectors * turns * self.group.tile.read_seconds
+                busy[home] += vectors * self._read_seconds(bundle)
                 products.append((bundle, vectors, transposed))
                 key = (bundle.parts[0].bundle, vectors)
                 if key not in alike:
@@ -360,7 +367,26 @@ class BlockCost:
                 total += sums_cost(self.hardware, self.group, sums, vectors)
         issuing = self.homes.issuing(products, self.group.tile.read_seconds, more=spans is not None)
         rounds = self.homes.rounds(products, self.group.tile.read_seconds)
-        return PhaseCost(max(issuing, *busy.values(), 0.0), total, rounds)
+        return PhaseCost(max(issuing, *busy.values(), 0.0), total, rounds, evenly)
+
+    def _read_seconds(self, bundle: Bundle) -> float:
+        """How long a tile reads for one product of a bundle."""
+        return (bundle.turns if self.group.tile.has_cells else 1) * self.group.tile.read_seconds
+
+    def _pace(self, weight: str, transposed: bool) -> float:
+        """Seconds that each vector of a weight takes at least, whichever replicas take how many."""
+        key = weight, transposed
+        if key not in self._paces:
+            arrays: dict[int, dict[Home, float]] = defaultdict(lambda: defaultdict(float))
+            products: dict[int, list[tuple[Bundle, int, bool]]] = defaultdict(list)
+            for bundle, home in zip(self.bundles[weight], self._bundle_homes(weight), strict=True):
+                replica = bundle.parts[0].replica
+                if not bundle.parts[0].transposed:
+                    arrays[replica][home] += self._read_seconds(bundle)
+                    products[replica].append((bundle, 1, transposed))
+            ports = {replica: self.homes.starting(some) for replica, some in products.items()}
+            self._paces[key] = max(least_pace(arrays), least_pace(ports))
+        return self._paces[key]
 
     def _vectors(self, interaction: Interaction, span: tuple[int, int], replica: int) -> int:
         """Vectors of a span that a replica takes: of each sample, every one that its number comes to."""
@@ -385,6 +411,20 @@ class BlockCost:
                 places[part.replica][part] = self.homes.sums(part)
             self._sums[key] = {n: partial_sums(own, backwards=backwards) for n, own in places.items()}
         return self._sums[key]
+
+
+def least_pace(work: Mapping[int, Mapping[Home, float]]) -> float:
+    """What the busiest home works at least for each vector that some replicas share out in any way, seconds.
+
+    It works no less than some homes do on average, here the busiest of each replica; and for each vector
+    these together no less than for one of the replica that they do least for.
+
+    Args:
+        work: Of each replica what homes do for one of its vectors, seconds.
+    """
+    busiest = dict.fromkeys(max(own, key=lambda home: own[home]) for own in work.values() if own)
+    together = [sum(own.get(home, 0.0) for home in busiest) for own in work.values()]
+    return min(together, default=0.0) / max(1, len(busiest))
 
 
 def behind_product(layer: Layer, interaction: Interaction, back: bool) -> int:

@@ -78,6 +78,13 @@ class Homes:
         ready = most * issue if more else 0.0
         return max(ready, *(_until_read(held.values(), issue, read) for held in counts), 0.0)
 
+    def starting(self, products: Iterable[tuple[Bundle, int, bool]]) -> dict[Home, float]:
+        """How long the port of each core takes to start products, seconds; none where there are no cores."""
+        if self._core is None:
+            return {}
+        issue = self._core.issue.value
+        return {home: issue * sum(held.values()) for home, held in self._started(products).items()}
+
     def rounds(self, products: Sequence[tuple[Bundle, int, bool]], read: float) -> float:
         """How long a read in rounds keeps its cores, seconds; infinite if it cannot be in rounds.
 

@@ -268,10 +268,28 @@ class Backward(Forward):
             inputs = tuple(task for v in item.reads for task in self._tasks_before(v, item, stream, rows))
             up, down = cost.nudged_band(nothing, share), cost.nudged_band(spans, share, wanted)
             after = (current, forth, *inputs)
-            task = Task("nudged", f"{block.name} +beta", units, up.seconds, after, up.cost, rows=rows)
+            task = Task(
+                "nudged",
+                f"{block.name} +beta",
+                units,
+                up.seconds,
+                after,
+                up.cost,
+                rows=rows,
+                share_s=up.share,
+            )
             plus.append(self.append(task, block))
             after = (plus[-1], *minus[-1:], forth, *inputs)
-            task = Task("nudged", f"{block.name} -beta", units, down.seconds, after, down.cost, rows=rows)
+            task = Task(
+                "nudged",
+                f"{block.name} -beta",
+                units,
+                down.seconds,
+                after,
+                down.cost,
+                rows=rows,
+                share_s=down.share,
+            )
             minus.append(self.append(task, block))
         return tuple(plus), tuple(minus)
 

@@ -332,6 +332,7 @@ class Forward(TaskList):
             rows=rows,
             begun=begun if begun > rows[1] else 0,
             lag=phase.lag if in_rounds else 0.0,
+            share_s=phase.share,
         )
 
     def _in_rounds(self, block: EnergyBlock, phases: Sequence[PhaseCost]) -> bool:

@@ -58,6 +58,8 @@ class Task(msgspec.Struct, frozen=True):
         begun: Row behind the last one of which it makes a part, where reads go beyond its own rows; else 0.
         lag: Seconds at its end in which its units are free already, while what it makes is not there yet;
             less than all of them.
+        share_s: Seconds that it takes at least of any larger band that it may be a part of; 0 if that is not
+            known.
     """
 
     kind: StepKind
@@ -76,6 +78,7 @@ class Task(msgspec.Struct, frozen=True):
     shares: tuple[float, ...] = (1.0,)
     begun: int = 0
     lag: float = 0.0
+    share_s: float = 0.0
 
     @property
     def busy_s(self) -> float:

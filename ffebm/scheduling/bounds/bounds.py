@@ -70,15 +70,31 @@ def bounds_of(
         uncut: The same work uncut. A task is a part of the one of its kind, name, units and sample.
         enough: Of how long a schedule there is, seconds: no bound is above it, so the search ends there.
     """
-    net = Net.of(tasks, uncut)
+    found: dict[str, float] = {}
+    for row_by_row in (False, True) if uncut and any(task.share_s for task in tasks) else (False,):
+        for bound in _bounds_of(Net.of(tasks, uncut, row_by_row=row_by_row), uncut or tasks, enough):
+            found[bound.name] = max(bound.seconds, found.get(bound.name, -math.inf))
+    # sums in another order differ in their last digits, which make no bound the stronger one
+    strongest = sorted(found.items(), key=lambda both: -float(f"{both[1]:.12g}"))
+    return tuple(Bound(seconds, name) for name, seconds in strongest)
+
+
+def _bounds_of(net: Net, whole: Sequence[Task], enough: float) -> list[Bound]:
+    """Lower bounds of tasks, the simplest first.
+
+    Args:
+        net: The tasks.
+        whole: The tasks that say what units have to do.
+        enough: Where the search ends, seconds.
+    """
     mirrored = net.mirrored()
-    found = []
+    found: list[Bound] = []
     for raised in (False, True):
         heads, tails = _heads(net, raised), _heads(mirrored, raised)[::-1]
         if not raised:
             chains = (h + s + t for h, s, t in zip(heads, net.seconds, tails, strict=True))
             found.append(Bound(max(chains, default=0.0), LONGEST_CHAIN))
-            busy = work_of_units(list(uncut or tasks))
+            busy = work_of_units(list(whole))
             found += [
                 Bound(busy[unit], f"work of {unit}") for unit in sorted(busy, key=lambda u: (-busy[u], u))[:1]
             ]
@@ -89,8 +105,7 @@ def bounds_of(
             found.append(Bound(seconds, name))
         if max(bound.seconds for bound in found) >= enough * (1 - SAME):
             break
-    # sums in another order differ in their last digits, which make no bound the stronger one
-    return tuple(sorted(found, key=lambda bound: -float(f"{bound.seconds:.12g}")))
+    return found
 
 
 def with_bound(schedule: Schedule, tasks: Sequence[Task], uncut: Sequence[Task] = ()) -> Schedule:

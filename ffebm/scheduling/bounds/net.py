@@ -9,6 +9,8 @@ from ffebm.plan.schedule import in_turns
 from ffebm.scheduling.bounds.turns import ROUNDING, with_turns
 from ffebm.scheduling.list_schedule import Task, numbered_units
 
+NEARLY = 0.9
+"""Part of an uncut task that the shares of its rows come to at least where they count and it does not."""
 Job = tuple[float, float, float]
 """Head, work and tail of what one unit has to do, seconds."""
 Reached = tuple[int, float, float]
@@ -49,17 +51,25 @@ class Net:
     names: list[str]
 
     @classmethod
-    def of(cls, tasks: Sequence[Task], uncut: Sequence[Task] = ()) -> "Net":
-        """Of tasks. Several that wait for the same several tasks wait for one that takes no time instead."""
+    def of(cls, tasks: Sequence[Task], uncut: Sequence[Task] = (), *, row_by_row: bool = False) -> "Net":
+        """Of tasks. Several that wait for the same several tasks wait for one that takes no time instead.
+
+        Args:
+            tasks: As `bounds_of` takes them.
+            uncut: The same.
+            row_by_row: Where an uncut task takes little more than the shares of its rows, these count, and
+                the rest does not.
+        """
         numbers, names = numbered_units([task.units for task in tasks])
         numbers, turns = with_turns(numbers, [task.busy_s for task in tasks], len(names))
         names += [in_turns(names[unit]) for unit in turns]
         keys: dict[object, int] = {}
         parts = [keys.setdefault(_key(task) if uncut else n, len(keys)) for n, task in enumerate(tasks)]
-        cut_s, uncut_s, growing = ([0.0] * len(keys) for _ in range(3))
+        cut_s, uncut_s, growing, shared = ([0.0] * len(keys) for _ in range(4))
         for task, part in zip(tasks, parts, strict=True):
             cut_s[part] += task.busy_s
             growing[part] += task.busy_s - task.fixed_s
+            shared[part] += task.share_s
         for task in uncut:
             if _key(task) in keys:
                 part = keys[_key(task)]
@@ -82,6 +92,8 @@ class Net:
         several = Counter(parts)
         for number, (task, on, part) in enumerate(zip(tasks, numbers, parts, strict=True)):
             on, share = on if task.seconds else (), ratios[part] * task.busy_s
+            if row_by_row and not share and shared[part] >= NEARLY * uncut_s[part]:
+                share = min(task.share_s, task.busy_s)
             waits = (freed[n] if waits_for_units(task, tasks[n]) else place[n] for n in task.after)
             before = joined(
                 tuple(w for w, n in zip(waits, task.after, strict=True) if parts[n] != part), part
