@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from ffebm.hardware.description import Hardware
 from ffebm.mapping.block_cost import BlockCost, least_pace
+from ffebm.mapping.cores import Home
 from ffebm.plan.schema import Options
 from tests.machines import crossbars
 from tests.mapping.test_cores import cored
@@ -40,7 +41,7 @@ def test_no_band_takes_less_than_the_shares_of_its_vectors(machine: Hardware, co
 @settings(deadline=None)
 def test_the_pace_holds_however_replicas_share_vectors_out(work: list[list[int]], vectors: list[int]) -> None:
     """Replicas may lie on the same tiles, and take any numbers of vectors."""
-    loads = {n: {home: float(seconds) for home, seconds in enumerate(own)} for n, own in enumerate(work)}
+    loads: dict[int, dict[Home, float]] = {n: dict(enumerate(map(float, own))) for n, own in enumerate(work)}
     taken = vectors[: len(work)]
     busiest = max(sum(n * own[home] for n, own in zip(taken, work, strict=True)) for home in range(3))
     assert sum(taken) * least_pace(loads) <= busiest * (1 + 1e-9)

@@ -19,7 +19,7 @@ MOST_WORDS = 1 << 24
 Queues = tuple[Floats, Integers, Integers, Integers]
 """Of busy units what each has to do for each task, [units, n], where a task stands among its own or -1,
 [units, n], its own tasks, [units, n], and how many words these take, [units]."""
-Done = tuple[Floats, Integers, Integers, int]
+UnitDone = tuple[Floats, Integers, Integers, int]
 """Of one unit what it must have done before each task: no earlier than when, and the least time between its
 end and the task, seconds, [n, 2]; where the words begin in which these tasks are bits, or 0, [n]; the words
 of all units, and how many of them are in use."""
@@ -168,7 +168,7 @@ def _with_room(bits: Integers, wanted: int) -> Integers:
 
 @compiled
 def _before(
-    index: int, earlier: Integers, queue: int, queues: Queues, done: Done, known: tuple[Floats, float]
+    index: int, earlier: Integers, queue: int, queues: Queues, done: UnitDone, known: tuple[Floats, float]
 ) -> int:
     """What a unit must have done before a task that waits for earlier ones: `UnitQueue.before`.
 
@@ -256,7 +256,7 @@ def _until(bits: Integers, tasks: UnitTasks) -> float:
 
 
 @compiled
-def _add(index: int, queue: int, queues: Queues, done: Done, head: float, seconds: float) -> int:
+def _add(index: int, queue: int, queues: Queues, done: UnitDone, head: float, seconds: float) -> int:
     """The next task: `UnitQueue.add`. Returns how many words are in use."""
     share, places, _, words = queues
     state, at_words, bits, used = done
