@@ -25,6 +25,9 @@ from ffebm.scheduling.order.workload import Workload, foresee
 
 LONGEST_CHAIN = "longest chain"
 """Name of the bound that the critical path is."""
+LONG = 0.1
+"""Part of a makespan from which on a task is long: nothing breaks it off. On `pimcomp` the gradient of
+VGG-19's first dense layer crosses the network for a fifth of a training step: docs/scheduling.md."""
 MOST_IN_TURN = 10_000
 """Tasks up to which each is placed for itself too, those of one sample: looking for gaps takes longer than in
 proportion."""
@@ -284,7 +287,21 @@ def _starts(tasks: Sequence[Task], behind: list[float], least: float, *, early: 
         shortest = work.shortest(found)
         for urgent in (shortest + work.seconds, work.chains):
             found.append(work.in_turn(work.in_turn_from_end(urgent)))
+        found += _long_last(work, shortest)
     return _searched(tasks, work, work.shortest(found), least)
+
+
+def _long_last(work: Workload, starts: Floats) -> list[Floats]:
+    """Starts where what is long, if anything is, is placed first from the end, as late as it may be.
+
+    Among short tasks that end late there may be no gap that it fits into: it would come before all of them.
+    """
+    length = work.length(starts)
+    long = work.seconds > LONG * length
+    if not long.any():
+        return []
+    late = work.served(work.in_turn_from_end(np.where(long, length, work.chains)))
+    return [work.in_turn(work.in_turn_from_end(late + work.seconds))]
 
 
 def _searched(tasks: Sequence[Task], work: Workload, starts: Floats, least: float) -> Floats:

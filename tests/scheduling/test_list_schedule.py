@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from ffebm.plan.checks.schedules import schedule_problems
 from ffebm.plan.schedule import Cost
+from ffebm.scheduling import list_schedule as scheduling
 from ffebm.scheduling.in_flight import samples_in_flight
 from ffebm.scheduling.list_schedule import (
     Task,
@@ -17,6 +18,7 @@ from ffebm.scheduling.list_schedule import (
     work_of_units,
 )
 from tests.scheduling.checker import running_problems
+from tests.scheduling.exact import shortest
 from tests.scheduling.lagging import lagging_tasks
 
 UNITS = ("tile0", "tile1", "digital0", "network")
@@ -202,3 +204,16 @@ def test_bands_follow_when_ports_are_free_and_readers_when_reads_are_done() -> N
 def test_an_empty_schedule() -> None:
     schedule = list_schedule([])
     assert (schedule.steps, schedule.makespan_s, schedule.busiest_unit, schedule.ratio) == ((), 0.0, "", 1.0)
+
+
+def test_what_is_long_may_come_after_all_that_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The task of 8 s could start at 0, before one of 3 s that 8 s on another unit wait for."""
+    monkeypatch.setattr(scheduling, "MOST_SEARCHED", 0)
+    works = [("a", 1, ()), ("b", 2, (0,)), ("c", 1, (1,)), ("a", 8, ()), ("c", 1, ()), ("a", 3, (4,))]
+    works += [("c", 8, (0, 5)), ("a", 1, (3,)), ("c", 3, (3,)), ("b", 1, ())]
+    tasks = [Task("digital", f"n{n}", (u,), float(s), after, Cost()) for n, (u, s, after) in enumerate(works)]
+    found = ordered(tasks)[0]
+    assert found.makespan_s == 15.0
+    assert shortest(tasks) == 15.0
+    monkeypatch.setattr(scheduling, "LONG", 1.0)
+    assert ordered(tasks)[0].makespan_s == 20.0
