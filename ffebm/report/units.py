@@ -24,14 +24,14 @@ def unit_ranges(units: Iterable[str]) -> str:
 
     >>> unit_ranges(["tile9", "tile3", "tile4", "tile5", "network"])
     'network, tile3-tile5, tile9'
+    >>> unit_ranges(["network2", "network1", "network0", "core4"])
+    'network0-network2, core4'
     """
     found: list[str] = []
     for kind, same in groupby(sorted(units, key=unit_order), lambda unit: _kind_and_number(unit)[0]):
         members = list(same)
-        if kind == "network":
-            found.append(kind)
-            continue
-        runs = _runs(_kind_and_number(unit)[1] for unit in members)
+        found += [unit for unit in members if unit == kind]
+        runs = _runs(_kind_and_number(unit)[1] for unit in members if unit != kind)
         found += (
             f"{kind}{first}" if first == last else f"{kind}{first}-{kind}{last}" for first, last in runs
         )
@@ -58,7 +58,7 @@ def working_together(sets: Iterable[Iterable[str]]) -> list[tuple[str, ...]]:
 
 
 def _kind_and_number(unit: str) -> tuple[str, int]:
-    """The network, of which there is one, has no number."""
+    """A single channel has no number; those of several networks have."""
     kind = unit.rstrip("0123456789")
     return kind, int(unit.removeprefix(kind) or 0)
 

@@ -6,10 +6,9 @@ from hypothesis import strategies as st
 from ffebm.report.units import ranges, unit_order, unit_ranges, working_together
 from tests.report.conftest import units_in
 
-UNITS = st.sets(
-    st.just("network")
-    | st.builds("{}{}".format, st.sampled_from(["tile", "core", "digital"]), st.integers(0, 40))
-)
+NUMBERED = st.builds("{}{}".format, st.sampled_from(["tile", "core", "digital"]), st.integers(0, 40))
+ROUTERS = st.builds("network{}".format, st.integers(0, 40))
+UNITS = st.sets(NUMBERED | st.just("network")) | st.sets(NUMBERED | ROUTERS)
 
 
 @given(st.sets(st.integers(0, 40)))
@@ -37,6 +36,10 @@ def test_kinds_of_units_stand_in_order() -> None:
 def test_runs_are_of_one_kind() -> None:
     units = ["tile2", "core0", "core1", "tile3", "digital0", "network", "tile1", "tile7"]
     assert unit_ranges(units) == "digital0, network, core0-core1, tile1-tile3, tile7"
+
+
+def test_ports_of_a_mesh_keep_their_numbers() -> None:
+    assert unit_ranges(["network7", "network0", "network1", "tile4"]) == "network0-network1, network7, tile4"
 
 
 @given(UNITS)
