@@ -355,7 +355,7 @@ class BlockCost:
                 if replica not in shares:
                     shares[replica] = self._vectors(interaction, span, replica)
                 vectors = shares[replica]
-                busy[home] += vectors * self._read_seconds(bundle)
+                busy[home] += vectors * self._turns(bundle) * self.group.tile.read_seconds
                 products.append((bundle, vectors, transposed))
                 key = (bundle.parts[0].bundle, vectors)
                 if key not in alike:
@@ -369,9 +369,9 @@ class BlockCost:
         rounds = self.homes.rounds(products, self.group.tile.read_seconds)
         return PhaseCost(max(issuing, *busy.values(), 0.0), total, rounds, evenly)
 
-    def _read_seconds(self, bundle: Bundle) -> float:
-        """How long a tile reads for one product of a bundle."""
-        return (bundle.turns if self.group.tile.has_cells else 1) * self.group.tile.read_seconds
+    def _turns(self, bundle: Bundle) -> int:
+        """How often a tile reads for one product of a bundle."""
+        return bundle.turns if self.group.tile.has_cells else 1
 
     def _pace(self, weight: str, transposed: bool) -> float:
         """Seconds that each vector of a weight takes at least, whichever replicas take how many."""
@@ -382,7 +382,7 @@ class BlockCost:
             for bundle, home in zip(self.bundles[weight], self._bundle_homes(weight), strict=True):
                 replica = bundle.parts[0].replica
                 if not bundle.parts[0].transposed:
-                    arrays[replica][home] += self._read_seconds(bundle)
+                    arrays[replica][home] += self._turns(bundle) * self.group.tile.read_seconds
                     products[replica].append((bundle, 1, transposed))
             ports = {replica: self.homes.starting(some) for replica, some in products.items()}
             self._paces[key] = max(least_pace(arrays), least_pace(ports))
