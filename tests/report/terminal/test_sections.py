@@ -125,7 +125,7 @@ def test_rows_left_out_are_counted(deep: Plan) -> None:
 def test_units_that_always_work_together_share_a_row() -> None:
     """Four copies of a layer and their core are one row of the timeline, and a range beside their steps."""
     text = printed(four_copies_in_a_core(), ["time"])
-    first = ["digital0", "network", "core0, tile0-tile3"]
+    first = ["digital0", "network0-network1", "core0, tile0-tile3"]
     rows = [row for row in text.splitlines() if row.endswith("|")][:3]
     assert [row.split("  ")[0] for row in rows] == first
     steps = cells(text, "its longest steps")[:-1]
