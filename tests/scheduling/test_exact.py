@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from ffebm.plan.schedule import Cost, Schedule
+from ffebm.scheduling import list_schedule as list_schedule_module
 from ffebm.scheduling.bounds.bounds import bounds_of
 from ffebm.scheduling.in_flight import samples_in_flight
 from ffebm.scheduling.list_schedule import (
@@ -148,6 +149,7 @@ def test_tasks_of_earlier_samples_go_ahead_where_that_is_shorter(monkeypatch: py
     rng = random.Random(2)
     lists = [samples_in_flight(random_tasks(rng), 4) for _ in range(60)]
     monkeypatch.setattr(paces, "MOST_DUE_IN_TURN", 0)  # which does the same for so few tasks
+    monkeypatch.setattr(list_schedule_module, "LONG", 1.0)  # so that samples alone are as in these numbers
     monkeypatch.setattr(paces, "PACES", (1.0,))
     ours = [early_results(tasks)[0].makespan_s for tasks in lists]
     monkeypatch.setattr(paces, "AHEAD", (0.0,))
