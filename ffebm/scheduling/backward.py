@@ -15,8 +15,9 @@ from ffebm.graph.graph import Graph, captured
 from ffebm.graph.work import elements
 from ffebm.hardware.description import Hardware
 from ffebm.hardware.groups import DataType
-from ffebm.mapping.block_cost import update_of
+from ffebm.mapping.block_cost import PhaseCost, update_of
 from ffebm.mapping.digital_cost import DigitalWork, work_of
+from ffebm.plan.memory.held import Rows
 from ffebm.plan.schema import Settle
 from ffebm.scheduling.bands import USUAL, Bands, StepBudget
 from ffebm.scheduling.forward import Coming, Forward
@@ -225,7 +226,7 @@ class Backward(Forward):
     def _nudged_at_once(
         self, item: ScheduledItem, block: EnergyBlock, arrived: dict[str, list[Coming]], wanted: list[str]
     ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        cost, units = self.costs[block.id], self.tiles(block)
+        cost = self.costs[block.id]
         if cost.group.relaxation is not None:  # as a whole, in no bands
             free, (ran,) = cost.free(self.settle.free_sweeps, before_nudge=True), self.ended(item)
             self.tasks[ran] = structs.replace(self.tasks[ran], seconds=free.seconds, cost=free.cost)
@@ -238,9 +239,8 @@ class Backward(Forward):
         up = cost.nudged(self.settle.nudged_sweeps)
         down = cost.nudged(self.settle.nudged_sweeps, to_inputs=wanted)
         after = (*currents, *self.ended(item))
-        plus = self.append(Task("nudged", f"{block.name} +beta", units, up.seconds, after, up.cost), block)
-        minus = Task("nudged", f"{block.name} -beta", units, down.seconds, (plus,), down.cost)
-        return (plus,), (self.append(minus, block),)
+        plus = self._nudged(block, "+", up, after)
+        return (plus,), (self._nudged(block, "-", down, (plus,)),)
 
     def _nudged_in_bands(
         self,
@@ -254,7 +254,7 @@ class Backward(Forward):
         found = self._streaming(item)
         assert found is not None
         stream, bands = found
-        cost, units = self.costs[block.id], self.tiles(block)
+        cost = self.costs[block.id]
         nothing = [(0, 0)] * len(stream.drives)
         plus: list[int] = []
         minus: list[int] = []
@@ -268,30 +268,23 @@ class Backward(Forward):
             inputs = tuple(task for v in item.reads for task in self._tasks_before(v, item, stream, rows))
             up, down = cost.nudged_band(nothing, share), cost.nudged_band(spans, share, wanted)
             after = (current, forth, *inputs)
-            task = Task(
-                "nudged",
-                f"{block.name} +beta",
-                units,
-                up.seconds,
-                after,
-                up.cost,
-                rows=rows,
-                share_s=up.share,
-            )
-            plus.append(self.append(task, block))
+            plus.append(self._nudged(block, "+", up, after, rows))
             after = (plus[-1], *minus[-1:], forth, *inputs)
-            task = Task(
-                "nudged",
-                f"{block.name} -beta",
-                units,
-                down.seconds,
-                after,
-                down.cost,
-                rows=rows,
-                share_s=down.share,
-            )
-            minus.append(self.append(task, block))
+            minus.append(self._nudged(block, "-", down, after, rows))
         return tuple(plus), tuple(minus)
+
+    def _nudged(
+        self,
+        block: EnergyBlock,
+        sign: str,
+        phase: PhaseCost,
+        after: tuple[int, ...],
+        rows: Rows | None = None,
+    ) -> int:
+        """Add one nudged phase of a block, or of some of its rows; returns its position."""
+        units, name = self.tiles(block), f"{block.name} {sign}beta"
+        task = Task("nudged", name, units, phase.seconds, after, phase.cost, rows=rows, share_s=phase.share)
+        return self.append(task, block)
 
     def _takes_products(self, weight: str) -> bool:
         """Cells take the outer products of states themselves; no digital node has a gradient of it."""

@@ -268,7 +268,8 @@ def _starts(tasks: Sequence[Task], behind: list[float], least: float, *, early: 
     Li and R. J. Willis, "An iterative scheduling technique for resource-constrained project scheduling", EJOR
     56, 1992); so is one that is built from its end at once, what has the longest chain before it first. In
     the end the same is done to the shortest one task by task (`serial_starts`), so that what is long and has
-    time does not hold up what is urgent. The shortest of all is taken, and where tasks are few a shorter one
+    time does not hold up what is urgent, and once more with what is longest as late as it may be
+    (`_long_last`). The shortest of all is taken, and where tasks are few a shorter one
     is searched for. Samples of an inference keep their order, as each has its own result: `at_a_pace`.
     """
     numbers, _ = numbered_units([task.units for task in tasks])

@@ -1,7 +1,7 @@
 """Tasks as numbers, as bounds need them."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ffebm.plan.memory.work import waits_for_units
@@ -65,18 +65,8 @@ class Net:
         names += [in_turns(names[unit]) for unit in turns]
         keys: dict[object, int] = {}
         parts = [keys.setdefault(_key(task) if uncut else n, len(keys)) for n, task in enumerate(tasks)]
-        cut_s, uncut_s, growing, shared = ([0.0] * len(keys) for _ in range(4))
-        for task, part in zip(tasks, parts, strict=True):
-            cut_s[part] += task.busy_s
-            growing[part] += task.busy_s - task.fixed_s
-            shared[part] += task.share_s
-        for task in uncut:
-            if _key(task) in keys:
-                part = keys[_key(task)]
-                uncut_s[part] += task.busy_s
-                growing[part] += task.fixed_s
-        ratios = _ratios(cut_s, uncut_s, growing) if uncut else [1.0] * len(keys)
-        net = cls([], [], [], [], [], uncut_s if uncut else cut_s, cut_s, names)
+        cut_s, uncut_s, shares = _shares(tasks, parts, keys, uncut, row_by_row=row_by_row)
+        net = cls([], [], [], [], [], uncut_s, cut_s, names)
         place: list[int] = []
         freed: list[int] = []
         rows: dict[int, int] = {}
@@ -91,9 +81,7 @@ class Net:
 
         several = Counter(parts)
         for number, (task, on, part) in enumerate(zip(tasks, numbers, parts, strict=True)):
-            on, share = on if task.seconds else (), ratios[part] * task.busy_s
-            if row_by_row and not share and shared[part] >= NEARLY * uncut_s[part]:
-                share = min(task.share_s, task.busy_s)
+            on, share = on if task.seconds else (), shares[number]
             waits = (freed[n] if waits_for_units(task, tasks[n]) else place[n] for n in task.after)
             before = joined(
                 tuple(w for w, n in zip(waits, task.after, strict=True) if parts[n] != part), part
@@ -172,6 +160,44 @@ class Net:
 
 def _key(task: Task) -> object:
     return task.kind, task.name, task.units, task.sample
+
+
+def _shares(
+    tasks: Sequence[Task],
+    parts: Sequence[int],
+    keys: Mapping[object, int],
+    uncut: Sequence[Task],
+    *,
+    row_by_row: bool,
+) -> tuple[list[float], list[float], list[float]]:
+    """What the parts of an uncut task take together, what it takes uncut, and the share of each part, seconds.
+
+    Args:
+        tasks: The parts; if nothing is uncut each is all of its own.
+        parts: The uncut task of each, as a number.
+        keys: The number of each uncut task.
+        uncut: These.
+        row_by_row: As `Net.of` takes it.
+    """
+    cut_s, uncut_s, growing, known = ([0.0] * len(keys) for _ in range(4))
+    for task, part in zip(tasks, parts, strict=True):
+        cut_s[part] += task.busy_s
+        growing[part] += task.busy_s - task.fixed_s
+        known[part] += task.share_s
+    if not uncut:
+        return cut_s, cut_s, [task.busy_s for task in tasks]
+    for task in uncut:
+        if _key(task) in keys:
+            part = keys[_key(task)]
+            uncut_s[part] += task.busy_s
+            growing[part] += task.fixed_s
+    ratios = _ratios(cut_s, uncut_s, growing)
+    shares = [ratios[part] * task.busy_s for task, part in zip(tasks, parts, strict=True)]
+    if row_by_row:
+        for number, (task, part) in enumerate(zip(tasks, parts, strict=True)):
+            if not shares[number] and known[part] >= NEARLY * uncut_s[part]:
+                shares[number] = min(task.share_s, task.busy_s)
+    return cut_s, uncut_s, shares
 
 
 def _ratios(cut_s: list[float], uncut_s: list[float], growing: list[float]) -> list[float]:
