@@ -170,7 +170,7 @@ def _shares(
     *,
     row_by_row: bool,
 ) -> tuple[list[float], list[float], list[float]]:
-    """What the parts of an uncut task take together, what it takes uncut, and the share of each part, seconds.
+    """What parts of an uncut task take together, what it takes uncut, and the share of each part, seconds.
 
     Args:
         tasks: The parts; if nothing is uncut each is all of its own.
